@@ -1,0 +1,460 @@
+//! The wire contract: every record that crosses between the kernel programs and the agent.
+//!
+//! Both halves compile this file, so a layout cannot differ between them. Records hold plain
+//! integers only: kernel bytes are copied into them as they are, and the agent's decode stage turns
+//! tags into enums after checking them.
+#![no_std]
+
+/// Frames a kernel-side unwind keeps at most, innermost first.
+pub const MAX_FRAMES: usize = 32;
+/// Bytes of a request's `METHOD path` that are kept; longer paths are cut and flagged.
+pub const PATH_LEN: usize = 128;
+/// Bytes of user stack copied for an allocation whose stack the kernel could not unwind.
+pub const STACK_COPY_LEN: usize = 4096;
+/// Nested allocator calls followed per thread.
+pub const INFLIGHT_DEPTH: usize = 8;
+/// Bytes of request head that are scanned for the credential.
+pub const MAX_HEAD: u32 = 16 * 1024;
+/// Longest header (or cookie) name and scheme that can be configured.
+pub const PATTERN_LEN: usize = 32;
+
+/// Set in a site id whose stack was copied for unwinding in user space: the id is unique to that one
+/// allocation and becomes an alias of the true site once the copy was unwound.
+pub const SITE_PROVISIONAL: u64 = 1 << 63;
+
+/// How a probed allocator function takes and gives memory (design.md: call shape).
+pub mod shape {
+    /// `f(.., size, ..) -> pointer`, optionally `nmemb * size`.
+    pub const ALLOC: u8 = 1;
+    /// `f(pointer)`.
+    pub const FREE: u8 = 2;
+    /// `f(old, size) -> pointer`, optionally `nmemb * size`.
+    pub const REALLOC: u8 = 3;
+    /// `f(&pointer, .., size) -> 0 | errno` (`posix_memalign`).
+    pub const ALLOC_OUT: u8 = 4;
+}
+
+/// The attach cookie of an allocator probe: which function this is and how to read its arguments.
+///
+/// Bits: 0-7 shape, 8-15 argument index of the (first) size, 16-23 index of the second factor or
+/// 0xff, 24-31 index of the pointer argument, 32-39 allocator number, 40-55 bytes that the prologue
+/// has pushed before the probed instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cookie(pub u64);
+
+impl Cookie {
+    /// No such argument.
+    pub const NONE: u8 = 0xff;
+
+    /// Packs a cookie.
+    #[must_use]
+    pub const fn new(shape: u8, size: u8, factor: u8, pointer: u8, allocator: u8, pushed: u16) -> Self {
+        Self(
+            shape as u64
+                | (size as u64) << 8
+                | (factor as u64) << 16
+                | (pointer as u64) << 24
+                | (allocator as u64) << 32
+                | (pushed as u64) << 40,
+        )
+    }
+    /// One of [`shape`].
+    #[must_use]
+    pub const fn shape(self) -> u8 {
+        self.0 as u8
+    }
+    /// Index of the size argument.
+    #[must_use]
+    pub const fn size(self) -> u8 {
+        (self.0 >> 8) as u8
+    }
+    /// Index of the second factor of the size, or [`Self::NONE`].
+    #[must_use]
+    pub const fn factor(self) -> u8 {
+        (self.0 >> 16) as u8
+    }
+    /// Index of the pointer argument.
+    #[must_use]
+    pub const fn pointer(self) -> u8 {
+        (self.0 >> 24) as u8
+    }
+    /// Row of the allocator table the function belongs to.
+    #[must_use]
+    pub const fn allocator(self) -> u8 {
+        (self.0 >> 32) as u8
+    }
+    /// Bytes between the stack pointer at the probed instruction and the return address.
+    #[must_use]
+    pub const fn pushed(self) -> u16 {
+        (self.0 >> 40) as u16
+    }
+}
+
+macro_rules! records {
+    ($($(#[$meta:meta])* $name:ident = $size:literal { $($(#[$fmeta:meta])* $field:ident : $ty:ty),* $(,)? })*) => {$(
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+        #[repr(C)]
+        pub struct $name { $($(#[$fmeta])* pub $field: $ty),* }
+        const _: () = assert!(size_of::<$name>() == $size);
+    )*};
+}
+
+records! {
+    /// Key of the live map: an address within one address space.
+    BlockKey = 16 {
+        /// Address the allocator returned.
+        addr: u64,
+        /// Address space, `tgid << 32 | generation`; the generation grows with every exec.
+        space: u64,
+    }
+    /// A live block.
+    Block = 40 {
+        /// Requested bytes.
+        size: u64,
+        /// Site id: a hash of the call stack, see [`SITE_PROVISIONAL`].
+        site: u64,
+        /// Request that was current at birth, 0 for none.
+        request: u64,
+        /// Birth, `CLOCK_MONOTONIC` nanoseconds.
+        born_ns: u64,
+        /// Sampling interval T in bytes at birth: the block was kept with probability
+        /// `min(1, size / T)`, so it stands for `max(1, T / size)` blocks. 0: everything is kept.
+        interval: u32,
+        /// Row of the allocator table.
+        allocator: u8,
+        /// One of [`binding`].
+        binding: u8,
+        /// Zero.
+        reserved: u16,
+    }
+    /// A call stack, by site id.
+    Stack = 272 {
+        /// Return addresses, innermost first; unused entries are 0.
+        frames: [u64; MAX_FRAMES],
+        /// Process it was seen in.
+        tgid: u32,
+        /// Used entries of `frames`.
+        depth: u32,
+        /// 1: the unwinding stopped before the outermost frame for lack of a rule.
+        truncated: u32,
+        /// Address-space layout the addresses belong to, see [`TargetConfig`].
+        layout: u32,
+    }
+    /// Key of the unwind-rule map: a return address in a layout.
+    RuleKey = 16 {
+        /// Return address.
+        pc: u64,
+        /// Layout id.
+        layout: u64,
+    }
+    /// How to leave the frame that a return address lies in (one row of `.eh_frame`, x86-64).
+    UnwindRule = 8 {
+        /// Offset from the CFA register to the canonical frame address.
+        cfa_offset: i32,
+        /// Offset from the CFA to the saved `rbp`; 0: `rbp` is unchanged.
+        rbp_offset: i16,
+        /// One of [`rule`].
+        kind: u8,
+        /// Zero.
+        reserved: u8,
+    }
+    /// What the programs do for a target, by tgid.
+    TargetConfig = 24 {
+        /// Address space, see [`BlockKey`].
+        space: u64,
+        /// Layout id for unwind rules; forked children share their parent's until they exec.
+        layout: u32,
+        /// Bits of [`target_flags`].
+        flags: u32,
+        /// Byte interval from which user space wants sampling, 0: keep everything.
+        interval: u32,
+        /// Zero.
+        reserved: u32,
+    }
+    /// Key of the connection map.
+    ConnKey = 8 {
+        /// Process.
+        tgid: u32,
+        /// File descriptor.
+        fd: u32,
+    }
+    /// Key of the task map: the request of a logical task.
+    TaskKey = 16 {
+        /// Address of the task (tokio header, Go g).
+        task: u64,
+        /// Process.
+        tgid: u64,
+    }
+
+    /// Ring record: a request got its response, or its connection closed. Repeated with a later
+    /// `end_ns` while a response is still being streamed.
+    RequestRecord = 224 {
+        /// [`kind::REQUEST`].
+        kind: u32,
+        /// Process.
+        tgid: u32,
+        /// Request id, unique in this run of the agent, never 0.
+        request: u64,
+        /// First byte of the head read.
+        start_ns: u64,
+        /// Last response write so far.
+        end_ns: u64,
+        /// Keyed fingerprint of the credential, 0 for none.
+        token: u64,
+        /// Bytes of request head.
+        head_bytes: u32,
+        /// Bytes of request body announced by `Content-Length`.
+        body_bytes: u32,
+        /// Bytes written in answer so far.
+        response_bytes: u64,
+        /// Thread that read the head.
+        tid: u32,
+        /// File descriptor of the connection, or of a handler scope -1.
+        fd: i32,
+        /// Which use of that file descriptor.
+        generation: u32,
+        /// HTTP status, 0 when the connection closed unanswered.
+        status: u16,
+        /// One of [`binding`].
+        binding: u8,
+        /// Bits of [`request_flags`].
+        flags: u8,
+        /// For handler scopes the number of the handler, else 0.
+        handler: u32,
+        /// Used bytes of `path`.
+        path_len: u32,
+        /// Logical task that carried it, 0 when a plain thread did.
+        task: u64,
+        /// Zero.
+        reserved: u64,
+        /// `METHOD path` without the query.
+        path: [u8; PATH_LEN],
+    }
+    /// Ring record: a mapping changed.
+    VmRecord = 80 {
+        /// [`kind::VM`].
+        kind: u32,
+        /// Process.
+        tgid: u32,
+        /// One of [`vm`].
+        op: u32,
+        /// Thread.
+        tid: u32,
+        /// Address of the (new) mapping, or for brk the new break.
+        addr: u64,
+        /// Its length in bytes.
+        len: u64,
+        /// mremap: the old address.
+        old_addr: u64,
+        /// mremap: the old length.
+        old_len: u64,
+        /// Request that was current.
+        request: u64,
+        /// Site id.
+        site: u64,
+        /// Time.
+        at_ns: u64,
+        /// Address space.
+        space: u64,
+    }
+    /// Ring record: the user stack of an allocation the kernel could not unwind.
+    StackCopy = 4160 {
+        /// [`kind::STACK`].
+        kind: u32,
+        /// Process.
+        tgid: u32,
+        /// The provisional site id.
+        site: u64,
+        /// First program counter of the walk: a return address unless `exact_pc`.
+        pc: u64,
+        /// Stack pointer of the frame `pc` lies in; the copy starts here.
+        sp: u64,
+        /// Its `rbp`.
+        bp: u64,
+        /// 1: `pc` is the interrupted instruction itself, 0: a return address.
+        exact_pc: u32,
+        /// Bytes of `bytes` that are valid.
+        len: u32,
+        /// Layout the addresses belong to.
+        layout: u32,
+        /// Zero.
+        reserved: u32,
+        /// Time.
+        at_ns: u64,
+        /// Stack bytes from `sp` upwards.
+        bytes: [u8; STACK_COPY_LEN],
+    }
+    /// Ring record: a process event.
+    LifeRecord = 40 {
+        /// [`kind::LIFE`].
+        kind: u32,
+        /// Process (fork: the parent).
+        tgid: u32,
+        /// One of [`life`].
+        op: u32,
+        /// fork: id of the new task, which may be only a thread. Else 0.
+        child: u32,
+        /// Time.
+        at_ns: u64,
+        /// Address space after the event.
+        space: u64,
+        /// Zero.
+        reserved: u64,
+    }
+    /// What counts as a credential and the key of the fingerprint; constant for a load.
+    Settings = 104 {
+        /// SipHash key, random per start.
+        key: [u64; 2],
+        /// Lower-case header name with its colon, zero-padded.
+        header: [u8; PATTERN_LEN],
+        /// Lower-case scheme and space (`bearer `), or the cookie's name and `=`, zero-padded.
+        scheme: [u8; PATTERN_LEN],
+        /// Length of `header`.
+        header_len: u32,
+        /// Length of `scheme`; 0: the whole value is the credential.
+        scheme_len: u32,
+        /// 1: `scheme` names a cookie inside the header.
+        cookie: u32,
+        /// Live blocks at which sampling begins.
+        sample_from: u32,
+        /// Capacity of the live map.
+        capacity: u32,
+        /// 1: take stacks.
+        stacks: u32,
+    }
+}
+
+/// `kind` of ring records.
+pub mod kind {
+    /// [`super::RequestRecord`].
+    pub const REQUEST: u32 = 1;
+    /// [`super::VmRecord`].
+    pub const VM: u32 = 2;
+    /// [`super::StackCopy`].
+    pub const STACK: u32 = 3;
+    /// [`super::LifeRecord`].
+    pub const LIFE: u32 = 4;
+}
+
+/// `op` of [`VmRecord`].
+pub mod vm {
+    /// Anonymous mmap.
+    pub const MMAP: u32 = 1;
+    /// munmap, whole or in part, or a mapping replaced by MAP_FIXED.
+    pub const MUNMAP: u32 = 2;
+    /// mremap.
+    pub const MREMAP: u32 = 3;
+    /// brk.
+    pub const BRK: u32 = 4;
+}
+
+/// `op` of [`LifeRecord`].
+pub mod life {
+    /// A task was created by a target.
+    pub const FORK: u32 = 1;
+    /// The address space was replaced.
+    pub const EXEC: u32 = 2;
+    /// The process ended.
+    pub const EXIT: u32 = 3;
+}
+
+/// How surely a block or request is tied to its request.
+pub mod binding {
+    /// Not tied.
+    pub const NONE: u8 = 0;
+    /// By logical task, or by a thread that serves one connection at a time.
+    pub const EXACT: u8 = 1;
+    /// By a thread that serves several connections at once.
+    pub const INFERRED: u8 = 2;
+}
+
+/// Bits of [`RequestRecord::flags`].
+pub mod request_flags {
+    /// The path was longer than [`super::PATH_LEN`].
+    pub const PATH_CUT: u8 = 1;
+    /// The head was longer than [`super::MAX_HEAD`]: a credential may have been missed.
+    pub const HEAD_CUT: u8 = 2;
+    /// The connection was already open when the agent attached.
+    pub const ATTACHED_LATE: u8 = 4;
+    /// The response went on after an earlier record of this request.
+    pub const STREAMING: u8 = 8;
+}
+
+/// Bits of [`TargetConfig::flags`].
+pub mod target_flags {
+    /// Track allocations.
+    pub const ALLOCATIONS: u32 = 1;
+    /// Track requests.
+    pub const REQUESTS: u32 = 2;
+    /// Track mappings.
+    pub const MAPPINGS: u32 = 4;
+}
+
+/// `kind` of [`UnwindRule`].
+pub mod rule {
+    /// CFA = rsp + offset.
+    pub const SP: u8 = 1;
+    /// CFA = rbp + offset.
+    pub const BP: u8 = 2;
+    /// The outermost frame: stop here.
+    pub const END: u8 = 3;
+    /// No row that the kernel can follow: stop here, the stack is truncated.
+    pub const UNKNOWN: u8 = 4;
+}
+
+macro_rules! counters {
+    ($($(#[$meta:meta])* $name:ident = $text:literal),* $(,)?) => {
+        /// Per-CPU counters; the discriminant is the index in the map.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u32)]
+        pub enum Counter { $($(#[$meta])* $name),* }
+        impl Counter {
+            /// All counters in index order.
+            pub const ALL: &'static [Counter] = &[$(Counter::$name),*];
+            /// The counter's name in reports and metrics.
+            #[must_use]
+            pub const fn name(self) -> &'static str { match self { $(Counter::$name => $text),* } }
+        }
+    };
+}
+
+counters! {
+    /// Allocator entry probes that ran for a target.
+    AllocHits = "alloc_hits",
+    /// Free probes that ran for a target.
+    FreeHits = "free_hits",
+    /// Blocks entered into the live map.
+    Tracked = "tracked",
+    /// Blocks removed from it by a free.
+    Freed = "freed",
+    /// Blocks left out by sampling.
+    SampledOut = "sampled_out",
+    /// A free of a block that is not in the live map (older than the attach, or sampled out).
+    UnknownFrees = "unknown_frees",
+    /// A block appeared at an address that was still live: its free was missed.
+    LostFrees = "lost_frees",
+    /// An allocator call whose return was never seen.
+    MissedReturns = "missed_returns",
+    /// Allocator calls nested deeper than [`INFLIGHT_DEPTH`].
+    InflightFull = "inflight_full",
+    /// The live map refused a block.
+    MapFull = "map_full",
+    /// The thread map refused a thread.
+    ThreadsFull = "threads_full",
+    /// The stack map refused a stack.
+    StacksFull = "stacks_full",
+    /// Stacks cut short for lack of an unwind rule.
+    StacksTruncated = "stacks_truncated",
+    /// The ring had no room for a record.
+    RingFull = "ring_full",
+    /// Requests whose head was seen.
+    Requests = "requests",
+    /// Requests whose response record could not be sent.
+    RequestsLost = "requests_lost",
+    /// User memory that could not be read.
+    ReadFaults = "read_faults",
+    /// System calls looked at for a target.
+    Syscalls = "syscalls",
+}

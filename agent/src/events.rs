@@ -1,0 +1,293 @@
+//! The shared vocabulary: what every stage may speak of.
+//!
+//! [`Observation`] is all that passes from the source to decode's right-hand side. It is plain,
+//! serialisable data with its own times, so that a recorded capture replays through the same code.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// Nanoseconds of `CLOCK_MONOTONIC` (or of a capture's own clock).
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct Nanos(pub u64);
+
+impl Nanos {
+    /// This time as seconds.
+    pub fn seconds(self) -> f64 {
+        self.0 as f64 / 1e9
+    }
+    /// Seconds from `earlier` to this time, 0 if it is not earlier.
+    pub fn since(self, earlier: Nanos) -> f64 {
+        self.0.saturating_sub(earlier.0) as f64 / 1e9
+    }
+    /// From seconds.
+    pub fn from_seconds(seconds: f64) -> Self {
+        Self((seconds * 1e9) as u64)
+    }
+}
+
+/// A request, unique within one run of the agent. 0 in kernel records means "none" and becomes `None`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct RequestId(pub u64);
+
+/// A call stack, by the hash of its addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SiteId(pub u64);
+
+/// The keyed fingerprint of a credential. Never the credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Fingerprint(pub u64);
+
+/// How surely a block or request is tied to its request.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Binding {
+    /// Not tied to a request.
+    #[default]
+    None,
+    /// By a thread that serves several connections at once.
+    Inferred,
+    /// By logical task, or by a thread that serves one connection at a time.
+    Exact,
+}
+
+/// The credential of a request, as far as anybody may know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenClass {
+    /// First seen.
+    New,
+    /// Seen before.
+    Repeat,
+    /// None was sent.
+    None,
+}
+
+/// One HTTP exchange (or one call of a `--handler`), sent when its response was written and again
+/// when a stream went on after that.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// Its id.
+    pub id: RequestId,
+    /// First byte of the head read.
+    pub start: Nanos,
+    /// Last response write so far.
+    pub end: Nanos,
+    /// `METHOD path` without query (`GET /users/17`), or `handler NAME`. Never printed: outputs get
+    /// the route made of it.
+    pub head: String,
+    /// Keyed fingerprint of its credential.
+    pub token: Option<Fingerprint>,
+    /// HTTP status; `None` when the connection closed unanswered.
+    pub status: Option<u16>,
+    /// How it was tied to its logical task.
+    pub binding: Binding,
+    /// Bytes of body announced.
+    pub body_bytes: u64,
+    /// The credential may have been missed (head too long, or already under way at the attach).
+    pub token_uncertain: bool,
+    /// A record of this id was sent before; only `end` changed.
+    pub again: bool,
+}
+
+/// All live blocks that share site, request and birth second.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LiveGroup {
+    /// Where they were allocated.
+    pub site: SiteId,
+    /// For which request.
+    pub request: Option<RequestId>,
+    /// How surely.
+    pub binding: Binding,
+    /// Birth of the earliest, rounded down to the second.
+    pub born: Nanos,
+    /// Estimated blocks (sampling weights applied).
+    pub blocks: f64,
+    /// Estimated bytes (sampling weights applied).
+    pub bytes: f64,
+    /// Blocks really seen; `blocks == seen` exactly when nothing was sampled out.
+    pub seen: u32,
+    /// Variance of `bytes` that sampling adds, bytes squared.
+    pub variance: f64,
+    /// What kind of memory.
+    pub kind: MemoryKind,
+}
+
+/// What handed the memory out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MemoryKind {
+    /// An allocator function.
+    Heap,
+    /// An anonymous mapping made by the program, brk included; heaps of allocators lie in these, so
+    /// they are never added to [`MemoryKind::Heap`].
+    Mapping,
+}
+
+/// All blocks that were live at one time.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// When the reading began.
+    pub at: Nanos,
+    /// The blocks. Sites in here have been announced by [`Observation::Site`] before.
+    pub groups: Vec<LiveGroup>,
+}
+
+/// What a frame belongs to, so that the leading *user* frame can be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FrameKind {
+    /// The allocator itself and its wrappers (malloc, operator new, `GlobalAlloc`, strdup).
+    Allocator,
+    /// Standard library, language runtime, third-party code.
+    Library,
+    /// The application's own code.
+    User,
+    /// No symbol: only an address.
+    Unknown,
+}
+
+/// One frame of a stack. Inlined functions are frames of their own.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Frame {
+    /// Demangled function, or `module+0xoffset` where there is no symbol.
+    pub function: String,
+    /// Source file as the debug information names it.
+    pub file: Option<String>,
+    /// Line in it.
+    pub line: Option<u32>,
+    /// Base name of the binary or library.
+    pub module: String,
+    /// What it belongs to.
+    pub kind: FrameKind,
+}
+
+/// A resolved call stack, innermost first. Never empty; shared, because every stage holds it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Site {
+    /// Its id.
+    pub id: SiteId,
+    /// Frames, innermost first.
+    pub stack: Arc<[Frame]>,
+    /// The unwinding stopped early.
+    pub truncated: bool,
+}
+
+impl Site {
+    /// The frame to show a person: the first of the application's own code, else the first that is
+    /// not the allocator's, else the innermost.
+    pub fn leading(&self) -> &Frame {
+        let first = |kinds: &[FrameKind]| self.stack.iter().find(|f| kinds.contains(&f.kind));
+        first(&[FrameKind::User])
+            .or_else(|| first(&[FrameKind::Library, FrameKind::Unknown]))
+            .unwrap_or(&self.stack[0])
+    }
+}
+
+/// The process's memory as `/proc` and its cgroup tell it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemorySample {
+    /// When.
+    pub at: Nanos,
+    /// Resident bytes.
+    pub rss: u64,
+    /// Resident anonymous bytes.
+    pub rss_anon: u64,
+    /// The smallest limit that holds for it (cgroup, rlimit, host, `--memory-limit`).
+    pub limit: Option<u64>,
+    /// What is used of that limit: a cgroup counts more than this process.
+    pub used: u64,
+    /// User plus system CPU time of the target so far, nanoseconds.
+    pub cpu_ns: u64,
+}
+
+/// Totals since the attach, from the kernel's counters and the source itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "fields are heaptide_ebpf::Counter's, documented there")]
+pub struct Losses {
+    pub at: Nanos,
+    pub alloc_hits: u64,
+    pub free_hits: u64,
+    pub tracked: u64,
+    pub freed: u64,
+    pub sampled_out: u64,
+    pub unknown_frees: u64,
+    pub lost_frees: u64,
+    pub missed_returns: u64,
+    pub inflight_full: u64,
+    pub map_full: u64,
+    pub threads_full: u64,
+    pub stacks_full: u64,
+    pub stacks_truncated: u64,
+    pub ring_full: u64,
+    pub requests: u64,
+    pub requests_lost: u64,
+    pub read_faults: u64,
+    pub syscalls: u64,
+    /// Seconds that probes cost the target so far: hits times the calibrated cost per hit.
+    pub probe_seconds: f64,
+    /// CPU seconds the agent used itself.
+    pub agent_cpu_seconds: f64,
+    /// Resident bytes of the agent.
+    pub agent_rss: u64,
+    /// Bytes of kernel memory its maps hold.
+    pub map_bytes: u64,
+}
+
+/// Who is observed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetInfo {
+    /// Process id.
+    pub pid: u32,
+    /// Start time in clock ticks since boot: with the pid, the identity of the process.
+    pub start_ticks: u64,
+    /// Path of the executable.
+    pub exe: String,
+    /// What runs requests in it, as [`crate::target`] recognised it (`tokio`, `go`, `cpython 3.11`, `threads`).
+    pub runtime: String,
+    /// Allocators found (`glibc`, `jemalloc`).
+    pub allocators: Vec<String>,
+    /// What cannot be seen in this process and why, one sentence each.
+    pub limitations: Vec<String>,
+    /// How allocations are watched (`watch`, `sample`, `trace`).
+    pub mode: String,
+}
+
+/// Everything the source can say.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Observation {
+    /// First of all, and again when something in it changed.
+    Target(Nanos, TargetInfo),
+    /// A request ended or went on.
+    Request(Request),
+    /// A call stack, once per site and before any snapshot that names it.
+    Site(Site),
+    /// All live blocks.
+    Snapshot(Snapshot),
+    /// Memory of the process.
+    Memory(MemorySample),
+    /// Losses so far.
+    Losses(Losses),
+    /// The address space was replaced (exec) or a child's inherited one begins: forget all blocks.
+    Forgotten(Nanos),
+    /// The process ended.
+    Ended(Nanos),
+}
+
+impl Observation {
+    /// When it was made; a site has no time of its own.
+    pub fn at(&self) -> Option<Nanos> {
+        match self {
+            Self::Target(at, _) | Self::Forgotten(at) | Self::Ended(at) => Some(*at),
+            Self::Request(request) => Some(request.end),
+            Self::Site(_) => None,
+            Self::Snapshot(snapshot) => Some(snapshot.at),
+            Self::Memory(memory) => Some(memory.at),
+            Self::Losses(losses) => Some(losses.at),
+        }
+    }
+}
