@@ -50,6 +50,13 @@ pub fn begins_request(from: u64) -> bool {
     matches!(&word, b"GET " | b"POST" | b"PUT " | b"HEAD" | b"PATC" | b"DELE" | b"OPTI")
 }
 
+/// What a round of [`feed`] works on. The numbers are in [`Scan`]: on the stack the verifier would
+/// follow their values through every round.
+struct Feed {
+    thread: *mut Thread,
+    conn: *mut Conn,
+}
+
 /// `len` bytes at user address `from` were read from the connection.
 #[inline(never)]
 pub fn feed(thread: &mut Thread, conn: &mut Conn, fd: u32, from: u64, len: u32) -> u32 {
@@ -65,61 +72,17 @@ pub fn feed(thread: &mut Thread, conn: &mut Conn, fd: u32, from: u64, len: u32) 
     }
     scan.position = 0;
     scan.end = 0;
-    let mut taken = 0u32;
-    for _ in 0..ROUNDS {
-        let rest = len.wrapping_sub(taken);
-        if scan.position >= scan.end {
-            if taken >= len {
-                break;
-            }
-            if scan.parser.state == BODY {
-                let skip = u64::from(rest).min(scan.parser.body_left);
-                scan.parser.body_left -= skip;
-                taken += skip as u32;
-                if scan.parser.body_left == 0 {
-                    scan.parser.state = START;
-                }
-                continue;
-            }
-            let size = ((rest.min(CHUNK as u32) - 1) & (CHUNK as u32 - 1)) + 1;
-            // SAFETY: `data` holds CHUNK bytes and more; the helper checks the user address.
-            let failed = unsafe {
-                generated::bpf_probe_read_user(
-                    (&raw mut scan.data).cast(),
-                    size,
-                    (from + u64::from(taken)) as *const _,
-                )
-            };
-            if failed != 0 {
-                count(Counter::ReadFaults);
-                break;
-            }
-            taken += size;
-            scan.position = 0;
-            scan.end = size;
-        } else if scan.parser.state == BODY {
-            let inside = u64::from(scan.end - scan.position).min(scan.parser.body_left);
-            scan.parser.body_left -= inside;
-            scan.position += inside as u32;
-            if scan.parser.body_left == 0 {
-                scan.parser.state = START;
-            }
-            continue;
-        }
-        if scan.parser.state == LOST {
-            break;
-        }
-        scan.event = 0;
-        // SAFETY: `step` has the signature the helper asks for and needs no context.
-        unsafe {
-            generated::bpf_loop(STEPS, head::step as *mut _, core::ptr::null_mut(), 0);
-        }
-        match scan.event {
-            EVENT_BEGIN => begin(thread, conn, fd),
-            EVENT_HEAD => complete(thread, conn, scan),
-            _ => {}
-        }
+    scan.fd = fd;
+    scan.from = from;
+    scan.len = len;
+    scan.taken = 0;
+    let mut context = Feed { thread, conn };
+    // SAFETY: `round` has the signature the helper asks for; the context outlives the call.
+    unsafe {
+        generated::bpf_loop(ROUNDS, round as *mut _, (&raw mut context).cast(), 0);
     }
+    // SAFETY: the pointer made from `conn` above; nothing else uses it any more.
+    let conn = unsafe { &mut *context.conn };
     if scan.parser.state == LOST {
         conn.misses += 1;
     } else if scan.position < scan.end {
@@ -127,6 +90,69 @@ pub fn feed(thread: &mut Thread, conn: &mut Conn, fd: u32, from: u64, len: u32) 
         scan.parser.state = LOST;
     }
     conn.parser = scan.parser;
+    0
+}
+
+/// One round of [`feed`]: skips body bytes, or scans up to the next event. Returns 1 to stop.
+unsafe extern "C" fn round(_index: u32, context: *mut core::ffi::c_void) -> i64 {
+    let context = context.cast::<Feed>();
+    // SAFETY: `feed` passes its own context, whose pointers are valid during the loop.
+    let (thread, conn) = unsafe { (&mut *(*context).thread, &mut *(*context).conn) };
+    let Some(scan) = SCAN.get_ptr_mut(0) else { return 1 };
+    // SAFETY: as in `feed`.
+    let scan = unsafe { &mut *scan };
+    if scan.position >= scan.end {
+        let rest = scan.len.wrapping_sub(scan.taken);
+        if scan.taken >= scan.len {
+            return 1;
+        }
+        if scan.parser.state == BODY {
+            let skip = u64::from(rest).min(scan.parser.body_left);
+            scan.parser.body_left -= skip;
+            scan.taken += skip as u32;
+            if scan.parser.body_left == 0 {
+                scan.parser.state = START;
+            }
+            return 0;
+        }
+        let size = ((rest.min(CHUNK as u32) - 1) & (CHUNK as u32 - 1)) + 1;
+        // SAFETY: `data` holds CHUNK bytes and more; the helper checks the user address.
+        let failed = unsafe {
+            generated::bpf_probe_read_user(
+                (&raw mut scan.data).cast(),
+                size,
+                (scan.from + u64::from(scan.taken)) as *const _,
+            )
+        };
+        if failed != 0 {
+            count(Counter::ReadFaults);
+            return 1;
+        }
+        scan.taken += size;
+        scan.position = 0;
+        scan.end = size;
+    } else if scan.parser.state == BODY {
+        let inside = u64::from(scan.end - scan.position).min(scan.parser.body_left);
+        scan.parser.body_left -= inside;
+        scan.position += inside as u32;
+        if scan.parser.body_left == 0 {
+            scan.parser.state = START;
+        }
+        return 0;
+    }
+    if scan.parser.state == LOST {
+        return 1;
+    }
+    scan.event = 0;
+    // SAFETY: `step` has the signature the helper asks for and needs no context.
+    unsafe {
+        generated::bpf_loop(STEPS, head::step as *mut _, core::ptr::null_mut(), 0);
+    }
+    match scan.event {
+        EVENT_BEGIN => begin(thread, conn, scan.fd),
+        EVENT_HEAD => complete(thread, conn, scan),
+        _ => {}
+    }
     0
 }
 

@@ -174,7 +174,14 @@ pub struct Scan {
     pub end: u32,
     /// Set when the scan wants to stop: a request line or a head is complete.
     pub event: u32,
-    pub reserved: u32,
+    /// Descriptor of the connection.
+    pub fd: u32,
+    /// User address of the data that was read.
+    pub from: u64,
+    /// Its length.
+    pub len: u32,
+    /// Bytes of it that were taken.
+    pub taken: u32,
     pub parser: Parser,
     pub data: [u8; CHUNK + 8],
 }

@@ -8,7 +8,7 @@ use aya_ebpf::{
     helpers::{bpf_get_prandom_u32, bpf_ktime_get_ns, bpf_probe_read_user, generated},
 };
 use heaptide_ebpf::{
-    Counter, MAX_FRAMES, RuleKey, SITE_PROVISIONAL, STACK_COPY_LEN, StackCopy, kind, rule,
+    Counter, MAX_FRAMES, RuleKey, SITE_PROVISIONAL, STACK_COPY_LEN, StackCopy, SITE_SEED, kind, rule, site_step,
 };
 
 use crate::maps::{EVENTS, RULES, STACKS, Thread, count};
@@ -33,8 +33,10 @@ const BROKEN: u32 = 2;
 #[inline(never)]
 pub fn site(thread: &mut Thread, start: &Start) -> u64 {
     let (hash, outcome) = walk(thread, start);
+    let last = (thread.stack.depth.wrapping_sub(1) as usize) & (MAX_FRAMES - 1);
+    let missing = thread.stack.frames[last];
     if outcome == MISSING
-        && let Some(id) = copy(thread, start)
+        && let Some(id) = copy(thread, start, missing)
     {
         return id;
     }
@@ -65,12 +67,12 @@ fn walk(thread: &mut Thread, start: &Start) -> (u64, u32) {
     let mut pc = start.pc;
     let mut sp = start.sp;
     let mut bp = start.bp;
-    let mut hash = 0xcbf2_9ce4_8422_2325 ^ layout;
+    let mut hash = SITE_SEED ^ layout;
     let mut depth = 0u32;
     let mut outcome = COMPLETE;
     for index in 0..MAX_FRAMES {
         thread.stack.frames[index] = pc;
-        hash = (hash ^ pc).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+        hash = site_step(hash, pc);
         depth = index as u32 + 1;
         // SAFETY: entries are plain integers written by user space.
         let Some(unwind) = (unsafe { RULES.get(RuleKey { pc, layout }) }) else {
@@ -116,7 +118,7 @@ fn walk(thread: &mut Thread, start: &Start) -> (u64, u32) {
 
 /// Sends the raw stack to user space; the provisional id, or `None` when the ring is full.
 #[inline(always)]
-fn copy(thread: &Thread, start: &Start) -> Option<u64> {
+fn copy(thread: &Thread, start: &Start, missing: u64) -> Option<u64> {
     let Some(mut entry) = EVENTS.reserve::<StackCopy>(0) else {
         count(Counter::RingFull);
         return None;
@@ -151,7 +153,7 @@ fn copy(thread: &Thread, start: &Start) -> Option<u64> {
         (*record).len = len as u32;
         (*record).layout = thread.layout;
         (*record).reserved = 0;
-        (*record).at_ns = now;
+        (*record).missing = missing;
     }
     entry.submit(u64::from(BPF_RB_FORCE_WAKEUP));
     Some(id)

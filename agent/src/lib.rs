@@ -3,5 +3,7 @@
 //!
 //! `target -> plan -> kernel -> source -> decode -> attribution -> growth -> findings -> outputs`
 
+pub mod decode;
 pub mod events;
+pub mod kernel;
 pub mod report;

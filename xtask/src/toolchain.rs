@@ -54,8 +54,9 @@ impl Toolchain {
                 cargo.env_remove(key);
             }
         }
+        // v3: kernel 5.12 and later; the programs use the value that an atomic add returns.
         let mut flags = format!(
-            "-C linker={} -C debuginfo=2 -C link-arg=--btf",
+            "-C linker={} -C target-cpu=v3 -C debuginfo=2 -C link-arg=--btf",
             self.linker.display()
         );
         if strict {
