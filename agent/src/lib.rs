@@ -4,4 +4,6 @@
 //! `target -> plan -> kernel -> source -> decode -> attribution -> growth -> findings -> outputs`
 
 pub mod events;
+pub mod plan;
 pub mod report;
+pub mod target;
