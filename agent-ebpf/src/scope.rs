@@ -80,7 +80,9 @@ pub fn task_poll(ctx: ProbeContext) -> u32 {
 pub fn handler_enter(ctx: ProbeContext) -> u32 {
     let Some(thread) = thread::current() else { return 0 };
     let regs: *const pt_regs = ctx.regs;
-    let sp = register!(regs, rsp);
+    // SAFETY: the helper only reads the running program's context.
+    let cookie = Cookie(unsafe { generated::bpf_get_attach_cookie(ctx.as_ptr()) });
+    let sp = register!(regs, rsp).wrapping_add(u64::from(cookie.pushed()));
     let (request, _) = thread::request_at(thread, sp);
     if request != 0 {
         return 0;
@@ -92,15 +94,13 @@ pub fn handler_enter(ctx: ProbeContext) -> u32 {
         // An unwound handler (exception, longjmp) never returned.
         count(Counter::MissedReturns);
     }
-    // SAFETY: the helper only reads the running program's context.
-    let handler = unsafe { generated::bpf_get_attach_cookie(ctx.as_ptr()) } as u32;
     let request = next_request();
     count(Counter::Requests);
     thread.scope.sp = sp;
     thread.scope.request = request;
     // SAFETY: no preconditions.
     thread.scope.start_ns = unsafe { bpf_ktime_get_ns() };
-    thread.scope.handler = handler;
+    thread.scope.handler = u32::from(cookie.allocator());
     thread.scope.active = 1;
     set_current(thread, request, u32::MAX);
     0

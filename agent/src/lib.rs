@@ -6,4 +6,6 @@
 pub mod decode;
 pub mod events;
 pub mod kernel;
+pub mod plan;
 pub mod report;
+pub mod target;
