@@ -75,7 +75,7 @@ pub fn alloc_enter(ctx: ProbeContext) -> u32 {
         return 0;
     }
     let mut site = 0;
-    if keep && setting!(stacks) != 0 {
+    if keep && thread.flags & target_flags::STACKS != 0 {
         // SAFETY: the helper checks the address.
         let Ok(pc) = (unsafe { bpf_probe_read_user(sp as *const u64) }) else {
             count(Counter::ReadFaults);

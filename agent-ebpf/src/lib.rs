@@ -342,8 +342,8 @@ records! {
         sample_from: u32,
         /// Capacity of the live map.
         capacity: u32,
-        /// 1: take stacks.
-        stacks: u32,
+        /// Zero.
+        reserved: u32,
     }
 }
 
@@ -411,6 +411,8 @@ pub mod target_flags {
     pub const REQUESTS: u32 = 2;
     /// Track mappings.
     pub const MAPPINGS: u32 = 4;
+    /// Take the call stacks of allocations and mappings.
+    pub const STACKS: u32 = 8;
 }
 
 /// `kind` of [`UnwindRule`].

@@ -235,7 +235,7 @@ static SETTINGS: Settings = Settings {
     cookie: 0,
     sample_from: 0,
     capacity: 0,
-    stacks: 0,
+    reserved: 0,
 };
 
 /// The settings. Reads are volatile: the compiler must not fold the zeros above.

@@ -15,7 +15,6 @@ use heaptide_ebpf::{Counter, VmRecord, kind, target_flags, vm};
 use crate::{
     http,
     maps::{EVENTS, Thread, count},
-    setting,
     stack::{self, Start},
     thread,
 };
@@ -222,7 +221,7 @@ fn send(
     let mut site = 0;
     let mut request = 0;
     if let Some(regs) = regs {
-        if setting!(stacks) != 0 {
+        if thread.flags & target_flags::STACKS != 0 {
             let start = Start { pc: regs.rip, sp: regs.rsp, bp: regs.rbp, exact_pc: 1 };
             site = stack::site(thread, &start);
         }

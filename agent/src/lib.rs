@@ -8,4 +8,5 @@ pub mod events;
 pub mod kernel;
 pub mod plan;
 pub mod report;
+pub mod source;
 pub mod target;

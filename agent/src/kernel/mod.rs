@@ -8,7 +8,7 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
-    maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf},
     programs::{TracePoint, UProbe},
 };
 use heaptide_ebpf::{
@@ -17,7 +17,6 @@ use heaptide_ebpf::{
 use tracing::{debug, warn};
 
 pub mod attach;
-pub mod calibrate;
 mod error;
 mod raw;
 mod tracefs;
@@ -68,7 +67,10 @@ const PROBES: &[(&str, Program)] = &[
 pub struct Kernel {
     live: HashMap<MapData, Wire<BlockKey>, Wire<Block>>,
     stacks: HashMap<MapData, u64, Wire<Stack>>,
-    rules: HashMap<MapData, Wire<RuleKey>, Wire<UnwindRule>>,
+    /// Held open for `rules_fd`.
+    _rules: Map,
+    _threads: Map,
+    threads_fd: RawFd,
     targets: HashMap<MapData, u32, Wire<TargetConfig>>,
     shared: Array<MapData, [u64; 2]>,
     counters: PerCpuArray<MapData, u64>,
@@ -98,7 +100,7 @@ impl Kernel {
         raise_memlock();
         let mut ebpf = EbpfLoader::new()
             .verifier_log_level(VerifierLogLevel::DEBUG)
-            .set_max_entries("LIVE", settings.capacity)
+            .map_max_entries("LIVE", settings.capacity)
             .override_global("SETTINGS", bytemuck::bytes_of(settings), true)
             .load(OBJECT)
             .map_err(|why| KernelError::load("the object", &why))?;
@@ -123,6 +125,7 @@ impl Kernel {
             ebpf.map(name).and_then(raw::map_fd).ok_or(KernelError::Object { what: "map", name })
         };
         let (live_fd, rules_fd) = (fd_of("LIVE")?, fd_of("RULES")?);
+        let threads_fd = fd_of("THREADS")?;
         let mut take = |name: &'static str| {
             ebpf.take_map(name).ok_or(KernelError::Object { what: "map", name })
         };
@@ -131,7 +134,9 @@ impl Kernel {
             HashMap::try_from(take("LIVE")?).map_err(|why| mapped("LIVE", why))?;
         Ok(Self {
             stacks: HashMap::try_from(take("STACKS")?).map_err(|why| mapped("STACKS", why))?,
-            rules: HashMap::try_from(take("RULES")?).map_err(|why| mapped("RULES", why))?,
+            _rules: take("RULES")?,
+            _threads: take("THREADS")?,
+            threads_fd,
             targets: HashMap::try_from(take("TARGETS")?).map_err(|why| mapped("TARGETS", why))?,
             shared: Array::try_from(take("SHARED")?).map_err(|why| mapped("SHARED", why))?,
             counters: PerCpuArray::try_from(take("COUNTERS")?)
@@ -201,6 +206,13 @@ impl Kernel {
         self.targets
             .insert(tgid, Wire(config), 0)
             .map_err(|why| KernelError::Map { name: "TARGETS", why })
+    }
+
+    /// Forgets what an earlier observation knew of these threads.
+    pub fn forget_threads(&self, threads: &[u32]) {
+        for thread in threads {
+            raw::delete(self.threads_fd, thread);
+        }
     }
 
     /// The kernel's view of a target.
@@ -288,11 +300,6 @@ impl Kernel {
     /// Kernel memory that the maps hold, bytes.
     pub fn map_bytes(&self) -> u64 {
         self.map_bytes
-    }
-
-    /// Descriptor of a program, for calibration.
-    pub(crate) fn program_fd(&self, name: &str) -> Option<RawFd> {
-        self.programs.get(name).copied()
     }
 }
 

@@ -8,6 +8,7 @@ use std::{
 
 use aya::maps::Map;
 
+const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
 const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
 const BPF_MAP_UPDATE_BATCH: libc::c_int = 26;
 const BPF_LINK_CREATE: libc::c_int = 28;
@@ -148,6 +149,22 @@ pub(super) fn update_batch<K: bytemuck::Pod, V: bytemuck::Pod>(
         }
     }
     done
+}
+
+#[repr(C)]
+struct ElementAttr {
+    map: u64,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// Removes an entry, if it is there.
+pub(super) fn delete<K: bytemuck::Pod>(map: RawFd, key: &K) {
+    let mut attr =
+        ElementAttr { map: map as u64, key: std::ptr::from_ref(key) as u64, value: 0, flags: 0 };
+    // An entry that is not there is what was asked for.
+    let _ = bpf(BPF_MAP_DELETE_ELEM, &mut attr);
 }
 
 /// Descriptor of a map of one of the kinds that are used here.
