@@ -3,5 +3,9 @@
 //!
 //! `target -> plan -> kernel -> source -> decode -> attribution -> growth -> findings -> outputs`
 
+pub mod attribution;
 pub mod events;
+pub mod findings;
+pub mod growth;
+pub mod pipeline;
 pub mod report;
