@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use crate::attribution::Attribution;
 use crate::attribution::routes::RouteId;
+use crate::attribution::tokens::Class;
 use crate::events::{Nanos, Observation, Request, TargetInfo, TokenClass};
 use crate::findings::Judge;
 use crate::findings::compose::Scene;
@@ -120,6 +121,7 @@ impl Pipeline {
             return;
         };
         self.window.requests += 1;
+        let class = class.token_class();
         match class {
             TokenClass::New => self.window.new_tokens += 1,
             TokenClass::Repeat => self.window.repeat_tokens += 1,
@@ -182,8 +184,9 @@ impl Pipeline {
             .map(|(id, route)| RouteSummary {
                 route: route.name.clone(),
                 requests: route.requests,
-                new_tokens: route.classes[0],
-                repeat_tokens: route.classes[1],
+                new_tokens: route.classes[Class::New.index()]
+                    + route.classes[Class::NewHere.index()],
+                repeat_tokens: route.classes[Class::Repeat.index()],
                 retained_bytes: retained(id) as u64,
                 p99_seconds: route.p99_seconds(),
             })

@@ -11,12 +11,12 @@ use std::hash::BuildHasherDefault;
 
 use siphasher::sip::SipHasher13;
 
-use crate::events::{Binding, LiveGroup, Losses, Nanos, Request, TokenClass};
+use crate::events::{Binding, LiveGroup, Losses, Nanos, Request};
 
 use self::requests::{Entry, Requests};
 use self::routes::{RouteId, Routes};
 use self::sites::Sites;
-use self::tokens::Tokens;
+use self::tokens::{Class, Tokens};
 
 /// A map whose iteration order depends on nothing but its content, so that a replay gives the same
 /// report to the last bit. Keys are kernel numbers, not text chosen by a client.
@@ -41,7 +41,7 @@ pub struct Origin {
     /// Its route, [`RouteId::BACKGROUND`] or [`RouteId::UNATTRIBUTED`].
     pub route: RouteId,
     /// Token class of its request.
-    pub class: TokenClass,
+    pub class: Class,
     /// From when on it counts as mature.
     pub mature_at: Nanos,
 }
@@ -74,7 +74,7 @@ impl Attribution {
     }
 
     /// Takes a request's record. Gives its token class when it is the first of this request.
-    pub fn request(&mut self, request: &Request) -> Option<TokenClass> {
+    pub fn request(&mut self, request: &Request) -> Option<Class> {
         if request.again {
             if let Some(entry) = self.requests.get(request.id) {
                 let maturity = self
@@ -87,8 +87,9 @@ impl Attribution {
             // the first record was lost; this one says as much
         }
         let missed = request.token.is_none() && request.token_uncertain;
-        let class = self.tokens.classify(request.token);
-        let route = self.routes.observe(request, class, missed);
+        let route = self.routes.route(request);
+        let class = self.tokens.classify(request.token, route);
+        self.routes.count(route, request, class, missed);
         let entry = Entry {
             route,
             class,
@@ -111,7 +112,7 @@ impl Attribution {
             // births are rounded down to the second: a second more makes the age certain
             return Owner::Known(Origin {
                 route: RouteId::BACKGROUND,
-                class: TokenClass::None,
+                class: Class::None,
                 mature_at: plus(by_birth, 1.0),
             });
         };
@@ -127,7 +128,7 @@ impl Attribution {
         if given_up && now.since(group.born) > IN_FLIGHT_SECONDS {
             return Owner::Known(Origin {
                 route: RouteId::UNATTRIBUTED,
-                class: TokenClass::None,
+                class: Class::None,
                 mature_at: plus(group.born, IN_FLIGHT_SECONDS + self.maturity_floor),
             });
         }

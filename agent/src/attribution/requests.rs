@@ -7,10 +7,11 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
 
-use crate::events::{Nanos, RequestId, TokenClass};
+use crate::events::{Nanos, RequestId};
 
 use super::Map;
 use super::routes::RouteId;
+use super::tokens::Class;
 
 /// Entries at most: a hash table of 2^19 slots at 7/8 load, 9 MB.
 const MOST: usize = 450_000;
@@ -25,7 +26,7 @@ pub struct Entry {
     /// Its route when it ended.
     pub route: RouteId,
     /// Its token class.
-    pub class: TokenClass,
+    pub class: Class,
     /// Whether it counts in per-request figures: its class is certain.
     pub exposed: bool,
     /// When its blocks become mature.
@@ -38,11 +39,7 @@ struct Packed(u64);
 
 impl Packed {
     fn new(entry: Entry) -> Self {
-        let class = match entry.class {
-            TokenClass::New => 0,
-            TokenClass::Repeat => 1,
-            TokenClass::None => 2,
-        };
+        let class = entry.class.index() as u64;
         let ticks = entry.mature_at.0.div_ceil(TICK) & ((1 << 44) - 1);
         let flags = u64::from(entry.exposed) << 2 | class;
         Self(ticks << 19 | flags << 16 | u64::from(entry.route.0))
@@ -51,11 +48,7 @@ impl Packed {
     fn entry(self) -> Entry {
         Entry {
             route: RouteId(self.0 as u16),
-            class: match self.0 >> 16 & 3 {
-                0 => TokenClass::New,
-                1 => TokenClass::Repeat,
-                _ => TokenClass::None,
-            },
+            class: Class::ALL[(self.0 >> 16 & 3) as usize],
             exposed: self.0 >> 18 & 1 == 1,
             mature_at: Nanos((self.0 >> 19) * TICK),
         }

@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
 
-use crate::events::{Request, TokenClass};
+use crate::events::Request;
 
 use super::segments::is_literal;
+use super::tokens::Class;
 
 /// Routes shown by name; the rest is `other`.
 pub const MOST_ROUTES: usize = 50;
@@ -51,8 +52,8 @@ pub struct Route {
     pub name: String,
     /// Requests that ended.
     pub requests: u64,
-    /// Of those, by token class: new, repeat, none.
-    pub classes: [u64; 3],
+    /// Of those, by token class.
+    pub classes: [u64; Class::COUNT],
     /// Of those, with a credential that may have been missed.
     pub uncertain: u64,
     latency: Option<Histogram<u32>>,
@@ -79,15 +80,6 @@ pub struct Routes {
     maturity_floor: f64,
 }
 
-/// Index of a token class in per-class arrays: new, repeat, none.
-pub fn class_index(class: TokenClass) -> usize {
-    match class {
-        TokenClass::New => 0,
-        TokenClass::Repeat => 1,
-        TokenClass::None => 2,
-    }
-}
-
 impl Routes {
     /// No routes but the fixed ones.
     pub fn new(maturity_floor: f64) -> Self {
@@ -105,15 +97,21 @@ impl Routes {
         routes
     }
 
-    /// Enters a request and gives its route. `missed`: its credential may have been missed.
-    pub fn observe(&mut self, request: &Request, class: TokenClass, missed: bool) -> RouteId {
-        let id = self.route_of(&request.head, request.status);
-        let route = &mut self.routes[usize::from(id.0)];
+    /// The route of a request.
+    pub fn route(&mut self, request: &Request) -> RouteId {
+        self.route_of(&request.head, request.status)
+    }
+
+    /// Counts a request of route `id`. `missed`: its credential may have been missed.
+    pub fn count(&mut self, id: RouteId, request: &Request, class: Class, missed: bool) {
+        let Some(route) = self.routes.get_mut(usize::from(id.0)) else {
+            return;
+        };
         route.requests += 1;
         if missed {
             route.uncertain += 1;
         } else {
-            route.classes[class_index(class)] += 1;
+            route.classes[class.index()] += 1;
         }
         let micros =
             (request.end.0.saturating_sub(request.start.0) / 1_000).clamp(1, LONGEST_LATENCY);
@@ -121,7 +119,6 @@ impl Routes {
             Histogram::new_with_bounds(1, LONGEST_LATENCY, 2).unwrap_or_else(|_| unbounded())
         });
         latency.saturating_record(micros);
-        id
     }
 
     /// Where `id` leads after merges.
@@ -371,7 +368,7 @@ impl Routes {
         self.routes.push(Route {
             name,
             requests: 0,
-            classes: [0; 3],
+            classes: [0; Class::COUNT],
             uncertain: 0,
             latency: None,
             method: method.to_owned(),

@@ -22,6 +22,9 @@ pub fn is_literal(segment: &str) -> bool {
     {
         return false;
     }
+    if !segment.bytes().any(|b| b.is_ascii_alphabetic()) {
+        return false;
+    }
     let digits = segment.bytes().filter(u8::is_ascii_digit).count();
     let hex = segment.bytes().all(|b| b.is_ascii_hexdigit());
     if digits > 2 || (hex && segment.len() >= 8) {
@@ -44,7 +47,7 @@ pub fn is_literal(segment: &str) -> bool {
 fn is_word(word: &str) -> bool {
     let letters = word.trim_end_matches(|c: char| c.is_ascii_digit());
     if letters.is_empty() {
-        // the 2 of `v1.2`, never a number of its own: `is_literal` saw letters elsewhere or fails
+        // the 2 of `v1.2`
         return word.len() == 1;
     }
     if letters.len() > LONGEST_WORD || letters.bytes().any(|b| b.is_ascii_digit()) {

@@ -8,6 +8,7 @@ use crate::growth::epochs::Epochs;
 use crate::growth::{Growth, SeriesKey};
 use crate::report::{Cause, Finding, SiteSummary, State};
 
+use super::cause::contrast;
 use super::forecast::{rate, time_to_oom};
 use super::gates::Why;
 use super::window::View;
@@ -156,7 +157,7 @@ impl Judge {
             let (Some(one), Some(series)) = (self.judged().get(key), scene.growth.get(key)) else {
                 continue;
             };
-            out.add(one, series);
+            out.add(one, series, lead.contrast.shared);
             onset = onset.min(one.onset);
             let summary = summary(scene.attribution, &series.sites, series.live_bytes());
             sites.extend(summary);
@@ -197,7 +198,7 @@ impl Judge {
             blocks: out.blocks as u64,
             matured_bytes: out.matured as u64,
             evicted_bytes: out.evicted as u64,
-            new_tokens: lead.exposed[0],
+            new_tokens: lead.contrast.new.requests,
             growth_bytes_per_second: growth.mean,
             confidence: 1.0 - self.lost().worst(),
             binding: binding(lead_key, &out),
@@ -244,7 +245,7 @@ impl Judge {
 struct Sums {
     live: f64,
     since_onset: f64,
-    means: [f64; 3],
+    means: [f64; 2],
     blocks: f64,
     matured: f64,
     evicted: f64,
@@ -253,11 +254,12 @@ struct Sums {
 }
 
 impl Sums {
-    fn add(&mut self, one: &Judged, series: &crate::growth::series::Series) {
+    fn add(&mut self, one: &Judged, series: &crate::growth::series::Series, shared: bool) {
         self.live += series.live_bytes();
-        for (sum, kept) in self.means.iter_mut().zip(&one.kept) {
-            *sum += kept.mean;
-        }
+        // one way of counting for all series, so that the means can be added
+        let contrast = contrast(&one.kept, Some(shared));
+        self.means[0] += contrast.new.mean;
+        self.means[1] += contrast.repeat.mean;
         self.since_onset += one
             .kept
             .iter()

@@ -3,6 +3,7 @@
 use crate::growth::SeriesKey;
 use crate::report::{Cause, State};
 
+use super::cause::Contrast;
 use super::compose::Scene;
 use super::options::LEAST_CONTRAST;
 use super::{Judge, Judged};
@@ -42,7 +43,12 @@ pub fn sentences(
         ));
     }
     if key.route.has_requests() {
-        let [new, repeat, none] = one.kept;
+        let Contrast {
+            new,
+            repeat,
+            none,
+            shared,
+        } = one.contrast;
         let parts = [
             (new, "new tokens"),
             (repeat, "repeated tokens"),
@@ -60,6 +66,9 @@ pub fn sentences(
             })
             .collect();
         out.extend((!parts.is_empty()).then(|| parts.join("; ")));
+        if shared {
+            out.push("tokens known from other routes keep nothing: what keeps the memory is shared by routes".to_owned());
+        }
         if one.cause == Cause::Indeterminate && repeat.requests < LEAST_CONTRAST && new.requests > 0
         {
             out.push(

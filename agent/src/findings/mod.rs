@@ -20,11 +20,12 @@ use std::collections::BTreeMap;
 
 use crate::attribution::Attribution;
 use crate::attribution::routes::RouteId;
+use crate::attribution::tokens::Class;
 use crate::events::{Losses, Nanos};
 use crate::growth::{Exposure, Growth, SeriesKey};
 use crate::report::{Cause, State};
 
-use self::cause::KeptByClass;
+use self::cause::{Contrast, KeptByClass};
 use self::gates::{Outcome, Why};
 use self::losses::Lost;
 use self::memory::MemoryHistory;
@@ -64,6 +65,8 @@ pub struct Judged {
     pub onset: usize,
     /// What requests of each class keep since the onset.
     pub kept: KeptByClass,
+    /// The classes that were compared.
+    pub contrast: Contrast,
     /// Requests since the onset whose blocks could have matured, by class.
     pub exposed: Exposure,
 }
@@ -137,6 +140,7 @@ impl Judge {
             let onset = compose::onset(&view, window.from.min(view.len() - 1));
             let exposed = exposed(view.exposures, onset);
             let kept = cause::kept(&series.classes, exposed);
+            let contrast = cause::contrast(&kept, None);
             let judged = Judged {
                 state: tracker.state.unwrap_or(State::None),
                 why: if let Outcome::Still(why) = outcome {
@@ -144,7 +148,8 @@ impl Judge {
                 } else {
                     None
                 },
-                cause: route_cause(key.route, &kept, attribution),
+                cause: route_cause(key.route, &contrast, attribution),
+                contrast,
                 window: view.window(window.from.min(view.len() - 1)),
                 onset,
                 kept,
@@ -278,7 +283,7 @@ fn growing(outcome: &Outcome) -> Option<(Window, f64)> {
 }
 
 fn exposed(exposures: &[Exposure], from: usize) -> Exposure {
-    let mut sum = [0; 3];
+    let mut sum = [0; Class::COUNT];
     for epoch in exposures.iter().skip(from) {
         for (sum, part) in sum.iter_mut().zip(epoch) {
             *sum += part;
@@ -287,7 +292,7 @@ fn exposed(exposures: &[Exposure], from: usize) -> Exposure {
     sum
 }
 
-fn route_cause(route: RouteId, kept: &KeptByClass, attribution: &Attribution) -> Cause {
+fn route_cause(route: RouteId, contrast: &Contrast, attribution: &Attribution) -> Cause {
     if route == RouteId::BACKGROUND {
         return Cause::Background;
     }
@@ -295,5 +300,8 @@ fn route_cause(route: RouteId, kept: &KeptByClass, attribution: &Attribution) ->
         return Cause::Indeterminate;
     }
     let known = attribution.routes.get(route);
-    cause::cause(kept, known.uncertain as f64 / known.requests.max(1) as f64)
+    cause::cause(
+        contrast,
+        known.uncertain as f64 / known.requests.max(1) as f64,
+    )
 }

@@ -1,5 +1,6 @@
 //! Figures of one series over a range of epochs up to now: what the gates look at.
 
+use crate::attribution::tokens::Class;
 use crate::growth::Exposure;
 use crate::growth::epochs::Epochs;
 use crate::growth::series::{Epoch, Series};
@@ -9,7 +10,7 @@ use crate::growth::series::{Epoch, Series};
 pub enum Clock {
     /// Requests whose blocks could have matured.
     Requests,
-    /// Of those, with a new token.
+    /// Of those, with a token that is new on the route.
     NewTokens,
     /// Seconds, where no request is involved.
     Seconds,
@@ -70,7 +71,9 @@ impl View<'_> {
         let exposed = self.exposures.get(i).copied().unwrap_or_default();
         match clock {
             Clock::Requests => exposed.iter().sum::<u64>() as f64,
-            Clock::NewTokens => exposed[0] as f64,
+            Clock::NewTokens => {
+                (exposed[Class::New.index()] + exposed[Class::NewHere.index()]) as f64
+            }
             Clock::Seconds => self.epochs.seconds(i),
         }
     }

@@ -10,8 +10,9 @@ pub mod series;
 
 use std::collections::BTreeMap;
 
-use crate::attribution::routes::{RouteId, class_index};
+use crate::attribution::routes::RouteId;
 use crate::attribution::sites::LeadId;
+use crate::attribution::tokens::Class;
 use crate::attribution::{Attribution, Map};
 use crate::events::{MemoryKind, Nanos, RequestId, Snapshot};
 
@@ -34,7 +35,7 @@ pub struct SeriesKey {
 }
 
 /// Requests that matured in one epoch, by token class: the exposure clock.
-pub type Exposure = [u64; 3];
+pub type Exposure = [u64; Class::COUNT];
 
 /// Totals of the last snapshot.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -101,7 +102,7 @@ impl Growth {
         }
         self.snapshots += 1;
         for exposures in self.exposures.values_mut() {
-            exposures.push([0; 3]);
+            exposures.push([0; Class::COUNT]);
         }
         for entry in attribution.requests.matured(snapshot.at) {
             if entry.exposed {
@@ -110,9 +111,9 @@ impl Growth {
                 let exposures = self
                     .exposures
                     .entry(route)
-                    .or_insert_with(|| vec![[0; 3]; epochs]);
+                    .or_insert_with(|| vec![[0; Class::COUNT]; epochs]);
                 if let Some(last) = exposures.last_mut() {
-                    last[class_index(entry.class)] += 1;
+                    last[entry.class.index()] += 1;
                 }
             }
         }

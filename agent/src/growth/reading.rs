@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::attribution::routes::class_index;
 use crate::attribution::sites::LeadId;
+use crate::attribution::tokens::Class;
 use crate::attribution::{Attribution, Origin, Owner};
 use crate::events::{Binding, LiveGroup, MemoryKind, RequestId, SiteId, Snapshot};
 
@@ -45,7 +45,7 @@ pub struct SeriesNow {
     /// By epoch and class.
     pub cohorts: BTreeMap<(usize, usize), CohortNow>,
     /// By class.
-    pub classes: [ClassNow; 3],
+    pub classes: [ClassNow; Class::COUNT],
     /// Blocks.
     pub blocks: f64,
     /// Bytes whose binding is exact.
@@ -111,7 +111,7 @@ impl Reading {
                 kind: group.kind,
             };
             match epochs.of(mature_at) {
-                Some(epoch) => rows.push((key, class_index(class), epoch, group.request, index)),
+                Some(epoch) => rows.push((key, class.index(), epoch, group.request, index)),
                 None => *immature.entry(key).or_default() += group.bytes,
             }
         }

@@ -1,5 +1,6 @@
 //! One series: its cohorts, evictions and floors, epoch by epoch.
 
+use crate::attribution::tokens::Class;
 use crate::events::SiteId;
 
 use super::epochs::Epochs;
@@ -32,8 +33,8 @@ pub struct Epoch {
     pub end: f64,
     /// Bytes of any cohort evicted in it.
     pub evicted: f64,
-    /// By token class: new, repeat, none.
-    pub cohorts: [Cohort; 3],
+    /// By token class.
+    pub cohorts: [Cohort; Class::COUNT],
 }
 
 impl Epoch {
@@ -61,7 +62,7 @@ pub struct Series {
     /// Aligned with the shared epochs.
     pub epochs: Vec<Epoch>,
     /// The last snapshot, by token class.
-    pub classes: [ClassNow; 3],
+    pub classes: [ClassNow; Class::COUNT],
     /// Mature blocks now.
     pub blocks: f64,
     /// Bytes with an exact binding now.
@@ -81,7 +82,7 @@ impl Series {
     pub fn new(epochs: usize) -> Self {
         Self {
             epochs: vec![Epoch::default(); epochs],
-            classes: [ClassNow::default(); 3],
+            classes: [ClassNow::default(); Class::COUNT],
             blocks: 0.0,
             exact_bytes: 0.0,
             sites: Vec::new(),
@@ -167,7 +168,7 @@ impl Series {
     }
 }
 
-fn add_cohorts(into: &mut [Cohort; 3], from: &[Cohort; 3]) {
+fn add_cohorts(into: &mut [Cohort; Class::COUNT], from: &[Cohort; Class::COUNT]) {
     for (sum, part) in into.iter_mut().zip(from) {
         sum.matured += part.matured;
         sum.live += part.live;
