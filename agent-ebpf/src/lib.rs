@@ -69,7 +69,14 @@ impl Cookie {
 
     /// Packs a cookie.
     #[must_use]
-    pub const fn new(shape: u8, size: u8, factor: u8, pointer: u8, allocator: u8, pushed: u16) -> Self {
+    pub const fn new(
+        shape: u8,
+        size: u8,
+        factor: u8,
+        pointer: u8,
+        allocator: u8,
+        pushed: u16,
+    ) -> Self {
         Self(
             shape as u64
                 | (size as u64) << 8
