@@ -6,4 +6,5 @@
 pub mod events;
 pub mod plan;
 pub mod report;
+pub mod symbols;
 pub mod target;
