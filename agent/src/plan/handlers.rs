@@ -5,7 +5,7 @@ use blazesym::symbolize::{Input, Symbolized, Symbolizer};
 use heaptide_ebpf::Cookie;
 use regex::Regex;
 
-use super::{Needs, Planner, Program};
+use super::{Needs, Planner, Program, place};
 use crate::target::{Module, Target};
 
 /// Handlers probed at most; an expression that matches more is certainly not meant so.
@@ -40,7 +40,7 @@ impl Planner {
                     returns: true,
                     ..self.needs()
                 };
-                let place = self.place(module, &found.name, found.vaddr, found.size, &needs);
+                let place = place(module, &found.name, found.vaddr, found.size, &needs);
                 let none = Cookie::NONE;
                 let number = self.plan.handlers.len() as u8;
                 let cookie = Cookie::new(0, none, none, none, number, place.pushed);

@@ -100,7 +100,7 @@ pub fn plan(target: &Target, options: &PlanOptions) -> Plan {
                 registers,
                 ..planner.needs()
             };
-            let place = planner.place(module, &task.symbol, task.vaddr, task.size, &needs);
+            let place = place(module, &task.symbol, task.vaddr, task.size, &needs);
             let cookie = Cookie::new(0, Cookie::NONE, Cookie::NONE, 0, 0, place.pushed);
             planner.add(
                 module,
@@ -126,7 +126,7 @@ fn kernel_emulates_long_nops() -> bool {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let mut parts = release
         .split(|c: char| !c.is_ascii_digit())
-        .map(|p| p.parse::<u32>());
+        .map(str::parse::<u32>);
     match (parts.next(), parts.next()) {
         (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= (6, 17),
         _ => false,
@@ -154,7 +154,7 @@ impl Planner {
     ) {
         let function = resolved.function;
         let needs = self.needs_of(function);
-        let place = self.place(
+        let place = place(
             module,
             &resolved.symbol,
             resolved.vaddr,
@@ -192,17 +192,6 @@ impl Planner {
         }
     }
 
-    fn place(&self, module: &Module, symbol: &str, vaddr: u64, size: u64, needs: &Needs) -> Place {
-        // without a size the next function may be read too: its loops cannot lead in here
-        let len = if size == 0 {
-            64
-        } else {
-            size.min(MAX_FUNCTION)
-        };
-        let bytes = module.elf.at(vaddr, len as usize).unwrap_or_default();
-        prologue::choose(symbol, bytes, vaddr, needs)
-    }
-
     fn add(
         &mut self,
         module: &Module,
@@ -228,6 +217,17 @@ impl Planner {
             why: place.why.clone(),
         });
     }
+}
+
+fn place(module: &Module, symbol: &str, vaddr: u64, size: u64, needs: &Needs) -> Place {
+    // without a size the next function may be read too: its loops cannot lead in here
+    let len = if size == 0 {
+        64
+    } else {
+        size.min(MAX_FUNCTION)
+    };
+    let bytes = module.elf.at(vaddr, len as usize).unwrap_or_default();
+    prologue::choose(symbol, bytes, vaddr, needs)
 }
 
 #[cfg(test)]
