@@ -3,5 +3,6 @@
 //!
 //! `target -> plan -> kernel -> source -> decode -> attribution -> growth -> findings -> outputs`
 
+pub mod cli;
 pub mod events;
 pub mod report;
