@@ -5,4 +5,5 @@
 
 pub mod cli;
 pub mod events;
+pub mod outputs;
 pub mod report;
