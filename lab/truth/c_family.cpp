@@ -27,6 +27,7 @@ void prepare_c_family() {
     std::memset(text, 'x', sizeof text - 1);
     int fd = memfd_create("lines", 0);
     if (fd < 0 || write(fd, text, 1000) != 1000 || write(fd, "\n", 1) != 1) std::abort();
+    if (lseek(fd, 0, SEEK_SET) != 0) std::abort();
     lines = fdopen(fd, "r");
     if (lines == nullptr) std::abort();
     std::setvbuf(lines, stream_buffer, _IOFBF, sizeof stream_buffer);
@@ -193,7 +194,8 @@ SITE(asprintf, "heap")() {
 SITE(getline, "heap")() {
     char *block = nullptr;
     std::size_t size = 0;
-    ssize_t length = getline(&block, &size, lines); if (length > 0) book_getline.took(size, __LINE__);
+    ssize_t length = getline(&block, &size, lines); if (block != nullptr) book_getline.took(size, __LINE__);
+    if (length != 1001) __builtin_trap();
     keep(book_getline, block, size);
     std::rewind(lines);
 }
