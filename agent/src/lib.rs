@@ -5,6 +5,7 @@
 
 pub mod attribution;
 pub mod cli;
+pub mod commands;
 pub mod decode;
 pub mod events;
 pub mod findings;
@@ -14,6 +15,8 @@ pub mod outputs;
 pub mod pipeline;
 pub mod plan;
 pub mod report;
+pub mod session;
+pub mod settings;
 pub mod source;
 pub mod symbols;
 pub mod target;
