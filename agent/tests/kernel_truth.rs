@@ -5,16 +5,13 @@ mod common;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
-use std::process::Command;
 use std::time::Duration;
 
-use common::compile::{Program, program};
 use common::process::Process;
+use common::truth::{self, RUN};
 use common::{Watched, kernel, watch};
 use serde::Deserialize;
 
-/// A traced run is some thousand times slower per call than an untraced one.
-const RUN: Duration = Duration::from_secs(60);
 const MANY: Duration = Duration::from_secs(180);
 
 /// A line of the books, and of `--live-sites`: the same words for the same things.
@@ -153,9 +150,7 @@ struct Target {
 }
 
 fn start(frame_pointers: bool) -> (Target, Watched) {
-    let path = program(Program::Truth { frame_pointers });
-    let mut process = Process::start("truth", &mut Command::new(path));
-    process.line(RUN, |line| line.starts_with("ready "));
+    let process = truth::start(frame_pointers);
     let watched = watch(process.id(), &[]);
     (Target { process }, watched)
 }

@@ -1,19 +1,19 @@
 //! `cargo xtask bench probes`: what a pair of malloc and free costs the target under each way of
 //! watching it, measured in one run, alternating, against the limits the project has set itself.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::env;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::mpsc;
-use std::time::Duration;
-use std::{env, fs, thread};
+use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::process::{self, as_root, cargo, on_path, root};
+use crate::process::{self, as_root, cargo, root};
 
-/// Until a tool is in place; the verifier and bcc's compiler take their time.
-const ATTACH: Duration = Duration::from_secs(60);
+mod memleak;
+mod running;
+
+use memleak::Memleak;
+use running::{Target, Tool};
 
 /// How to measure.
 #[derive(clap::Args)]
@@ -73,8 +73,7 @@ impl Way {
 struct Setting {
     target: PathBuf,
     heaptide: PathBuf,
-    /// bcc's script and the headers it compiles against, when it is installed.
-    memleak: Option<(PathBuf, Option<PathBuf>)>,
+    memleak: Option<Memleak>,
 }
 
 /// What was measured of a way: ns per pair and per mixed operation, one of each per round.
@@ -104,7 +103,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let setting = Setting {
         target: compile(folder.path())?,
         heaptide,
-        memleak: memleak(folder.path())?,
+        memleak: memleak::find(folder.path())?,
     };
     let ways: Vec<Way> = Way::ALL
         .into_iter()
@@ -127,7 +126,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 /// A target of its own, the tool on it, and both loops.
 fn measure(setting: &Setting, way: Way) -> Result<(f64, f64)> {
     let mut target = Target::start(&setting.target)?;
-    let _tool = tool(setting, way, target.child.0.id())?;
+    let _tool = tool(setting, way, target.id())?;
     // Caches, unwind rules and first stacks are no part of the steady state.
     target.ask("pairs", way.pairs() / 20)?;
     target.ask("mixed", way.pairs() / 40)?;
@@ -151,119 +150,11 @@ fn tool(setting: &Setting, way: Way, pid: u32) -> Result<Option<Tool>> {
         Way::Trace => heaptide.args(attach),
         Way::TraceWithoutStacks => heaptide.args(attach).arg("--no-stacks"),
         Way::Memleak => {
-            let (script, headers) = setting.memleak.as_ref().context("not installed")?;
-            let mut memleak = Command::new(script);
-            // Without this Python keeps what it prints to itself. The first list is printed after
-            // two seconds: then the probes are in place.
-            memleak.args(["-p", &pid, "2"]).env("PYTHONUNBUFFERED", "1");
-            if let Some(headers) = headers {
-                memleak.env("BCC_KERNEL_SOURCE", headers);
-            }
+            let mut memleak = setting.memleak.as_ref().context("not installed")?.on(&pid);
             return Tool::start(&mut memleak, "outstanding allocations", folder).map(Some);
         }
     };
     Tool::start(command, "attached", folder).map(Some)
-}
-
-/// A child that ends with us, by its id.
-struct Guard(Child);
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// A running tool. Killing it is enough: the kernel takes its probes off.
-struct Tool {
-    _child: Guard,
-    _folder: tempfile::TempDir,
-}
-
-impl Tool {
-    /// Starts a tool, and waits until it has printed `sign` on either of its outputs.
-    fn start(command: &mut Command, sign: &'static str, folder: tempfile::TempDir) -> Result<Self> {
-        command.current_dir(folder.path());
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = Guard(command.spawn().with_context(|| format!("{command:?}"))?);
-        let output: Option<ChildStdout> = child.0.stdout.take();
-        let errors: Option<ChildStderr> = child.0.stderr.take();
-        let (to, from) = mpsc::channel();
-        let second = to.clone();
-        thread::spawn(move || pass_on(output, &to));
-        thread::spawn(move || pass_on(errors, &second));
-        let mut said = String::new();
-        loop {
-            match from.recv_timeout(ATTACH) {
-                Ok(line) if line.contains(sign) => break,
-                Ok(line) => said.extend([line.as_str(), "\n"]),
-                Err(_) => bail!("it does not say {sign:?}, only:\n{said}"),
-            }
-        }
-        // What it goes on to print is read and dropped, or it would stop at a full pipe.
-        thread::spawn(move || while from.recv().is_ok() {});
-        Ok(Self {
-            _child: child,
-            _folder: folder,
-        })
-    }
-}
-
-fn pass_on(pipe: Option<impl std::io::Read>, to: &mpsc::Sender<String>) {
-    let Some(pipe) = pipe else { return };
-    for line in BufReader::new(pipe).lines().map_while(Result::ok) {
-        if to.send(line).is_err() {
-            return;
-        }
-    }
-}
-
-/// `lab/bench/pairs.cpp`, running.
-struct Target {
-    child: Guard,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
-}
-
-impl Target {
-    fn start(path: &Path) -> Result<Self> {
-        let mut command = Command::new(path);
-        let child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let mut child = Guard(child);
-        let input = child.0.stdin.take().context("its input")?;
-        let output = BufReader::new(child.0.stdout.take().context("its output")?);
-        let mut target = Self {
-            child,
-            input,
-            output,
-        };
-        let ready = target.line()?;
-        ensure!(ready.starts_with("ready "), "the target says {ready:?}");
-        Ok(target)
-    }
-
-    /// Has it run a loop; ns of its own CPU time per turn.
-    fn ask(&mut self, what: &str, count: u32) -> Result<f64> {
-        writeln!(self.input, "{what} {count}")?;
-        let answer: serde_json::Value = serde_json::from_str(&self.line()?)?;
-        answer["ns"].as_f64().context("a number of nanoseconds")
-    }
-
-    fn line(&mut self) -> Result<String> {
-        let mut line = String::new();
-        ensure!(
-            self.output.read_line(&mut line)? > 0,
-            "the target has ended"
-        );
-        Ok(line)
-    }
 }
 
 fn agent(arguments: &Arguments) -> Result<PathBuf> {
@@ -284,57 +175,6 @@ fn compile(folder: &Path) -> Result<PathBuf> {
     compiler.args(["-std=c++20", "-O2", "-g", "-o"]).arg(&path);
     process::run(compiler.arg(root().join("lab/bench/pairs.cpp")))?;
     Ok(path)
-}
-
-/// Debian's memleak and the kernel headers it needs, `None` when it is not installed.
-fn memleak(folder: &Path) -> Result<Option<(PathBuf, Option<PathBuf>)>> {
-    let Some(script) = on_path("memleak-bpfcc") else {
-        eprintln!(
-            "memleak-bpfcc is not installed (apt-get install bpfcc-tools linux-headers-amd64)"
-        );
-        return Ok(None);
-    };
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
-    let own = Path::new("/lib/modules").join(release.trim()).join("build");
-    if env::var_os("BCC_KERNEL_SOURCE").is_some() || own.exists() {
-        return Ok(Some((script, None)));
-    }
-    let Some((common, flavour)) = headers()? else {
-        eprintln!("memleak-bpfcc has no kernel headers (apt-get install linux-headers-amd64)");
-        return Ok(None);
-    };
-    // Debian cuts the headers into two packages, and bcc takes one folder.
-    let merged = folder.join("headers");
-    fs::create_dir(&merged)?;
-    for part in [common, flavour] {
-        process::run(
-            Command::new("cp")
-                .arg("-a")
-                .arg(part.join("."))
-                .arg(&merged),
-        )?;
-    }
-    Ok(Some((script, Some(merged))))
-}
-
-/// The newest pair of `linux-headers-VERSION-common` and `-FLAVOUR`.
-fn headers() -> Result<Option<(PathBuf, PathBuf)>> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir("/usr/src").context("/usr/src")? {
-        names.push(entry?.file_name().to_string_lossy().into_owned());
-    }
-    names.sort();
-    for common in names.iter().rev().filter(|name| name.ends_with("-common")) {
-        let version = common.trim_end_matches("common");
-        let flavour = names
-            .iter()
-            .find(|name| name.starts_with(version) && *name != common);
-        if let Some(flavour) = flavour {
-            let path = |name: &str| Path::new("/usr/src").join(name);
-            return Ok(Some((path(common), path(flavour))));
-        }
-    }
-    Ok(None)
 }
 
 fn median(values: &[f64]) -> f64 {
