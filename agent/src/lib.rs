@@ -4,6 +4,7 @@
 //! `target -> plan -> kernel -> source -> decode -> attribution -> growth -> findings -> outputs`
 
 pub mod attribution;
+pub mod capture;
 pub mod events;
 pub mod findings;
 pub mod growth;

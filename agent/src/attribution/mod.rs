@@ -100,6 +100,11 @@ impl Attribution {
         Some(class)
     }
 
+    /// Another address space: its caches are empty, so every token is new to it.
+    pub fn forget(&mut self) {
+        self.tokens.forget();
+    }
+
     /// Takes the losses: only when records were lost may an unknown request be anything but in flight.
     pub fn losses(&mut self, losses: &Losses) {
         self.records_lost = losses.requests_lost > 0 || losses.ring_full > 0;
