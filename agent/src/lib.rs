@@ -4,8 +4,11 @@
 //! `target -> plan -> kernel -> source -> decode -> attribution -> growth -> findings -> outputs`
 
 pub mod attribution;
+pub mod capture;
 pub mod cli;
 pub mod commands;
+pub mod config;
+pub mod daemon;
 pub mod decode;
 pub mod events;
 pub mod findings;
