@@ -4,6 +4,7 @@
 //! `target -> plan -> kernel -> source -> decode -> attribution -> growth -> findings -> outputs`
 
 pub mod cli;
+pub mod config;
 pub mod events;
 pub mod outputs;
 pub mod report;
