@@ -1,0 +1,92 @@
+//! `cargo xtask lint`: formatting, clippy for all parts, house rules, licences, Prometheus rules.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::process::{self, cargo, command, lab_cargo, on_path, root, succeeds};
+use crate::toolchain::{self, Toolchain};
+
+mod licences;
+mod tidy;
+
+pub(crate) fn run() -> Result<()> {
+    process::run(cargo().args(["fmt", "--all", "--check"]))?;
+    process::run(lab_cargo().args(["fmt", "--all", "--check"]))?;
+    tidy::check()?;
+    licences::check()?;
+    let clippy = [
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--quiet",
+        "--",
+        "-D",
+        "warnings",
+    ];
+    process::run(cargo().args(clippy))?;
+    process::run(lab_cargo().args(clippy))?;
+    ebpf()?;
+    prometheus()?;
+    shell()?;
+    eprintln!("lint: clean");
+    Ok(())
+}
+
+/// clippy for the eBPF half where its toolchain has it, else its build without warnings.
+fn ebpf() -> Result<()> {
+    let found = Toolchain::find().context(toolchain::MISSING)?;
+    let has_clippy =
+        succeeds(command("rustup").args(["run", &found.name, "cargo", "clippy", "--version"]));
+    let target = root().join("target/ebpf");
+    let mut cargo = found.cargo(
+        &root(),
+        &target,
+        if has_clippy { "clippy" } else { "build" },
+    );
+    // Denies warnings of our own packages only, and unlike RUSTFLAGS rebuilds nothing else.
+    cargo.args(["-Z", "warnings", "--config", "build.warnings='deny'"]);
+    process::run(&mut cargo)
+}
+
+/// The Prometheus rule files, or their tests.
+pub(crate) fn rule_files(tests: bool) -> Result<Vec<PathBuf>> {
+    let folder = root().join("dashboards/rules");
+    if !folder.is_dir() {
+        return Ok(Vec::new());
+    }
+    let mut files = Vec::new();
+    for entry in folder.read_dir().context("cannot list dashboards/rules")? {
+        let path = entry.context("cannot list dashboards/rules")?.path();
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        if name.ends_with(".yml") && name.ends_with(".test.yml") == tests {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn prometheus() -> Result<()> {
+    let rules = rule_files(false)?;
+    if rules.is_empty() {
+        return Ok(());
+    }
+    if on_path("promtool").is_none() {
+        bail!("promtool is missing: run `cargo xtask setup`");
+    }
+    process::run(command("promtool").args(["check", "rules"]).args(rules))
+}
+
+/// shellcheck over shell files, where it is installed.
+fn shell() -> Result<()> {
+    let scripts = tidy::files(&["*.sh", ".ci/run"])?;
+    if scripts.is_empty() || on_path("shellcheck").is_none() {
+        return Ok(());
+    }
+    process::run(command("shellcheck").args(scripts))
+}
