@@ -58,12 +58,11 @@ pub(crate) fn rule_files(tests: bool) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in folder.read_dir().context("cannot list dashboards/rules")? {
         let path = entry.context("cannot list dashboards/rules")?.path();
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        if name.ends_with(".yml") && name.ends_with(".test.yml") == tests {
+        let is_rules = path.extension().is_some_and(|extension| extension == "yml");
+        let is_test = path
+            .file_stem()
+            .is_some_and(|stem| stem.to_string_lossy().ends_with(".test"));
+        if is_rules && is_test == tests {
             files.push(path);
         }
     }

@@ -162,8 +162,8 @@ fn expected(variant: &Variant) -> String {
         .to_owned()
 }
 
-/// Requests on the leaking route that the service answered with success during the observation;
-/// those without a token were refused and kept nothing, but heaptide counts them as requests.
+/// Requests on the leaking route during the observation, refused ones (which keep nothing) included,
+/// as heaptide counts them.
 fn requests(variant: &Variant, observed: &Observed) -> Option<f64> {
     let route = variant
         .route
