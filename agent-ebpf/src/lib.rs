@@ -22,6 +22,27 @@ pub const PATTERN_LEN: usize = 32;
 /// allocation and becomes an alias of the true site once the copy was unwound.
 pub const SITE_PROVISIONAL: u64 = 1 << 63;
 
+/// The site id of a stack of return addresses, innermost first, in a layout: both halves compute it.
+#[must_use]
+pub fn site_hash(layout: u32, frames: &[u64]) -> u64 {
+    let mut hash = SITE_SEED ^ layout as u64;
+    for frame in frames {
+        hash = site_step(hash, *frame);
+    }
+    hash & !SITE_PROVISIONAL
+}
+
+/// Start of [`site_hash`].
+pub const SITE_SEED: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// One step of [`site_hash`].
+#[inline(always)]
+#[must_use]
+#[allow(clippy::inline_always, reason = "a BPF call would cost more than the step")]
+pub const fn site_step(hash: u64, frame: u64) -> u64 {
+    (hash ^ frame).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
+}
+
 /// How a probed allocator function takes and gives memory (design.md: call shape).
 pub mod shape {
     /// `f(.., size, ..) -> pointer`, optionally `nmemb * size`.
@@ -48,7 +69,14 @@ impl Cookie {
 
     /// Packs a cookie.
     #[must_use]
-    pub const fn new(shape: u8, size: u8, factor: u8, pointer: u8, allocator: u8, pushed: u16) -> Self {
+    pub const fn new(
+        shape: u8,
+        size: u8,
+        factor: u8,
+        pointer: u8,
+        allocator: u8,
+        pushed: u16,
+    ) -> Self {
         Self(
             shape as u64
                 | (size as u64) << 8
@@ -281,8 +309,8 @@ records! {
         layout: u32,
         /// Zero.
         reserved: u32,
-        /// Time.
-        at_ns: u64,
+        /// The return address that had no rule.
+        missing: u64,
         /// Stack bytes from `sp` upwards.
         bytes: [u8; STACK_COPY_LEN],
     }
@@ -321,8 +349,8 @@ records! {
         sample_from: u32,
         /// Capacity of the live map.
         capacity: u32,
-        /// 1: take stacks.
-        stacks: u32,
+        /// Zero.
+        reserved: u32,
     }
 }
 
@@ -390,6 +418,8 @@ pub mod target_flags {
     pub const REQUESTS: u32 = 2;
     /// Track mappings.
     pub const MAPPINGS: u32 = 4;
+    /// Take the call stacks of allocations and mappings.
+    pub const STACKS: u32 = 8;
 }
 
 /// `kind` of [`UnwindRule`].

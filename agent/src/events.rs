@@ -207,7 +207,10 @@ pub struct MemorySample {
 
 /// Totals since the attach, from the kernel's counters and the source itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "fields are heaptide_ebpf::Counter's, documented there")]
+#[expect(
+    missing_docs,
+    reason = "fields are heaptide_ebpf::Counter's, documented there"
+)]
 pub struct Losses {
     pub at: Nanos,
     pub alloc_hits: u64,

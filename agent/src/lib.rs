@@ -3,5 +3,17 @@
 //!
 //! `target -> plan -> kernel -> source -> decode -> attribution -> growth -> findings -> outputs`
 
+pub mod attribution;
+pub mod cli;
+pub mod decode;
 pub mod events;
+pub mod findings;
+pub mod growth;
+pub mod kernel;
+pub mod outputs;
+pub mod pipeline;
+pub mod plan;
 pub mod report;
+pub mod source;
+pub mod symbols;
+pub mod target;

@@ -48,8 +48,9 @@ impl Toolchain {
                 cargo.env_remove(key);
             }
         }
+        // v3: kernel 5.12 and later; the programs use the value that an atomic add returns.
         let flags = format!(
-            "-C linker={} -C debuginfo=2 -C link-arg=--btf",
+            "-C linker={} -C target-cpu=v3 -C debuginfo=2 -C link-arg=--btf",
             self.linker.display()
         );
         cargo

@@ -1,0 +1,79 @@
+//! Process events of targets: fork, exec, exit.
+
+use aya_ebpf::{
+    EbpfContext as _,
+    bindings::BPF_RB_FORCE_WAKEUP,
+    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns, generated},
+    macros::tracepoint,
+    programs::TracePointContext,
+};
+use heaptide_ebpf::{Counter, LifeRecord, kind, life};
+
+use crate::{
+    maps::{EVENTS, TARGETS, THREADS, count},
+    thread,
+};
+
+/// `sched:sched_process_fork`; the cookie is the offset of `child_pid` in the event, which differs
+/// between kernels.
+#[tracepoint]
+pub fn process_fork(ctx: TracePointContext) -> u32 {
+    let Some(config) = thread::target() else { return 0 };
+    // SAFETY: the helper only reads the running program's context.
+    let offset = unsafe { generated::bpf_get_attach_cookie(ctx.as_ptr()) } as usize;
+    // SAFETY: the offset comes from the event's own format description.
+    let Ok(child) = (unsafe { ctx.read_at::<u32>(offset & 0xff) }) else {
+        count(Counter::ReadFaults);
+        return 0;
+    };
+    send(life::FORK, child, config.space);
+    0
+}
+
+/// `sched:sched_process_exec`: the address space was replaced.
+#[tracepoint]
+pub fn process_exec(_ctx: TracePointContext) -> u32 {
+    let id = bpf_get_current_pid_tgid();
+    let Some(config) = TARGETS.get_ptr_mut((id >> 32) as u32) else { return 0 };
+    // SAFETY: a map value; exec has ended all other threads of the process.
+    let space = unsafe {
+        (*config).space = ((*config).space & !0xffff_ffff) | (((*config).space + 1) & 0xffff_ffff);
+        // The new layout is not known yet: 0 has no rules, so stacks are copied until it is.
+        (*config).layout = 0;
+        (*config).space
+    };
+    let _ = THREADS.remove(id as u32);
+    send(life::EXEC, 0, space);
+    0
+}
+
+/// `sched:sched_process_exit`: a thread ends, and with the leader the process.
+#[tracepoint]
+pub fn process_exit(_ctx: TracePointContext) -> u32 {
+    let id = bpf_get_current_pid_tgid();
+    let Some(config) = thread::target() else { return 0 };
+    let _ = THREADS.remove(id as u32);
+    if id as u32 == (id >> 32) as u32 {
+        send(life::EXIT, 0, config.space);
+    }
+    0
+}
+
+#[inline(always)]
+fn send(op: u32, child: u32, space: u64) {
+    let Some(mut entry) = EVENTS.reserve::<LifeRecord>(0) else {
+        count(Counter::RingFull);
+        return;
+    };
+    entry.write(LifeRecord {
+        kind: kind::LIFE,
+        tgid: (bpf_get_current_pid_tgid() >> 32) as u32,
+        op,
+        child,
+        // SAFETY: no preconditions.
+        at_ns: unsafe { bpf_ktime_get_ns() },
+        space,
+        reserved: 0,
+    });
+    entry.submit(u64::from(BPF_RB_FORCE_WAKEUP));
+}

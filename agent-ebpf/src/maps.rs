@@ -1,0 +1,281 @@
+//! All maps, and the records that only the kernel half keeps.
+
+use aya_ebpf::{
+    bindings::BPF_F_NO_PREALLOC,
+    macros::map,
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
+};
+use heaptide_ebpf::{
+    Block, BlockKey, ConnKey, Counter, INFLIGHT_DEPTH, PATH_LEN, RuleKey, Settings,
+    Stack, TargetConfig, TaskKey, UnwindRule,
+};
+
+/// An allocator call that has not returned yet.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct InFlight {
+    /// Where its return address lies: identifies the call when it returns.
+    pub sp: u64,
+    pub size: u64,
+    pub site: u64,
+    /// realloc: the old address; `posix_memalign`: where the result goes.
+    pub pointer: u64,
+    pub cookie: u64,
+    /// A block that a nested call entered while this one was open.
+    pub nested: u64,
+    /// 1: `old` was taken out of the live map and goes back if the call fails.
+    pub has_old: u32,
+    /// 1: enter the result in the live map; 0: sampled out.
+    pub keep: u32,
+    /// Sampling interval the decision was made with.
+    pub interval: u32,
+    pub reserved: u32,
+    pub old: Block,
+}
+
+/// A `--handler` call under way.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Scope {
+    pub sp: u64,
+    pub request: u64,
+    pub start_ns: u64,
+    pub handler: u32,
+    pub active: u32,
+}
+
+/// What is known about a thread of a target.
+#[repr(C)]
+pub struct Thread {
+    pub space: u64,
+    /// The request that is current for this thread, 0 for none.
+    pub request: u64,
+    /// The logical task it polls, 0 for none.
+    pub task: u64,
+    /// Stack pointer at the entry of that poll: once the stack is above it, the poll is over. This
+    /// saves a return probe.
+    pub task_sp: u64,
+    pub tgid: u32,
+    pub layout: u32,
+    pub flags: u32,
+    pub interval: u32,
+    /// Open entries of `inflight`.
+    pub depth: u32,
+    pub binding: u32,
+    /// Connection that set `request`.
+    pub fd: u32,
+    /// Its response was written.
+    pub answered: u32,
+    /// The thread was seen to serve several connections at once.
+    pub interleaved: u32,
+    pub reserved: u32,
+    pub scope: Scope,
+    pub inflight: [InFlight; INFLIGHT_DEPTH],
+    /// Scratch for the unwinder. Per thread, because uprobe programs can be preempted and per-CPU
+    /// scratch would be shared.
+    pub stack: Stack,
+}
+
+/// A request on a connection whose response is not complete.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Pending {
+    pub request: u64,
+    pub start_ns: u64,
+    pub token: u64,
+    pub task: u64,
+    pub response_bytes: u64,
+    pub sent_ns: u64,
+    pub head_bytes: u32,
+    pub body_bytes: u32,
+    pub tid: u32,
+    pub path_len: u32,
+    pub status: u16,
+    pub binding: u8,
+    pub flags: u8,
+    /// 1: its head is complete.
+    pub complete: u8,
+    /// 1: its response has begun and a record was sent.
+    pub answered: u8,
+    pub reserved: u16,
+    pub path: [u8; PATH_LEN],
+}
+
+/// Requests that may be open on one connection at once (pipelining).
+pub const PIPELINE: usize = 4;
+
+/// A connection.
+#[repr(C)]
+pub struct Conn {
+    pub generation: u32,
+    /// 1: seen being accepted.
+    pub accepted: u32,
+    /// 1: a valid request line was seen.
+    pub http: u32,
+    /// Reads that did not begin with a request line.
+    pub misses: u32,
+    /// Oldest entry of `pending`.
+    pub first: u32,
+    /// Used entries of `pending`.
+    pub open: u32,
+    /// 1: a response was seen on it.
+    pub responds: u32,
+    pub reserved: u32,
+    pub parser: Parser,
+    pub pending: [Pending; PIPELINE],
+}
+
+/// Where the scan of request heads stands on a connection; survives between reads.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Parser {
+    /// SipHash state of a credential under way.
+    pub v: [u64; 4],
+    /// Its bytes that do not fill a word yet.
+    pub tail: u64,
+    /// Its length so far.
+    pub token_len: u32,
+    /// One of [`crate::head`]'s states.
+    pub state: u32,
+    /// Position in the name being matched.
+    pub matched: u32,
+    /// Bits: which names still match.
+    pub candidates: u32,
+    /// First eight bytes of the method, as a number.
+    pub method: u64,
+    /// Body bytes announced.
+    pub content_length: u64,
+    /// Body bytes still to skip.
+    pub body_left: u64,
+    /// Head bytes so far.
+    pub head_bytes: u32,
+    /// 1: the body has no announced length.
+    pub chunked: u32,
+    /// 1: the query is being skipped; path bytes are not kept any more.
+    pub path_done: u32,
+    /// Used bytes of `path`.
+    pub path_len: u32,
+    /// The finished fingerprint.
+    pub token: u64,
+    /// 1: the path was cut. 2: lines beyond `MAX_HEAD` were not believed.
+    pub cut: u32,
+    pub reserved: u32,
+    /// `METHOD path`.
+    pub path: [u8; PATH_LEN],
+}
+
+/// Bytes of user data scanned at once.
+pub const CHUNK: usize = 1024;
+
+/// The scan under way on this CPU. System-call tracepoints run with preemption off.
+#[repr(C)]
+pub struct Scan {
+    pub position: u32,
+    pub end: u32,
+    /// Set when the scan wants to stop: a request line or a head is complete.
+    pub event: u32,
+    /// Descriptor of the connection.
+    pub fd: u32,
+    /// User address of the data that was read.
+    pub from: u64,
+    /// Its length.
+    pub len: u32,
+    /// Bytes of it that were taken.
+    pub taken: u32,
+    pub parser: Parser,
+    pub data: [u8; CHUNK + 8],
+}
+
+/// Requests and live blocks: numbers shared by all CPUs.
+#[repr(C)]
+pub struct Shared {
+    pub last_request: u64,
+    pub live: u64,
+}
+
+/// Capacities are set by the loader.
+#[map]
+pub static LIVE: HashMap<BlockKey, Block> = HashMap::with_max_entries(1, 0);
+#[map]
+pub static STACKS: HashMap<u64, Stack> = HashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
+#[map]
+pub static RULES: HashMap<RuleKey, UnwindRule> =
+    HashMap::with_max_entries(262_144, BPF_F_NO_PREALLOC);
+#[map]
+pub static TARGETS: HashMap<u32, TargetConfig> = HashMap::with_max_entries(4_096, 0);
+#[map]
+pub static THREADS: HashMap<u32, Thread> = HashMap::with_max_entries(32_768, BPF_F_NO_PREALLOC);
+#[map]
+pub static CONNS: LruHashMap<ConnKey, Conn> = LruHashMap::with_max_entries(4_096, 0);
+#[map]
+pub static TASKS: LruHashMap<TaskKey, u64> = LruHashMap::with_max_entries(16_384, 0);
+#[map]
+pub static SCAN: PerCpuArray<Scan> = PerCpuArray::with_max_entries(1, 0);
+/// Zeroed values to make new threads and connections from: they do not fit on the BPF stack.
+#[map]
+pub static BLANK_THREAD: Array<Thread> = Array::with_max_entries(1, 0);
+#[map]
+pub static BLANK_CONN: Array<Conn> = Array::with_max_entries(1, 0);
+#[map]
+pub static SHARED: Array<Shared> = Array::with_max_entries(1, 0);
+#[map]
+pub static COUNTERS: PerCpuArray<u64> =
+    PerCpuArray::with_max_entries(Counter::ALL.len() as u32, 0);
+#[map]
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 23, 0);
+
+/// Set by the loader before the load; read-only for the programs.
+#[unsafe(no_mangle)]
+static SETTINGS: Settings = Settings {
+    key: [0; 2],
+    header: [0; heaptide_ebpf::PATTERN_LEN],
+    scheme: [0; heaptide_ebpf::PATTERN_LEN],
+    header_len: 0,
+    scheme_len: 0,
+    cookie: 0,
+    sample_from: 0,
+    capacity: 0,
+    reserved: 0,
+};
+
+/// The settings. Reads are volatile: the compiler must not fold the zeros above.
+#[inline(always)]
+pub fn settings() -> *const Settings {
+    &raw const SETTINGS
+}
+
+/// Reads one field of the settings.
+#[macro_export]
+macro_rules! setting {
+    ($field:ident) => {
+        // SAFETY: `settings()` points to a static that nothing writes after the load.
+        unsafe { core::ptr::read_volatile(&raw const (*$crate::maps::settings()).$field) }
+    };
+}
+
+/// Adds `by` to a shared number and returns what it was, atomically.
+///
+/// # Safety
+///
+/// `number` points into a map value, aligned.
+#[inline(always)]
+pub unsafe fn fetch_add(number: *mut u64, by: u64) -> u64 {
+    use core::intrinsics::{AtomicOrdering, atomic_xadd};
+    // SAFETY: the caller's promise.
+    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::SeqCst }>(number, by) }
+}
+
+/// Adds `n` to a counter.
+#[inline(always)]
+pub fn count_by(counter: Counter, n: u64) {
+    if let Some(value) = COUNTERS.get_ptr_mut(counter as u32) {
+        // SAFETY: the pointer is to this CPU's own slot of the array.
+        unsafe { *value += n }
+    }
+}
+
+/// Adds one to a counter.
+#[inline(always)]
+pub fn count(counter: Counter) {
+    count_by(counter, 1);
+}

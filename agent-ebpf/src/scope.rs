@@ -1,0 +1,151 @@
+//! Logical tasks and handler scopes: which request is current.
+
+use aya_ebpf::{
+    EbpfContext as _,
+    bindings::pt_regs,
+    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns, generated},
+    macros::{uprobe, uretprobe},
+    programs::{ProbeContext, RetProbeContext},
+};
+use heaptide_ebpf::{Cookie, Counter, PATH_LEN, RequestRecord, TaskKey, binding, kind};
+
+use crate::{
+    alloc::register,
+    maps::{EVENTS, SHARED, TASKS, Thread, count, fetch_add},
+    thread,
+};
+
+/// A new request id, never 0; 0 only if the map is gone.
+#[inline(always)]
+pub fn next_request() -> u64 {
+    match SHARED.get_ptr_mut(0) {
+        // SAFETY: a slot of an array map, aligned.
+        Some(shared) => unsafe { fetch_add(&raw mut (*shared).last_request, 1) + 1 },
+        None => 0,
+    }
+}
+
+/// Makes `request` current for the running logical task.
+#[inline(always)]
+pub fn set_current(thread: &mut Thread, request: u64, fd: u32) {
+    if thread.task != 0 {
+        let key = TaskKey { task: thread.task, tgid: u64::from(thread.tgid) };
+        // A full LRU map drops the task that was idle longest; nothing to count.
+        let _ = TASKS.insert(key, request, 0);
+    } else if thread.request != 0 && thread.answered == 0 && thread.fd != fd {
+        thread.interleaved = 1;
+    }
+    thread.request = request;
+    thread.fd = fd;
+    thread.answered = 0;
+}
+
+/// No request is current any more for the running logical task.
+#[inline(always)]
+pub fn clear_current(thread: &mut Thread) {
+    if thread.task != 0 {
+        let key = TaskKey { task: thread.task, tgid: u64::from(thread.tgid) };
+        let _ = TASKS.remove(key);
+    }
+    thread.request = 0;
+}
+
+/// How surely a request read now is tied to its logical task.
+#[inline(always)]
+pub fn binding_of(thread: &Thread) -> u8 {
+    if thread.task == 0 && thread.interleaved != 0 { binding::INFERRED } else { binding::EXACT }
+}
+
+/// A tokio task is polled: its header is the first argument.
+#[uprobe]
+pub fn task_poll(ctx: ProbeContext) -> u32 {
+    let Some(thread) = thread::current() else { return 0 };
+    let regs: *const pt_regs = ctx.regs;
+    // SAFETY: the helper only reads the running program's context.
+    let cookie = Cookie(unsafe { generated::bpf_get_attach_cookie(ctx.as_ptr()) });
+    let task = register!(regs, rdi);
+    thread.task = task;
+    thread.task_sp = register!(regs, rsp).wrapping_add(u64::from(cookie.pushed()));
+    let key = TaskKey { task, tgid: u64::from(thread.tgid) };
+    // SAFETY: a plain integer.
+    thread.request = match unsafe { TASKS.get(key) } {
+        Some(request) => *request,
+        None => 0,
+    };
+    0
+}
+
+/// A handler named by the user was entered: a request of its own, unless one is current already.
+#[uprobe]
+pub fn handler_enter(ctx: ProbeContext) -> u32 {
+    let Some(thread) = thread::current() else { return 0 };
+    let regs: *const pt_regs = ctx.regs;
+    // SAFETY: the helper only reads the running program's context.
+    let cookie = Cookie(unsafe { generated::bpf_get_attach_cookie(ctx.as_ptr()) });
+    let sp = register!(regs, rsp).wrapping_add(u64::from(cookie.pushed()));
+    let (request, _) = thread::request_at(thread, sp);
+    if request != 0 {
+        return 0;
+    }
+    if thread.scope.active != 0 {
+        if thread.scope.sp >= sp {
+            return 0;
+        }
+        // An unwound handler (exception, longjmp) never returned.
+        count(Counter::MissedReturns);
+    }
+    let request = next_request();
+    count(Counter::Requests);
+    thread.scope.sp = sp;
+    thread.scope.request = request;
+    // SAFETY: no preconditions.
+    thread.scope.start_ns = unsafe { bpf_ktime_get_ns() };
+    thread.scope.handler = u32::from(cookie.allocator());
+    thread.scope.active = 1;
+    set_current(thread, request, u32::MAX);
+    0
+}
+
+/// A handler returned: its request ends.
+#[uretprobe]
+pub fn handler_return(ctx: RetProbeContext) -> u32 {
+    let Some(thread) = thread::current() else { return 0 };
+    let regs: *const pt_regs = ctx.regs;
+    let sp = register!(regs, rsp).wrapping_sub(8);
+    if thread.scope.active == 0 || thread.scope.sp != sp {
+        return 0;
+    }
+    thread.scope.active = 0;
+    let scope = thread.scope;
+    clear_current(thread);
+    let Some(mut entry) = EVENTS.reserve::<RequestRecord>(0) else {
+        count(Counter::RequestsLost);
+        return 0;
+    };
+    entry.write(RequestRecord {
+        kind: kind::REQUEST,
+        tgid: thread.tgid,
+        request: scope.request,
+        start_ns: scope.start_ns,
+        // SAFETY: no preconditions.
+        end_ns: unsafe { bpf_ktime_get_ns() },
+        token: 0,
+        head_bytes: 0,
+        body_bytes: 0,
+        response_bytes: 0,
+        tid: bpf_get_current_pid_tgid() as u32,
+        fd: -1,
+        generation: 0,
+        status: 0,
+        binding: binding::EXACT,
+        flags: 0,
+        handler: scope.handler,
+        path_len: 0,
+        task: thread.task,
+        reserved: 0,
+        path: [0; PATH_LEN],
+    });
+    entry.submit(u64::from(aya_ebpf::bindings::BPF_RB_NO_WAKEUP));
+    0
+}
+

@@ -1,0 +1,160 @@
+//! The site of an action: its call stack, unwound with rules that user space made from `.eh_frame`.
+//!
+//! Where a rule is missing the raw stack is copied to user space, which unwinds it, publishes the
+//! rules that were missing, and resolves the provisional site id given out here.
+
+use aya_ebpf::{
+    bindings::BPF_RB_FORCE_WAKEUP,
+    helpers::{bpf_get_prandom_u32, bpf_ktime_get_ns, bpf_probe_read_user, generated},
+};
+use heaptide_ebpf::{
+    Counter, MAX_FRAMES, RuleKey, SITE_PROVISIONAL, STACK_COPY_LEN, StackCopy, SITE_SEED, kind, rule, site_step,
+};
+
+use crate::maps::{EVENTS, RULES, STACKS, Thread, count};
+
+/// Registers a walk starts from.
+#[derive(Clone, Copy)]
+pub struct Start {
+    /// First program counter: a return address, or the interrupted instruction if `exact_pc`.
+    pub pc: u64,
+    /// Stack pointer in the frame that `pc` lies in.
+    pub sp: u64,
+    pub bp: u64,
+    pub exact_pc: u32,
+}
+
+/// Why a walk ended.
+const COMPLETE: u32 = 0;
+const MISSING: u32 = 1;
+const BROKEN: u32 = 2;
+
+/// The site id of the stack that begins at `start`. 0 when it cannot be told.
+#[inline(never)]
+pub fn site(thread: &mut Thread, start: &Start) -> u64 {
+    let (hash, outcome) = walk(thread, start);
+    let last = (thread.stack.depth.wrapping_sub(1) as usize) & (MAX_FRAMES - 1);
+    let missing = thread.stack.frames[last];
+    if outcome == MISSING
+        && let Some(id) = copy(thread, start, missing)
+    {
+        return id;
+    }
+    if outcome != COMPLETE {
+        count(Counter::StacksTruncated);
+        thread.stack.truncated = 1;
+    }
+    // SAFETY: only tests for presence.
+    if unsafe { STACKS.get(hash) }.is_none() {
+        // What an earlier, deeper walk left behind is no part of this stack.
+        let depth = thread.stack.depth;
+        for index in 0..MAX_FRAMES {
+            if index as u32 >= depth {
+                thread.stack.frames[index] = 0;
+            }
+        }
+        if STACKS.insert(hash, &thread.stack, 0).is_err() {
+            count(Counter::StacksFull);
+        }
+    }
+    hash
+}
+
+/// Walks the stack into `thread.stack`; returns its hash and how it ended.
+#[inline(always)]
+fn walk(thread: &mut Thread, start: &Start) -> (u64, u32) {
+    let layout = u64::from(thread.layout);
+    let mut pc = start.pc;
+    let mut sp = start.sp;
+    let mut bp = start.bp;
+    let mut hash = SITE_SEED ^ layout;
+    let mut depth = 0u32;
+    let mut outcome = COMPLETE;
+    for index in 0..MAX_FRAMES {
+        thread.stack.frames[index] = pc;
+        hash = site_step(hash, pc);
+        depth = index as u32 + 1;
+        // SAFETY: entries are plain integers written by user space.
+        let Some(unwind) = (unsafe { RULES.get(RuleKey { pc, layout }) }) else {
+            outcome = MISSING;
+            break;
+        };
+        let base = match unwind.kind {
+            rule::SP => sp,
+            rule::BP => bp,
+            rule::END => break,
+            _ => {
+                outcome = BROKEN;
+                break;
+            }
+        };
+        let cfa = base.wrapping_add(i64::from(unwind.cfa_offset) as u64);
+        // SAFETY: the helper checks the address; a bad one is an error.
+        let Ok(next) = (unsafe { bpf_probe_read_user((cfa.wrapping_sub(8)) as *const u64) }) else {
+            outcome = BROKEN;
+            break;
+        };
+        if unwind.rbp_offset != 0 {
+            let slot = cfa.wrapping_add(i64::from(unwind.rbp_offset) as u64);
+            // SAFETY: as above.
+            let Ok(saved) = (unsafe { bpf_probe_read_user(slot as *const u64) }) else {
+                outcome = BROKEN;
+                break;
+            };
+            bp = saved;
+        }
+        if next == 0 {
+            break;
+        }
+        sp = cfa;
+        pc = next;
+    }
+    thread.stack.depth = depth;
+    thread.stack.tgid = thread.tgid;
+    thread.stack.layout = thread.layout;
+    thread.stack.truncated = 0;
+    (hash & !SITE_PROVISIONAL, outcome)
+}
+
+/// Sends the raw stack to user space; the provisional id, or `None` when the ring is full.
+#[inline(always)]
+fn copy(thread: &Thread, start: &Start, missing: u64) -> Option<u64> {
+    let Some(mut entry) = EVENTS.reserve::<StackCopy>(0) else {
+        count(Counter::RingFull);
+        return None;
+    };
+    let record = entry.as_mut_ptr();
+    // SAFETY: no preconditions.
+    let now = unsafe { bpf_ktime_get_ns() };
+    // SAFETY: as above.
+    let random = unsafe { bpf_get_prandom_u32() };
+    let id = SITE_PROVISIONAL | (now << 16) ^ u64::from(random);
+    // The stack may end before a full copy does: take what lies in the current page then.
+    let rest = 0x1000 - (start.sp & 0xfff);
+    // SAFETY: `record` is the reserved record, of that type; every field but `bytes` beyond `len`,
+    // which user space does not read, is written before it is submitted.
+    unsafe {
+        let bytes = (&raw mut (*record).bytes).cast();
+        let from = start.sp as *const _;
+        let mut len = STACK_COPY_LEN as u64;
+        if generated::bpf_probe_read_user(bytes, STACK_COPY_LEN as u32, from) != 0 {
+            len = rest & 0xfff;
+            if generated::bpf_probe_read_user(bytes, len as u32, from) != 0 {
+                len = 0;
+            }
+        }
+        (*record).kind = kind::STACK;
+        (*record).tgid = thread.tgid;
+        (*record).site = id;
+        (*record).pc = start.pc;
+        (*record).sp = start.sp;
+        (*record).bp = start.bp;
+        (*record).exact_pc = start.exact_pc;
+        (*record).len = len as u32;
+        (*record).layout = thread.layout;
+        (*record).reserved = 0;
+        (*record).missing = missing;
+    }
+    entry.submit(u64::from(BPF_RB_FORCE_WAKEUP));
+    Some(id)
+}

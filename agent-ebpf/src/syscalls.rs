@@ -1,0 +1,252 @@
+//! System-call tracepoints: reads, writes, connections and mappings of targets.
+//!
+//! All but close and munmap are taken at their exit only: the arguments still stand in the saved
+//! user registers then, and a tracepoint less is half the cost. close and munmap are taken at their
+//! entry, because what they give back can be handed out to another thread before they return.
+
+use aya_ebpf::{
+    bindings::{BPF_RB_NO_WAKEUP, pt_regs},
+    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_kernel, bpf_probe_read_user, generated},
+    macros::tracepoint,
+    programs::TracePointContext,
+};
+use heaptide_ebpf::{Counter, VmRecord, kind, target_flags, vm};
+
+use crate::{
+    http,
+    maps::{EVENTS, Thread, count},
+    stack::{self, Start},
+    thread,
+};
+
+// x86-64 system-call numbers (arch/x86/entry/syscalls/syscall_64.tbl).
+const READ: u64 = 0;
+const WRITE: u64 = 1;
+const MMAP: u64 = 9;
+const BRK: u64 = 12;
+const READV: u64 = 19;
+const WRITEV: u64 = 20;
+const MREMAP: u64 = 25;
+const SENDFILE: u64 = 40;
+const SENDTO: u64 = 44;
+const RECVFROM: u64 = 45;
+const SENDMSG: u64 = 46;
+const RECVMSG: u64 = 47;
+
+const MSG_PEEK: u64 = 2;
+const MAP_FIXED: u64 = 0x10;
+const MAP_ANONYMOUS: u64 = 0x20;
+
+/// The current thread, when its process is a target that asks for `flag`.
+#[inline(always)]
+fn watched(flag: u32) -> Option<&'static mut Thread> {
+    let config = thread::target()?;
+    if config.flags & flag == 0 {
+        return None;
+    }
+    count(Counter::Syscalls);
+    thread::current()
+}
+
+/// The registers user space entered the system call with.
+#[inline(always)]
+fn user_regs() -> Option<pt_regs> {
+    // SAFETY: the helpers return the current task and its saved registers; the copy is checked.
+    unsafe {
+        let task = generated::bpf_get_current_task_btf();
+        let regs = generated::bpf_task_pt_regs(task) as *const pt_regs;
+        bpf_probe_read_kernel(regs).ok()
+    }
+}
+
+/// What the system call returned: `ret` of every `sys_exit_*` event.
+#[inline(always)]
+fn result(ctx: &TracePointContext) -> i64 {
+    // SAFETY: offset 16 is `ret` in every sys_exit event.
+    unsafe { ctx.read_at::<i64>(16) }.unwrap_or(-1)
+}
+
+/// First buffer of an `iovec` array: address and length.
+#[inline(always)]
+fn first_buffer(vector: u64) -> (u64, u64) {
+    // SAFETY: the helper checks the address.
+    match unsafe { bpf_probe_read_user(vector as *const [u64; 2]) } {
+        Ok([base, len]) => (base, len),
+        Err(_) => (0, 0),
+    }
+}
+
+/// The buffer a read or write names: address and length of its first part.
+#[inline(always)]
+fn buffer(regs: &pt_regs) -> (u64, u64) {
+    match regs.orig_rax {
+        READV | WRITEV => first_buffer(regs.rsi),
+        RECVMSG | SENDMSG => {
+            // `msg_iov` is at offset 16 of `struct msghdr`.
+            // SAFETY: the helper checks the address.
+            match unsafe { bpf_probe_read_user((regs.rsi + 16) as *const u64) } {
+                Ok(vector) => first_buffer(vector),
+                Err(_) => (0, 0),
+            }
+        }
+        _ => (regs.rsi, regs.rdx),
+    }
+}
+
+/// read, recvfrom, readv, recvmsg returned.
+#[tracepoint]
+pub fn exit_read(ctx: TracePointContext) -> u32 {
+    let Some(thread) = watched(target_flags::REQUESTS) else { return 0 };
+    let Some(regs) = user_regs() else { return 0 };
+    let ret = result(&ctx);
+    let fd = regs.rdi as u32;
+    let known = http::find(thread, fd);
+    if ret <= 0 {
+        if let Some(conn) = known {
+            http::idle(thread, conn);
+        }
+        return 0;
+    }
+    let peeked = match regs.orig_rax {
+        RECVFROM => regs.r10 & MSG_PEEK != 0,
+        RECVMSG => regs.rdx & MSG_PEEK != 0,
+        _ => false,
+    };
+    if peeked {
+        return 0;
+    }
+    let (from, room) = buffer(&regs);
+    let len = (ret as u64).min(room).min(1 << 20) as u32;
+    let conn = match known {
+        Some(conn) => conn,
+        None => {
+            if len < 4 || !http::begins_request(from) {
+                return 0;
+            }
+            match http::create(thread, fd, 0) {
+                Some(conn) => conn,
+                None => return 0,
+            }
+        }
+    };
+    http::feed(thread, conn, fd, from, len);
+    0
+}
+
+/// write, sendto, writev, sendmsg, sendfile returned.
+#[tracepoint]
+pub fn exit_write(ctx: TracePointContext) -> u32 {
+    let Some(thread) = watched(target_flags::REQUESTS) else { return 0 };
+    let Some(regs) = user_regs() else { return 0 };
+    let ret = result(&ctx);
+    if ret <= 0 {
+        return 0;
+    }
+    let fd = regs.rdi as u32;
+    let Some(conn) = http::find(thread, fd) else { return 0 };
+    let (from, room) = if regs.orig_rax == SENDFILE { (0, 0) } else { buffer(&regs) };
+    http::written(thread, conn, fd, from, room.min(ret as u64), ret as u64);
+    0
+}
+
+/// accept, accept4 returned.
+#[tracepoint]
+pub fn exit_accept(ctx: TracePointContext) -> u32 {
+    let Some(thread) = watched(target_flags::REQUESTS) else { return 0 };
+    let ret = result(&ctx);
+    if ret < 0 {
+        return 0;
+    }
+    if thread.task == 0 && thread.answered != 0 {
+        thread.request = 0;
+    }
+    let _ = http::create(thread, ret as u32, 1);
+    0
+}
+
+/// close was entered.
+#[tracepoint]
+pub fn enter_close(ctx: TracePointContext) -> u32 {
+    let Some(thread) = watched(target_flags::REQUESTS) else { return 0 };
+    // SAFETY: offset 16 is the first argument in every sys_enter event.
+    let Ok(fd) = (unsafe { ctx.read_at::<u64>(16) }) else { return 0 };
+    http::closed(thread, fd as u32);
+    0
+}
+
+/// mmap, mremap, brk returned.
+#[tracepoint]
+pub fn exit_map(ctx: TracePointContext) -> u32 {
+    let Some(thread) = watched(target_flags::MAPPINGS) else { return 0 };
+    let Some(regs) = user_regs() else { return 0 };
+    let ret = result(&ctx);
+    if ret < 0 {
+        return 0;
+    }
+    let addr = ret as u64;
+    match regs.orig_rax {
+        MMAP if regs.r10 & MAP_ANONYMOUS != 0 => {
+            send(thread, vm::MMAP, addr, regs.rsi, 0, 0, Some(&regs));
+        }
+        MMAP if regs.r10 & MAP_FIXED != 0 => send(thread, vm::MUNMAP, addr, regs.rsi, 0, 0, None),
+        MREMAP => send(thread, vm::MREMAP, addr, regs.rdx, regs.rdi, regs.rsi, Some(&regs)),
+        BRK => send(thread, vm::BRK, addr, 0, 0, 0, Some(&regs)),
+        _ => {}
+    }
+    0
+}
+
+/// munmap was entered.
+#[tracepoint]
+pub fn enter_unmap(ctx: TracePointContext) -> u32 {
+    let Some(thread) = watched(target_flags::MAPPINGS) else { return 0 };
+    // SAFETY: offsets 16 and 24 are the first arguments in every sys_enter event.
+    let (Ok(addr), Ok(len)) = (unsafe { (ctx.read_at::<u64>(16), ctx.read_at::<u64>(24)) }) else {
+        return 0;
+    };
+    send(thread, vm::MUNMAP, addr, len, 0, 0, None);
+    0
+}
+
+#[inline(always)]
+fn send(
+    thread: &mut Thread,
+    op: u32,
+    addr: u64,
+    len: u64,
+    old_addr: u64,
+    old_len: u64,
+    regs: Option<&pt_regs>,
+) {
+    let mut site = 0;
+    let mut request = 0;
+    if let Some(regs) = regs {
+        if thread.flags & target_flags::STACKS != 0 {
+            let start = Start { pc: regs.rip, sp: regs.rsp, bp: regs.rbp, exact_pc: 1 };
+            site = stack::site(thread, &start);
+        }
+        (request, _) = thread::request_at(thread, regs.rsp);
+    }
+    let Some(mut entry) = EVENTS.reserve::<VmRecord>(0) else {
+        count(Counter::RingFull);
+        return;
+    };
+    entry.write(VmRecord {
+        kind: kind::VM,
+        tgid: thread.tgid,
+        op,
+        tid: bpf_get_current_pid_tgid() as u32,
+        addr,
+        len,
+        old_addr,
+        old_len,
+        request,
+        site,
+        // SAFETY: no preconditions.
+        at_ns: unsafe { bpf_ktime_get_ns() },
+        space: thread.space,
+    });
+    entry.submit(u64::from(BPF_RB_NO_WAKEUP));
+}
+
+const _: (u64, u64, u64) = (READ, WRITE, SENDTO);

@@ -1,0 +1,150 @@
+//! Attribution: which route, token class and code location a live block belongs to. Pure and bounded.
+
+pub mod requests;
+pub mod routes;
+pub mod segments;
+pub mod sites;
+pub mod tokens;
+
+use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
+
+use siphasher::sip::SipHasher13;
+
+use crate::events::{Binding, LiveGroup, Losses, Nanos, Request};
+
+use self::requests::{Entry, Requests};
+use self::routes::{RouteId, Routes};
+use self::sites::Sites;
+use self::tokens::{Class, Tokens};
+
+/// A map whose iteration order depends on nothing but its content, so that a replay gives the same
+/// report to the last bit. Keys are kernel numbers, not text chosen by a client.
+pub type Map<K, V> = HashMap<K, V, BuildHasherDefault<SipHasher13>>;
+
+/// Blocks whose request ended this long ago without its record having come are given up, seconds.
+/// Long, because a stream or a long poll looks the same until it ends.
+const IN_FLIGHT_SECONDS: f64 = 300.0;
+
+/// Whose a block is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Owner {
+    /// Known.
+    Known(Origin),
+    /// Its request has not ended, as far as anybody knows.
+    InFlight,
+}
+
+/// The request side of a block.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Origin {
+    /// Its route, [`RouteId::BACKGROUND`] or [`RouteId::UNATTRIBUTED`].
+    pub route: RouteId,
+    /// Token class of its request.
+    pub class: Class,
+    /// From when on it counts as mature.
+    pub mature_at: Nanos,
+}
+
+/// Routes, tokens, requests and sites of one target.
+pub struct Attribution {
+    /// Route templates and what is known of each route.
+    pub routes: Routes,
+    /// Token classes.
+    pub tokens: Tokens,
+    /// Requests that live blocks may name.
+    pub requests: Requests,
+    /// Call stacks.
+    pub sites: Sites,
+    maturity_floor: f64,
+    records_lost: bool,
+}
+
+impl Attribution {
+    /// Nothing seen yet. `maturity_floor` is the least age, in seconds, that makes a block mature.
+    pub fn new(maturity_floor: f64) -> Self {
+        Self {
+            routes: Routes::new(maturity_floor),
+            tokens: Tokens::new(),
+            requests: Requests::new(),
+            sites: Sites::new(),
+            maturity_floor,
+            records_lost: false,
+        }
+    }
+
+    /// Takes a request's record. Gives its token class when it is the first of this request.
+    pub fn request(&mut self, request: &Request) -> Option<Class> {
+        if request.again {
+            if let Some(entry) = self.requests.get(request.id) {
+                let maturity = self
+                    .routes
+                    .maturity_seconds(self.routes.resolve(entry.route));
+                let at = plus(request.end, maturity);
+                self.requests.prolong(request.id, at);
+                return None;
+            }
+            // the first record was lost; this one says as much
+        }
+        let missed = request.token.is_none() && request.token_uncertain;
+        let route = self.routes.route(request);
+        let class = self.tokens.classify(request.token, route);
+        self.routes.count(route, request, class, missed);
+        let entry = Entry {
+            route,
+            class,
+            exposed: !missed,
+            mature_at: plus(request.end, self.routes.maturity_seconds(route)),
+        };
+        self.requests.insert(request.id, entry);
+        Some(class)
+    }
+
+    /// Takes the losses: only when records were lost may an unknown request be anything but in flight.
+    pub fn losses(&mut self, losses: &Losses) {
+        self.records_lost = losses.requests_lost > 0 || losses.ring_full > 0;
+    }
+
+    /// Whose `group` is, at time `now`.
+    pub fn owner(&self, group: &LiveGroup, now: Nanos) -> Owner {
+        let by_birth = plus(group.born, self.maturity_floor);
+        let Some(id) = group.request.filter(|_| group.binding != Binding::None) else {
+            // births are rounded down to the second: a second more makes the age certain
+            return Owner::Known(Origin {
+                route: RouteId::BACKGROUND,
+                class: Class::None,
+                mature_at: plus(by_birth, 1.0),
+            });
+        };
+        if let Some(entry) = self.requests.get(id) {
+            return Owner::Known(Origin {
+                route: self.routes.resolve(entry.route),
+                class: entry.class,
+                // a block born after its request's end (a task it left behind) matures by its birth
+                mature_at: entry.mature_at.max(by_birth),
+            });
+        }
+        let given_up = self.records_lost || self.requests.dropped() > 0;
+        if given_up && now.since(group.born) > IN_FLIGHT_SECONDS {
+            return Owner::Known(Origin {
+                route: RouteId::UNATTRIBUTED,
+                class: Class::None,
+                mature_at: plus(group.born, IN_FLIGHT_SECONDS + self.maturity_floor),
+            });
+        }
+        Owner::InFlight
+    }
+
+    /// Bytes of state, estimated.
+    pub fn state_bytes(&self) -> usize {
+        self.routes.state_bytes()
+            + self.tokens.state_bytes()
+            + self.requests.state_bytes()
+            + self.sites.state_bytes()
+    }
+}
+
+/// `at` and `seconds` later.
+pub fn plus(at: Nanos, seconds: f64) -> Nanos {
+    Nanos(at.0.saturating_add((seconds * 1e9) as u64))
+}

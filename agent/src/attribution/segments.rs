@@ -1,0 +1,134 @@
+//! One path segment: a word that may be shown, or something that only one resource or person has.
+//!
+//! The rule errs to one side: a literal that is hidden costs a little detail, a secret that is shown
+//! cannot be taken back.
+
+/// Letters of a word without separator, at most.
+const LONGEST_WORD: usize = 18;
+/// Length of a segment, at most.
+const LONGEST: usize = 40;
+/// Consonants in a row, at most: `schtschi` has 7, English words have 5 (`lengths`).
+const MOST_CONSONANTS: usize = 5;
+
+/// Whether `segment` is a plain word of an API (`users`, `v1`, `api-keys`, `index.html`), neither a
+/// number, date, uuid, hash, e-mail nor anything token-like.
+pub fn is_literal(segment: &str) -> bool {
+    if segment.is_empty() || segment.len() > LONGEST {
+        return false;
+    }
+    if !segment
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+    {
+        return false;
+    }
+    if !segment.bytes().any(|b| b.is_ascii_alphabetic()) {
+        return false;
+    }
+    let digits = segment.bytes().filter(u8::is_ascii_digit).count();
+    let hex = segment.bytes().all(|b| b.is_ascii_hexdigit());
+    if digits > 2 || (hex && segment.len() >= 8) {
+        return false;
+    }
+    let mut words = 0;
+    for word in segment
+        .split(['-', '_', '.'])
+        .filter(|word| !word.is_empty())
+    {
+        words += 1;
+        if words > 6 || !is_word(word) {
+            return false;
+        }
+    }
+    words > 0
+}
+
+/// `users`, `userProfile`, `v1`, `oauth2`, `URL`; not `17`, `xK9`, `bcdfghjk`.
+fn is_word(word: &str) -> bool {
+    let letters = word.trim_end_matches(|c: char| c.is_ascii_digit());
+    if letters.is_empty() {
+        // the 2 of `v1.2`
+        return word.len() == 1;
+    }
+    if letters.len() > LONGEST_WORD || letters.bytes().any(|b| b.is_ascii_digit()) {
+        return false;
+    }
+    let upper = letters.bytes().filter(u8::is_ascii_uppercase).count();
+    if upper > 3 && upper < letters.len() {
+        return false;
+    }
+    let mut run = 0;
+    let mut vowels = 0;
+    for b in letters.bytes() {
+        if matches!(
+            b.to_ascii_lowercase(),
+            b'a' | b'e' | b'i' | b'o' | b'u' | b'y'
+        ) {
+            vowels += 1;
+            run = 0;
+        } else {
+            run += 1;
+            if run > MOST_CONSONANTS {
+                return false;
+            }
+        }
+    }
+    vowels > 0 || letters.len() <= 4
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_literal;
+
+    #[test]
+    fn words_stay() {
+        for word in [
+            "api",
+            "users",
+            "v1",
+            "v2",
+            "oauth2",
+            "api-keys",
+            "user_profile",
+            "userProfile",
+            "index.html",
+            "health",
+            "graphql",
+            "URL",
+            "sso",
+            "favicon.ico",
+            "robots.txt",
+            ".well-known",
+            "v1.2",
+        ] {
+            assert!(is_literal(word), "{word}");
+        }
+    }
+
+    #[test]
+    fn what_one_resource_has_does_not() {
+        for id in [
+            "",
+            "17",
+            "2",
+            "2024-05-01",
+            "550e8400-e29b-41d4-a716-446655440000",
+            "deadbeefcafe",
+            "d41d8cd98f00b204e9800998ecf8427e",
+            "alice@example.org",
+            "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.abc",
+            "dGhpcyBpcyBzZWNyZXQ",
+            "a%20b",
+            "user:17",
+            "xkcdpqrstv",
+            "SGVsbG8gd29ybGQhIQ==",
+            "0x1f",
+            "AbCdEfGh",
+            "thisisaverylongsegmentwithoutanyseparatoratall",
+            "order-12345",
+            "\u{e9}t\u{e9}",
+        ] {
+            assert!(!is_literal(id), "{id}");
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Call stacks: from a site to its leading frame, which names the series.
+
+use std::collections::BTreeMap;
+
+use crate::events::{Frame, FrameKind, MemoryKind, Site, SiteId};
+
+use super::Map;
+
+/// Stacks kept at most; later ones are known by id only and share one lead.
+const MOST_SITES: usize = 16_384;
+/// Leads kept at most.
+const MOST_LEADS: usize = 8_192;
+
+/// A leading frame: function, file and module (not the line: one function that keeps memory in
+/// several lines is one series).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LeadId(pub u32);
+
+impl LeadId {
+    /// Of stacks that were not announced or did not fit.
+    pub const UNKNOWN: Self = Self(0);
+}
+
+/// Function, file and module.
+type LeadKey = (String, Option<String>, String);
+
+struct Known {
+    site: Site,
+    lead: LeadId,
+    direct: bool,
+}
+
+/// All announced stacks.
+pub struct Sites {
+    sites: Map<SiteId, Known>,
+    leads: BTreeMap<LeadKey, LeadId>,
+    /// Function and `file:line` (else the module) of each lead, as first seen.
+    names: Vec<(String, String)>,
+    refused: u64,
+}
+
+impl Sites {
+    /// None yet.
+    pub fn new() -> Self {
+        Self {
+            sites: Map::default(),
+            leads: BTreeMap::new(),
+            names: vec![("(unknown)".to_owned(), String::new())],
+            refused: 0,
+        }
+    }
+
+    /// Takes a stack. An empty one (never sent by a right source) is ignored.
+    pub fn observe(&mut self, site: &Site) {
+        if site.stack.is_empty() {
+            return;
+        }
+        if self.sites.len() >= MOST_SITES && !self.sites.contains_key(&site.id) {
+            self.refused += 1;
+            return;
+        }
+        let frame = site.leading();
+        let key = (
+            frame.function.clone(),
+            frame.file.clone(),
+            frame.module.clone(),
+        );
+        let next = LeadId(self.leads.len() as u32 + 1);
+        let lead = match self.leads.get(&key) {
+            Some(lead) => *lead,
+            None if self.leads.len() >= MOST_LEADS => LeadId::UNKNOWN,
+            None => {
+                let location = match (&frame.file, frame.line) {
+                    (Some(file), Some(line)) => format!("{file}:{line}"),
+                    (Some(file), None) => file.clone(),
+                    (None, _) => frame.module.clone(),
+                };
+                self.names.push((frame.function.clone(), location));
+                self.leads.insert(key, next);
+                next
+            }
+        };
+        let direct = maps_directly(&site.stack);
+        self.sites.insert(
+            site.id,
+            Known {
+                site: site.clone(),
+                lead,
+                direct,
+            },
+        );
+    }
+
+    /// The lead of a site.
+    pub fn lead(&self, id: SiteId) -> LeadId {
+        self.sites
+            .get(&id)
+            .map_or(LeadId::UNKNOWN, |known| known.lead)
+    }
+
+    /// Function and location of a lead.
+    pub fn describe(&self, lead: LeadId) -> (String, String) {
+        self.names
+            .get(lead.0 as usize)
+            .or(self.names.first())
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    /// Stacks that found no place.
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// Whether blocks of this site are judged. A mapping is judged only when the application asked
+    /// for it itself: the arenas that allocators map hold heap blocks, which are judged already.
+    pub fn judged(&self, id: SiteId, kind: MemoryKind) -> bool {
+        match kind {
+            MemoryKind::Heap => true,
+            MemoryKind::Mapping => self.sites.get(&id).is_some_and(|known| known.direct),
+        }
+    }
+
+    /// The stack of a site.
+    pub fn get(&self, id: SiteId) -> Option<&Site> {
+        self.sites.get(&id).map(|known| &known.site)
+    }
+
+    /// Bytes of state, estimated: stacks are shared with the source, so only their handles count.
+    pub fn state_bytes(&self) -> usize {
+        self.sites.capacity() * (size_of::<Known>() + 9) + self.leads.len() * 160
+    }
+}
+
+impl Default for Sites {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Whether the application's own code is the first to be met outside of the mapping calls.
+fn maps_directly(stack: &[Frame]) -> bool {
+    stack
+        .iter()
+        .find(|frame| !is_mapping_call(&frame.function))
+        .is_some_and(|frame| frame.kind == FrameKind::User)
+}
+
+fn is_mapping_call(function: &str) -> bool {
+    let name = function.trim_start_matches('_');
+    let name = name.split('@').next().unwrap_or(name);
+    matches!(
+        name,
+        "mmap" | "mmap64" | "mremap" | "brk" | "sbrk" | "libc_mmap" | "syscall"
+    )
+}

@@ -1,0 +1,229 @@
+//! Token classes: new or repeat by a two-generation Bloom filter; distinct tokens by `HyperLogLog`.
+//!
+//! A token counts as new twice: on its first request of all, and on its first request of a route. A
+//! cache in one handler makes an entry at the second kind, a cache in front of all at the first only.
+//!
+//! Bounds: four filters of 720 KiB and 12 KiB of registers, whatever the traffic. A generation takes
+//! [`GENERATION`] distinct tokens (or pairs of token and route), then it becomes the old one and an
+//! empty one begins, so a token is remembered for at least that many distinct others after its last
+//! use. A new token is taken for a repeat with probability at most 2 x 0.1 % (both generations full),
+//! a repeat within that memory is never taken for new. `HyperLogLog` with 2^14 registers: standard
+//! error 0.8 %.
+
+use std::hash::BuildHasherDefault;
+
+use fastbloom::BloomFilter;
+use hyperloglogplus::{HyperLogLog, HyperLogLogPF};
+use siphasher::sip::SipHasher13;
+
+use crate::events::{Fingerprint, TokenClass};
+
+use super::routes::RouteId;
+
+/// Distinct tokens per generation.
+const GENERATION: usize = 400_000;
+/// Share of new tokens that one full generation takes for known.
+const FALSE_POSITIVES: f64 = 0.001;
+/// Exponent of the number of registers.
+const PRECISION: u8 = 14;
+/// Any constant does: fingerprints are keyed already, and a replay must classify alike.
+const SEED: u128 = 0x68_65_61_70_74_69_64_65;
+
+type Hasher = BuildHasherDefault<SipHasher13>;
+
+/// The token class of a request, finer than [`TokenClass`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    /// A token first seen.
+    New,
+    /// A token seen before, but not on this route.
+    NewHere,
+    /// A token seen before on this route.
+    Repeat,
+    /// No token.
+    None,
+}
+
+impl Class {
+    /// How many there are.
+    pub const COUNT: usize = 4;
+    /// All, by index.
+    pub const ALL: [Self; Self::COUNT] = [Self::New, Self::NewHere, Self::Repeat, Self::None];
+
+    /// Position in arrays by class.
+    pub fn index(self) -> usize {
+        self as usize
+    }
+
+    /// What it is to the rest of the world, where a route is of no interest.
+    pub fn token_class(self) -> TokenClass {
+        match self {
+            Self::New => TokenClass::New,
+            Self::NewHere | Self::Repeat => TokenClass::Repeat,
+            Self::None => TokenClass::None,
+        }
+    }
+}
+
+/// A set that forgets: two generations of a Bloom filter.
+struct Seen {
+    current: BloomFilter,
+    previous: BloomFilter,
+    in_current: usize,
+}
+
+impl Seen {
+    fn new() -> Self {
+        Self {
+            current: empty(),
+            previous: empty(),
+            in_current: 0,
+        }
+    }
+
+    /// Whether `item` was in; it is from now on.
+    fn put(&mut self, item: u64) -> bool {
+        let known = self.current.contains(&item);
+        let known_before = known || self.previous.contains(&item);
+        if !known {
+            // what is in the old generation moves on as long as it is used
+            self.current.insert(&item);
+            self.in_current += 1;
+            if self.in_current >= GENERATION {
+                self.previous = std::mem::replace(&mut self.current, empty());
+                self.in_current = 0;
+            }
+        }
+        known_before
+    }
+
+    fn bytes(&self) -> usize {
+        (self.current.num_bits() + self.previous.num_bits()) / 8
+    }
+}
+
+/// What is remembered of credentials: bits of their fingerprints.
+pub struct Tokens {
+    anywhere: Seen,
+    on_route: Seen,
+    registers: Option<HyperLogLogPF<u64, Hasher>>,
+    /// New tokens seen: what `distinct` says while there are few.
+    new_seen: u64,
+}
+
+impl Tokens {
+    /// Nothing seen yet.
+    pub fn new() -> Self {
+        Self {
+            anywhere: Seen::new(),
+            on_route: Seen::new(),
+            // the precision is a constant within the crate's bounds, so this is always `Some`
+            registers: HyperLogLogPF::new(PRECISION, Hasher::default()).ok(),
+            new_seen: 0,
+        }
+    }
+
+    /// The class of a request of `route` with this credential, which is known from now on.
+    pub fn classify(&mut self, token: Option<Fingerprint>, route: RouteId) -> Class {
+        let Some(Fingerprint(bits)) = token else {
+            return Class::None;
+        };
+        if let Some(registers) = &mut self.registers {
+            registers.insert(&bits);
+        }
+        // an odd factor keeps pairs apart; the filter hashes the product itself
+        let pair =
+            bits.rotate_left(17) ^ (u64::from(route.0) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let known_here = self.on_route.put(pair);
+        if self.anywhere.put(bits) {
+            return if known_here {
+                Class::Repeat
+            } else {
+                Class::NewHere
+            };
+        }
+        self.new_seen += 1;
+        Class::New
+    }
+
+    /// Distinct tokens so far, estimated; exact (but for the filter's error) below a thousand.
+    pub fn distinct(&mut self) -> u64 {
+        if self.new_seen < 1_000 {
+            return self.new_seen;
+        }
+        self.registers
+            .as_mut()
+            .map_or(self.new_seen, |r| r.count().round() as u64)
+    }
+
+    /// Bytes of state.
+    pub fn state_bytes(&self) -> usize {
+        self.anywhere.bytes() + self.on_route.bytes() + (1 << PRECISION) * 3 / 4
+    }
+}
+
+impl Default for Tokens {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn empty() -> BloomFilter {
+    BloomFilter::with_false_pos(FALSE_POSITIVES)
+        .seed(&SEED)
+        .expected_items(GENERATION)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HERE: RouteId = RouteId(3);
+
+    #[test]
+    fn first_use_is_new_and_every_later_one_a_repeat() {
+        let mut tokens = Tokens::new();
+        let fresh = (0..20_000u64)
+            .filter(|n| tokens.classify(Some(Fingerprint(n * 7919)), HERE) == Class::New)
+            .count();
+        assert!(fresh > 19_980, "{fresh} of 20,000 new tokens taken for new");
+        let again = (0..20_000u64)
+            .filter(|n| tokens.classify(Some(Fingerprint(n * 7919)), HERE) == Class::Repeat)
+            .count();
+        assert_eq!(again, 20_000);
+        assert_eq!(tokens.classify(None, HERE), Class::None);
+        let distinct = tokens.distinct() as f64;
+        assert!((distinct / 20_000.0 - 1.0).abs() < 0.03, "{distinct}");
+    }
+
+    #[test]
+    fn a_token_in_use_survives_generations_and_state_stays_bounded() {
+        let mut tokens = Tokens::new();
+        let before = tokens.state_bytes();
+        let kept = Fingerprint(u64::MAX);
+        tokens.classify(Some(kept), HERE);
+        for n in 0..3 * GENERATION as u64 {
+            tokens.classify(
+                Some(Fingerprint(n.wrapping_mul(0x9E37_79B9_7F4A_7C15))),
+                HERE,
+            );
+            if n % (GENERATION as u64 / 2) == 0 {
+                assert_eq!(tokens.classify(Some(kept), HERE), Class::Repeat);
+            }
+        }
+        // forgotten after two generations without use
+        assert_eq!(tokens.classify(Some(Fingerprint(0)), HERE), Class::New);
+        assert_eq!(tokens.state_bytes(), before);
+        assert!(before < 4 << 20);
+    }
+
+    #[test]
+    fn a_token_is_new_once_for_all_and_once_per_route() {
+        let mut tokens = Tokens::new();
+        let token = Some(Fingerprint(17));
+        assert_eq!(tokens.classify(token, RouteId(3)), Class::New);
+        assert_eq!(tokens.classify(token, RouteId(4)), Class::NewHere);
+        assert_eq!(tokens.classify(token, RouteId(4)), Class::Repeat);
+        assert_eq!(tokens.classify(token, RouteId(3)), Class::Repeat);
+    }
+}

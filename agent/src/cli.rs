@@ -1,0 +1,367 @@
+//! The command line: flags, their help, and the exit codes.
+
+pub mod values;
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+use crate::report::Verdict;
+use values::{Credential, Mode};
+
+/// How heaptide ends (design.md, Command line; the numbers from 64 on are those of sysexits.h).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ExitCode {
+    /// It worked; with `--exit-code`: and there is no finding.
+    Success = 0,
+    /// `--exit-code`: a confirmed finding.
+    Confirmed = 1,
+    /// `--exit-code`: a suspect finding.
+    Suspect = 2,
+    /// There is no such process, or it ended before it could be observed.
+    NoSuchProcess = 3,
+    /// The command line or the configuration is wrong.
+    Usage = 64,
+    /// The kernel lacks something, which the message names.
+    Unsupported = 69,
+    /// Anything else that went wrong.
+    Internal = 70,
+    /// Not permitted; the message names the missing capability.
+    NotPermitted = 77,
+}
+
+impl From<ExitCode> for std::process::ExitCode {
+    fn from(code: ExitCode) -> Self {
+        Self::from(code as u8)
+    }
+}
+
+impl From<Verdict> for ExitCode {
+    fn from(verdict: Verdict) -> Self {
+        match verdict.exit_code() {
+            1 => Self::Confirmed,
+            2 => Self::Suspect,
+            _ => Self::Success,
+        }
+    }
+}
+
+/// Says whether a running service leaks memory, which route and which tokens make it grow, and which
+/// line keeps it.
+#[derive(Clone, Debug, PartialEq, Parser)]
+#[command(name = "heaptide", version, max_term_width = 100)]
+#[command(
+    after_help = "Exit codes: 0 it worked, 3 no such process, 64 usage, 69 the kernel lacks \
+    something, 70 internal error, 77 not permitted; with --exit-code also 1 confirmed leak, 2 suspect."
+)]
+pub struct Cli {
+    /// What to log to standard error: error, warn, info, debug, trace, or a filter per module
+    #[arg(long, global = true, env = "HEAPTIDE_LOG", value_name = "FILTER")]
+    pub log: Option<String>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Subcommand)]
+pub enum Command {
+    /// Observe a running process and say whether it leaks
+    Attach(Attach),
+    /// Judge a recorded capture again
+    Replay(Replay),
+    /// Run as a daemon with targets from a file
+    Run(Run),
+    /// List processes with runtime, allocators, memory, and what could be seen in them
+    Ps(Ps),
+    /// Check the kernel, the capabilities and the cost of a probe on this host
+    Doctor(Doctor),
+    /// Check a configuration file of the daemon
+    CheckConfig(CheckConfig),
+}
+
+/// `heaptide attach`.
+#[derive(Clone, Debug, PartialEq, Args)]
+pub struct Attach {
+    /// Process to observe
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    pub pid: u32,
+    /// How long (60s, 10m); without it until the process ends or you quit with q or Ctrl-C
+    #[arg(long = "for", value_name = "DURATION", value_parser = values::duration)]
+    pub duration: Option<Duration>,
+    /// How allocations are watched
+    #[arg(long, value_enum, default_value_t = Mode::Auto)]
+    pub mode: Mode,
+    /// CPU time that probes may cost the target; modes auto and sample keep to it
+    #[arg(long, value_name = "PERCENT", default_value = "3%", value_parser = values::percent)]
+    pub overhead: f64,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a group of flags, documented there")]
+    pub judge: JudgeArgs,
+    /// A function of the target that serves one request: a regular expression over demangled names;
+    /// repeatable
+    #[arg(long = "handler", value_name = "SYMBOL", value_parser = values::pattern)]
+    pub handlers: Vec<String>,
+    /// What counts as the token of a request: bearer, scheme:NAME, header:NAME or cookie:NAME
+    #[arg(long, default_value = "bearer", value_name = "WHICH")]
+    pub credential: Credential,
+    /// Take no call stacks: cheaper, but no lines of code
+    #[arg(long)]
+    pub no_stacks: bool,
+    /// Record everything observed, to be judged again by `heaptide replay`
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
+    /// Serve /metrics and /healthz while attached; a port alone means loopback
+    #[arg(long, value_name = "ADDR:PORT", value_parser = values::listen_address)]
+    pub metrics: Option<SocketAddr>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a group of flags, documented there")]
+    pub output: OutputArgs,
+}
+
+/// `heaptide replay`.
+#[derive(Clone, Debug, PartialEq, Args)]
+pub struct Replay {
+    /// Capture made by `attach --record`
+    pub capture: PathBuf,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a group of flags, documented there")]
+    pub judge: JudgeArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a group of flags, documented there")]
+    pub output: OutputArgs,
+}
+
+/// What the judgement takes as given.
+#[derive(Clone, Debug, Default, PartialEq, Args)]
+pub struct JudgeArgs {
+    /// Memory the target may use, if lower than its cgroup, rlimit and host allow (512MiB)
+    #[arg(long, value_name = "BYTES", value_parser = values::bytes)]
+    pub memory_limit: Option<u64>,
+    /// Entries that a cache of the target may hold: fewer are never confirmed as a leak
+    #[arg(long, value_name = "ENTRIES", value_parser = clap::value_parser!(u64).range(1..))]
+    pub expect_cache: Option<u64>,
+}
+
+/// Where the result goes, and in which form.
+#[derive(Clone, Debug, Default, PartialEq, Args)]
+pub struct OutputArgs {
+    /// Form of the report
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+    /// Write the report to this file instead of standard output
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Write a flame graph of live bytes (SVG)
+    #[arg(long, value_name = "FILE.svg")]
+    pub flamegraph: Option<PathBuf>,
+    /// Write a profile of live bytes for `go tool pprof`
+    #[arg(long, value_name = "FILE.pb.gz")]
+    pub pprof: Option<PathBuf>,
+    /// Exit with 1 when a leak is confirmed, with 2 when it is suspected
+    #[arg(long)]
+    pub exit_code: bool,
+}
+
+/// Form of a result.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// `heaptide run`.
+#[derive(Clone, Debug, PartialEq, Args)]
+pub struct Run {
+    /// Configuration of the daemon
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "/etc/heaptide/heaptide.toml"
+    )]
+    pub config: PathBuf,
+}
+
+/// `heaptide ps`.
+#[derive(Clone, Debug, PartialEq, Args)]
+pub struct Ps {
+    /// Explain the choice of each probe
+    #[arg(short, long)]
+    pub verbose: bool,
+    /// Form of the list
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+/// `heaptide doctor`.
+#[derive(Clone, Debug, PartialEq, Args)]
+pub struct Doctor {
+    /// Form of the result
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+/// `heaptide check-config`.
+#[derive(Clone, Debug, PartialEq, Args)]
+pub struct CheckConfig {
+    /// Configuration file to check
+    pub file: PathBuf,
+}
+
+/// Reads a command line. On a wrong one, `--help` and `--version` the message has been printed and the
+/// exit code is returned.
+pub fn parse<I, T>(args: I) -> Result<Cli, ExitCode>
+where
+    I: IntoIterator<Item = T>,
+    T: Into<OsString> + Clone,
+{
+    Cli::try_parse_from(args).map_err(|error| {
+        // Nothing can be done when even this cannot be printed.
+        let _ = error.print();
+        if error.use_stderr() {
+            ExitCode::Usage
+        } else {
+            ExitCode::Success
+        }
+    })
+}
+
+/// The clap definition, for help pages and tests.
+pub fn definition() -> clap::Command {
+    Cli::command()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attach(args: &[&str]) -> Attach {
+        let args = ["heaptide", "attach"].iter().chain(args);
+        match Cli::try_parse_from(args).map(|cli| cli.command) {
+            Ok(Command::Attach(attach)) => attach,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        definition().debug_assert();
+    }
+
+    #[test]
+    fn attach_has_defaults() {
+        let attach = attach(&["17"]);
+        assert_eq!(attach.pid, 17);
+        assert_eq!(attach.duration, None);
+        assert_eq!(attach.mode, Mode::Auto);
+        assert!((attach.overhead - 0.03).abs() < 1e-9);
+        assert_eq!(attach.credential, Credential::Bearer);
+        assert_eq!(attach.output, OutputArgs::default());
+        assert!(attach.handlers.is_empty() && !attach.no_stacks);
+    }
+
+    #[test]
+    fn attach_takes_every_flag() {
+        let attach = attach(&[
+            "17",
+            "--for",
+            "60s",
+            "--mode",
+            "trace",
+            "--overhead",
+            "5%",
+            "--memory-limit",
+            "512MiB",
+            "--expect-cache",
+            "1024",
+            "--handler",
+            "a",
+            "--handler",
+            "^b",
+            "--credential",
+            "header:X-Api-Key",
+            "--no-stacks",
+            "--format",
+            "json",
+            "--output",
+            "r.json",
+            "--flamegraph",
+            "f.svg",
+            "--pprof",
+            "p.pb.gz",
+            "--record",
+            "c",
+            "--metrics",
+            "127.0.0.1:9876",
+            "--exit-code",
+        ]);
+        assert_eq!(attach.duration, Some(Duration::from_secs(60)));
+        assert_eq!(attach.mode, Mode::Trace);
+        assert_eq!(attach.judge.memory_limit, Some(512 << 20));
+        assert_eq!(attach.judge.expect_cache, Some(1024));
+        assert_eq!(attach.handlers, ["a", "^b"]);
+        assert_eq!(attach.credential, Credential::Header("X-Api-Key".into()));
+        assert_eq!(attach.metrics.unwrap().port(), 9876);
+        assert_eq!(attach.output.format, Format::Json);
+        assert!(attach.output.exit_code && attach.no_stacks);
+    }
+
+    #[test]
+    fn other_commands() {
+        let of = |args: &[&str]| {
+            Cli::try_parse_from(["heaptide"].iter().chain(args)).map(|cli| cli.command)
+        };
+        assert!(matches!(
+            of(&["replay", "c", "--format", "json", "--pprof", "p"]),
+            Ok(Command::Replay(replay)) if replay.output.pprof.is_some()
+        ));
+        assert!(matches!(
+            of(&["run"]),
+            Ok(Command::Run(run)) if run.config.ends_with("heaptide/heaptide.toml")
+        ));
+        assert!(matches!(of(&["ps", "-v"]), Ok(Command::Ps(ps)) if ps.verbose));
+        assert!(matches!(of(&["doctor"]), Ok(Command::Doctor(_))));
+        assert!(matches!(
+            of(&["check-config", "f"]),
+            Ok(Command::CheckConfig(_))
+        ));
+    }
+
+    #[test]
+    fn wrong_usage_exits_64_and_help_0() {
+        let code = |args: &[&str]| parse(["heaptide"].iter().chain(args)).unwrap_err();
+        assert_eq!(code(&["--help"]), ExitCode::Success);
+        assert_eq!(code(&["attach", "--help"]), ExitCode::Success);
+        assert_eq!(code(&["--version"]), ExitCode::Success);
+        for bad in [
+            &["attach"][..],
+            &["attach", "0"],
+            &["attach", "no-number"],
+            &["attach", "1", "--for", "soon"],
+            &["attach", "1", "--overhead", "0%"],
+            &["attach", "1", "--memory-limit", "much"],
+            &["attach", "1", "--handler", "("],
+            &["attach", "1", "--metrics", "nowhere"],
+            &["attach", "1", "--colour"],
+            &["fly"],
+        ] {
+            assert_eq!(code(bad), ExitCode::Usage, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn verdicts_have_exit_codes() {
+        let of = |verdict| ExitCode::from(verdict) as u8;
+        assert_eq!(of(Verdict::NoLeak), 0);
+        assert_eq!(of(Verdict::Leak), 1);
+        assert_eq!(of(Verdict::Suspect), 2);
+        assert_eq!(of(Verdict::InsufficientEvidence), 0);
+    }
+}

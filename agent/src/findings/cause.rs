@@ -1,0 +1,219 @@
+//! The cause of growth: what requests with a new token keep against those with a repeated one.
+
+use crate::attribution::tokens::Class;
+use crate::growth::Exposure;
+use crate::growth::reading::ClassNow;
+use crate::report::Cause;
+
+use super::options::{LEAST_CONTRAST, PER_REQUEST_ABOVE, SURE, TOKEN_KEYED_BELOW};
+
+/// What the requests of one class keep.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Kept {
+    /// Requests whose blocks could have matured.
+    pub requests: u64,
+    /// Mean bytes per such request.
+    pub mean: f64,
+    /// Variance of that mean.
+    pub variance: f64,
+}
+
+/// By [`Class`].
+pub type KeptByClass = [Kept; Class::COUNT];
+
+/// The classes that are compared: what is new to the cache, what it should know, what has no token.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Contrast {
+    /// Tokens new to it.
+    pub new: Kept,
+    /// Tokens seen before.
+    pub repeat: Kept,
+    /// No token.
+    pub none: Kept,
+    /// Tokens that are new on this route only count as repeats: what keeps the memory knows them
+    /// from other routes.
+    pub shared: bool,
+}
+
+/// What requests of each class keep, from the live bytes of a series and the exposures of its route
+/// over the same epochs.
+pub fn kept(classes: &[ClassNow; Class::COUNT], exposed: Exposure) -> KeptByClass {
+    let holders: u64 = classes.iter().map(|class| class.holders).sum();
+    let bytes: f64 = classes.iter().map(|class| class.bytes).sum();
+    // what one more holder would weigh: keeps a class without any from seeming certain
+    let one = if holders > 0 {
+        bytes / holders as f64
+    } else {
+        0.0
+    };
+    let mut out = KeptByClass::default();
+    for ((out, class), requests) in out.iter_mut().zip(classes).zip(exposed) {
+        let n = requests.max(1) as f64;
+        let spread = (class.squares - class.bytes * class.bytes / n).max(0.0);
+        *out = Kept {
+            requests,
+            mean: class.bytes / n,
+            variance: (spread + one * one + class.variance) / (n * n),
+        };
+    }
+    out
+}
+
+/// Puts tokens that are new on this route only to those they resemble. `shared`: decided already.
+pub fn contrast(kept: &KeptByClass, shared: Option<bool>) -> Contrast {
+    let [new, here, repeat, none] = *kept;
+    let shared = shared.unwrap_or_else(|| {
+        here.requests >= LEAST_CONTRAST
+            && new.requests >= LEAST_CONTRAST
+            && below(here, new, TOKEN_KEYED_BELOW)
+    });
+    if shared {
+        Contrast {
+            new,
+            repeat: pool(here, repeat),
+            none,
+            shared,
+        }
+    } else {
+        Contrast {
+            new: pool(new, here),
+            repeat,
+            none,
+            shared,
+        }
+    }
+}
+
+/// Two classes as one.
+fn pool(a: Kept, b: Kept) -> Kept {
+    let (m, n) = (a.requests as f64, b.requests as f64);
+    let all = (m + n).max(1.0);
+    Kept {
+        requests: a.requests + b.requests,
+        mean: (a.mean * m + b.mean * n) / all,
+        variance: (a.variance * m * m + b.variance * n * n) / (all * all),
+    }
+}
+
+/// The cause. `uncertain`: part of the route's requests whose credential may have been missed.
+pub fn cause(contrast: &Contrast, uncertain: f64) -> Cause {
+    let Contrast {
+        new, repeat, none, ..
+    } = *contrast;
+    if uncertain > 0.2 {
+        return Cause::Indeterminate;
+    }
+    let tokens = new.requests + repeat.requests;
+    if tokens == 0 && none.requests > 0 {
+        return Cause::PerRequest;
+    }
+    if new.requests < LEAST_CONTRAST || repeat.requests < LEAST_CONTRAST {
+        // requests without a token can show that none is needed, but not that one is: they may
+        // take another path (401)
+        let alike = none.requests >= LEAST_CONTRAST
+            && above(
+                none,
+                if new.requests >= repeat.requests {
+                    new
+                } else {
+                    repeat
+                },
+                PER_REQUEST_ABOVE,
+            );
+        return if alike {
+            Cause::PerRequest
+        } else {
+            Cause::Indeterminate
+        };
+    }
+    if below(repeat, new, TOKEN_KEYED_BELOW) {
+        Cause::TokenKeyed
+    } else if above(repeat, new, PER_REQUEST_ABOVE) {
+        Cause::PerRequest
+    } else if above(repeat, new, TOKEN_KEYED_BELOW) && below(repeat, new, PER_REQUEST_ABOVE) {
+        Cause::Mixed
+    } else {
+        Cause::Indeterminate
+    }
+}
+
+/// Whether `a` is surely above `factor * b`.
+fn above(a: Kept, b: Kept, factor: f64) -> bool {
+    let error = (a.variance + factor * factor * b.variance).sqrt();
+    a.mean - factor * b.mean > SURE * error
+}
+
+/// Whether `a` is surely below `factor * b`.
+fn below(a: Kept, b: Kept, factor: f64) -> bool {
+    let error = (a.variance + factor * factor * b.variance).sqrt();
+    a.mean - factor * b.mean < -SURE * error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn class(requests: u64, mean: f64) -> Kept {
+        Kept {
+            requests,
+            mean,
+            variance: mean.max(10.0).powi(2) / requests.max(1) as f64,
+        }
+    }
+
+    fn of(new: Kept, repeat: Kept, none: Kept) -> Contrast {
+        contrast(&[new, Kept::default(), repeat, none], None)
+    }
+
+    #[test]
+    fn contrast_decides_and_too_little_of_it_does_not() {
+        let none = class(0, 0.0);
+        assert_eq!(
+            cause(&of(class(300, 1900.0), class(300, 0.0), none), 0.0),
+            Cause::TokenKeyed
+        );
+        assert_eq!(
+            cause(&of(class(300, 1900.0), class(300, 1900.0), none), 0.0),
+            Cause::PerRequest
+        );
+        assert_eq!(
+            cause(&of(class(3000, 1900.0), class(3000, 950.0), none), 0.0),
+            Cause::Mixed
+        );
+        assert_eq!(
+            cause(&of(class(300, 1900.0), class(5, 0.0), none), 0.0),
+            Cause::Indeterminate
+        );
+        assert_eq!(
+            cause(&of(class(5, 1900.0), class(300, 0.0), none), 0.0),
+            Cause::Indeterminate
+        );
+        assert_eq!(
+            cause(&of(none, none, class(300, 50.0)), 0.0),
+            Cause::PerRequest
+        );
+        assert_eq!(
+            cause(&of(class(300, 1900.0), none, class(300, 0.0)), 0.0),
+            Cause::Indeterminate
+        );
+        assert_eq!(
+            cause(&of(class(300, 1900.0), class(300, 0.0), none), 0.5),
+            Cause::Indeterminate
+        );
+    }
+
+    #[test]
+    fn a_token_known_from_another_route_goes_where_it_belongs() {
+        let (entry, empty, none) = (class(300, 1900.0), class(300, 0.0), class(0, 0.0));
+        let own = contrast(&[entry, entry, empty, none], None);
+        assert!(!own.shared && own.new.requests == 600 && (own.new.mean - 1900.0).abs() < 1.0);
+        assert_eq!(cause(&own, 0.0), Cause::TokenKeyed);
+        let shared = contrast(&[entry, empty, none, none], None);
+        assert!(shared.shared && shared.new.requests == 300);
+        assert_eq!(cause(&shared, 0.0), Cause::TokenKeyed);
+        assert_eq!(
+            cause(&contrast(&[entry, entry, none, none], None), 0.0),
+            Cause::Indeterminate
+        );
+    }
+}

@@ -1,0 +1,316 @@
+//! From judged series to findings: those of one route and cause are one, worst first.
+
+use std::collections::BTreeMap;
+
+use crate::attribution::Attribution;
+use crate::events::{Binding, Nanos, SiteId};
+use crate::growth::epochs::Epochs;
+use crate::growth::{Growth, SeriesKey};
+use crate::report::{Cause, Finding, SiteSummary, State};
+
+use super::cause::contrast;
+use super::forecast::{rate, time_to_oom};
+use super::gates::Why;
+use super::window::View;
+use super::{Judge, Judged, evidence, view};
+
+/// Findings in a report at most.
+const MOST_FINDINGS: usize = 20;
+/// Sites listed besides the biggest.
+const MOST_ALSO: usize = 8;
+/// Bytes that a series which is no leak must have matured to be mentioned.
+const WORTH_MENTIONING: f64 = 16.0 * 1024.0;
+
+/// First epoch of the growth in the window that begins with epoch `from`.
+///
+/// Mature bytes of earlier epochs are nearly none; and an epoch in which growth began half-way
+/// would dilute per-request figures, so it is left out when enough remains.
+pub fn onset(view: &View, from: usize) -> usize {
+    let epochs = &view.series.epochs;
+    let total: f64 = epochs[from..]
+        .iter()
+        .map(crate::growth::series::Epoch::live)
+        .sum();
+    let mut sum = 0.0;
+    let start = (from..epochs.len()).find(|i| {
+        sum += epochs[*i].live();
+        sum > 0.02 * total
+    });
+    let start = start.unwrap_or(from);
+    let density = |range: std::ops::Range<usize>| {
+        let live: f64 = epochs[range.clone()]
+            .iter()
+            .map(crate::growth::series::Epoch::live)
+            .sum();
+        live / view.events(range).max(1.0)
+    };
+    let rest = start + 1..epochs.len();
+    let remaining: f64 = epochs[rest.clone()]
+        .iter()
+        .map(crate::growth::series::Epoch::live)
+        .sum();
+    if remaining > total / 2.0 && density(start..start + 1) < 0.8 * density(rest) {
+        start + 1
+    } else {
+        start
+    }
+}
+
+/// Series with a state, by route and cause, biggest first within a group and between groups.
+pub fn groups(judged: &BTreeMap<SeriesKey, Judged>) -> Vec<Vec<SeriesKey>> {
+    let mut by_cause: BTreeMap<_, Vec<SeriesKey>> = BTreeMap::new();
+    for (key, one) in judged.iter().filter(|(_, one)| one.state > State::None) {
+        by_cause
+            .entry((key.route, key.kind, one.cause))
+            .or_default()
+            .push(*key);
+    }
+    // what is undecided goes to the one cause that the route has
+    let undecided: Vec<_> = by_cause
+        .keys()
+        .filter(|key| key.2 == Cause::Indeterminate)
+        .copied()
+        .collect();
+    for key in undecided {
+        let decided: Vec<_> = by_cause
+            .keys()
+            .filter(|other| (other.0, other.1) == (key.0, key.1) && other.2 != Cause::Indeterminate)
+            .copied()
+            .collect();
+        if let ([only], Some(moved)) = (decided.as_slice(), by_cause.get(&key).cloned()) {
+            by_cause.remove(&key);
+            by_cause.entry(*only).or_default().extend(moved);
+        }
+    }
+    let size = |key: &SeriesKey| judged.get(key).map_or(0.0, |one| one.window.net);
+    let mut groups: Vec<Vec<SeriesKey>> = by_cause.into_values().collect();
+    for group in &mut groups {
+        group.sort_by(|a, b| size(b).total_cmp(&size(a)));
+    }
+    groups.sort_by(|a, b| {
+        let sum = |group: &[SeriesKey]| group.iter().map(size).sum::<f64>();
+        sum(b).total_cmp(&sum(a))
+    });
+    groups
+}
+
+/// What the findings are made from.
+#[derive(Clone, Copy)]
+pub struct Scene<'a> {
+    /// Series.
+    pub growth: &'a Growth,
+    /// Names.
+    pub attribution: &'a Attribution,
+    /// When observing began.
+    pub start: Nanos,
+}
+
+impl Judge {
+    /// All findings, worst first.
+    pub fn findings(&self, scene: Scene) -> Vec<Finding> {
+        let mut out: Vec<Finding> = groups(self.judged())
+            .iter()
+            .filter_map(|group| self.finding(scene, group, None))
+            .collect();
+        let mut still: Vec<(f64, &SeriesKey, Cause)> = Vec::new();
+        for (key, one) in self
+            .judged()
+            .iter()
+            .filter(|(_, one)| one.state == State::None)
+        {
+            let cause = match one.why {
+                Some(Why::Evicts) => Cause::BoundedCache,
+                Some(Why::Stopped) => Cause::WarmUp,
+                // expected by the user, or not enough evidence among so many series
+                _ => continue,
+            };
+            let matured = scene
+                .growth
+                .get(key)
+                .map_or(0.0, |series| series.matured_bytes);
+            if matured >= WORTH_MENTIONING {
+                still.push((matured, key, cause));
+            }
+        }
+        still.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
+        let still = still
+            .into_iter()
+            .map(|(_, key, cause)| self.finding(scene, &[*key], Some(cause)));
+        out.extend(still.flatten());
+        out.extend(self.benign(scene));
+        out.sort_by(|a, b| {
+            b.state
+                .cmp(&a.state)
+                .then(b.retained_bytes.cmp(&a.retained_bytes))
+        });
+        out.truncate(MOST_FINDINGS);
+        out
+    }
+
+    fn finding(&self, scene: Scene, group: &[SeriesKey], excuse: Option<Cause>) -> Option<Finding> {
+        let lead_key = group.first()?;
+        let lead = self.judged().get(lead_key)?;
+        let mut out = Sums::default();
+        let mut sites = Vec::new();
+        let mut onset = lead.onset;
+        for key in group {
+            let (Some(one), Some(series)) = (self.judged().get(key), scene.growth.get(key)) else {
+                continue;
+            };
+            out.add(one, series, lead.contrast.shared);
+            onset = onset.min(one.onset);
+            let summary = summary(scene.attribution, &series.sites, series.live_bytes());
+            sites.extend(summary);
+        }
+        let mut sites = sites.into_iter();
+        let site = sites.next().unwrap_or_else(unknown_site);
+        let state = group
+            .iter()
+            .filter_map(|key| self.judged().get(key))
+            .map(|one| self.state(one))
+            .max()?;
+        let growth = self.growth_of(scene, group, onset, out.variance);
+        let limit = self.memory.limit(self.options.memory_limit);
+        let headroom = limit.map(|limit| limit.saturating_sub(self.memory.last().used) as f64);
+        let trackers = group.iter().map(|key| self.tracker(key));
+        let first = |times: Vec<Nanos>| times.into_iter().min().map(|at| at.since(scene.start));
+        let requests: u64 = lead.exposed.iter().sum();
+        let cause = group
+            .iter()
+            .filter_map(|key| self.judged().get(key))
+            .map(|one| one.cause)
+            .find(|cause| *cause != Cause::Indeterminate)
+            .unwrap_or(lead.cause);
+        Some(Finding {
+            state,
+            cause: excuse.unwrap_or(cause),
+            route: scene.attribution.routes.get(lead_key.route).name.clone(),
+            site,
+            also: sites.take(MOST_ALSO).collect(),
+            retained_bytes: out.live as u64,
+            retained_bytes_per_new_token: out.means[0],
+            retained_bytes_per_repeat_token: out.means[1],
+            retained_bytes_per_request: if requests > 0 {
+                out.since_onset / requests as f64
+            } else {
+                0.0
+            },
+            blocks: out.blocks as u64,
+            matured_bytes: out.matured as u64,
+            evicted_bytes: out.evicted as u64,
+            new_tokens: lead.contrast.new.requests,
+            growth_bytes_per_second: growth.mean,
+            confidence: 1.0 - self.lost().worst(),
+            binding: binding(lead_key, &out),
+            time_to_oom_seconds: headroom
+                .filter(|_| state > State::None)
+                .and_then(|headroom| time_to_oom(headroom, growth)),
+            evidence: evidence::sentences(self, scene, lead_key, lead, excuse.is_none()),
+            suspected_after_seconds: first(trackers.clone().filter_map(|t| t.suspected).collect()),
+            confirmed_after_seconds: first(trackers.filter_map(|t| t.confirmed).collect()),
+        })
+    }
+
+    /// Growth now: over the later half of the time since the onset.
+    fn growth_of(
+        &self,
+        scene: Scene,
+        group: &[SeriesKey],
+        onset: usize,
+        variance: f64,
+    ) -> super::forecast::Rate {
+        let epochs: &Epochs = &scene.growth.epochs;
+        let half = epochs.now().seconds() - epochs.now().since(epochs.start(onset)) / 2.0;
+        let last = epochs.len().saturating_sub(2).max(onset);
+        let from = (onset..last)
+            .find(|i| epochs.start(*i).seconds() >= half)
+            .unwrap_or(last);
+        let steps: Vec<(f64, f64)> = (from..epochs.len())
+            .map(|i| {
+                let views = group
+                    .iter()
+                    .filter_map(|key| Some(view(scene.growth, *key, scene.growth.get(key)?)));
+                (
+                    epochs.seconds(i),
+                    views.map(|view| view.before(i + 1) - view.before(i)).sum(),
+                )
+            })
+            .collect();
+        rate(&steps, variance)
+    }
+}
+
+/// Figures of the series of one finding, added.
+#[derive(Default)]
+struct Sums {
+    live: f64,
+    since_onset: f64,
+    means: [f64; 2],
+    blocks: f64,
+    matured: f64,
+    evicted: f64,
+    variance: f64,
+    exact: f64,
+}
+
+impl Sums {
+    fn add(&mut self, one: &Judged, series: &crate::growth::series::Series, shared: bool) {
+        self.live += series.live_bytes();
+        // one way of counting for all series, so that the means can be added
+        let contrast = contrast(&one.kept, Some(shared));
+        self.means[0] += contrast.new.mean;
+        self.means[1] += contrast.repeat.mean;
+        self.since_onset += one
+            .kept
+            .iter()
+            .map(|kept| kept.mean * kept.requests as f64)
+            .sum::<f64>();
+        self.blocks += series.blocks;
+        self.matured += series.matured_bytes;
+        self.evicted += series.evicted_bytes;
+        self.variance += series
+            .classes
+            .iter()
+            .map(|class| class.variance)
+            .sum::<f64>();
+        self.exact += series.exact_bytes;
+    }
+}
+
+fn binding(key: &SeriesKey, sums: &Sums) -> Binding {
+    if !key.route.has_requests() {
+        Binding::None
+    } else if sums.exact >= 0.9 * sums.live {
+        Binding::Exact
+    } else {
+        Binding::Inferred
+    }
+}
+
+/// The biggest site of a series, with the bytes of the whole series.
+fn summary(attribution: &Attribution, sites: &[(SiteId, f64)], bytes: f64) -> Option<SiteSummary> {
+    let site = sites
+        .iter()
+        .find_map(|(id, _)| attribution.sites.get(*id))?;
+    let frame = site.leading();
+    Some(SiteSummary {
+        function: frame.function.clone(),
+        file: frame.file.clone(),
+        line: frame.line,
+        module: frame.module.clone(),
+        retained_bytes: bytes as u64,
+        stack: site.stack.to_vec(),
+    })
+}
+
+/// When no stack is known.
+pub fn unknown_site() -> SiteSummary {
+    SiteSummary {
+        function: "(unknown)".to_owned(),
+        file: None,
+        line: None,
+        module: String::new(),
+        retained_bytes: 0,
+        stack: Vec::new(),
+    }
+}

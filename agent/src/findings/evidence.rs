@@ -1,0 +1,147 @@
+//! What a finding rests on, in sentences.
+
+use crate::growth::SeriesKey;
+use crate::report::{Cause, State};
+
+use super::cause::Contrast;
+use super::compose::Scene;
+use super::options::LEAST_CONTRAST;
+use super::{Judge, Judged};
+
+/// The sentences of a finding led by the series `key`. `grows`: it is not excused.
+pub fn sentences(
+    judge: &Judge,
+    scene: Scene,
+    key: &SeriesKey,
+    one: &Judged,
+    grows: bool,
+) -> Vec<String> {
+    let mut out = Vec::new();
+    let window = &one.window;
+    let seconds = scene
+        .growth
+        .epochs
+        .now()
+        .since(scene.growth.epochs.end(window.from));
+    let entries = number(window.alive);
+    let gone = window.holders - window.alive;
+    let what = if key.route.has_requests() {
+        "requests keep memory"
+    } else {
+        "blocks are kept"
+    };
+    if grows && gone < 0.5 {
+        out.push(format!(
+            "{entries} {what}, none let go in {seconds:.0} s: unbounded, or larger than {entries}"
+        ));
+    } else {
+        out.push(format!(
+            "{entries} of {} {what} for more than {:.0} s after their end; {} let go",
+            number(window.holders),
+            judge.options.maturity_seconds,
+            number(gone.max(0.0)),
+        ));
+    }
+    if key.route.has_requests() {
+        let Contrast {
+            new,
+            repeat,
+            none,
+            shared,
+        } = one.contrast;
+        let parts = [
+            (new, "new tokens"),
+            (repeat, "repeated tokens"),
+            (none, "no token"),
+        ];
+        let parts: Vec<String> = parts
+            .iter()
+            .filter(|(kept, _)| kept.requests > 0)
+            .map(|(kept, name)| {
+                format!(
+                    "{} requests with {name} keep {} B each",
+                    number(kept.requests as f64),
+                    number(kept.mean)
+                )
+            })
+            .collect();
+        out.extend((!parts.is_empty()).then(|| parts.join("; ")));
+        if shared {
+            out.push("tokens known from other routes keep nothing: what keeps the memory is shared by routes".to_owned());
+        }
+        if one.cause == Cause::Indeterminate && repeat.requests < LEAST_CONTRAST && new.requests > 0
+        {
+            out.push(
+                "nearly all tokens were seen for the first time (after an attach every token is): whether \
+                 repeats keep memory is not known yet"
+                    .to_owned(),
+            );
+        }
+    }
+    if grows && judge.state(one) == State::Suspect {
+        let budget = judge.budget_bytes(scene.growth, one.onset);
+        out.push(format!(
+            "confirmed when {} of growth has outlived its requests, {} so far",
+            bytes(budget),
+            bytes(window.late_floor)
+        ));
+    }
+    if grows && window.evicted > 0.01 * window.matured {
+        out.push(format!(
+            "{} matured and {} of earlier growth was let go in the same time",
+            bytes(window.matured),
+            bytes(window.evicted)
+        ));
+    }
+    let lost = judge.lost();
+    if lost.worst() > 0.0 {
+        out.push(format!(
+            "{:.2} % of blocks and {:.2} % of requests were lost",
+            100.0 * lost.blocks,
+            100.0 * lost.requests
+        ));
+    }
+    out
+}
+
+/// `12,410`.
+pub fn number(value: f64) -> String {
+    let digits = format!("{:.0}", value.max(0.0));
+    let mut out = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// `1.9 KiB`.
+pub fn bytes(value: f64) -> String {
+    let mut value = value.max(0.0);
+    for unit in ["B", "KiB", "MiB", "GiB"] {
+        if value < 1024.0 {
+            return if unit == "B" {
+                format!("{value:.0} B")
+            } else {
+                format!("{value:.1} {unit}")
+            };
+        }
+        value /= 1024.0;
+    }
+    format!("{value:.1} TiB")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{bytes, number};
+
+    #[test]
+    fn figures_read_well() {
+        assert_eq!(number(12_410.2), "12,410");
+        assert_eq!(number(999.0), "999");
+        assert_eq!(bytes(1_945.6), "1.9 KiB");
+        assert_eq!(bytes(12.0), "12 B");
+    }
+}

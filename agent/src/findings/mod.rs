@@ -1,0 +1,307 @@
+//! Findings: series that grow without bounds, why, how surely, and until when. Pure.
+//!
+//! After each snapshot [`Judge::snapshot`] puts every series through the gates and keeps what they
+//! said; [`Judge::findings`] and the verdict only read that.
+
+pub mod benign;
+pub mod cause;
+pub mod compose;
+pub mod evalue;
+pub mod evidence;
+pub mod forecast;
+pub mod gates;
+pub mod losses;
+pub mod memory;
+pub mod options;
+pub mod verdict;
+pub mod window;
+
+use std::collections::BTreeMap;
+
+use crate::attribution::Attribution;
+use crate::attribution::routes::RouteId;
+use crate::attribution::tokens::Class;
+use crate::events::{Losses, Nanos};
+use crate::growth::{Exposure, Growth, SeriesKey};
+use crate::report::{Cause, State};
+
+use self::cause::{Contrast, KeptByClass};
+use self::gates::{Outcome, Why};
+use self::losses::Lost;
+use self::memory::MemoryHistory;
+use self::options::{
+    CONFIRM_AGES, DROP_CONFIRMED_SECONDS, DROP_SUSPECT_SECONDS, FALSE_DISCOVERY, JudgeOptions,
+    LOSS_ANY, LOSS_CONFIRM,
+};
+use self::window::{View, Window};
+
+/// What is remembered of a series between snapshots.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Tracker {
+    /// When it was first suspected.
+    pub suspected: Option<Nanos>,
+    /// When it was first confirmed.
+    pub confirmed: Option<Nanos>,
+    /// Its state now.
+    pub state: Option<State>,
+    /// Since when its gates fail although it has a state.
+    failing: Option<Nanos>,
+    /// The last window in which it grew.
+    window: Option<Window>,
+}
+
+/// What was judged of one series at the last snapshot.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Judged {
+    /// Its state.
+    pub state: State,
+    /// Why it does not grow, if it does not.
+    pub why: Option<Why>,
+    /// What makes it grow, had it no other excuse.
+    pub cause: Cause,
+    /// Window of the growth, else the whole history.
+    pub window: Window,
+    /// First epoch of the growth.
+    pub onset: usize,
+    /// What requests of each class keep since the onset.
+    pub kept: KeptByClass,
+    /// The classes that were compared.
+    pub contrast: Contrast,
+    /// Requests since the onset whose blocks could have matured, by class.
+    pub exposed: Exposure,
+}
+
+/// The judge of one target.
+pub struct Judge {
+    /// Settings.
+    pub options: JudgeOptions,
+    /// Memory of the process.
+    pub memory: MemoryHistory,
+    /// The last totals of losses.
+    pub losses: Losses,
+    trackers: BTreeMap<SeriesKey, Tracker>,
+    judged: BTreeMap<SeriesKey, Judged>,
+}
+
+impl Judge {
+    /// Nothing seen yet.
+    pub fn new(options: JudgeOptions) -> Self {
+        Self {
+            options,
+            memory: MemoryHistory::default(),
+            losses: Losses::default(),
+            trackers: BTreeMap::new(),
+            judged: BTreeMap::new(),
+        }
+    }
+
+    /// What part of the evidence is missing.
+    pub fn lost(&self) -> Lost {
+        Lost::new(&self.losses)
+    }
+
+    /// Forgets what was judged: the address space is another one.
+    pub fn forget(&mut self) {
+        self.trackers.clear();
+        self.judged.clear();
+    }
+
+    /// Judges all series after a snapshot.
+    pub fn snapshot(&mut self, growth: &Growth, attribution: &Attribution) {
+        let now = growth.epochs.now();
+        let outcomes: Vec<(SeriesKey, Outcome)> = growth
+            .series()
+            .map(|(key, series)| (*key, gates::judge(&view(growth, *key, series))))
+            .collect();
+        let logs: Vec<f64> = outcomes
+            .iter()
+            .filter_map(|(_, outcome)| growing(outcome))
+            .map(|g| g.1)
+            .collect();
+        let least = evalue::e_bh(&logs, outcomes.len(), FALSE_DISCOVERY);
+        self.trackers.retain(|key, _| growth.get(key).is_some());
+        self.judged.clear();
+        for (key, outcome) in &outcomes {
+            let Some(series) = growth.get(key) else {
+                continue;
+            };
+            let view = view(growth, *key, series);
+            let grows = growing(outcome)
+                .filter(|(window, log)| *log >= least && !self.is_expected(window))
+                .map(|(window, _)| window);
+            let tracker = self.trackers.entry(*key).or_default();
+            tracker.step(grows, now);
+            let Some(first) = view.first() else {
+                continue;
+            };
+            let window = grows
+                .or(tracker.window)
+                .unwrap_or_else(|| view.window(first));
+            let onset = compose::onset(&view, window.from.min(view.len() - 1));
+            let exposed = exposed(view.exposures, onset);
+            let kept = cause::kept(&series.classes, exposed);
+            let contrast = cause::contrast(&kept, None);
+            let judged = Judged {
+                state: tracker.state.unwrap_or(State::None),
+                why: if let Outcome::Still(why) = outcome {
+                    Some(*why)
+                } else {
+                    None
+                },
+                cause: route_cause(key.route, &contrast, attribution),
+                contrast,
+                window: view.window(window.from.min(view.len() - 1)),
+                onset,
+                kept,
+                exposed,
+            };
+            self.judged.insert(*key, judged);
+        }
+        if self.lost().worst() <= LOSS_CONFIRM {
+            self.confirm(growth, now);
+        }
+    }
+
+    /// What was judged at the last snapshot.
+    pub fn judged(&self) -> &BTreeMap<SeriesKey, Judged> {
+        &self.judged
+    }
+
+    /// What is remembered of a series.
+    pub fn tracker(&self, key: &SeriesKey) -> Tracker {
+        self.trackers.get(key).copied().unwrap_or_default()
+    }
+
+    /// A state is only as good as the evidence: with too much of it lost there is none.
+    pub fn state(&self, judged: &Judged) -> State {
+        if self.lost().worst() > LOSS_ANY {
+            State::None
+        } else {
+            judged.state
+        }
+    }
+
+    /// Bytes by which the floor must grow before a leak that began in epoch `onset` is confirmed.
+    pub fn budget_bytes(&self, growth: &Growth, onset: usize) -> f64 {
+        match self.memory.limit(self.options.memory_limit) {
+            None => options::BUDGET_WITHOUT_LIMIT,
+            Some(limit) => {
+                let used = self.memory.used_at(growth.epochs.start(onset));
+                self.options.budget * limit.saturating_sub(used) as f64
+            }
+        }
+    }
+
+    /// Bytes of state, estimated.
+    pub fn state_bytes(&self) -> usize {
+        self.judged.len() * (size_of::<Judged>() + size_of::<Tracker>() + 64)
+            + size_of_val(self.memory.points())
+    }
+
+    fn is_expected(&self, window: &Window) -> bool {
+        self.options
+            .expect_cache_entries
+            .is_some_and(|entries| window.alive <= entries as f64)
+    }
+
+    /// Confirms the suspects of each (route, cause) whose floors together pass the budget.
+    fn confirm(&mut self, growth: &Growth, now: Nanos) {
+        let least = CONFIRM_AGES * self.options.maturity_seconds;
+        for group in compose::groups(&self.judged) {
+            let floor: f64 = group
+                .iter()
+                .filter_map(|key| self.judged.get(key))
+                .map(|j| j.window.late_floor)
+                .sum();
+            let Some(lead) = group.first().and_then(|key| self.judged.get(key)) else {
+                continue;
+            };
+            let onset = lead.onset;
+            let seconds = now.since(growth.epochs.start(onset));
+            if floor < self.budget_bytes(growth, onset) || seconds < least {
+                continue;
+            }
+            for key in &group {
+                if let (Some(judged), Some(tracker)) =
+                    (self.judged.get_mut(key), self.trackers.get_mut(key))
+                    && tracker.failing.is_none()
+                {
+                    judged.state = State::Confirmed;
+                    tracker.state = Some(State::Confirmed);
+                    tracker.confirmed.get_or_insert(now);
+                }
+            }
+        }
+    }
+}
+
+impl Tracker {
+    /// One snapshot further; `grows`: the window in which all gates are passed.
+    fn step(&mut self, grows: Option<Window>, now: Nanos) {
+        if grows.is_some() {
+            self.window = grows;
+            self.failing = None;
+            self.suspected.get_or_insert(now);
+            self.state = self.state.max(Some(State::Suspect));
+            return;
+        }
+        let Some(state) = self.state else {
+            return;
+        };
+        let failing = *self.failing.get_or_insert(now);
+        let patience = if state == State::Confirmed {
+            DROP_CONFIRMED_SECONDS
+        } else {
+            DROP_SUSPECT_SECONDS
+        };
+        if now.since(failing) >= patience {
+            self.state = None;
+            self.failing = None;
+            self.window = None;
+        }
+    }
+}
+
+/// A series with its exposures.
+pub fn view<'a>(
+    growth: &'a Growth,
+    key: SeriesKey,
+    series: &'a crate::growth::series::Series,
+) -> View<'a> {
+    View {
+        series,
+        exposures: growth.exposures(key.route),
+        epochs: &growth.epochs,
+    }
+}
+
+fn growing(outcome: &Outcome) -> Option<(Window, f64)> {
+    match outcome {
+        Outcome::Growing { window, log_e } => Some((*window, *log_e)),
+        Outcome::Still(_) => None,
+    }
+}
+
+fn exposed(exposures: &[Exposure], from: usize) -> Exposure {
+    let mut sum = [0; Class::COUNT];
+    for epoch in exposures.iter().skip(from) {
+        for (sum, part) in sum.iter_mut().zip(epoch) {
+            *sum += part;
+        }
+    }
+    sum
+}
+
+fn route_cause(route: RouteId, contrast: &Contrast, attribution: &Attribution) -> Cause {
+    if route == RouteId::BACKGROUND {
+        return Cause::Background;
+    }
+    if route == RouteId::UNATTRIBUTED {
+        return Cause::Indeterminate;
+    }
+    let known = attribution.routes.get(route);
+    cause::cause(
+        contrast,
+        known.uncertain as f64 / known.requests.max(1) as f64,
+    )
+}

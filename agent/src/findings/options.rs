@@ -1,0 +1,64 @@
+//! What the user may tell the judge, and the constants of its method. docs/judging.md explains them.
+
+/// Settings of the judge.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct JudgeOptions {
+    /// Bytes that the process may use; lowers the limit that was found, never raises it.
+    pub memory_limit: Option<u64>,
+    /// A cache of so many entries is known to be in the service: fewer holders are no suspicion.
+    pub expect_cache_entries: Option<u64>,
+    /// Least age after a request's end that makes its blocks mature, seconds.
+    pub maturity_seconds: f64,
+    /// Part of the headroom at onset by which the floor must grow before a leak is confirmed.
+    pub budget: f64,
+}
+
+impl Default for JudgeOptions {
+    fn default() -> Self {
+        Self {
+            memory_limit: None,
+            expect_cache_entries: None,
+            maturity_seconds: 10.0,
+            budget: 0.05,
+        }
+    }
+}
+
+/// Holders (requests with live blocks, background: blocks) that a suspicion needs.
+pub const LEAST_HOLDERS: f64 = 20.0;
+/// Seconds of matured growth that a suspicion needs.
+pub const LEAST_SECONDS: f64 = 3.0;
+/// Seconds of matured growth that a confirmation needs, in maturity ages.
+pub const CONFIRM_AGES: f64 = 3.0;
+/// A cache lets go; a leak keeps more than this part of what matured.
+pub const KEPT: f64 = 0.3;
+/// Growth per event late in a window against early in it: below, it slows down.
+pub const LINEAR: f64 = 0.5;
+/// Recent growth against mean growth: below, it has stopped.
+pub const FRESH: f64 = 0.3;
+/// The late floor must be above every earlier peak by this factor.
+pub const RECORD: f64 = 1.02;
+/// Part of earlier matured bytes that was evicted: above, only the whole history may speak.
+pub const EVICTING: f64 = 0.2;
+/// False discoveries among all suspicions, on the average.
+pub const FALSE_DISCOVERY: f64 = 0.05;
+/// Requests of a class that must have matured before causes are compared.
+pub const LEAST_CONTRAST: u64 = 20;
+/// Standard errors between a figure and a bound.
+pub const SURE: f64 = 2.0;
+/// Repeated against new tokens: below, repeats keep nothing.
+pub const TOKEN_KEYED_BELOW: f64 = 0.25;
+/// Repeated against new tokens: above, every request keeps alike.
+pub const PER_REQUEST_ABOVE: f64 = 0.75;
+/// Lost part of the evidence that forbids a confirmation.
+pub const LOSS_CONFIRM: f64 = 0.001;
+/// Lost part of the evidence that forbids a verdict.
+pub const LOSS_ANY: f64 = 0.05;
+/// Requests below which "nothing grows" means nothing.
+pub const LEAST_REQUESTS: u64 = 50;
+/// Growth budget in bytes when no limit is known.
+pub const BUDGET_WITHOUT_LIMIT: f64 = 64.0 * 1024.0 * 1024.0;
+/// Seconds for which gates must fail before a suspicion is dropped.
+pub const DROP_SUSPECT_SECONDS: f64 = 3.0;
+/// Seconds for which gates must fail before a confirmation is dropped.
+pub const DROP_CONFIRMED_SECONDS: f64 = 30.0;

@@ -1,0 +1,229 @@
+//! Figures of one series over a range of epochs up to now: what the gates look at.
+
+use crate::attribution::tokens::Class;
+use crate::growth::Exposure;
+use crate::growth::epochs::Epochs;
+use crate::growth::series::{Epoch, Series};
+
+/// What drives a series: the events against which growth is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clock {
+    /// Requests whose blocks could have matured.
+    Requests,
+    /// Of those, with a token that is new on the route.
+    NewTokens,
+    /// Seconds, where no request is involved.
+    Seconds,
+}
+
+/// A series with what is needed to measure it.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    /// The series.
+    pub series: &'a Series,
+    /// Its exposures; empty for background.
+    pub exposures: &'a [Exposure],
+    /// The epochs of both.
+    pub epochs: &'a Epochs,
+}
+
+/// Figures of the epochs `from..`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Window {
+    /// First epoch.
+    pub from: usize,
+    /// Seconds from its beginning.
+    pub seconds: f64,
+    /// Bytes that matured.
+    pub matured: f64,
+    /// Holders of those.
+    pub holders: f64,
+    /// Holders that live.
+    pub alive: f64,
+    /// Bytes evicted, of any cohort.
+    pub evicted: f64,
+    /// Mature bytes now less those at the beginning.
+    pub net: f64,
+    /// Live part of all bytes that matured.
+    pub kept: f64,
+    /// The same of the earlier half.
+    pub kept_old: f64,
+    /// Least mature bytes in the last third.
+    pub late_floor: f64,
+    /// Late against early growth per event, by the clock that suits it best.
+    pub linearity: f64,
+    /// Growth in the most recent part against the mean; `None`: too little traffic to tell.
+    pub freshness: Option<f64>,
+}
+
+impl View<'_> {
+    /// Clocks that can drive this series.
+    fn clocks(&self) -> &'static [Clock] {
+        if self.exposures.is_empty() {
+            &[Clock::Seconds]
+        } else {
+            &[Clock::Requests, Clock::NewTokens]
+        }
+    }
+
+    /// Events of `clock` in epoch `i`.
+    fn ticks(&self, clock: Clock, i: usize) -> f64 {
+        let exposed = self.exposures.get(i).copied().unwrap_or_default();
+        match clock {
+            Clock::Requests => exposed.iter().sum::<u64>() as f64,
+            Clock::NewTokens => {
+                (exposed[Class::New.index()] + exposed[Class::NewHere.index()]) as f64
+            }
+            Clock::Seconds => self.epochs.seconds(i),
+        }
+    }
+
+    /// Events of the first clock in some epochs.
+    pub fn events(&self, epochs: std::ops::Range<usize>) -> f64 {
+        epochs.map(|i| self.ticks(self.clocks()[0], i)).sum()
+    }
+
+    /// Whether there is no epoch.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Number of epochs.
+    pub fn len(&self) -> usize {
+        self.series.epochs.len()
+    }
+
+    /// The first epoch in which anything matured.
+    pub fn first(&self) -> Option<usize> {
+        self.series
+            .epochs
+            .iter()
+            .position(|epoch| epoch.matured() > 0.0)
+    }
+
+    /// Mature bytes before epoch `i`.
+    pub fn before(&self, i: usize) -> f64 {
+        i.checked_sub(1).map_or(0.0, |i| self.series.epochs[i].end)
+    }
+
+    /// Growth of mature bytes over `from..to`.
+    fn growth(&self, from: usize, to: usize) -> f64 {
+        self.before(to) - self.before(from)
+    }
+
+    /// Growth per event over `from..to`; `None` without events.
+    fn rate(&self, clock: Clock, from: usize, to: usize) -> Option<f64> {
+        let ticks: f64 = (from..to).map(|i| self.ticks(clock, i)).sum();
+        (ticks > 0.0).then(|| self.growth(from, to) / ticks)
+    }
+
+    /// Highest mature bytes before epoch `i`.
+    pub fn peak_before(&self, i: usize) -> f64 {
+        self.series.epochs[..i]
+            .iter()
+            .map(|epoch| epoch.peak)
+            .fold(0.0, f64::max)
+    }
+
+    /// Evicted part of what matured before epoch `i`.
+    pub fn evicting_before(&self, i: usize) -> f64 {
+        let epochs = &self.series.epochs[..i];
+        let matured: f64 = epochs.iter().map(Epoch::matured).sum();
+        let evicted: f64 = epochs.iter().map(|epoch| epoch.evicted).sum();
+        if matured > 0.0 {
+            evicted / matured
+        } else {
+            0.0
+        }
+    }
+
+    /// Measures the epochs `from..`.
+    pub fn window(&self, from: usize) -> Window {
+        let epochs = &self.series.epochs[from..];
+        let matured: f64 = epochs.iter().map(Epoch::matured).sum();
+        let live: f64 = epochs.iter().map(Epoch::live).sum();
+        let seconds = self.epochs.now().since(self.epochs.start(from));
+        let late = self.epochs.now().seconds() - seconds / 3.0;
+        let last = self.len() - 1;
+        let late_from = (from..last)
+            .find(|i| self.epochs.start(*i).seconds() >= late)
+            .unwrap_or(last);
+        let late_floor = self.series.epochs[late_from..]
+            .iter()
+            .map(|e| e.floor)
+            .fold(f64::INFINITY, f64::min);
+        Window {
+            from,
+            seconds,
+            matured,
+            holders: epochs.iter().map(Epoch::holders).sum(),
+            alive: epochs.iter().map(Epoch::alive).sum(),
+            evicted: epochs.iter().map(|epoch| epoch.evicted).sum(),
+            net: self.growth(from, self.len()),
+            kept: if matured > 0.0 { live / matured } else { 0.0 },
+            kept_old: kept_old(epochs, matured),
+            late_floor,
+            linearity: self.linearity(from),
+            freshness: self.freshness(from),
+        }
+    }
+
+    fn linearity(&self, from: usize) -> f64 {
+        let to = self.len();
+        let ratio = |clock: &Clock| {
+            let total: f64 = (from..to).map(|i| self.ticks(*clock, i)).sum();
+            let mut sum = 0.0;
+            let half = (from..to).find(|i| {
+                sum += self.ticks(*clock, *i);
+                sum >= total / 2.0
+            })? + 1;
+            // an epoch that holds more than half of all events is no half
+            let half = if half >= to { to - 1 } else { half };
+            if half <= from {
+                return None;
+            }
+            let early = self.rate(*clock, from, half)?;
+            let late = self.rate(*clock, half, to)?;
+            // a short window must not hide that growth was faster before it
+            let before = self.rate(*clock, 0, from).unwrap_or(0.0);
+            let against = early.max(before);
+            Some(if against > 0.0 {
+                late / against
+            } else {
+                f64::from(u8::from(late > 0.0))
+            })
+        };
+        self.clocks().iter().filter_map(ratio).fold(0.0, f64::max)
+    }
+
+    fn freshness(&self, from: usize) -> Option<f64> {
+        let to = self.len();
+        let holders: f64 = self.series.epochs[from..].iter().map(Epoch::holders).sum();
+        let by_clock = |clock: &Clock| {
+            let total: f64 = (from..to).map(|i| self.ticks(*clock, i)).sum();
+            let mean = self.rate(*clock, from, to).filter(|mean| *mean > 0.0)?;
+            let mut ticks = 0.0;
+            let start = (from..to).rev().find(|i| {
+                ticks += self.ticks(*clock, *i);
+                let expected = holders * ticks / total;
+                expected >= 10.0 && self.epochs.now().since(self.epochs.start(*i)) >= 8.0
+            })?;
+            Some((self.rate(*clock, start, to)? / mean).max(0.0))
+        };
+        self.clocks().iter().filter_map(by_clock).reduce(f64::max)
+    }
+}
+
+/// Live part of the earlier half (by bytes) of what matured.
+fn kept_old(epochs: &[Epoch], matured: f64) -> f64 {
+    let (mut sum, mut live) = (0.0, 0.0);
+    for epoch in epochs {
+        let next = sum + epoch.matured();
+        if sum > 0.0 && next > matured / 2.0 {
+            break;
+        }
+        sum = next;
+        live += epoch.live();
+    }
+    if sum > 0.0 { live / sum } else { 0.0 }
+}

@@ -1,0 +1,271 @@
+//! Growth: from successive snapshots to cohorts, evictions and floors per series. Pure and bounded.
+//!
+//! A *cohort* is what became mature in one epoch; epochs are the times between snapshots, the old
+//! ones merged, the same for all series. Once an epoch is over its cohorts can only shrink, so what
+//! is missing in the next snapshot was evicted: no block has to be remembered by itself.
+
+pub mod epochs;
+pub mod reading;
+pub mod series;
+
+use std::collections::BTreeMap;
+
+use crate::attribution::routes::RouteId;
+use crate::attribution::sites::LeadId;
+use crate::attribution::tokens::Class;
+use crate::attribution::{Attribution, Map};
+use crate::events::{MemoryKind, Nanos, RequestId, Snapshot};
+
+use self::epochs::{Epochs, MOST_EPOCHS};
+use self::reading::Reading;
+use self::series::Series;
+
+/// Series at most; when all are taken, one that holds nothing makes room, else a new one is refused.
+pub const MOST_SERIES: usize = 2_048;
+
+/// What a series is: where from, which code, which memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SeriesKey {
+    /// Route, or background.
+    pub route: RouteId,
+    /// Leading user frame.
+    pub lead: LeadId,
+    /// Heap and mappings are never added.
+    pub kind: MemoryKind,
+}
+
+/// Requests that matured in one epoch, by token class: the exposure clock.
+pub type Exposure = [u64; Class::COUNT];
+
+/// Totals of the last snapshot.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Totals {
+    /// Live heap bytes, mature or not.
+    pub live_bytes: f64,
+    /// Live heap blocks.
+    pub live_blocks: f64,
+    /// Mature heap bytes.
+    pub mature_bytes: f64,
+    /// Highest live heap bytes of any snapshot.
+    pub peak_live_bytes: f64,
+    /// Variance that sampling adds to `live_bytes`.
+    pub variance: f64,
+}
+
+/// A (route, lead) with bytes that are not mature yet.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Immature {
+    /// What.
+    pub key: SeriesKey,
+    /// Bytes now.
+    pub bytes: f64,
+    /// Most bytes in any snapshot since it was among the first.
+    pub peak: f64,
+}
+
+/// All series of one target.
+pub struct Growth {
+    /// The epochs that all series share.
+    pub epochs: Epochs,
+    /// Totals of the last snapshot.
+    pub totals: Totals,
+    series: BTreeMap<SeriesKey, Series>,
+    exposures: BTreeMap<RouteId, Vec<Exposure>>,
+    immature: Vec<Immature>,
+    top_sites: Vec<(LeadId, f64, f64)>,
+    snapshots: u64,
+    refused: u64,
+}
+
+impl Growth {
+    /// Nothing seen yet; time begins at `start`.
+    pub fn new(start: Nanos) -> Self {
+        Self {
+            epochs: Epochs::new(start),
+            totals: Totals::default(),
+            series: BTreeMap::new(),
+            exposures: BTreeMap::new(),
+            immature: Vec::new(),
+            top_sites: Vec::new(),
+            snapshots: 0,
+            refused: 0,
+        }
+    }
+
+    /// Takes a snapshot. One that is not later than the last is ignored.
+    pub fn snapshot(&mut self, snapshot: &Snapshot, attribution: &mut Attribution) {
+        for (from, into) in attribution.routes.take_merges() {
+            self.merge_routes(from, into);
+        }
+        if !self.epochs.push(snapshot.at) {
+            return;
+        }
+        self.snapshots += 1;
+        for exposures in self.exposures.values_mut() {
+            exposures.push([0; Class::COUNT]);
+        }
+        for entry in attribution.requests.matured(snapshot.at) {
+            if entry.exposed {
+                let route = attribution.routes.resolve(entry.route);
+                let epochs = self.epochs.len();
+                let exposures = self
+                    .exposures
+                    .entry(route)
+                    .or_insert_with(|| vec![[0; Class::COUNT]; epochs]);
+                if let Some(last) = exposures.last_mut() {
+                    last[entry.class.index()] += 1;
+                }
+            }
+        }
+        let reading = Reading::new(snapshot, &self.epochs, attribution);
+        self.take(&reading);
+        attribution.requests.prune(&reading.named, snapshot.at);
+        if let Some(at) = self.epochs.merge_if_full() {
+            for series in self.series.values_mut() {
+                series.merge_epochs(at);
+            }
+            for exposures in self.exposures.values_mut() {
+                let later = exposures.remove(at + 1);
+                for (sum, part) in exposures[at].iter_mut().zip(later) {
+                    *sum += part;
+                }
+            }
+        }
+    }
+
+    /// Forgets all blocks: the address space is another one. Requests and tokens stay.
+    pub fn forget(&mut self, at: Nanos) {
+        *self = Self::new(at);
+    }
+
+    /// All series, in the order of their keys.
+    pub fn series(&self) -> impl Iterator<Item = (&SeriesKey, &Series)> {
+        self.series.iter()
+    }
+
+    /// One series.
+    pub fn get(&self, key: &SeriesKey) -> Option<&Series> {
+        self.series.get(key)
+    }
+
+    /// Requests of `route` that matured, per epoch; empty when there were none.
+    pub fn exposures(&self, route: RouteId) -> &[Exposure] {
+        self.exposures.get(&route).map_or(&[], Vec::as_slice)
+    }
+
+    /// What holds most memory of requests under way.
+    pub fn immature(&self) -> &[Immature] {
+        &self.immature
+    }
+
+    /// Leads by live bytes: `(lead, bytes, blocks)`, at most 20.
+    pub fn top_sites(&self) -> &[(LeadId, f64, f64)] {
+        &self.top_sites
+    }
+
+    /// Snapshots taken.
+    pub fn snapshots(&self) -> u64 {
+        self.snapshots
+    }
+
+    /// Series that found no place.
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// Bytes of state, estimated.
+    pub fn state_bytes(&self) -> usize {
+        let per_series = MOST_EPOCHS * size_of::<series::Epoch>() + size_of::<Series>() + 400;
+        self.series.len() * per_series + self.exposures.len() * MOST_EPOCHS * size_of::<Exposure>()
+    }
+
+    fn take(&mut self, reading: &Reading) {
+        let peak = self.totals.peak_live_bytes.max(reading.totals.live_bytes);
+        self.totals = Totals {
+            peak_live_bytes: peak,
+            ..reading.totals
+        };
+        self.top_sites.clone_from(&reading.top_sites);
+        self.take_immature(&reading.immature);
+        for key in reading.series.keys() {
+            if !self.series.contains_key(key) && self.make_room() {
+                self.series.insert(*key, Series::new(self.epochs.len() - 1));
+            }
+        }
+        for (key, series) in &mut self.series {
+            series.take(reading.series.get(key), &self.epochs);
+        }
+    }
+
+    fn take_immature(&mut self, now: &[(SeriesKey, f64)]) {
+        let before: Map<SeriesKey, f64> = self
+            .immature
+            .iter()
+            .map(|one| (one.key, one.peak))
+            .collect();
+        self.immature = now
+            .iter()
+            .map(|&(key, bytes)| {
+                let peak = before.get(&key).copied().unwrap_or(0.0).max(bytes);
+                Immature { key, bytes, peak }
+            })
+            .collect();
+    }
+
+    fn make_room(&mut self) -> bool {
+        if self.series.len() < MOST_SERIES {
+            return true;
+        }
+        let idle = self
+            .series
+            .iter()
+            .find(|(_, series)| series.live_bytes() <= 0.0);
+        let Some(idle) = idle.map(|(key, _)| *key) else {
+            self.refused += 1;
+            return false;
+        };
+        self.series.remove(&idle);
+        true
+    }
+
+    fn merge_routes(&mut self, from: RouteId, into: RouteId) {
+        let moved: Vec<SeriesKey> = self
+            .series
+            .keys()
+            .filter(|k| k.route == from)
+            .copied()
+            .collect();
+        for key in moved {
+            let Some(series) = self.series.remove(&key) else {
+                continue;
+            };
+            let key = SeriesKey { route: into, ..key };
+            match self.series.get_mut(&key) {
+                Some(target) => target.absorb(&series),
+                None => {
+                    self.series.insert(key, series);
+                }
+            }
+        }
+        let Some(exposures) = self.exposures.remove(&from) else {
+            return;
+        };
+        match self.exposures.get_mut(&into) {
+            Some(target) => {
+                for (sum, part) in target.iter_mut().flatten().zip(exposures.iter().flatten()) {
+                    *sum += part;
+                }
+            }
+            None => {
+                self.exposures.insert(into, exposures);
+            }
+        }
+    }
+}
+
+/// Sorted and without doubles.
+fn sorted(mut ids: Vec<RequestId>) -> Vec<RequestId> {
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}

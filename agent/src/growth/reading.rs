@@ -1,0 +1,183 @@
+//! One snapshot, added up per series and cohort.
+
+use std::collections::BTreeMap;
+
+use crate::attribution::sites::LeadId;
+use crate::attribution::tokens::Class;
+use crate::attribution::{Attribution, Origin, Owner};
+use crate::events::{Binding, LiveGroup, MemoryKind, RequestId, SiteId, Snapshot};
+
+use super::epochs::Epochs;
+use super::{SeriesKey, Totals, sorted};
+
+/// Sites kept per series, the biggest.
+pub const MOST_SITES: usize = 12;
+/// Rows of the top sites.
+const TOP_SITES: usize = 20;
+/// Series of requests under way that are kept, the biggest.
+const MOST_IMMATURE: usize = 32;
+
+/// Mature memory of one cohort of one class.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct CohortNow {
+    /// Bytes.
+    pub bytes: f64,
+    /// Distinct requests with a block in it; for background, blocks.
+    pub holders: u32,
+}
+
+/// Mature memory of one class, over all cohorts.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ClassNow {
+    /// Bytes.
+    pub bytes: f64,
+    /// Sum over holders of the square of their bytes: the spread between requests.
+    pub squares: f64,
+    /// Variance that sampling adds to `bytes`.
+    pub variance: f64,
+    /// Distinct requests.
+    pub holders: u64,
+}
+
+/// Mature memory of one series.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SeriesNow {
+    /// By epoch and class.
+    pub cohorts: BTreeMap<(usize, usize), CohortNow>,
+    /// By class.
+    pub classes: [ClassNow; Class::COUNT],
+    /// Blocks.
+    pub blocks: f64,
+    /// Bytes whose binding is exact.
+    pub exact_bytes: f64,
+    /// The biggest sites, biggest first.
+    pub sites: Vec<(SiteId, f64)>,
+}
+
+/// A snapshot, added up.
+#[derive(Debug, Default)]
+pub struct Reading {
+    /// Mature memory per series.
+    pub series: BTreeMap<SeriesKey, SeriesNow>,
+    /// Memory that is not mature, the biggest first.
+    pub immature: Vec<(SeriesKey, f64)>,
+    /// Leads by live bytes.
+    pub top_sites: Vec<(LeadId, f64, f64)>,
+    /// Totals.
+    pub totals: Totals,
+    /// Requests that blocks name, sorted.
+    pub named: Vec<RequestId>,
+}
+
+/// A mature group, ready to be sorted: `(series, class, epoch, request)` first.
+type Row = (SeriesKey, usize, usize, Option<RequestId>, usize);
+
+impl Reading {
+    /// Adds up `snapshot`, whose time is the end of the last of `epochs`.
+    pub fn new(snapshot: &Snapshot, epochs: &Epochs, attribution: &Attribution) -> Self {
+        let mut reading = Self::default();
+        let mut rows: Vec<Row> = Vec::new();
+        let mut immature: BTreeMap<SeriesKey, f64> = BTreeMap::new();
+        let mut leads: BTreeMap<LeadId, (f64, f64)> = BTreeMap::new();
+        let mut named = Vec::new();
+        for (index, group) in snapshot.groups.iter().enumerate() {
+            if !is_sane(group) {
+                continue;
+            }
+            named.extend(group.request);
+            let lead = attribution.sites.lead(group.site);
+            if group.kind == MemoryKind::Heap {
+                reading.totals.live_bytes += group.bytes;
+                reading.totals.live_blocks += group.blocks;
+                reading.totals.variance += group.variance;
+                let sum = leads.entry(lead).or_default();
+                sum.0 += group.bytes;
+                sum.1 += group.blocks;
+            }
+            if !attribution.sites.judged(group.site, group.kind) {
+                continue;
+            }
+            let Owner::Known(Origin {
+                route,
+                class,
+                mature_at,
+            }) = attribution.owner(group, snapshot.at)
+            else {
+                continue;
+            };
+            let key = SeriesKey {
+                route,
+                lead,
+                kind: group.kind,
+            };
+            match epochs.of(mature_at) {
+                Some(epoch) => rows.push((key, class.index(), epoch, group.request, index)),
+                None => *immature.entry(key).or_default() += group.bytes,
+            }
+        }
+        reading.named = sorted(named);
+        reading.top_sites = top(leads.into_iter().map(|(l, (by, bl))| (l, by, bl)).collect());
+        reading.immature = immature.into_iter().collect();
+        reading.immature.sort_by(|a, b| b.1.total_cmp(&a.1));
+        reading.immature.truncate(MOST_IMMATURE);
+        rows.sort_unstable();
+        reading.add(&rows, &snapshot.groups);
+        reading
+    }
+
+    fn add(&mut self, rows: &[Row], groups: &[LiveGroup]) {
+        for rows in rows.chunk_by(|a, b| a.0 == b.0) {
+            let key = rows[0].0;
+            let mut now = SeriesNow::default();
+            let mut sites: BTreeMap<SiteId, f64> = BTreeMap::new();
+            for holder in rows.chunk_by(|a, b| (a.1, a.2, a.3) == (b.1, b.2, b.3)) {
+                let (_, class, epoch, request, _) = holder[0];
+                let mut bytes = 0.0;
+                let mut blocks = 0.0;
+                for group in holder.iter().map(|row| &groups[row.4]) {
+                    bytes += group.bytes;
+                    blocks += group.blocks;
+                    now.classes[class].variance += group.variance;
+                    if group.binding == Binding::Exact {
+                        now.exact_bytes += group.bytes;
+                    }
+                    *sites.entry(group.site).or_default() += group.bytes;
+                }
+                now.blocks += blocks;
+                // without a request each block stands for itself
+                let holders = if request.is_some() {
+                    1
+                } else {
+                    blocks.round().max(1.0) as u32
+                };
+                let cohort = now.cohorts.entry((epoch, class)).or_default();
+                cohort.bytes += bytes;
+                cohort.holders += holders;
+                let sum = &mut now.classes[class];
+                sum.bytes += bytes;
+                sum.squares += bytes * bytes / f64::from(holders);
+                sum.holders += u64::from(holders);
+            }
+            if key.kind == MemoryKind::Heap {
+                self.totals.mature_bytes += now.classes.iter().map(|c| c.bytes).sum::<f64>();
+            }
+            now.sites = sites.into_iter().collect();
+            now.sites.sort_by(|a, b| b.1.total_cmp(&a.1));
+            now.sites.truncate(MOST_SITES);
+            self.series.insert(key, now);
+        }
+    }
+}
+
+/// Whether the figures of a group can be added without spoiling a sum.
+fn is_sane(group: &LiveGroup) -> bool {
+    [group.bytes, group.blocks, group.variance]
+        .iter()
+        .all(|n| n.is_finite() && *n >= 0.0)
+}
+
+fn top(mut leads: Vec<(LeadId, f64, f64)>) -> Vec<(LeadId, f64, f64)> {
+    leads.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    leads.truncate(TOP_SITES);
+    leads
+}

@@ -1,0 +1,178 @@
+//! One series: its cohorts, evictions and floors, epoch by epoch.
+
+use crate::attribution::tokens::Class;
+use crate::events::SiteId;
+
+use super::epochs::Epochs;
+use super::reading::{ClassNow, SeriesNow};
+
+/// Powers of two of seconds in which death ages are counted: the last bin is everything older.
+pub const AGE_BINS: usize = 20;
+
+/// What became mature in one epoch, of one token class.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Cohort {
+    /// Bytes that matured.
+    pub matured: f64,
+    /// Bytes of those that are live.
+    pub live: f64,
+    /// Requests (background: blocks) with bytes that matured.
+    pub holders: u32,
+    /// Of those, with bytes that are live.
+    pub alive: u32,
+}
+
+/// A series in one epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Epoch {
+    /// Least mature bytes at any snapshot in it.
+    pub floor: f64,
+    /// Most mature bytes at any snapshot in it.
+    pub peak: f64,
+    /// Mature bytes at its end.
+    pub end: f64,
+    /// Bytes of any cohort evicted in it.
+    pub evicted: f64,
+    /// By token class.
+    pub cohorts: [Cohort; Class::COUNT],
+}
+
+impl Epoch {
+    /// Bytes that matured in it.
+    pub fn matured(&self) -> f64 {
+        self.cohorts.iter().map(|c| c.matured).sum()
+    }
+    /// Of those, live.
+    pub fn live(&self) -> f64 {
+        self.cohorts.iter().map(|c| c.live).sum()
+    }
+    /// Requests with bytes that matured in it.
+    pub fn holders(&self) -> f64 {
+        self.cohorts.iter().map(|c| f64::from(c.holders)).sum()
+    }
+    /// Of those, with live bytes.
+    pub fn alive(&self) -> f64 {
+        self.cohorts.iter().map(|c| f64::from(c.alive)).sum()
+    }
+}
+
+/// A series.
+#[derive(Clone, Debug)]
+pub struct Series {
+    /// Aligned with the shared epochs.
+    pub epochs: Vec<Epoch>,
+    /// The last snapshot, by token class.
+    pub classes: [ClassNow; Class::COUNT],
+    /// Mature blocks now.
+    pub blocks: f64,
+    /// Bytes with an exact binding now.
+    pub exact_bytes: f64,
+    /// Biggest sites now.
+    pub sites: Vec<(SiteId, f64)>,
+    /// Bytes that ever matured.
+    pub matured_bytes: f64,
+    /// Bytes of those that were freed.
+    pub evicted_bytes: f64,
+    /// Evicted bytes by age since maturity, in powers of two of seconds.
+    pub deaths: [f32; AGE_BINS],
+}
+
+impl Series {
+    /// A series that begins after `epochs` epochs without anything.
+    pub fn new(epochs: usize) -> Self {
+        Self {
+            epochs: vec![Epoch::default(); epochs],
+            classes: [ClassNow::default(); Class::COUNT],
+            blocks: 0.0,
+            exact_bytes: 0.0,
+            sites: Vec::new(),
+            matured_bytes: 0.0,
+            evicted_bytes: 0.0,
+            deaths: [0.0; AGE_BINS],
+        }
+    }
+
+    /// Mature bytes now.
+    pub fn live_bytes(&self) -> f64 {
+        self.epochs.last().map_or(0.0, |epoch| epoch.end)
+    }
+
+    /// Takes its part of a snapshot (`None`: nothing of it is live), which ends a new epoch.
+    pub fn take(&mut self, now: Option<&SeriesNow>, epochs: &Epochs) {
+        self.epochs.push(Epoch::default());
+        let last = self.epochs.len() - 1;
+        let mut evicted = 0.0;
+        for (index, epoch) in self.epochs.iter_mut().enumerate() {
+            for (class, cohort) in epoch.cohorts.iter_mut().enumerate() {
+                let seen = now.and_then(|now| now.cohorts.get(&(index, class)));
+                let (live, alive) = seen.map_or((0.0, 0), |c| (c.bytes, c.holders));
+                if live >= cohort.live {
+                    // the first sight of the cohort; later only when a reading had missed blocks
+                    let more = live - cohort.live;
+                    cohort.matured += more;
+                    self.matured_bytes += more;
+                } else {
+                    let gone = cohort.live - live;
+                    evicted += gone;
+                    let age = epochs.now().since(epochs.end(index));
+                    let bin = (age.max(1.0).log2() as usize).min(AGE_BINS - 1);
+                    self.deaths[bin] += gone as f32;
+                }
+                cohort.live = live;
+                cohort.alive = alive;
+                cohort.holders = cohort.holders.max(alive);
+            }
+        }
+        self.evicted_bytes += evicted;
+        let live: f64 = now.map_or(0.0, |now| now.classes.iter().map(|c| c.bytes).sum());
+        let epoch = &mut self.epochs[last];
+        epoch.floor = live;
+        epoch.peak = live;
+        epoch.end = live;
+        epoch.evicted = evicted;
+        self.classes = now.map_or_else(Default::default, |now| now.classes);
+        self.blocks = now.map_or(0.0, |now| now.blocks);
+        self.exact_bytes = now.map_or(0.0, |now| now.exact_bytes);
+        self.sites.clear();
+        self.sites.extend(now.iter().flat_map(|now| &now.sites));
+    }
+
+    /// Epoch `at` takes up its successor.
+    pub fn merge_epochs(&mut self, at: usize) {
+        if at + 1 >= self.epochs.len() {
+            return;
+        }
+        let later = self.epochs.remove(at + 1);
+        let epoch = &mut self.epochs[at];
+        epoch.floor = epoch.floor.min(later.floor);
+        epoch.peak = epoch.peak.max(later.peak);
+        epoch.end = later.end;
+        epoch.evicted += later.evicted;
+        add_cohorts(&mut epoch.cohorts, &later.cohorts);
+    }
+
+    /// Takes up another series of the same epochs, whose route became this one's.
+    pub fn absorb(&mut self, other: &Self) {
+        for (epoch, part) in self.epochs.iter_mut().zip(&other.epochs) {
+            epoch.floor += part.floor;
+            epoch.peak += part.peak;
+            epoch.end += part.end;
+            epoch.evicted += part.evicted;
+            add_cohorts(&mut epoch.cohorts, &part.cohorts);
+        }
+        self.matured_bytes += other.matured_bytes;
+        self.evicted_bytes += other.evicted_bytes;
+        for (sum, part) in self.deaths.iter_mut().zip(other.deaths) {
+            *sum += part;
+        }
+    }
+}
+
+fn add_cohorts(into: &mut [Cohort; Class::COUNT], from: &[Cohort; Class::COUNT]) {
+    for (sum, part) in into.iter_mut().zip(from) {
+        sum.matured += part.matured;
+        sum.live += part.live;
+        sum.holders += part.holders;
+        sum.alive += part.alive;
+    }
+}

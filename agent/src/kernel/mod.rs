@@ -1,0 +1,323 @@
+//! The loaded kernel half: programs, maps, and what user space does with them. Only this module and
+//! the source know aya.
+
+use std::{
+    collections::HashMap as Table,
+    os::fd::{AsFd as _, AsRawFd as _, RawFd},
+};
+
+use aya::{
+    Ebpf, EbpfLoader, VerifierLogLevel,
+    maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf},
+    programs::{TracePoint, UProbe},
+};
+use heaptide_ebpf::{
+    Block, BlockKey, Counter, RuleKey, Settings, Stack, TargetConfig, UnwindRule,
+};
+use tracing::{debug, warn};
+
+pub mod attach;
+mod error;
+mod raw;
+mod tracefs;
+
+pub use attach::Link;
+pub use error::KernelError;
+use raw::Wire;
+
+use crate::plan::{Probe, Program};
+
+static OBJECT: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/heaptide-ebpf"));
+
+/// Tracepoints: program, category, event.
+const TRACEPOINTS: &[(&str, &str, &str)] = &[
+    ("exit_read", "syscalls", "sys_exit_read"),
+    ("exit_read", "syscalls", "sys_exit_readv"),
+    ("exit_read", "syscalls", "sys_exit_recvfrom"),
+    ("exit_read", "syscalls", "sys_exit_recvmsg"),
+    ("exit_write", "syscalls", "sys_exit_write"),
+    ("exit_write", "syscalls", "sys_exit_writev"),
+    ("exit_write", "syscalls", "sys_exit_sendto"),
+    ("exit_write", "syscalls", "sys_exit_sendmsg"),
+    ("exit_write", "syscalls", "sys_exit_sendfile64"),
+    ("exit_accept", "syscalls", "sys_exit_accept"),
+    ("exit_accept", "syscalls", "sys_exit_accept4"),
+    ("enter_close", "syscalls", "sys_enter_close"),
+    ("exit_map", "syscalls", "sys_exit_mmap"),
+    ("exit_map", "syscalls", "sys_exit_mremap"),
+    ("exit_map", "syscalls", "sys_exit_brk"),
+    ("enter_unmap", "syscalls", "sys_enter_munmap"),
+    ("process_fork", "sched", "sched_process_fork"),
+    ("process_exec", "sched", "sched_process_exec"),
+    ("process_exit", "sched", "sched_process_exit"),
+];
+
+/// Programs attached by probes of a plan.
+const PROBES: &[(&str, Program)] = &[
+    ("alloc_enter", Program::AllocEnter),
+    ("alloc_return", Program::AllocReturn),
+    ("free", Program::Free),
+    ("task_poll", Program::TaskPoll),
+    ("handler_enter", Program::HandlerEnter),
+    ("handler_return", Program::HandlerReturn),
+];
+
+/// The loaded kernel half. Dropping it takes every probe off.
+pub struct Kernel {
+    live: HashMap<MapData, Wire<BlockKey>, Wire<Block>>,
+    stacks: HashMap<MapData, u64, Wire<Stack>>,
+    /// Held open for `rules_fd`.
+    _rules: Map,
+    _threads: Map,
+    threads_fd: RawFd,
+    targets: HashMap<MapData, u32, Wire<TargetConfig>>,
+    shared: Array<MapData, [u64; 2]>,
+    counters: PerCpuArray<MapData, u64>,
+    ring: RingBuf<MapData>,
+    capacity: u32,
+    /// Descriptors of `live` and `rules`, for the batch calls.
+    live_fd: RawFd,
+    rules_fd: RawFd,
+    batch: raw::Batch<BlockKey, Block>,
+    tracepoints: Vec<Link>,
+    map_bytes: u64,
+    programs: Table<&'static str, RawFd>,
+    /// Owns the programs' descriptors.
+    _ebpf: Ebpf,
+}
+
+impl std::fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Kernel").field("capacity", &self.capacity).finish_non_exhaustive()
+    }
+}
+
+impl Kernel {
+    /// Loads programs and maps. Needs `CAP_BPF` and `CAP_PERFMON` (or `CAP_SYS_ADMIN`).
+    pub fn load(settings: &Settings) -> Result<Self, KernelError> {
+        error::check_capabilities()?;
+        raise_memlock();
+        let mut ebpf = EbpfLoader::new()
+            .verifier_log_level(VerifierLogLevel::DEBUG)
+            .map_max_entries("LIVE", settings.capacity)
+            .override_global("SETTINGS", bytemuck::bytes_of(settings), true)
+            .load(OBJECT)
+            .map_err(|why| KernelError::load("the object", &why))?;
+        let mut programs = Table::new();
+        for name in PROBES.iter().map(|row| row.0) {
+            let program: &mut UProbe = program(&mut ebpf, name)?;
+            program.load().map_err(|why| KernelError::load(name, &why))?;
+            let fd = program.fd().map_err(|why| KernelError::load(name, &why))?;
+            programs.insert(name, fd.as_fd().as_raw_fd());
+        }
+        for name in TRACEPOINTS.iter().map(|row| row.0) {
+            if programs.contains_key(name) {
+                continue;
+            }
+            let program: &mut TracePoint = program(&mut ebpf, name)?;
+            program.load().map_err(|why| KernelError::load(name, &why))?;
+            let fd = program.fd().map_err(|why| KernelError::load(name, &why))?;
+            programs.insert(name, fd.as_fd().as_raw_fd());
+        }
+        let map_bytes = ebpf.maps().filter_map(|(_, map)| raw::map_bytes(map)).sum();
+        let fd_of = |name| {
+            ebpf.map(name).and_then(raw::map_fd).ok_or(KernelError::Object { what: "map", name })
+        };
+        let (live_fd, rules_fd) = (fd_of("LIVE")?, fd_of("RULES")?);
+        let threads_fd = fd_of("THREADS")?;
+        let mut take = |name: &'static str| {
+            ebpf.take_map(name).ok_or(KernelError::Object { what: "map", name })
+        };
+        let mapped = |name, why: aya::maps::MapError| KernelError::Map { name, why };
+        let live: HashMap<_, Wire<BlockKey>, Wire<Block>> =
+            HashMap::try_from(take("LIVE")?).map_err(|why| mapped("LIVE", why))?;
+        Ok(Self {
+            stacks: HashMap::try_from(take("STACKS")?).map_err(|why| mapped("STACKS", why))?,
+            _rules: take("RULES")?,
+            _threads: take("THREADS")?,
+            threads_fd,
+            targets: HashMap::try_from(take("TARGETS")?).map_err(|why| mapped("TARGETS", why))?,
+            shared: Array::try_from(take("SHARED")?).map_err(|why| mapped("SHARED", why))?,
+            counters: PerCpuArray::try_from(take("COUNTERS")?)
+                .map_err(|why| mapped("COUNTERS", why))?,
+            ring: RingBuf::try_from(take("EVENTS")?).map_err(|why| mapped("EVENTS", why))?,
+            capacity: settings.capacity,
+            live_fd,
+            rules_fd,
+            batch: raw::Batch::new(4096),
+            tracepoints: Vec::new(),
+            map_bytes,
+            programs,
+            live,
+            _ebpf: ebpf,
+        })
+    }
+
+    /// Attaches the system-call and process tracepoints, once for all targets. What could not be
+    /// attached comes back as a limitation.
+    pub fn attach_tracepoints(&mut self) -> Vec<String> {
+        let events: Vec<(&str, &str)> = TRACEPOINTS.iter().map(|row| (row.1, row.2)).collect();
+        let found = match tracefs::events(&events) {
+            Ok(found) => found,
+            Err(why) => {
+                return vec![format!(
+                    "requests, mappings, forks and execs are not seen: {why}"
+                )];
+            }
+        };
+        let mut limitations = Vec::new();
+        for ((name, category, event), found) in TRACEPOINTS.iter().zip(found) {
+            let attached = found.and_then(|event| {
+                attach::tracepoint(self.programs[name], event.id, event.child_pid_offset)
+            });
+            match attached {
+                Ok(link) => self.tracepoints.push(link),
+                Err(why) => {
+                    limitations.push(format!("tracepoint {category}:{event} is not seen: {why}"));
+                }
+            }
+        }
+        limitations
+    }
+
+    /// Attaches one probe of a plan to one process (all its threads, not its children).
+    pub fn attach(&self, pid: u32, probe: &Probe) -> Result<Link, KernelError> {
+        let (name, program) = PROBES
+            .iter()
+            .find(|row| row.1 == probe.program)
+            .ok_or(KernelError::Object { what: "program", name: "for a probe" })?;
+        let returns = matches!(program, Program::AllocReturn | Program::HandlerReturn);
+        let link = attach::uprobe(
+            self.programs[name],
+            pid,
+            &probe.path,
+            probe.file_offset,
+            returns,
+            probe.cookie,
+        )
+        .map_err(|why| KernelError::attach(&probe.symbol, pid, why))?;
+        debug!(pid, symbol = probe.symbol, program = name, why = probe.why, "attached");
+        Ok(link)
+    }
+
+    /// Begins or changes the observation of a process.
+    pub fn set_target(&mut self, tgid: u32, config: TargetConfig) -> Result<(), KernelError> {
+        self.targets
+            .insert(tgid, Wire(config), 0)
+            .map_err(|why| KernelError::Map { name: "TARGETS", why })
+    }
+
+    /// Forgets what an earlier observation knew of these threads.
+    pub fn forget_threads(&self, threads: &[u32]) {
+        for thread in threads {
+            raw::delete(self.threads_fd, thread);
+        }
+    }
+
+    /// The kernel's view of a target.
+    pub fn target(&self, tgid: u32) -> Option<TargetConfig> {
+        self.targets.get(&tgid, 0).ok().map(|config| config.0)
+    }
+
+    /// Ends the observation of a process.
+    pub fn remove_target(&mut self, tgid: u32) {
+        // Gone already when the process has ended: nothing to do then.
+        let _ = self.targets.remove(&tgid);
+    }
+
+    /// Publishes unwind rules. A full map is counted by the stacks that stay truncated.
+    pub fn add_rules(&mut self, layout: u32, rules: &[(u64, UnwindRule)]) -> usize {
+        let keys: Vec<RuleKey> =
+            rules.iter().map(|rule| RuleKey { pc: rule.0, layout: u64::from(layout) }).collect();
+        let values: Vec<UnwindRule> = rules.iter().map(|rule| rule.1).collect();
+        raw::update_batch(self.rules_fd, &keys, &values)
+    }
+
+    /// The stack of a site.
+    pub fn stack(&self, site: u64) -> Option<Stack> {
+        self.stacks.get(&site, 0).ok().map(|stack| stack.0)
+    }
+
+    /// Calls `each` for every live block and corrects the kernel's count of them. Returns how many
+    /// there were.
+    pub fn live_blocks(
+        &mut self,
+        mut each: impl FnMut(&BlockKey, &Block),
+    ) -> Result<u64, KernelError> {
+        let mut blocks = 0;
+        self.batch
+                        .for_each(self.live_fd, |key, block| {
+                blocks += 1;
+                each(key, block);
+            })
+            .map_err(|why| KernelError::Read { name: "LIVE", why })?;
+        Ok(blocks)
+    }
+
+    /// Removes blocks, as those of an ended process.
+    pub fn remove_blocks(&mut self, keys: &[BlockKey]) {
+        let mut removed = 0u64;
+        for key in keys {
+            removed += u64::from(self.live.remove(&Wire(*key)).is_ok());
+        }
+        if let Ok(mut shared) = self.shared.get(&0, 0) {
+            // Not atomic against the programs: off by a few until the next removal, and only the
+            // place where sampling begins depends on it.
+            shared[1] = shared[1].saturating_sub(removed);
+            if let Err(why) = self.shared.set(0, shared, 0) {
+                warn!("cannot correct the count of live blocks: {why}");
+            }
+        }
+    }
+
+    /// Counters, summed over CPUs, in the order of [`Counter::ALL`].
+    pub fn counters(&self) -> Result<Vec<u64>, KernelError> {
+        Counter::ALL
+            .iter()
+            .map(|counter| {
+                let values = self
+                    .counters
+                    .get(&(*counter as u32), 0)
+                    .map_err(|why| KernelError::Map { name: "COUNTERS", why })?;
+                Ok(values.iter().sum())
+            })
+            .collect()
+    }
+
+    /// Hands every record in the ring to `each`.
+    pub fn drain(&mut self, mut each: impl FnMut(&[u8])) {
+        while let Some(item) = self.ring.next() {
+            each(&item);
+        }
+    }
+
+    /// Descriptor that becomes readable when a record that must not wait is in the ring.
+    pub fn ring_fd(&self) -> RawFd {
+        self.ring.as_raw_fd()
+    }
+
+    /// Kernel memory that the maps hold, bytes.
+    pub fn map_bytes(&self) -> u64 {
+        self.map_bytes
+    }
+}
+
+fn program<'a, T>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut T, KernelError>
+where
+    &'a mut T: TryFrom<&'a mut aya::programs::Program, Error = aya::programs::ProgramError>,
+{
+    ebpf.program_mut(name)
+        .ok_or(KernelError::Object { what: "program", name })?
+        .try_into()
+        .map_err(|why| KernelError::load(name, &why))
+}
+
+/// Kernels before 5.11 charge maps against `RLIMIT_MEMLOCK`; later ones ignore it.
+fn raise_memlock() {
+    let limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: a valid pointer to a limit that lives until the call returns.
+    if unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) } != 0 {
+        debug!("RLIMIT_MEMLOCK cannot be raised; that matters only before Linux 5.11");
+    }
+}

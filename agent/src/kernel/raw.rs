@@ -1,0 +1,187 @@
+//! `bpf(2)` calls that aya does not have: perf links with a cookie, and batches.
+
+use std::{
+    io,
+    marker::PhantomData,
+    os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
+};
+
+use aya::maps::Map;
+
+const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
+const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
+const BPF_MAP_UPDATE_BATCH: libc::c_int = 26;
+const BPF_LINK_CREATE: libc::c_int = 28;
+/// `enum bpf_attach_type`.
+const BPF_PERF_EVENT: u32 = 41;
+
+/// A record of the wire contract as aya wants it.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(super) struct Wire<T>(pub T);
+
+// SAFETY: transparent over a type of plain integers without padding (`bytemuck::Pod`).
+unsafe impl<T: bytemuck::Pod> aya::Pod for Wire<T> {}
+
+fn bpf<T>(command: libc::c_int, attr: &mut T) -> io::Result<libc::c_long> {
+    // SAFETY: `attr` is the attribute of that command, valid and writable for the call.
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<T>()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+#[repr(C)]
+struct LinkCreate {
+    program: u32,
+    target: u32,
+    attach_type: u32,
+    flags: u32,
+    cookie: u64,
+}
+
+/// Attaches a program to a perf event (Linux 5.15).
+pub(super) fn create_perf_link(program: RawFd, event: RawFd, cookie: u64) -> io::Result<OwnedFd> {
+    let mut attr = LinkCreate {
+        program: program as u32,
+        target: event as u32,
+        attach_type: BPF_PERF_EVENT,
+        flags: 0,
+        cookie,
+    };
+    let fd = bpf(BPF_LINK_CREATE, &mut attr)?;
+    // SAFETY: a descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct BatchAttr {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map: u32,
+    elem_flags: u64,
+    flags: u64,
+}
+
+/// Reads a whole hash map in few calls; buffers are kept between readings.
+pub(super) struct Batch<K, V> {
+    keys: Vec<K>,
+    values: Vec<V>,
+    types: PhantomData<(K, V)>,
+}
+
+impl<K: bytemuck::Pod, V: bytemuck::Pod> Batch<K, V> {
+    pub(super) fn new(size: usize) -> Self {
+        Self { keys: vec![K::zeroed(); size], values: vec![V::zeroed(); size], types: PhantomData }
+    }
+
+    /// Calls `each` for every entry. Entries that come and go meanwhile may be seen or not.
+    pub(super) fn for_each(
+        &mut self,
+        map: RawFd,
+        mut each: impl FnMut(&K, &V),
+    ) -> io::Result<()> {
+        let mut cursor = 0u32;
+        let mut next = 0u32;
+        let mut begun = false;
+        loop {
+            let mut attr = BatchAttr {
+                in_batch: if begun { &raw const cursor as u64 } else { 0 },
+                out_batch: &raw mut next as u64,
+                keys: self.keys.as_mut_ptr() as u64,
+                values: self.values.as_mut_ptr() as u64,
+                count: self.keys.len() as u32,
+                map: map as u32,
+                ..BatchAttr::default()
+            };
+            let result = bpf(BPF_MAP_LOOKUP_BATCH, &mut attr);
+            let count = (attr.count as usize).min(self.keys.len());
+            match result {
+                Ok(_) => {}
+                Err(why) if why.raw_os_error() == Some(libc::ENOENT) => {
+                    for (key, value) in self.keys.iter().zip(&self.values).take(count) {
+                        each(key, value);
+                    }
+                    return Ok(());
+                }
+                // One bucket holds more than the buffers.
+                Err(why) if why.raw_os_error() == Some(libc::ENOSPC) && self.keys.len() < 1 << 20 => {
+                    let size = self.keys.len() * 2;
+                    self.keys.resize(size, K::zeroed());
+                    self.values.resize(size, V::zeroed());
+                    continue;
+                }
+                Err(why) if why.raw_os_error() == Some(libc::EINTR) => continue,
+                Err(why) => return Err(why),
+            }
+            for (key, value) in self.keys.iter().zip(&self.values).take(count) {
+                each(key, value);
+            }
+            cursor = next;
+            begun = true;
+        }
+    }
+}
+
+/// Inserts entries, a batch at a time; returns how many went in.
+pub(super) fn update_batch<K: bytemuck::Pod, V: bytemuck::Pod>(
+    map: RawFd,
+    keys: &[K],
+    values: &[V],
+) -> usize {
+    let mut done = 0;
+    while done < keys.len().min(values.len()) {
+        let mut attr = BatchAttr {
+            keys: keys[done..].as_ptr() as u64,
+            values: values[done..].as_ptr() as u64,
+            count: (keys.len() - done).min(8192) as u32,
+            map: map as u32,
+            ..BatchAttr::default()
+        };
+        let asked = attr.count as usize;
+        let result = bpf(BPF_MAP_UPDATE_BATCH, &mut attr);
+        done += (attr.count as usize).min(asked);
+        if result.is_err() {
+            break;
+        }
+    }
+    done
+}
+
+#[repr(C)]
+struct ElementAttr {
+    map: u64,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// Removes an entry, if it is there.
+pub(super) fn delete<K: bytemuck::Pod>(map: RawFd, key: &K) {
+    let mut attr =
+        ElementAttr { map: map as u64, key: std::ptr::from_ref(key) as u64, value: 0, flags: 0 };
+    // An entry that is not there is what was asked for.
+    let _ = bpf(BPF_MAP_DELETE_ELEM, &mut attr);
+}
+
+/// Descriptor of a map of one of the kinds that are used here.
+pub(super) fn map_fd(map: &Map) -> Option<RawFd> {
+    match map {
+        Map::Array(data)
+        | Map::HashMap(data)
+        | Map::LruHashMap(data)
+        | Map::PerCpuArray(data)
+        | Map::RingBuf(data) => Some(data.fd().as_fd().as_raw_fd()),
+        _ => None,
+    }
+}
+
+/// Kernel memory a map holds, as its `fdinfo` says.
+pub(super) fn map_bytes(map: &Map) -> Option<u64> {
+    let path = format!("/proc/self/fdinfo/{}", map_fd(map)?);
+    let text = std::fs::read_to_string(path).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("memlock:")?.trim().parse().ok())
+}

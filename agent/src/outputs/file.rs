@@ -1,0 +1,137 @@
+//! Writing results: files whole or not at all, standard output without a panic.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use super::OutputError;
+
+/// Writes `content` to `path` whole: a temporary file in the same folder is renamed over it, so that a
+/// reader sees the old or the new content and a failure leaves nothing. What exists and is no regular
+/// file (`/dev/stdout`, a FIFO) is written to directly.
+pub fn write(what: &'static str, path: &Path, content: &[u8]) -> Result<(), OutputError> {
+    write_whole(path, content).map_err(|source| OutputError::File {
+        what,
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Writes `content` to standard output. A reader that went away (`| head`) is no error.
+pub fn print(what: &'static str, content: &[u8]) -> Result<(), OutputError> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(content).and_then(|()| stdout.flush()) {
+        Err(source) if source.kind() != io::ErrorKind::BrokenPipe => {
+            Err(OutputError::Stdout { what, source })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// To `path`, or to standard output without one.
+pub fn write_or_print(
+    what: &'static str,
+    path: Option<&Path>,
+    content: &[u8],
+) -> Result<(), OutputError> {
+    match path {
+        Some(path) => write(what, path, content),
+        None => print(what, content),
+    }
+}
+
+fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
+        Ok(found) if !found.is_file() => {
+            return OpenOptions::new()
+                .write(true)
+                .open(path)?
+                .write_all(content);
+        }
+        _ => {}
+    }
+    // Behind a symbolic link the file is replaced, not the link.
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let (temporary, mut file) = create_beside(&path)?;
+    let written = file
+        .write_all(content)
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::rename(&temporary, &path));
+    if written.is_err() {
+        // The first error is the one to tell.
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}
+
+/// A new file in the folder of `path`. `create_new` refuses a link that somebody put there before.
+fn create_beside(path: &Path) -> io::Result<(PathBuf, File)> {
+    let name = path
+        .file_name()
+        .ok_or(io::ErrorKind::IsADirectory)?
+        .to_string_lossy();
+    for attempt in 0..100 {
+        let temporary = path.with_file_name(format!(".{name}.{}-{attempt}", std::process::id()));
+        match OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o644)
+            .open(&temporary)
+        {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            opened => return opened.map(|file| (temporary, file)),
+        }
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_whole_and_nothing_else_is_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("report.json");
+        write("the report", &path, b"old").unwrap();
+        write("the report", &path, b"new").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_symbolic_link_stays_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("file"), folder.path().join("link"));
+        fs::write(&file, b"old").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        write("the report", &link, b"new").unwrap();
+        assert_eq!(fs::read(&file).unwrap(), b"new");
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    }
+
+    #[test]
+    fn a_full_disk_is_a_clear_error() {
+        let error = write("the report", Path::new("/dev/full"), b"x").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "cannot write the report to /dev/full: No space left on device (os error 28); there is \
+             no space left: free some, or name a file on another disk"
+        );
+    }
+
+    #[test]
+    fn a_failure_leaves_no_temporary_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("missing").join("report.json");
+        let error = write("the report", &path, b"x").unwrap_err().to_string();
+        assert!(error.contains("the folder does not exist"), "{error}");
+        let error = write("the report", folder.path(), b"x")
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("name a file, not a folder"), "{error}");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,203 @@
+//! Reports for the tests of outputs.
+
+use std::sync::Arc;
+
+use super::{LiveStack, LiveStacks};
+use crate::events::{Binding, Frame, FrameKind};
+use crate::report::{
+    Cause, Finding, Health, Live, LiveSite, Memory, Report, RouteSummary, SCHEMA, SiteSummary,
+    State, TargetSummary, TimeToOom, Verdict, Window,
+};
+
+pub(crate) fn frame(function: &str, kind: FrameKind) -> Frame {
+    let user = kind == FrameKind::User;
+    Frame {
+        function: function.to_owned(),
+        file: user.then(|| "/srv/app.py".to_owned()),
+        line: user.then_some(17),
+        module: if user { "app" } else { "libc.so.6" }.to_owned(),
+        kind,
+    }
+}
+
+pub(crate) fn finding(state: State, cause: Cause, route: &str) -> Finding {
+    Finding {
+        state,
+        cause,
+        route: route.to_owned(),
+        site: SiteSummary {
+            function: "get_data".to_owned(),
+            file: Some("app.py".to_owned()),
+            line: Some(17),
+            module: "app".to_owned(),
+            retained_bytes: 20_000_000,
+            stack: vec![
+                frame("malloc", FrameKind::Allocator),
+                frame("get_data", FrameKind::User),
+                frame("main", FrameKind::User),
+            ],
+        },
+        also: vec![],
+        retained_bytes: 24_145_408,
+        retained_bytes_per_new_token: 1945.6,
+        retained_bytes_per_repeat_token: 0.0,
+        retained_bytes_per_request: 972.8,
+        blocks: 198_560,
+        matured_bytes: 24_145_408,
+        evicted_bytes: 0,
+        new_tokens: 12_410,
+        growth_bytes_per_second: 43_000.0,
+        confidence: 0.998,
+        binding: Binding::Exact,
+        time_to_oom_seconds: Some(TimeToOom {
+            median: 11_400.0,
+            early: 9_600.0,
+        }),
+        evidence: vec!["12,410 entries, none let go in 64 s".to_owned()],
+        suspected_after_seconds: Some(12.0),
+        confirmed_after_seconds: Some(44.0),
+    }
+}
+
+pub(crate) fn leak() -> Report {
+    Report {
+        schema: SCHEMA.to_owned(),
+        version: "0.1.0".to_owned(),
+        target: TargetSummary {
+            pid: 4711,
+            exe: "/usr/bin/python3.11".to_owned(),
+            runtime: "cpython 3.11".to_owned(),
+            allocators: vec!["glibc".to_owned(), "pymalloc".to_owned()],
+            mode: "trace".to_owned(),
+            limitations: vec![],
+        },
+        window: Window {
+            seconds: 64.2,
+            requests: 24_820,
+            new_tokens: 12_410,
+            repeat_tokens: 12_400,
+            anonymous: 10,
+            distinct_tokens: 12_390,
+        },
+        memory: Memory {
+            rss_start_bytes: 100 << 20,
+            rss_end_bytes: 124 << 20,
+            live_growth_bytes: 24_145_408,
+            live_bytes: 60 << 20,
+            live_blocks: 400_000,
+            limit_bytes: Some(512 << 20),
+            used_bytes: 124 << 20,
+        },
+        verdict: Verdict::Leak,
+        reason: "GET /api/data keeps memory for each new token and has let none go.".to_owned(),
+        findings: vec![finding(
+            State::Confirmed,
+            Cause::TokenKeyed,
+            "GET /api/data",
+        )],
+        routes: vec![
+            RouteSummary {
+                route: "GET /api/data".to_owned(),
+                requests: 24_810,
+                new_tokens: 12_410,
+                repeat_tokens: 12_400,
+                retained_bytes: 24_145_408,
+                p99_seconds: 0.0123,
+            },
+            RouteSummary {
+                route: "GET /health".to_owned(),
+                requests: 10,
+                p99_seconds: 0.001,
+                ..RouteSummary::default()
+            },
+        ],
+        health: Health {
+            unknown_frees: 812,
+            probe_hits: 2_900_000,
+            probe_seconds: 0.77,
+            overhead_ratio: 0.012,
+            agent_rss_bytes: 34 << 20,
+            agent_cpu_seconds: 0.9,
+            map_bytes: 21 << 20,
+            ..Health::default()
+        },
+        live: Live {
+            curve: (0..64_u64)
+                .map(|s| (s as f64, (100 << 20) + s * 390_000, s * 377_000))
+                .collect(),
+            requests_per_second: 386.6,
+            new_tokens_per_second: 193.3,
+            top_sites: vec![LiveSite {
+                function: "get_data".to_owned(),
+                location: "app.py:17".to_owned(),
+                bytes: 20_000_000,
+                blocks: 160_000,
+            }],
+        },
+    }
+}
+
+pub(crate) fn suspect() -> Report {
+    let mut report = leak();
+    report.verdict = Verdict::Suspect;
+    report.findings[0].state = State::Suspect;
+    report.findings[0].confirmed_after_seconds = None;
+    report.findings[0].evidence =
+        vec!["12,410 entries, none let go in 64 s: unbounded, or larger than 12,410".to_owned()];
+    report
+}
+
+pub(crate) fn no_leak() -> Report {
+    let mut report = leak();
+    report.verdict = Verdict::NoLeak;
+    report.reason = "What grows also lets go as much as it takes.".to_owned();
+    report.findings[0].state = State::None;
+    report.findings[0].cause = Cause::BoundedCache;
+    report.findings[0].evicted_bytes = 22_000_000;
+    report.findings[0].time_to_oom_seconds = None;
+    report
+}
+
+pub(crate) fn insufficient() -> Report {
+    let mut report = leak();
+    report.verdict = Verdict::InsufficientEvidence;
+    report.reason =
+        "12.0 % of the allocations were lost: the map of live blocks was full.".to_owned();
+    report.findings.clear();
+    report.health.map_full = 348_000;
+    report.health.dropped_events = 1;
+    report.target.limitations =
+        vec!["no debug information: functions are known, lines are not".to_owned()];
+    report
+}
+
+pub(crate) fn stacks() -> LiveStacks {
+    let stack = |names: &[(&str, FrameKind)], bytes, blocks| LiveStack {
+        frames: names
+            .iter()
+            .map(|(name, kind)| frame(name, *kind))
+            .collect::<Arc<[_]>>(),
+        bytes,
+        blocks,
+    };
+    use FrameKind::{Allocator, Library, Unknown, User};
+    LiveStacks {
+        stacks: vec![
+            stack(
+                &[("malloc", Allocator), ("get_data", User), ("main", User)],
+                3000,
+                30,
+            ),
+            stack(
+                &[
+                    ("malloc", Allocator),
+                    ("Vec<T>::push & \"grow\"", Library),
+                    ("main", User),
+                ],
+                900,
+                9,
+            ),
+            stack(&[("libx.so+0x17", Unknown)], 100, 1),
+        ],
+    }
+}

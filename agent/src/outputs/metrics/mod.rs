@@ -1,0 +1,264 @@
+//! The metrics of the agent and of every target, as OpenMetrics or Prometheus text.
+//!
+//! The series are made from the reports at each scrape, so that a target that is gone leaves none.
+
+mod table;
+mod target;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+
+use self::target::Target;
+use super::OutputError;
+use super::alerts::{Alert, Change};
+use crate::report::Report;
+
+/// Every name begins with it.
+pub const PREFIX: &str = "heaptide_";
+/// Services whose alerts are counted by name; the others share `other`.
+const SERVICES: usize = 200;
+
+/// Content type of [`Metrics::openmetrics`].
+pub const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// Content type of [`Metrics::prometheus`].
+pub const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// What `/metrics` and `/healthz` say. Cheap to clone; all clones are one.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    state: Arc<Mutex<State>>,
+    registry: Arc<Registry>,
+}
+
+/// What the series are made from.
+#[derive(Debug, Default)]
+struct State {
+    targets: BTreeMap<u32, Target>,
+    alerts: BTreeMap<(String, &'static str), u64>,
+    unhealthy: Option<String>,
+}
+
+impl Metrics {
+    /// Without targets.
+    pub fn new() -> Self {
+        let state = Arc::new(Mutex::new(State::default()));
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(StateCollector(state.clone())));
+        Self {
+            state,
+            registry: Arc::new(registry),
+        }
+    }
+
+    /// Takes the newest report of a target. `service` is its configured name; without one the base
+    /// name of its executable stands for it.
+    pub fn update(&self, service: Option<&str>, report: &Report) {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0.0, |d| d.as_secs_f64());
+        let mut state = self.lock();
+        state
+            .targets
+            .entry(report.target.pid)
+            .and_modify(|target| target.update(service, report, now))
+            .or_insert_with(|| Target::new(service, report, now));
+    }
+
+    /// Forgets a target: it ended, or is no longer observed.
+    pub fn remove(&self, pid: u32) {
+        self.lock().targets.remove(&pid);
+    }
+
+    /// Counts an alert that was given.
+    pub fn count_alert(&self, alert: &Alert) {
+        let mut state = self.lock();
+        let mut key = (table::label(&alert.service), alert.change.name());
+        if !state.alerts.contains_key(&key) && state.alerts.len() >= 3 * SERVICES {
+            key.0 = table::OTHER.to_owned();
+        }
+        // All changes of a service begin at 0 together: `increase` cannot see a first 1 otherwise.
+        for change in [Change::Suspect, Change::Confirmed, Change::Resolved] {
+            state
+                .alerts
+                .entry((key.0.clone(), change.name()))
+                .or_default();
+        }
+        *state.alerts.entry(key).or_default() += 1;
+    }
+
+    /// Makes `/healthz` say what is wrong, or that all is well again.
+    pub fn set_unhealthy(&self, reason: Option<String>) {
+        self.lock().unhealthy = reason;
+    }
+
+    /// What is wrong with the agent, if anything.
+    pub fn unhealthy(&self) -> Option<String> {
+        self.lock().unhealthy.clone()
+    }
+
+    /// All series in the OpenMetrics text format.
+    pub fn openmetrics(&self) -> Result<String, OutputError> {
+        let mut text = String::new();
+        text::encode(&mut text, &self.registry).map_err(|error| OutputError::Encode {
+            what: "the metrics",
+            reason: error.to_string(),
+        })?;
+        Ok(text)
+    }
+
+    /// All series in the older Prometheus text format, for clients that ask for it (`promtool check
+    /// metrics` among them). The formats differ here only in what a counter's family is called.
+    pub fn prometheus(&self) -> Result<String, OutputError> {
+        let text = self.openmetrics()?;
+        let lines: Vec<&str> = text.lines().collect();
+        let counters: std::collections::BTreeSet<&str> = lines
+            .iter()
+            .filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter"))
+            .collect();
+        let mut classic = String::with_capacity(text.len());
+        for line in lines {
+            let mut words = line.splitn(4, ' ');
+            match (words.next(), words.next(), words.next(), words.next()) {
+                (Some("#"), Some("EOF" | "UNIT"), ..) => continue,
+                (Some("#"), Some(what), Some(name), Some(rest)) if counters.contains(name) => {
+                    classic.push_str(&format!("# {what} {name}_total {rest}"));
+                }
+                _ => classic.push_str(line),
+            }
+            classic.push('\n');
+        }
+        Ok(classic)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Every change leaves the state whole, so a panic elsewhere cannot have broken it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Every name that `/metrics` can carry, as a query names it (`_total` included): what dashboards and
+/// rules may use.
+pub fn exported_names() -> Vec<String> {
+    let agent = table::AGENT.iter().map(|metric| (metric.name, metric.kind));
+    let target = table::TARGET
+        .iter()
+        .map(|metric| (metric.name, metric.kind));
+    agent
+        .chain(target)
+        .map(|(name, kind)| match kind {
+            Kind::Counter => format!("{PREFIX}{name}_total"),
+            Kind::Gauge => format!("{PREFIX}{name}"),
+        })
+        .collect()
+}
+
+/// The two kinds of metrics that are made of reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Counter,
+    Gauge,
+}
+
+/// Names and values of labels.
+type Labels = Vec<(&'static str, String)>;
+
+/// The samples of one metric. Values with the same labels are added: no series comes twice.
+#[derive(Debug, Default)]
+struct Samples {
+    base: Labels,
+    of: BTreeMap<Labels, f64>,
+}
+
+impl Samples {
+    fn push(&mut self, labels: &[(&'static str, &str)], value: f64) {
+        let own = labels
+            .iter()
+            .map(|(name, value)| (*name, table::label(value)));
+        let labels = self.base.iter().cloned().chain(own).collect();
+        *self.of.entry(labels).or_default() += value;
+    }
+}
+
+#[derive(Debug)]
+struct StateCollector(Arc<Mutex<State>>);
+
+impl Collector for StateCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for metric in table::AGENT {
+            let mut samples = Samples::default();
+            (metric.samples)(&state, &mut samples);
+            encode_family(
+                &mut encoder,
+                metric.name,
+                metric.help,
+                metric.kind,
+                &samples,
+            )?;
+        }
+        for metric in table::TARGET {
+            let mut samples = Samples::default();
+            for target in state.targets.values() {
+                samples.base = target.labels();
+                (metric.samples)(target, &mut samples);
+            }
+            encode_family(
+                &mut encoder,
+                metric.name,
+                metric.help,
+                metric.kind,
+                &samples,
+            )?;
+        }
+        Ok(())
+    }
+}
+
+fn encode_family(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    kind: Kind,
+    samples: &Samples,
+) -> Result<(), fmt::Error> {
+    if samples.of.is_empty() {
+        return Ok(());
+    }
+    let name = format!("{PREFIX}{name}");
+    let metric_type = match kind {
+        Kind::Counter => MetricType::Counter,
+        Kind::Gauge => MetricType::Gauge,
+    };
+    let mut family = encoder.encode_descriptor(&name, help, None, metric_type)?;
+    for (labels, value) in &samples.of {
+        if labels.is_empty() {
+            encode_sample(&mut family, kind, *value)?;
+        } else {
+            encode_sample(&mut family.encode_family(labels)?, kind, *value)?;
+        }
+    }
+    Ok(())
+}
+
+fn encode_sample(sample: &mut MetricEncoder<'_>, kind: Kind, value: f64) -> Result<(), fmt::Error> {
+    match kind {
+        Kind::Counter => sample.encode_counter::<NoLabelSet, _, f64>(&value, None),
+        Kind::Gauge => sample.encode_gauge(&value),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,131 @@
+//! Outputs: what a [`Report`](crate::report::Report) becomes. They read the report only (and the live
+//! stacks, for the two profile formats), never the pipeline.
+
+pub mod alerts;
+pub mod file;
+pub mod flamegraph;
+pub mod format;
+pub mod http;
+pub mod json;
+pub mod live;
+pub mod metrics;
+pub mod pprof;
+pub mod text;
+
+#[cfg(test)]
+mod fixtures;
+mod screen;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::events::Frame;
+
+/// Live memory by call stack: the input of flame graph and pprof profile.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LiveStacks {
+    /// One entry per site; the same stack may come more than once.
+    pub stacks: Vec<LiveStack>,
+}
+
+/// What one call stack holds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LiveStack {
+    /// Frames, innermost first.
+    pub frames: Arc<[Frame]>,
+    /// Live bytes, estimated.
+    pub bytes: u64,
+    /// Live blocks, estimated.
+    pub blocks: u64,
+}
+
+impl LiveStacks {
+    /// All live bytes.
+    pub fn bytes(&self) -> u64 {
+        self.stacks.iter().map(|stack| stack.bytes).sum()
+    }
+}
+
+/// An output that could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum OutputError {
+    /// A file could not be written; nothing of it is left.
+    #[error("cannot write {what} to {}: {source}; {}", path.display(), advice(source))]
+    File {
+        /// What was to be written (`the report`).
+        what: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Standard output could not be written.
+    #[error("cannot write {what} to standard output: {source}; {}", advice(source))]
+    Stdout {
+        /// What was to be written.
+        what: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A value has no form in this format.
+    #[error("cannot encode {what}: {reason}; this is a bug in heaptide, please report it")]
+    Encode {
+        /// What was to be encoded.
+        what: &'static str,
+        /// Why not.
+        reason: String,
+    },
+    /// Nothing can listen at this address.
+    #[error("cannot serve metrics on {address}: {source}; {}", listen_advice(*address, source))]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The server stopped by itself.
+    #[error("the metrics server on {address} stopped: {source}")]
+    Serve {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// What to do about an error of a file.
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "there is no space left: free some, or name a file on another disk"
+        }
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+            "the folder does not exist: create it, or name another file"
+        }
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            "name a file in a folder that this user may write to"
+        }
+        io::ErrorKind::IsADirectory => "name a file, not a folder",
+        _ => "name another file, or try again",
+    }
+}
+
+/// What to do about an address that cannot be listened on.
+fn listen_advice(address: SocketAddr, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            "another program uses this port (`ss -ltnp 'sport = :{port}'` shows which): stop it, or \
+             choose another with --metrics or `metrics` in the configuration",
+            port = address.port()
+        ),
+        io::ErrorKind::AddrNotAvailable => {
+            "this host has no such address: use 127.0.0.1 or one that `ip addr` shows".to_owned()
+        }
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need CAP_NET_BIND_SERVICE: choose a higher one".to_owned()
+        }
+        _ => "choose another address with --metrics or `metrics` in the configuration".to_owned(),
+    }
+}

@@ -1,0 +1,311 @@
+//! Live bytes as a pprof profile (`profile.proto`, gzipped), for `go tool pprof`.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use flate2::{Compression, write::GzEncoder};
+use prost::Message;
+
+use super::{LiveStacks, OutputError, file};
+use crate::events::Frame;
+
+/// Writes the profile to `path`, whole or not at all.
+pub fn write(stacks: &LiveStacks, path: &Path) -> Result<(), OutputError> {
+    file::write(
+        "the pprof profile",
+        path,
+        &render(stacks, SystemTime::now())?,
+    )
+}
+
+/// The profile, gzipped. `taken` is when the memory was looked at.
+pub fn render(stacks: &LiveStacks, taken: SystemTime) -> Result<Vec<u8>, OutputError> {
+    let profile = Builder::default().build(stacks, taken);
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+    gzip.write_all(&profile.encode_to_vec())
+        .and_then(|()| gzip.finish())
+        .map_err(|error| OutputError::Encode {
+            what: "the pprof profile",
+            reason: error.to_string(),
+        })
+}
+
+/// Interns what the profile refers to by index.
+struct Builder<'a> {
+    profile: Profile,
+    strings: HashMap<&'a str, i64>,
+    mappings: HashMap<&'a str, u64>,
+    functions: HashMap<(&'a str, &'a str), u64>,
+    locations: HashMap<&'a Frame, u64>,
+}
+
+impl Default for Builder<'_> {
+    fn default() -> Self {
+        // Index 0 of the string table is the empty string, by the format's definition.
+        let profile = Profile {
+            string_table: vec![String::new()],
+            ..Profile::default()
+        };
+        Self {
+            profile,
+            strings: HashMap::from([("", 0)]),
+            mappings: HashMap::new(),
+            functions: HashMap::new(),
+            locations: HashMap::new(),
+        }
+    }
+}
+
+impl<'a> Builder<'a> {
+    fn build(mut self, stacks: &'a LiveStacks, taken: SystemTime) -> Profile {
+        let objects = self.value_type("inuse_objects", "count");
+        let space = self.value_type("inuse_space", "bytes");
+        self.profile.sample_type = vec![objects, space];
+        self.profile.default_sample_type = space.kind;
+        self.profile.period_type = Some(self.value_type("space", "bytes"));
+        self.profile.period = 1;
+        self.profile.time_nanos = taken
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_nanos() as i64);
+        for stack in &stacks.stacks {
+            let location_id = stack
+                .frames
+                .iter()
+                .map(|frame| self.location(frame))
+                .collect();
+            self.profile.sample.push(Sample {
+                location_id,
+                value: vec![stack.blocks as i64, stack.bytes as i64],
+            });
+        }
+        self.profile
+    }
+
+    fn value_type(&mut self, kind: &'a str, unit: &'a str) -> ValueType {
+        ValueType {
+            kind: self.string(kind),
+            unit: self.string(unit),
+        }
+    }
+
+    fn string(&mut self, text: &'a str) -> i64 {
+        *self.strings.entry(text).or_insert_with(|| {
+            self.profile.string_table.push(text.to_owned());
+            self.profile.string_table.len() as i64 - 1
+        })
+    }
+
+    fn mapping(&mut self, module: &'a str) -> u64 {
+        if let Some(id) = self.mappings.get(module) {
+            return *id;
+        }
+        let id = self.profile.mapping.len() as u64 + 1;
+        let filename = self.string(module);
+        // Everything is resolved already: pprof must not look for the binary.
+        self.profile.mapping.push(Mapping {
+            id,
+            filename,
+            has_functions: true,
+            has_filenames: true,
+            has_line_numbers: true,
+            has_inline_frames: true,
+        });
+        self.mappings.insert(module, id);
+        id
+    }
+
+    fn function(&mut self, frame: &'a Frame) -> u64 {
+        let file = frame.file.as_deref().unwrap_or_default();
+        if let Some(id) = self.functions.get(&(frame.function.as_str(), file)) {
+            return *id;
+        }
+        let id = self.profile.function.len() as u64 + 1;
+        let name = self.string(&frame.function);
+        let filename = self.string(file);
+        self.profile.function.push(Function {
+            id,
+            name,
+            system_name: name,
+            filename,
+        });
+        self.functions.insert((&frame.function, file), id);
+        id
+    }
+
+    fn location(&mut self, frame: &'a Frame) -> u64 {
+        if let Some(id) = self.locations.get(frame) {
+            return *id;
+        }
+        let id = self.profile.location.len() as u64 + 1;
+        let mapping_id = self.mapping(&frame.module);
+        let function_id = self.function(frame);
+        let line = Line {
+            function_id,
+            line: frame.line.map_or(0, i64::from),
+        };
+        self.profile.location.push(Location {
+            id,
+            mapping_id,
+            line: vec![line],
+        });
+        self.locations.insert(frame, id);
+        id
+    }
+}
+
+// The parts of https://github.com/google/pprof/blob/main/proto/profile.proto that are used here.
+
+#[derive(Clone, PartialEq, Message)]
+struct Profile {
+    #[prost(message, repeated, tag = "1")]
+    sample_type: Vec<ValueType>,
+    #[prost(message, repeated, tag = "2")]
+    sample: Vec<Sample>,
+    #[prost(message, repeated, tag = "3")]
+    mapping: Vec<Mapping>,
+    #[prost(message, repeated, tag = "4")]
+    location: Vec<Location>,
+    #[prost(message, repeated, tag = "5")]
+    function: Vec<Function>,
+    #[prost(string, repeated, tag = "6")]
+    string_table: Vec<String>,
+    #[prost(int64, tag = "9")]
+    time_nanos: i64,
+    #[prost(message, optional, tag = "11")]
+    period_type: Option<ValueType>,
+    #[prost(int64, tag = "12")]
+    period: i64,
+    #[prost(int64, tag = "14")]
+    default_sample_type: i64,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+struct ValueType {
+    #[prost(int64, tag = "1")]
+    kind: i64,
+    #[prost(int64, tag = "2")]
+    unit: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Sample {
+    #[prost(uint64, repeated, tag = "1")]
+    location_id: Vec<u64>,
+    #[prost(int64, repeated, tag = "2")]
+    value: Vec<i64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+struct Mapping {
+    #[prost(uint64, tag = "1")]
+    id: u64,
+    #[prost(int64, tag = "5")]
+    filename: i64,
+    #[prost(bool, tag = "7")]
+    has_functions: bool,
+    #[prost(bool, tag = "8")]
+    has_filenames: bool,
+    #[prost(bool, tag = "9")]
+    has_line_numbers: bool,
+    #[prost(bool, tag = "10")]
+    has_inline_frames: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Location {
+    #[prost(uint64, tag = "1")]
+    id: u64,
+    #[prost(uint64, tag = "2")]
+    mapping_id: u64,
+    #[prost(message, repeated, tag = "4")]
+    line: Vec<Line>,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+struct Line {
+    #[prost(uint64, tag = "1")]
+    function_id: u64,
+    #[prost(int64, tag = "2")]
+    line: i64,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+struct Function {
+    #[prost(uint64, tag = "1")]
+    id: u64,
+    #[prost(int64, tag = "2")]
+    name: i64,
+    #[prost(int64, tag = "3")]
+    system_name: i64,
+    #[prost(int64, tag = "4")]
+    filename: i64,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+    use crate::outputs::fixtures;
+
+    #[test]
+    fn the_profile_decodes_to_what_went_in() {
+        let stacks = fixtures::stacks();
+        let gzipped = render(&stacks, UNIX_EPOCH).unwrap();
+        let mut raw = Vec::new();
+        flate2::read::GzDecoder::new(&gzipped[..])
+            .read_to_end(&mut raw)
+            .unwrap();
+        let profile = Profile::decode(&raw[..]).unwrap();
+        let string = |index: i64| profile.string_table[index as usize].as_str();
+
+        let types: Vec<_> = profile
+            .sample_type
+            .iter()
+            .map(|t| (string(t.kind), string(t.unit)))
+            .collect();
+        assert_eq!(
+            types,
+            [("inuse_objects", "count"), ("inuse_space", "bytes")]
+        );
+        assert_eq!(string(profile.default_sample_type), "inuse_space");
+        let total = |index: usize| profile.sample.iter().map(|s| s.value[index]).sum::<i64>();
+        assert_eq!((total(0), total(1)), (40, stacks.bytes() as i64));
+
+        let named = |id: &u64| {
+            let location = &profile.location[*id as usize - 1];
+            assert_eq!(location.id, *id);
+            let line = location.line[0];
+            let function = &profile.function[line.function_id as usize - 1];
+            let mapping = &profile.mapping[location.mapping_id as usize - 1];
+            (
+                string(function.name),
+                string(function.filename),
+                line.line,
+                string(mapping.filename),
+            )
+        };
+        let first: Vec<_> = profile.sample[0].location_id.iter().map(named).collect();
+        assert_eq!(
+            first,
+            [
+                ("malloc", "", 0, "libc.so.6"),
+                ("get_data", "/srv/app.py", 17, "app"),
+                ("main", "/srv/app.py", 17, "app"),
+            ]
+        );
+        // Five functions in two modules, although the stacks name seven frames.
+        assert_eq!((profile.function.len(), profile.mapping.len()), (5, 2));
+    }
+
+    #[test]
+    fn no_stacks_is_an_empty_profile() {
+        assert!(
+            !render(&LiveStacks::default(), UNIX_EPOCH)
+                .unwrap()
+                .is_empty()
+        );
+    }
+}

@@ -1,0 +1,509 @@
+//! The final verdict as text.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use comfy_table::{CellAlignment, Table, presets};
+
+use super::format::{base_name, bytes, cause, count, counted, duration, percent, printable, state};
+use super::format::{location, site_location};
+use super::{OutputError, file};
+use crate::events::{Binding, Frame};
+use crate::report::{Cause, Finding, Health, Report, State, Verdict};
+
+/// Routes in the table.
+const ROUTES: usize = 8;
+/// Frames of a stack.
+const FRAMES: usize = 12;
+/// Longest name printed.
+const NAME: usize = 100;
+
+/// Writes the verdict to `path`, whole or not at all, or to standard output.
+pub fn write(report: &Report, path: Option<&Path>) -> Result<(), OutputError> {
+    file::write_or_print("the report", path, render(report).as_bytes())
+}
+
+/// The verdict, what it rests on, and what was lost.
+pub fn render(report: &Report) -> String {
+    let mut text = String::new();
+    match report.verdict {
+        Verdict::Leak | Verdict::Suspect => {}
+        Verdict::NoLeak => text.push_str("NO LEAK\n"),
+        Verdict::InsufficientEvidence => text.push_str("INSUFFICIENT EVIDENCE\n"),
+    }
+    let growing = || {
+        report
+            .findings
+            .iter()
+            .filter(|finding| finding.state > State::None)
+    };
+    for finding in growing() {
+        push_finding(&mut text, finding);
+    }
+    // A verdict without a finding that grows is explained by its reason alone.
+    if growing().next().is_none() && !report.reason.is_empty() {
+        line(&mut text, 1, &printable(&report.reason, 400));
+    }
+    for finding in report
+        .findings
+        .iter()
+        .filter(|finding| finding.state == State::None)
+    {
+        push_harmless(&mut text, finding);
+    }
+    text.push('\n');
+    push_observed(&mut text, report);
+    push_routes(&mut text, report);
+    push_health(&mut text, &report.health);
+    for limitation in &report.target.limitations {
+        line(
+            &mut text,
+            0,
+            &format!("limitation  {}", printable(limitation, 400)),
+        );
+    }
+    text
+}
+
+/// One line of how much is kept, the sentence of the verdict: also the plain live view's.
+pub fn kept(finding: &Finding) -> String {
+    let new = bytes(finding.retained_bytes_per_new_token);
+    let repeat = bytes(finding.retained_bytes_per_repeat_token);
+    let request = bytes(finding.retained_bytes_per_request);
+    let let_go = let_go(finding);
+    let blocks = counted(finding.blocks, "block", "blocks");
+    match finding.cause {
+        Cause::TokenKeyed => format!(
+            "+{new} kept per new token, {repeat} per repeated token; {}, {let_go}",
+            counted(finding.new_tokens, "token", "tokens")
+        ),
+        Cause::Mixed => format!(
+            "+{new} kept per new token and +{repeat} per repeated token; {blocks}, {let_go}"
+        ),
+        Cause::PerRequest => {
+            format!("+{request} kept per request, whatever its token; {blocks}, {let_go}")
+        }
+        Cause::Background => format!(
+            "+{}/s without a request; {blocks}, {let_go}",
+            bytes(finding.growth_bytes_per_second)
+        ),
+        Cause::Indeterminate => format!(
+            "+{request} kept per request, too few new or repeated tokens to tell which; {blocks}, \
+             {let_go}"
+        ),
+        Cause::BoundedCache | Cause::WarmUp | Cause::AllocatorRetention | Cause::WorkingSet => {
+            format!(
+                "{} held in {blocks}, {let_go}",
+                bytes(finding.retained_bytes as f64)
+            )
+        }
+    }
+}
+
+fn let_go(finding: &Finding) -> String {
+    if finding.evicted_bytes == 0 {
+        return "none let go".to_owned();
+    }
+    let ratio = finding.evicted_bytes as f64 / finding.matured_bytes.max(1) as f64;
+    format!("{} let go", percent(ratio.min(1.0)))
+}
+
+fn line(text: &mut String, indent: usize, content: &str) {
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "{:width$}{content}", "", width = 2 * indent);
+}
+
+fn push_finding(text: &mut String, finding: &Finding) {
+    if !text.is_empty() {
+        text.push('\n');
+    }
+    let word = if finding.state == State::Confirmed {
+        "LEAK"
+    } else {
+        "SUSPECT"
+    };
+    let place = if finding.site.file.is_some() {
+        format!(
+            "{} {}",
+            site_location(&finding.site),
+            printable(&finding.site.function, NAME)
+        )
+    } else {
+        format!(
+            "{} ({})",
+            printable(&finding.site.function, NAME),
+            site_location(&finding.site)
+        )
+    };
+    line(
+        text,
+        0,
+        &format!(
+            "{word} ({}, {})  {}  {place}",
+            cause(finding.cause),
+            state(finding.state),
+            printable(&finding.route, NAME)
+        ),
+    );
+    line(text, 1, &kept(finding));
+    if let Some(oom) = finding.time_to_oom_seconds {
+        let (median, early) = (duration(oom.median), duration(oom.early));
+        let earliest = if median == early {
+            String::new()
+        } else {
+            format!(" (earliest {early})")
+        };
+        line(text, 1, &format!("out of memory in {median}{earliest}"));
+    }
+    line(text, 1, &confidence(finding));
+    for evidence in &finding.evidence {
+        line(text, 1, &format!("evidence: {}", printable(evidence, 400)));
+    }
+    if !finding.site.stack.is_empty() {
+        line(text, 1, "kept by:");
+        for frame in finding.site.stack.iter().take(FRAMES) {
+            line(text, 2, &frame_line(frame));
+        }
+        if let Some(more) = finding
+            .site
+            .stack
+            .len()
+            .checked_sub(FRAMES)
+            .filter(|more| *more > 0)
+        {
+            line(
+                text,
+                2,
+                &format!("({} more)", counted(more as u64, "frame", "frames")),
+            );
+        }
+    }
+    for site in &finding.also {
+        line(
+            text,
+            1,
+            &format!(
+                "also: {} {} ({})",
+                site_location(site),
+                printable(&site.function, NAME),
+                bytes(site.retained_bytes as f64)
+            ),
+        );
+    }
+}
+
+fn frame_line(frame: &Frame) -> String {
+    let place = location(frame.file.as_deref(), frame.line, &frame.module);
+    format!("{}  {place}", printable(&frame.function, NAME))
+}
+
+fn confidence(finding: &Finding) -> String {
+    let binding = match finding.binding {
+        Binding::Exact => "blocks tied to their requests exactly",
+        Binding::Inferred => "blocks tied to their requests by inference (several share a thread)",
+        Binding::None => "blocks not tied to requests",
+    };
+    let mut text = format!("confidence {}, {binding}", percent(finding.confidence));
+    if let Some(after) = finding.suspected_after_seconds {
+        let _ = write!(text, "; suspected after {}", duration(after));
+    }
+    if let Some(after) = finding.confirmed_after_seconds {
+        let _ = write!(text, ", confirmed after {}", duration(after));
+    }
+    text
+}
+
+fn push_harmless(text: &mut String, finding: &Finding) {
+    let why = match finding.cause {
+        Cause::BoundedCache => "a cache with bounds: it lets go as much as it takes",
+        Cause::WarmUp => "a warm-up: growth slows down and stops",
+        Cause::AllocatorRetention => "freed, but kept by the allocator",
+        Cause::WorkingSet => "memory of requests under way",
+        _ => "too little for a suspicion",
+    };
+    line(
+        text,
+        1,
+        &format!(
+            "not a leak ({})  {}  {} {}",
+            cause(finding.cause),
+            printable(&finding.route, NAME),
+            site_location(&finding.site),
+            printable(&finding.site.function, NAME),
+        ),
+    );
+    let kept = format!(
+        "{} held in {}, {}",
+        bytes(finding.retained_bytes as f64),
+        counted(finding.blocks, "block", "blocks"),
+        let_go(finding)
+    );
+    line(text, 2, &format!("{kept}: {why}"));
+}
+
+fn push_observed(text: &mut String, report: &Report) {
+    let target = &report.target;
+    let allocators = if target.allocators.is_empty() {
+        "none".to_owned()
+    } else {
+        target.allocators.join(", ")
+    };
+    line(
+        text,
+        0,
+        &format!(
+            "observed    {} (pid {}), runtime {}, allocators {}, mode {}, {}",
+            printable(base_name(&target.exe), NAME),
+            target.pid,
+            printable(&target.runtime, NAME),
+            printable(&allocators, NAME),
+            target.mode,
+            duration(report.window.seconds)
+        ),
+    );
+    let window = &report.window;
+    line(
+        text,
+        0,
+        &format!(
+            "traffic     {}: {} with a new token, {} repeated, {} without; {}",
+            counted(window.requests, "request", "requests"),
+            count(window.new_tokens),
+            count(window.repeat_tokens),
+            count(window.anonymous),
+            counted(window.distinct_tokens, "distinct token", "distinct tokens"),
+        ),
+    );
+    let memory = &report.memory;
+    let limit = memory.limit_bytes.map_or("no limit".to_owned(), |limit| {
+        format!(
+            "{} of {} used",
+            bytes(memory.used_bytes as f64),
+            bytes(limit as f64)
+        )
+    });
+    let sign = if memory.live_growth_bytes < 0 {
+        ""
+    } else {
+        "+"
+    };
+    line(
+        text,
+        0,
+        &format!(
+            "memory      RSS {} -> {}, live {} in {}, growth {sign}{}, {limit}",
+            bytes(memory.rss_start_bytes as f64),
+            bytes(memory.rss_end_bytes as f64),
+            bytes(memory.live_bytes as f64),
+            counted(memory.live_blocks, "block", "blocks"),
+            bytes(memory.live_growth_bytes as f64),
+        ),
+    );
+}
+
+fn push_routes(text: &mut String, report: &Report) {
+    if report.routes.is_empty() {
+        return;
+    }
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    table.set_header(["route", "requests", "new", "repeated", "kept", "p99"]);
+    for route in report.routes.iter().take(ROUTES) {
+        table.add_row([
+            printable(&route.route, 60).into_owned(),
+            count(route.requests),
+            count(route.new_tokens),
+            count(route.repeat_tokens),
+            bytes(route.retained_bytes as f64),
+            format!("{:.1} ms", route.p99_seconds * 1e3),
+        ]);
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    text.push('\n');
+    for row in table.lines() {
+        line(text, 0, row.trim_end());
+    }
+    if let Some(more) = report
+        .routes
+        .len()
+        .checked_sub(ROUTES)
+        .filter(|more| *more > 0)
+    {
+        line(text, 0, &format!(" and {more} more"));
+    }
+    text.push('\n');
+}
+
+/// What was lost, or that nothing was: `3 events dropped, 1 stack cut short`.
+pub fn losses(health: &Health) -> String {
+    let of = |number: u64, one: &str, many: &str| (number > 0).then(|| counted(number, one, many));
+    let lost: Vec<String> = [
+        of(health.dropped_events, "event dropped", "events dropped"),
+        of(
+            health.map_full,
+            "block refused by a full map",
+            "blocks refused by a full map",
+        ),
+        of(health.missed_returns, "return missed", "returns missed"),
+        of(health.lost_frees, "free lost", "frees lost"),
+        of(
+            health.stacks_truncated,
+            "stack cut short",
+            "stacks cut short",
+        ),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if lost.is_empty() {
+        "none".to_owned()
+    } else {
+        lost.join(", ")
+    }
+}
+
+fn push_health(text: &mut String, health: &Health) {
+    line(text, 0, &format!("losses      {}", losses(health)));
+    if health.unknown_frees > 0 || health.sampled_out > 0 {
+        line(
+            text,
+            0,
+            &format!(
+                "            (no losses: {} of blocks older than the attach or sampled out, {})",
+                counted(health.unknown_frees, "free", "frees"),
+                counted(
+                    health.sampled_out,
+                    "block sampled out",
+                    "blocks sampled out"
+                ),
+            ),
+        );
+    }
+    line(
+        text,
+        0,
+        &format!(
+            "overhead    {} of the target's CPU: {:.2} s in {}",
+            percent(health.overhead_ratio),
+            health.probe_seconds,
+            counted(health.probe_hits, "probe hit", "probe hits"),
+        ),
+    );
+    line(
+        text,
+        0,
+        &format!(
+            "heaptide    {} resident, {} of kernel maps, {:.1} s CPU",
+            bytes(health.agent_rss_bytes as f64),
+            bytes(health.map_bytes as f64),
+            health.agent_cpu_seconds
+        ),
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outputs::fixtures;
+
+    #[test]
+    fn a_leak_reads_like_the_design() {
+        let text = render(&fixtures::leak());
+        let expected = "\
+LEAK (token_keyed, confirmed)  GET /api/data  app.py:17 get_data
+  +1.9 KiB kept per new token, 0 B per repeated token; 12,410 tokens, none let go
+  out of memory in 3 h 10 m (earliest 2 h 40 m)
+  confidence 99.8 %, blocks tied to their requests exactly; suspected after 12 s, confirmed after 44 s
+  evidence: 12,410 entries, none let go in 64 s
+  kept by:
+    malloc  libc.so.6
+    get_data  srv/app.py:17
+    main  srv/app.py:17
+
+observed    python3.11 (pid 4711), runtime cpython 3.11, allocators glibc, pymalloc, mode trace, 1 m 4 s
+traffic     24,820 requests: 12,410 with a new token, 12,400 repeated, 10 without; 12,390 distinct tokens
+memory      RSS 100 MiB -> 124 MiB, live 60.0 MiB in 400,000 blocks, growth +23.0 MiB, 124 MiB of 512 MiB used
+
+ route          requests     new  repeated      kept      p99
+ GET /api/data    24,810  12,410    12,400  23.0 MiB  12.3 ms
+ GET /health          10       0         0       0 B   1.0 ms
+
+losses      none
+            (no losses: 812 frees of blocks older than the attach or sampled out, 0 blocks sampled out)
+overhead    1.2 % of the target's CPU: 0.77 s in 2,900,000 probe hits
+heaptide    34.0 MiB resident, 21.0 MiB of kernel maps, 0.9 s CPU
+";
+        assert_eq!(text, expected, "\n{text}");
+    }
+
+    #[test]
+    fn a_suspicion_says_what_it_rests_on() {
+        let text = render(&fixtures::suspect());
+        let mut lines = text.lines();
+        assert_eq!(
+            lines.next(),
+            Some("SUSPECT (token_keyed, suspect)  GET /api/data  app.py:17 get_data")
+        );
+        assert!(text.contains("unbounded, or larger than 12,410"));
+        assert!(!text.contains("confirmed after"));
+    }
+
+    #[test]
+    fn no_leak_says_why() {
+        let text = render(&fixtures::no_leak());
+        assert!(text.starts_with(
+            "NO LEAK\n  What grows also lets go as much as it takes.\n  not a leak (bounded_cache)  \
+             GET /api/data  app.py:17 get_data\n    23.0 MiB held in 198,560 blocks, 91.1 % let go: \
+             a cache with bounds"
+        ), "{text}");
+    }
+
+    #[test]
+    fn insufficient_evidence_names_losses_and_limitations() {
+        let text = render(&fixtures::insufficient());
+        assert!(text.starts_with("INSUFFICIENT EVIDENCE\n  12.0 % of the allocations were lost"));
+        assert!(
+            text.contains("losses      1 event dropped, 348,000 blocks refused by a full map\n")
+        );
+        assert!(text.contains("limitation  no debug information"));
+    }
+
+    #[test]
+    fn every_cause_has_a_sentence() {
+        let of = |cause| kept(&fixtures::finding(State::Suspect, cause, "GET /"));
+        assert_eq!(
+            of(Cause::PerRequest),
+            "+973 B kept per request, whatever its token; 198,560 blocks, none let go"
+        );
+        assert!(of(Cause::Mixed).starts_with("+1.9 KiB kept per new token and +0 B per"));
+        assert!(of(Cause::Background).starts_with("+42.0 KiB/s without a request"));
+        assert!(of(Cause::Indeterminate).contains("too few"));
+        assert!(of(Cause::WarmUp).starts_with("23.0 MiB held"));
+    }
+
+    #[test]
+    fn nothing_from_outside_drives_the_terminal() {
+        let mut report = fixtures::leak();
+        report.findings[0].route = "GET /\x1b]0;owned\x07".to_owned();
+        report.routes[0].route = "GET /\x1b[31m".to_owned();
+        report.findings[0].site.function = "f\x1b[2J".to_owned();
+        report.target.exe = "/tmp/a\rb".to_owned();
+        let text = render(&report);
+        assert!(
+            !text.chars().any(|c| c.is_control() && c != '\n'),
+            "{text:?}"
+        );
+    }
+
+    #[test]
+    fn an_empty_report_is_printed() {
+        let mut report = fixtures::insufficient();
+        report.routes.clear();
+        report.reason.clear();
+        report.target = Default::default();
+        report.memory = Default::default();
+        assert!(render(&report).contains("no limit"));
+    }
+}

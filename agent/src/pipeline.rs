@@ -1,0 +1,229 @@
+//! The pure stages in a row: observations in, a report out.
+
+use std::collections::VecDeque;
+
+use crate::attribution::Attribution;
+use crate::attribution::routes::RouteId;
+use crate::attribution::tokens::Class;
+use crate::events::{Nanos, Observation, Request, TargetInfo, TokenClass};
+use crate::findings::Judge;
+use crate::findings::compose::Scene;
+use crate::findings::losses::health;
+use crate::growth::Growth;
+use crate::report::{Live, LiveSite, Memory, Report, RouteSummary, SCHEMA, TargetSummary, Window};
+
+pub use crate::findings::options::JudgeOptions;
+
+/// Seconds over which rates are taken.
+const RATE_SECONDS: u64 = 10;
+
+/// Attribution, growth and findings of one target.
+pub struct Pipeline {
+    attribution: Attribution,
+    growth: Growth,
+    judge: Judge,
+    target: TargetInfo,
+    start: Option<Nanos>,
+    now: Nanos,
+    window: Window,
+    /// Requests and new tokens per second of time: `(second, requests, new tokens)`.
+    recent: VecDeque<(u64, u64, u64)>,
+}
+
+impl Pipeline {
+    /// Nothing seen yet.
+    pub fn new(options: JudgeOptions) -> Self {
+        Self {
+            attribution: Attribution::new(options.maturity_seconds),
+            growth: Growth::new(Nanos(0)),
+            judge: Judge::new(options),
+            target: TargetInfo::default(),
+            start: None,
+            now: Nanos(0),
+            window: Window::default(),
+            recent: VecDeque::new(),
+        }
+    }
+
+    /// Takes one observation.
+    pub fn observe(&mut self, observation: &Observation) {
+        if let Some(at) = observation.at() {
+            if self.start.is_none() {
+                self.start = Some(at);
+                self.growth = Growth::new(at);
+            }
+            self.now = self.now.max(at);
+        }
+        match observation {
+            Observation::Target(_, info) => self.target = info.clone(),
+            Observation::Request(request) => self.request(request),
+            Observation::Site(site) => self.attribution.sites.observe(site),
+            Observation::Snapshot(snapshot) => {
+                self.growth.snapshot(snapshot, &mut self.attribution);
+                self.judge.snapshot(&self.growth, &self.attribution);
+                self.window.distinct_tokens = self.attribution.tokens.distinct();
+            }
+            Observation::Memory(sample) => {
+                self.judge
+                    .memory
+                    .observe(sample, self.growth.totals.mature_bytes);
+            }
+            Observation::Losses(losses) => {
+                self.attribution.losses(losses);
+                self.judge.losses = *losses;
+            }
+            Observation::Forgotten(at) => {
+                self.growth.forget(*at);
+                self.judge.forget();
+            }
+            Observation::Ended(_) => {}
+        }
+    }
+
+    /// What can be said now.
+    pub fn report(&self) -> Report {
+        let start = self.start.unwrap_or_default();
+        let scene = Scene {
+            growth: &self.growth,
+            attribution: &self.attribution,
+            start,
+        };
+        let findings = self.judge.findings(scene);
+        let window = Window {
+            seconds: self.now.since(start),
+            ..self.window
+        };
+        let (verdict, reason) = self
+            .judge
+            .verdict(&findings, &window, self.growth.snapshots());
+        Report {
+            schema: SCHEMA.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            target: self.target(),
+            window,
+            memory: self.memory(),
+            verdict,
+            reason,
+            findings,
+            routes: self.routes(),
+            health: health(&self.judge.losses, self.cpu_seconds()),
+            live: self.live(start),
+        }
+    }
+
+    /// Bytes of state, estimated.
+    pub fn state_bytes(&self) -> usize {
+        self.attribution.state_bytes() + self.growth.state_bytes() + self.judge.state_bytes()
+    }
+
+    fn request(&mut self, request: &Request) {
+        let Some(class) = self.attribution.request(request) else {
+            return;
+        };
+        self.window.requests += 1;
+        let class = class.token_class();
+        match class {
+            TokenClass::New => self.window.new_tokens += 1,
+            TokenClass::Repeat => self.window.repeat_tokens += 1,
+            TokenClass::None => self.window.anonymous += 1,
+        }
+        let second = request.end.0 / 1_000_000_000;
+        let new = u64::from(class == TokenClass::New);
+        match self.recent.iter_mut().rev().find(|entry| entry.0 == second) {
+            Some(entry) => {
+                entry.1 += 1;
+                entry.2 += new;
+            }
+            None => self.recent.push_back((second, 1, new)),
+        }
+        while self.recent.len() > 4 * RATE_SECONDS as usize {
+            self.recent.pop_front();
+        }
+    }
+
+    fn target(&self) -> TargetSummary {
+        let info = &self.target;
+        TargetSummary {
+            pid: info.pid,
+            exe: info.exe.clone(),
+            runtime: info.runtime.clone(),
+            allocators: info.allocators.clone(),
+            mode: info.mode.clone(),
+            limitations: info.limitations.clone(),
+        }
+    }
+
+    fn memory(&self) -> Memory {
+        let totals = self.growth.totals;
+        let memory = &self.judge.memory;
+        Memory {
+            rss_start_bytes: memory.first().rss,
+            rss_end_bytes: memory.last().rss,
+            live_growth_bytes: totals.mature_bytes as i64,
+            live_bytes: totals.live_bytes as u64,
+            live_blocks: totals.live_blocks as u64,
+            limit_bytes: memory.limit(self.judge.options.memory_limit),
+            used_bytes: memory.last().used,
+        }
+    }
+
+    fn cpu_seconds(&self) -> f64 {
+        let (first, last) = (self.judge.memory.first(), self.judge.memory.last());
+        last.cpu_ns.saturating_sub(first.cpu_ns) as f64 / 1e9
+    }
+
+    fn routes(&self) -> Vec<RouteSummary> {
+        let retained = |id: RouteId| -> f64 {
+            let series = self.growth.series().filter(|(key, _)| key.route == id);
+            series.map(|(_, series)| series.live_bytes()).sum()
+        };
+        let mut routes: Vec<RouteSummary> = self
+            .attribution
+            .routes
+            .iter()
+            .map(|(id, route)| RouteSummary {
+                route: route.name.clone(),
+                requests: route.requests,
+                new_tokens: route.classes[Class::New.index()]
+                    + route.classes[Class::NewHere.index()],
+                repeat_tokens: route.classes[Class::Repeat.index()],
+                retained_bytes: retained(id) as u64,
+                p99_seconds: route.p99_seconds(),
+            })
+            .collect();
+        routes.sort_by(|a, b| b.requests.cmp(&a.requests).then(a.route.cmp(&b.route)));
+        routes
+    }
+
+    fn live(&self, start: Nanos) -> Live {
+        let second = self.now.0 / 1_000_000_000;
+        let recent = self
+            .recent
+            .iter()
+            .filter(|entry| entry.0 + RATE_SECONDS > second);
+        let (requests, new) = recent.fold((0, 0), |sum, entry| (sum.0 + entry.1, sum.1 + entry.2));
+        let seconds = self.now.since(start).clamp(1.0, RATE_SECONDS as f64);
+        let points = self.judge.memory.points().iter();
+        Live {
+            curve: points
+                .map(|p| (p.at.since(start), p.rss, p.mature))
+                .collect(),
+            requests_per_second: requests as f64 / seconds,
+            new_tokens_per_second: new as f64 / seconds,
+            top_sites: self
+                .growth
+                .top_sites()
+                .iter()
+                .map(|&(lead, bytes, blocks)| {
+                    let (function, location) = self.attribution.sites.describe(lead);
+                    LiveSite {
+                        function,
+                        location,
+                        bytes: bytes as u64,
+                        blocks: blocks as u64,
+                    }
+                })
+                .collect(),
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Which instruction of which function gets which kernel program, and why.
+
+mod handlers;
+pub mod prologue;
+
+use std::path::PathBuf;
+
+use heaptide_ebpf::{Cookie, shape};
+use regex::Regex;
+
+use crate::target::{Module, Target};
+use prologue::{Needs, Place};
+
+/// Bytes of a function that are searched for loops back into its prologue.
+const MAX_FUNCTION: u64 = 4096;
+
+/// What to plan for.
+#[derive(Clone, Debug, Default)]
+pub struct PlanOptions {
+    /// Probe the allocators.
+    pub allocations: bool,
+    /// Functions whose calls are request scopes, matched against demangled names.
+    pub handlers: Vec<Regex>,
+    /// Follow the logical tasks of the runtime.
+    pub tasks: bool,
+}
+
+/// The kernel program a probe runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Program {
+    /// An allocating function was called.
+    AllocEnter,
+    /// It returned (uretprobe).
+    AllocReturn,
+    /// A freeing function was called.
+    Free,
+    /// A logical task is run; its address is in RDI.
+    TaskPoll,
+    /// A request handler was called.
+    HandlerEnter,
+    /// It returned (uretprobe).
+    HandlerReturn,
+}
+
+impl Program {
+    /// It is attached as a uretprobe.
+    pub fn is_return(self) -> bool {
+        matches!(self, Self::AllocReturn | Self::HandlerReturn)
+    }
+}
+
+/// One probe to attach.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// Path under which the file can be opened from here.
+    pub path: PathBuf,
+    /// Where in the file.
+    pub file_offset: u64,
+    /// What runs there.
+    pub program: Program,
+    /// The attach cookie, see [`Cookie`]. For handlers its allocator byte is the index in
+    /// [`Plan::handlers`].
+    pub cookie: u64,
+    /// The function.
+    pub symbol: String,
+    /// Why there.
+    pub why: String,
+}
+
+/// All probes for a target.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// The probes.
+    pub probes: Vec<Probe>,
+    /// Names of the request handlers found, by handler number.
+    pub handlers: Vec<String>,
+    /// What cannot be seen and why, one sentence each; those of the target are not repeated.
+    pub limitations: Vec<String>,
+}
+
+/// Plans the probes for a target.
+pub fn plan(target: &Target, options: &PlanOptions) -> Plan {
+    let mut planner = Planner {
+        plan: Plan::default(),
+        long_nops: kernel_emulates_long_nops(),
+    };
+    if options.allocations {
+        for allocator in &target.allocators {
+            for function in &allocator.functions {
+                let module = &target.modules[allocator.module];
+                planner.allocator_function(module, allocator.number, function);
+            }
+        }
+    }
+    if options.tasks {
+        for task in &target.runtime.tasks {
+            let module = &target.modules[task.module];
+            let registers = prologue::argument(0).into_iter().collect();
+            let needs = Needs {
+                registers,
+                ..planner.needs()
+            };
+            let place = place(module, &task.symbol, task.vaddr, task.size, &needs);
+            let cookie = Cookie::new(0, Cookie::NONE, Cookie::NONE, 0, 0, place.pushed);
+            planner.add(
+                module,
+                Program::TaskPoll,
+                &task.symbol,
+                task.vaddr,
+                &place,
+                cookie,
+            );
+        }
+    }
+    if !options.handlers.is_empty() {
+        planner.handlers(target, &options.handlers);
+    }
+    for module in &target.modules {
+        module.elf.release();
+    }
+    planner.plan
+}
+
+/// Since 6.16; asked of 6.17 on, which certainly has it.
+fn kernel_emulates_long_nops() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut parts = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map(str::parse::<u32>);
+    match (parts.next(), parts.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= (6, 17),
+        _ => false,
+    }
+}
+
+struct Planner {
+    plan: Plan,
+    long_nops: bool,
+}
+
+impl Planner {
+    fn needs(&self) -> Needs {
+        Needs {
+            long_nops: self.long_nops,
+            ..Needs::default()
+        }
+    }
+
+    fn allocator_function(
+        &mut self,
+        module: &Module,
+        allocator: u8,
+        resolved: &crate::target::allocators::ResolvedFunction,
+    ) {
+        let function = resolved.function;
+        let needs = self.needs_of(function);
+        let place = place(
+            module,
+            &resolved.symbol,
+            resolved.vaddr,
+            resolved.size,
+            &needs,
+        );
+        let cookie = Cookie::new(
+            function.shape,
+            function.size,
+            function.factor,
+            function.pointer,
+            allocator,
+            place.pushed,
+        );
+        let (symbol, vaddr) = (&resolved.symbol, resolved.vaddr);
+        if function.shape == shape::FREE {
+            self.add(module, Program::Free, symbol, vaddr, &place, cookie);
+        } else {
+            // both at one instruction: one trap serves them
+            self.add(module, Program::AllocEnter, symbol, vaddr, &place, cookie);
+            self.add(module, Program::AllocReturn, symbol, vaddr, &place, cookie);
+        }
+    }
+
+    fn needs_of(&self, function: &crate::target::allocators::Function) -> Needs {
+        let free = function.shape == shape::FREE;
+        Needs {
+            registers: function
+                .arguments()
+                .filter_map(prologue::argument)
+                .collect(),
+            null_is_nothing: free.then(|| prologue::argument(function.pointer)).flatten(),
+            returns: !free,
+            ..self.needs()
+        }
+    }
+
+    fn add(
+        &mut self,
+        module: &Module,
+        program: Program,
+        symbol: &str,
+        vaddr: u64,
+        place: &Place,
+        cookie: Cookie,
+    ) {
+        let Some(file_offset) = module.elf.file_offset(vaddr + place.offset) else {
+            let name = &module.name;
+            self.plan
+                .limitations
+                .push(format!("{symbol} of {name} lies outside of its code"));
+            return;
+        };
+        self.plan.probes.push(Probe {
+            path: module.file.clone(),
+            file_offset,
+            program,
+            cookie: cookie.0,
+            symbol: symbol.to_string(),
+            why: place.why.clone(),
+        });
+    }
+}
+
+fn place(module: &Module, symbol: &str, vaddr: u64, size: u64, needs: &Needs) -> Place {
+    // without a size the next function may be read too: its loops cannot lead in here
+    let len = if size == 0 {
+        64
+    } else {
+        size.min(MAX_FUNCTION)
+    };
+    let bytes = module.elf.at(vaddr, len as usize).unwrap_or_default();
+    prologue::choose(symbol, bytes, vaddr, needs)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,403 @@
+//! Where in a function a probe costs least: the first instruction that the kernel emulates while
+//! the arguments are still in their registers. A pure function of bytes.
+//!
+//! The kernel (arch/x86/kernel/uprobes.c) emulates `push reg`, relative `call`, `jmp` and `jcc`, and
+//! `nop`; it single-steps everything else out of line, which costs the target about 18 times as
+//! much. A multi-byte `nop` is emulated only by kernels since 6.16, and `66 90` is refused by some
+//! before that, so it is never chosen.
+
+use iced_x86::{
+    Code, Decoder, DecoderOptions, FlowControl, Formatter, Instruction, InstructionInfoFactory,
+    Mnemonic, NasmFormatter, OpAccess, OpKind, Register,
+};
+
+/// Instructions of a prologue that are looked at.
+const MAX_INSTRUCTIONS: usize = 32;
+
+/// What a probe needs at its place.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Argument registers that must still hold the arguments.
+    pub registers: Vec<Register>,
+    /// A call with NULL in this register does nothing and may be missed.
+    pub null_is_nothing: Option<Register>,
+    /// A return probe sits there too: the return address must be at `[rsp]`.
+    pub returns: bool,
+    /// The kernel emulates multi-byte nops.
+    pub long_nops: bool,
+}
+
+/// The place of a probe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Bytes from the function's entry.
+    pub offset: u64,
+    /// Bytes between the stack pointer there and the return address.
+    pub pushed: u16,
+    /// The kernel emulates the instruction there.
+    pub emulated: bool,
+    /// Why, in words.
+    pub why: String,
+}
+
+/// The register of a System V argument, counted from 0.
+pub fn argument(index: u8) -> Option<Register> {
+    use Register::{R8, R9, RCX, RDI, RDX, RSI};
+    [RDI, RSI, RDX, RCX, R8, R9]
+        .get(usize::from(index))
+        .copied()
+}
+
+/// Chooses the place for a probe on `name`, whose code is `bytes` and starts at `address`.
+pub fn choose(name: &str, bytes: &[u8], address: u64, needs: &Needs) -> Place {
+    let entry = first(bytes, address);
+    let entry_text = entry.map_or_else(|| "(unreadable)".to_string(), |i| text(&i));
+    let reentered = backward_targets(bytes, address);
+    match search(bytes, address, needs, &reentered) {
+        Ok(found) => {
+            let instruction = text(&found.instruction);
+            let offset = found.instruction.ip() - address;
+            let mut why = format!("{name}+{offset}: `{instruction}` is emulated");
+            if offset != 0 {
+                let cost = if entry.is_some_and(|i| emulated(&i, bytes, address, needs)) {
+                    "see calls twice or calls that do nothing"
+                } else {
+                    "be single-stepped (about 18x)"
+                };
+                why = format!("{why}; entry `{entry_text}` would {cost}");
+            }
+            if found.skips_null {
+                why += "; calls with NULL are skipped";
+            }
+            Place {
+                offset,
+                pushed: found.pushed,
+                emulated: true,
+                why,
+            }
+        }
+        Err(reason) => Place {
+            offset: 0,
+            pushed: 0,
+            emulated: false,
+            why: format!("{name}+0: `{entry_text}` is single-stepped (about 18x): {reason}"),
+        },
+    }
+}
+
+struct Found {
+    instruction: Instruction,
+    pushed: u16,
+    skips_null: bool,
+}
+
+/// Walks the straight-line prefix.
+fn search(bytes: &[u8], address: u64, needs: &Needs, reentered: &[u64]) -> Result<Found, String> {
+    let mut info = InstructionInfoFactory::new();
+    let mut decoder = Decoder::with_ip(64, bytes, address, DecoderOptions::NONE);
+    let mut pushed: u16 = 0;
+    let mut before: Option<Instruction> = None;
+    // a `je` that is taken for NULL can be probed itself, when nothing behind it can
+    let mut at_null_jump: Option<Found> = None;
+    let none = |reason: String, fallback: Option<Found>| fallback.ok_or(reason);
+    for _ in 0..MAX_INSTRUCTIONS {
+        if !decoder.can_decode() {
+            break;
+        }
+        let instruction = decoder.decode();
+        if instruction.is_invalid() {
+            return none("its code cannot be decoded".to_string(), at_null_jump);
+        }
+        let offset = instruction.ip() - address;
+        let stack_check = is_go_stack_check(before.as_ref(), &instruction);
+        // a jump back to between the entry and here would make one call count twice
+        let twice = reentered
+            .iter()
+            .any(|t| *t > address && *t <= instruction.ip());
+        if twice {
+            return none(
+                format!("a loop leads back to before +{offset}"),
+                at_null_jump,
+            );
+        }
+        let usable = !stack_check && (pushed == 0 || !needs.returns);
+        if usable && emulated(&instruction, bytes, address, needs) {
+            let null_jump = is_null_jump(before.as_ref(), &instruction, needs);
+            let skips_null = at_null_jump.is_some();
+            let found = Found {
+                instruction,
+                pushed,
+                skips_null,
+            };
+            if !null_jump {
+                return Ok(found);
+            }
+            at_null_jump = Some(found);
+        } else if instruction.flow_control() != FlowControl::Next && !stack_check {
+            return none(
+                format!("`{}` leaves the function", text(&instruction)),
+                at_null_jump,
+            );
+        }
+        let Some(sum) = stack_change(&instruction).and_then(|bytes| pushed.checked_add(bytes))
+        else {
+            return none(
+                format!("`{}` moves the stack", text(&instruction)),
+                at_null_jump,
+            );
+        };
+        pushed = sum;
+        if let Some(register) = overwritten(&mut info, &instruction, needs) {
+            let what = text(&instruction);
+            return none(
+                format!("`{what}` overwrites the argument in {register:?} first"),
+                at_null_jump,
+            );
+        }
+        before = Some(instruction);
+    }
+    none(
+        "no emulated instruction follows soon".to_string(),
+        at_null_jump,
+    )
+}
+
+fn first(bytes: &[u8], address: u64) -> Option<Instruction> {
+    let mut decoder = Decoder::with_ip(64, bytes, address, DecoderOptions::NONE);
+    let instruction = decoder.can_decode().then(|| decoder.decode())?;
+    (!instruction.is_invalid()).then_some(instruction)
+}
+
+/// As the kernel decides it: `branch_setup_xol_ops` and `push_setup_xol_ops`.
+fn emulated(instruction: &Instruction, bytes: &[u8], address: u64, needs: &Needs) -> bool {
+    let start = (instruction.ip() - address) as usize;
+    let Some(code) = bytes.get(start..start + instruction.len()) else {
+        return false;
+    };
+    // bnd and the segment (branch hint) prefixes do not matter to the kernel, 66 does
+    let opcode = code
+        .iter()
+        .position(|b| !matches!(b, 0xf2 | 0x2e | 0x3e))
+        .unwrap_or(0);
+    match code[opcode..] {
+        [0x50..=0x57 | 0x90] | [0x41, 0x50..=0x57] => opcode == 0,
+        [0xeb | 0x70..=0x7f, _] | [0xe8 | 0xe9, _, _, _, _] | [0x0f, 0x80..=0x8f, _, _, _, _] => {
+            true
+        }
+        [0x0f, 0x1f, ..] => opcode == 0 && needs.long_nops && is_standard_nop(code),
+        _ => false,
+    }
+}
+
+/// The kernel compares with its own table of nops.
+fn is_standard_nop(code: &[u8]) -> bool {
+    matches!(
+        code,
+        [0x0f, 0x1f, 0x00]
+            | [0x0f, 0x1f, 0x40, 0x00]
+            | [0x0f, 0x1f, 0x44, 0x00, 0x00]
+            | [0x0f, 0x1f, 0x80, 0, 0, 0, 0]
+            | [0x0f, 0x1f, 0x84, 0, 0, 0, 0, 0]
+    )
+}
+
+/// `test p, p; je`: taken exactly for NULL in the pointer argument.
+fn is_null_jump(before: Option<&Instruction>, jump: &Instruction, needs: &Needs) -> bool {
+    let (Some(pointer), Some(test)) = (needs.null_is_nothing, before) else {
+        return false;
+    };
+    matches!(jump.code(), Code::Je_rel8_64 | Code::Je_rel32_64)
+        && test.code() == Code::Test_rm64_r64
+        && test.op0_kind() == OpKind::Register
+        && test.op0_register() == pointer
+        && test.op1_register() == pointer
+}
+
+/// `cmp rsp|r12, [r14+16]; jbe`: Go grows the stack and starts the function again, so that a probe
+/// on the jump would see the call twice.
+fn is_go_stack_check(before: Option<&Instruction>, jump: &Instruction) -> bool {
+    matches!(jump.code(), Code::Jbe_rel8_64 | Code::Jbe_rel32_64)
+        && before.is_some_and(|cmp| {
+            cmp.mnemonic() == Mnemonic::Cmp
+                && matches!(
+                    cmp.op0_register(),
+                    Register::RSP | Register::R12 | Register::R13
+                )
+                && cmp.memory_base() == Register::R14
+                && cmp.memory_displacement64() == 16
+        })
+}
+
+/// Bytes by which the stack grew; `None` when the stack pointer changes in a way not followed.
+fn stack_change(instruction: &Instruction) -> Option<u16> {
+    match instruction.mnemonic() {
+        Mnemonic::Push => u16::try_from(-instruction.stack_pointer_increment()).ok(),
+        Mnemonic::Sub if instruction.op0_register() == Register::RSP => {
+            (instruction.op1_kind() != OpKind::Register && instruction.op1_kind() != OpKind::Memory)
+                .then(|| u16::try_from(instruction.immediate(1)).ok())?
+        }
+        _ => {
+            let moved = instruction.stack_pointer_increment() != 0
+                || (instruction.op_count() > 0
+                    && instruction.op0_kind() == OpKind::Register
+                    && instruction.op0_register().full_register() == Register::RSP
+                    && !matches!(instruction.mnemonic(), Mnemonic::Cmp | Mnemonic::Test));
+            (!moved).then_some(0)
+        }
+    }
+}
+
+fn overwritten(
+    info: &mut InstructionInfoFactory,
+    instruction: &Instruction,
+    needs: &Needs,
+) -> Option<Register> {
+    let used = info.info(instruction).used_registers();
+    let writes = used.iter().filter(|u| {
+        matches!(
+            u.access(),
+            OpAccess::Write | OpAccess::CondWrite | OpAccess::ReadWrite | OpAccess::ReadCondWrite
+        )
+    });
+    writes
+        .map(|u| u.register().full_register())
+        .find(|r| needs.registers.contains(r))
+}
+
+/// Targets of backward jumps within the function, ascending.
+fn backward_targets(bytes: &[u8], address: u64) -> Vec<u64> {
+    let mut targets: Vec<u64> = Decoder::with_ip(64, bytes, address, DecoderOptions::NONE)
+        .into_iter()
+        .filter(|i| {
+            let flow = i.flow_control();
+            matches!(
+                flow,
+                FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch
+            )
+        })
+        .filter(|i| (address..=i.ip()).contains(&i.near_branch_target()))
+        .map(|i| i.near_branch_target())
+        .collect();
+    targets.sort_unstable();
+    targets
+}
+
+fn text(instruction: &Instruction) -> String {
+    let mut formatter = NasmFormatter::new();
+    formatter.options_mut().set_branch_leading_zeros(false);
+    let mut text = String::new();
+    formatter.format(instruction, &mut text);
+    // branch targets say nothing to a reader
+    if instruction.flow_control() != FlowControl::Next {
+        text.truncate(text.find(' ').unwrap_or(text.len()));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(code: &[u8], registers: &[u8], returns: bool, null: bool) -> (u64, u16, bool) {
+        let registers: Vec<_> = registers.iter().filter_map(|r| argument(*r)).collect();
+        let null_is_nothing = null.then_some(Register::RDI);
+        let needs = Needs {
+            registers,
+            null_is_nothing,
+            returns,
+            long_nops: false,
+        };
+        let place = choose("f", code, 0x1000, &needs);
+        (place.offset, place.pushed, place.emulated)
+    }
+
+    #[test]
+    fn pushes() {
+        assert_eq!(place(&[0x55], &[0], true, false), (0, 0, true)); // push rbp
+        assert_eq!(place(&[0x41, 0x57], &[0], true, false), (0, 0, true)); // push r15
+        assert_eq!(
+            place(&[0xf3, 0x0f, 0x1e, 0xfa, 0x55], &[0], true, false),
+            (4, 0, true)
+        );
+        // push with another prefix is single-stepped
+        assert_eq!(place(&[0x66, 0x55, 0xc3], &[0], true, false), (0, 0, false));
+        assert_eq!(place(&[0x48, 0x55, 0xc3], &[0], true, false), (0, 0, false));
+    }
+
+    #[test]
+    fn an_overwritten_argument_ends_the_search() {
+        let code = [0x89, 0xf7, 0x55]; // mov edi, esi; push rbp
+        assert_eq!(place(&code, &[0], true, false), (0, 0, false));
+        assert_eq!(place(&code, &[1], true, false), (2, 0, true));
+    }
+
+    #[test]
+    fn pushed_bytes() {
+        let code = [0x48, 0x83, 0xec, 0x18, 0x85, 0xc0, 0x74, 0x02]; // sub rsp,24; test; je
+        assert_eq!(place(&code, &[0], false, false), (6, 24, true));
+        // a return probe needs the return address at [rsp]
+        assert_eq!(place(&code, &[0], true, false), (0, 0, false));
+        assert_eq!(
+            place(&[0x48, 0x83, 0xe4, 0xf0, 0x55], &[0], false, false),
+            (0, 0, false)
+        );
+    }
+
+    #[test]
+    fn null() {
+        // test rdi,rdi; je +16; push rbp
+        let code = [0x48, 0x85, 0xff, 0x74, 0x10, 0x55];
+        assert_eq!(place(&code, &[0], false, true), (5, 0, true));
+        assert_eq!(place(&code, &[0], false, false), (3, 0, true));
+        // the flags tell of another register, or the jump is taken for all but NULL
+        assert_eq!(
+            place(&[0x48, 0x85, 0xf6, 0x74, 0x10, 0x55], &[0], false, true),
+            (3, 0, true)
+        );
+        assert_eq!(
+            place(&[0x48, 0x85, 0xff, 0x75, 0x10, 0x55], &[0], false, true),
+            (3, 0, true)
+        );
+        // only the lower half is tested
+        assert_eq!(
+            place(&[0x85, 0xff, 0x74, 0x10, 0x55], &[0], false, true),
+            (2, 0, true)
+        );
+        // nothing behind the jump
+        assert_eq!(
+            place(&[0x48, 0x85, 0xff, 0x74, 0x10, 0xc3], &[0], false, true),
+            (3, 0, true)
+        );
+    }
+
+    #[test]
+    fn loops() {
+        // mov eax,edi; L: push rcx; .. ; jmp L
+        let code = [0x89, 0xf8, 0x51, 0xff, 0xc8, 0xeb, 0xfb];
+        assert_eq!(place(&code, &[0], true, false), (0, 0, false));
+    }
+
+    #[test]
+    fn go_stack_check() {
+        // cmp rsp,[r14+16]; jbe +0x20; push rbp
+        let code = [0x49, 0x3b, 0x66, 0x10, 0x76, 0x20, 0x55];
+        assert_eq!(place(&code, &[], false, false), (6, 0, true));
+    }
+
+    #[test]
+    fn any_bytes_are_survived() {
+        let mut seed = 7_u32;
+        for len in 0..64 {
+            for _ in 0..200 {
+                let code: Vec<u8> = (0..len)
+                    .map(|_| {
+                        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                        (seed >> 24) as u8
+                    })
+                    .collect();
+                let (offset, pushed, emulated) = place(&code, &[0, 1], false, true);
+                assert!(offset as usize <= len && (emulated || (offset, pushed) == (0, 0)));
+            }
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! One observed process: its probes, its stacks, its mappings.
+
+use std::collections::{HashMap, HashSet};
+
+use heaptide_ebpf::{SITE_PROVISIONAL, TargetConfig, UnwindRule, rule, site_hash};
+use tracing::debug;
+
+use super::{regions::Regions, snapshot::Groups};
+use crate::{
+    decode::RawStack,
+    events::{LiveGroup, MemoryKind, Nanos, Observation, RequestId, Site, SiteId},
+    kernel::{Kernel, Link},
+    symbols::{Symbolizer, Unwinder},
+    target::{Target, TargetError},
+};
+
+/// One observed process.
+pub(super) struct Watched {
+    pub target: Target,
+    pub config: TargetConfig,
+    pub handlers: Vec<String>,
+    pub regions: Regions,
+    pub ended: bool,
+    /// Held to keep the probes on.
+    pub links: Vec<Link>,
+    /// Whether the layout's rules are this process's own: a forked child shares its parent's.
+    unwinder: Unwinder,
+    symbolizer: Symbolizer,
+    /// Provisional site ids and what they turned out to be.
+    aliases: HashMap<u64, Alias>,
+    /// Sites that were announced.
+    announced: HashSet<SiteId>,
+    /// Return addresses whose rule was published.
+    ruled: HashSet<u64>,
+    /// Unwound stacks of copies, until they are announced.
+    unwound: HashMap<SiteId, (Vec<u64>, bool)>,
+}
+
+struct Alias {
+    site: SiteId,
+    made: Nanos,
+}
+
+impl Watched {
+    pub(super) fn new(
+        target: Target,
+        config: TargetConfig,
+        handlers: Vec<String>,
+        links: Vec<Link>,
+        brk: Option<u64>,
+    ) -> Result<Self, TargetError> {
+        let pid = target.pid();
+        Ok(Self {
+            target,
+            config,
+            handlers,
+            regions: Regions::new(brk),
+            ended: false,
+            links,
+            unwinder: Unwinder::new(pid)?,
+            symbolizer: Symbolizer::new(pid)?,
+            aliases: HashMap::new(),
+            announced: HashSet::new(),
+            ruled: HashSet::new(),
+            unwound: HashMap::new(),
+        })
+    }
+
+    /// Publishes rules for the call sites of all modules before the first probe is hit, so that
+    /// few stacks need a copy. Bounded; the rest comes with the copies.
+    pub(super) fn prefill(&mut self, kernel: &mut Kernel, max: usize) {
+        let rules = self.unwinder.call_rules(|_| true, max);
+        let published = kernel.add_rules(self.config.layout, &rules);
+        debug!(pid = self.target.pid(), rules = rules.len(), published, "unwind rules prefilled");
+        self.ruled.extend(rules.iter().map(|rule| rule.0));
+    }
+
+    /// Unwinds a copied stack, publishes the rules it lacked, and remembers what its id means.
+    pub(super) fn unwind(&mut self, kernel: &mut Kernel, raw: &RawStack, now: Nanos) {
+        if raw.layout != self.config.layout {
+            return;
+        }
+        let mut walk = self.unwinder.unwind(raw.pc, raw.exact_pc, raw.sp, raw.bp, &raw.bytes);
+        if walk.frames.len() < 2 && self.refresh() {
+            // Perhaps a library that was loaded since.
+            walk = self.unwinder.unwind(raw.pc, raw.exact_pc, raw.sp, raw.bp, &raw.bytes);
+        }
+        let mut rules = Vec::new();
+        for (index, pc) in walk.frames.iter().chain([&raw.missing]).enumerate() {
+            if self.ruled.insert(*pc) {
+                let exact = raw.exact_pc && (index == 0 || *pc == raw.pc);
+                rules.push((*pc, self.rule(*pc, exact)));
+            }
+        }
+        kernel.add_rules(self.config.layout, &rules);
+        let site = SiteId(site_hash(self.config.layout, &walk.frames));
+        self.aliases.insert(raw.site, Alias { site, made: now });
+        if !self.announced.contains(&site) {
+            self.unwound.insert(site, (walk.frames, walk.truncated));
+        }
+    }
+
+    fn rule(&mut self, pc: u64, exact: bool) -> UnwindRule {
+        let found = |unwinder: &mut Unwinder| {
+            if exact { unwinder.rule_exact(pc) } else { unwinder.rule(pc) }
+        };
+        let first = found(&mut self.unwinder);
+        if first.kind == rule::UNKNOWN && self.refresh() {
+            return found(&mut self.unwinder);
+        }
+        first
+    }
+
+    /// Looks for libraries loaded since; whether there are any.
+    fn refresh(&mut self) -> bool {
+        let Ok(added) = self.unwinder.refresh() else { return false };
+        if added.is_empty() {
+            return false;
+        }
+        // The process may have ended since; its symbols stay as they are then.
+        let _ = self.symbolizer.refresh();
+        true
+    }
+
+    /// The true site of a block; announces it first when it is new.
+    pub(super) fn site(
+        &mut self,
+        kernel: &Kernel,
+        raw: u64,
+        exact_first: bool,
+        sink: &mut dyn FnMut(Observation),
+    ) -> SiteId {
+        let site = if raw & SITE_PROVISIONAL == 0 {
+            SiteId(raw)
+        } else {
+            // A copy that was lost leaves its id without meaning: one site for all of those.
+            self.aliases.get(&raw).map_or(SiteId(SITE_PROVISIONAL), |alias| alias.site)
+        };
+        if self.announced.insert(site) {
+            sink(Observation::Site(self.resolve(kernel, site, exact_first)));
+        }
+        site
+    }
+
+    fn resolve(&mut self, kernel: &Kernel, site: SiteId, exact_first: bool) -> Site {
+        let (frames, truncated) = self
+            .unwound
+            .remove(&site)
+            .or_else(|| {
+                let stack = kernel.stack(site.0)?;
+                let depth = (stack.depth as usize).min(stack.frames.len());
+                Some((stack.frames[..depth].to_vec(), stack.truncated != 0))
+            })
+            .unwrap_or_default();
+        self.symbolizer.resolve(site, &frames, exact_first, truncated || frames.is_empty())
+    }
+
+    /// Puts true sites in place of the kernel's.
+    pub(super) fn resolve_groups(
+        &mut self,
+        kernel: &Kernel,
+        groups: Groups,
+        all: &mut Vec<LiveGroup>,
+        sink: &mut dyn FnMut(Observation),
+    ) {
+        for mut group in groups.finish() {
+            group.site = self.site(kernel, group.site.0, false, sink);
+            all.push(group);
+        }
+    }
+
+    /// The mappings as groups.
+    pub(super) fn mappings(
+        &mut self,
+        kernel: &Kernel,
+        sink: &mut dyn FnMut(Observation),
+    ) -> Vec<LiveGroup> {
+        let all: Vec<(u64, u64, Option<RequestId>, Nanos)> = self
+            .regions
+            .iter()
+            .map(|(len, region)| (len, region.site, region.request, region.born))
+            .collect();
+        all.into_iter()
+            .map(|(len, site, request, born)| LiveGroup {
+                site: self.site(kernel, site, true, sink),
+                request,
+                binding: crate::events::Binding::Inferred,
+                born,
+                blocks: 1.0,
+                bytes: len as f64,
+                seen: 1,
+                variance: 0.0,
+                kind: MemoryKind::Mapping,
+            })
+            .collect()
+    }
+
+    /// Forgets aliases that no live block and no recent copy uses.
+    pub(super) fn prune(&mut self, used: &HashSet<u64>, now: Nanos) {
+        const KEPT: f64 = 60.0;
+        self.aliases.retain(|raw, alias| used.contains(raw) || now.since(alias.made) < KEPT);
+        let aliases = &self.aliases;
+        self.unwound.retain(|site, _| aliases.values().any(|alias| alias.site == *site));
+    }
+
+    /// After an exec: other binaries, other addresses.
+    pub(super) fn replaced(
+        &mut self,
+        target: Target,
+        config: TargetConfig,
+        links: Vec<Link>,
+    ) -> Result<(), TargetError> {
+        let pid = target.pid();
+        self.target = target;
+        self.config = config;
+        self.links = links;
+        self.regions = Regions::new(None);
+        self.unwinder = Unwinder::new(pid)?;
+        self.symbolizer = Symbolizer::new(pid)?;
+        self.aliases.clear();
+        self.ruled.clear();
+        self.unwound.clear();
+        Ok(())
+    }
+}

@@ -1,0 +1,315 @@
+//! Whose code a frame is: the allocator's, a library's or the application's own.
+
+use std::collections::HashSet;
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use crate::events::FrameKind;
+
+/// Where a frame lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin<'a> {
+    /// Demangled function; `None` without a symbol.
+    pub function: Option<&'a str>,
+    /// Source file.
+    pub file: Option<&'a str>,
+    /// Path of the module as the target sees it.
+    pub module: &'a str,
+    /// The module is the main executable.
+    pub main: bool,
+    /// The module has debug information, so that a frame without a file was built without.
+    pub described: bool,
+}
+
+/// Functions that hand memory on to their caller.
+static ALLOCATOR: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    Regex::new(concat!(
+        // C
+        r"^(?:(?:__|__libc_|je_|_rjem_|mi_|tc_|_int_|_mid_)?",
+        r"(?:malloc|calloc|realloc|reallocarray|free|cfree|memalign|aligned_alloc|posix_memalign",
+        r"|valloc|pvalloc|mallocx|rallocx|dallocx|sdallocx|strdup|strndup|strdupa|wcsdup",
+        r"|v?asprintf|v?asprintf_chk|vasprintf_internal)$",
+        r"|_?(?:mi_|je_|_rjem_)\w+$|x?malloc_hook|sysmalloc|tcache_\w+|malloc_consolidate$",
+        // C++
+        r"|operator (?:new|delete)\b",
+        r"|std::(?:__1::)?(?:__new_allocator|allocator|allocator_traits|__allocate_guarded)\b",
+        r"|__gnu_cxx::(?:new_allocator|__alloc_traits|malloc_allocator)\b",
+        // Rust
+        r"|(?:__rustc(?:\[\w+\])?::)?__(?:rust|rdl|rg)_(?:alloc|realloc|dealloc|alloc_zeroed)",
+        r"|alloc::alloc::|alloc::raw_vec::|alloc::boxed::box_new|core::alloc::",
+        r"|alloc::boxed::Box<.*>::(?:new|try_new|new_uninit)(?:_in)?$",
+        r"|<alloc::raw_vec::",
+        r"|<.* as core::alloc::(?:global::)?(?:GlobalAlloc|Allocator)>::",
+        r"|<.* as std::alloc::GlobalAlloc>::",
+        r"|<alloc::alloc::Global as )",
+    ))
+    .ok()
+});
+
+/// Crates and namespaces that are never the application, for frames without a source file.
+static LIBRARY_NAMES: LazyLock<HashSet<&str>> = LazyLock::new(|| LIBRARIES.split(' ').collect());
+const LIBRARIES: &str = "std core alloc hashbrown backtrace addr2line gimli miniz_oxide rustc_demangle __rustc \
+    __gnu_cxx __cxxabiv1 boost absl folly fmt spdlog google grpc tokio tokio_util \
+    tokio_stream tokio_rustls hyper hyper_util axum axum_core tower tower_http tower_layer \
+    tower_service actix_web actix_http actix_rt actix_server actix_service warp rocket \
+    futures futures_util futures_core futures_channel futures_executor http http_body \
+    http_body_util httparse h2 mio bytes serde serde_json serde_core serde_urlencoded \
+    jsonwebtoken base64 ring rustls openssl native_tls reqwest sqlx diesel tracing \
+    tracing_core tracing_subscriber log env_logger anyhow thiserror regex regex_automata \
+    regex_syntax parking_lot parking_lot_core lock_api crossbeam crossbeam_channel \
+    crossbeam_epoch crossbeam_utils dashmap indexmap moka lru once_cell smallvec itoa ryu \
+    memchr pin_project_lite tonic prost async_trait matchit mime chrono time uuid url rand \
+    rand_core rayon rayon_core socket2 simple_asn1 num_bigint zeroize sha2 hmac digest \
+    tikv_jemallocator mimalloc";
+
+/// Start-up code that sits in every executable.
+static START: &[&str] = &[
+    "_start",
+    "__libc_start_main",
+    "__libc_start_call_main",
+    "__libc_csu_init",
+];
+
+/// Says whose code it is.
+pub fn classify(origin: &Origin<'_>) -> FrameKind {
+    let Some(function) = origin.function else {
+        let library = !origin.main && is_system_module(origin.module);
+        return if library {
+            FrameKind::Library
+        } else {
+            FrameKind::Unknown
+        };
+    };
+    if ALLOCATOR
+        .as_ref()
+        .is_some_and(|names| names.is_match(function))
+    {
+        return FrameKind::Allocator;
+    }
+    if !origin.main && is_system_module(origin.module) {
+        return FrameKind::Library;
+    }
+    if START.contains(&function) {
+        return FrameKind::Library;
+    }
+    let library = match origin.file {
+        Some(file) => is_library_source(file),
+        None => is_library_name(function) || is_foreign_c(function, origin.described),
+    };
+    if library {
+        FrameKind::Library
+    } else {
+        FrameKind::User
+    }
+}
+
+fn is_library_source(file: &str) -> bool {
+    const PARTS: &[&str] = &[
+        "/rustc/",
+        "/.cargo/registry/",
+        "/.cargo/git/",
+        "/cargo/registry/",
+        "/rustlib/src/",
+        "/rust/deps/",
+        "/usr/include/",
+        "/usr/lib/gcc/",
+        "/usr/local/include/",
+        "/include/c++/",
+        "/usr/src/",
+        "/go/pkg/mod/",
+        "/site-packages/",
+        "/dist-packages/",
+        "../sysdeps/",
+        "/glibc",
+        "/jemalloc/src/",
+        "/mimalloc/src/",
+    ];
+    // where CARGO_HOME lies elsewhere, the registry's own folders tell
+    PARTS.iter().any(|part| file.contains(part))
+        || file.contains("/registry/src/")
+        || file.starts_with("library/")
+        || file.starts_with("./malloc/")
+}
+
+fn is_system_module(path: &str) -> bool {
+    [
+        "/lib/",
+        "/lib64/",
+        "/usr/lib/",
+        "/usr/lib64/",
+        "/lib32/",
+        "/usr/libexec/",
+    ]
+    .iter()
+    .any(|dir| path.starts_with(dir))
+        || path.starts_with('[')
+        || path.rsplit('/').next().is_some_and(|name| {
+            let known = [
+                "libc.so",
+                "libc-",
+                "ld-linux",
+                "ld-musl",
+                "libstdc++",
+                "libgcc_s",
+            ];
+            let more = [
+                "libm.so",
+                "libpthread",
+                "libjemalloc",
+                "libmimalloc",
+                "libtcmalloc",
+            ];
+            known
+                .iter()
+                .chain(&more)
+                .any(|start| name.starts_with(start))
+        })
+}
+
+/// A C function without a file: one with a reserved name is the C library's (static programs), and
+/// where the application was built with debug information, what has none is not the application.
+fn is_foreign_c(function: &str, described: bool) -> bool {
+    function.starts_with("__") || (described && !function.contains("::"))
+}
+
+fn is_library_name(function: &str) -> bool {
+    // C++ may begin with a return type: `std::string& ns::f(..)` is ns's
+    let name = function.trim_start_matches(['<', '&', '*', '(', '[']);
+    let name = name.strip_prefix("mut ").unwrap_or(name);
+    let name = name.strip_prefix("dyn ").unwrap_or(name);
+    let end = name
+        .find(|c: char| !(c.is_alphanumeric() || c == '_'))
+        .unwrap_or(name.len());
+    name[end..].starts_with("::") && LIBRARY_NAMES.contains(&name[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(function: &str, file: Option<&str>, module: &str) -> FrameKind {
+        let main = module == "/opt/app";
+        classify(&Origin {
+            function: Some(function),
+            file,
+            module,
+            main,
+            described: false,
+        })
+    }
+
+    #[test]
+    fn allocators() {
+        let libc = "/usr/lib/x86_64-linux-gnu/libc.so.6";
+        for name in [
+            "malloc",
+            "__libc_malloc",
+            "_int_malloc",
+            "strdup",
+            "__strdup",
+            "vasprintf",
+        ] {
+            assert_eq!(kind(name, None, libc), FrameKind::Allocator, "{name}");
+        }
+        for name in [
+            "operator new(unsigned long)",
+            "operator new[](unsigned long)",
+            "std::__new_allocator<char>::allocate(unsigned long, void const*)",
+            "std::allocator_traits<std::allocator<char> >::allocate",
+            "__gnu_cxx::new_allocator<int>::allocate(unsigned long, void const*)",
+            "__rust_alloc",
+            "__rustc::__rust_alloc",
+            "__rdl_alloc",
+            "alloc::alloc::alloc",
+            "<alloc::alloc::Global as core::alloc::Allocator>::allocate",
+            "alloc::raw_vec::RawVec<T,A>::grow_one",
+            "alloc::raw_vec::finish_grow",
+            "<tikv_jemallocator::Jemalloc as core::alloc::global::GlobalAlloc>::alloc",
+            "_rjem_malloc",
+            "mi_malloc_aligned",
+        ] {
+            assert_eq!(kind(name, None, "/opt/app"), FrameKind::Allocator, "{name}");
+        }
+    }
+
+    #[test]
+    fn libraries() {
+        for (name, file) in [
+            (
+                "alloc::vec::Vec<T>::push",
+                Some("/rustc/abc/library/alloc/src/vec/mod.rs"),
+            ),
+            (
+                "tokio::runtime::f",
+                Some("/home/u/.cargo/registry/src/x/tokio-1.0/src/lib.rs"),
+            ),
+            (
+                "std::vector<int>::push_back(int&&)",
+                Some("/usr/include/c++/12/bits/stl_vector.h"),
+            ),
+            (
+                "<alloc::vec::Vec<app::T> as core::clone::Clone>::clone",
+                None,
+            ),
+            ("core::ops::function::FnOnce::call_once", None),
+            ("hyper::proto::h1::dispatch::Dispatcher::poll_loop", None),
+            ("std::map<int, int>::operator[](int&&)", None),
+            ("_start", None),
+        ] {
+            assert_eq!(kind(name, file, "/opt/app"), FrameKind::Library, "{name}");
+        }
+        assert_eq!(
+            kind("getaddrinfo", None, "/lib/x86_64-linux-gnu/libc.so.6"),
+            FrameKind::Library
+        );
+    }
+
+    #[test]
+    fn users() {
+        for (name, file) in [
+            ("app::get_data", Some("/home/u/app/src/main.rs")),
+            ("<app::State as core::default::Default>::default", None),
+            ("Cache::insert(std::string)", Some("/srv/cache.cc")),
+            ("my_handler", None),
+            ("freeze_cache", None),
+            ("mallocate", None),
+        ] {
+            assert_eq!(kind(name, file, "/opt/app"), FrameKind::User, "{name}");
+        }
+        assert_eq!(
+            kind("plugin_f", None, "/opt/lib/plugin.so"),
+            FrameKind::User
+        );
+    }
+
+    #[test]
+    fn static_c_library() {
+        let described = |function, described| {
+            let (file, module, main) = (None, "/opt/app", true);
+            classify(&Origin {
+                function: Some(function),
+                file,
+                module,
+                main,
+                described,
+            })
+        };
+        assert_eq!(described("__libc_read", false), FrameKind::Library);
+        assert_eq!(described("read", true), FrameKind::Library);
+        assert_eq!(described("read", false), FrameKind::User);
+        assert_eq!(described("app::get_data", true), FrameKind::User);
+    }
+
+    #[test]
+    fn nothing_known() {
+        let nothing = Origin {
+            function: None,
+            file: None,
+            module: "/opt/app",
+            main: true,
+            described: false,
+        };
+        assert_eq!(classify(&nothing), FrameKind::Unknown);
+    }
+}

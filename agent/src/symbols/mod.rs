@@ -1,0 +1,16 @@
+//! Addresses into frames: unwinding of stack copies, unwind rules for the kernel, names and lines.
+
+mod calls;
+mod classify;
+mod names;
+mod rules;
+mod symbolizer;
+mod unwinder;
+
+pub use classify::{Origin, classify};
+pub use names::normalise;
+pub use symbolizer::Symbolizer;
+pub use unwinder::{Unwinder, Unwound};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,10 @@
+//! The GNU C library's malloc, dynamic or static.
+
+use super::{Allocator, STANDARD};
+
+pub(super) static GLIBC: Allocator = Allocator {
+    name: "glibc",
+    markers: &["gnu_get_libc_version", "__libc_malloc", "__libc_memalign"],
+    prefixes: &[""],
+    functions: &[STANDARD],
+};

@@ -1,0 +1,4 @@
+//! The judge against small services with known answers, over the path that live data takes.
+
+mod verdicts;
+mod world;

@@ -1,0 +1,468 @@
+//! A small deterministic service: requests, what they keep, and what an agent would observe of it.
+//!
+//! Time is simulated; every request is served at its own time, in order. Randomness comes from one
+//! xorshift generator that begins with the constant below in every trace: there is no seed to choose,
+//! and no scenario was tuned to it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use heaptide::events::{
+    Binding, Fingerprint, Frame, FrameKind, LiveGroup, Losses, MemoryKind, MemorySample, Nanos,
+    Observation, Request, RequestId, Site, SiteId, Snapshot, TargetInfo,
+};
+
+/// Begins every generator: the digits of pi.
+const RANDOM: u64 = 0x3141_5926_5358_9793;
+/// Seconds between two snapshots.
+const SNAPSHOT_SECONDS: u64 = 2;
+/// RSS before the first request.
+const BASE_RSS: u64 = 30 << 20;
+
+/// What the service keeps, and when it lets go. The leaky route is `GET /api/data`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Keeps {
+    /// Nothing.
+    Nothing,
+    /// An entry per distinct token, for ever.
+    PerToken,
+    /// An entry per distinct subject, with so many tokens each.
+    PerSubject(u64),
+    /// An entry per request, for ever.
+    PerRequest,
+    /// An entry per request and another per distinct token.
+    Both,
+    /// A growing table besides the entries of [`Keeps::PerToken`]: doubles like hashbrown's.
+    PerTokenWithTable,
+    /// An entry per distinct token, least recently used out beyond so many.
+    Lru(usize),
+    /// An entry per distinct token, swept when so many seconds old.
+    Ttl(f64),
+    /// An entry per distinct token, all cleared every so many seconds.
+    Batch(u64),
+    /// An entry for each of the first so many requests, then nothing.
+    WarmUp(u64),
+    /// Entries of a timer, so many per second.
+    Timer(u64),
+    /// An entry per distinct token from so many seconds on.
+    Late(u64),
+    /// Of the entries per distinct token, 40 % are let go 5 s after they matured.
+    PartlyEvicted,
+}
+
+/// A trace to generate.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Trace {
+    pub keeps: Keeps,
+    pub seconds: u64,
+    /// Requests per second; half of them go to the leaky route.
+    pub rate: f64,
+    /// Part of the requests with a token whose token is fresh.
+    pub fresh: f64,
+    /// Part of the requests without a token.
+    pub anonymous: f64,
+    /// Seconds a request takes, at a second of the trace.
+    pub latency: fn(f64) -> f64,
+    /// Bytes of an entry (over two blocks).
+    pub entry: u64,
+    /// Bytes a request holds while it runs.
+    pub working: u64,
+    /// Part of the blocks that sampling takes.
+    pub sampling: f64,
+    /// Part of the frees that are missed.
+    pub lost_frees: f64,
+    /// RSS never falls.
+    pub ratchet: bool,
+    pub limit: u64,
+}
+
+impl Default for Trace {
+    fn default() -> Self {
+        Self {
+            keeps: Keeps::Nothing,
+            seconds: 60,
+            rate: 100.0,
+            fresh: 0.5,
+            anonymous: 0.0,
+            latency: |_| 0.004,
+            entry: 1_900,
+            working: 6_000,
+            sampling: 1.0,
+            lost_frees: 0.0,
+            ratchet: false,
+            limit: 256 << 20,
+        }
+    }
+}
+
+/// What a trace knows of itself.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Truth {
+    /// Requests that ended.
+    pub requests: u64,
+    /// Distinct tokens.
+    pub tokens: u64,
+}
+
+struct Block {
+    site: u64,
+    request: Option<RequestId>,
+    born: Nanos,
+    bytes: u64,
+}
+
+struct World {
+    trace: Trace,
+    random: u64,
+    now: Nanos,
+    blocks: BTreeMap<u64, Block>,
+    next_block: u64,
+    /// Blocks to free at a time: `(when, block)`.
+    due: BTreeMap<(Nanos, u64), u64>,
+    /// Entries: key to its blocks, in order of last use.
+    entries: BTreeMap<u64, (Vec<u64>, Nanos)>,
+    order: VecDeque<u64>,
+    table: Option<(u64, u64)>,
+    tokens: Vec<u64>,
+    losses: Losses,
+    peak: u64,
+    truth: Truth,
+    out: Vec<Observation>,
+}
+
+/// Generates `trace`.
+pub(crate) fn generate(trace: Trace) -> (Vec<Observation>, Truth) {
+    let mut world = World {
+        trace,
+        random: RANDOM,
+        now: Nanos(1_000_000_000_000),
+        blocks: BTreeMap::new(),
+        next_block: 0,
+        due: BTreeMap::new(),
+        entries: BTreeMap::new(),
+        order: VecDeque::new(),
+        table: None,
+        tokens: Vec::new(),
+        losses: Losses::default(),
+        peak: 0,
+        truth: Truth::default(),
+        out: Vec::new(),
+    };
+    world.announce();
+    let start = world.now;
+    let total = (trace.rate * trace.seconds as f64) as u64;
+    let mut second = 0;
+    for index in 0..total {
+        let at = Nanos(start.0 + (index as f64 / trace.rate * 1e9) as u64);
+        while start.0 + (second + 1) * 1_000_000_000 <= at.0 {
+            second += 1;
+            world.second(Nanos(start.0 + second * 1_000_000_000), second);
+        }
+        world.free_until(at);
+        world.request(index, at, at.since(start));
+    }
+    while second < trace.seconds {
+        second += 1;
+        world.second(Nanos(start.0 + second * 1_000_000_000), second);
+    }
+    (world.out, world.truth)
+}
+
+fn frame(function: &str, file: &str, line: u32, kind: FrameKind) -> Frame {
+    Frame {
+        function: function.to_owned(),
+        file: Some(file.to_owned()),
+        line: Some(line),
+        module: "service".to_owned(),
+        kind,
+    }
+}
+
+impl World {
+    fn announce(&mut self) {
+        let info = TargetInfo {
+            pid: 17,
+            exe: "/srv/service".to_owned(),
+            mode: "trace".to_owned(),
+            ..TargetInfo::default()
+        };
+        self.out.push(Observation::Target(self.now, info));
+        let sites = [
+            (1, "get_data", 17),
+            (2, "get_data", 18),
+            (3, "introspect", 40),
+            (4, "tick", 90),
+            (5, "parse_body", 60),
+            (6, "get_data", 19),
+        ];
+        for (id, function, line) in sites {
+            let stack: Arc<[Frame]> = Arc::new([
+                frame("malloc", "malloc.c", 1, FrameKind::Allocator),
+                frame("Vec::push", "vec.rs", 2, FrameKind::Library),
+                frame(function, "app.rs", line, FrameKind::User),
+            ]);
+            self.out.push(Observation::Site(Site {
+                id: SiteId(id),
+                stack,
+                truncated: false,
+            }));
+        }
+    }
+
+    /// 0..1.
+    fn chance(&mut self) -> f64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        (self.random >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    fn alloc(&mut self, site: u64, request: Option<RequestId>, bytes: u64) -> u64 {
+        self.next_block += 1;
+        self.losses.tracked += 1;
+        let block = Block {
+            site,
+            request,
+            born: self.now,
+            bytes,
+        };
+        if self.trace.sampling >= 1.0 || self.chance() < self.trace.sampling {
+            self.blocks.insert(self.next_block, block);
+        } else {
+            self.losses.sampled_out += 1;
+        }
+        self.next_block
+    }
+
+    fn free(&mut self, block: u64) {
+        if self.trace.lost_frees > 0.0 && self.chance() < self.trace.lost_frees {
+            self.losses.lost_frees += 1;
+            return;
+        }
+        self.losses.freed += 1;
+        self.blocks.remove(&block);
+    }
+
+    fn free_until(&mut self, at: Nanos) {
+        while let Some((&(when, _), _)) = self.due.first_key_value()
+            && when <= at
+        {
+            if let Some((_, block)) = self.due.pop_first() {
+                self.now = when;
+                self.free(block);
+            }
+        }
+        self.now = at;
+    }
+
+    fn request(&mut self, index: u64, at: Nanos, seconds: f64) {
+        let id = RequestId(index + 1);
+        let end = Nanos(at.0 + ((self.trace.latency)(seconds) * 1e9) as u64);
+        let leaky = index.is_multiple_of(2);
+        let anonymous = self.chance() < self.trace.anonymous;
+        let fresh = self.tokens.is_empty() || self.chance() < self.trace.fresh;
+        let token = if fresh {
+            let token = self.tokens.len() as u64 + 1;
+            self.tokens.push(token);
+            token
+        } else {
+            let pick = (self.chance() * self.tokens.len() as f64) as usize;
+            self.tokens[pick]
+        };
+        // working memory, freed at the end
+        let block = self.alloc(5, Some(id), self.trace.working);
+        self.due.insert((end, block), block);
+        if leaky && !anonymous {
+            self.keep(index, id, token, seconds);
+        }
+        let head = match index % 4 {
+            0 | 2 => "GET /api/data".to_owned(),
+            1 => format!("GET /users/{index}"),
+            _ => "GET /health".to_owned(),
+        };
+        self.truth.requests += 1;
+        self.truth.tokens = self.tokens.len() as u64;
+        self.losses.requests += 1;
+        self.out.push(Observation::Request(Request {
+            id,
+            start: at,
+            end,
+            head,
+            token: (!anonymous).then(|| Fingerprint(token.wrapping_mul(0x9E37_79B9_7F4A_7C15))),
+            status: Some(200),
+            binding: Binding::Exact,
+            body_bytes: 0,
+            token_uncertain: false,
+            again: false,
+        }));
+    }
+
+    /// Two blocks for one entry.
+    fn entry(&mut self, id: RequestId) -> Vec<u64> {
+        let large = self.trace.entry * 3 / 4;
+        vec![
+            self.alloc(1, Some(id), large),
+            self.alloc(2, Some(id), self.trace.entry - large),
+        ]
+    }
+
+    fn keep(&mut self, index: u64, id: RequestId, token: u64, seconds: f64) {
+        match self.trace.keeps {
+            Keeps::Nothing | Keeps::Timer(_) => {}
+            Keeps::PerToken => self.keep_once(token, id),
+            Keeps::PerSubject(tokens) => self.keep_once(token / tokens, id),
+            Keeps::PerRequest => {
+                self.entry(id);
+            }
+            Keeps::Both => {
+                self.keep_once(token, id);
+                let half = self.trace.entry / 2;
+                self.alloc(6, Some(id), half);
+            }
+            Keeps::PerTokenWithTable => {
+                self.keep_once(token, id);
+                let capacity = (self.entries.len() as u64 * 8 / 7)
+                    .next_power_of_two()
+                    .max(4);
+                if self.table.is_none_or(|(_, known)| known < capacity) {
+                    let new = self.alloc(6, Some(id), capacity * 49);
+                    if let Some((old, _)) = self.table.replace((new, capacity)) {
+                        self.free(old);
+                    }
+                }
+            }
+            Keeps::Lru(most) => {
+                self.keep_once(token, id);
+                self.order.retain(|known| *known != token);
+                self.order.push_back(token);
+                while self.order.len() > most {
+                    self.drop_oldest();
+                }
+            }
+            Keeps::Ttl(_) | Keeps::Batch(_) => {
+                if !self.entries.contains_key(&token) {
+                    self.order.push_back(token);
+                }
+                self.keep_once(token, id);
+            }
+            Keeps::WarmUp(requests) => {
+                if index < requests {
+                    self.entry(id);
+                }
+            }
+            Keeps::Late(from) => {
+                if seconds >= from as f64 {
+                    self.keep_once(token, id);
+                }
+            }
+            Keeps::PartlyEvicted => {
+                if !self.entries.contains_key(&token) {
+                    self.keep_once(token, id);
+                    if self.chance() < 0.4 {
+                        let blocks = self.entries[&token].0.clone();
+                        for block in blocks {
+                            self.due
+                                .insert((Nanos(self.now.0 + 15_000_000_000), block), block);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn keep_once(&mut self, key: u64, id: RequestId) {
+        if !self.entries.contains_key(&key) {
+            let blocks = self.entry(id);
+            self.entries.insert(key, (blocks, self.now));
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some((blocks, _)) = self
+            .order
+            .pop_front()
+            .and_then(|key| self.entries.remove(&key))
+        {
+            for block in blocks {
+                self.free(block);
+            }
+        }
+    }
+
+    fn second(&mut self, at: Nanos, second: u64) {
+        self.free_until(at);
+        match self.trace.keeps {
+            Keeps::Timer(entries) => {
+                for _ in 0..entries {
+                    self.alloc(4, None, self.trace.entry);
+                }
+            }
+            Keeps::Ttl(seconds) => {
+                while let Some((_, born)) = self.order.front().and_then(|key| self.entries.get(key))
+                    && at.since(*born) >= seconds
+                {
+                    self.drop_oldest();
+                }
+            }
+            Keeps::Batch(every) if second.is_multiple_of(every) => {
+                while !self.order.is_empty() {
+                    self.drop_oldest();
+                }
+            }
+            _ => {}
+        }
+        if second.is_multiple_of(SNAPSHOT_SECONDS) {
+            self.snapshot();
+        }
+    }
+
+    fn snapshot(&mut self) {
+        let weight = 1.0 / self.trace.sampling;
+        let mut groups: BTreeMap<(u64, Option<RequestId>, u64), LiveGroup> = BTreeMap::new();
+        let mut live = 0;
+        for block in self.blocks.values() {
+            live += block.bytes;
+            let born = block.born.0 / 1_000_000_000 * 1_000_000_000;
+            let binding = if block.request.is_some() {
+                Binding::Exact
+            } else {
+                Binding::None
+            };
+            let group = groups
+                .entry((block.site, block.request, born))
+                .or_insert(LiveGroup {
+                    site: SiteId(block.site),
+                    request: block.request,
+                    binding,
+                    born: Nanos(born),
+                    blocks: 0.0,
+                    bytes: 0.0,
+                    seen: 0,
+                    variance: 0.0,
+                    kind: MemoryKind::Heap,
+                });
+            group.blocks += weight;
+            group.bytes += weight * block.bytes as f64;
+            group.seen += 1;
+            group.variance += weight * (weight - 1.0) * (block.bytes as f64).powi(2);
+        }
+        self.peak = self.peak.max(live);
+        let held = if self.trace.ratchet { self.peak } else { live };
+        let rss = BASE_RSS + held;
+        self.losses.at = self.now;
+        let groups = groups.into_values().collect();
+        self.out.push(Observation::Losses(self.losses));
+        self.out.push(Observation::Memory(MemorySample {
+            at: self.now,
+            rss,
+            rss_anon: rss,
+            limit: Some(self.trace.limit),
+            used: rss,
+            cpu_ns: 0,
+        }));
+        self.out.push(Observation::Snapshot(Snapshot {
+            at: self.now,
+            groups,
+        }));
+    }
+}

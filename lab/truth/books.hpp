@@ -1,0 +1,83 @@
+// What the truth program knows about its own memory: live bytes and blocks per site.
+//
+// Everything lies in static memory, so that keeping the books is no allocation itself.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+
+namespace books {
+
+// The books of one site: of one function `site_...` that allocates. Sites enter themselves into
+// the list when the program starts.
+struct Site {
+    const char *function;
+    const char *kind;  // "heap" or "mapping" (brk included)
+    const char *file;
+    std::atomic<int> line{0};  // of the allocating call; -1: of several
+    std::atomic<long> bytes{0};
+    std::atomic<long> blocks{0};
+
+    Site(const char *function, const char *kind, const char *file);
+
+    void took(std::size_t size, int at_line) {
+        int none = 0;
+        if (!line.compare_exchange_strong(none, at_line) && none != at_line) line = -1;
+        bytes += long(size);
+        blocks += 1;
+    }
+    void gave(std::size_t size) {
+        bytes -= long(size);
+        blocks -= 1;
+    }
+};
+
+// How a kept block goes back.
+enum class Back { free, del, del_array };
+
+// Keeps a heap block for `free_half`.
+void keep(Site &site, void *block, std::size_t size, Back back = Back::free);
+// Gives back every second block that was kept, through free and delete.
+void free_half();
+// Forgets everything: a forked child starts with empty books.
+void reset();
+// Writes the books as one line of JSON on stdout, without stdio.
+void print();
+// Writes a text on stdout.
+void say(const char *text);
+
+// The compiler must neither drop an allocation that nobody uses nor know a size beforehand.
+template <typename T> inline T *escape(T *pointer) {
+    asm volatile("" : "+r"(pointer) : : "memory");
+    return pointer;
+}
+inline std::size_t opaque(std::size_t number) {
+    asm volatile("" : "+r"(number));
+    return number;
+}
+
+// 4.6 EB: passes the allocator's own checks and is refused by the kernel.
+constexpr std::size_t HUGE_SIZE = std::size_t(1) << 62;
+
+}  // namespace books
+
+// Defines a site: its books and the head of its function. Neither inlined nor cloned, and with a
+// plain name, so that it is the frame a profiler has to find.
+#define SITE(name, what)                                                  \
+    static books::Site book_##name{"site_" #name, what, __FILE__};        \
+    extern "C" __attribute__((noipa)) void site_##name
+
+// Calls an allocator and books the block when there is one. The books are written after the call, so
+// it cannot become a tail call, and on the same source line.
+#define TAKE(name, size, call)                                            \
+    ({                                                                    \
+        auto took_ = books::escape(call);                                 \
+        if (took_ != nullptr) book_##name.took(size, __LINE__);           \
+        took_;                                                            \
+    })
+
+// Calls an allocator that must refuse.
+#define REFUSED(call)                                                     \
+    do {                                                                  \
+        if (books::escape(call) != nullptr) __builtin_trap();             \
+    } while (0)
