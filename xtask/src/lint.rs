@@ -10,11 +10,42 @@ use crate::toolchain::{self, Toolchain};
 mod licences;
 mod tidy;
 
+/// A check, and its name.
+type Check = (&'static str, fn() -> Result<()>);
+
+const CHECKS: &[Check] = &[
+    ("formatting", formatting),
+    ("house rules", tidy::check),
+    ("licences", licences::check),
+    ("clippy", clippy),
+    ("the eBPF half", ebpf),
+    ("Prometheus rules", prometheus),
+    ("shell scripts", shell),
+];
+
+/// Runs every check, and then says which failed.
 pub(crate) fn run() -> Result<()> {
-    process::run(cargo().args(["fmt", "--all", "--check"]))?;
-    process::run(lab_cargo().args(["fmt", "--all", "--check"]))?;
-    tidy::check()?;
-    licences::check()?;
+    let mut failed = Vec::new();
+    for (name, check) in CHECKS {
+        if let Err(error) = check() {
+            eprintln!("{name}: {error:#}");
+            failed.push(*name);
+        }
+    }
+    if !failed.is_empty() {
+        bail!("lint found something in {}", failed.join(", "));
+    }
+    eprintln!("lint: clean");
+    Ok(())
+}
+
+fn formatting() -> Result<()> {
+    let check = ["fmt", "--all", "--check"];
+    let ours = process::run(cargo().args(check));
+    process::run(lab_cargo().args(check)).and(ours)
+}
+
+fn clippy() -> Result<()> {
     let clippy = [
         "clippy",
         "--workspace",
@@ -24,13 +55,8 @@ pub(crate) fn run() -> Result<()> {
         "-D",
         "warnings",
     ];
-    process::run(cargo().args(clippy))?;
-    process::run(lab_cargo().args(clippy))?;
-    ebpf()?;
-    prometheus()?;
-    shell()?;
-    eprintln!("lint: clean");
-    Ok(())
+    let ours = process::run(cargo().args(clippy));
+    process::run(lab_cargo().args(clippy)).and(ours)
 }
 
 /// clippy for the eBPF half where its toolchain has it, else its build without warnings.
