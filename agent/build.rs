@@ -35,7 +35,7 @@ fn build() -> Result<()> {
     };
     let target = shared_target(&out)?;
     let status = found
-        .cargo(root, &target, "build", false)
+        .cargo(root, &target, "build")
         .status()
         .context("rustup cannot be run")?;
     if !status.success() {

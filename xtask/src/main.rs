@@ -1,1 +1,72 @@
-fn main() {}
+//! Everything a developer or CI runs: `cargo xtask <command>`. One file per command.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+mod bench;
+mod build;
+mod demo;
+mod dist;
+mod lab;
+mod lint;
+mod process;
+mod setup;
+mod test;
+#[allow(
+    dead_code,
+    reason = "shared with agent/build.rs; each uses a part of it"
+)]
+mod toolchain;
+
+/// What a developer or CI runs in this repository.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Install what is missing for building and testing; takes seconds when all is there.
+    Setup(setup::Arguments),
+    /// Build both halves.
+    Build(build::Arguments),
+    /// Run every test; those that need the kernel through sudo.
+    Test(test::Arguments),
+    /// Formatting, clippy, house rules, licences, Prometheus rules.
+    Lint,
+    /// From nothing to a verdict on a leaking service, and compare it with the truth.
+    Demo(demo::Arguments),
+    /// Score heaptide's verdicts over the services with known answers.
+    Lab(lab::Arguments),
+    /// Measure what heaptide costs.
+    Bench(bench::Arguments),
+    /// A release archive in dist/.
+    Dist,
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Setup(arguments) => setup::run(&arguments),
+        Command::Build(arguments) => build::run(&arguments),
+        Command::Test(arguments) => test::run(&arguments),
+        Command::Lint => lint::run(),
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Lab(arguments) => lab::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
+        Command::Dist => dist::run(),
+    }
+}

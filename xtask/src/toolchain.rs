@@ -38,15 +38,9 @@ impl Toolchain {
         Some(Self { name, linker })
     }
 
-    /// `cargo <command>` of the eBPF half, with warnings as errors when asked for. `target_dir` is
-    /// a folder of its own: the outer cargo holds the lock of its own one.
-    pub(crate) fn cargo(
-        &self,
-        root: &Path,
-        target_dir: &Path,
-        command: &str,
-        strict: bool,
-    ) -> Command {
+    /// `cargo <command>` of the eBPF half, built into `target_dir`, which must
+    /// not be the calling cargo's: that one is locked.
+    pub(crate) fn cargo(&self, root: &Path, target_dir: &Path, command: &str) -> Command {
         let mut cargo = Command::new("rustup");
         // What the calling cargo and its wrappers have put into the environment is about the host.
         for (key, _) in env::vars_os() {
@@ -55,13 +49,10 @@ impl Toolchain {
             }
         }
         // v3: kernel 5.12 and later; the programs use the value that an atomic add returns.
-        let mut flags = format!(
+        let flags = format!(
             "-C linker={} -C target-cpu=v3 -C debuginfo=2 -C link-arg=--btf",
             self.linker.display()
         );
-        if strict {
-            flags.push_str(" -D warnings");
-        }
         cargo
             .current_dir(root)
             // -Z build-std is a nightly option; Debian's compiler is a stable one.

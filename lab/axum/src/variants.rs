@@ -1,0 +1,122 @@
+//! The variants: what each keeps, one file per family.
+
+use anyhow::{Context as _, Result};
+
+use crate::Service;
+use crate::truth::Kept;
+
+mod attribution;
+mod bounded_caches;
+mod not_per_request;
+mod per_request;
+mod token_caches;
+mod transient;
+
+/// A way of treating memory.
+pub(crate) struct Variant {
+    pub(crate) name: &'static str,
+    /// The innocent service with this variant's own routes in place.
+    pub(crate) routes: fn(Service) -> Service,
+    /// What its container keeps now.
+    pub(crate) kept: fn() -> Kept,
+}
+
+/// All of them; lab/services.toml has their known answers.
+static VARIANTS: &[Variant] = &[
+    Variant {
+        name: "stateless",
+        routes: |app| app,
+        kept: Kept::default,
+    },
+    Variant {
+        name: "token-cache",
+        routes: token_caches::by_token,
+        kept: token_caches::kept_by_token,
+    },
+    Variant {
+        name: "big-claims",
+        routes: token_caches::by_token,
+        kept: token_caches::kept_by_token,
+    },
+    Variant {
+        name: "subject-cache",
+        routes: token_caches::by_subject,
+        kept: token_caches::kept_by_subject,
+    },
+    Variant {
+        name: "lru-1024",
+        routes: bounded_caches::lru,
+        kept: bounded_caches::kept_lru,
+    },
+    Variant {
+        name: "ttl",
+        routes: bounded_caches::ttl,
+        kept: bounded_caches::kept_timed,
+    },
+    Variant {
+        name: "ttl-batch",
+        routes: bounded_caches::ttl_batch,
+        kept: bounded_caches::kept_timed,
+    },
+    Variant {
+        name: "introspection-log",
+        routes: per_request::introspection_log,
+        kept: per_request::kept_log,
+    },
+    Variant {
+        name: "body-retained",
+        routes: per_request::body_retained,
+        kept: per_request::kept_bodies,
+    },
+    Variant {
+        name: "thread-local",
+        routes: per_request::thread_local_claims,
+        kept: per_request::kept_thread_local,
+    },
+    Variant {
+        name: "background",
+        routes: not_per_request::background,
+        kept: not_per_request::kept,
+    },
+    Variant {
+        name: "warm-up",
+        routes: not_per_request::warm_up,
+        kept: not_per_request::kept_warm_up,
+    },
+    Variant {
+        name: "request-state",
+        routes: transient::request_state,
+        kept: Kept::default,
+    },
+    Variant {
+        name: "working-set",
+        routes: transient::working_set,
+        kept: Kept::default,
+    },
+    Variant {
+        name: "pool",
+        routes: transient::pool,
+        kept: Kept::default,
+    },
+    Variant {
+        name: "burst-retention",
+        routes: transient::burst,
+        kept: Kept::default,
+    },
+    Variant {
+        name: "attribution",
+        routes: attribution::routes,
+        kept: attribution::kept,
+    },
+];
+
+/// The variant of that name.
+pub(crate) fn find(name: &str) -> Result<&'static Variant> {
+    VARIANTS
+        .iter()
+        .find(|variant| variant.name == name)
+        .with_context(|| {
+            let names: Vec<_> = VARIANTS.iter().map(|variant| variant.name).collect();
+            format!("no variant {name}; there are {}", names.join(", "))
+        })
+}

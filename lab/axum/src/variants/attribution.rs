@@ -1,0 +1,87 @@
+//! Every route keeps one block per request, of a size that no other route uses: kept bytes per
+//! route are exactly known, so that attribution can be right or wrong block by block.
+
+use std::sync::Mutex;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::Path;
+use axum::routing::{get, post};
+use serde_json::{Value, json};
+
+use crate::auth::Claims;
+use crate::sizes::table_of_vec;
+use crate::truth::{Blocks, Kept};
+use crate::{Service, query_database};
+
+const ROUTES: [(&str, usize); 4] = [
+    ("GET /api/data", 1_001),
+    ("GET /api/profile", 2_003),
+    ("POST /api/upload", 3_001),
+    ("GET /users/{id}", 5_003),
+];
+
+static KEPT: Mutex<Vec<Box<[u8]>>> = Mutex::new(Vec::new());
+
+pub(super) fn routes(innocent: Service) -> Service {
+    Service {
+        data: get(get_data),
+        profile: get(get_profile),
+        upload: post(post_upload),
+        user: get(get_user),
+        ..innocent
+    }
+}
+
+async fn get_data(claims: Claims) -> Json<Value> {
+    query_database().await;
+    keep(1_001);
+    Json(json!({ "user": claims.sub }))
+}
+
+async fn get_profile(claims: Claims) -> Json<Value> {
+    query_database().await;
+    keep(2_003);
+    Json(json!({ "email": claims.email }))
+}
+
+async fn post_upload(body: Bytes) -> Json<Value> {
+    query_database().await;
+    keep(3_001);
+    Json(json!({ "bytes": body.len() }))
+}
+
+async fn get_user(Path(id): Path<u64>) -> Json<Value> {
+    query_database().await;
+    keep(5_003);
+    Json(json!({ "id": id }))
+}
+
+fn keep(bytes: usize) {
+    let block = vec![1_u8; bytes].into_boxed_slice();
+    KEPT.lock().expect("no holder panics").push(block);
+}
+
+pub(super) fn kept() -> Kept {
+    let kept = KEPT.lock().expect("no holder panics");
+    let by_route = ROUTES.map(|(route, block_bytes)| {
+        let count = kept
+            .iter()
+            .filter(|block| block.len() == block_bytes)
+            .count();
+        (
+            route,
+            Blocks {
+                block_bytes,
+                count,
+                bytes: count * block_bytes,
+            },
+        )
+    });
+    Kept {
+        entries: kept.len(),
+        entry_bytes: kept.iter().map(|block| block.len()).sum(),
+        table_bytes: table_of_vec(&kept),
+        by_route: by_route.into_iter().collect(),
+    }
+}

@@ -1,0 +1,63 @@
+//! JWTs as an identity provider would issue them, signed with the lab's key.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, Result};
+use jsonwebtoken::{EncodingKey, Header};
+use serde_json::{Map, Value, json};
+
+/// The services check with it.
+const SECRET: &[u8] = b"heaptide-lab-hs256-secret";
+
+/// Issues tokens; each number gives another one.
+pub(crate) struct Issuer {
+    tokens_per_subject: u64,
+    claims_bytes: usize,
+    run: u64,
+}
+
+impl Issuer {
+    pub(crate) fn new(tokens_per_subject: u64, claims_bytes: usize, seed: u64) -> Self {
+        Self {
+            tokens_per_subject: tokens_per_subject.max(1),
+            claims_bytes,
+            run: seed,
+        }
+    }
+
+    pub(crate) fn token(&self, number: u64) -> Result<String> {
+        let user = number / self.tokens_per_subject;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+        let mut claims = json!({
+            "sub": format!("user-{user:08}"),
+            "iss": "https://identity.lab.example",
+            "aud": "lab",
+            "jti": format!("{:08x}-{number:012x}", self.run),
+            "email": format!("user-{user:08}@lab.example"),
+            "scope": "openid profile email data:read data:write",
+            "roles": ["reader", "writer", "auditor"],
+            "iat": now,
+            "exp": now + 86_400,
+        });
+        if self.claims_bytes > 0 {
+            claims["custom"] = Value::Object(self.custom(number));
+        }
+        jsonwebtoken::encode(
+            &Header::default(),
+            &claims,
+            &EncodingKey::from_secret(SECRET),
+        )
+        .context("cannot sign a token")
+    }
+
+    /// Custom claims of about the wanted size, in entries of 256 bytes.
+    fn custom(&self, number: u64) -> Map<String, Value> {
+        (0..self.claims_bytes.div_ceil(256))
+            .map(|entry| {
+                let mut text = format!("{number:x}-");
+                text.extend(std::iter::repeat_n('c', 230));
+                (format!("claim-{entry:03}"), Value::String(text))
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,30 @@
+//! `cargo xtask bench`: what heaptide costs, one file per question.
+
+use anyhow::Result;
+use clap::Subcommand;
+
+mod agent;
+mod cpu;
+mod request_cost;
+
+/// What to measure.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// CPU that following a request adds to the server.
+    RequestCost(request_cost::Arguments),
+    /// Memory and CPU of heaptide itself.
+    Agent(agent::Arguments),
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    match &arguments.what {
+        What::RequestCost(arguments) => request_cost::run(arguments),
+        What::Agent(arguments) => agent::run(arguments),
+    }
+}

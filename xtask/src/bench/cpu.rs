@@ -1,0 +1,54 @@
+//! CPU time of processes, exact to the scheduler's books.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+
+/// CPU time of a process since its start, threads that have ended included.
+pub(super) fn time(pid: u32) -> Result<Duration> {
+    // A process's CPU clock (clock_getcpuclockid(3)): ticks of /proc/PID/stat are too coarse.
+    let clock = ((!pid << 3) | 2) as libc::clockid_t;
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `time` is a valid timespec for the duration of the call.
+    if unsafe { libc::clock_gettime(clock, &raw mut time) } != 0 {
+        bail!(
+            "process {pid} has no CPU clock: {}",
+            std::io::Error::last_os_error()
+        );
+    }
+    Ok(Duration::new(
+        time.tv_sec.try_into()?,
+        time.tv_nsec.try_into()?,
+    ))
+}
+
+/// The heaptide below a process: itself, or what sudo has started.
+pub(super) fn heaptide_below(pid: u32) -> Option<u32> {
+    let comm = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    if comm.trim() == "heaptide" {
+        return Some(pid);
+    }
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+    children
+        .split_whitespace()
+        .filter_map(|child| child.parse().ok())
+        .find_map(heaptide_below)
+}
+
+/// The most memory a process has had resident, and what it keeps locked.
+pub(super) fn peak_memory(pid: u32) -> Result<(u64, u64)> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))
+        .with_context(|| format!("process {pid} is gone"))?;
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
+    };
+    Ok((
+        field("VmHWM:").context("no VmHWM")?,
+        field("VmLck:").unwrap_or(0),
+    ))
+}

@@ -1,0 +1,152 @@
+//! `cargo xtask bench request-cost`: a trivial C++ server, requests with 1 KiB heads, and its CPU
+//! time per request with and without heaptide, side by side in alternating rounds.
+
+use std::process::{Child, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::cpu;
+use crate::lab::catalog::Catalog;
+use crate::lab::{http, observe, service};
+
+/// What the issue allows.
+const LIMIT_MICROSECONDS: f64 = 15.0;
+/// heaptide's start and the settling of the server after a change.
+const SETTLE: Duration = Duration::from_secs(4);
+
+/// How to measure.
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// Pairs of rounds.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Seconds of each round.
+    #[arg(long, default_value_t = 6)]
+    seconds: u64,
+    /// Requests per second.
+    #[arg(long, default_value_t = 1000)]
+    rate: u32,
+    /// Bytes of each head.
+    #[arg(long, default_value_t = 1024)]
+    head_bytes: usize,
+    /// heaptide's mode.
+    #[arg(long, default_value = "watch")]
+    mode: String,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<()> {
+    crate::build::agent(true)?;
+    service::build_load()?;
+    let catalog = Catalog::load()?;
+    let (cpp, variant) = catalog.row("cpp", "stateless")?;
+    service::build(cpp)?;
+
+    let server = service::start(cpp, &variant.name)?;
+    let pid = server.process.pid();
+    let folder = tempfile::tempdir().context("no temporary folder")?;
+    let round = Duration::from_secs(arguments.seconds);
+    let total = arguments.rounds as u64 * 2 * (arguments.seconds + SETTLE.as_secs() + 4) + 10;
+    let load = [
+        "--routes",
+        "GET /health=1",
+        "--fresh",
+        "0.5",
+        "--repeat",
+        "0.5",
+    ];
+    let mut more: Vec<String> = load.iter().map(|&word| word.to_owned()).collect();
+    more.extend(["--head-bytes".to_owned(), arguments.head_bytes.to_string()]);
+    let _load = service::load(
+        server.port,
+        arguments.rate,
+        total,
+        &folder.path().join("load.json"),
+        &more,
+    )?;
+    thread::sleep(Duration::from_secs(2));
+
+    println!(
+        "{} requests/s, heads of {} bytes, mode {}",
+        arguments.rate, arguments.head_bytes, arguments.mode
+    );
+    println!(
+        "{:>6} {:>14} {:>14} {:>10}",
+        "round", "without, us", "with, us", "added"
+    );
+    let (mut without, mut with) = (Vec::new(), Vec::new());
+    for number in 1..=arguments.rounds {
+        let plain = per_request(pid, server.port, round)?;
+        let mut attached = attach(pid, &arguments.mode, SETTLE + round + SETTLE)?;
+        thread::sleep(SETTLE);
+        let watched = per_request(pid, server.port, round)?;
+        if attached
+            .try_wait()
+            .context("cannot wait for heaptide")?
+            .is_some()
+        {
+            bail!("heaptide ended within the round");
+        }
+        attached.wait().context("cannot wait for heaptide")?;
+        println!(
+            "{number:>6} {plain:>14.2} {watched:>14.2} {:>10.2}",
+            watched - plain
+        );
+        without.push(plain);
+        with.push(watched);
+    }
+    let added = median(
+        with.iter()
+            .zip(&without)
+            .map(|(with, without)| with - without)
+            .collect(),
+    );
+    println!(
+        "median {:>13.2} {:>14.2} {added:>10.2}  us of server CPU per request",
+        median(without),
+        median(with)
+    );
+    if added > LIMIT_MICROSECONDS {
+        bail!("{added:.2} us per request is more than {LIMIT_MICROSECONDS}");
+    }
+    Ok(())
+}
+
+fn attach(pid: u32, mode: &str, duration: Duration) -> Result<Child> {
+    observe::heaptide()
+        .args(["attach", &pid.to_string(), "--mode", mode])
+        .args([
+            "--for",
+            &format!("{}s", duration.as_secs()),
+            "--format",
+            "json",
+        ])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .context("cannot start heaptide")
+}
+
+/// Microseconds of the server's CPU time per request over some time.
+fn per_request(pid: u32, port: u16, duration: Duration) -> Result<f64> {
+    let requests = || -> Result<u64> {
+        http::truth(port)?["total_requests"]
+            .as_u64()
+            .context("/truth has no total_requests")
+    };
+    let (requests_before, cpu_before) = (requests()?, cpu::time(pid)?);
+    let began = Instant::now();
+    thread::sleep(duration);
+    let (cpu_after, requests_after) = (cpu::time(pid)?, requests()?);
+    let served = requests_after - requests_before;
+    if served == 0 {
+        bail!("no request in {:.1} s", began.elapsed().as_secs_f64());
+    }
+    Ok(cpu_after.saturating_sub(cpu_before).as_secs_f64() * 1e6 / served as f64)
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}

@@ -1,0 +1,129 @@
+//! One observation: a service under load, heaptide attached to it, and everybody's books.
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
+
+use super::catalog::{Service, Variant};
+use super::{http, service};
+use crate::process::{self, as_root, root};
+
+/// What the target may grow by. Small, so that the growth budget (5 % of it) is passed within a
+/// minute and `confirmed` can be reached.
+const HEADROOM: u64 = 64 << 20;
+
+/// How to observe.
+pub(crate) struct Settings {
+    pub(crate) duration: u64,
+    pub(crate) mode: String,
+    pub(crate) rate: u32,
+    /// heaptide's text goes to the terminal.
+    pub(crate) text: bool,
+}
+
+/// What everybody said.
+pub(crate) struct Observed {
+    /// heaptide's report.
+    pub(crate) report: Value,
+    /// The service's books at the attach and at the end.
+    pub(crate) before: Value,
+    pub(crate) after: Value,
+    /// The load generator's.
+    pub(crate) load: Value,
+}
+
+/// `60s` or `60`.
+pub(crate) fn seconds(text: &str) -> Result<u64> {
+    text.strip_suffix('s')
+        .unwrap_or(text)
+        .parse()
+        .with_context(|| format!("{text:?} is not seconds"))
+}
+
+/// The heaptide that was built, as root.
+pub(crate) fn heaptide() -> Command {
+    as_root(root().join("target/release/heaptide"))
+}
+
+/// Starts the variant, drives it, attaches and collects.
+pub(crate) fn observe(from: &Service, variant: &Variant, settings: &Settings) -> Result<Observed> {
+    let folder = tempfile::tempdir().context("no temporary folder")?;
+    let report_path = folder.path().join("report.json");
+    let load_path = folder.path().join("load.json");
+    let mut started = service::start(from, &variant.name)?;
+    // The load ends a little after heaptide, whose attaching takes time too.
+    let load_seconds = variant.warm_up + settings.duration + 8;
+    let mut load = service::load(
+        started.port,
+        settings.rate,
+        load_seconds,
+        &load_path,
+        &variant.load,
+    )?;
+    thread::sleep(Duration::from_secs(variant.warm_up));
+    ensure!(load.is_alive(), "the load generator ended early");
+
+    let pid = started.process.pid();
+    let limit = service::rss(pid)? + HEADROOM;
+    let before = http::truth(started.port)?;
+    let mut attach = heaptide();
+    attach
+        .args(["attach", &pid.to_string(), "--mode", &settings.mode])
+        .args(["--for", &format!("{}s", settings.duration)])
+        .args(["--memory-limit", &limit.to_string()])
+        .arg("--output")
+        .arg(&report_path)
+        .args(["--format", "json"]);
+    if !settings.text {
+        attach.stdout(Stdio::null());
+    }
+    process::run(&mut attach)?;
+    let after = http::truth(started.port)?;
+    if !started.process.is_alive() {
+        bail!("the service did not survive");
+    }
+    load.wait().context("the load generator")?;
+    Ok(Observed {
+        report: read(&report_path)?,
+        before,
+        after,
+        load: read(&load_path)?,
+    })
+}
+
+fn read(path: &std::path::Path) -> Result<Value> {
+    let text =
+        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))
+}
+
+impl Observed {
+    /// Bytes that the service's container kept during the observation per `of`, first without and
+    /// then with the container's own table, which grows by doubling: what heaptide sees depends on
+    /// whether a doubling fell into the window.
+    pub(crate) fn kept_per(&self, of: f64) -> Option<(f64, f64)> {
+        let grown = |name: &str| Some(number(&self.after, name)? - number(&self.before, name)?);
+        let (entries, kept) = (grown("entry_bytes")?, grown("kept_bytes")?);
+        // A doubled table is new as a whole: the old one, older than the attach, was freed.
+        let table = number(&self.after, "table_bytes")?;
+        let with_table = if kept > entries {
+            entries + table
+        } else {
+            kept
+        };
+        (of > 0.0).then(|| (entries / of, with_table / of))
+    }
+
+    /// How many entries, or requests of a route, came during the observation.
+    pub(crate) fn grown(&self, path: &str) -> Option<f64> {
+        Some(self.after.pointer(path)?.as_f64()? - self.before.pointer(path)?.as_f64()?)
+    }
+}
+
+fn number(value: &Value, name: &str) -> Option<f64> {
+    value.get(name)?.as_f64()
+}

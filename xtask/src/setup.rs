@@ -1,0 +1,189 @@
+//! `cargo xtask setup`: installs what is missing, and says what it does.
+//!
+//! There are no stamps: it looks for the programs themselves, so it is right after an upgrade or a
+//! removal too, and takes seconds when all is there.
+
+use std::env;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::lab::catalog::Catalog;
+use crate::process::{as_root, command, on_path, output, run as run_command, succeeds};
+use crate::toolchain::{self, Toolchain};
+
+/// Programs and the Debian packages that have them.
+const PROGRAMS: &[(&str, &str)] = &[("g++", "g++"), ("promtool", "prometheus"), ("wrk", "wrk")];
+
+/// Debian's compiler with its library sources.
+const DEBIAN_COMPILER: &[&str] = &["rustc-web", "cargo-web", "rust-web-src"];
+
+/// The LLVM of Debian's compiler, for building a bpf-linker that understands its bitcode.
+const DEBIAN_LLVM: &[&str] = &[
+    "llvm-22-dev",
+    "libpolly-22-dev",
+    "zlib1g-dev",
+    "libzstd-dev",
+];
+const LLVM_MAJOR: &str = "22";
+const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
+
+const LINKER_VERSION: &str = "0.13.0";
+
+/// What to set up.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Also what the lab's services need.
+    #[arg(long)]
+    lab: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    everything(arguments.lab)
+}
+
+/// Installs what is missing; with `lab` also for its services.
+pub(crate) fn everything(lab: bool) -> Result<()> {
+    programs(
+        PROGRAMS
+            .iter()
+            .map(|&(program, package)| (program.to_owned(), package.to_owned())),
+    )?;
+    if lab {
+        programs(Catalog::load()?.programs())?;
+    }
+    let found = ebpf_toolchain()?;
+    eprintln!(
+        "setup: the eBPF half is built by toolchain {} with {}",
+        found.name,
+        found.linker.display()
+    );
+    Ok(())
+}
+
+/// Installs the packages of those programs that are not on PATH.
+fn programs(wanted: impl Iterator<Item = (String, String)>) -> Result<()> {
+    let missing: Vec<String> = wanted
+        .filter(|(program, _)| on_path(program).is_none())
+        .map(|(_, package)| package)
+        .collect();
+    install(&missing)
+}
+
+/// Finds the toolchain of the eBPF half or makes one: Debian's where it has one, else rustup's.
+fn ebpf_toolchain() -> Result<Toolchain> {
+    if toolchain::compiler().is_none() {
+        if debian_compiler_is_usable() || is_packaged(DEBIAN_COMPILER[0]) {
+            link_debian_compiler()?;
+        } else if on_path("rustup").is_some() {
+            eprintln!("setup: no nightly with rust-src; asking rustup for one");
+            run_command(command("rustup").args([
+                "toolchain",
+                "install",
+                "nightly",
+                "--profile",
+                "minimal",
+                "--component",
+                "rust-src",
+            ]))?;
+        }
+    }
+    let compiler = toolchain::compiler().context(
+        "no compiler for the eBPF half: install rustup, then \
+         `rustup toolchain install nightly --component rust-src`",
+    )?;
+    if toolchain::linker().is_none() {
+        install_linker(&compiler)?;
+    }
+    Toolchain::find().context("bpf-linker was installed but is not found")
+}
+
+fn link_debian_compiler() -> Result<()> {
+    if !debian_compiler_is_usable() {
+        install(&owned(DEBIAN_COMPILER))?;
+    }
+    if !debian_compiler_is_usable() {
+        bail!(
+            "/usr/bin/rustc is not the compiler of {} (another one shadows it)",
+            DEBIAN_COMPILER[0]
+        );
+    }
+    eprintln!(
+        "setup: linking Debian's compiler into rustup as {}",
+        toolchain::DEBIAN
+    );
+    run_command(command("rustup").args(["toolchain", "link", toolchain::DEBIAN, "/usr"]))
+}
+
+/// Debian has older compilers too; the LLVM must be the one that bpf-linker is built with.
+fn debian_compiler_is_usable() -> bool {
+    let sources = Path::new("/usr/lib/rustlib/src/rust/library/core/Cargo.toml");
+    let wanted = format!("LLVM version: {LLVM_MAJOR}.");
+    sources.is_file()
+        && Path::new("/usr/bin/cargo").is_file()
+        && output(Command::new("/usr/bin/rustc").arg("-vV"))
+            .is_ok_and(|version| version.contains(&wanted))
+}
+
+/// bpf-linker must read the bitcode of the compiler, so it is built with the same LLVM.
+fn install_linker(compiler: &str) -> Result<()> {
+    let mut cargo = crate::process::cargo();
+    cargo.args(["install", "bpf-linker", "--version", LINKER_VERSION]);
+    if compiler == toolchain::DEBIAN {
+        if !Path::new(LLVM_PREFIX).join("bin/llvm-config").is_file()
+            || !Path::new(LLVM_PREFIX).join("lib/libPolly.a").is_file()
+        {
+            install(&owned(DEBIAN_LLVM))?;
+        }
+        let path = env::var("PATH").unwrap_or_default();
+        // Both variables and the PATH: with any of them missing, another LLVM on the machine wins.
+        cargo
+            .args(["--no-default-features", "--features", "llvm-22"])
+            .env("LLVM_SYS_221_PREFIX", LLVM_PREFIX)
+            .env("LLVM_PREFIX", LLVM_PREFIX)
+            .env("PATH", format!("{LLVM_PREFIX}/bin:{path}"));
+    }
+    eprintln!("setup: building bpf-linker {LINKER_VERSION} (about a minute)");
+    run_command(&mut cargo)
+}
+
+/// Whether apt knows a package, after an update if it has to.
+fn is_packaged(package: &str) -> bool {
+    let known = || succeeds(Command::new("apt-cache").args(["show", package]));
+    on_path("apt-cache").is_some() && (known() || (update().is_ok() && known()))
+}
+
+fn update() -> Result<()> {
+    run_command(as_root("apt-get").args(["update", "--quiet"]))
+}
+
+fn install(packages: &[String]) -> Result<()> {
+    if packages.is_empty() {
+        return Ok(());
+    }
+    if on_path("apt-get").is_none() {
+        bail!(
+            "install these by your system's package manager: {}",
+            packages.join(" ")
+        );
+    }
+    eprintln!("setup: installing {}", packages.join(" "));
+    update()?;
+    run_command(
+        as_root("env")
+            .args([
+                "DEBIAN_FRONTEND=noninteractive",
+                "apt-get",
+                "install",
+                "--quiet",
+                "--yes",
+            ])
+            .arg("--no-install-recommends")
+            .args(packages),
+    )
+}
+
+fn owned(packages: &[&str]) -> Vec<String> {
+    packages.iter().map(|&package| package.to_owned()).collect()
+}

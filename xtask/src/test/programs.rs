@@ -1,0 +1,240 @@
+//! The test programs that cargo built: which tests are in them, running them, what they said.
+//!
+//! They are run directly and not by `cargo test`, because some need root and cargo must not build
+//! as root.
+
+use std::io::{BufRead as _, BufReader, Read};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+
+use anyhow::{Context as _, Result};
+use serde::Deserialize;
+
+use crate::process;
+
+/// How the name of a test that needs the kernel begins, or of the file it is in.
+const KERNEL: &str = "kernel_";
+/// How a test says that it could not run: `SKIPPED <test>: <reason>` on standard error.
+const SKIPPED: &str = "SKIPPED ";
+/// How libtest's summary begins.
+const RESULT: &str = "test result: ";
+
+/// A compiled test program.
+pub(crate) struct TestProgram {
+    name: String,
+    package: PathBuf,
+    path: PathBuf,
+    is_integration: bool,
+    tests: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Message {
+    executable: Option<PathBuf>,
+    manifest_path: Option<PathBuf>,
+    target: Option<Target>,
+    profile: Option<Profile>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    name: String,
+    kind: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Profile {
+    test: bool,
+}
+
+/// Builds the test programs of a workspace.
+pub(crate) fn build(cargo: &mut Command) -> Result<Vec<TestProgram>> {
+    let mut test = Command::new(cargo.get_program());
+    test.arg("test").args(cargo.get_args()).args([
+        "--workspace",
+        "--no-run",
+        "--message-format=json-render-diagnostics",
+    ]);
+    if let Some(folder) = cargo.get_current_dir() {
+        test.current_dir(folder);
+    }
+    process::say(&test);
+    let messages = process::output(&mut test)?;
+    let mut programs = Vec::new();
+    for line in messages.lines() {
+        let Ok(message) = serde_json::from_str::<Message>(line) else {
+            continue;
+        };
+        if let (Some(path), Some(manifest), Some(target), Some(Profile { test: true })) = (
+            message.executable,
+            message.manifest_path,
+            message.target,
+            message.profile,
+        ) {
+            let package = manifest
+                .parent()
+                .context("a manifest without a folder")?
+                .to_path_buf();
+            let listed = process::output(
+                Command::new(&path)
+                    .args(["--list", "--format=terse"])
+                    .current_dir(&package),
+            )?;
+            programs.push(TestProgram {
+                name: target.name,
+                is_integration: target.kind.iter().any(|kind| kind == "test"),
+                tests: listed
+                    .lines()
+                    .filter_map(|line| Some(line.strip_suffix(": test")?.to_owned()))
+                    .collect(),
+                package,
+                path,
+            });
+        }
+    }
+    Ok(programs)
+}
+
+impl TestProgram {
+    /// The tests that need the kernel.
+    pub(crate) fn kernel(&self, filter: Option<&str>) -> Vec<String> {
+        self.chosen(filter, true)
+    }
+
+    /// The others.
+    pub(crate) fn pure(&self, filter: Option<&str>) -> Vec<String> {
+        self.chosen(filter, false)
+    }
+
+    fn chosen(&self, filter: Option<&str>, kernel: bool) -> Vec<String> {
+        self.tests
+            .iter()
+            .filter(|test| self.needs_kernel(test) == kernel)
+            .filter(|test| filter.is_none_or(|part| test.contains(part)))
+            .cloned()
+            .collect()
+    }
+
+    fn needs_kernel(&self, test: &str) -> bool {
+        let function = test.rsplit("::").next().unwrap_or(test);
+        self.is_integration && (self.name.starts_with(KERNEL) || function.starts_with(KERNEL))
+    }
+}
+
+/// What the test programs said so far.
+#[derive(Default)]
+pub(crate) struct Outcome {
+    /// Programs with failing tests.
+    pub(crate) failed: Vec<String>,
+    /// `<test>: <reason>`.
+    pub(crate) skipped: Vec<String>,
+    results: Vec<(String, String)>,
+}
+
+impl Outcome {
+    /// Runs some tests of a program; kernel tests as root and one at a time.
+    pub(crate) fn run(
+        &mut self,
+        program: &TestProgram,
+        tests: &[String],
+        kernel: bool,
+    ) -> Result<()> {
+        if tests.is_empty() {
+            return Ok(());
+        }
+        let mut command = if kernel {
+            process::as_root(&program.path)
+        } else {
+            Command::new(&program.path)
+        };
+        command
+            .current_dir(&program.package)
+            .env("CARGO_MANIFEST_DIR", &program.package)
+            .arg("--nocapture")
+            .arg("--exact")
+            .args(tests)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        if kernel {
+            command.arg("--test-threads=1");
+        }
+        let name = if kernel {
+            format!("{} (kernel)", program.name)
+        } else {
+            program.name.clone()
+        };
+        eprintln!("     Running {name}");
+        let mut child = command
+            .spawn()
+            .with_context(|| format!("cannot run {}", program.path.display()))?;
+        let stdout = child.stdout.take().context("no standard output")?;
+        let stderr = child.stderr.take().context("no standard error")?;
+        for line in lines(stdout, stderr) {
+            self.take(&name, line);
+        }
+        if !child.wait()?.success() {
+            self.failed.push(name);
+        }
+        Ok(())
+    }
+
+    /// Echoes a line. The result lines are kept for the end, where they are seen.
+    fn take(&mut self, name: &str, line: String) {
+        if line.starts_with(RESULT) {
+            self.results.push((name.to_owned(), line));
+            return;
+        }
+        println!("{line}");
+        // libtest's "test NAME ... " may stand before it when both go to one terminal.
+        if let Some(skip) = line.strip_prefix(SKIPPED) {
+            self.skipped.push(skip.to_owned());
+        }
+    }
+
+    /// The closing output: every program's result line, and what was skipped.
+    pub(crate) fn print(&self) {
+        println!();
+        for (name, result) in &self.results {
+            println!("     Running {name}");
+            println!("{result}");
+        }
+        if !self.skipped.is_empty() {
+            println!("\nskipped:");
+            for skip in &self.skipped {
+                println!("  {skip}");
+            }
+        }
+    }
+}
+
+/// The lines of both streams in the order they arrive.
+fn lines(
+    stdout: impl Read + Send + 'static,
+    stderr: impl Read + Send + 'static,
+) -> mpsc::Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    let other = sender.clone();
+    thread::spawn(move || forward(stdout, &sender));
+    thread::spawn(move || forward(stderr, &other));
+    receiver
+}
+
+fn forward(stream: impl Read, sender: &mpsc::Sender<String>) {
+    let mut reader = BufReader::new(stream);
+    let mut line = Vec::new();
+    // Bytes and not `lines()`: a test may print what is not UTF-8.
+    while reader
+        .read_until(b'\n', &mut line)
+        .is_ok_and(|read| read > 0)
+    {
+        let text = String::from_utf8_lossy(&line)
+            .trim_end_matches('\n')
+            .to_owned();
+        if sender.send(text).is_err() {
+            return;
+        }
+        line.clear();
+    }
+}
