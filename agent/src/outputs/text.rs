@@ -502,8 +502,8 @@ heaptide    34.0 MiB resident, 21.0 MiB of kernel maps, 0.9 s CPU
         let mut report = fixtures::insufficient();
         report.routes.clear();
         report.reason.clear();
-        report.target = Default::default();
-        report.memory = Default::default();
+        report.target = crate::report::TargetSummary::default();
+        report.memory = crate::report::Memory::default();
         assert!(render(&report).contains("no limit"));
     }
 }
