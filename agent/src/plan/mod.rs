@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use heaptide_ebpf::{Cookie, shape};
 use regex::Regex;
 
+use crate::target::allocators::{Function, ResolvedFunction};
 use crate::target::{Module, Target};
 use prologue::{Needs, Place};
 
@@ -146,14 +147,9 @@ impl Planner {
         }
     }
 
-    fn allocator_function(
-        &mut self,
-        module: &Module,
-        allocator: u8,
-        resolved: &crate::target::allocators::ResolvedFunction,
-    ) {
+    fn allocator_function(&mut self, module: &Module, allocator: u8, resolved: &ResolvedFunction) {
         let function = resolved.function;
-        let needs = self.needs_of(function);
+        let needs = needs_of(function, self.long_nops);
         let place = place(
             module,
             &resolved.symbol,
@@ -176,19 +172,6 @@ impl Planner {
             // both at one instruction: one trap serves them
             self.add(module, Program::AllocEnter, symbol, vaddr, &place, cookie);
             self.add(module, Program::AllocReturn, symbol, vaddr, &place, cookie);
-        }
-    }
-
-    fn needs_of(&self, function: &crate::target::allocators::Function) -> Needs {
-        let free = function.shape == shape::FREE;
-        Needs {
-            registers: function
-                .arguments()
-                .filter_map(prologue::argument)
-                .collect(),
-            null_is_nothing: free.then(|| prologue::argument(function.pointer)).flatten(),
-            returns: !free,
-            ..self.needs()
         }
     }
 
@@ -219,6 +202,19 @@ impl Planner {
     }
 }
 
+fn needs_of(function: &Function, long_nops: bool) -> Needs {
+    let free = function.shape == shape::FREE;
+    Needs {
+        registers: function
+            .arguments()
+            .filter_map(prologue::argument)
+            .collect(),
+        null_is_nothing: free.then(|| prologue::argument(function.pointer)).flatten(),
+        returns: !free,
+        long_nops,
+    }
+}
+
 fn place(module: &Module, symbol: &str, vaddr: u64, size: u64, needs: &Needs) -> Place {
     // without a size the next function may be read too: its loops cannot lead in here
     let len = if size == 0 {
@@ -230,5 +226,7 @@ fn place(module: &Module, symbol: &str, vaddr: u64, size: u64, needs: &Needs) ->
     prologue::choose(symbol, bytes, vaddr, needs)
 }
 
+#[cfg(test)]
+mod fixtures;
 #[cfg(test)]
 mod tests;
