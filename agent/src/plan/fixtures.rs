@@ -1,6 +1,6 @@
 //! The planner against real prologues (`tests/fixtures/prologues.tsv`).
 
-use super::prologue::{Needs, argument, choose};
+use super::prologue::{Needs, choose};
 use super::{Function, needs_of};
 use crate::target::allocators::TABLE;
 
@@ -30,7 +30,7 @@ fn real_prologues() {
             Some(function) => needs_of(function, false),
             // Go: nothing but the task's address is read
             None => Needs {
-                registers: argument(0).into_iter().collect(),
+                arguments: vec![0],
                 ..Needs::default()
             },
         };

@@ -96,13 +96,19 @@ pub fn plan(target: &Target, options: &PlanOptions) -> Plan {
     if options.tasks {
         for task in &target.runtime.tasks {
             let module = &target.modules[task.module];
-            let registers = prologue::argument(0).into_iter().collect();
             let needs = Needs {
-                registers,
+                arguments: vec![0],
                 ..planner.needs()
             };
             let place = place(module, &task.symbol, task.vaddr, task.size, &needs);
-            let cookie = Cookie::new(0, Cookie::NONE, Cookie::NONE, 0, 0, place.pushed);
+            let cookie = Cookie::new(
+                0,
+                Cookie::NONE,
+                Cookie::NONE,
+                place.argument(0),
+                0,
+                place.pushed,
+            );
             planner.add(
                 module,
                 Program::TaskPoll,
@@ -159,9 +165,9 @@ impl Planner {
         );
         let cookie = Cookie::new(
             function.shape,
-            function.size,
-            function.factor,
-            function.pointer,
+            place.argument(function.size),
+            place.argument(function.factor),
+            place.argument(function.pointer),
             allocator,
             place.pushed,
         );
@@ -205,11 +211,8 @@ impl Planner {
 fn needs_of(function: &Function, long_nops: bool) -> Needs {
     let free = function.shape == shape::FREE;
     Needs {
-        registers: function
-            .arguments()
-            .filter_map(prologue::argument)
-            .collect(),
-        null_is_nothing: free.then(|| prologue::argument(function.pointer)).flatten(),
+        arguments: function.arguments().collect(),
+        null_is_nothing: free.then_some(function.pointer),
         returns: !free,
         long_nops,
     }

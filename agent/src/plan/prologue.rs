@@ -17,10 +17,10 @@ const MAX_INSTRUCTIONS: usize = 32;
 /// What a probe needs at its place.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
-    /// Argument registers that must still hold the arguments.
-    pub registers: Vec<Register>,
-    /// A call with NULL in this register does nothing and may be missed.
-    pub null_is_nothing: Option<Register>,
+    /// Arguments that must still be in an argument register, by their index.
+    pub arguments: Vec<u8>,
+    /// A call with NULL in this argument does nothing and may be missed.
+    pub null_is_nothing: Option<u8>,
     /// A return probe sits there too: the return address must be at `[rsp]`.
     pub returns: bool,
     /// The kernel emulates multi-byte nops.
@@ -36,17 +36,32 @@ pub struct Place {
     pub pushed: u16,
     /// The kernel emulates the instruction there.
     pub emulated: bool,
+    /// Where each argument is there: the index of the argument whose register holds it.
+    pub arguments: [u8; 6],
     /// Why, in words.
     pub why: String,
 }
 
-/// The register of a System V argument, counted from 0.
-pub fn argument(index: u8) -> Option<Register> {
-    use Register::{R8, R9, RCX, RDI, RDX, RSI};
-    [RDI, RSI, RDX, RCX, R8, R9]
-        .get(usize::from(index))
-        .copied()
+impl Place {
+    /// Where an argument is at this place; [`heaptide_ebpf::Cookie::NONE`] stays what it is.
+    pub fn argument(&self, index: u8) -> u8 {
+        self.arguments
+            .get(usize::from(index))
+            .copied()
+            .unwrap_or(index)
+    }
 }
+
+/// The registers of System V arguments, in order.
+const REGISTERS: [Register; 6] = [
+    Register::RDI,
+    Register::RSI,
+    Register::RDX,
+    Register::RCX,
+    Register::R8,
+    Register::R9,
+];
+const UNMOVED: [u8; 6] = [0, 1, 2, 3, 4, 5];
 
 /// Chooses the place for a probe on `name`, whose code is `bytes` and starts at `address`.
 pub fn choose(name: &str, bytes: &[u8], address: u64, needs: &Needs) -> Place {
@@ -66,6 +81,15 @@ pub fn choose(name: &str, bytes: &[u8], address: u64, needs: &Needs) -> Place {
                 };
                 why = format!("{why}; entry `{entry_text}` would {cost}");
             }
+            for (index, now) in (0..)
+                .zip(found.arguments)
+                .filter(|(index, now)| index != now)
+            {
+                why = format!(
+                    "{why}; argument {index} is in {:?} there",
+                    REGISTERS[now as usize]
+                );
+            }
             if found.skips_null {
                 why += "; calls with NULL are skipped";
             }
@@ -73,6 +97,7 @@ pub fn choose(name: &str, bytes: &[u8], address: u64, needs: &Needs) -> Place {
                 offset,
                 pushed: found.pushed,
                 emulated: true,
+                arguments: found.arguments,
                 why,
             }
         }
@@ -80,6 +105,7 @@ pub fn choose(name: &str, bytes: &[u8], address: u64, needs: &Needs) -> Place {
             offset: 0,
             pushed: 0,
             emulated: false,
+            arguments: UNMOVED,
             why: format!("{name}+0: `{entry_text}` is single-stepped (about 18x): {reason}"),
         },
     }
@@ -89,6 +115,73 @@ struct Found {
     instruction: Instruction,
     pushed: u16,
     skips_null: bool,
+    arguments: [u8; 6],
+}
+
+/// Which argument registers hold each needed argument: compilers shift arguments along before they
+/// jump to the function that does the work.
+struct Held(Vec<(u8, Vec<Register>)>);
+
+impl Held {
+    fn new(needs: &Needs) -> Self {
+        let register = |i: u8| REGISTERS.get(usize::from(i)).copied().into_iter().collect();
+        Self(
+            needs
+                .arguments
+                .iter()
+                .map(|index| (*index, register(*index)))
+                .collect(),
+        )
+    }
+
+    fn holds(&self, index: u8, register: Register) -> bool {
+        self.0
+            .iter()
+            .any(|(i, at)| *i == index && at.contains(&register))
+    }
+
+    fn arguments(&self) -> [u8; 6] {
+        let mut arguments = UNMOVED;
+        for (index, at) in &self.0 {
+            let places = at
+                .iter()
+                .filter_map(|r| REGISTERS.iter().position(|a| a == r));
+            let best = places.min_by_key(|place| (*place != usize::from(*index), *place));
+            if let (Some(slot), Some(best)) = (arguments.get_mut(usize::from(*index)), best) {
+                *slot = best as u8;
+            }
+        }
+        arguments
+    }
+
+    /// Follows an instruction; the index of an argument that is nowhere any more.
+    fn follow(&mut self, info: &mut InstructionInfoFactory, i: &Instruction) -> Option<u8> {
+        let copy = matches!(i.code(), Code::Mov_r64_rm64 | Code::Mov_rm64_r64)
+            && i.op1_kind() == OpKind::Register
+            && i.op0_kind() == OpKind::Register
+            && REGISTERS.contains(&i.op0_register());
+        let writes = |access: OpAccess| {
+            use OpAccess::{CondWrite, ReadCondWrite, ReadWrite, Write};
+            matches!(access, Write | CondWrite | ReadWrite | ReadCondWrite)
+        };
+        let used = info.info(i).used_registers();
+        let written: Vec<Register> = used
+            .iter()
+            .filter(|u| writes(u.access()))
+            .map(|u| u.register().full_register())
+            .collect();
+        for (_, at) in &mut self.0 {
+            let copied = copy && at.contains(&i.op1_register());
+            at.retain(|r| !written.contains(r));
+            if copied && !at.contains(&i.op0_register()) {
+                at.push(i.op0_register());
+            }
+        }
+        self.0
+            .iter()
+            .find(|(_, at)| at.is_empty())
+            .map(|(index, _)| *index)
+    }
 }
 
 /// Walks the straight-line prefix.
@@ -96,6 +189,7 @@ fn search(bytes: &[u8], address: u64, needs: &Needs, reentered: &[u64]) -> Resul
     let mut info = InstructionInfoFactory::new();
     let mut decoder = Decoder::with_ip(64, bytes, address, DecoderOptions::NONE);
     let mut pushed: u16 = 0;
+    let mut held = Held::new(needs);
     let mut before: Option<Instruction> = None;
     // a `je` that is taken for NULL can be probed itself, when nothing behind it can
     let mut at_null_jump: Option<Found> = None;
@@ -122,12 +216,14 @@ fn search(bytes: &[u8], address: u64, needs: &Needs, reentered: &[u64]) -> Resul
         }
         let usable = !stack_check && (pushed == 0 || !needs.returns);
         if usable && emulated(&instruction, bytes, address, needs) {
-            let null_jump = is_null_jump(before.as_ref(), &instruction, needs);
+            let null_jump = is_null_jump(before.as_ref(), &instruction, needs, &held);
             let skips_null = at_null_jump.is_some();
+            let arguments = held.arguments();
             let found = Found {
                 instruction,
                 pushed,
                 skips_null,
+                arguments,
             };
             if !null_jump {
                 return Ok(found);
@@ -147,10 +243,10 @@ fn search(bytes: &[u8], address: u64, needs: &Needs, reentered: &[u64]) -> Resul
             );
         };
         pushed = sum;
-        if let Some(register) = overwritten(&mut info, &instruction, needs) {
+        if let Some(lost) = held.follow(&mut info, &instruction) {
             let what = text(&instruction);
             return none(
-                format!("`{what}` overwrites the argument in {register:?} first"),
+                format!("`{what}` overwrites argument {lost} first"),
                 at_null_jump,
             );
         }
@@ -202,15 +298,20 @@ fn is_standard_nop(code: &[u8]) -> bool {
 }
 
 /// `test p, p; je`: taken exactly for NULL in the pointer argument.
-fn is_null_jump(before: Option<&Instruction>, jump: &Instruction, needs: &Needs) -> bool {
+fn is_null_jump(
+    before: Option<&Instruction>,
+    jump: &Instruction,
+    needs: &Needs,
+    held: &Held,
+) -> bool {
     let (Some(pointer), Some(test)) = (needs.null_is_nothing, before) else {
         return false;
     };
     matches!(jump.code(), Code::Je_rel8_64 | Code::Je_rel32_64)
         && test.code() == Code::Test_rm64_r64
         && test.op0_kind() == OpKind::Register
-        && test.op0_register() == pointer
-        && test.op1_register() == pointer
+        && test.op0_register() == test.op1_register()
+        && held.holds(pointer, test.op0_register())
 }
 
 /// `cmp rsp|r12, [r14+16]; jbe`: Go grows the stack and starts the function again, so that a probe
@@ -245,23 +346,6 @@ fn stack_change(instruction: &Instruction) -> Option<u16> {
             (!moved).then_some(0)
         }
     }
-}
-
-fn overwritten(
-    info: &mut InstructionInfoFactory,
-    instruction: &Instruction,
-    needs: &Needs,
-) -> Option<Register> {
-    let used = info.info(instruction).used_registers();
-    let writes = used.iter().filter(|u| {
-        matches!(
-            u.access(),
-            OpAccess::Write | OpAccess::CondWrite | OpAccess::ReadWrite | OpAccess::ReadCondWrite
-        )
-    });
-    writes
-        .map(|u| u.register().full_register())
-        .find(|r| needs.registers.contains(r))
 }
 
 /// Targets of backward jumps within the function, ascending.
@@ -299,10 +383,10 @@ mod tests {
     use super::*;
 
     fn place(code: &[u8], registers: &[u8], returns: bool, null: bool) -> (u64, u16, bool) {
-        let registers: Vec<_> = registers.iter().filter_map(|r| argument(*r)).collect();
-        let null_is_nothing = null.then_some(Register::RDI);
+        let arguments = registers.to_vec();
+        let null_is_nothing = null.then_some(0);
         let needs = Needs {
-            registers,
+            arguments,
             null_is_nothing,
             returns,
             long_nops: false,
@@ -329,6 +413,30 @@ mod tests {
         let code = [0x89, 0xf7, 0x55]; // mov edi, esi; push rbp
         assert_eq!(place(&code, &[0], true, false), (0, 0, false));
         assert_eq!(place(&code, &[1], true, false), (2, 0, true));
+    }
+
+    #[test]
+    fn moved_arguments() {
+        // mov rsi,rdi; mov rdi,rax; jmp
+        let code = [0x48, 0x89, 0xfe, 0x48, 0x89, 0xc7, 0xe9, 0, 0, 0, 0];
+        let needs = Needs {
+            arguments: vec![0],
+            returns: true,
+            ..Needs::default()
+        };
+        let place = choose("f", &code, 0x1000, &needs);
+        assert_eq!(
+            (place.offset, place.argument(0), place.argument(0xff)),
+            (6, 1, 0xff)
+        );
+        // the same with 32 bits only is no copy
+        let place = choose(
+            "f",
+            &[0x89, 0xfe, 0x48, 0x89, 0xc7, 0xeb, 0],
+            0x1000,
+            &needs,
+        );
+        assert!(!place.emulated);
     }
 
     #[test]
