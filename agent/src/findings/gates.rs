@@ -1,7 +1,9 @@
 //! The gates of one series: does it grow without bounds, or why not.
 
 use super::evalue::log_e;
-use super::options::{EVICTING, FRESH, KEPT, LEAST_HOLDERS, LEAST_SECONDS, LINEAR, RECORD};
+use super::options::{
+    EVICTING, FRESH, KEPT, LEAST_HOLDERS, LEAST_SECONDS, LEVEL, LINEAR, QUIET_SECONDS, RECORD,
+};
 use super::window::{View, Window};
 
 /// What the gates say of a series.
@@ -74,8 +76,11 @@ fn gate(view: &View, window: &Window, first: usize) -> Option<Why> {
     let epochs = (window.from..view.len()).filter(|i| view.series.epochs[*i].matured() > 0.0);
     let enough = window.holders >= LEAST_HOLDERS && epochs.count() >= 2;
     if !enough || window.seconds < LEAST_SECONDS {
-        let known = view.series.matured_bytes > 0.0 && view.window(first).holders >= LEAST_HOLDERS;
-        return Some(if known { still } else { Why::TooFew });
+        // what came in one go and has been quiet since has stopped
+        let quiet = window.from == first
+            && window.holders >= LEAST_HOLDERS
+            && window.seconds >= QUIET_SECONDS;
+        return Some(if quiet { still } else { Why::TooFew });
     }
     // eviction: over the window, and of what is old enough to have been let go
     if window.net < KEPT * window.matured || window.kept_old < KEPT {
@@ -88,8 +93,10 @@ fn gate(view: &View, window: &Window, first: usize) -> Option<Why> {
     if window.linearity < LINEAR || window.freshness.is_some_and(|fresh| fresh < FRESH) {
         return Some(still);
     }
-    // records: above all that was there before this window
+    // records: what is left in the last third is not below anything that was there before it, and
+    // clearly above all that was there before the window
     if window.late_floor <= view.before(window.from)
+        || window.late_floor < LEVEL * view.peak_before(window.late_from)
         || window.late_floor < RECORD * view.peak_before(window.from)
     {
         return Some(still);
