@@ -207,7 +207,7 @@ mod tests {
         // a big warm-up, then 1 % more
         let scratch = [
             vec![(100_000.0, 100_000.0, 0.0); 3],
-            vec![NOTHING; 40],
+            vec![NOTHING; 400],
             vec![(1_000.0, 1_000.0, 0.0); 4],
         ];
         still(&scratch.concat(), Why::Stopped);
