@@ -20,7 +20,7 @@ use crate::{
     decode::{self, Event, Life},
     events::{Losses, Nanos, Observation, Request, Snapshot, TargetInfo},
     kernel::{Kernel, KernelError, Link},
-    plan::{Plan, PlanOptions, Program, plan},
+    plan::{Plan, PlanOptions, Probe, Program, plan},
     target::{Target, TargetError, inspect, limits},
 };
 use snapshot::Groups;
@@ -102,7 +102,7 @@ impl Source {
     /// Begins to observe a process.
     pub fn attach(&mut self, pid: u32, sink: &mut Sink<'_>) -> Result<(), SourceError> {
         let layout = self.new_layout();
-        self.attach_as(pid, layout, true, sink)
+        self.attach_as(pid, layout, true, &|_| true, sink)
     }
 
     fn attach_as(
@@ -110,10 +110,12 @@ impl Source {
         pid: u32,
         layout: u32,
         prefill: bool,
+        wanted: &dyn Fn(&Probe) -> bool,
         sink: &mut Sink<'_>,
     ) -> Result<(), SourceError> {
         let mut target = inspect(pid)?;
-        let plan = self.plan(&target);
+        let mut plan = self.plan(&target);
+        plan.probes.retain(wanted);
         let config =
             TargetConfig { space: u64::from(pid) << 32, layout, flags: self.flags(), interval: 0, reserved: 0 };
         target.info.limitations.extend(self.limitations.iter().cloned());
@@ -209,7 +211,7 @@ impl Source {
             Life::Fork { child } => {
                 if self.options.follow && is_process(child) && !self.watched.contains_key(&child) {
                     let layout = self.watched.get(&pid).map_or(0, |parent| parent.config.layout);
-                    match self.attach_as(child, layout, false, sink) {
+                    match self.attach_as(child, layout, false, &|_| true, sink) {
                         Ok(()) => info!(pid = child, parent = pid, "following PID {child}"),
                         // Short-lived children are common: a shell command, a helper.
                         Err(why) => debug!(pid = child, "not followed: {why}"),
@@ -253,7 +255,7 @@ impl Source {
             watched.links = links;
         }
         sink(pid, Observation::Target(now(), info));
-        info!(pid, "the process has started another program");
+        info!(pid, "following PID {pid} in its new program");
         Ok(())
     }
 
