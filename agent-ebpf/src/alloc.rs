@@ -49,6 +49,13 @@ fn cookie(ctx: *mut core::ffi::c_void) -> Cookie {
     Cookie(unsafe { generated::bpf_get_attach_cookie(ctx) })
 }
 
+/// Counts: the floor that every other program's cost is compared with.
+#[uprobe]
+pub fn count_hit(_ctx: ProbeContext) -> u32 {
+    count(Counter::AllocHits);
+    0
+}
+
 /// An allocating function was entered.
 #[uprobe]
 pub fn alloc_enter(ctx: ProbeContext) -> u32 {

@@ -82,6 +82,22 @@ pub enum Command {
     Doctor(Doctor),
     /// Check a configuration file of the daemon
     CheckConfig(CheckConfig),
+    /// Attach one counting probe (for `cargo xtask bench probes`)
+    #[command(hide = true)]
+    BenchFloor(BenchTarget),
+    /// Allocate and free on demand (for the calibration)
+    #[command(hide = true)]
+    Pairs,
+    /// Attach at function entries (for `cargo xtask bench probes`)
+    #[command(hide = true)]
+    BenchNaive(BenchTarget),
+}
+
+/// `heaptide bench-floor` and `bench-naive`.
+#[derive(Clone, Debug, PartialEq, Args)]
+pub struct BenchTarget {
+    /// Process to probe, until it ends
+    pub pid: u32,
 }
 
 /// `heaptide attach`.
@@ -115,6 +131,9 @@ pub struct Attach {
     /// Record everything observed, to be judged again by `heaptide replay`
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
+    /// Write live memory by leading user frame, as JSON lines (for tests)
+    #[arg(long, hide = true, value_name = "FILE")]
+    pub live_sites: Option<PathBuf>,
     /// Serve /metrics and /healthz while attached; a port alone means loopback
     #[arg(long, value_name = "ADDR:PORT", value_parser = values::listen_address)]
     pub metrics: Option<SocketAddr>,

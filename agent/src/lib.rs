@@ -4,7 +4,10 @@
 //! `target -> plan -> kernel -> source -> decode -> attribution -> growth -> findings -> outputs`
 
 pub mod attribution;
+pub mod capture;
 pub mod cli;
+pub mod commands;
+pub mod config;
 pub mod decode;
 pub mod events;
 pub mod findings;
@@ -14,6 +17,8 @@ pub mod outputs;
 pub mod pipeline;
 pub mod plan;
 pub mod report;
+pub mod session;
+pub mod settings;
 pub mod source;
 pub mod symbols;
 pub mod target;

@@ -1,1 +1,19 @@
-fn main() {}
+//! The `heaptide` binary: reads the command line, logs, and runs a subcommand.
+
+use std::process::ExitCode;
+
+use heaptide::{cli, commands};
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let cli = match cli::parse(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(code) => return code.into(),
+    };
+    let filter = cli.log.clone().unwrap_or_else(|| "warn".to_owned());
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(EnvFilter::new(filter))
+        .init();
+    commands::execute(cli)
+}

@@ -75,6 +75,7 @@ impl Pipeline {
             Observation::Forgotten(at) => {
                 self.growth.forget(*at);
                 self.judge.forget();
+                self.attribution.forget();
             }
             Observation::Ended(_) => {}
         }

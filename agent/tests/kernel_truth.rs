@@ -5,21 +5,18 @@ mod common;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
-use std::process::Command;
 use std::time::Duration;
 
-use common::compile::{Program, program};
 use common::process::Process;
+use common::truth::{self, RUN};
 use common::{Watched, kernel, watch};
 use serde::Deserialize;
 
-/// A traced run is some thousand times slower per call than an untraced one.
-const RUN: Duration = Duration::from_secs(60);
 const MANY: Duration = Duration::from_secs(180);
 
 /// A line of the books, and of `--live-sites`: the same words for the same things.
 #[derive(Debug, Deserialize)]
-struct Sites {
+struct Books {
     pid: u32,
     sites: Vec<Site>,
     #[serde(default)]
@@ -40,12 +37,20 @@ struct Site {
 }
 
 /// Counters that must be 0 for "nothing lost".
-const LOSSES: [&str; 6] =
-    ["lost_frees", "missed_returns", "map_full", "inflight_full", "threads_full", "ring_full"];
+const LOSSES: [&str; 6] = [
+    "lost_frees",
+    "missed_returns",
+    "map_full",
+    "inflight_full",
+    "threads_full",
+    "ring_full",
+];
 
 #[test]
 fn with_frame_pointers() {
-    let Some(_turn) = kernel("with_frame_pointers") else { return };
+    let Some(_turn) = kernel("with_frame_pointers") else {
+        return;
+    };
     let (mut target, mut watched) = start(true);
     let books = target.run("go");
     watched.finish();
@@ -54,7 +59,9 @@ fn with_frame_pointers() {
 
 #[test]
 fn without_frame_pointers() {
-    let Some(_turn) = kernel("without_frame_pointers") else { return };
+    let Some(_turn) = kernel("without_frame_pointers") else {
+        return;
+    };
     let (mut target, mut watched) = start(false);
     let books = target.run("go");
     watched.finish();
@@ -64,7 +71,9 @@ fn without_frame_pointers() {
 /// Warm rules and stacks, addresses used again, and frees through every delete.
 #[test]
 fn run_again_then_freed_by_half() {
-    let Some(_turn) = kernel("run_again_then_freed_by_half") else { return };
+    let Some(_turn) = kernel("run_again_then_freed_by_half") else {
+        return;
+    };
     let (mut target, mut watched) = start(false);
     target.run("go");
     target.run("again");
@@ -77,7 +86,9 @@ fn run_again_then_freed_by_half() {
 
 #[test]
 fn forked_child_is_followed() {
-    let Some(_turn) = kernel("forked_child_is_followed") else { return };
+    let Some(_turn) = kernel("forked_child_is_followed") else {
+        return;
+    };
     let (mut target, mut watched) = start(false);
     target.run("go");
     target.process.say("fork");
@@ -95,7 +106,9 @@ fn forked_child_is_followed() {
 /// The address space is another one afterwards: what lived before is forgotten.
 #[test]
 fn exec_starts_anew() {
-    let Some(_turn) = kernel("exec_starts_anew") else { return };
+    let Some(_turn) = kernel("exec_starts_anew") else {
+        return;
+    };
     let (mut target, mut watched) = start(false);
     target.run("go");
     target.process.say("exec");
@@ -108,7 +121,9 @@ fn exec_starts_anew() {
 
 #[test]
 fn two_million_live_blocks() {
-    let Some(_turn) = kernel("two_million_live_blocks") else { return };
+    let Some(_turn) = kernel("two_million_live_blocks") else {
+        return;
+    };
     let (mut target, mut watched) = start(false);
     target.run("go");
     let books = target.run("many 2000000");
@@ -119,7 +134,9 @@ fn two_million_live_blocks() {
 /// A sampled block that is freed must go with its whole weight.
 #[test]
 fn half_of_two_million_freed() {
-    let Some(_turn) = kernel("half_of_two_million_freed") else { return };
+    let Some(_turn) = kernel("half_of_two_million_freed") else {
+        return;
+    };
     let (mut target, mut watched) = start(false);
     target.run("go");
     target.run("many 2000000");
@@ -133,9 +150,7 @@ struct Target {
 }
 
 fn start(frame_pointers: bool) -> (Target, Watched) {
-    let path = program(Program::Truth { frame_pointers });
-    let mut process = Process::start("truth", &mut Command::new(path));
-    process.line(RUN, |line| line.starts_with("ready "));
+    let process = truth::start(frame_pointers);
     let watched = watch(process.id(), &[]);
     (Target { process }, watched)
 }
@@ -147,14 +162,18 @@ fn followed(watched: &mut Watched, pid: u32) {
 
 impl Target {
     /// Has it do something and takes the books it prints afterwards.
-    fn run(&mut self, command: &str) -> Sites {
+    fn run(&mut self, command: &str) -> Books {
         self.process.say(command);
         let line = self.process.line(MANY, |line| line.starts_with("{\"pid\""));
         serde_json::from_str(&line).expect("the books are JSON")
     }
 
-    fn agrees(&mut self, watched: &Watched, books: &Sites) {
-        assert!(self.process.runs(), "the target has ended: {}", self.process.transcript());
+    fn agrees(&mut self, watched: &Watched, books: &Books) {
+        assert!(
+            self.process.runs(),
+            "the target has ended: {}",
+            self.process.transcript()
+        );
         let seen = seen(watched, books.pid);
         let mut differences = losses(&seen);
         let mut known = BTreeMap::new();
@@ -164,14 +183,22 @@ impl Target {
         for (key, site) in &known {
             compare(site, &of(&seen, key.0, key.1), &mut differences);
         }
-        for site in seen.sites.iter().filter(|site| site.kind == "heap" && site.blocks != 0) {
+        for site in seen
+            .sites
+            .iter()
+            .filter(|site| site.kind == "heap" && site.blocks != 0)
+        {
             let function = plain(&site.function);
             // pthread_create keeps a thread's dynamic vector with its cached stack: four real blocks.
             if !known.contains_key(&(function, "heap")) && function != "run_threads" {
                 let _ = writeln!(differences, "no such site in the books: {site:?}");
             }
         }
-        assert!(differences.is_empty(), "{differences}\n{}", watched.agent.transcript());
+        assert!(
+            differences.is_empty(),
+            "{differences}\n{}",
+            watched.agent.transcript()
+        );
     }
 }
 
@@ -187,9 +214,14 @@ fn compare(book: &Site, seen: &[&Site], differences: &mut String) {
             book.function, book.kind, book.blocks, book.bytes
         );
     }
-    let Some(line) = book.line.filter(|&line| line > 0) else { return };
+    let Some(line) = book.line.filter(|&line| line > 0) else {
+        return;
+    };
     for site in seen.iter().filter(|site| site.blocks != 0) {
-        let file = site.file.as_deref().and_then(|path| path.rsplit('/').next());
+        let file = site
+            .file
+            .as_deref()
+            .and_then(|path| path.rsplit('/').next());
         if file != book.file.as_deref() || site.line != Some(line) {
             let _ = writeln!(
                 differences,
@@ -200,7 +232,7 @@ fn compare(book: &Site, seen: &[&Site], differences: &mut String) {
     }
 }
 
-fn losses(seen: &Sites) -> String {
+fn losses(seen: &Books) -> String {
     let mut text = String::new();
     for name in LOSSES {
         match seen.losses.get(name) {
@@ -213,13 +245,18 @@ fn losses(seen: &Sites) -> String {
 }
 
 /// Sampling has begun: the sums of the many blocks, within a tolerance, and no block refused.
-fn near(watched: &Watched, books: &Sites, tolerance: f64) {
+fn near(watched: &Watched, books: &Books, tolerance: f64) {
     let seen = seen(watched, books.pid);
     for name in ["map_full", "lost_frees", "missed_returns"] {
-        assert_eq!(seen.losses.get(name), Some(&0), "{name}\n{}", watched.agent.transcript());
+        assert_eq!(
+            seen.losses.get(name),
+            Some(&0),
+            "{name}\n{}",
+            watched.agent.transcript()
+        );
     }
     for what in ["bytes", "blocks"] {
-        let sum = |sites: &Sites| -> f64 {
+        let sum = |sites: &Books| -> f64 {
             let many = sites.sites.iter().filter(|site| {
                 site.kind == "heap" && plain(&site.function).starts_with("site_many_")
             });
@@ -228,19 +265,25 @@ fn near(watched: &Watched, books: &Sites, tolerance: f64) {
         let (truth, estimate) = (sum(books), sum(&seen));
         assert!(truth > 500_000.0, "the target has kept {truth} {what}");
         let error = (estimate - truth).abs() / truth;
-        assert!(error <= tolerance, "{what}: {estimate} for {truth}, off by {:.2} %", error * 100.0);
+        assert!(
+            error <= tolerance,
+            "{what}: {estimate} for {truth}, off by {:.2} %",
+            error * 100.0
+        );
     }
 }
 
-fn seen(watched: &Watched, pid: u32) -> Sites {
+fn seen(watched: &Watched, pid: u32) -> Books {
     let text = watched.read("sites.json");
-    let lines = text.lines().map(|line| serde_json::from_str(line).expect("JSON lines"));
-    let mut found: Vec<Sites> = lines.filter(|line: &Sites| line.pid == pid).collect();
+    let lines = text
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON lines"));
+    let mut found: Vec<Books> = lines.filter(|line: &Books| line.pid == pid).collect();
     assert_eq!(found.len(), 1, "lines for process {pid} in {text}");
     found.remove(0)
 }
 
-fn of<'a>(seen: &'a Sites, function: &str, kind: &str) -> Vec<&'a Site> {
+fn of<'a>(seen: &'a Books, function: &str, kind: &str) -> Vec<&'a Site> {
     let fits = |site: &&Site| plain(&site.function) == function && site.kind == kind;
     seen.sites.iter().filter(fits).collect()
 }

@@ -5,6 +5,7 @@ pub mod routes;
 pub mod segments;
 pub mod sites;
 pub mod tokens;
+pub mod tree;
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
@@ -75,16 +76,16 @@ impl Attribution {
 
     /// Takes a request's record. Gives its token class when it is the first of this request.
     pub fn request(&mut self, request: &Request) -> Option<Class> {
-        if request.again {
-            if let Some(entry) = self.requests.get(request.id) {
-                let maturity = self
-                    .routes
-                    .maturity_seconds(self.routes.resolve(entry.route));
-                let at = plus(request.end, maturity);
-                self.requests.prolong(request.id, at);
-                return None;
-            }
-            // the first record was lost; this one says as much
+        // when the first record was lost, the second says as much
+        if request.again
+            && let Some(entry) = self.requests.get(request.id)
+        {
+            let maturity = self
+                .routes
+                .maturity_seconds(self.routes.resolve(entry.route));
+            let at = plus(request.end, maturity);
+            self.requests.prolong(request.id, at);
+            return None;
         }
         let missed = request.token.is_none() && request.token_uncertain;
         let route = self.routes.route(request);
@@ -98,6 +99,11 @@ impl Attribution {
         };
         self.requests.insert(request.id, entry);
         Some(class)
+    }
+
+    /// Another address space: its caches are empty, so every token is new to it.
+    pub fn forget(&mut self) {
+        self.tokens.forget();
     }
 
     /// Takes the losses: only when records were lost may an unknown request be anything but in flight.

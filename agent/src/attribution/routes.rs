@@ -1,8 +1,7 @@
 //! Route templates: `METHOD path` becomes `GET /users/{id}`, at most [`MOST_ROUTES`] of them.
 //!
-//! A segment that is no plain word is `{id}` at once ([`super::segments`]). Words are learned in a
-//! bounded tree: when one position under one prefix has taken more than [`MOST_CHILDREN`] different
-//! words (user names, slugs), they become `{id}` too, and the routes made of them become one.
+//! A segment that is no plain word is `{id}` at once ([`super::segments`]); words that turn out to be
+//! identifiers are so later ([`super::tree`]), and the routes made of them become one.
 
 use std::collections::BTreeMap;
 
@@ -10,23 +9,15 @@ use hdrhistogram::Histogram;
 
 use crate::events::Request;
 
-use super::segments::is_literal;
 use super::tokens::Class;
+use super::tree::{MOST_DEPTH, Tree};
 
 /// Routes shown by name; the rest is `other`.
 pub const MOST_ROUTES: usize = 50;
-/// Different words at one position before they are taken for identifiers.
-const MOST_CHILDREN: usize = 32;
-/// Nodes of the tree at most.
-const MOST_NODES: usize = 4_096;
-/// Segments looked at; what follows is `*`.
-const MOST_DEPTH: usize = 10;
 /// Longest maturity, seconds: a route of endless streams would otherwise never be judged.
 const LONGEST_MATURITY: f64 = 600.0;
 /// Latencies are kept in microseconds up to an hour.
 const LONGEST_LATENCY: u64 = 3_600_000_000;
-/// What stands for an identifier.
-const ID: &str = "{id}";
 
 /// A route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -62,18 +53,11 @@ pub struct Route {
     merged_into: Option<RouteId>,
 }
 
-#[derive(Default)]
-struct Node {
-    children: BTreeMap<String, usize>,
-    wildcard: Option<usize>,
-    collapsed: bool,
-}
-
 /// All routes.
 pub struct Routes {
-    routes: Vec<Route>,
+    all: Vec<Route>,
     by_name: BTreeMap<String, RouteId>,
-    nodes: Vec<Node>,
+    tree: Tree,
     /// Route merges not yet told to the stages behind: `(from, into)`.
     merges: Vec<(RouteId, RouteId)>,
     named: usize,
@@ -84,9 +68,9 @@ impl Routes {
     /// No routes but the fixed ones.
     pub fn new(maturity_floor: f64) -> Self {
         let mut routes = Self {
-            routes: Vec::new(),
+            all: Vec::new(),
             by_name: BTreeMap::new(),
-            nodes: vec![Node::default()],
+            tree: Tree::new(),
             merges: Vec::new(),
             named: 0,
             maturity_floor,
@@ -104,7 +88,7 @@ impl Routes {
 
     /// Counts a request of route `id`. `missed`: its credential may have been missed.
     pub fn count(&mut self, id: RouteId, request: &Request, class: Class, missed: bool) {
-        let Some(route) = self.routes.get_mut(usize::from(id.0)) else {
+        let Some(route) = self.all.get_mut(usize::from(id.0)) else {
             return;
         };
         route.requests += 1;
@@ -132,15 +116,15 @@ impl Routes {
 
     /// A route; an id that was never given out is `other`.
     pub fn get(&self, id: RouteId) -> &Route {
-        self.routes
+        self.all
             .get(usize::from(id.0))
-            .unwrap_or(&self.routes[usize::from(RouteId::OTHER.0)])
+            .unwrap_or(&self.all[usize::from(RouteId::OTHER.0)])
     }
 
     /// Routes that had requests and were not merged, in order of appearance.
     pub fn iter(&self) -> impl Iterator<Item = (RouteId, &Route)> {
         let ids = (0u16..).map(RouteId);
-        ids.zip(&self.routes)
+        ids.zip(&self.all)
             .filter(|(_, route)| route.requests > 0 && route.merged_into.is_none())
     }
 
@@ -160,12 +144,9 @@ impl Routes {
 
     /// Bytes of state, estimated.
     pub fn state_bytes(&self) -> usize {
-        let histograms = self
-            .routes
-            .iter()
-            .filter_map(|route| route.latency.as_ref());
+        let histograms = self.all.iter().filter_map(|route| route.latency.as_ref());
         let latencies: usize = histograms.map(|h| h.distinct_values() * 4).sum();
-        latencies + self.nodes.len() * 120 + self.routes.len() * (size_of::<Route>() + 200)
+        latencies + self.tree.state_bytes() + self.all.len() * (size_of::<Route>() + 200)
     }
 
     fn route_of(&mut self, head: &str, status: Option<u16>) -> RouteId {
@@ -184,9 +165,12 @@ impl Routes {
             .collect();
         // what the service itself did not find names no route of it: scanners try thousands
         let known_only = matches!(status, None | Some(400 | 404 | 405 | 414 | 431 | 501));
-        let Some(segments) = self.learn(&words, known_only) else {
+        let Some(segments) = self.tree.learn(&words, known_only) else {
             return RouteId::OTHER;
         };
+        if self.tree.take_collapsed() {
+            self.rename();
+        }
         let name = template(method, &segments);
         if known_only && !self.by_name.contains_key(&name) {
             return RouteId::OTHER;
@@ -194,144 +178,39 @@ impl Routes {
         self.named_route(&name, method, &segments)
     }
 
-    /// Walks the tree along `words`, adding what is new. `None`: not known, and not to be added.
-    fn learn(&mut self, words: &[&str], known_only: bool) -> Option<Vec<String>> {
-        let mut at = 0;
-        let mut out = Vec::with_capacity(words.len());
-        for (depth, word) in words.iter().enumerate() {
-            if depth == MOST_DEPTH {
-                out.push("*".to_owned());
-                break;
-            }
-            let literal = is_literal(word) && !self.nodes[at].collapsed;
-            let next = if literal {
-                self.nodes[at].children.get(*word).copied()
-            } else {
-                self.nodes[at].wildcard
-            };
-            let (next, literal) = match next {
-                Some(next) => (next, literal),
-                None if known_only => return None,
-                None => self.grow(at, literal.then_some(*word)),
-            };
-            out.push(if literal {
-                (*word).to_owned()
-            } else {
-                ID.to_owned()
-            });
-            at = next;
-        }
-        Some(out)
-    }
-
-    /// Adds a child to `at`: `word`, or the wildcard. Says whether it stayed a word.
-    fn grow(&mut self, at: usize, word: Option<&str>) -> (usize, bool) {
-        let full = self.nodes.len() >= MOST_NODES;
-        match word {
-            Some(word) if !full && self.nodes[at].children.len() < MOST_CHILDREN => {
-                self.nodes.push(Node::default());
-                let next = self.nodes.len() - 1;
-                self.nodes[at].children.insert(word.to_owned(), next);
-                (next, true)
-            }
-            Some(_) if !full => (self.collapse(at), false),
-            // a full tree leads back to its root, which is collapsed enough by then
-            _ if full => (self.nodes[at].wildcard.unwrap_or(0), false),
-            _ => {
-                self.nodes.push(Node::default());
-                let next = self.nodes.len() - 1;
-                self.nodes[at].wildcard = Some(next);
-                (next, false)
-            }
-        }
-    }
-
-    /// Makes all words under `at` identifiers; what was below them is below the wildcard then.
-    fn collapse(&mut self, at: usize) -> usize {
-        let children = std::mem::take(&mut self.nodes[at].children);
-        self.nodes[at].collapsed = true;
-        let target = self.nodes[at].wildcard.unwrap_or_else(|| {
-            self.nodes.push(Node::default());
-            self.nodes.len() - 1
-        });
-        self.nodes[at].wildcard = Some(target);
-        for child in children.into_values() {
-            self.merge_nodes(child, target);
-        }
-        self.rename();
-        target
-    }
-
-    fn merge_nodes(&mut self, from: usize, into: usize) {
-        let Node {
-            children,
-            wildcard,
-            collapsed,
-        } = std::mem::take(&mut self.nodes[from]);
-        self.nodes[into].collapsed |= collapsed;
-        for (word, child) in children {
-            match self.nodes[into].children.get(&word).copied() {
-                Some(known) => self.merge_nodes(child, known),
-                None => {
-                    self.nodes[into].children.insert(word, child);
-                }
-            }
-        }
-        match (wildcard, self.nodes[into].wildcard) {
-            (Some(child), Some(known)) => self.merge_nodes(child, known),
-            (Some(child), None) => self.nodes[into].wildcard = Some(child),
-            (None, _) => {}
-        }
-    }
-
     /// After a collapse: gives each route its new template and merges those that became one.
     fn rename(&mut self) {
-        for index in 0..self.routes.len() {
-            let route = &self.routes[index];
+        for index in 0..self.all.len() {
+            let route = &self.all[index];
             if route.merged_into.is_some() || route.segments.is_empty() {
                 continue;
             }
-            let segments = self.rewrite(&route.segments);
+            let segments = self.tree.rewrite(&route.segments);
             if segments == route.segments {
                 continue;
             }
             let method = route.method.clone();
             let name = template(&method, &segments);
             let id = RouteId(index as u16);
-            self.by_name.remove(&self.routes[index].name.clone());
+            self.by_name.remove(&self.all[index].name.clone());
             if let Some(into) = self.by_name.get(&name).copied() {
                 self.merge_routes(id, into);
             } else {
                 self.by_name.insert(name.clone(), id);
-                self.routes[index].name = name;
-                self.routes[index].segments = segments;
+                self.all[index].name = name;
+                self.all[index].segments = segments;
             }
         }
-    }
-
-    fn rewrite(&self, segments: &[String]) -> Vec<String> {
-        let mut at = Some(0);
-        let rewritten = segments.iter().map(|word| {
-            let node = at.map(|at| &self.nodes[at]);
-            let child = node.and_then(|node| node.children.get(word).copied());
-            at = child.or(node.and_then(|node| node.wildcard));
-            if node.is_some() && child.is_none() && word != "*" {
-                ID.to_owned()
-            } else {
-                word.clone()
-            }
-        });
-        rewritten.collect()
     }
 
     fn merge_routes(&mut self, from: RouteId, into: RouteId) {
         let [old, new] = [from, into].map(|id| usize::from(id.0));
         let (requests, classes, uncertain) = {
-            let route = &self.routes[old];
+            let route = &self.all[old];
             (route.requests, route.classes, route.uncertain)
         };
-        let latency = self.routes[old].latency.take();
-        let target = &mut self.routes[new];
+        let latency = self.all[old].latency.take();
+        let target = &mut self.all[new];
         target.requests += requests;
         target.uncertain += uncertain;
         for (sum, part) in target.classes.iter_mut().zip(classes) {
@@ -343,7 +222,7 @@ impl Routes {
             (sum @ None, Some(part)) => *sum = Some(part),
             _ => {}
         }
-        self.routes[old].merged_into = Some(into);
+        self.all[old].merged_into = Some(into);
         self.named = self.named.saturating_sub(1);
         self.merges.push((from, into));
     }
@@ -353,7 +232,7 @@ impl Routes {
             return *id;
         }
         // ids of merged routes are not given out again, so their number is bounded as well
-        if self.named >= MOST_ROUTES || self.routes.len() >= 4 * MOST_ROUTES {
+        if self.named >= MOST_ROUTES || self.all.len() >= 4 * MOST_ROUTES {
             return RouteId::OTHER;
         }
         self.named += 1;
@@ -361,11 +240,11 @@ impl Routes {
     }
 
     fn push(&mut self, name: String, method: &str, segments: &[String]) -> RouteId {
-        let id = RouteId(self.routes.len() as u16);
+        let id = RouteId(self.all.len() as u16);
         if usize::from(id.0) > usize::from(RouteId::OTHER.0) {
             self.by_name.insert(name.clone(), id);
         }
-        self.routes.push(Route {
+        self.all.push(Route {
             name,
             requests: 0,
             classes: [0; Class::COUNT],
@@ -412,4 +291,107 @@ fn parse(head: &str) -> Option<(&'static str, &str)> {
     };
     let path = path.split(['?', '#', ';']).next().unwrap_or(path);
     (path.starts_with('/') || path == "*").then_some((method, path.trim_start_matches('*')))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::{Binding, Nanos, RequestId};
+
+    fn request(head: &str, status: u16) -> Request {
+        Request {
+            id: RequestId(1),
+            start: Nanos(0),
+            end: Nanos(2_000_000),
+            head: head.to_owned(),
+            token: None,
+            status: Some(status),
+            binding: Binding::Exact,
+            body_bytes: 0,
+            token_uncertain: false,
+            again: false,
+        }
+    }
+
+    fn name(routes: &mut Routes, head: &str) -> String {
+        let request = request(head, 200);
+        let id = routes.route(&request);
+        routes.count(id, &request, Class::None, false);
+        routes.get(routes.resolve(id)).name.clone()
+    }
+
+    #[test]
+    fn heads_become_templates() {
+        let mut routes = Routes::new(10.0);
+        for (head, template) in [
+            ("GET /api/data", "GET /api/data"),
+            ("GET /users/17", "GET /users/{id}"),
+            (
+                "GET /users/17/posts/550e8400-e29b-41d4-a716-446655440000",
+                "GET /users/{id}/posts/{id}",
+            ),
+            ("POST /api/upload?x=secret", "POST /api/upload"),
+            ("GET http://example.org/api/data", "GET /api/data"),
+            ("GET /", "GET /"),
+            ("GET //api//data/", "GET /api/data"),
+            ("handler app::get_data", "handler app::get_data"),
+            ("BREW /coffee", "other"),
+            ("\u{1}\u{2}garbage", "other"),
+            ("GET", "other"),
+            ("", "other"),
+            ("GET api", "other"),
+        ] {
+            assert_eq!(name(&mut routes, head), template, "{head}");
+        }
+    }
+
+    #[test]
+    fn words_that_are_identifiers_collapse_and_their_routes_become_one() {
+        let mut routes = Routes::new(10.0);
+        let early = routes.route(&request("GET /by-name/alice/posts", 200));
+        assert_eq!(routes.get(early).name, "GET /by-name/alice/posts");
+        for a in b'a'..=b'z' {
+            for b in [b'a', b'e', b'o'] {
+                let user = format!("{}{}ron", char::from(a), char::from(b));
+                name(&mut routes, &format!("GET /by-name/{user}/posts"));
+            }
+        }
+        assert_eq!(
+            routes.get(routes.resolve(early)).name,
+            "GET /by-name/{id}/posts"
+        );
+        assert_eq!(
+            name(&mut routes, "GET /by-name/zoe/posts"),
+            "GET /by-name/{id}/posts"
+        );
+        assert_eq!(name(&mut routes, "GET /api/data"), "GET /api/data");
+        let all: Vec<_> = routes
+            .iter()
+            .map(|(_, route)| (route.name.as_str(), route.requests))
+            .collect();
+        assert_eq!(all, [("GET /by-name/{id}/posts", 79), ("GET /api/data", 1)]);
+        assert!(!routes.take_merges().is_empty());
+    }
+
+    #[test]
+    fn scanners_and_many_routes_end_as_other() {
+        let mut routes = Routes::new(10.0);
+        let id = routes.route(&request("GET /wp-admin/setup.php", 404));
+        assert_eq!(id, RouteId::OTHER);
+        let words = [
+            "red", "green", "blue", "cyan", "pink", "grey", "gold", "plum", "rust", "teal",
+        ];
+        for a in words {
+            for b in words {
+                name(&mut routes, &format!("GET /{a}/{b}"));
+            }
+        }
+        let named = routes.iter().filter(|(id, _)| *id > RouteId::OTHER).count();
+        assert_eq!(named, MOST_ROUTES);
+        assert_eq!(name(&mut routes, "GET /violet/violet"), "other");
+        assert!(routes.state_bytes() < 2 << 20, "{}", routes.state_bytes());
+        let (deep, wide) = ("/a".repeat(5_000), "x".repeat(100_000));
+        assert_eq!(name(&mut routes, &format!("GET {deep}")), "other");
+        assert_eq!(name(&mut routes, &format!("GET /{wide}")), "other");
+    }
 }

@@ -43,6 +43,37 @@ pub fn is_literal(segment: &str) -> bool {
     words > 0
 }
 
+/// `head` with what a capture may hold: no query, and each path segment that is no word is `{id}`. A
+/// route made of the result is the one made of `head`.
+pub fn mask(head: &str) -> String {
+    if head.starts_with("handler ") {
+        return head.to_owned();
+    }
+    let head = head.split(['?', '#', ';']).next().unwrap_or_default();
+    let Some((method, target)) = head.split_once(' ') else {
+        // no HTTP: it becomes `other`, whatever it is
+        return String::new();
+    };
+    let method = if method.bytes().all(|b| b.is_ascii_uppercase()) {
+        method
+    } else {
+        "?"
+    };
+    let target = target.split(' ').next().unwrap_or_default();
+    let path = match target.split_once("://") {
+        Some((_, rest)) if !target.starts_with('/') => rest.find('/').map_or("/", |at| &rest[at..]),
+        _ => target,
+    };
+    let segments = path.split('/').map(|s| {
+        if s.is_empty() || s == "*" || is_literal(s) {
+            s
+        } else {
+            "{id}"
+        }
+    });
+    format!("{method} {}", segments.collect::<Vec<_>>().join("/"))
+}
+
 /// `users`, `userProfile`, `v1`, `oauth2`, `URL`; not `17`, `xK9`, `bcdfghjk`.
 fn is_word(word: &str) -> bool {
     let letters = word.trim_end_matches(|c: char| c.is_ascii_digit());

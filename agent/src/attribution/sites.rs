@@ -32,7 +32,7 @@ struct Known {
 
 /// All announced stacks.
 pub struct Sites {
-    sites: Map<SiteId, Known>,
+    known: Map<SiteId, Known>,
     leads: BTreeMap<LeadKey, LeadId>,
     /// Function and `file:line` (else the module) of each lead, as first seen.
     names: Vec<(String, String)>,
@@ -43,7 +43,7 @@ impl Sites {
     /// None yet.
     pub fn new() -> Self {
         Self {
-            sites: Map::default(),
+            known: Map::default(),
             leads: BTreeMap::new(),
             names: vec![("(unknown)".to_owned(), String::new())],
             refused: 0,
@@ -55,7 +55,7 @@ impl Sites {
         if site.stack.is_empty() {
             return;
         }
-        if self.sites.len() >= MOST_SITES && !self.sites.contains_key(&site.id) {
+        if self.known.len() >= MOST_SITES && !self.known.contains_key(&site.id) {
             self.refused += 1;
             return;
         }
@@ -81,7 +81,7 @@ impl Sites {
             }
         };
         let direct = maps_directly(&site.stack);
-        self.sites.insert(
+        self.known.insert(
             site.id,
             Known {
                 site: site.clone(),
@@ -93,7 +93,7 @@ impl Sites {
 
     /// The lead of a site.
     pub fn lead(&self, id: SiteId) -> LeadId {
-        self.sites
+        self.known
             .get(&id)
             .map_or(LeadId::UNKNOWN, |known| known.lead)
     }
@@ -117,18 +117,18 @@ impl Sites {
     pub fn judged(&self, id: SiteId, kind: MemoryKind) -> bool {
         match kind {
             MemoryKind::Heap => true,
-            MemoryKind::Mapping => self.sites.get(&id).is_some_and(|known| known.direct),
+            MemoryKind::Mapping => self.known.get(&id).is_some_and(|known| known.direct),
         }
     }
 
     /// The stack of a site.
     pub fn get(&self, id: SiteId) -> Option<&Site> {
-        self.sites.get(&id).map(|known| &known.site)
+        self.known.get(&id).map(|known| &known.site)
     }
 
     /// Bytes of state, estimated: stacks are shared with the source, so only their handles count.
     pub fn state_bytes(&self) -> usize {
-        self.sites.capacity() * (size_of::<Known>() + 9) + self.leads.len() * 160
+        self.known.capacity() * (size_of::<Known>() + 9) + self.leads.len() * 160
     }
 }
 

@@ -146,6 +146,12 @@ impl Tokens {
         Class::New
     }
 
+    /// Every token is new again; the number of distinct ones stays.
+    pub fn forget(&mut self) {
+        self.anywhere = Seen::new();
+        self.on_route = Seen::new();
+    }
+
     /// Distinct tokens so far, estimated; exact (but for the filter's error) below a thousand.
     pub fn distinct(&mut self) -> u64 {
         if self.new_seen < 1_000 {

@@ -15,12 +15,12 @@ impl Judge {
     /// Findings with state `none` that concern the process, not a series.
     pub fn benign(&self, scene: Scene) -> Vec<Finding> {
         let mut out = Vec::new();
-        out.extend(self.working_set(scene));
+        out.extend(Self::working_set(scene));
         out.extend(self.allocator_retention(scene));
         out
     }
 
-    fn working_set(&self, scene: Scene) -> Option<Finding> {
+    fn working_set(scene: Scene) -> Option<Finding> {
         let most = scene
             .growth
             .immature()

@@ -53,7 +53,8 @@ pub fn kept(classes: &[ClassNow; Class::COUNT], exposed: Exposure) -> KeptByClas
         *out = Kept {
             requests,
             mean: class.bytes / n,
-            variance: (spread + one * one + class.variance) / (n * n),
+            // weights of sampled blocks spread the holders' bytes: what sampling adds is in `spread`
+            variance: (spread + one * one) / (n * n),
         };
     }
     out

@@ -169,7 +169,7 @@ impl Judge {
             .filter_map(|key| self.judged().get(key))
             .map(|one| self.state(one))
             .max()?;
-        let growth = self.growth_of(scene, group, onset, out.variance);
+        let growth = Self::growth_of(scene, group, onset, out.variance);
         let limit = self.memory.limit(self.options.memory_limit);
         let headroom = limit.map(|limit| limit.saturating_sub(self.memory.last().used) as f64);
         let trackers = group.iter().map(|key| self.tracker(key));
@@ -201,7 +201,7 @@ impl Judge {
             new_tokens: lead.contrast.new.requests,
             growth_bytes_per_second: growth.mean,
             confidence: 1.0 - self.lost().worst(),
-            binding: binding(lead_key, &out),
+            binding: binding(*lead_key, &out),
             time_to_oom_seconds: headroom
                 .filter(|_| state > State::None)
                 .and_then(|headroom| time_to_oom(headroom, growth)),
@@ -213,7 +213,6 @@ impl Judge {
 
     /// Growth now: over the later half of the time since the onset.
     fn growth_of(
-        &self,
         scene: Scene,
         group: &[SeriesKey],
         onset: usize,
@@ -277,7 +276,7 @@ impl Sums {
     }
 }
 
-fn binding(key: &SeriesKey, sums: &Sums) -> Binding {
+fn binding(key: SeriesKey, sums: &Sums) -> Binding {
     if !key.route.has_requests() {
         Binding::None
     } else if sums.exact >= 0.9 * sums.live {

@@ -63,6 +63,9 @@ const PROBES: &[(&str, Program)] = &[
     ("handler_return", Program::HandlerReturn),
 ];
 
+/// The program that only counts.
+const COUNTING: &str = "count_hit";
+
 /// The loaded kernel half. Dropping it takes every probe off.
 pub struct Kernel {
     live: HashMap<MapData, Wire<BlockKey>, Wire<Block>>,
@@ -105,7 +108,7 @@ impl Kernel {
             .load(OBJECT)
             .map_err(|why| KernelError::load("the object", &why))?;
         let mut programs = Table::new();
-        for name in PROBES.iter().map(|row| row.0) {
+        for name in PROBES.iter().map(|row| row.0).chain([COUNTING]) {
             let program: &mut UProbe = program(&mut ebpf, name)?;
             program.load().map_err(|why| KernelError::load(name, &why))?;
             let fd = program.fd().map_err(|why| KernelError::load(name, &why))?;
@@ -183,17 +186,25 @@ impl Kernel {
 
     /// Attaches one probe of a plan to one process (all its threads, not its children).
     pub fn attach(&self, pid: u32, probe: &Probe) -> Result<Link, KernelError> {
-        let (name, program) = PROBES
+        let row = PROBES
             .iter()
             .find(|row| row.1 == probe.program)
             .ok_or(KernelError::Object { what: "program", name: "for a probe" })?;
-        let returns = matches!(program, Program::AllocReturn | Program::HandlerReturn);
+        self.attach_program(row.0, pid, probe)
+    }
+
+    /// Attaches the program that only counts in place of the probe's own: the cost floor.
+    pub fn attach_counting(&self, pid: u32, probe: &Probe) -> Result<Link, KernelError> {
+        self.attach_program(COUNTING, pid, probe)
+    }
+
+    fn attach_program(&self, name: &str, pid: u32, probe: &Probe) -> Result<Link, KernelError> {
         let link = attach::uprobe(
             self.programs[name],
             pid,
             &probe.path,
             probe.file_offset,
-            returns,
+            probe.program.is_return(),
             probe.cookie,
         )
         .map_err(|why| KernelError::attach(&probe.symbol, pid, why))?;

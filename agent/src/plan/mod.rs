@@ -56,6 +56,8 @@ pub struct Probe {
     pub path: PathBuf,
     /// Where in the file.
     pub file_offset: u64,
+    /// Where in the file the function begins.
+    pub entry_offset: u64,
     /// What runs there.
     pub program: Program,
     /// The attach cookie, see [`Cookie`]. For handlers its allocator byte is the index in
@@ -211,6 +213,7 @@ impl Planner {
         self.plan.probes.push(Probe {
             path: module.file.clone(),
             file_offset,
+            entry_offset: file_offset - place.offset,
             program,
             cookie: cookie.0,
             symbol: symbol.to_string(),

@@ -1,38 +1,53 @@
-//! What the probes cost on this host: heaptide watches itself for a moment.
+//! What the probes cost on this host: a child of heaptide allocates and frees, first without and then
+//! with probes.
 
-use std::{hint::black_box, process};
+use std::{
+    hint::black_box,
+    io::{self, BufRead as _, BufReader, Write as _},
+    process::{Child, Command, Stdio},
+};
 
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::{Source, SourceError};
 
 /// Pairs per measurement.
 const PAIRS: u32 = 3_000;
-/// Pairs before it, so that every unwind rule is there.
-const LEARNING: u32 = 50;
+/// Measurements with probes: the first ones teach the kernel its unwind rules, the last one counts.
+const ROUNDS: u32 = 4;
 
 impl Source {
     /// Measures the CPU time that an allocation and its free cost a target with the present options,
     /// in nanoseconds, and keeps it for the cost that is reported. To be called before the first
-    /// target is attached.
+    /// target is attached. A host that refuses the child only leaves the cost unknown (0).
     pub fn calibrate(&mut self) -> Result<f64, SourceError> {
         if !self.options.allocations {
             return Ok(0.0);
         }
-        let bare = pairs();
-        let me = process::id();
-        let layout = self.new_layout();
-        self.attach_as(me, layout, false, &mut |_, _| {})?;
-        for _ in 0..4 {
-            for _ in 0..LEARNING {
-                pair();
+        let mut child = match Pairs::start() {
+            Ok(child) => child,
+            Err(why) => {
+                warn!("the cost of a probe is unknown: cannot start the program that measures it: {why}");
+                return Ok(0.0);
             }
+        };
+        let pid = child.process.id();
+        let bare = child.measure();
+        let layout = self.new_layout();
+        self.attach_as(pid, layout, false, &mut |_, _| {})?;
+        let mut probed = None;
+        for _ in 0..ROUNDS {
+            probed = child.measure();
             self.pump(&mut |_, _| {});
         }
-        let probed = pairs();
-        self.detach(me);
+        drop(child);
+        self.detach(pid);
         self.snapshot_now(&mut |_, _| {})?;
-        self.pair_cost_ns = ((probed - bare) / f64::from(PAIRS)).max(0.0);
+        self.pump(&mut |_, _| {});
+        self.pair_cost_ns = match (bare, probed) {
+            (Some(bare), Some(probed)) => ((probed - bare) / f64::from(PAIRS)).max(0.0),
+            _ => 0.0,
+        };
         self.counted = self.kernel.counters()?;
         self.undecodable = 0;
         debug!(nanoseconds = self.pair_cost_ns, "an allocation and its free, probed");
@@ -40,18 +55,57 @@ impl Source {
     }
 }
 
-/// CPU nanoseconds of this thread for [`PAIRS`] pairs.
-fn pairs() -> f64 {
-    let begun = thread_cpu();
-    for _ in 0..PAIRS {
-        pair();
-    }
-    thread_cpu() - begun
+/// The child: ended when dropped.
+struct Pairs {
+    process: Child,
 }
 
-fn pair() {
-    // SAFETY: a block that is freed at once and never written.
-    unsafe { libc::free(black_box(libc::malloc(black_box(64)))) }
+impl Pairs {
+    fn start() -> io::Result<Self> {
+        let process = Command::new("/proc/self/exe")
+            .arg("pairs")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let mut pairs = Self { process };
+        // Its first answer says that it is past its start.
+        pairs.measure().ok_or_else(|| io::Error::other("it does not answer"))?;
+        Ok(pairs)
+    }
+
+    /// CPU nanoseconds for [`PAIRS`] pairs.
+    fn measure(&mut self) -> Option<f64> {
+        self.process.stdin.as_mut()?.write_all(b"\n").ok()?;
+        let mut line = String::new();
+        BufReader::with_capacity(1, self.process.stdout.as_mut()?).read_line(&mut line).ok()?;
+        line.trim().parse().ok()
+    }
+}
+
+impl Drop for Pairs {
+    fn drop(&mut self) {
+        // It may have ended already; waiting leaves no zombie either way.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// What the child does: for every line read, allocates and frees, and prints the nanoseconds of CPU
+/// time it took.
+pub fn serve_pairs() -> io::Result<()> {
+    let mut line = String::new();
+    while io::stdin().read_line(&mut line)? > 0 {
+        let begun = thread_cpu();
+        for _ in 0..PAIRS {
+            // SAFETY: a block that is freed at once and never written.
+            unsafe { libc::free(black_box(libc::malloc(black_box(64)))) }
+        }
+        let took = thread_cpu() - begun;
+        println!("{took}");
+        line.clear();
+    }
+    Ok(())
 }
 
 fn thread_cpu() -> f64 {

@@ -11,7 +11,7 @@ use regex::Regex;
 use thiserror::Error;
 use tracing::{debug, info, warn};
 
-mod calibrate;
+pub mod calibrate;
 mod regions;
 mod snapshot;
 mod watched;

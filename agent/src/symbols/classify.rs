@@ -93,6 +93,10 @@ pub fn classify(origin: &Origin<'_>) -> FrameKind {
     if START.contains(&function) {
         return FrameKind::Library;
     }
+    // drop glue bears the line of whatever is dropped last
+    if function.starts_with("core::ptr::drop_in_place") || function == "drop_in_place" {
+        return FrameKind::Library;
+    }
     let library = match origin.file {
         Some(file) => is_library_source(file),
         None => is_library_name(function) || is_foreign_c(function, origin.described),
@@ -173,15 +177,27 @@ fn is_foreign_c(function: &str, described: bool) -> bool {
     function.starts_with("__") || (described && !function.contains("::"))
 }
 
-fn is_library_name(function: &str) -> bool {
-    // C++ may begin with a return type: `std::string& ns::f(..)` is ns's
-    let name = function.trim_start_matches(['<', '&', '*', '(', '[']);
+/// The path begins with a crate or namespace that is no application's.
+pub(super) fn is_library_name(function: &str) -> bool {
+    // an implementation for a type without a path (`<[u8] as core::fmt::Debug>`, `<F as ..>`) is its
+    // trait's; without a trait (`<str>::trim`) the type is a primitive
+    match function.strip_prefix('<') {
+        None => crate_of(function).is_some_and(|c| LIBRARY_NAMES.contains(c)),
+        Some(of) => match (crate_of(of), of.split_once(" as ")) {
+            (Some(own), _) => LIBRARY_NAMES.contains(own),
+            (None, Some((_, of))) => crate_of(of).is_some_and(|c| LIBRARY_NAMES.contains(c)),
+            (None, None) => true,
+        },
+    }
+}
+
+/// The first part of a path, of the type behind references and brackets too.
+fn crate_of(path: &str) -> Option<&str> {
+    let name = path.trim_start_matches(['<', '&', '*', '(', '[']);
     let name = name.strip_prefix("mut ").unwrap_or(name);
     let name = name.strip_prefix("dyn ").unwrap_or(name);
-    let end = name
-        .find(|c: char| !(c.is_alphanumeric() || c == '_'))
-        .unwrap_or(name.len());
-    name[end..].starts_with("::") && LIBRARY_NAMES.contains(&name[..end])
+    let end = name.find(|c: char| !(c.is_alphanumeric() || c == '_'))?;
+    name[end..].starts_with("::").then_some(&name[..end])
 }
 
 #[cfg(test)]
@@ -256,6 +272,13 @@ mod tests {
             ("hyper::proto::h1::dispatch::Dispatcher::poll_loop", None),
             ("std::map<int, int>::operator[](int&&)", None),
             ("_start", None),
+            ("<[u8] as core::fmt::Debug>::fmt", None),
+            ("<str>::trim_start_matches::<&str>", None),
+            ("<F as axum::handler::Handler<(M,),S>>::call", None),
+            (
+                "core::ptr::drop_in_place<app::T>",
+                Some("/home/u/app/src/main.rs"),
+            ),
         ] {
             assert_eq!(kind(name, file, "/opt/app"), FrameKind::Library, "{name}");
         }

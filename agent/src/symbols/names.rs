@@ -1,5 +1,7 @@
 //! Names for people: a closure or an async block is shown as the function it was written in.
 
+use super::classify::is_library_name;
+
 /// Strips closures, async bodies and compiler suffixes from a demangled name.
 pub fn normalise(name: &str) -> String {
     // glibc's internal name of an exported function
@@ -20,12 +22,51 @@ pub fn normalise(name: &str) -> String {
             name = &name[..at];
         }
     }
-    loop {
-        let Some(stripped) = strip_last(name) else {
-            return name.to_string();
-        };
+    while let Some(stripped) = strip_last(name) {
         name = stripped;
     }
+    // line tables alone give `push<alloc::string::String, ..>`: type arguments without a path
+    match name.find('<') {
+        Some(at)
+            if at > 0 && name.ends_with('>') && !has_path(name) && !name[..at].contains(' ') =>
+        {
+            name[..at].to_string()
+        }
+        Some(at) if at > 0 && name.starts_with('{') => name[..at].to_string(),
+        _ => name.to_string(),
+    }
+}
+
+/// The function's own name has a path, not only its type arguments.
+pub(super) fn has_path(name: &str) -> bool {
+    name.starts_with('<') || name.split('<').next().is_some_and(|own| own.contains("::"))
+}
+
+/// The function in which an inlined closure or async body was written, when all that is known of it
+/// is `{closure#0}`: whoever calls it has its type among the type arguments. `enclosing` are the
+/// functions it was inlined into, outermost first.
+pub(super) fn written_in(closure: &str, enclosing: &[&str]) -> Option<String> {
+    let (kind, number) = closure.strip_prefix('{')?.split_once('#')?;
+    let number = &number[..number.find('}')?];
+    let mark = format!("::{{{kind}_env#{number}}}");
+    enclosing.iter().rev().find_map(|name| {
+        let mut paths = name
+            .match_indices(&mark)
+            .map(|(at, _)| path_before(&name[..at]));
+        let path = paths.find(|path| !path.is_empty() && !is_library_name(&format!("{path}::")))?;
+        Some(normalise(&format!("{path}::{{{kind}#{number}}}")))
+    })
+}
+
+/// The path that ends a piece of a type list: `.., axapp::get_data` -> `axapp::get_data`.
+fn path_before(text: &str) -> &str {
+    let part = |c: char| c.is_alphanumeric() || matches!(c, '_' | ':' | '{' | '}' | '#');
+    let start = text
+        .char_indices()
+        .rev()
+        .take_while(|(_, c)| part(*c))
+        .last();
+    start.map_or("", |(at, _)| &text[at..])
 }
 
 /// Without one trailing `::{{closure}}`, `::{closure#0}`, `::{async_fn#0}` and the like.
@@ -94,6 +135,34 @@ mod tests {
         );
         assert_eq!(normalise("app::{impl#3}::f"), "app::{impl#3}::f");
         assert_eq!(normalise("{closure#0}"), "{closure#0}");
+    }
+
+    #[test]
+    fn line_tables_only() {
+        assert_eq!(
+            normalise("push<alloc::string::String, alloc::alloc::Global>"),
+            "push"
+        );
+        assert_eq!(normalise("app::f<u8>"), "app::f<u8>");
+        assert_eq!(
+            normalise("{async_block#0}<fn(u8) -> u8>"),
+            "{async_block#0}"
+        );
+        assert_eq!(normalise("<app::A as B<u8>>::f"), "<app::A as B<u8>>::f");
+        assert_eq!(normalise("void f<int>(int)"), "void f<int>(int)");
+        let fold = "fold<(), core::iter::map_fold::{closure_env#0}<&u8, \
+                    app::get::{async_fn#0}::{closure#1}::{closure_env#0}>>";
+        assert_eq!(
+            written_in("{closure#0}", &[fold]).as_deref(),
+            Some("app::get")
+        );
+        let call = "{async_block#0}<fn(u8) -> app::get_data::{async_fn_env#0}, u8>";
+        assert_eq!(
+            written_in("{async_fn#0}", &[call, "poll<u8>"]).as_deref(),
+            Some("app::get_data")
+        );
+        assert_eq!(written_in("{closure#7}", &[call]), None);
+        assert_eq!(written_in("verify", &[call]), None);
     }
 
     #[test]

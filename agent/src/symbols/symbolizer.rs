@@ -10,14 +10,14 @@ use blazesym::symbolize::source::{self, Source};
 use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized};
 
 use super::classify::{Origin, classify};
-use super::names::normalise;
-use crate::events::{Frame, Site, SiteId};
+use super::names::{has_path, normalise, written_in};
+use crate::events::{Frame, FrameKind, Site, SiteId};
 use crate::target::{self, Module, TargetError, maps};
 
 /// Addresses whose frames are kept.
 const MAX_CACHED: usize = 8192;
-/// Resident bytes of the agent above which blazesym's own caches are dropped after a stack.
-const MAX_RESIDENT: u64 = 40 << 20;
+/// Bytes that the agent may grow by before blazesym's own caches are dropped.
+const MAX_GROWTH: u64 = 20 << 20;
 
 struct Mapped {
     module: Module,
@@ -29,7 +29,7 @@ struct Mapped {
 pub struct Symbolizer {
     pid: u32,
     modules: Vec<Mapped>,
-    blazesym: Option<blazesym::symbolize::Symbolizer>,
+    blazesym: Option<Blazesym>,
     cache: HashMap<u64, Arc<[Frame]>>,
 }
 
@@ -125,10 +125,25 @@ impl Symbolizer {
         };
         let module = &mapped.module;
         let svma = address.wrapping_sub(module.bias);
-        let blazesym = self.blazesym.get_or_insert_with(|| new_blazesym(self.pid));
-        let source = Source::Elf(source::Elf::new(path_of(mapped)));
-        match blazesym.symbolize_single(&source, Input::VirtOffset(svma)) {
-            Ok(Symbolized::Sym(symbol)) => expand(module, &symbol),
+        let blazesym = self.blazesym.get_or_insert_with(|| Blazesym::new(self.pid));
+        let mut elf = source::Elf::new(path_of(mapped));
+        let source = Source::Elf(elf.clone());
+        match blazesym
+            .lines
+            .symbolize_single(&source, Input::VirtOffset(svma))
+        {
+            Ok(Symbolized::Sym(symbol)) => {
+                // line tables alone name functions without their path, symbols have it
+                elf.debug_syms = false;
+                let by_symbol = blazesym
+                    .names
+                    .symbolize_single(&Source::Elf(elf), Input::VirtOffset(svma));
+                let full = match &by_symbol {
+                    Ok(Symbolized::Sym(full)) if !has_path(&symbol.name) => full.name.as_ref(),
+                    _ => symbol.name.as_ref(),
+                };
+                expand(module, &symbol, full)
+            }
             Ok(Symbolized::Unknown(_)) => vec![unnamed(module, svma)],
             Err(error) => {
                 tracing::debug!(module = module.name, %error, "symbolization");
@@ -139,25 +154,49 @@ impl Symbolizer {
 
     /// Keeps the agent small: blazesym keeps every unit it has parsed, and maps whole debug files.
     fn trim(&mut self) {
-        if self.blazesym.is_some() && resident() > MAX_RESIDENT {
-            self.blazesym = None;
+        if self
+            .blazesym
+            .as_ref()
+            .is_some_and(|b| resident() > b.resident + MAX_GROWTH)
+        {
+            self.release();
         }
     }
 
     /// Drops everything that can be made again.
     pub fn release(&mut self) {
         self.blazesym = None;
+        // SAFETY: malloc_trim only returns free memory of this process to the kernel.
+        unsafe { libc::malloc_trim(0) };
     }
 }
 
-/// Debug files are looked for here and in the target's own root.
-fn new_blazesym(pid: u32) -> blazesym::symbolize::Symbolizer {
-    let here = ["/usr/lib/debug", "/lib/debug"].map(PathBuf::from);
-    let there = PathBuf::from(format!("/proc/{pid}/root/usr/lib/debug"));
-    blazesym::symbolize::Symbolizer::builder()
-        .enable_auto_reload(false)
-        .set_debug_dirs(Some(here.into_iter().chain([there])))
-        .build()
+struct Blazesym {
+    /// Debug information, with what was inlined.
+    lines: blazesym::symbolize::Symbolizer,
+    /// Symbol tables only.
+    names: blazesym::symbolize::Symbolizer,
+    /// Resident bytes of the agent when it was made.
+    resident: u64,
+}
+
+impl Blazesym {
+    /// Debug files are looked for here and in the target's own root.
+    fn new(pid: u32) -> Self {
+        let here = ["/usr/lib/debug", "/lib/debug"].map(PathBuf::from);
+        let there = PathBuf::from(format!("/proc/{pid}/root/usr/lib/debug"));
+        let builder = || blazesym::symbolize::Symbolizer::builder().enable_auto_reload(false);
+        Self {
+            lines: builder()
+                .set_debug_dirs(Some(here.into_iter().chain([there])))
+                .build(),
+            names: builder()
+                .enable_code_info(false)
+                .enable_inlined_fns(false)
+                .build(),
+            resident: resident(),
+        }
+    }
 }
 
 /// A path that works even after the process has ended.
@@ -177,28 +216,20 @@ fn resident() -> u64 {
     pages.unwrap_or(0) * 4096
 }
 
-/// A symbol and what was inlined into it, innermost first.
-fn expand(module: &Module, symbol: &Sym<'_>) -> Vec<Frame> {
-    let outer = (symbol.name.as_ref(), symbol.code_info.as_deref());
-    let inlined = symbol
-        .inlined
-        .iter()
-        .map(|f| (f.name.as_ref(), f.code_info.as_ref()));
-    let mut enclosing: Option<String> = None;
-    let mut frames: Vec<Frame> = std::iter::once(outer)
-        .chain(inlined)
-        .map(|(name, code)| {
-            let mut function = normalise(name);
-            // with line tables only, a closure that was inlined has no path: it lies in its caller
-            if function.starts_with('{')
-                && let Some(enclosing) = &enclosing
-            {
-                function.clone_from(enclosing);
-            }
-            enclosing = Some(function.clone());
-            frame(module, function, code)
-        })
-        .collect();
+/// A symbol and what was inlined into it, innermost first; `full` is the symbol's name with path.
+fn expand(module: &Module, symbol: &Sym<'_>, full: &str) -> Vec<Frame> {
+    let mut frames = vec![frame(module, normalise(full), symbol.code_info.as_deref())];
+    let mut enclosing = vec![symbol.name.as_ref()];
+    for inlined in &symbol.inlined {
+        let mut next = frame(module, normalise(&inlined.name), inlined.code_info.as_ref());
+        if next.kind == FrameKind::User
+            && let Some(function) = written_in(&inlined.name, &enclosing)
+        {
+            next.function = function;
+        }
+        enclosing.push(&inlined.name);
+        frames.push(next);
+    }
     frames.reverse();
     frames
 }
@@ -249,6 +280,6 @@ fn unknown(module: &str, address: u64) -> Frame {
         file: None,
         line: None,
         module: module.to_string(),
-        kind: crate::events::FrameKind::Unknown,
+        kind: FrameKind::Unknown,
     }
 }

@@ -284,3 +284,71 @@ fn a_stripped_static_program() {
     assert!(site.stack[0].function.starts_with("program+0x"), "{site:?}");
     assert_eq!(site.stack[1].kind, FrameKind::Unknown);
 }
+
+/// `HEAPTIDE_PID=.. cargo test --release -- --ignored --nocapture measure` prints what the agent pays.
+#[test]
+#[ignore = "a measurement of a process that is named by HEAPTIDE_PID"]
+fn measure() {
+    let pid = std::env::var("HEAPTIDE_PID").unwrap().parse().unwrap();
+    let shown = std::env::var("HEAPTIDE_SHOW").unwrap_or_default();
+    let rss = || std::fs::read_to_string("/proc/self/statm").unwrap();
+    let rss = || rss().split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4 / 1024;
+    println!("rss at start {} MiB", rss());
+    let start = Instant::now();
+    let target = inspect(pid).unwrap();
+    println!(
+        "inspect {:?}, rss {} MiB: {:?}",
+        start.elapsed(),
+        rss(),
+        target.info
+    );
+    let start = Instant::now();
+    let mut unwinder = Unwinder::new(pid).unwrap();
+    println!("unwinder {:?}, rss {} MiB", start.elapsed(), rss());
+    for module in &target.modules {
+        let start = Instant::now();
+        let rules = unwinder.call_rules(|m| m.inode == module.inode, usize::MAX);
+        println!(
+            "{}: {} rules in {:?}",
+            module.name,
+            rules.len(),
+            start.elapsed()
+        );
+    }
+    println!("rss {} MiB", rss());
+    let rules = unwinder.call_rules(|m| m.main, usize::MAX);
+    let mut symbolizer = Symbolizer::new(pid).unwrap();
+    let mut peak = 0;
+    let start = Instant::now();
+    let mut slowest = Duration::ZERO;
+    let mut seen = std::collections::BTreeSet::new();
+    let step = (rules.len() / 4000).max(1);
+    for chunk in rules
+        .iter()
+        .step_by(if shown.is_empty() { step } else { 1 })
+        .collect::<Vec<_>>()
+        .chunks(24)
+    {
+        let addresses: Vec<u64> = chunk.iter().map(|(a, _)| *a).collect();
+        let one = Instant::now();
+        let site = symbolizer.resolve(SiteId(1), &addresses, false, false);
+        slowest = slowest.max(one.elapsed());
+        peak = peak.max(rss());
+        if !shown.is_empty() {
+            for frame in site.stack.iter().filter(|f| f.function.contains(&shown)) {
+                let file = frame.file.as_deref().unwrap_or("-");
+                seen.insert(format!(
+                    "{:?} {} {file}:{:?}",
+                    frame.kind, frame.function, frame.line
+                ));
+            }
+        }
+    }
+    println!(
+        "symbols {:?}, slowest stack {slowest:?}, peak rss {peak} MiB",
+        start.elapsed()
+    );
+    for line in seen {
+        println!("  {line}");
+    }
+}

@@ -253,6 +253,26 @@ impl Elf {
         self.section(".symtab").is_none()
     }
 
+    /// It has line tables, in itself or in a debug file by build id.
+    pub fn has_lines(&self) -> bool {
+        if self.section(".debug_line").is_some() {
+            return true;
+        }
+        let id = ElfFile64::<Endianness>::parse(&*self.map)
+            .ok()
+            .and_then(|elf| elf.build_id().ok()?);
+        let Some((first, rest)) = id.and_then(|id| id.split_first()) else {
+            return false;
+        };
+        let rest = rest
+            .iter()
+            .fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
+        Path::new(&format!(
+            "/usr/lib/debug/.build-id/{first:02x}/{rest}.debug"
+        ))
+        .exists()
+    }
+
     /// Gives the resident pages back to the kernel; reading on maps them in again.
     pub fn release(&self) {
         // SAFETY: the mapping is read-only and file-backed: dropped pages are read again from the

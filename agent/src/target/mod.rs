@@ -172,6 +172,16 @@ pub fn inspect(pid: u32) -> Result<Target, TargetError> {
         limitations.push(missing_allocator(&exe, &modules, &runtime));
     }
     limitations.extend(runtime.limitation.clone());
+    if let Some(main) = modules
+        .first()
+        .filter(|m| !runtime.own_heap && !m.elf.has_lines())
+    {
+        limitations.push(format!(
+            "{} was built without line tables: functions are named without file and line, and what \
+             was inlined shows as its caller",
+            main.name
+        ));
+    }
     let threads = process::threads(pid)?;
     let target = Target {
         info: TargetInfo {

@@ -28,7 +28,9 @@ type Built = (TempDir, HashMap<Program, PathBuf>);
 pub(crate) fn program(program: Program) -> PathBuf {
     static BUILT: OnceLock<Mutex<Built>> = OnceLock::new();
     let built = BUILT.get_or_init(|| Mutex::new((super::folder(), HashMap::new())));
-    let mut built = built.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut built = built
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     if let Some(path) = built.1.get(&program) {
         return path.clone();
     }
@@ -40,21 +42,43 @@ pub(crate) fn program(program: Program) -> PathBuf {
 
 fn build(program: Program, to: &Path) {
     let mut compiler = Command::new("g++");
-    compiler.args(["-std=c++20", "-O2", "-g", "-Wall", "-Wextra", "-pthread", "-o"]).arg(to);
+    compiler
+        .args([
+            "-std=c++20",
+            "-O2",
+            "-g",
+            "-Wall",
+            "-Wextra",
+            "-pthread",
+            "-o",
+        ])
+        .arg(to);
     match program {
         Program::Truth { frame_pointers } => {
-            let option = if frame_pointers { "-fno-omit-frame-pointer" } else { "-fomit-frame-pointer" };
+            let option = if frame_pointers {
+                "-fno-omit-frame-pointer"
+            } else {
+                "-fomit-frame-pointer"
+            };
             compiler.arg(option).args(sources("truth"));
         }
         Program::TinyHttp => {
             compiler.arg(super::lab("bench/tiny_http.cpp"));
         }
         Program::StaticStripped => {
-            compiler.args(["-static", "-s"]).arg(super::lab("bench/pairs.cpp"));
+            compiler
+                .args(["-static", "-s"])
+                .arg(super::lab("bench/pairs.cpp"));
         }
     }
-    let output = compiler.output().expect("g++ is installed (cargo xtask setup)");
-    assert!(output.status.success(), "{program:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let output = compiler
+        .output()
+        .expect("g++ is installed (cargo xtask setup)");
+    assert!(
+        output.status.success(),
+        "{program:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 fn sources(folder: &str) -> Vec<PathBuf> {

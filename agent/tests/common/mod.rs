@@ -3,7 +3,10 @@
 #![allow(dead_code, reason = "every test binary uses a part of it")]
 
 pub(crate) mod compile;
+pub(crate) mod http;
+pub(crate) mod leftovers;
 pub(crate) mod process;
+pub(crate) mod truth;
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -51,7 +54,14 @@ pub(crate) fn watch(pid: u32, more: &[&str]) -> Watched {
     let (report, sites) = (at("report.json"), at("sites.json"));
     let pid = pid.to_string();
     let mut arguments = vec!["attach", &pid, "--mode", "trace", "--for", "600s"];
-    arguments.extend(["--format", "json", "--output", &report, "--live-sites", &sites]);
+    arguments.extend([
+        "--format",
+        "json",
+        "--output",
+        &report,
+        "--live-sites",
+        &sites,
+    ]);
     arguments.extend(more);
     let mut agent = Process::start("heaptide", &mut heaptide(&arguments));
     agent.error_line(ATTACH, |line| line.contains("attached"));
@@ -69,9 +79,8 @@ impl Watched {
     /// A file it has written.
     pub(crate) fn read(&self, name: &str) -> String {
         let path = self.folder.path().join(name);
-        std::fs::read_to_string(&path).unwrap_or_else(|error| {
-            panic!("{name}: {error}\n{}", self.agent.transcript())
-        })
+        std::fs::read_to_string(&path)
+            .unwrap_or_else(|error| panic!("{name}: {error}\n{}", self.agent.transcript()))
     }
 }
 
@@ -86,7 +95,9 @@ pub(crate) fn folder() -> TempDir {
 
 /// A file of the repository's lab.
 pub(crate) fn lab(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../lab").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../lab")
+        .join(name)
 }
 
 /// Says that a test is skipped, in the form that `cargo xtask test` collects. Written past the test
@@ -118,7 +129,10 @@ fn obstacle() -> Option<String> {
     if unsafe { libc::geteuid() } != 0 {
         return Some("not root".to_owned());
     }
-    let needed = ["/sys/bus/event_source/devices/uprobe/type", "/sys/kernel/btf/vmlinux"];
+    let needed = [
+        "/sys/bus/event_source/devices/uprobe/type",
+        "/sys/kernel/btf/vmlinux",
+    ];
     for path in needed {
         if !Path::new(path).exists() {
             return Some(format!("the kernel has no {path}"));
@@ -129,7 +143,12 @@ fn obstacle() -> Option<String> {
     (attributes[0], attributes[1], attributes[2], attributes[3]) = (2, 4, 8, 1);
     // SAFETY: the pointer and length describe `attributes`, which the kernel only reads.
     let map = unsafe {
-        libc::syscall(libc::SYS_bpf, 0, attributes.as_ptr(), size_of_val(&attributes))
+        libc::syscall(
+            libc::SYS_bpf,
+            0,
+            attributes.as_ptr(),
+            size_of_val(&attributes),
+        )
     };
     if map < 0 {
         return Some(format!("bpf(2): {}", io::Error::last_os_error()));

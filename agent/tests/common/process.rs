@@ -22,16 +22,22 @@ impl Process {
     }
 
     /// The same, for a program that the kernel may refuse to run.
-    pub(crate) fn try_start(
-        name: &'static str,
-        command: &mut Command,
-    ) -> std::io::Result<Self> {
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    pub(crate) fn try_start(name: &'static str, command: &mut Command) -> std::io::Result<Self> {
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = command.spawn()?;
         let input = child.stdin.take();
         let output = Lines::of(child.stdout.take().expect("piped"));
         let errors = Lines::of(child.stderr.take().expect("piped"));
-        Ok(Self { name, child, input, output, errors })
+        Ok(Self {
+            name,
+            child,
+            input,
+            output,
+            errors,
+        })
     }
 
     /// Its process id.
@@ -42,20 +48,39 @@ impl Process {
     /// Writes a line to its standard input.
     pub(crate) fn say(&mut self, line: &str) {
         let input = self.input.as_mut().expect("held until the end");
-        let written = input.write_all(format!("{line}\n").as_bytes()).and_then(|()| input.flush());
-        assert!(written.is_ok(), "{line:?} to {}: {written:?}\n{}", self.name, self.transcript());
+        let written = input
+            .write_all(format!("{line}\n").as_bytes())
+            .and_then(|()| input.flush());
+        assert!(
+            written.is_ok(),
+            "{line:?} to {}: {written:?}\n{}",
+            self.name,
+            self.transcript()
+        );
     }
 
     /// The next line of its standard output that fits; those before it are passed over.
     pub(crate) fn line(&mut self, within: Duration, fits: impl Fn(&str) -> bool) -> String {
         let found = self.output.next(within, fits);
-        found.unwrap_or_else(|why| panic!("{} wrote no such line: {why}\n{}", self.name, self.transcript()))
+        found.unwrap_or_else(|why| {
+            panic!(
+                "{} wrote no such line: {why}\n{}",
+                self.name,
+                self.transcript()
+            )
+        })
     }
 
     /// The same of its standard error.
     pub(crate) fn error_line(&mut self, within: Duration, fits: impl Fn(&str) -> bool) -> String {
         let found = self.errors.next(within, fits);
-        found.unwrap_or_else(|why| panic!("{} said no such thing: {why}\n{}", self.name, self.transcript()))
+        found.unwrap_or_else(|why| {
+            panic!(
+                "{} said no such thing: {why}\n{}",
+                self.name,
+                self.transcript()
+            )
+        })
     }
 
     /// Whether it is still there.
@@ -146,7 +171,9 @@ impl Finished {
     /// A refusal that a person understands: not a success, not a panic, not "internal", and it names
     /// each of `words` (any case).
     pub(crate) fn refuses(&self, words: &[&str]) {
-        let code = self.code.unwrap_or_else(|| panic!("ended by a signal: {self:#?}"));
+        let code = self
+            .code
+            .unwrap_or_else(|| panic!("ended by a signal: {self:#?}"));
         assert!(![0, 70, 101].contains(&code), "exit code {code}: {self:#?}");
         self.names(words);
     }
@@ -156,7 +183,10 @@ impl Finished {
         let said = format!("{}\n{}", self.output, self.errors).to_lowercase();
         assert!(!said.contains("panicked"), "{self:#?}");
         for word in words {
-            assert!(said.contains(&word.to_lowercase()), "does not say {word:?}: {self:#?}");
+            assert!(
+                said.contains(&word.to_lowercase()),
+                "does not say {word:?}: {self:#?}"
+            );
         }
     }
 }
@@ -172,7 +202,10 @@ impl Lines {
         thread::spawn(move || {
             let mut pipe = BufReader::new(pipe);
             let mut line = Vec::new();
-            while pipe.read_until(b'\n', &mut line).is_ok_and(|bytes| bytes > 0) {
+            while pipe
+                .read_until(b'\n', &mut line)
+                .is_ok_and(|bytes| bytes > 0)
+            {
                 let text = String::from_utf8_lossy(&line).trim_end().to_owned();
                 line.clear();
                 if to.send(text).is_err() {
@@ -180,7 +213,10 @@ impl Lines {
                 }
             }
         });
-        Self { from, seen: Vec::new() }
+        Self {
+            from,
+            seen: Vec::new(),
+        }
     }
 
     fn next(&mut self, within: Duration, fits: impl Fn(&str) -> bool) -> Result<String, String> {

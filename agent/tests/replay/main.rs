@@ -1,4 +1,5 @@
 //! The judge against small services with known answers, over the path that live data takes.
 
+mod capture;
 mod verdicts;
 mod world;

@@ -114,16 +114,36 @@ fn token_keyed() {
 
 #[test]
 fn per_request() {
-    let run = run(Trace { keeps: Keeps::PerRequest, limit: 64 << 20, ..Trace::default() });
-    let top = run.expect(Verdict::Leak, Cause::PerRequest, "GET /api/data", "get_data");
-    assert!(run.first(Verdict::Suspect).is_some_and(|s| s <= 16.0), "{:?}", run.verdicts);
+    let run = run(Trace {
+        keeps: Keeps::PerRequest,
+        limit: 64 << 20,
+        ..Trace::default()
+    });
+    let top = run.expect(
+        Verdict::Leak,
+        Cause::PerRequest,
+        "GET /api/data",
+        "get_data",
+    );
+    assert!(
+        run.first(Verdict::Suspect).is_some_and(|s| s <= 16.0),
+        "{:?}",
+        run.verdicts
+    );
     assert!(near(top.retained_bytes_per_request, 1_900.0), "{top:#?}");
-    assert!(near(top.retained_bytes_per_repeat_token, 1_900.0), "{top:#?}");
+    assert!(
+        near(top.retained_bytes_per_repeat_token, 1_900.0),
+        "{top:#?}"
+    );
 }
 
 #[test]
 fn mixed() {
-    let run = run(Trace { keeps: Keeps::Both, limit: 64 << 20, ..Trace::default() });
+    let run = run(Trace {
+        keeps: Keeps::Both,
+        limit: 64 << 20,
+        ..Trace::default()
+    });
     let top = run.expect(Verdict::Leak, Cause::Mixed, "GET /api/data", "get_data");
     assert!(near(top.retained_bytes_per_new_token, 2_850.0), "{top:#?}");
     assert!(near(top.retained_bytes_per_repeat_token, 950.0), "{top:#?}");
@@ -131,39 +151,86 @@ fn mixed() {
 
 #[test]
 fn background() {
-    let run = run(Trace { keeps: Keeps::Timer(40), limit: 64 << 20, ..Trace::default() });
+    let run = run(Trace {
+        keeps: Keeps::Timer(40),
+        limit: 64 << 20,
+        ..Trace::default()
+    });
     let top = run.expect(Verdict::Leak, Cause::Background, "(background)", "tick");
-    assert!(near(top.growth_bytes_per_second, 40.0 * 1_900.0), "{top:#?}");
+    assert!(
+        near(top.growth_bytes_per_second, 40.0 * 1_900.0),
+        "{top:#?}"
+    );
 }
 
 #[test]
 fn subject_cache() {
-    let run = run(Trace { keeps: Keeps::PerSubject(3), limit: 64 << 20, seconds: 90, ..Trace::default() });
-    let top = run.expect(Verdict::Leak, Cause::TokenKeyed, "GET /api/data", "get_data");
+    let run = run(Trace {
+        keeps: Keeps::PerSubject(3),
+        limit: 48 << 20,
+        seconds: 90,
+        ..Trace::default()
+    });
+    let top = run.expect(
+        Verdict::Leak,
+        Cause::TokenKeyed,
+        "GET /api/data",
+        "get_data",
+    );
     assert!(top.retained_bytes_per_new_token < 1_500.0, "{top:#?}");
 }
 
 #[test]
 fn all_tokens_fresh_is_indeterminate() {
     for keeps in [Keeps::PerToken, Keeps::PerRequest] {
-        let run = run(Trace { keeps, fresh: 1.0, limit: 64 << 20, ..Trace::default() });
-        let top = run.expect(Verdict::Leak, Cause::Indeterminate, "GET /api/data", "get_data");
-        assert!(top.evidence.iter().any(|line| line.contains("not known yet")), "{top:#?}");
+        let run = run(Trace {
+            keeps,
+            fresh: 1.0,
+            limit: 64 << 20,
+            ..Trace::default()
+        });
+        let top = run.expect(
+            Verdict::Leak,
+            Cause::Indeterminate,
+            "GET /api/data",
+            "get_data",
+        );
+        assert!(
+            top.evidence
+                .iter()
+                .any(|line| line.contains("not known yet")),
+            "{top:#?}"
+        );
     }
 }
 
 #[test]
 fn requests_without_a_token_can_show_that_none_is_needed() {
-    let run = run(Trace { keeps: Keeps::PerRequest, anonymous: 1.0, limit: 64 << 20, ..Trace::default() });
+    let run = run(Trace {
+        keeps: Keeps::PerRequest,
+        anonymous: 1.0,
+        limit: 64 << 20,
+        ..Trace::default()
+    });
     // the world keeps nothing for anonymous requests
     assert_eq!(run.report.verdict, Verdict::NoLeak, "{}", run.report.reason);
 }
 
 #[test]
 fn a_growing_table_does_not_spoil_the_figures() {
-    let trace = Trace { keeps: Keeps::PerTokenWithTable, limit: 64 << 20, seconds: 120, ..Trace::default() };
+    let trace = Trace {
+        keeps: Keeps::PerTokenWithTable,
+        limit: 64 << 20,
+        seconds: 120,
+        ..Trace::default()
+    };
     let run = run(trace);
-    let top = run.expect(Verdict::Leak, Cause::TokenKeyed, "GET /api/data", "get_data");
+    let top = run.expect(
+        Verdict::Leak,
+        Cause::TokenKeyed,
+        "GET /api/data",
+        "get_data",
+    );
     // an entry and its part of a table that is 7/16 to 7/8 full
     let per_token = top.retained_bytes_per_new_token;
     assert!((1_850.0..2_050.0).contains(&per_token), "{per_token}");
@@ -171,18 +238,41 @@ fn a_growing_table_does_not_spoil_the_figures() {
 
 #[test]
 fn late_onset() {
-    let run = run(Trace { keeps: Keeps::Late(120), seconds: 200, limit: 64 << 20, ..Trace::default() });
-    let top = run.expect(Verdict::Leak, Cause::TokenKeyed, "GET /api/data", "get_data");
+    let run = run(Trace {
+        keeps: Keeps::Late(120),
+        seconds: 200,
+        limit: 64 << 20,
+        ..Trace::default()
+    });
+    let top = run.expect(
+        Verdict::Leak,
+        Cause::TokenKeyed,
+        "GET /api/data",
+        "get_data",
+    );
     let suspected = run.first(Verdict::Suspect).unwrap_or(f64::MAX);
     assert!((130.0..=140.0).contains(&suspected), "{:?}", run.verdicts);
-    assert!((top.retained_bytes_per_new_token / 1_900.0 - 1.0).abs() < 0.25, "{top:#?}");
+    assert!(
+        (top.retained_bytes_per_new_token / 1_900.0 - 1.0).abs() < 0.25,
+        "{top:#?}"
+    );
 }
 
 #[test]
 fn a_leak_that_lets_go_of_a_part_is_one() {
-    let trace = Trace { keeps: Keeps::PartlyEvicted, seconds: 120, limit: 64 << 20, ..Trace::default() };
+    let trace = Trace {
+        keeps: Keeps::PartlyEvicted,
+        seconds: 120,
+        limit: 64 << 20,
+        ..Trace::default()
+    };
     let run = run(trace);
-    let top = run.expect(Verdict::Leak, Cause::TokenKeyed, "GET /api/data", "get_data");
+    let top = run.expect(
+        Verdict::Leak,
+        Cause::TokenKeyed,
+        "GET /api/data",
+        "get_data",
+    );
     assert!(top.evicted_bytes > 0, "{top:#?}");
 }
 
@@ -198,7 +288,11 @@ fn stateless() {
 fn lru() {
     // 300 entries are full after some 10 s, 1,024 after some 30 s
     for (most, seconds, full) in [(600, 90, 45.0), (1_024, 150, 75.0)] {
-        let run = run(Trace { keeps: Keeps::Lru(most), seconds, ..Trace::default() });
+        let run = run(Trace {
+            keeps: Keeps::Lru(most),
+            seconds,
+            ..Trace::default()
+        });
         run.expect_quiet(full);
         assert_eq!(run.report.verdict, Verdict::NoLeak, "{}", run.report.reason);
         let top = run.top();
@@ -209,7 +303,11 @@ fn lru() {
 
 #[test]
 fn ttl() {
-    let run = run(Trace { keeps: Keeps::Ttl(15.0), seconds: 120, ..Trace::default() });
+    let run = run(Trace {
+        keeps: Keeps::Ttl(15.0),
+        seconds: 120,
+        ..Trace::default()
+    });
     run.expect_quiet(30.0);
     assert_eq!(run.report.verdict, Verdict::NoLeak, "{}", run.report.reason);
     assert_eq!(run.top().cause, Cause::BoundedCache);
@@ -218,7 +316,11 @@ fn ttl() {
 #[test]
 fn ttl_batch() {
     for every in [20, 45] {
-        let run = run(Trace { keeps: Keeps::Batch(every), seconds: 300, ..Trace::default() });
+        let run = run(Trace {
+            keeps: Keeps::Batch(every),
+            seconds: 300,
+            ..Trace::default()
+        });
         run.expect_quiet(every as f64 + 8.0);
         assert_eq!(run.report.verdict, Verdict::NoLeak, "{}", run.report.reason);
         assert_eq!(run.top().cause, Cause::BoundedCache, "{:#?}", run.top());
@@ -227,7 +329,11 @@ fn ttl_batch() {
 
 #[test]
 fn warm_up() {
-    let run = run(Trace { keeps: Keeps::WarmUp(2_000), seconds: 120, ..Trace::default() });
+    let run = run(Trace {
+        keeps: Keeps::WarmUp(2_000),
+        seconds: 120,
+        ..Trace::default()
+    });
     run.expect_quiet(50.0);
     assert_eq!(run.report.verdict, Verdict::NoLeak, "{}", run.report.reason);
     assert_eq!(run.top().cause, Cause::WarmUp, "{:#?}", run.top());
@@ -237,19 +343,39 @@ fn warm_up() {
 fn working_set() {
     // slow handlers come and go: at the peak 100 requests hold 100 KB each
     let latency = |seconds: f64| 0.01 + 2.0 * (1.0 - (seconds / 60.0 - 1.0).abs());
-    let trace = Trace { seconds: 120, latency, working: 100_000, ratchet: true, ..Trace::default() };
+    let trace = Trace {
+        seconds: 120,
+        latency,
+        working: 100_000,
+        ratchet: true,
+        ..Trace::default()
+    };
     let run = run(trace);
     run.expect_quiet(0.0);
     assert_eq!(run.report.verdict, Verdict::NoLeak, "{}", run.report.reason);
-    let causes: Vec<Cause> = run.report.findings.iter().map(|finding| finding.cause).collect();
+    let causes: Vec<Cause> = run
+        .report
+        .findings
+        .iter()
+        .map(|finding| finding.cause)
+        .collect();
     assert!(causes.contains(&Cause::WorkingSet), "{causes:?}");
     assert!(causes.contains(&Cause::AllocatorRetention), "{causes:?}");
 }
 
 #[test]
 fn sampling() {
-    for (keeps, cause) in [(Keeps::PerToken, Cause::TokenKeyed), (Keeps::PerRequest, Cause::PerRequest)] {
-        let run = run(Trace { keeps, sampling: 0.1, seconds: 120, limit: 64 << 20, ..Trace::default() });
+    for (keeps, cause) in [
+        (Keeps::PerToken, Cause::TokenKeyed),
+        (Keeps::PerRequest, Cause::PerRequest),
+    ] {
+        let run = run(Trace {
+            keeps,
+            sampling: 0.1,
+            seconds: 120,
+            limit: 64 << 20,
+            ..Trace::default()
+        });
         let top = run.expect(Verdict::Leak, cause, "GET /api/data", "get_data");
         assert!(near(top.retained_bytes_per_new_token, 1_900.0), "{top:#?}");
     }
@@ -257,43 +383,130 @@ fn sampling() {
 
 #[test]
 fn losses_forbid_first_the_confirmation_and_then_the_verdict() {
-    let trace = Trace { keeps: Keeps::PerToken, limit: 64 << 20, ..Trace::default() };
-    let few = run(Trace { lost_frees: 0.02, ..trace });
-    assert_eq!(few.report.verdict, Verdict::Suspect, "{}", few.report.reason);
+    let trace = Trace {
+        keeps: Keeps::PerToken,
+        limit: 64 << 20,
+        ..Trace::default()
+    };
+    let few = run(Trace {
+        lost_frees: 0.02,
+        ..trace
+    });
+    assert_eq!(
+        few.report.verdict,
+        Verdict::Suspect,
+        "{}",
+        few.report.reason
+    );
     assert!(few.top().confidence < 0.99);
-    let many = run(Trace { lost_frees: 0.2, ..trace });
-    assert_eq!(many.report.verdict, Verdict::InsufficientEvidence, "{}", many.report.reason);
-    assert!(many.report.findings.iter().all(|finding| finding.state == State::None));
+    let many = run(Trace {
+        lost_frees: 0.2,
+        ..trace
+    });
+    assert_eq!(
+        many.report.verdict,
+        Verdict::InsufficientEvidence,
+        "{}",
+        many.report.reason
+    );
+    assert!(
+        many.report
+            .findings
+            .iter()
+            .all(|finding| finding.state == State::None)
+    );
     // lost frees look like a leak of the working memory: never confirmed
-    let innocent = run(Trace { lost_frees: 0.02, ..Trace::default() });
-    assert!(innocent.verdicts.iter().all(|(_, verdict)| *verdict != Verdict::Leak));
+    let innocent = run(Trace {
+        lost_frees: 0.02,
+        ..Trace::default()
+    });
+    assert!(
+        innocent
+            .verdicts
+            .iter()
+            .all(|(_, verdict)| *verdict != Verdict::Leak)
+    );
 }
 
 #[test]
 fn too_little_is_insufficient() {
-    let short = run(Trace { seconds: 14, ..Trace::default() });
-    assert_eq!(short.report.verdict, Verdict::InsufficientEvidence, "{}", short.report.reason);
-    let idle = run(Trace { rate: 0.5, ..Trace::default() });
-    assert_eq!(idle.report.verdict, Verdict::InsufficientEvidence, "{}", idle.report.reason);
+    let short = run(Trace {
+        seconds: 14,
+        ..Trace::default()
+    });
+    assert_eq!(
+        short.report.verdict,
+        Verdict::InsufficientEvidence,
+        "{}",
+        short.report.reason
+    );
+    let idle = run(Trace {
+        rate: 0.5,
+        ..Trace::default()
+    });
+    assert_eq!(
+        idle.report.verdict,
+        Verdict::InsufficientEvidence,
+        "{}",
+        idle.report.reason
+    );
 }
 
 #[test]
 fn a_cache_that_is_not_full_is_suspected_and_not_confirmed() {
-    let trace = Trace { keeps: Keeps::Lru(4_000), seconds: 60, ..Trace::default() };
-    let cold = run(Trace { limit: 1 << 30, ..trace });
-    assert_eq!(cold.report.verdict, Verdict::Suspect, "{}", cold.report.reason);
-    assert!(cold.top().evidence[0].contains("none let go"), "{:#?}", cold.top());
-    let expected = run_with(
-        Trace { limit: 1 << 30, ..trace },
-        JudgeOptions { expect_cache_entries: Some(4_000), ..JudgeOptions::default() },
+    let trace = Trace {
+        keeps: Keeps::Lru(4_000),
+        seconds: 60,
+        ..Trace::default()
+    };
+    let cold = run(Trace {
+        limit: 1 << 30,
+        ..trace
+    });
+    assert_eq!(
+        cold.report.verdict,
+        Verdict::Suspect,
+        "{}",
+        cold.report.reason
     );
-    assert_eq!(expected.report.verdict, Verdict::NoLeak, "{}", expected.report.reason);
+    assert!(
+        cold.top().evidence[0].contains("none let go"),
+        "{:#?}",
+        cold.top()
+    );
+    let expected = run_with(
+        Trace {
+            limit: 1 << 30,
+            ..trace
+        },
+        JudgeOptions {
+            expect_cache_entries: Some(4_000),
+            ..JudgeOptions::default()
+        },
+    );
+    assert_eq!(
+        expected.report.verdict,
+        Verdict::NoLeak,
+        "{}",
+        expected.report.reason
+    );
 }
 
 #[test]
 fn a_slow_leak_is_suspected_before_it_is_confirmed() {
-    let trace = Trace { keeps: Keeps::PerToken, limit: 1 << 30, rate: 4.0, seconds: 600, ..Trace::default() };
+    let trace = Trace {
+        keeps: Keeps::PerToken,
+        limit: 1 << 30,
+        rate: 4.0,
+        seconds: 600,
+        ..Trace::default()
+    };
     let run = run(trace);
-    run.expect(Verdict::Suspect, Cause::TokenKeyed, "GET /api/data", "get_data");
+    run.expect(
+        Verdict::Suspect,
+        Cause::TokenKeyed,
+        "GET /api/data",
+        "get_data",
+    );
     assert_eq!(run.first(Verdict::Leak), None);
 }

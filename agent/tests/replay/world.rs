@@ -16,6 +16,8 @@ use heaptide::events::{
 const RANDOM: u64 = 0x3141_5926_5358_9793;
 /// Seconds between two snapshots.
 const SNAPSHOT_SECONDS: u64 = 2;
+/// Repeats take one of so many latest tokens: those that are in use.
+const SESSIONS: usize = 200;
 /// RSS before the first request.
 const BASE_RSS: u64 = 30 << 20;
 
@@ -266,8 +268,9 @@ impl World {
             self.tokens.push(token);
             token
         } else {
-            let pick = (self.chance() * self.tokens.len() as f64) as usize;
-            self.tokens[pick]
+            let recent = self.tokens.len().saturating_sub(SESSIONS);
+            let pick = (self.chance() * (self.tokens.len() - recent) as f64) as usize;
+            self.tokens[recent + pick]
         };
         // working memory, freed at the end
         let block = self.alloc(5, Some(id), self.trace.working);

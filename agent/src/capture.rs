@@ -1,0 +1,345 @@
+//! Captures: observations in a file, to be judged again later by the same code.
+//!
+//! Layout: [`MAGIC`], a version (2 bytes, little endian), then frames. A frame is a length (4 bytes,
+//! little endian) and one gzip member of that length, which holds observations in postcard's encoding,
+//! one after the other. A frame ends with each snapshot, so an agent that is killed loses one interval.
+//!
+//! A capture holds no credential: tokens are keyed fingerprints, queries are cut, and path segments
+//! that are no plain words are `{id}` ([`mask`]), which changes no route.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufReader, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
+
+use crate::attribution::segments::mask;
+use crate::events::{Observation, Request};
+use crate::pipeline::{JudgeOptions, Pipeline};
+use crate::report::Report;
+
+/// First bytes of a capture.
+pub const MAGIC: [u8; 6] = *b"HTCAP\n";
+/// The version that is written and read.
+pub const VERSION: u16 = 1;
+/// Bytes of encoded observations after which a frame ends.
+const FRAME_BYTES: usize = 1 << 20;
+/// Bytes of a frame, encoded, at most: two million groups in one snapshot fit twice.
+const MOST_FRAME_BYTES: u64 = 256 << 20;
+
+/// What can go wrong with a capture.
+#[derive(Debug, thiserror::Error)]
+pub enum CaptureError {
+    /// The file cannot be made or opened.
+    #[error("cannot open capture {}: {source}", path.display())]
+    Open {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file cannot be written: a full disk.
+    #[error("cannot write capture {}: {source}", path.display())]
+    Write {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file cannot be read.
+    #[error("cannot read capture {}: {source}", path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is something else.
+    #[error("{} is not a heaptide capture", path.display())]
+    NotACapture {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// Another version.
+    #[error("capture {} has version {found}, this heaptide reads version {VERSION}", path.display())]
+    Version {
+        /// Which file.
+        path: PathBuf,
+        /// Its version.
+        found: u16,
+    },
+    /// The file ends within a frame.
+    #[error("capture {} ends within frame {frame}: what came before was used", path.display())]
+    Truncated {
+        /// Which file.
+        path: PathBuf,
+        /// Number of the frame, from 0.
+        frame: u64,
+    },
+    /// A frame is damaged.
+    #[error("capture {} is damaged in frame {frame} ({what}): what came before was used", path.display())]
+    Corrupt {
+        /// Which file.
+        path: PathBuf,
+        /// Number of the frame, from 0.
+        frame: u64,
+        /// What is wrong.
+        what: String,
+    },
+}
+
+/// Writes a capture.
+pub struct Writer {
+    path: PathBuf,
+    file: File,
+    buffer: Vec<u8>,
+}
+
+impl Writer {
+    /// Makes the file, readable by its owner only, and writes the head.
+    pub fn create(path: &Path) -> Result<Self, CaptureError> {
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(path);
+        let file = file.map_err(|source| CaptureError::Open {
+            path: path.to_owned(),
+            source,
+        })?;
+        let mut writer = Self {
+            path: path.to_owned(),
+            file,
+            buffer: Vec::new(),
+        };
+        let mut head = MAGIC.to_vec();
+        head.extend(VERSION.to_le_bytes());
+        writer
+            .file
+            .write_all(&head)
+            .map_err(|source| writer.failed(source))?;
+        Ok(writer)
+    }
+
+    /// Adds an observation.
+    pub fn write(&mut self, observation: &Observation) -> Result<(), CaptureError> {
+        let masked = match observation {
+            Observation::Request(request) => Some(Observation::Request(Request {
+                head: mask(&request.head),
+                ..request.clone()
+            })),
+            _ => None,
+        };
+        let buffer = std::mem::take(&mut self.buffer);
+        let encoded = postcard::to_extend(masked.as_ref().unwrap_or(observation), buffer);
+        self.buffer = encoded.map_err(|error| self.failed(io::Error::other(error)))?;
+        if self.buffer.len() >= FRAME_BYTES || matches!(observation, Observation::Snapshot(_)) {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Ends the frame and hands everything to the file system.
+    pub fn flush(&mut self) -> Result<(), CaptureError> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        let frame = encoder
+            .write_all(&self.buffer)
+            .and_then(|()| encoder.finish());
+        self.buffer.clear();
+        let written = frame.and_then(|frame| {
+            let length = u32::try_from(frame.len()).map_err(io::Error::other)?;
+            self.file.write_all(&length.to_le_bytes())?;
+            self.file.write_all(&frame)?;
+            self.file.flush()
+        });
+        written.map_err(|source| self.failed(source))
+    }
+
+    /// Writes what is left. Without it the last frame is lost.
+    pub fn finish(mut self) -> Result<(), CaptureError> {
+        self.flush()
+    }
+
+    fn failed(&self, source: io::Error) -> CaptureError {
+        CaptureError::Write {
+            path: self.path.clone(),
+            source,
+        }
+    }
+}
+
+/// Reads a capture: an iterator of observations. After an error there is nothing more.
+pub struct Reader {
+    path: PathBuf,
+    file: Option<BufReader<File>>,
+    frame: Vec<u8>,
+    at: usize,
+    frames: u64,
+}
+
+impl Reader {
+    /// Opens a capture and checks its head.
+    pub fn open(path: &Path) -> Result<Self, CaptureError> {
+        let opened = File::open(path);
+        let file = opened.map_err(|source| CaptureError::Open {
+            path: path.to_owned(),
+            source,
+        })?;
+        let mut file = BufReader::new(file);
+        let mut head = [0; MAGIC.len() + 2];
+        file.read_exact(&mut head)
+            .map_err(|source| match source.kind() {
+                io::ErrorKind::UnexpectedEof => CaptureError::NotACapture {
+                    path: path.to_owned(),
+                },
+                _ => CaptureError::Read {
+                    path: path.to_owned(),
+                    source,
+                },
+            })?;
+        let (magic, version) = head.split_at(MAGIC.len());
+        if magic != MAGIC {
+            return Err(CaptureError::NotACapture {
+                path: path.to_owned(),
+            });
+        }
+        let found = u16::from_le_bytes([version[0], version[1]]);
+        if found != VERSION {
+            return Err(CaptureError::Version {
+                path: path.to_owned(),
+                found,
+            });
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            file: Some(file),
+            frame: Vec::new(),
+            at: 0,
+            frames: 0,
+        })
+    }
+
+    fn next_frame(&mut self) -> Result<bool, CaptureError> {
+        let Some(file) = &mut self.file else {
+            return Ok(false);
+        };
+        let mut length = Vec::with_capacity(4);
+        let failed = |path: &Path, source| CaptureError::Read {
+            path: path.to_owned(),
+            source,
+        };
+        file.take(4)
+            .read_to_end(&mut length)
+            .map_err(|source| failed(&self.path, source))?;
+        let Ok(bytes) = <[u8; 4]>::try_from(length.as_slice()) else {
+            return if length.is_empty() {
+                Ok(false)
+            } else {
+                Err(self.truncated())
+            };
+        };
+        let expected = u64::from(u32::from_le_bytes(bytes));
+        let mut packed = Vec::new();
+        file.take(expected)
+            .read_to_end(&mut packed)
+            .map_err(|source| failed(&self.path, source))?;
+        if packed.len() as u64 != expected {
+            return Err(self.truncated());
+        }
+        self.frame.clear();
+        self.at = 0;
+        let unpacked = GzDecoder::new(packed.as_slice())
+            .take(MOST_FRAME_BYTES + 1)
+            .read_to_end(&mut self.frame);
+        if let Err(error) = unpacked {
+            return Err(self.corrupt(error.to_string()));
+        }
+        if self.frame.len() as u64 > MOST_FRAME_BYTES {
+            return Err(self.corrupt("too large".to_owned()));
+        }
+        self.frames += 1;
+        Ok(true)
+    }
+
+    fn truncated(&self) -> CaptureError {
+        CaptureError::Truncated {
+            path: self.path.clone(),
+            frame: self.frames,
+        }
+    }
+
+    fn corrupt(&self, what: String) -> CaptureError {
+        CaptureError::Corrupt {
+            path: self.path.clone(),
+            frame: self.frames,
+            what,
+        }
+    }
+
+    fn step(&mut self) -> Result<Option<Observation>, CaptureError> {
+        while self.at >= self.frame.len() {
+            if !self.next_frame()? {
+                return Ok(None);
+            }
+        }
+        let rest = &self.frame[self.at..];
+        match postcard::take_from_bytes::<Observation>(rest) {
+            Ok((observation, left)) => {
+                self.at = self.frame.len() - left.len();
+                Ok(Some(observation))
+            }
+            Err(error) => {
+                self.frames = self.frames.saturating_sub(1);
+                Err(self.corrupt(error.to_string()))
+            }
+        }
+    }
+}
+
+impl Iterator for Reader {
+    type Item = Result<Observation, CaptureError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let step = self.step();
+        if !matches!(step, Ok(Some(_))) {
+            self.file = None;
+            self.frame.clear();
+            self.at = 0;
+        }
+        step.transpose()
+    }
+}
+
+/// A judged capture.
+#[derive(Debug)]
+pub struct Replay {
+    /// What the pipeline says of everything that could be read.
+    pub report: Report,
+    /// Why not everything could be read; also among the report's limitations.
+    pub damage: Option<CaptureError>,
+}
+
+/// Judges a capture.
+pub fn replay(path: &Path, options: JudgeOptions) -> Result<Replay, CaptureError> {
+    let mut pipeline = Pipeline::new(options);
+    let mut damage = None;
+    for observation in Reader::open(path)? {
+        match observation {
+            Ok(observation) => pipeline.observe(&observation),
+            Err(error) => damage = Some(error),
+        }
+    }
+    let mut report = pipeline.report();
+    report
+        .target
+        .limitations
+        .extend(damage.iter().map(ToString::to_string));
+    Ok(Replay { report, damage })
+}

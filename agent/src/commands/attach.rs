@@ -1,0 +1,187 @@
+//! `heaptide attach PID`: observe one process, show it live, say what leaks.
+
+use std::{
+    io::{IsTerminal as _, Write as _},
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use regex::Regex;
+use tokio::sync::watch;
+
+use crate::{
+    cli::{Attach, ExitCode, Format, OutputArgs, values::Mode},
+    outputs::{
+        LiveStacks, file, flamegraph, http::Server, json, live::LiveView, metrics::Metrics, pprof,
+        text,
+    },
+    pipeline::JudgeOptions,
+    report::Report,
+    session::Session,
+    settings,
+    source::SourceOptions,
+};
+
+/// Between two drawings of the live view.
+const DRAW: Duration = Duration::from_secs(1);
+
+/// Runs `heaptide attach`.
+pub(super) fn attach(args: &Attach) -> Result<ExitCode> {
+    // The target is looked at first: a wrong pid is not a matter of capabilities.
+    crate::target::inspect(args.pid)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let stop = Arc::new(AtomicBool::new(false));
+    runtime.block_on(async { stop_on_signals(&stop) })?;
+    let metrics = Metrics::new();
+    let (stop_server, stopped) = watch::channel(false);
+    if let Some(address) = args.metrics {
+        let server = runtime.block_on(Server::bind(address))?;
+        eprintln!("metrics at http://{}/metrics", server.address());
+        runtime.spawn(server.serve(metrics.clone(), stopped));
+    }
+    let judge = JudgeOptions {
+        memory_limit: args.judge.memory_limit,
+        expect_cache_entries: args.judge.expect_cache,
+        ..JudgeOptions::default()
+    };
+    let mut session = Session::new(source_options(args)?)?;
+    if let Some(path) = &args.record {
+        super::replay::record(&mut session, path, args.pid)?;
+    }
+    session.attach(args.pid, judge)?;
+    eprintln!("attached to {} (pid {})", name(&session, args.pid), args.pid);
+    watch_target(&mut session, args, &stop, &metrics)?;
+    session.finish()?;
+    let report = session.worst(&session.pids()).context("nothing was observed")?;
+    write_outputs(&report, &session.stacks(report.target.pid), &args.output)?;
+    if let Some(path) = &args.live_sites {
+        write_live_sites(&session, path)?;
+    }
+    // The receiver is gone when no server runs.
+    let _ = stop_server.send(true);
+    drop(session);
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    Ok(exit_code(&report, &args.output))
+}
+
+fn watch_target(
+    session: &mut Session,
+    args: &Attach,
+    stop: &AtomicBool,
+    metrics: &Metrics,
+) -> Result<()> {
+    let begun = Instant::now();
+    let mut view = LiveView::new(std::io::stdout().is_terminal());
+    let mut drawn = begun;
+    while !stop.load(Ordering::Relaxed) && args.duration.is_none_or(|most| begun.elapsed() < most) {
+        session.step()?;
+        if session.pids().iter().all(|pid| session.ended(*pid)) {
+            break;
+        }
+        if drawn.elapsed() >= DRAW {
+            drawn = Instant::now();
+            for pid in session.pids() {
+                if let Some(report) = session.report(pid) {
+                    metrics.update(None, &report);
+                }
+            }
+            if let Some(report) = session.worst(&session.pids()) {
+                view.draw(&report);
+            }
+            if view.quit_requested() {
+                break;
+            }
+        }
+    }
+    view.finish();
+    if session.ended(args.pid) {
+        eprintln!("pid {} has ended", args.pid);
+    }
+    Ok(())
+}
+
+/// What the flags ask of the source.
+fn source_options(args: &Attach) -> Result<SourceOptions> {
+    let handlers = args
+        .handlers
+        .iter()
+        .map(|pattern| Regex::new(pattern).with_context(|| format!("--handler {pattern}")))
+        .collect::<Result<Vec<_>>>()?;
+    Ok(SourceOptions {
+        settings: settings::settings(&args.credential, settings::CAPACITY)?,
+        allocations: args.mode != Mode::Watch,
+        stacks: !args.no_stacks,
+        handlers,
+        memory_limit: args.judge.memory_limit,
+        follow: true,
+    })
+}
+
+/// SIGINT and SIGTERM end the observation, not the report.
+fn stop_on_signals(stop: &Arc<AtomicBool>) -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
+        let mut signals = signal(kind).context("cannot listen for signals")?;
+        let stop = Arc::clone(stop);
+        tokio::spawn(async move {
+            while signals.recv().await.is_some() {
+                stop.store(true, Ordering::Relaxed);
+            }
+        });
+    }
+    Ok(())
+}
+
+fn name(session: &Session, pid: u32) -> String {
+    session.report(pid).map_or_else(String::new, |report| report.target.exe)
+}
+
+/// Writes everything that was asked for; what fails is said after the rest was written.
+pub(super) fn write_outputs(
+    report: &Report,
+    stacks: &LiveStacks,
+    args: &OutputArgs,
+) -> Result<()> {
+    let path = args.output.as_deref();
+    let mut results = vec![match args.format {
+        Format::Text => text::write(report, path),
+        Format::Json => json::write(report, path),
+    }];
+    if let Some(path) = &args.flamegraph {
+        let title = flamegraph::title(&report.target.exe, report.target.pid);
+        results.push(flamegraph::write(stacks, &title, path));
+    }
+    if let Some(path) = &args.pprof {
+        results.push(pprof::write(stacks, path));
+    }
+    for result in results {
+        result?;
+    }
+    Ok(())
+}
+
+/// The exit code that `--exit-code` asks for.
+pub(super) fn exit_code(report: &Report, args: &OutputArgs) -> ExitCode {
+    if args.exit_code { report.verdict.into() } else { ExitCode::Success }
+}
+
+/// Live memory by site of every process, for tests.
+fn write_live_sites(session: &Session, path: &Path) -> Result<()> {
+    let mut lines = Vec::new();
+    for pid in session.pids() {
+        if let Some(sites) = session.live_sites(pid) {
+            writeln!(lines, "{sites}")?;
+        }
+    }
+    file::write("the live sites", path, &lines)?;
+    Ok(())
+}

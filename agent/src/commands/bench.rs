@@ -1,0 +1,64 @@
+//! `heaptide bench-floor` and `bench-naive`: what `cargo xtask bench probes` compares with. Hidden.
+
+use std::{thread, time::Duration};
+
+use anyhow::{Context as _, Result};
+
+use crate::{
+    cli::{BenchTarget, ExitCode, values::Credential},
+    kernel::{Kernel, Link},
+    plan::{PlanOptions, Probe, Program, plan},
+    settings,
+    target::inspect,
+};
+
+/// One probe on malloc, at a good place, whose program only counts.
+pub(super) fn floor(args: &BenchTarget) -> Result<ExitCode> {
+    run(args, |kernel, probes| {
+        let malloc = probes
+            .iter()
+            .find(|probe| probe.symbol == "malloc" && probe.program == Program::AllocEnter)
+            .context("the target has no malloc")?;
+        Ok(vec![kernel.attach_counting(args.pid, malloc)?])
+    })
+}
+
+/// malloc, its return and free, each at its entry: what tools do that do not look.
+pub(super) fn naive(args: &BenchTarget) -> Result<ExitCode> {
+    run(args, |kernel, probes| {
+        probes
+            .iter()
+            .filter(|probe| probe.symbol == "malloc" || probe.symbol == "free")
+            .map(|probe| {
+                let entry = Probe { file_offset: probe.entry_offset, ..probe.clone() };
+                Ok(kernel.attach(args.pid, &entry)?)
+            })
+            .collect()
+    })
+}
+
+fn run(
+    args: &BenchTarget,
+    attach: impl FnOnce(&mut Kernel, &[Probe]) -> Result<Vec<Link>>,
+) -> Result<ExitCode> {
+    let target = inspect(args.pid)?;
+    let options = PlanOptions { allocations: true, ..PlanOptions::default() };
+    let probes = plan(&target, &options).probes;
+    let mut kernel = Kernel::load(&settings::settings(&Credential::Bearer, settings::CAPACITY)?)?;
+    kernel.set_target(
+        args.pid,
+        heaptide_ebpf::TargetConfig {
+            space: u64::from(args.pid) << 32,
+            layout: 1,
+            flags: heaptide_ebpf::target_flags::ALLOCATIONS,
+            interval: 0,
+            reserved: 0,
+        },
+    )?;
+    let _links = attach(&mut kernel, &probes)?;
+    eprintln!("attached to pid {}", args.pid);
+    while target.is_alive() {
+        thread::sleep(Duration::from_millis(100));
+    }
+    Ok(ExitCode::Success)
+}

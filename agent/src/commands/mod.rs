@@ -1,0 +1,90 @@
+//! What each subcommand does, and how its failure becomes an exit code.
+
+use std::process::ExitCode as ProcessExit;
+
+use anyhow::Error;
+
+use crate::{
+    cli::{Cli, Command, ExitCode},
+    kernel::KernelError,
+    settings::SettingsError,
+    source::SourceError,
+    target::TargetError,
+};
+
+mod attach;
+mod bench;
+mod check_config;
+mod doctor;
+mod ps;
+mod replay;
+mod run;
+
+/// Runs a subcommand to its end.
+pub fn execute(cli: Cli) -> ProcessExit {
+    let done = match cli.command {
+        Command::Attach(args) => attach::attach(&args),
+        Command::Replay(args) => replay::replay(&args),
+        Command::Run(args) => run::run(&args),
+        Command::Ps(args) => ps::ps(&args),
+        Command::Doctor(args) => doctor::doctor(&args),
+        Command::CheckConfig(args) => check_config::check_config(&args),
+        Command::Pairs => {
+            crate::source::calibrate::serve_pairs().map(|()| ExitCode::Success).map_err(Into::into)
+        }
+        Command::BenchFloor(args) => bench::floor(&args),
+        Command::BenchNaive(args) => bench::naive(&args),
+    };
+    match done {
+        Ok(code) => code.into(),
+        Err(error) => {
+            eprintln!("heaptide: {error:#}");
+            code_of(&error).into()
+        }
+    }
+}
+
+/// The exit code an error stands for.
+fn code_of(error: &Error) -> ExitCode {
+    for cause in error.chain() {
+        if let Some(target) = cause.downcast_ref::<TargetError>() {
+            return of_target(target);
+        }
+        if let Some(kernel) = cause.downcast_ref::<KernelError>() {
+            return of_kernel(kernel);
+        }
+        if let Some(source) = cause.downcast_ref::<SourceError>() {
+            return match source {
+                SourceError::Target(target) => of_target(target),
+                SourceError::Kernel(kernel) => of_kernel(kernel),
+            };
+        }
+        if cause.is::<SettingsError>() {
+            return ExitCode::Usage;
+        }
+    }
+    ExitCode::Internal
+}
+
+fn of_target(error: &TargetError) -> ExitCode {
+    match error {
+        TargetError::NoSuchProcess { .. } | TargetError::Ended { .. } => ExitCode::NoSuchProcess,
+        TargetError::NotPermitted { .. } => ExitCode::NotPermitted,
+        TargetError::KernelThread { .. }
+        | TargetError::ThirtyTwoBit { .. }
+        | TargetError::OtherMachine { .. } => ExitCode::Unsupported,
+        TargetError::Io { .. } => ExitCode::Internal,
+    }
+}
+
+fn of_kernel(error: &KernelError) -> ExitCode {
+    match error {
+        KernelError::NotPermitted { .. } => ExitCode::NotPermitted,
+        KernelError::Unsupported { .. } => ExitCode::Unsupported,
+        // The process can end between the look at it and the attaching.
+        KernelError::Attach { why, .. } if why.raw_os_error() == Some(libc::ESRCH) => {
+            ExitCode::NoSuchProcess
+        }
+        _ => ExitCode::Internal,
+    }
+}

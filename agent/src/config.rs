@@ -1,0 +1,328 @@
+//! The daemon's configuration: a TOML file, checked whole, with errors that name the line.
+
+mod suggest;
+mod value;
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use regex::Regex;
+use serde::Deserialize;
+
+use crate::cli::values::{Credential, Mode};
+
+/// The largest configuration that is read; a bigger file is a mistake (`/dev/zero`, a log).
+const LARGEST: u64 = 1 << 20;
+
+/// A configuration, checked.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// What holds for the agent and all targets.
+    #[serde(default)]
+    pub agent: Agent,
+    /// Which processes are observed; the first entry that matches a process has it.
+    #[serde(default, rename = "target")]
+    pub targets: Vec<Target>,
+}
+
+/// `[agent]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Agent {
+    /// Where `/metrics` and `/healthz` are served.
+    #[serde(deserialize_with = "value::listen_address")]
+    pub metrics: SocketAddr,
+    /// How allocations are watched.
+    #[serde(deserialize_with = "value::mode")]
+    pub mode: Mode,
+    /// CPU time that probes may cost a target, as a ratio (`"3%"` in the file).
+    #[serde(deserialize_with = "value::percent")]
+    pub overhead: f64,
+    /// What counts as the token of a request.
+    #[serde(deserialize_with = "value::credential")]
+    pub credential: Credential,
+    /// Form of the log.
+    pub log_format: LogFormat,
+    /// What is logged (`info`, or a filter per module).
+    pub log: String,
+    /// How often processes are looked for.
+    #[serde(deserialize_with = "value::duration")]
+    pub scan_interval: Duration,
+    /// How often a target is judged.
+    #[serde(deserialize_with = "value::duration")]
+    pub report_interval: Duration,
+    /// Most processes observed at once; the rest is logged and left alone.
+    pub max_processes: usize,
+}
+
+impl Default for Agent {
+    fn default() -> Self {
+        Self {
+            metrics: SocketAddr::from(([127, 0, 0, 1], 9876)),
+            mode: Mode::Auto,
+            overhead: 0.03,
+            credential: Credential::Bearer,
+            log_format: LogFormat::Json,
+            log: "info".to_owned(),
+            scan_interval: Duration::from_secs(5),
+            report_interval: Duration::from_secs(10),
+            max_processes: 64,
+        }
+    }
+}
+
+/// Form of the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// One JSON object per line.
+    #[default]
+    Json,
+    /// For people.
+    Text,
+}
+
+/// `[[target]]`: a service and how its processes are told.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Target {
+    /// Name of the service in metrics and logs.
+    #[serde(deserialize_with = "value::service")]
+    pub name: String,
+    /// This process only.
+    #[serde(default)]
+    pub pid: Option<u32>,
+    /// Path of the executable, or its base name.
+    #[serde(default)]
+    pub exe: Option<String>,
+    /// Name of the process as `ps` shows it (at most 15 bytes).
+    #[serde(default)]
+    pub comm: Option<String>,
+    /// Regular expression over the command line, arguments joined by spaces.
+    #[serde(default, deserialize_with = "value::regex")]
+    pub cmdline: Option<Regex>,
+    /// Control group, or one above it (`/system.slice/api.service`).
+    #[serde(default)]
+    pub cgroup: Option<String>,
+    /// Whether forked workers of a matching process are observed too.
+    #[serde(default = "yes")]
+    pub follow_children: bool,
+    /// Memory the service may use, if lower than its cgroup, rlimit and host allow.
+    #[serde(default, deserialize_with = "value::bytes")]
+    pub memory_limit: Option<u64>,
+    /// Entries that a cache of the service may hold.
+    #[serde(default)]
+    pub expect_cache: Option<u64>,
+    /// Functions that serve one request each: regular expressions over demangled names.
+    #[serde(default, deserialize_with = "value::patterns")]
+    pub handlers: Vec<String>,
+    /// What counts as the token of a request, if not what `[agent]` says.
+    #[serde(default, deserialize_with = "value::optional_credential")]
+    pub credential: Option<Credential>,
+    /// How allocations are watched, if not as `[agent]` says.
+    #[serde(default, deserialize_with = "value::optional_mode")]
+    pub mode: Option<Mode>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// A configuration that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {}: {source}; {}", path.display(), read_advice(source))]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Something in it is wrong.
+    #[error("{}:{line}: {message}", path.display())]
+    Wrong {
+        /// The file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// What is wrong and what to do.
+        message: String,
+    },
+}
+
+fn read_advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            "name an existing file with --config; docs/heaptide.example.toml is one to start from"
+        }
+        io::ErrorKind::PermissionDenied => "run as a user who may read it, root usually",
+        io::ErrorKind::InvalidData => "a configuration is TOML in UTF-8",
+        _ => "name a TOML file with --config",
+    }
+}
+
+/// Reads and checks a configuration file.
+pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    let read = |source| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let length = fs::metadata(path).map_err(read)?;
+    if !length.is_file() || length.len() > LARGEST {
+        let what = format!("not a regular file of at most {} KiB", LARGEST >> 10);
+        return Err(read(io::Error::other(what)));
+    }
+    parse(&fs::read_to_string(path).map_err(read)?, path)
+}
+
+/// What `check-config` prints about a good file: what it will do, and what it may not have meant.
+pub fn check(path: &Path) -> Result<Vec<String>, ConfigError> {
+    let config = load(path)?;
+    let agent = &config.agent;
+    let mut said = vec![format!(
+        "{} is good: {}, metrics on {}, mode {}, overhead {}",
+        path.display(),
+        match config.targets.len() {
+            1 => "1 target".to_owned(),
+            count => format!("{count} targets"),
+        },
+        agent.metrics,
+        agent.mode.name(),
+        crate::outputs::format::percent(agent.overhead),
+    )];
+    if config.targets.is_empty() {
+        said.push("note: without a [[target]] nothing is observed".to_owned());
+    }
+    if !agent.metrics.ip().is_loopback() {
+        said.push(format!(
+            "note: {} is reachable from other hosts, without a password",
+            agent.metrics
+        ));
+    }
+    for target in config.targets.iter().filter(|target| target.pid.is_some()) {
+        said.push(format!(
+            "note: target `{}` is chosen by pid, so it is not found again after a restart",
+            target.name
+        ));
+    }
+    Ok(said)
+}
+
+/// Checks the text of a configuration; `path` is for messages.
+pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
+    let wrong = |line, message| ConfigError::Wrong {
+        path: path.to_owned(),
+        line,
+        message,
+    };
+    let config: Config = toml::from_str(text).map_err(|error| {
+        let start = error.span().map_or(0, |span| span.start);
+        wrong(line_of(text, start), suggest::message(error.message()))
+    })?;
+    // What no single field can tell. The n-th `[[target]]` has the n-th header.
+    let header = |index| {
+        let headers = text
+            .lines()
+            .enumerate()
+            .filter(|(_, line)| is_target_header(line));
+        headers.map(|(line, _)| line + 1).nth(index).unwrap_or(1)
+    };
+    for (index, target) in config.targets.iter().enumerate() {
+        if let Err(message) = target.check() {
+            return Err(wrong(header(index), message));
+        }
+        if config.targets[..index]
+            .iter()
+            .any(|earlier| earlier.name == target.name)
+        {
+            let message = format!(
+                "two targets are named `{}`; names tell services apart in metrics: choose another",
+                target.name
+            );
+            return Err(wrong(header(index), message));
+        }
+    }
+    if config.agent.max_processes == 0 {
+        let found = text
+            .lines()
+            .position(|line| line.trim_start().starts_with("max_processes"));
+        let message = "max_processes is 0, so nothing would be observed; leave it out for 64";
+        return Err(wrong(found.map_or(1, |line| line + 1), message.to_owned()));
+    }
+    Ok(config)
+}
+
+fn is_target_header(line: &str) -> bool {
+    let line: String = line.chars().filter(|c| !c.is_whitespace()).collect();
+    line.starts_with("[[target]]") || line.starts_with("[[\"target\"]]")
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    let before = &text.as_bytes()[..offset.min(text.len())];
+    before.iter().filter(|byte| **byte == b'\n').count() + 1
+}
+
+impl Target {
+    fn check(&self) -> Result<(), String> {
+        let name = &self.name;
+        let selectors = [
+            self.pid.is_some(),
+            self.exe.is_some(),
+            self.comm.is_some(),
+            self.cmdline.is_some(),
+            self.cgroup.is_some(),
+        ];
+        if !selectors.contains(&true) {
+            return Err(format!(
+                "target `{name}` selects no process; add at least one of pid, exe, comm, cmdline, \
+                 cgroup (all that are given must match)"
+            ));
+        }
+        if self.pid == Some(0) {
+            return Err(format!(
+                "target `{name}`: pid 0 is the kernel's; name a process"
+            ));
+        }
+        for (key, value) in [
+            ("exe", &self.exe),
+            ("comm", &self.comm),
+            ("cgroup", &self.cgroup),
+        ] {
+            if value.as_ref().is_some_and(String::is_empty) {
+                return Err(format!(
+                    "target `{name}`: {key} is empty; name something or leave it out"
+                ));
+            }
+        }
+        // The kernel cuts the name of a process (TASK_COMM_LEN is 16, the last byte is 0).
+        if let Some(comm) = self.comm.as_ref().filter(|comm| comm.len() > 15) {
+            let cut: String = comm.chars().take(15).collect();
+            return Err(format!(
+                "target `{name}`: comm `{comm}` never matches, because Linux keeps 15 bytes of a \
+                 name; write `{cut}`, or use exe or cmdline"
+            ));
+        }
+        if let Some(cgroup) = self
+            .cgroup
+            .as_ref()
+            .filter(|cgroup| !cgroup.starts_with('/'))
+        {
+            return Err(format!(
+                "target `{name}`: cgroup `{cgroup}` is not a path from the root of the hierarchy; \
+                 write it as /proc/PID/cgroup does, as in /system.slice/{cgroup}"
+            ));
+        }
+        if self.expect_cache == Some(0) {
+            return Err(format!("target `{name}`: expect_cache is 0; leave it out"));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,219 @@
+//! Source and judges together: what `attach` and the daemon run.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+
+use crate::{
+    events::{MemoryKind, Observation, Site, SiteId, Snapshot},
+    outputs::{LiveStack, LiveStacks},
+    pipeline::{JudgeOptions, Pipeline},
+    report::Report,
+    source::{Source, SourceError, SourceOptions},
+};
+
+/// How long a step waits for the ring.
+const TICK: Duration = Duration::from_millis(50);
+/// Between two readings of memory and losses.
+const SAMPLE: Duration = Duration::from_secs(1);
+/// Between two readings of the live map.
+const SNAPSHOT: Duration = Duration::from_secs(2);
+
+/// One process and what is thought of it.
+struct Judged {
+    pipeline: Pipeline,
+    options: JudgeOptions,
+    sites: HashMap<SiteId, Site>,
+    last: Snapshot,
+}
+
+impl Judged {
+    fn new(options: JudgeOptions) -> Self {
+        Self {
+            pipeline: Pipeline::new(options),
+            options,
+            sites: HashMap::new(),
+            last: Snapshot::default(),
+        }
+    }
+
+    fn observe(&mut self, observation: Observation) {
+        self.pipeline.observe(&observation);
+        match observation {
+            Observation::Site(site) => {
+                self.sites.insert(site.id, site);
+            }
+            Observation::Snapshot(snapshot) => self.last = snapshot,
+            _ => {}
+        }
+    }
+}
+
+/// All observed processes.
+pub struct Session {
+    source: Source,
+    judged: BTreeMap<u32, Judged>,
+    sample_due: Instant,
+    snapshot_due: Instant,
+    tap: Option<Tap>,
+}
+
+/// Sees every observation on its way to the judge, with the process it is about.
+pub type Tap = Box<dyn FnMut(u32, &Observation) + Send>;
+
+impl Session {
+    /// Loads the kernel half and measures what its probes cost here.
+    pub fn new(options: SourceOptions) -> Result<Self, SourceError> {
+        let mut source = Source::new(options)?;
+        source.calibrate()?;
+        let now = Instant::now();
+        Ok(Self {
+            source,
+            judged: BTreeMap::new(),
+            sample_due: now,
+            snapshot_due: now,
+            tap: None,
+        })
+    }
+
+    /// Sends every observation past `tap` too.
+    pub fn set_tap(&mut self, tap: Tap) {
+        self.tap = Some(tap);
+    }
+
+    /// Begins to observe a process.
+    pub fn attach(&mut self, pid: u32, options: JudgeOptions) -> Result<(), SourceError> {
+        let Self { source, judged, tap, .. } = self;
+        judged.insert(pid, Judged::new(options));
+        let attached = source.attach(pid, &mut |pid, one| deliver(judged, tap, options, pid, one));
+        if attached.is_err() {
+            judged.remove(&pid);
+        }
+        attached
+    }
+
+    /// Ends the observation of a process.
+    pub fn detach(&mut self, pid: u32) {
+        self.source.detach(pid);
+        self.judged.remove(&pid);
+    }
+
+    /// Waits a moment and takes in what has happened. To be called in a loop. Returns whether a
+    /// snapshot was judged, so that reports are worth looking at.
+    pub fn step(&mut self) -> Result<bool, SourceError> {
+        self.source.wait(TICK);
+        let Self { source, judged, tap, .. } = self;
+        // Children take the options of whoever is observed; in the daemon the parent's are set
+        // by the target they belong to.
+        let options = judged.values().next().map_or_else(JudgeOptions::default, |one| one.options);
+        let mut sink = |pid, one| deliver(judged, tap, options, pid, one);
+        source.pump(&mut sink);
+        let now = Instant::now();
+        if now >= self.sample_due {
+            self.sample_due = now + SAMPLE;
+            source.sample(&mut sink)?;
+        }
+        if now >= self.snapshot_due && source.snapshot(&mut sink)? {
+            self.snapshot_due = now + SNAPSHOT;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    /// Takes in everything that is there, at the end.
+    pub fn finish(&mut self) -> Result<(), SourceError> {
+        let Self { source, judged, tap, .. } = self;
+        let options = JudgeOptions::default();
+        let mut sink = |pid, one| deliver(judged, tap, options, pid, one);
+        source.pump(&mut sink);
+        source.snapshot_now(&mut sink)?;
+        source.sample(&mut sink)
+    }
+
+    /// The processes that are judged.
+    pub fn pids(&self) -> Vec<u32> {
+        self.judged.keys().copied().collect()
+    }
+
+    /// Whether a process has ended.
+    pub fn ended(&self, pid: u32) -> bool {
+        self.source.ended(pid)
+    }
+
+    /// What is thought of a process.
+    pub fn report(&self, pid: u32) -> Option<Report> {
+        self.judged.get(&pid).map(|judged| judged.pipeline.report())
+    }
+
+    /// Of all processes that descend from one target the report that matters most: the worst verdict,
+    /// and among equals the busiest.
+    pub fn worst(&self, pids: &[u32]) -> Option<Report> {
+        pids.iter()
+            .filter_map(|pid| self.report(*pid))
+            .min_by_key(|report| (report.verdict, std::cmp::Reverse(report.window.requests)))
+    }
+
+    /// Live heap memory by call stack, as of the last snapshot.
+    pub fn stacks(&self, pid: u32) -> LiveStacks {
+        let Some(judged) = self.judged.get(&pid) else { return LiveStacks::default() };
+        let mut by_site: HashMap<SiteId, (f64, f64)> = HashMap::new();
+        for group in judged.last.groups.iter().filter(|group| group.kind == MemoryKind::Heap) {
+            let sums = by_site.entry(group.site).or_default();
+            sums.0 += group.bytes;
+            sums.1 += group.blocks;
+        }
+        let stacks = by_site
+            .into_iter()
+            .filter_map(|(site, (bytes, blocks))| {
+                let frames = judged.sites.get(&site)?.stack.clone();
+                Some(LiveStack { frames, bytes: bytes as u64, blocks: blocks as u64 })
+            })
+            .collect();
+        LiveStacks { stacks }
+    }
+
+    /// Live memory of a process by leading user frame, as one JSON object: what tests compare with a
+    /// program's own books.
+    pub fn live_sites(&self, pid: u32) -> Option<serde_json::Value> {
+        let judged = self.judged.get(&pid)?;
+        let mut rows: BTreeMap<(String, Option<String>, Option<u32>, &str), (f64, f64)> =
+            BTreeMap::new();
+        for group in &judged.last.groups {
+            let site = judged.sites.get(&group.site)?;
+            let frame = site.leading();
+            let kind = match group.kind {
+                MemoryKind::Heap => "heap",
+                MemoryKind::Mapping => "mapping",
+            };
+            let key = (frame.function.clone(), frame.file.clone(), frame.line, kind);
+            let sums = rows.entry(key).or_default();
+            sums.0 += group.bytes;
+            sums.1 += group.blocks;
+        }
+        let sites: Vec<_> = rows
+            .into_iter()
+            .map(|((function, file, line, kind), (bytes, blocks))| {
+                json!({"function": function, "file": file, "line": line, "kind": kind,
+                       "bytes": bytes.round() as u64, "blocks": blocks.round() as u64})
+            })
+            .collect();
+        let losses = self.source.losses().ok();
+        Some(json!({"pid": pid, "sites": sites, "losses": losses}))
+    }
+}
+
+fn deliver(
+    judged: &mut BTreeMap<u32, Judged>,
+    tap: &mut Option<Tap>,
+    options: JudgeOptions,
+    pid: u32,
+    observation: Observation,
+) {
+    if let Some(tap) = tap {
+        tap(pid, &observation);
+    }
+    judged.entry(pid).or_insert_with(|| Judged::new(options)).observe(observation);
+}

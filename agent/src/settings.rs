@@ -1,0 +1,89 @@
+//! The kernel half's settings: what counts as a credential, the fingerprint key, sizes.
+
+use std::io;
+
+use heaptide_ebpf::{PATTERN_LEN, Settings};
+use thiserror::Error;
+
+use crate::cli::values::Credential;
+
+/// Blocks the live map holds before sampling keeps it from filling up.
+pub const CAPACITY: u32 = 262_144;
+
+/// Settings that cannot be made.
+#[derive(Debug, Error)]
+pub enum SettingsError {
+    /// A name is too long for the kernel half.
+    #[error("the name `{name}` of the credential is longer than {most} bytes: use a shorter one")]
+    TooLong {
+        /// The name.
+        name: String,
+        /// Longest that fits.
+        most: usize,
+    },
+    /// The system gave no random key.
+    #[error("no random key for fingerprints: getrandom failed: {0}")]
+    Random(io::Error),
+}
+
+/// Settings for a load: a fresh fingerprint key each time, so that fingerprints of two runs have
+/// nothing in common.
+pub fn settings(credential: &Credential, capacity: u32) -> Result<Settings, SettingsError> {
+    let (header, scheme, cookie) = match credential {
+        Credential::Bearer => ("authorization".to_owned(), "bearer ".to_owned(), false),
+        Credential::Scheme(name) => {
+            ("authorization".to_owned(), format!("{} ", name.to_ascii_lowercase()), false)
+        }
+        Credential::Header(name) => (name.to_ascii_lowercase(), String::new(), false),
+        // Names of cookies are case-sensitive (RFC 6265, 5.4).
+        Credential::Cookie(name) => ("cookie".to_owned(), format!("{name}="), true),
+    };
+    let header = header + ":";
+    let mut key = [0u64; 2];
+    // SAFETY: a valid buffer of that length.
+    let got = unsafe { libc::getrandom(key.as_mut_ptr().cast(), size_of_val(&key), 0) };
+    if got != size_of_val(&key) as isize {
+        return Err(SettingsError::Random(io::Error::last_os_error()));
+    }
+    Ok(Settings {
+        key,
+        header: padded(&header)?,
+        scheme: padded(&scheme)?,
+        header_len: header.len() as u32,
+        scheme_len: scheme.len() as u32,
+        cookie: u32::from(cookie),
+        sample_from: capacity / 2,
+        capacity,
+        reserved: 0,
+    })
+}
+
+fn padded(name: &str) -> Result<[u8; PATTERN_LEN], SettingsError> {
+    let mut bytes = [0; PATTERN_LEN];
+    bytes
+        .get_mut(..name.len())
+        .ok_or_else(|| SettingsError::TooLong { name: name.to_owned(), most: PATTERN_LEN - 1 })?
+        .copy_from_slice(name.as_bytes());
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_become_patterns() {
+        let of = |credential| settings(&credential, 1000).unwrap();
+        let bearer = of(Credential::Bearer);
+        assert_eq!(&bearer.header[..bearer.header_len as usize], b"authorization:");
+        assert_eq!(&bearer.scheme[..bearer.scheme_len as usize], b"bearer ");
+        let key = of(Credential::Header("X-Api-Key".into()));
+        assert_eq!(&key.header[..key.header_len as usize], b"x-api-key:");
+        assert_eq!((key.scheme_len, key.cookie), (0, 0));
+        let cookie = of(Credential::Cookie("SID".into()));
+        assert_eq!(&cookie.scheme[..cookie.scheme_len as usize], b"SID=");
+        assert_eq!(cookie.cookie, 1);
+        assert_ne!(bearer.key, key.key, "a fresh key each time");
+        assert!(settings(&Credential::Header("x".repeat(40)), 1000).is_err());
+    }
+}

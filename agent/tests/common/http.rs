@@ -1,0 +1,105 @@
+//! The lab's tiny HTTP server, and raw requests to any.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
+use std::time::Duration;
+
+use super::compile::{Program, program};
+use super::process::Process;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running `lab/bench/tiny_http.cpp`.
+pub(crate) struct Server {
+    /// The process.
+    pub(crate) process: Process,
+    address: SocketAddr,
+}
+
+impl Server {
+    /// Starts it on a free port.
+    pub(crate) fn start() -> Self {
+        let mut process =
+            Process::start("tiny_http", &mut Command::new(program(Program::TinyHttp)));
+        let line = process.line(PATIENCE, |line| line.starts_with("port "));
+        let port = line[5..].parse().expect("a port");
+        Self {
+            process,
+            address: SocketAddr::from(([127, 0, 0, 1], port)),
+        }
+    }
+
+    /// A new connection to it.
+    pub(crate) fn connect(&self) -> TcpStream {
+        connect(self.address)
+    }
+
+    /// Whether it answers a plain request.
+    pub(crate) fn is_well(&mut self) -> bool {
+        self.process.runs()
+            && ask(
+                &mut self.connect(),
+                b"GET /well HTTP/1.1\r\nHost: t\r\n\r\n",
+            )
+            .contains("200 OK")
+    }
+}
+
+/// A connection that gives up instead of hanging.
+pub(crate) fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("a connection");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    stream.set_write_timeout(Some(PATIENCE)).expect("a timeout");
+    stream.set_nodelay(true).expect("no delay");
+    stream
+}
+
+/// Sends one request and reads the server's (short) answer.
+pub(crate) fn ask(stream: &mut TcpStream, request: &[u8]) -> String {
+    stream.write_all(request).expect("the request is sent");
+    answer(stream)
+}
+
+/// Reads one of the tiny server's answers.
+pub(crate) fn answer(stream: &mut TcpStream) -> String {
+    let mut text = Vec::new();
+    let mut byte = [0];
+    while !text.ends_with(b"ok\n") && stream.read(&mut byte).expect("an answer") == 1 {
+        text.push(byte[0]);
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// Sends bytes that need not be HTTP; the server may hang up at any time, which is fine.
+pub(crate) fn throw(stream: &mut TcpStream, bytes: &[u8]) {
+    for chunk in bytes.chunks(16 * 1024) {
+        if stream.write_all(chunk).is_err() {
+            return;
+        }
+    }
+    let _ = stream.shutdown(std::net::Shutdown::Write);
+    let mut rest = Vec::new();
+    match stream.read_to_end(&mut rest) {
+        Err(error) if error.kind() == ErrorKind::WouldBlock => panic!("the server hangs"),
+        _ => {}
+    }
+}
+
+/// The whole answer to a GET on a connection of its own.
+pub(crate) fn get(address: SocketAddr, path: &str) -> String {
+    let mut stream = connect(address);
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream
+        .write_all(request.as_bytes())
+        .expect("the request is sent");
+    let mut text = Vec::new();
+    stream.read_to_end(&mut text).expect("an answer");
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// A port that nobody listens on right now.
+pub(crate) fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("its address")
+}

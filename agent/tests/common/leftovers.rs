@@ -1,0 +1,63 @@
+//! What is loaded in the kernel: programs, maps and links by id, and the uprobes of tracefs.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// Everything that bpftool and tracefs see at one time, each as `kind id name`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Loaded(BTreeSet<String>);
+
+impl Loaded {
+    /// Reads it; `Err` says what is missing for that.
+    pub(crate) fn now() -> Result<Self, String> {
+        let mut all = BTreeSet::new();
+        for kind in ["prog", "map", "link"] {
+            let output = Command::new("bpftool").args(["-j", kind, "list"]).output();
+            let output = output.map_err(|error| format!("bpftool: {error}"))?;
+            let listed: Value = serde_json::from_slice(&output.stdout)
+                .map_err(|error| format!("bpftool {kind} list: {error}"))?;
+            for entry in listed.as_array().into_iter().flatten() {
+                // bpftool itself loads a program for the time of its own run, to find holders.
+                let holder = &entry["pids"][0]["comm"];
+                if holder != "bpftool" {
+                    all.insert(format!("{kind} {} {}", entry["id"], entry["name"]));
+                }
+            }
+        }
+        for events in [
+            "/sys/kernel/tracing/uprobe_events",
+            "/sys/kernel/debug/tracing/uprobe_events",
+        ] {
+            let text = fs::read_to_string(events).unwrap_or_default();
+            all.extend(text.lines().map(|line| format!("uprobe_events {line}")));
+        }
+        Ok(Self(all))
+    }
+
+    /// What is there now and was not before.
+    pub(crate) fn added(&self) -> Vec<String> {
+        let now = Self::now().expect("it worked before");
+        now.0.difference(&self.0).cloned().collect()
+    }
+
+    /// Waits until nothing is there that was not before: the kernel frees after a grace period.
+    pub(crate) fn comes_back(&self) {
+        let deadline = Instant::now() + Duration::from_secs(15);
+        loop {
+            let left = self.added();
+            if left.is_empty() {
+                return;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "left behind in the kernel: {left:#?}"
+            );
+            thread::sleep(Duration::from_millis(200));
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! `lab/truth` as a target that does nothing until it is told to.
+
+use std::process::Command;
+use std::time::Duration;
+
+use super::compile::{Program, program};
+use super::process::Process;
+
+/// A traced run is some hundred times slower per call than an untraced one.
+pub(crate) const RUN: Duration = Duration::from_secs(60);
+
+/// Starts the truth program, which then waits for `go`.
+pub(crate) fn start(frame_pointers: bool) -> Process {
+    let path = program(Program::Truth { frame_pointers });
+    let mut process = Process::start("truth", &mut Command::new(path));
+    process.line(RUN, |line| line.starts_with("ready "));
+    process
+}
+
+/// The usual build of it.
+pub(crate) fn idle() -> Process {
+    start(false)
+}
+
+/// Whether an idle one still does all it should. To be asked once: it is not idle afterwards.
+pub(crate) fn is_well(target: &mut Process) -> bool {
+    target.say("go");
+    target
+        .line(RUN, |line| line.starts_with("{\"pid\""))
+        .contains("site_malloc")
+}

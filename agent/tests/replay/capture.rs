@@ -1,0 +1,151 @@
+//! Recording and replaying: the same report, no credential on disk, and damage that is named.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use heaptide::capture::{CaptureError, Reader, Writer, replay};
+use heaptide::events::Observation;
+use heaptide::pipeline::{JudgeOptions, Pipeline};
+use heaptide::report::{Report, Verdict};
+
+use super::world::{Keeps, Trace, generate};
+
+fn observations() -> Vec<Observation> {
+    generate(Trace {
+        keeps: Keeps::PerToken,
+        seconds: 40,
+        limit: 40 << 20,
+        ..Trace::default()
+    })
+    .0
+}
+
+fn record(path: &Path, observations: &[Observation]) {
+    let mut writer = Writer::create(path).expect("a file in a temporary folder");
+    for observation in observations {
+        writer.write(observation).expect("space for a capture");
+    }
+    writer.finish().expect("space for a capture");
+}
+
+fn judge(observations: &[Observation]) -> Report {
+    let mut pipeline = Pipeline::new(JudgeOptions::default());
+    observations
+        .iter()
+        .for_each(|observation| pipeline.observe(observation));
+    pipeline.report()
+}
+
+fn file() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("capture");
+    (folder, path)
+}
+
+#[test]
+fn a_replay_gives_the_same_report_to_the_last_bit() {
+    let (_folder, path) = file();
+    let observations = observations();
+    record(&path, &observations);
+    let live = judge(&observations);
+    let replayed = replay(&path, JudgeOptions::default()).expect("a capture");
+    assert!(replayed.damage.is_none());
+    assert_eq!(replayed.report, live);
+    assert_ne!(live.verdict, Verdict::NoLeak);
+    assert!(
+        live.findings.len() == 1 && !live.live.curve.is_empty() && !live.live.top_sites.is_empty()
+    );
+}
+
+#[test]
+fn a_capture_holds_no_query_and_no_identifier() {
+    let (_folder, path) = file();
+    let secret = "hunter2-4711-SECRET";
+    let mut observations = observations();
+    for observation in &mut observations {
+        if let Observation::Request(request) = observation {
+            request.head = format!("GET /api/data/{secret}?token={secret}");
+        }
+    }
+    record(&path, &observations);
+    for observation in Reader::open(&path).expect("a capture") {
+        if let Observation::Request(request) = observation.expect("an observation") {
+            assert_eq!(request.head, "GET /api/data/{id}");
+        }
+    }
+    let report = judge(&observations);
+    assert!(!format!("{report:?}").contains(secret));
+    assert_eq!(
+        replay(&path, JudgeOptions::default())
+            .expect("a capture")
+            .report,
+        report
+    );
+}
+
+#[test]
+fn a_torn_or_damaged_capture_is_used_as_far_as_it_goes() {
+    let (_folder, path) = file();
+    record(&path, &observations());
+    let whole = fs::read(&path).expect("the capture");
+
+    fs::write(&path, &whole[..whole.len() - 20]).expect("space");
+    let torn = replay(&path, JudgeOptions::default()).expect("most of a capture");
+    assert!(
+        matches!(torn.damage, Some(CaptureError::Truncated { .. })),
+        "{:?}",
+        torn.damage
+    );
+    assert!(torn.report.window.requests > 3_000);
+    assert!(
+        torn.report
+            .target
+            .limitations
+            .iter()
+            .any(|line| line.contains("ends within frame"))
+    );
+
+    let mut bad = whole.clone();
+    let middle = bad.len() / 2;
+    bad[middle..middle + 64].fill(0xA5);
+    fs::write(&path, &bad).expect("space");
+    let bad = replay(&path, JudgeOptions::default()).expect("half of a capture");
+    assert!(
+        bad.damage.is_some() && bad.report.window.requests > 500,
+        "{:?}",
+        bad.damage
+    );
+
+    fs::write(&path, b"something else entirely").expect("space");
+    assert!(matches!(
+        Reader::open(&path),
+        Err(CaptureError::NotACapture { .. })
+    ));
+    fs::write(&path, b"HTCAP\n\x63\x00").expect("space");
+    assert!(matches!(
+        Reader::open(&path),
+        Err(CaptureError::Version { found: 99, .. })
+    ));
+    // a length of four gigabytes is not believed
+    fs::write(&path, b"HTCAP\n\x01\x00\xff\xff\xff\xff garbage").expect("space");
+    let garbage = replay(&path, JudgeOptions::default()).expect("an empty capture");
+    assert!(matches!(
+        garbage.damage,
+        Some(CaptureError::Truncated { frame: 0, .. })
+    ));
+    assert_eq!(garbage.report.verdict, Verdict::InsufficientEvidence);
+}
+
+#[test]
+fn a_full_disk_is_an_error_that_names_the_file() {
+    let written = Writer::create(Path::new("/dev/full")).map(drop);
+    let error = written.expect_err("no space on it").to_string();
+    assert!(
+        error.contains("/dev/full") && error.contains("No space left"),
+        "{error}"
+    );
+    let missing = Writer::create(Path::new("/nowhere/capture"))
+        .map(drop)
+        .expect_err("no such folder");
+    assert!(missing.to_string().contains("/nowhere/capture"));
+}

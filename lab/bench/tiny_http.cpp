@@ -1,0 +1,72 @@
+// The smallest real HTTP/1.1 server: a thread per connection, keep-alive, pipelining, any answer is 200.
+//
+// It says "port N" and serves until it is killed. It keeps the last head it read in static memory
+// (`last_head`): a place where a credential really is, for a search that has to find it.
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+#include <netinet/in.h>
+#include <string>
+#include <sys/socket.h>
+#include <thread>
+#include <unistd.h>
+
+namespace {
+
+constexpr std::size_t LARGEST_HEAD = 64 * 1024;
+char last_head[LARGEST_HEAD];
+std::mutex last_lock;
+
+void answer(int connection, const char *status, bool close) {
+    char text[256];
+    int length = std::snprintf(text, sizeof text, "HTTP/1.1 %s\r\nContent-Length: 3\r\n%s\r\nok\n", status,
+                               close ? "Connection: close\r\n" : "");
+    if (send(connection, text, std::size_t(length), MSG_NOSIGNAL) != length) return;
+}
+
+void serve(int connection) {
+    std::string read_so_far;
+    char buffer[4096];
+    for (ssize_t got; (got = recv(connection, buffer, sizeof buffer, 0)) > 0;) {
+        read_so_far.append(buffer, std::size_t(got));
+        for (std::size_t end; (end = read_so_far.find("\r\n\r\n")) != std::string::npos;) {
+            bool valid = read_so_far.compare(0, 4, "GET ") == 0;
+            {
+                std::lock_guard<std::mutex> hold(last_lock);
+                std::memcpy(last_head, read_so_far.data(), end < LARGEST_HEAD ? end : LARGEST_HEAD);
+            }
+            answer(connection, valid ? "200 OK" : "400 Bad Request", !valid);
+            if (!valid) {
+                close(connection);
+                return;
+            }
+            read_so_far.erase(0, end + 4);
+        }
+        if (read_so_far.size() > LARGEST_HEAD) {
+            answer(connection, "431 Request Header Fields Too Large", true);
+            break;
+        }
+    }
+    close(connection);
+}
+
+}  // namespace
+
+int main() {
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t length = sizeof address;
+    auto *plain = reinterpret_cast<sockaddr *>(&address);
+    if (bind(listener, plain, length) != 0 || listen(listener, 128) != 0 || getsockname(listener, plain, &length) != 0) {
+        std::perror("tiny_http");
+        return 1;
+    }
+    dprintf(STDOUT_FILENO, "port %d\n", ntohs(address.sin_port));
+    for (;;) {
+        int connection = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
+        if (connection >= 0) std::thread(serve, connection).detach();
+    }
+}
