@@ -8,6 +8,7 @@ pub mod capture;
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod daemon;
 pub mod decode;
 pub mod events;
 pub mod findings;

@@ -200,7 +200,7 @@ impl Session {
                        "bytes": bytes.round() as u64, "blocks": blocks.round() as u64})
             })
             .collect();
-        let losses = self.source.losses().ok();
+        let losses = self.source.counters().ok();
         Some(json!({"pid": pid, "sites": sites, "losses": losses}))
     }
 }

@@ -40,7 +40,7 @@ struct Packed(u64);
 impl Packed {
     fn new(entry: Entry) -> Self {
         let class = entry.class.index() as u64;
-        let ticks = entry.mature_at.0.div_ceil(TICK) & ((1 << 44) - 1);
+        let ticks = entry.mature_at.0.div_ceil(TICK).min((1 << 44) - 1);
         let flags = u64::from(entry.exposed) << 2 | class;
         Self(ticks << 19 | flags << 16 | u64::from(entry.route.0))
     }
@@ -84,7 +84,9 @@ impl Requests {
     /// Enters a request that ended.
     pub fn insert(&mut self, id: RequestId, mut entry: Entry) {
         // a record that comes late must not enter a time that was counted already
-        entry.mature_at = entry.mature_at.max(Nanos(self.counted.0 + TICK));
+        entry.mature_at = entry
+            .mature_at
+            .max(Nanos(self.counted.0.saturating_add(TICK)));
         let packed = Packed::new(entry);
         if self.entries.insert(id, packed).is_some() {
             return;

@@ -154,3 +154,52 @@ fn is_mapping_call(function: &str) -> bool {
         "mmap" | "mmap64" | "mremap" | "brk" | "sbrk" | "libc_mmap" | "syscall"
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn site(id: u64, frames: &[(&str, FrameKind)]) -> Site {
+        let frame = |(function, kind): &(&str, FrameKind)| Frame {
+            function: (*function).to_owned(),
+            file: None,
+            line: None,
+            module: "service".to_owned(),
+            kind: *kind,
+        };
+        let stack: Arc<[Frame]> = frames.iter().map(frame).collect();
+        Site {
+            id: SiteId(id),
+            stack,
+            truncated: false,
+        }
+    }
+
+    #[test]
+    fn a_mapping_is_judged_only_when_the_application_maps() {
+        let mut sites = Sites::new();
+        sites.observe(&site(
+            1,
+            &[
+                ("__mmap64", FrameKind::Library),
+                ("app::pool", FrameKind::User),
+            ],
+        ));
+        let arena = [
+            ("mmap", FrameKind::Library),
+            ("sysmalloc", FrameKind::Allocator),
+            ("malloc", FrameKind::Allocator),
+            ("app::get_data", FrameKind::User),
+        ];
+        sites.observe(&site(2, &arena));
+        sites.observe(&site(3, &[]));
+        assert!(sites.judged(SiteId(1), MemoryKind::Mapping));
+        assert!(!sites.judged(SiteId(2), MemoryKind::Mapping));
+        assert!(sites.judged(SiteId(2), MemoryKind::Heap));
+        assert!(!sites.judged(SiteId(3), MemoryKind::Mapping));
+        assert_eq!(sites.lead(SiteId(3)), LeadId::UNKNOWN);
+        assert_ne!(sites.lead(SiteId(1)), sites.lead(SiteId(2)));
+    }
+}

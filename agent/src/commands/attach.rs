@@ -161,7 +161,7 @@ pub(super) fn write_outputs(
         results.push(flamegraph::write(stacks, &title, path));
     }
     if let Some(path) = &args.pprof {
-        results.push(pprof::write(stacks, path));
+        results.push(pprof::write(stacks, &report.target.exe, path));
     }
     for result in results {
         result?;

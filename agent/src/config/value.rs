@@ -12,7 +12,7 @@ use crate::cli::values::{self, Credential, Mode};
 #[derive(serde::Deserialize)]
 #[serde(untagged)]
 enum Text {
-    Text(String),
+    Words(String),
     Whole(i64),
     Real(f64),
 }
@@ -22,7 +22,7 @@ fn text<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     Text::deserialize(from)
         .map_err(|_| D::Error::custom("expected a text or a number"))
         .map(|value| match value {
-            Text::Text(text) => text,
+            Text::Words(text) => text,
             Text::Whole(number) => number.to_string(),
             Text::Real(number) => number.to_string(),
         })

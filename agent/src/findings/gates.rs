@@ -1,7 +1,9 @@
 //! The gates of one series: does it grow without bounds, or why not.
 
 use super::evalue::log_e;
-use super::options::{EVICTING, FRESH, KEPT, LEAST_HOLDERS, LEAST_SECONDS, LINEAR, RECORD};
+use super::options::{
+    EVICTING, FRESH, KEPT, LEAST_HOLDERS, LEAST_SECONDS, LEVEL, LINEAR, QUIET_SECONDS, RECORD,
+};
 use super::window::{View, Window};
 
 /// What the gates say of a series.
@@ -74,8 +76,11 @@ fn gate(view: &View, window: &Window, first: usize) -> Option<Why> {
     let epochs = (window.from..view.len()).filter(|i| view.series.epochs[*i].matured() > 0.0);
     let enough = window.holders >= LEAST_HOLDERS && epochs.count() >= 2;
     if !enough || window.seconds < LEAST_SECONDS {
-        let known = view.series.matured_bytes > 0.0 && view.window(first).holders >= LEAST_HOLDERS;
-        return Some(if known { still } else { Why::TooFew });
+        // what came in one go and has been quiet since has stopped
+        let quiet = window.from == first
+            && window.holders >= LEAST_HOLDERS
+            && window.seconds >= QUIET_SECONDS;
+        return Some(if quiet { still } else { Why::TooFew });
     }
     // eviction: over the window, and of what is old enough to have been let go
     if window.net < KEPT * window.matured || window.kept_old < KEPT {
@@ -88,11 +93,139 @@ fn gate(view: &View, window: &Window, first: usize) -> Option<Why> {
     if window.linearity < LINEAR || window.freshness.is_some_and(|fresh| fresh < FRESH) {
         return Some(still);
     }
-    // records: above all that was there before this window
+    // records: what is left in the last third is not below anything that was there before it, and
+    // clearly above all that was there before the window
     if window.late_floor <= view.before(window.from)
+        || window.late_floor < LEVEL * view.peak_before(window.late_from)
         || window.late_floor < RECORD * view.peak_before(window.from)
     {
         return Some(still);
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::Nanos;
+    use crate::growth::Exposure;
+    use crate::growth::epochs::Epochs;
+    use crate::growth::series::{Epoch, Series};
+
+    /// Judges a series of 2 s epochs, `(bytes matured, of those live, bytes evicted)`; 100 bytes are
+    /// one holder, and there are 100 requests with new tokens in each epoch.
+    fn judged(rows: &[(f64, f64, f64)]) -> Outcome {
+        let mut epochs = Epochs::new(Nanos(0));
+        let mut series = Series::new(0);
+        let mut live_bytes = 0.0;
+        for (index, (matured, live, evicted)) in rows.iter().copied().enumerate() {
+            epochs.push(Nanos((index as u64 + 1) * 2_000_000_000));
+            live_bytes += matured - evicted;
+            let mut epoch = Epoch {
+                floor: live_bytes,
+                peak: live_bytes,
+                end: live_bytes,
+                evicted,
+                ..Epoch::default()
+            };
+            epoch.cohorts[0].matured = matured;
+            epoch.cohorts[0].live = live;
+            epoch.cohorts[0].holders = (matured / 100.0) as u32;
+            epoch.cohorts[0].alive = (live / 100.0) as u32;
+            series.epochs.push(epoch);
+            series.matured_bytes += matured;
+            series.evicted_bytes += evicted;
+        }
+        let exposures: Vec<Exposure> = vec![[100, 0, 0, 0]; rows.len()];
+        judge(&View {
+            series: &series,
+            exposures: &exposures,
+            epochs: &epochs,
+        })
+    }
+
+    const STEADY: (f64, f64, f64) = (5_000.0, 5_000.0, 0.0);
+    const NOTHING: (f64, f64, f64) = (0.0, 0.0, 0.0);
+
+    #[track_caller]
+    fn grows(rows: &[(f64, f64, f64)]) {
+        assert!(
+            matches!(judged(rows), Outcome::Growing { .. }),
+            "{:?}",
+            judged(rows)
+        );
+    }
+
+    #[track_caller]
+    fn still(rows: &[(f64, f64, f64)], why: Why) {
+        assert_eq!(judged(rows), Outcome::Still(why));
+    }
+
+    #[test]
+    fn steady_growth_passes() {
+        grows(&[STEADY; 3]);
+        grows(&[STEADY; 20]);
+        // after ten quiet epochs
+        grows(&[[NOTHING; 10], [STEADY; 10]].concat());
+        // 40 % of each epoch let go one epoch later
+        grows(&[vec![STEADY], vec![(5_000.0, 3_000.0, 2_000.0); 15]].concat());
+        still(&[STEADY; 1], Why::TooFew);
+        still(&[NOTHING; 9], Why::TooFew);
+    }
+
+    #[test]
+    fn what_slows_down_has_stopped() {
+        // the recent part alone is fresh enough, and nothing was let go: only linearity tells
+        let rows: Vec<_> = (0..20)
+            .map(|i| 10_000.0 * f64::exp(-f64::from(i) / 12.0))
+            .map(|bytes| (bytes, bytes, 0.0))
+            .collect();
+        still(&rows, Why::Stopped);
+    }
+
+    #[test]
+    fn what_has_stopped_lately_has_stopped() {
+        // the later half still has 60 % of the growth of the earlier: only freshness tells
+        still(&[vec![STEADY; 16], vec![NOTHING; 4]].concat(), Why::Stopped);
+    }
+
+    #[test]
+    fn what_only_fills_up_again_is_no_record() {
+        // a quarter was let go and came again, but not above the earlier peak
+        let mut rows = vec![STEADY; 14];
+        rows[2].1 = 0.0;
+        rows[3].1 = 0.0;
+        rows[4].1 = 0.0;
+        rows[5].1 = 0.0;
+        rows[13].2 = 20_000.0;
+        rows.extend([(2_500.0, 2_500.0, 0.0); 4]);
+        still(&rows, Why::Evicts);
+    }
+
+    #[test]
+    fn a_plateau_needs_more_than_a_scratch() {
+        // a big warm-up, then 1 % more
+        let scratch = [
+            vec![(100_000.0, 100_000.0, 0.0); 3],
+            vec![NOTHING; 400],
+            vec![(1_000.0, 1_000.0, 0.0); 4],
+        ];
+        still(&scratch.concat(), Why::Stopped);
+        let real = [
+            vec![(100_000.0, 100_000.0, 0.0); 3],
+            vec![NOTHING; 90],
+            vec![(10_000.0, 10_000.0, 0.0); 6],
+        ];
+        grows(&real.concat());
+    }
+
+    #[test]
+    fn a_full_cache_evicts() {
+        let rows = [
+            vec![STEADY; 6],
+            vec![(5_000.0, 0.0, 5_000.0); 6],
+            vec![(5_000.0, 5_000.0, 5_000.0); 6],
+        ];
+        still(&rows.concat(), Why::Evicts);
+    }
 }

@@ -15,18 +15,25 @@ pub struct Lost {
 impl Lost {
     /// From the totals since the attach.
     pub fn new(losses: &Losses) -> Self {
-        let missing = losses.lost_frees
-            + losses.map_full
-            + losses.missed_returns
-            + losses.inflight_full
-            + losses.threads_full;
-        let requests = losses.requests_lost + losses.ring_full;
+        let sum = |parts: &[u64]| {
+            parts
+                .iter()
+                .fold(0u64, |sum, part| sum.saturating_add(*part))
+        };
+        let refused = [
+            losses.map_full,
+            losses.missed_returns,
+            losses.inflight_full,
+            losses.threads_full,
+        ];
+        let refused = sum(&refused);
+        let requests = sum(&[losses.requests_lost, losses.ring_full]);
         Self {
             blocks: part(
-                missing,
-                losses.tracked + losses.map_full + losses.missed_returns,
+                sum(&[losses.lost_frees, refused]),
+                sum(&[losses.tracked, refused]),
             ),
-            requests: part(requests, losses.requests + losses.requests_lost),
+            requests: part(requests, sum(&[losses.requests, losses.requests_lost])),
         }
     }
 
@@ -39,7 +46,7 @@ impl Lost {
 /// The health part of the report.
 pub fn health(losses: &Losses, cpu_seconds: f64) -> Health {
     Health {
-        dropped_events: losses.ring_full + losses.requests_lost,
+        dropped_events: losses.ring_full.saturating_add(losses.requests_lost),
         missed_returns: losses.missed_returns,
         unknown_frees: losses.unknown_frees,
         lost_frees: losses.lost_frees,

@@ -31,7 +31,7 @@ use self::losses::Lost;
 use self::memory::MemoryHistory;
 use self::options::{
     CONFIRM_AGES, DROP_CONFIRMED_SECONDS, DROP_SUSPECT_SECONDS, FALSE_DISCOVERY, JudgeOptions,
-    LOSS_ANY, LOSS_CONFIRM,
+    LOSS_ANY, LOSS_CONFIRM, PATIENCE, WIPED,
 };
 use self::window::{View, Window};
 
@@ -130,7 +130,8 @@ impl Judge {
                 .filter(|(window, log)| *log >= least && !self.is_expected(window))
                 .map(|(window, _)| window);
             let tracker = self.trackers.entry(*key).or_default();
-            tracker.step(grows, now);
+            let wiped = series.live_bytes() < WIPED * view.peak_before(view.len());
+            tracker.step(grows, now, wiped);
             let Some(first) = view.first() else {
                 continue;
             };
@@ -237,7 +238,7 @@ impl Judge {
 
 impl Tracker {
     /// One snapshot further; `grows`: the window in which all gates are passed.
-    fn step(&mut self, grows: Option<Window>, now: Nanos) {
+    fn step(&mut self, grows: Option<Window>, now: Nanos, wiped: bool) {
         if grows.is_some() {
             self.window = grows;
             self.failing = None;
@@ -254,7 +255,8 @@ impl Tracker {
         } else {
             DROP_SUSPECT_SECONDS
         };
-        if now.since(failing) >= patience {
+        let grew = self.suspected.map_or(0.0, |at| now.since(at));
+        if wiped || now.since(failing) >= patience.max(PATIENCE * grew) {
             self.state = None;
             self.failing = None;
             self.window = None;

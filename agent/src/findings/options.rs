@@ -38,6 +38,20 @@ pub const LINEAR: f64 = 0.5;
 pub const FRESH: f64 = 0.3;
 /// The late floor must be above every earlier peak by this factor.
 pub const RECORD: f64 = 1.02;
+/// The late floor may be below the peak before it by this factor, because part of a leak may be let go.
+pub const LEVEL: f64 = 0.95;
+/// Seconds after which a series that grew in one snapshot only has stopped.
+pub const QUIET_SECONDS: f64 = 20.0;
+/// Holders that the most recent part of a window should have brought, to tell whether it did.
+pub const FRESH_HOLDERS: f64 = 20.0;
+/// Least length of that part, seconds, and against the window.
+pub const FRESH_SECONDS: f64 = 8.0;
+/// See [`FRESH_SECONDS`].
+pub const FRESH_PART: f64 = 0.15;
+/// Gates must fail for this part of the time since the onset before a state is dropped.
+pub const PATIENCE: f64 = 0.15;
+/// Live bytes against their peak: below, so much was let go at once that no patience is needed.
+pub const WIPED: f64 = 0.5;
 /// Part of earlier matured bytes that was evicted: above, only the whole history may speak.
 pub const EVICTING: f64 = 0.2;
 /// False discoveries among all suspicions, on the average.

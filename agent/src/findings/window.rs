@@ -5,6 +5,8 @@ use crate::growth::Exposure;
 use crate::growth::epochs::Epochs;
 use crate::growth::series::{Epoch, Series};
 
+use super::options::{FRESH_HOLDERS, FRESH_PART, FRESH_SECONDS};
+
 /// What drives a series: the events against which growth is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Clock {
@@ -50,6 +52,8 @@ pub struct Window {
     pub kept_old: f64,
     /// Least mature bytes in the last third.
     pub late_floor: f64,
+    /// First epoch of the last third.
+    pub late_from: usize,
     /// Late against early growth per event, by the clock that suits it best.
     pub linearity: f64,
     /// Growth in the most recent part against the mean; `None`: too little traffic to tell.
@@ -163,6 +167,7 @@ impl View<'_> {
             kept: if matured > 0.0 { live / matured } else { 0.0 },
             kept_old: kept_old(epochs, matured),
             late_floor,
+            late_from,
             linearity: self.linearity(from),
             freshness: self.freshness(from),
         }
@@ -199,6 +204,8 @@ impl View<'_> {
     fn freshness(&self, from: usize) -> Option<f64> {
         let to = self.len();
         let holders: f64 = self.series.epochs[from..].iter().map(Epoch::holders).sum();
+        let least =
+            FRESH_SECONDS.max(FRESH_PART * self.epochs.now().since(self.epochs.start(from)));
         let by_clock = |clock: &Clock| {
             let total: f64 = (from..to).map(|i| self.ticks(*clock, i)).sum();
             let mean = self.rate(*clock, from, to).filter(|mean| *mean > 0.0)?;
@@ -206,7 +213,7 @@ impl View<'_> {
             let start = (from..to).rev().find(|i| {
                 ticks += self.ticks(*clock, *i);
                 let expected = holders * ticks / total;
-                expected >= 10.0 && self.epochs.now().since(self.epochs.start(*i)) >= 8.0
+                expected >= FRESH_HOLDERS && self.epochs.now().since(self.epochs.start(*i)) >= least
             })?;
             Some((self.rate(*clock, start, to)? / mean).max(0.0))
         };

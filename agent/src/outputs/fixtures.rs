@@ -172,6 +172,8 @@ pub(crate) fn insufficient() -> Report {
 }
 
 pub(crate) fn stacks() -> LiveStacks {
+    use FrameKind::{Allocator, Library, Unknown, User};
+
     let stack = |names: &[(&str, FrameKind)], bytes, blocks| LiveStack {
         frames: names
             .iter()
@@ -180,7 +182,6 @@ pub(crate) fn stacks() -> LiveStacks {
         bytes,
         blocks,
     };
-    use FrameKind::{Allocator, Library, Unknown, User};
     LiveStacks {
         stacks: vec![
             stack(

@@ -8,21 +8,22 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use flate2::{Compression, write::GzEncoder};
 use prost::Message;
 
+use super::format::base_name;
 use super::{LiveStacks, OutputError, file};
 use crate::events::Frame;
 
-/// Writes the profile to `path`, whole or not at all.
-pub fn write(stacks: &LiveStacks, path: &Path) -> Result<(), OutputError> {
+/// Writes the profile of the process that runs `exe` to `path`, whole or not at all.
+pub fn write(stacks: &LiveStacks, exe: &str, path: &Path) -> Result<(), OutputError> {
     file::write(
         "the pprof profile",
         path,
-        &render(stacks, SystemTime::now())?,
+        &render(stacks, exe, SystemTime::now())?,
     )
 }
 
 /// The profile, gzipped. `taken` is when the memory was looked at.
-pub fn render(stacks: &LiveStacks, taken: SystemTime) -> Result<Vec<u8>, OutputError> {
-    let profile = Builder::default().build(stacks, taken);
+pub fn render(stacks: &LiveStacks, exe: &str, taken: SystemTime) -> Result<Vec<u8>, OutputError> {
+    let profile = Builder::default().build(stacks, base_name(exe), taken);
     let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
     gzip.write_all(&profile.encode_to_vec())
         .and_then(|()| gzip.finish())
@@ -59,7 +60,7 @@ impl Default for Builder<'_> {
 }
 
 impl<'a> Builder<'a> {
-    fn build(mut self, stacks: &'a LiveStacks, taken: SystemTime) -> Profile {
+    fn build(mut self, stacks: &'a LiveStacks, exe: &'a str, taken: SystemTime) -> Profile {
         let objects = self.value_type("inuse_objects", "count");
         let space = self.value_type("inuse_space", "bytes");
         self.profile.sample_type = vec![objects, space];
@@ -69,6 +70,8 @@ impl<'a> Builder<'a> {
         self.profile.time_nanos = taken
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_nanos() as i64);
+        // pprof takes the first mapping for the program itself.
+        self.mapping(exe);
         for stack in &stacks.stacks {
             let location_id = stack
                 .frames
@@ -198,6 +201,7 @@ struct Sample {
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
+#[expect(clippy::struct_excessive_bools, reason = "the format has four")]
 struct Mapping {
     #[prost(uint64, tag = "1")]
     id: u64,
@@ -253,7 +257,7 @@ mod tests {
     #[test]
     fn the_profile_decodes_to_what_went_in() {
         let stacks = fixtures::stacks();
-        let gzipped = render(&stacks, UNIX_EPOCH).unwrap();
+        let gzipped = render(&stacks, "/srv/app", UNIX_EPOCH).unwrap();
         let mut raw = Vec::new();
         flate2::read::GzDecoder::new(&gzipped[..])
             .read_to_end(&mut raw)
@@ -296,6 +300,7 @@ mod tests {
                 ("main", "/srv/app.py", 17, "app"),
             ]
         );
+        assert_eq!(string(profile.mapping[0].filename), "app");
         // Five functions in two modules, although the stacks name seven frames.
         assert_eq!((profile.function.len(), profile.mapping.len()), (5, 2));
     }
@@ -303,7 +308,7 @@ mod tests {
     #[test]
     fn no_stacks_is_an_empty_profile() {
         assert!(
-            !render(&LiveStacks::default(), UNIX_EPOCH)
+            !render(&LiveStacks::default(), "", UNIX_EPOCH)
                 .unwrap()
                 .is_empty()
         );

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use heaptide_ebpf::{Cookie, shape};
 use regex::Regex;
 
+use crate::target::allocators::{Function, ResolvedFunction};
 use crate::target::{Module, Target};
 use prologue::{Needs, Place};
 
@@ -97,13 +98,19 @@ pub fn plan(target: &Target, options: &PlanOptions) -> Plan {
     if options.tasks {
         for task in &target.runtime.tasks {
             let module = &target.modules[task.module];
-            let registers = prologue::argument(0).into_iter().collect();
             let needs = Needs {
-                registers,
+                arguments: vec![0],
                 ..planner.needs()
             };
             let place = place(module, &task.symbol, task.vaddr, task.size, &needs);
-            let cookie = Cookie::new(0, Cookie::NONE, Cookie::NONE, 0, 0, place.pushed);
+            let cookie = Cookie::new(
+                0,
+                Cookie::NONE,
+                Cookie::NONE,
+                place.argument(0),
+                0,
+                place.pushed,
+            );
             planner.add(
                 module,
                 Program::TaskPoll,
@@ -148,14 +155,9 @@ impl Planner {
         }
     }
 
-    fn allocator_function(
-        &mut self,
-        module: &Module,
-        allocator: u8,
-        resolved: &crate::target::allocators::ResolvedFunction,
-    ) {
+    fn allocator_function(&mut self, module: &Module, allocator: u8, resolved: &ResolvedFunction) {
         let function = resolved.function;
-        let needs = self.needs_of(function);
+        let needs = needs_of(function, self.long_nops);
         let place = place(
             module,
             &resolved.symbol,
@@ -165,9 +167,9 @@ impl Planner {
         );
         let cookie = Cookie::new(
             function.shape,
-            function.size,
-            function.factor,
-            function.pointer,
+            place.argument(function.size),
+            place.argument(function.factor),
+            place.argument(function.pointer),
             allocator,
             place.pushed,
         );
@@ -178,19 +180,6 @@ impl Planner {
             // both at one instruction: one trap serves them
             self.add(module, Program::AllocEnter, symbol, vaddr, &place, cookie);
             self.add(module, Program::AllocReturn, symbol, vaddr, &place, cookie);
-        }
-    }
-
-    fn needs_of(&self, function: &crate::target::allocators::Function) -> Needs {
-        let free = function.shape == shape::FREE;
-        Needs {
-            registers: function
-                .arguments()
-                .filter_map(prologue::argument)
-                .collect(),
-            null_is_nothing: free.then(|| prologue::argument(function.pointer)).flatten(),
-            returns: !free,
-            ..self.needs()
         }
     }
 
@@ -222,6 +211,16 @@ impl Planner {
     }
 }
 
+fn needs_of(function: &Function, long_nops: bool) -> Needs {
+    let free = function.shape == shape::FREE;
+    Needs {
+        arguments: function.arguments().collect(),
+        null_is_nothing: free.then_some(function.pointer),
+        returns: !free,
+        long_nops,
+    }
+}
+
 fn place(module: &Module, symbol: &str, vaddr: u64, size: u64, needs: &Needs) -> Place {
     // without a size the next function may be read too: its loops cannot lead in here
     let len = if size == 0 {
@@ -233,5 +232,7 @@ fn place(module: &Module, symbol: &str, vaddr: u64, size: u64, needs: &Needs) ->
     prologue::choose(symbol, bytes, vaddr, needs)
 }
 
+#[cfg(test)]
+mod fixtures;
 #[cfg(test)]
 mod tests;

@@ -17,10 +17,10 @@ const MAX_INSTRUCTIONS: usize = 32;
 /// What a probe needs at its place.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
-    /// Argument registers that must still hold the arguments.
-    pub registers: Vec<Register>,
-    /// A call with NULL in this register does nothing and may be missed.
-    pub null_is_nothing: Option<Register>,
+    /// Arguments that must still be in an argument register, by their index.
+    pub arguments: Vec<u8>,
+    /// A call with NULL in this argument does nothing and may be missed.
+    pub null_is_nothing: Option<u8>,
     /// A return probe sits there too: the return address must be at `[rsp]`.
     pub returns: bool,
     /// The kernel emulates multi-byte nops.
@@ -36,17 +36,32 @@ pub struct Place {
     pub pushed: u16,
     /// The kernel emulates the instruction there.
     pub emulated: bool,
+    /// Where each argument is there: the index of the argument whose register holds it.
+    pub arguments: [u8; 6],
     /// Why, in words.
     pub why: String,
 }
 
-/// The register of a System V argument, counted from 0.
-pub fn argument(index: u8) -> Option<Register> {
-    use Register::{R8, R9, RCX, RDI, RDX, RSI};
-    [RDI, RSI, RDX, RCX, R8, R9]
-        .get(usize::from(index))
-        .copied()
+impl Place {
+    /// Where an argument is at this place; [`heaptide_ebpf::Cookie::NONE`] stays what it is.
+    pub fn argument(&self, index: u8) -> u8 {
+        self.arguments
+            .get(usize::from(index))
+            .copied()
+            .unwrap_or(index)
+    }
 }
+
+/// The registers of System V arguments, in order.
+const REGISTERS: [Register; 6] = [
+    Register::RDI,
+    Register::RSI,
+    Register::RDX,
+    Register::RCX,
+    Register::R8,
+    Register::R9,
+];
+const UNMOVED: [u8; 6] = [0, 1, 2, 3, 4, 5];
 
 /// Chooses the place for a probe on `name`, whose code is `bytes` and starts at `address`.
 pub fn choose(name: &str, bytes: &[u8], address: u64, needs: &Needs) -> Place {
@@ -66,6 +81,15 @@ pub fn choose(name: &str, bytes: &[u8], address: u64, needs: &Needs) -> Place {
                 };
                 why = format!("{why}; entry `{entry_text}` would {cost}");
             }
+            for (index, now) in (0..)
+                .zip(found.arguments)
+                .filter(|(index, now)| index != now)
+            {
+                why = format!(
+                    "{why}; argument {index} is in {:?} there",
+                    REGISTERS[now as usize]
+                );
+            }
             if found.skips_null {
                 why += "; calls with NULL are skipped";
             }
@@ -73,6 +97,7 @@ pub fn choose(name: &str, bytes: &[u8], address: u64, needs: &Needs) -> Place {
                 offset,
                 pushed: found.pushed,
                 emulated: true,
+                arguments: found.arguments,
                 why,
             }
         }
@@ -80,6 +105,7 @@ pub fn choose(name: &str, bytes: &[u8], address: u64, needs: &Needs) -> Place {
             offset: 0,
             pushed: 0,
             emulated: false,
+            arguments: UNMOVED,
             why: format!("{name}+0: `{entry_text}` is single-stepped (about 18x): {reason}"),
         },
     }
@@ -89,6 +115,73 @@ struct Found {
     instruction: Instruction,
     pushed: u16,
     skips_null: bool,
+    arguments: [u8; 6],
+}
+
+/// Which argument registers hold each needed argument: compilers shift arguments along before they
+/// jump to the function that does the work.
+struct Held(Vec<(u8, Vec<Register>)>);
+
+impl Held {
+    fn new(needs: &Needs) -> Self {
+        let register = |i: u8| REGISTERS.get(usize::from(i)).copied().into_iter().collect();
+        Self(
+            needs
+                .arguments
+                .iter()
+                .map(|index| (*index, register(*index)))
+                .collect(),
+        )
+    }
+
+    fn holds(&self, index: u8, register: Register) -> bool {
+        self.0
+            .iter()
+            .any(|(i, at)| *i == index && at.contains(&register))
+    }
+
+    fn arguments(&self) -> [u8; 6] {
+        let mut arguments = UNMOVED;
+        for (index, at) in &self.0 {
+            let places = at
+                .iter()
+                .filter_map(|r| REGISTERS.iter().position(|a| a == r));
+            let best = places.min_by_key(|place| (*place != usize::from(*index), *place));
+            if let (Some(slot), Some(best)) = (arguments.get_mut(usize::from(*index)), best) {
+                *slot = best as u8;
+            }
+        }
+        arguments
+    }
+
+    /// Follows an instruction; the index of an argument that is nowhere any more.
+    fn follow(&mut self, info: &mut InstructionInfoFactory, i: &Instruction) -> Option<u8> {
+        let copy = matches!(i.code(), Code::Mov_r64_rm64 | Code::Mov_rm64_r64)
+            && i.op1_kind() == OpKind::Register
+            && i.op0_kind() == OpKind::Register
+            && REGISTERS.contains(&i.op0_register());
+        let writes = |access: OpAccess| {
+            use OpAccess::{CondWrite, ReadCondWrite, ReadWrite, Write};
+            matches!(access, Write | CondWrite | ReadWrite | ReadCondWrite)
+        };
+        let used = info.info(i).used_registers();
+        let written: Vec<Register> = used
+            .iter()
+            .filter(|u| writes(u.access()))
+            .map(|u| u.register().full_register())
+            .collect();
+        for (_, at) in &mut self.0 {
+            let copied = copy && at.contains(&i.op1_register());
+            at.retain(|r| !written.contains(r));
+            if copied && !at.contains(&i.op0_register()) {
+                at.push(i.op0_register());
+            }
+        }
+        self.0
+            .iter()
+            .find(|(_, at)| at.is_empty())
+            .map(|(index, _)| *index)
+    }
 }
 
 /// Walks the straight-line prefix.
@@ -96,6 +189,7 @@ fn search(bytes: &[u8], address: u64, needs: &Needs, reentered: &[u64]) -> Resul
     let mut info = InstructionInfoFactory::new();
     let mut decoder = Decoder::with_ip(64, bytes, address, DecoderOptions::NONE);
     let mut pushed: u16 = 0;
+    let mut held = Held::new(needs);
     let mut before: Option<Instruction> = None;
     // a `je` that is taken for NULL can be probed itself, when nothing behind it can
     let mut at_null_jump: Option<Found> = None;
@@ -122,12 +216,14 @@ fn search(bytes: &[u8], address: u64, needs: &Needs, reentered: &[u64]) -> Resul
         }
         let usable = !stack_check && (pushed == 0 || !needs.returns);
         if usable && emulated(&instruction, bytes, address, needs) {
-            let null_jump = is_null_jump(before.as_ref(), &instruction, needs);
+            let null_jump = is_null_jump(before.as_ref(), &instruction, needs, &held);
             let skips_null = at_null_jump.is_some();
+            let arguments = held.arguments();
             let found = Found {
                 instruction,
                 pushed,
                 skips_null,
+                arguments,
             };
             if !null_jump {
                 return Ok(found);
@@ -147,10 +243,10 @@ fn search(bytes: &[u8], address: u64, needs: &Needs, reentered: &[u64]) -> Resul
             );
         };
         pushed = sum;
-        if let Some(register) = overwritten(&mut info, &instruction, needs) {
+        if let Some(lost) = held.follow(&mut info, &instruction) {
             let what = text(&instruction);
             return none(
-                format!("`{what}` overwrites the argument in {register:?} first"),
+                format!("`{what}` overwrites argument {lost} first"),
                 at_null_jump,
             );
         }
@@ -202,15 +298,20 @@ fn is_standard_nop(code: &[u8]) -> bool {
 }
 
 /// `test p, p; je`: taken exactly for NULL in the pointer argument.
-fn is_null_jump(before: Option<&Instruction>, jump: &Instruction, needs: &Needs) -> bool {
+fn is_null_jump(
+    before: Option<&Instruction>,
+    jump: &Instruction,
+    needs: &Needs,
+    held: &Held,
+) -> bool {
     let (Some(pointer), Some(test)) = (needs.null_is_nothing, before) else {
         return false;
     };
     matches!(jump.code(), Code::Je_rel8_64 | Code::Je_rel32_64)
         && test.code() == Code::Test_rm64_r64
         && test.op0_kind() == OpKind::Register
-        && test.op0_register() == pointer
-        && test.op1_register() == pointer
+        && test.op0_register() == test.op1_register()
+        && held.holds(pointer, test.op0_register())
 }
 
 /// `cmp rsp|r12, [r14+16]; jbe`: Go grows the stack and starts the function again, so that a probe
@@ -247,23 +348,6 @@ fn stack_change(instruction: &Instruction) -> Option<u16> {
     }
 }
 
-fn overwritten(
-    info: &mut InstructionInfoFactory,
-    instruction: &Instruction,
-    needs: &Needs,
-) -> Option<Register> {
-    let used = info.info(instruction).used_registers();
-    let writes = used.iter().filter(|u| {
-        matches!(
-            u.access(),
-            OpAccess::Write | OpAccess::CondWrite | OpAccess::ReadWrite | OpAccess::ReadCondWrite
-        )
-    });
-    writes
-        .map(|u| u.register().full_register())
-        .find(|r| needs.registers.contains(r))
-}
-
 /// Targets of backward jumps within the function, ascending.
 fn backward_targets(bytes: &[u8], address: u64) -> Vec<u64> {
     let mut targets: Vec<u64> = Decoder::with_ip(64, bytes, address, DecoderOptions::NONE)
@@ -295,109 +379,4 @@ fn text(instruction: &Instruction) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn place(code: &[u8], registers: &[u8], returns: bool, null: bool) -> (u64, u16, bool) {
-        let registers: Vec<_> = registers.iter().filter_map(|r| argument(*r)).collect();
-        let null_is_nothing = null.then_some(Register::RDI);
-        let needs = Needs {
-            registers,
-            null_is_nothing,
-            returns,
-            long_nops: false,
-        };
-        let place = choose("f", code, 0x1000, &needs);
-        (place.offset, place.pushed, place.emulated)
-    }
-
-    #[test]
-    fn pushes() {
-        assert_eq!(place(&[0x55], &[0], true, false), (0, 0, true)); // push rbp
-        assert_eq!(place(&[0x41, 0x57], &[0], true, false), (0, 0, true)); // push r15
-        assert_eq!(
-            place(&[0xf3, 0x0f, 0x1e, 0xfa, 0x55], &[0], true, false),
-            (4, 0, true)
-        );
-        // push with another prefix is single-stepped
-        assert_eq!(place(&[0x66, 0x55, 0xc3], &[0], true, false), (0, 0, false));
-        assert_eq!(place(&[0x48, 0x55, 0xc3], &[0], true, false), (0, 0, false));
-    }
-
-    #[test]
-    fn an_overwritten_argument_ends_the_search() {
-        let code = [0x89, 0xf7, 0x55]; // mov edi, esi; push rbp
-        assert_eq!(place(&code, &[0], true, false), (0, 0, false));
-        assert_eq!(place(&code, &[1], true, false), (2, 0, true));
-    }
-
-    #[test]
-    fn pushed_bytes() {
-        let code = [0x48, 0x83, 0xec, 0x18, 0x85, 0xc0, 0x74, 0x02]; // sub rsp,24; test; je
-        assert_eq!(place(&code, &[0], false, false), (6, 24, true));
-        // a return probe needs the return address at [rsp]
-        assert_eq!(place(&code, &[0], true, false), (0, 0, false));
-        assert_eq!(
-            place(&[0x48, 0x83, 0xe4, 0xf0, 0x55], &[0], false, false),
-            (0, 0, false)
-        );
-    }
-
-    #[test]
-    fn null() {
-        // test rdi,rdi; je +16; push rbp
-        let code = [0x48, 0x85, 0xff, 0x74, 0x10, 0x55];
-        assert_eq!(place(&code, &[0], false, true), (5, 0, true));
-        assert_eq!(place(&code, &[0], false, false), (3, 0, true));
-        // the flags tell of another register, or the jump is taken for all but NULL
-        assert_eq!(
-            place(&[0x48, 0x85, 0xf6, 0x74, 0x10, 0x55], &[0], false, true),
-            (3, 0, true)
-        );
-        assert_eq!(
-            place(&[0x48, 0x85, 0xff, 0x75, 0x10, 0x55], &[0], false, true),
-            (3, 0, true)
-        );
-        // only the lower half is tested
-        assert_eq!(
-            place(&[0x85, 0xff, 0x74, 0x10, 0x55], &[0], false, true),
-            (2, 0, true)
-        );
-        // nothing behind the jump
-        assert_eq!(
-            place(&[0x48, 0x85, 0xff, 0x74, 0x10, 0xc3], &[0], false, true),
-            (3, 0, true)
-        );
-    }
-
-    #[test]
-    fn loops() {
-        // mov eax,edi; L: push rcx; .. ; jmp L
-        let code = [0x89, 0xf8, 0x51, 0xff, 0xc8, 0xeb, 0xfb];
-        assert_eq!(place(&code, &[0], true, false), (0, 0, false));
-    }
-
-    #[test]
-    fn go_stack_check() {
-        // cmp rsp,[r14+16]; jbe +0x20; push rbp
-        let code = [0x49, 0x3b, 0x66, 0x10, 0x76, 0x20, 0x55];
-        assert_eq!(place(&code, &[], false, false), (6, 0, true));
-    }
-
-    #[test]
-    fn any_bytes_are_survived() {
-        let mut seed = 7_u32;
-        for len in 0..64 {
-            for _ in 0..200 {
-                let code: Vec<u8> = (0..len)
-                    .map(|_| {
-                        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                        (seed >> 24) as u8
-                    })
-                    .collect();
-                let (offset, pushed, emulated) = place(&code, &[0, 1], false, true);
-                assert!(offset as usize <= len && (emulated || (offset, pushed) == (0, 0)));
-            }
-        }
-    }
-}
+mod tests;

@@ -1,7 +1,7 @@
 //! From kernel to observations: attaches targets, reads ring and maps, follows forks and execs.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     fs,
     time::{Duration, Instant},
 };
@@ -333,6 +333,13 @@ impl Source {
             Ok(sample) => sink(pid, Observation::Memory(sample)),
             Err(why) => debug!(pid, "no memory sample: {why}"),
         }
+    }
+
+    /// The kernel's counters by name, since the calibration.
+    pub fn counters(&self) -> Result<BTreeMap<&'static str, u64>, SourceError> {
+        let now = self.kernel.counters()?;
+        let rows = Counter::ALL.iter().zip(now).zip(&self.counted);
+        Ok(rows.map(|((counter, now), then)| (counter.name(), now - then)).collect())
     }
 
     /// Losses and cost so far.

@@ -30,9 +30,9 @@ fn record(path: &Path, observations: &[Observation]) {
 
 fn judge(observations: &[Observation]) -> Report {
     let mut pipeline = Pipeline::new(JudgeOptions::default());
-    observations
-        .iter()
-        .for_each(|observation| pipeline.observe(observation));
+    for observation in observations {
+        pipeline.observe(observation);
+    }
     pipeline.report()
 }
 

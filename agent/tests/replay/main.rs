@@ -1,5 +1,6 @@
 //! The judge against small services with known answers, over the path that live data takes.
 
+mod bounds;
 mod capture;
 mod verdicts;
 mod world;

@@ -510,3 +510,58 @@ fn a_slow_leak_is_suspected_before_it_is_confirmed() {
     );
     assert_eq!(run.first(Verdict::Leak), None);
 }
+
+#[test]
+fn a_cache_that_is_cleared_is_cleared_of_suspicion() {
+    // half full it is above the growth budget: confirmed by mistake, as nobody could know better
+    let run = run(Trace {
+        keeps: Keeps::Batch(70),
+        seconds: 90,
+        limit: 40 << 20,
+        ..Trace::default()
+    });
+    assert!(
+        run.first(Verdict::Leak)
+            .is_some_and(|seconds| seconds >= 40.0),
+        "{:?}",
+        run.verdicts
+    );
+    assert!(
+        run.verdicts
+            .iter()
+            .all(|(s, verdict)| *s < 72.0 || *verdict == Verdict::NoLeak),
+        "{:?}",
+        run.verdicts
+    );
+}
+
+#[test]
+fn slow_requests_mature_late_and_are_counted_right() {
+    // p99 is 8 s, so blocks mature 32 s after their request's end
+    let trace = Trace {
+        keeps: Keeps::PerToken,
+        latency: |_| 8.0,
+        seconds: 120,
+        limit: 64 << 20,
+        ..Trace::default()
+    };
+    let slow = run(trace);
+    let top = slow.expect(
+        Verdict::Leak,
+        Cause::TokenKeyed,
+        "GET /api/data",
+        "get_data",
+    );
+    assert!(near(top.retained_bytes_per_new_token, 1_900.0), "{top:#?}");
+    assert!(
+        slow.first(Verdict::Suspect)
+            .is_some_and(|seconds| seconds >= 40.0),
+        "{:?}",
+        slow.verdicts
+    );
+    let innocent = run(Trace {
+        keeps: Keeps::Nothing,
+        ..trace
+    });
+    innocent.expect_quiet(0.0);
+}

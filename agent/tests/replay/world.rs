@@ -14,8 +14,6 @@ use heaptide::events::{
 
 /// Begins every generator: the digits of pi.
 const RANDOM: u64 = 0x3141_5926_5358_9793;
-/// Seconds between two snapshots.
-const SNAPSHOT_SECONDS: u64 = 2;
 /// Repeats take one of so many latest tokens: those that are in use.
 const SESSIONS: usize = 200;
 /// RSS before the first request.
@@ -59,6 +57,10 @@ pub(crate) struct Trace {
     pub seconds: u64,
     /// Requests per second; half of them go to the leaky route.
     pub rate: f64,
+    /// Factor on the rate, at a second of the trace.
+    pub load: fn(f64) -> f64,
+    /// Seconds between two snapshots.
+    pub interval: u64,
     /// Part of the requests with a token whose token is fresh.
     pub fresh: f64,
     /// Part of the requests without a token.
@@ -84,6 +86,8 @@ impl Default for Trace {
             keeps: Keeps::Nothing,
             seconds: 60,
             rate: 100.0,
+            load: |_| 1.0,
+            interval: 2,
             fresh: 0.5,
             anonymous: 0.0,
             latency: |_| 0.004,
@@ -152,10 +156,14 @@ pub(crate) fn generate(trace: Trace) -> (Vec<Observation>, Truth) {
     };
     world.announce();
     let start = world.now;
-    let total = (trace.rate * trace.seconds as f64) as u64;
     let mut second = 0;
-    for index in 0..total {
-        let at = Nanos(start.0 + (index as f64 / trace.rate * 1e9) as u64);
+    let mut elapsed = 0.0;
+    for index in 0.. {
+        let at = Nanos(start.0 + (elapsed * 1e9) as u64);
+        if elapsed >= trace.seconds as f64 {
+            break;
+        }
+        elapsed += 1.0 / (trace.rate * (trace.load)(elapsed).max(0.01));
         while start.0 + (second + 1) * 1_000_000_000 <= at.0 {
             second += 1;
             world.second(Nanos(start.0 + second * 1_000_000_000), second);
@@ -336,7 +344,9 @@ impl World {
             }
             Keeps::Lru(most) => {
                 self.keep_once(token, id);
-                self.order.retain(|known| *known != token);
+                if let Some(at) = self.order.iter().rposition(|known| *known == token) {
+                    self.order.remove(at);
+                }
                 self.order.push_back(token);
                 while self.order.len() > most {
                     self.drop_oldest();
@@ -414,7 +424,7 @@ impl World {
             }
             _ => {}
         }
-        if second.is_multiple_of(SNAPSHOT_SECONDS) {
+        if second.is_multiple_of(self.trace.interval) {
             self.snapshot();
         }
     }

@@ -1,4 +1,4 @@
-//! The metrics of the agent and of every target, as OpenMetrics or Prometheus text.
+//! The metrics of the agent and of every target, as `OpenMetrics` or Prometheus text.
 //!
 //! The series are made from the reports at each scrape, so that a target that is gone leaves none.
 
@@ -81,7 +81,7 @@ impl Metrics {
         let mut state = self.lock();
         let mut key = (table::label(&alert.service), alert.change.name());
         if !state.alerts.contains_key(&key) && state.alerts.len() >= 3 * SERVICES {
-            key.0 = table::OTHER.to_owned();
+            table::OTHER.clone_into(&mut key.0);
         }
         // All changes of a service begin at 0 together: `increase` cannot see a first 1 otherwise.
         for change in [Change::Suspect, Change::Confirmed, Change::Resolved] {
@@ -103,7 +103,7 @@ impl Metrics {
         self.lock().unhealthy.clone()
     }
 
-    /// All series in the OpenMetrics text format.
+    /// All series in the `OpenMetrics` text format.
     pub fn openmetrics(&self) -> Result<String, OutputError> {
         let mut text = String::new();
         text::encode(&mut text, &self.registry).map_err(|error| OutputError::Encode {
@@ -128,7 +128,7 @@ impl Metrics {
             match (words.next(), words.next(), words.next(), words.next()) {
                 (Some("#"), Some("EOF" | "UNIT"), ..) => continue,
                 (Some("#"), Some(what), Some(name), Some(rest)) if counters.contains(name) => {
-                    classic.push_str(&format!("# {what} {name}_total {rest}"));
+                    classic.extend(["# ", what, " ", name, "_total ", rest]);
                 }
                 _ => classic.push_str(line),
             }

@@ -262,7 +262,8 @@ pub(super) fn find(modules: &[Module], order: &[usize]) -> Vec<AllocatorInstance
 }
 
 impl Allocator {
-    fn all(&self) -> impl Iterator<Item = (&'static str, &'static Function)> + use<> {
+    /// Its functions under each prefix.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, &'static Function)> + use<> {
         let functions = self.functions;
         let prefixes = self.prefixes;
         prefixes.iter().flat_map(move |p| {

@@ -1,0 +1,4 @@
+//! The daemon: which processes it observes.
+
+pub mod scan;
+pub mod select;

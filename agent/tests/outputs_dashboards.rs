@@ -1,0 +1,140 @@
+//! Dashboards, rules and their documentation name only metrics that heaptide exports, and each other
+//! correctly.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use heaptide::outputs::metrics::exported_names;
+use regex::Regex;
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn text(path: &str) -> String {
+    let path = repository().join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn captured(pattern: &str, text: &str) -> Vec<String> {
+    let pattern = Regex::new(pattern).unwrap();
+    pattern
+        .captures_iter(text)
+        .map(|found| found[1].to_owned())
+        .collect()
+}
+
+#[test]
+fn every_metric_that_is_named_is_exported() {
+    let exported: BTreeSet<String> = exported_names().into_iter().collect();
+    for path in [
+        "dashboards/grafana/heaptide.json",
+        "dashboards/rules/heaptide.rules.yml",
+        "dashboards/rules/heaptide.test.yml",
+        "docs/alerts.md",
+    ] {
+        let named: BTreeSet<String> = captured(r"\b(heaptide_[a-z0-9_]+)", &text(path))
+            .into_iter()
+            .collect();
+        assert!(!named.is_empty(), "{path} names no metric");
+        let unknown: Vec<_> = named.difference(&exported).collect();
+        assert!(
+            unknown.is_empty(),
+            "{path} names {unknown:?}, which heaptide does not export"
+        );
+    }
+}
+
+#[test]
+fn the_dashboard_shows_what_it_promises() {
+    let dashboard: serde_json::Value =
+        serde_json::from_str(&text("dashboards/grafana/heaptide.json")).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let mut queries = String::new();
+    for panel in panels.iter().filter(|panel| panel["type"] != "row") {
+        let title = &panel["title"];
+        assert_eq!(panel["datasource"]["uid"], "${datasource}", "{title}");
+        for target in panel["targets"].as_array().unwrap() {
+            assert_eq!(target["datasource"]["uid"], "${datasource}", "{title}");
+            queries += target["expr"].as_str().unwrap();
+        }
+        assert!(
+            panel["description"].as_str().is_some_and(|d| !d.is_empty()),
+            "{title}"
+        );
+    }
+    for metric in [
+        "heaptide_verdict",
+        "heaptide_finding_state",
+        "heaptide_route_retained_bytes",
+        "heaptide_finding_bytes_per_new_token",
+        "heaptide_time_to_oom_seconds",
+        "heaptide_requests_total",
+        "heaptide_losses_total",
+        "heaptide_overhead_ratio",
+        "heaptide_agent_cpu_seconds_total",
+        "heaptide_agent_rss_bytes",
+    ] {
+        assert!(queries.contains(metric), "no panel shows {metric}");
+    }
+    let ids: BTreeSet<i64> = panels
+        .iter()
+        .map(|panel| panel["id"].as_i64().unwrap())
+        .collect();
+    assert_eq!(ids.len(), panels.len(), "a panel id twice");
+}
+
+#[test]
+fn every_alert_is_complete_documented_and_tested() {
+    let rules = text("dashboards/rules/heaptide.rules.yml");
+    let tests = text("dashboards/rules/heaptide.test.yml");
+    let runbook = text("docs/alerts.md");
+    for rule in rules.split("- alert: ").skip(1) {
+        let name = rule.lines().next().unwrap();
+        for part in ["expr:", "severity:", "summary:", "description:"] {
+            assert!(rule.contains(part), "{name} has no {part}");
+        }
+        let anchor = format!("runbook_url: docs/alerts.md#{}\n", name.to_lowercase());
+        assert!(rule.contains(&anchor), "{name} has no {anchor}");
+        assert!(
+            runbook.contains(&format!("\n## {name}\n")),
+            "docs/alerts.md lacks {name}"
+        );
+        assert!(
+            tests.contains(&format!("alertname: {name}\n")),
+            "{name} is not tested"
+        );
+    }
+    for name in captured(r"(?m)^## (\w+)$", &runbook) {
+        assert!(
+            rules.contains(&format!("- alert: {name}\n")),
+            "{name} is documented only"
+        );
+    }
+}
+
+#[test]
+fn promtool_accepts_and_passes_the_rules() {
+    let folder = repository().join("dashboards/rules");
+    for arguments in [
+        ["check", "rules", "--lint-fatal", "heaptide.rules.yml"].as_slice(),
+        &["test", "rules", "heaptide.test.yml"],
+    ] {
+        let output = Command::new("promtool")
+            .args(arguments)
+            .current_dir(&folder)
+            .output();
+        let Ok(output) = output else {
+            eprintln!("skipped: promtool (Debian package prometheus) is not installed");
+            return;
+        };
+        let said = [output.stdout, output.stderr].concat();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&said)
+        );
+    }
+}
