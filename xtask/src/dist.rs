@@ -42,8 +42,8 @@ pub(crate) fn run() -> Result<()> {
             "--numeric-owner",
             "--mtime=@0",
         ])
-        .args(["-czf", &archive, &name]);
-    run_command(tar.env("GZIP", "-n"))?;
+        .args(["--use-compress-program=gzip -n", "-cf", &archive, &name]);
+    run_command(&mut tar)?;
     let sum = output(command("sha256sum").arg(&archive).current_dir(&dist))?;
     fs::write(dist.join(format!("{archive}.sha256")), &sum).context("cannot write the checksum")?;
     fs::remove_dir_all(&staged).with_context(|| format!("cannot remove {}", staged.display()))?;

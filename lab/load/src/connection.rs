@@ -25,19 +25,24 @@ pub(crate) struct Wire {
     pub(crate) pipeline: usize,
 }
 
+/// What is to be sent, taken by whichever connection is idle longest (the lock is fair).
+pub(crate) type Queue = Arc<tokio::sync::Mutex<UnboundedReceiver<Plan>>>;
+
 /// Sends what comes over the queue until it is closed; a broken connection is made anew.
-pub(crate) async fn serve(
-    wire: Wire,
-    mut queue: UnboundedReceiver<Plan>,
-    truth: Arc<Mutex<Truth>>,
-) {
+pub(crate) async fn serve(wire: Wire, queue: Queue, truth: Arc<Mutex<Truth>>) {
     let mut open = None;
-    while let Some(first) = queue.recv().await {
-        let mut batch = VecDeque::from([first]);
-        while batch.len() < wire.pipeline
-            && let Some(plan) = queue.recv().await
+    loop {
+        let mut batch = VecDeque::new();
         {
-            batch.push_back(plan);
+            let mut queue = queue.lock().await;
+            while batch.len() < wire.pipeline
+                && let Some(plan) = queue.recv().await
+            {
+                batch.push_back(plan);
+            }
+        }
+        if batch.is_empty() {
+            return;
         }
         open = exchange(wire, open, &mut batch, &truth)
             .await

@@ -15,7 +15,7 @@ mod requests;
 mod tokens;
 mod truth;
 
-use connection::Wire;
+use connection::{Queue, Wire};
 use requests::{Mix, Plan};
 use truth::Truth;
 
@@ -115,16 +115,12 @@ async fn drive(arguments: &Arguments, mut mix: Mix, truth: &Arc<Mutex<Truth>>) {
         split: arguments.split,
         pipeline: arguments.pipeline,
     };
-    let mut queues = Vec::new();
+    let (sender, receiver) = mpsc::unbounded_channel::<Plan>();
+    let queue: Queue = Arc::new(tokio::sync::Mutex::new(receiver));
     let mut workers = Vec::new();
     for _ in 0..arguments.connections {
-        let (sender, receiver) = mpsc::unbounded_channel::<Plan>();
-        queues.push(sender);
-        workers.push(tokio::spawn(connection::serve(
-            wire,
-            receiver,
-            Arc::clone(truth),
-        )));
+        let serve = connection::serve(wire, Arc::clone(&queue), Arc::clone(truth));
+        workers.push(tokio::spawn(serve));
     }
     let started = Instant::now();
     let mut sent = 0_u64;
@@ -133,12 +129,11 @@ async fn drive(arguments: &Arguments, mut mix: Mix, truth: &Arc<Mutex<Truth>>) {
         tokio::time::sleep_until(due.into()).await;
         let plan = mix.next(due);
         truth.lock().expect("no holder panics").planned(&plan);
-        let queue = sent as usize / arguments.pipeline % queues.len();
-        // A worker ends only when its queue is closed.
-        let _ = queues[queue].send(plan);
+        // The queue is closed only below.
+        let _ = sender.send(plan);
         sent += 1;
     }
-    drop(queues);
+    drop(sender);
     let all = async {
         for worker in workers {
             let _ = worker.await;

@@ -51,9 +51,13 @@ pub(crate) fn heaptide() -> Command {
 
 /// Starts the variant, drives it, attaches and collects.
 pub(crate) fn observe(from: &Service, variant: &Variant, settings: &Settings) -> Result<Observed> {
-    let folder = tempfile::tempdir().context("no temporary folder")?;
-    let report_path = folder.path().join("report.json");
-    let load_path = folder.path().join("load.json");
+    // Kept, for a look at what was said and why.
+    let folder = root()
+        .join("target/lab")
+        .join(format!("{}-{}", from.name, variant.name));
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let report_path = folder.join("report.json");
+    let load_path = folder.join("load.json");
     let mut started = service::start(from, &variant.name)?;
     // The load ends a little after heaptide, whose attaching takes time too.
     let load_seconds = variant.warm_up + settings.duration + 8;

@@ -22,7 +22,9 @@ pub(crate) fn build_all() -> Result<()> {
 
 /// Builds the load generator.
 pub(crate) fn build_load() -> Result<()> {
-    process::run(lab_cargo().args(["build", "--release", "-p", "lab-load"]))
+    // The whole workspace and not one package: which packages are built together decides their
+    // dependencies' features, and so whether they are built again.
+    process::run(lab_cargo().args(["build", "--release", "--workspace"]))
 }
 
 /// Builds a service.
