@@ -34,7 +34,11 @@ pub(crate) use register;
 /// Argument `index` of three.
 #[inline(always)]
 fn argument(regs: *const pt_regs, index: u8) -> u64 {
-    let (a, b, c) = (register!(regs, rdi), register!(regs, rsi), register!(regs, rdx));
+    let (a, b, c) = (
+        register!(regs, rdi),
+        register!(regs, rsi),
+        register!(regs, rdx),
+    );
     match index {
         0 => a,
         1 => b,
@@ -59,7 +63,9 @@ pub fn count_hit(_ctx: ProbeContext) -> u32 {
 /// An allocating function was entered.
 #[uprobe]
 pub fn alloc_enter(ctx: ProbeContext) -> u32 {
-    let Some(thread) = thread::current() else { return 0 };
+    let Some(thread) = thread::current() else {
+        return 0;
+    };
     if thread.flags & target_flags::ALLOCATIONS == 0 {
         return 0;
     }
@@ -72,7 +78,11 @@ pub fn alloc_enter(ctx: ProbeContext) -> u32 {
         let factor = argument(regs, cookie.factor());
         size = product(size, factor);
     }
-    let pointer = if cookie.shape() == shape::ALLOC { 0 } else { argument(regs, cookie.pointer()) };
+    let pointer = if cookie.shape() == shape::ALLOC {
+        0
+    } else {
+        argument(regs, cookie.pointer())
+    };
     drop_stale(thread, sp);
     let (keep, interval) = sample(thread, size);
     let is_realloc = cookie.shape() == shape::REALLOC;
@@ -88,7 +98,12 @@ pub fn alloc_enter(ctx: ProbeContext) -> u32 {
             count(Counter::ReadFaults);
             return 0;
         };
-        let start = Start { pc, sp: sp.wrapping_add(8), bp: register!(regs, rbp), exact_pc: 0 };
+        let start = Start {
+            pc,
+            sp: sp.wrapping_add(8),
+            bp: register!(regs, rbp),
+            exact_pc: 0,
+        };
         site = stack::site(thread, &start);
     }
     let depth = thread.depth as usize;
@@ -110,7 +125,10 @@ pub fn alloc_enter(ctx: ProbeContext) -> u32 {
     if is_realloc && pointer != 0 {
         // Taken out now: once the call has freed it another thread may get the same address before
         // this call returns. It goes back if the call fails.
-        let key = BlockKey { addr: pointer, space };
+        let key = BlockKey {
+            addr: pointer,
+            space,
+        };
         // SAFETY: a live block belongs to its owner, who is in this call; nobody removes it.
         if let Some(old) = unsafe { LIVE.get(key) } {
             frame.old = *old;
@@ -127,7 +145,9 @@ pub fn alloc_enter(ctx: ProbeContext) -> u32 {
 /// An allocating function returned.
 #[uretprobe]
 pub fn alloc_return(ctx: RetProbeContext) -> u32 {
-    let Some(thread) = thread::current() else { return 0 };
+    let Some(thread) = thread::current() else {
+        return 0;
+    };
     let regs: *const pt_regs = ctx.regs;
     // The return instruction has taken the return address off the stack.
     let sp = register!(regs, rsp).wrapping_sub(8);
@@ -162,7 +182,10 @@ pub fn alloc_return(ctx: RetProbeContext) -> u32 {
     if pointer == 0 {
         // `realloc(p, 0)` frees and returns null; every other null of a realloc is a failure.
         if frame.has_old != 0 && frame.size != 0 {
-            let key = BlockKey { addr: frame.pointer, space: thread.space };
+            let key = BlockKey {
+                addr: frame.pointer,
+                space: thread.space,
+            };
             match LIVE.insert(key, &frame.old, u64::from(BPF_ANY)) {
                 Ok(()) => live_changed(1),
                 Err(_) => count(Counter::MapFull),
@@ -192,7 +215,9 @@ pub fn alloc_return(ctx: RetProbeContext) -> u32 {
 /// A freeing function was entered.
 #[uprobe]
 pub fn free(ctx: ProbeContext) -> u32 {
-    let Some(thread) = thread::current() else { return 0 };
+    let Some(thread) = thread::current() else {
+        return 0;
+    };
     if thread.flags & target_flags::ALLOCATIONS == 0 {
         return 0;
     }
@@ -202,7 +227,10 @@ pub fn free(ctx: ProbeContext) -> u32 {
     if addr == 0 {
         return 0;
     }
-    let key = BlockKey { addr, space: thread.space };
+    let key = BlockKey {
+        addr,
+        space: thread.space,
+    };
     if LIVE.remove(key).is_ok() {
         live_changed(-1);
         count(Counter::Freed);
@@ -223,7 +251,10 @@ pub fn free(ctx: ProbeContext) -> u32 {
 /// Enters `block` in the live map.
 #[inline(always)]
 fn enter(thread: &mut Thread, index: usize, nested: u64, pointer: u64, block: &Block) {
-    let key = BlockKey { addr: pointer, space: thread.space };
+    let key = BlockKey {
+        addr: pointer,
+        space: thread.space,
+    };
     match LIVE.insert(key, block, u64::from(BPF_NOEXIST)) {
         Ok(()) => {
             live_changed(1);

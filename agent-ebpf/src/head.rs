@@ -57,7 +57,9 @@ fn first(mask: u64) -> u32 {
 
 /// One step of the scan; the callback of `bpf_loop`. Returns 1 to stop.
 pub unsafe extern "C" fn step(_index: u32, _context: *mut core::ffi::c_void) -> i64 {
-    let Some(scan) = SCAN.get_ptr_mut(0) else { return 1 };
+    let Some(scan) = SCAN.get_ptr_mut(0) else {
+        return 1;
+    };
     // SAFETY: this CPU's own slot; system-call tracepoints run with preemption off.
     let scan = unsafe { &mut *scan };
     let position = scan.position;
@@ -66,7 +68,13 @@ pub unsafe extern "C" fn step(_index: u32, _context: *mut core::ffi::c_void) -> 
     }
     let at = (position as usize) & (CHUNK - 1);
     // SAFETY: `data` is eight bytes longer than CHUNK.
-    let word = unsafe { (&raw const scan.data).cast::<u8>().add(at).cast::<u64>().read_unaligned() };
+    let word = unsafe {
+        (&raw const scan.data)
+            .cast::<u8>()
+            .add(at)
+            .cast::<u64>()
+            .read_unaligned()
+    };
     let byte = word as u8;
     let left = scan.end - position;
     let mut used = 1;
@@ -89,7 +97,11 @@ pub unsafe extern "C" fn step(_index: u32, _context: *mut core::ffi::c_void) -> 
         VALUE => {
             if byte != b' ' && byte != b'\t' {
                 scan.parser.matched = 0;
-                scan.parser.state = if setting!(scheme_len) == 0 { TOKEN } else { SCHEME };
+                scan.parser.state = if setting!(scheme_len) == 0 {
+                    TOKEN
+                } else {
+                    SCHEME
+                };
                 used = 0;
             }
         }
@@ -237,7 +249,11 @@ fn line_start(scan: &mut Scan, byte: u8) {
 
 #[inline(always)]
 fn lower(byte: u8) -> u8 {
-    if byte.is_ascii_uppercase() { byte | 0x20 } else { byte }
+    if byte.is_ascii_uppercase() {
+        byte | 0x20
+    } else {
+        byte
+    }
 }
 
 #[inline(always)]
@@ -247,7 +263,11 @@ fn name(parser: &mut Parser, byte: u8) {
     let mut candidates = parser.candidates;
     // SAFETY: the index is within the arrays; the settings are never written after the load.
     let wanted = unsafe {
-        core::ptr::read_volatile((&raw const (*crate::maps::settings()).header).cast::<u8>().add(index))
+        core::ptr::read_volatile(
+            (&raw const (*crate::maps::settings()).header)
+                .cast::<u8>()
+                .add(index),
+        )
     };
     if byte_lower != wanted {
         candidates &= !CREDENTIAL;
@@ -286,7 +306,11 @@ fn scheme(parser: &mut Parser, byte: u8) {
     let byte = if cookie { byte } else { lower(byte) };
     // SAFETY: as in `name`.
     let wanted = unsafe {
-        core::ptr::read_volatile((&raw const (*crate::maps::settings()).scheme).cast::<u8>().add(index))
+        core::ptr::read_volatile(
+            (&raw const (*crate::maps::settings()).scheme)
+                .cast::<u8>()
+                .add(index),
+        )
     };
     if byte == b'\n' {
         parser.state = LINE_START;
@@ -350,7 +374,11 @@ fn token(parser: &mut Parser, word: u64, left: u32) -> u32 {
     }
     if ends & 0x80 != 0 {
         parser.token = finish(parser);
-        parser.state = if word as u8 == b'\n' { LINE_START } else { SKIP_LINE };
+        parser.state = if word as u8 == b'\n' {
+            LINE_START
+        } else {
+            SKIP_LINE
+        };
         return 1;
     }
     parser.tail |= (word & 0xff) << (filled * 8);
@@ -367,7 +395,11 @@ fn token(parser: &mut Parser, word: u64, left: u32) -> u32 {
 fn key(index: usize) -> u64 {
     // SAFETY: as in `name`.
     unsafe {
-        core::ptr::read_volatile((&raw const (*crate::maps::settings()).key).cast::<u64>().add(index))
+        core::ptr::read_volatile(
+            (&raw const (*crate::maps::settings()).key)
+                .cast::<u64>()
+                .add(index),
+        )
     }
 }
 

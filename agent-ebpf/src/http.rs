@@ -22,7 +22,10 @@ const MISSES: u32 = 8;
 /// The connection, if it is known.
 #[inline(always)]
 pub fn find(thread: &Thread, fd: u32) -> Option<&'static mut Conn> {
-    let conn = CONNS.get_ptr_mut(ConnKey { tgid: thread.tgid, fd })?;
+    let conn = CONNS.get_ptr_mut(ConnKey {
+        tgid: thread.tgid,
+        fd,
+    })?;
     // SAFETY: two threads on one connection at once can mix up its state, not break memory safety.
     Some(unsafe { &mut *conn })
 }
@@ -33,7 +36,10 @@ pub fn create(thread: &Thread, fd: u32, accepted: u32) -> Option<&'static mut Co
     let blank = BLANK_CONN.get_ptr(0)?;
     // SAFETY: a slot of an array map that nothing writes.
     let blank = unsafe { &*blank };
-    let key = ConnKey { tgid: thread.tgid, fd };
+    let key = ConnKey {
+        tgid: thread.tgid,
+        fd,
+    };
     CONNS.insert(key, blank, 0).ok()?;
     let conn = find(thread, fd)?;
     conn.accepted = accepted;
@@ -46,8 +52,13 @@ pub fn create(thread: &Thread, fd: u32, accepted: u32) -> Option<&'static mut Co
 #[inline(always)]
 pub fn begins_request(from: u64) -> bool {
     // SAFETY: the helper checks the address.
-    let Ok(word) = (unsafe { bpf_probe_read_user(from as *const [u8; 4]) }) else { return false };
-    matches!(&word, b"GET " | b"POST" | b"PUT " | b"HEAD" | b"PATC" | b"DELE" | b"OPTI")
+    let Ok(word) = (unsafe { bpf_probe_read_user(from as *const [u8; 4]) }) else {
+        return false;
+    };
+    matches!(
+        &word,
+        b"GET " | b"POST" | b"PUT " | b"HEAD" | b"PATC" | b"DELE" | b"OPTI"
+    )
 }
 
 /// What a round of [`feed`] works on. The numbers are in [`Scan`]: on the stack the verifier would
@@ -60,7 +71,9 @@ struct Feed {
 /// `len` bytes at user address `from` were read from the connection.
 #[inline(never)]
 pub fn feed(thread: &mut Thread, conn: &mut Conn, fd: u32, from: u64, len: u32) -> u32 {
-    let Some(scan) = SCAN.get_ptr_mut(0) else { return 0 };
+    let Some(scan) = SCAN.get_ptr_mut(0) else {
+        return 0;
+    };
     // SAFETY: this CPU's own slot; system-call tracepoints run with preemption off.
     let scan = unsafe { &mut *scan };
     if conn.http == 0 && conn.misses > MISSES {
@@ -98,7 +111,9 @@ unsafe extern "C" fn round(_index: u32, context: *mut core::ffi::c_void) -> i64 
     let context = context.cast::<Feed>();
     // SAFETY: `feed` passes its own context, whose pointers are valid during the loop.
     let (thread, conn) = unsafe { (&mut *(*context).thread, &mut *(*context).conn) };
-    let Some(scan) = SCAN.get_ptr_mut(0) else { return 1 };
+    let Some(scan) = SCAN.get_ptr_mut(0) else {
+        return 1;
+    };
     // SAFETY: as in `feed`.
     let scan = unsafe { &mut *scan };
     if scan.position >= scan.end {
@@ -193,7 +208,11 @@ fn begin(thread: &mut Thread, conn: &mut Conn, fd: u32) {
     pending.tid = bpf_get_current_pid_tgid() as u32;
     pending.path_len = 0;
     pending.status = 0;
-    pending.flags = if conn.accepted == 0 { request_flags::ATTACHED_LATE } else { 0 };
+    pending.flags = if conn.accepted == 0 {
+        request_flags::ATTACHED_LATE
+    } else {
+        0
+    };
     pending.complete = 0;
     pending.answered = 0;
     conn.open += 1;
@@ -214,7 +233,11 @@ fn complete(thread: &Thread, conn: &mut Conn, scan: &Scan) {
     pending.token = scan.parser.token;
     pending.head_bytes = scan.parser.head_bytes;
     let body = scan.parser.content_length;
-    pending.body_bytes = if body > u64::from(u32::MAX) { u32::MAX } else { body as u32 };
+    pending.body_bytes = if body > u64::from(u32::MAX) {
+        u32::MAX
+    } else {
+        body as u32
+    };
     pending.path = scan.parser.path;
     pending.path_len = scan.parser.path_len;
     pending.complete = 1;
@@ -283,7 +306,10 @@ pub fn closed(thread: &mut Thread, fd: u32) {
             scope::clear_current(thread);
         }
     }
-    let _ = CONNS.remove(ConnKey { tgid: thread.tgid, fd });
+    let _ = CONNS.remove(ConnKey {
+        tgid: thread.tgid,
+        fd,
+    });
 }
 
 /// Nothing was there to read: between requests no request is current.
@@ -301,13 +327,22 @@ pub fn idle(thread: &mut Thread, conn: &mut Conn) {
 #[inline(always)]
 fn status_at(from: u64) -> u16 {
     // SAFETY: the helper checks the address.
-    let Ok(head) = (unsafe { bpf_probe_read_user(from as *const [u8; 12]) }) else { return 0 };
-    if !matches!(&head, [b'H', b'T', b'T', b'P', b'/', b'1', b'.', _, b' ', ..]) {
+    let Ok(head) = (unsafe { bpf_probe_read_user(from as *const [u8; 12]) }) else {
+        return 0;
+    };
+    if !matches!(
+        &head,
+        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', _, b' ', ..]
+    ) {
         return 0;
     }
     let digit = |byte: u8| u16::from(byte.wrapping_sub(b'0'));
     let (a, b, c) = (digit(head[9]), digit(head[10]), digit(head[11]));
-    if a > 9 || b > 9 || c > 9 { 0 } else { a * 100 + b * 10 + c }
+    if a > 9 || b > 9 || c > 9 {
+        0
+    } else {
+        a * 100 + b * 10 + c
+    }
 }
 
 #[inline(always)]

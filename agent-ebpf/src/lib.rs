@@ -38,9 +38,14 @@ pub const SITE_SEED: u64 = 0xcbf2_9ce4_8422_2325;
 /// One step of [`site_hash`].
 #[inline(always)]
 #[must_use]
-#[allow(clippy::inline_always, reason = "a BPF call would cost more than the step")]
+#[allow(
+    clippy::inline_always,
+    reason = "a BPF call would cost more than the step"
+)]
 pub const fn site_step(hash: u64, frame: u64) -> u64 {
-    (hash ^ frame).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
+    (hash ^ frame)
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        .rotate_left(29)
 }
 
 /// How a probed allocator function takes and gives memory (design.md: call shape).

@@ -18,7 +18,9 @@ use crate::{
 /// between kernels.
 #[tracepoint]
 pub fn process_fork(ctx: TracePointContext) -> u32 {
-    let Some(config) = thread::target() else { return 0 };
+    let Some(config) = thread::target() else {
+        return 0;
+    };
     // SAFETY: the helper only reads the running program's context.
     let offset = unsafe { generated::bpf_get_attach_cookie(ctx.as_ptr()) } as usize;
     // SAFETY: the offset comes from the event's own format description.
@@ -34,7 +36,9 @@ pub fn process_fork(ctx: TracePointContext) -> u32 {
 #[tracepoint]
 pub fn process_exec(_ctx: TracePointContext) -> u32 {
     let id = bpf_get_current_pid_tgid();
-    let Some(config) = TARGETS.get_ptr_mut((id >> 32) as u32) else { return 0 };
+    let Some(config) = TARGETS.get_ptr_mut((id >> 32) as u32) else {
+        return 0;
+    };
     // SAFETY: a map value; exec has ended all other threads of the process.
     let space = unsafe {
         (*config).space = ((*config).space & !0xffff_ffff) | (((*config).space + 1) & 0xffff_ffff);
@@ -51,7 +55,9 @@ pub fn process_exec(_ctx: TracePointContext) -> u32 {
 #[tracepoint]
 pub fn process_exit(_ctx: TracePointContext) -> u32 {
     let id = bpf_get_current_pid_tgid();
-    let Some(config) = thread::target() else { return 0 };
+    let Some(config) = thread::target() else {
+        return 0;
+    };
     let _ = THREADS.remove(id as u32);
     if id as u32 == (id >> 32) as u32 {
         send(life::EXIT, 0, config.space);

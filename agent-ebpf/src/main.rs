@@ -1,7 +1,11 @@
 //! heaptide's kernel programs. Each module holds one family; all maps are in `maps`.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 // `AtomicU64::fetch_add` does not exist for a target without compare-and-swap; the intrinsic does.
-#![cfg_attr(target_arch = "bpf", feature(core_intrinsics), allow(internal_features))]
+#![cfg_attr(
+    target_arch = "bpf",
+    feature(core_intrinsics),
+    allow(internal_features)
+)]
 #![cfg_attr(
     target_arch = "bpf",
     allow(

@@ -6,8 +6,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use heaptide_ebpf::{
-    Block, BlockKey, ConnKey, Counter, INFLIGHT_DEPTH, PATH_LEN, RuleKey, Settings,
-    Stack, TargetConfig, TaskKey, UnwindRule,
+    Block, BlockKey, ConnKey, Counter, INFLIGHT_DEPTH, PATH_LEN, RuleKey, Settings, Stack,
+    TargetConfig, TaskKey, UnwindRule,
 };
 
 /// An allocator call that has not returned yet.
@@ -219,8 +219,7 @@ pub static BLANK_CONN: Array<Conn> = Array::with_max_entries(1, 0);
 #[map]
 pub static SHARED: Array<Shared> = Array::with_max_entries(1, 0);
 #[map]
-pub static COUNTERS: PerCpuArray<u64> =
-    PerCpuArray::with_max_entries(Counter::ALL.len() as u32, 0);
+pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::ALL.len() as u32, 0);
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 23, 0);
 

@@ -29,7 +29,10 @@ pub fn next_request() -> u64 {
 #[inline(always)]
 pub fn set_current(thread: &mut Thread, request: u64, fd: u32) {
     if thread.task != 0 {
-        let key = TaskKey { task: thread.task, tgid: u64::from(thread.tgid) };
+        let key = TaskKey {
+            task: thread.task,
+            tgid: u64::from(thread.tgid),
+        };
         // A full LRU map drops the task that was idle longest; nothing to count.
         let _ = TASKS.insert(key, request, 0);
     } else if thread.request != 0 && thread.answered == 0 && thread.fd != fd {
@@ -44,7 +47,10 @@ pub fn set_current(thread: &mut Thread, request: u64, fd: u32) {
 #[inline(always)]
 pub fn clear_current(thread: &mut Thread) {
     if thread.task != 0 {
-        let key = TaskKey { task: thread.task, tgid: u64::from(thread.tgid) };
+        let key = TaskKey {
+            task: thread.task,
+            tgid: u64::from(thread.tgid),
+        };
         let _ = TASKS.remove(key);
     }
     thread.request = 0;
@@ -53,20 +59,29 @@ pub fn clear_current(thread: &mut Thread) {
 /// How surely a request read now is tied to its logical task.
 #[inline(always)]
 pub fn binding_of(thread: &Thread) -> u8 {
-    if thread.task == 0 && thread.interleaved != 0 { binding::INFERRED } else { binding::EXACT }
+    if thread.task == 0 && thread.interleaved != 0 {
+        binding::INFERRED
+    } else {
+        binding::EXACT
+    }
 }
 
 /// A tokio task is polled: its header is the first argument.
 #[uprobe]
 pub fn task_poll(ctx: ProbeContext) -> u32 {
-    let Some(thread) = thread::current() else { return 0 };
+    let Some(thread) = thread::current() else {
+        return 0;
+    };
     let regs: *const pt_regs = ctx.regs;
     // SAFETY: the helper only reads the running program's context.
     let cookie = Cookie(unsafe { generated::bpf_get_attach_cookie(ctx.as_ptr()) });
     let task = register!(regs, rdi);
     thread.task = task;
     thread.task_sp = register!(regs, rsp).wrapping_add(u64::from(cookie.pushed()));
-    let key = TaskKey { task, tgid: u64::from(thread.tgid) };
+    let key = TaskKey {
+        task,
+        tgid: u64::from(thread.tgid),
+    };
     // SAFETY: a plain integer.
     thread.request = match unsafe { TASKS.get(key) } {
         Some(request) => *request,
@@ -78,7 +93,9 @@ pub fn task_poll(ctx: ProbeContext) -> u32 {
 /// A handler named by the user was entered: a request of its own, unless one is current already.
 #[uprobe]
 pub fn handler_enter(ctx: ProbeContext) -> u32 {
-    let Some(thread) = thread::current() else { return 0 };
+    let Some(thread) = thread::current() else {
+        return 0;
+    };
     let regs: *const pt_regs = ctx.regs;
     // SAFETY: the helper only reads the running program's context.
     let cookie = Cookie(unsafe { generated::bpf_get_attach_cookie(ctx.as_ptr()) });
@@ -109,7 +126,9 @@ pub fn handler_enter(ctx: ProbeContext) -> u32 {
 /// A handler returned: its request ends.
 #[uretprobe]
 pub fn handler_return(ctx: RetProbeContext) -> u32 {
-    let Some(thread) = thread::current() else { return 0 };
+    let Some(thread) = thread::current() else {
+        return 0;
+    };
     let regs: *const pt_regs = ctx.regs;
     let sp = register!(regs, rsp).wrapping_sub(8);
     if thread.scope.active == 0 || thread.scope.sp != sp {
@@ -148,4 +167,3 @@ pub fn handler_return(ctx: RetProbeContext) -> u32 {
     entry.submit(u64::from(aya_ebpf::bindings::BPF_RB_NO_WAKEUP));
     0
 }
-

@@ -8,7 +8,8 @@ use aya_ebpf::{
     helpers::{bpf_get_prandom_u32, bpf_ktime_get_ns, bpf_probe_read_user, generated},
 };
 use heaptide_ebpf::{
-    Counter, MAX_FRAMES, RuleKey, SITE_PROVISIONAL, STACK_COPY_LEN, StackCopy, SITE_SEED, kind, rule, site_step,
+    Counter, MAX_FRAMES, RuleKey, SITE_PROVISIONAL, SITE_SEED, STACK_COPY_LEN, StackCopy, kind,
+    rule, site_step,
 };
 
 use crate::maps::{EVENTS, RULES, STACKS, Thread, count};

@@ -6,7 +6,10 @@
 
 use aya_ebpf::{
     bindings::{BPF_RB_NO_WAKEUP, pt_regs},
-    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_kernel, bpf_probe_read_user, generated},
+    helpers::{
+        bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_kernel, bpf_probe_read_user,
+        generated,
+    },
     macros::tracepoint,
     programs::TracePointContext,
 };
@@ -96,7 +99,9 @@ fn buffer(regs: &pt_regs) -> (u64, u64) {
 /// read, recvfrom, readv, recvmsg returned.
 #[tracepoint]
 pub fn exit_read(ctx: TracePointContext) -> u32 {
-    let Some(thread) = watched(target_flags::REQUESTS) else { return 0 };
+    let Some(thread) = watched(target_flags::REQUESTS) else {
+        return 0;
+    };
     let Some(regs) = user_regs() else { return 0 };
     let ret = result(&ctx);
     let fd = regs.rdi as u32;
@@ -136,15 +141,23 @@ pub fn exit_read(ctx: TracePointContext) -> u32 {
 /// write, sendto, writev, sendmsg, sendfile returned.
 #[tracepoint]
 pub fn exit_write(ctx: TracePointContext) -> u32 {
-    let Some(thread) = watched(target_flags::REQUESTS) else { return 0 };
+    let Some(thread) = watched(target_flags::REQUESTS) else {
+        return 0;
+    };
     let Some(regs) = user_regs() else { return 0 };
     let ret = result(&ctx);
     if ret <= 0 {
         return 0;
     }
     let fd = regs.rdi as u32;
-    let Some(conn) = http::find(thread, fd) else { return 0 };
-    let (from, room) = if regs.orig_rax == SENDFILE { (0, 0) } else { buffer(&regs) };
+    let Some(conn) = http::find(thread, fd) else {
+        return 0;
+    };
+    let (from, room) = if regs.orig_rax == SENDFILE {
+        (0, 0)
+    } else {
+        buffer(&regs)
+    };
     http::written(thread, conn, fd, from, room.min(ret as u64), ret as u64);
     0
 }
@@ -152,7 +165,9 @@ pub fn exit_write(ctx: TracePointContext) -> u32 {
 /// accept, accept4 returned.
 #[tracepoint]
 pub fn exit_accept(ctx: TracePointContext) -> u32 {
-    let Some(thread) = watched(target_flags::REQUESTS) else { return 0 };
+    let Some(thread) = watched(target_flags::REQUESTS) else {
+        return 0;
+    };
     let ret = result(&ctx);
     if ret < 0 {
         return 0;
@@ -167,9 +182,13 @@ pub fn exit_accept(ctx: TracePointContext) -> u32 {
 /// close was entered.
 #[tracepoint]
 pub fn enter_close(ctx: TracePointContext) -> u32 {
-    let Some(thread) = watched(target_flags::REQUESTS) else { return 0 };
+    let Some(thread) = watched(target_flags::REQUESTS) else {
+        return 0;
+    };
     // SAFETY: offset 16 is the first argument in every sys_enter event.
-    let Ok(fd) = (unsafe { ctx.read_at::<u64>(16) }) else { return 0 };
+    let Ok(fd) = (unsafe { ctx.read_at::<u64>(16) }) else {
+        return 0;
+    };
     http::closed(thread, fd as u32);
     0
 }
@@ -177,7 +196,9 @@ pub fn enter_close(ctx: TracePointContext) -> u32 {
 /// mmap, mremap, brk returned.
 #[tracepoint]
 pub fn exit_map(ctx: TracePointContext) -> u32 {
-    let Some(thread) = watched(target_flags::MAPPINGS) else { return 0 };
+    let Some(thread) = watched(target_flags::MAPPINGS) else {
+        return 0;
+    };
     let Some(regs) = user_regs() else { return 0 };
     let ret = result(&ctx);
     if ret < 0 {
@@ -189,7 +210,15 @@ pub fn exit_map(ctx: TracePointContext) -> u32 {
             send(thread, vm::MMAP, addr, regs.rsi, 0, 0, Some(&regs));
         }
         MMAP if regs.r10 & MAP_FIXED != 0 => send(thread, vm::MUNMAP, addr, regs.rsi, 0, 0, None),
-        MREMAP => send(thread, vm::MREMAP, addr, regs.rdx, regs.rdi, regs.rsi, Some(&regs)),
+        MREMAP => send(
+            thread,
+            vm::MREMAP,
+            addr,
+            regs.rdx,
+            regs.rdi,
+            regs.rsi,
+            Some(&regs),
+        ),
         BRK => send(thread, vm::BRK, addr, 0, 0, 0, Some(&regs)),
         _ => {}
     }
@@ -199,7 +228,9 @@ pub fn exit_map(ctx: TracePointContext) -> u32 {
 /// munmap was entered.
 #[tracepoint]
 pub fn enter_unmap(ctx: TracePointContext) -> u32 {
-    let Some(thread) = watched(target_flags::MAPPINGS) else { return 0 };
+    let Some(thread) = watched(target_flags::MAPPINGS) else {
+        return 0;
+    };
     // SAFETY: offsets 16 and 24 are the first arguments in every sys_enter event.
     let (Ok(addr), Ok(len)) = (unsafe { (ctx.read_at::<u64>(16), ctx.read_at::<u64>(24)) }) else {
         return 0;
@@ -222,7 +253,12 @@ fn send(
     let mut request = 0;
     if let Some(regs) = regs {
         if thread.flags & target_flags::STACKS != 0 {
-            let start = Start { pc: regs.rip, sp: regs.rsp, bp: regs.rbp, exact_pc: 1 };
+            let start = Start {
+                pc: regs.rip,
+                sp: regs.rsp,
+                bp: regs.rbp,
+                exact_pc: 1,
+            };
             site = stack::site(thread, &start);
         }
         (request, _) = thread::request_at(thread, regs.rsp);

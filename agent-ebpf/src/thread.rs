@@ -53,7 +53,11 @@ fn create(id: u64) -> Option<&'static mut Thread> {
 pub fn request_at(thread: &mut Thread, sp: u64) -> (u64, u8) {
     if thread.task != 0 {
         if sp < thread.task_sp {
-            let bound = if thread.request == 0 { binding::NONE } else { binding::EXACT };
+            let bound = if thread.request == 0 {
+                binding::NONE
+            } else {
+                binding::EXACT
+            };
             return (thread.request, bound);
         }
         // The stack is above the poll's entry: the poll has returned.
@@ -64,6 +68,10 @@ pub fn request_at(thread: &mut Thread, sp: u64) -> (u64, u8) {
     if thread.request == 0 {
         return (0, binding::NONE);
     }
-    let bound = if thread.interleaved != 0 { binding::INFERRED } else { binding::EXACT };
+    let bound = if thread.interleaved != 0 {
+        binding::INFERRED
+    } else {
+        binding::EXACT
+    };
     (thread.request, bound)
 }

@@ -7,6 +7,7 @@
 //! A capture holds no credential: tokens are keyed fingerprints, queries are cut, and path segments
 //! that are no plain words are `{id}` ([`mask`]), which changes no route.
 
+use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -17,7 +18,7 @@ use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 
 use crate::attribution::segments::mask;
-use crate::events::{Observation, Request};
+use crate::events::{Observation, Request, Site, SiteId, Snapshot};
 use crate::pipeline::{JudgeOptions, Pipeline};
 use crate::report::Report;
 
@@ -324,16 +325,33 @@ pub struct Replay {
     pub report: Report,
     /// Why not everything could be read; also among the report's limitations.
     pub damage: Option<CaptureError>,
+    /// The call stacks it names.
+    pub sites: HashMap<SiteId, Site>,
+    /// What was live at its end.
+    pub last: Snapshot,
 }
 
 /// Judges a capture.
 pub fn replay(path: &Path, options: JudgeOptions) -> Result<Replay, CaptureError> {
     let mut pipeline = Pipeline::new(options);
     let mut damage = None;
+    let mut sites = HashMap::new();
+    let mut last = Snapshot::default();
     for observation in Reader::open(path)? {
+        let observation = match observation {
+            Ok(observation) => observation,
+            Err(error) => {
+                damage = Some(error);
+                break;
+            }
+        };
+        pipeline.observe(&observation);
         match observation {
-            Ok(observation) => pipeline.observe(&observation),
-            Err(error) => damage = Some(error),
+            Observation::Site(site) => {
+                sites.insert(site.id, site);
+            }
+            Observation::Snapshot(snapshot) => last = snapshot,
+            _ => {}
         }
     }
     let mut report = pipeline.report();
@@ -341,5 +359,5 @@ pub fn replay(path: &Path, options: JudgeOptions) -> Result<Replay, CaptureError
         .target
         .limitations
         .extend(damage.iter().map(ToString::to_string));
-    Ok(Replay { report, damage })
+    Ok(Replay { report, damage, sites, last })
 }

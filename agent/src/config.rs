@@ -267,6 +267,28 @@ fn line_of(text: &str, offset: usize) -> usize {
 }
 
 impl Target {
+    /// One line for people: the name, what selects, and what differs from `[agent]`.
+    pub fn summary(&self) -> String {
+        let cmdline = self.cmdline.as_ref().map(Regex::as_str);
+        let parts = [
+            ("pid", self.pid.map(|pid| pid.to_string())),
+            ("exe", self.exe.clone()),
+            ("comm", self.comm.clone()),
+            ("cmdline", cmdline.map(str::to_owned)),
+            ("cgroup", self.cgroup.clone()),
+            ("mode", self.mode.map(|mode| mode.name().to_owned())),
+            (
+                "credential",
+                self.credential.as_ref().map(|one| format!("{one:?}")),
+            ),
+        ];
+        let parts = parts
+            .iter()
+            .filter_map(|(key, value)| Some(format!("{key} {}", value.as_ref()?)));
+        let parts: Vec<String> = parts.collect();
+        format!("{}: {}", self.name, parts.join(", "))
+    }
+
     fn check(&self) -> Result<(), String> {
         let name = &self.name;
         let selectors = [

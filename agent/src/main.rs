@@ -10,7 +10,10 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(code) => return code.into(),
     };
-    let filter = cli.log.clone().unwrap_or_else(|| "warn,heaptide::source=info".to_owned());
+    let filter = cli
+        .log
+        .clone()
+        .unwrap_or_else(|| "warn,heaptide::source=info".to_owned());
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_env_filter(EnvFilter::new(filter))

@@ -45,6 +45,11 @@ impl Pipeline {
         }
     }
 
+    /// Judges by other settings from now on. The maturity age stays what it was.
+    pub fn set_options(&mut self, options: JudgeOptions) {
+        self.judge.options = options;
+    }
+
     /// Takes one observation.
     pub fn observe(&mut self, observation: &Observation) {
         if let Some(at) = observation.at() {

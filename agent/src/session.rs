@@ -12,7 +12,7 @@ use crate::{
     outputs::{LiveStack, LiveStacks},
     pipeline::{JudgeOptions, Pipeline},
     report::Report,
-    source::{Source, SourceError, SourceOptions},
+    source::{Source, SourceError, SourceOptions, TargetOptions},
 };
 
 /// How long a step waits for the ring.
@@ -88,7 +88,24 @@ impl Session {
     pub fn attach(&mut self, pid: u32, options: JudgeOptions) -> Result<(), SourceError> {
         let Self { source, judged, tap, .. } = self;
         judged.insert(pid, Judged::new(options));
-        let attached = source.attach(pid, &mut |pid, one| deliver(judged, tap, options, pid, one));
+        let attached = source.attach(pid, &mut |pid, one| deliver(judged, tap, pid, one));
+        if attached.is_err() {
+            judged.remove(&pid);
+        }
+        attached
+    }
+
+    /// The same for a target that is observed in its own way.
+    pub fn attach_with(
+        &mut self,
+        pid: u32,
+        target: TargetOptions,
+        options: JudgeOptions,
+    ) -> Result<(), SourceError> {
+        let Self { source, judged, tap, .. } = self;
+        judged.insert(pid, Judged::new(options));
+        let attached =
+            source.attach_with(pid, target, &mut |pid, one| deliver(judged, tap, pid, one));
         if attached.is_err() {
             judged.remove(&pid);
         }
@@ -106,31 +123,41 @@ impl Session {
     pub fn step(&mut self) -> Result<bool, SourceError> {
         self.source.wait(TICK);
         let Self { source, judged, tap, .. } = self;
-        // Children take the options of whoever is observed; in the daemon the parent's are set
-        // by the target they belong to.
-        let options = judged.values().next().map_or_else(JudgeOptions::default, |one| one.options);
-        let mut sink = |pid, one| deliver(judged, tap, options, pid, one);
+        let mut sink = |pid, one| deliver(judged, tap, pid, one);
         source.pump(&mut sink);
         let now = Instant::now();
         if now >= self.sample_due {
             self.sample_due = now + SAMPLE;
             source.sample(&mut sink)?;
         }
-        if now >= self.snapshot_due && source.snapshot(&mut sink)? {
+        let read = now >= self.snapshot_due && source.snapshot(&mut sink)?;
+        if read {
             self.snapshot_due = now + SNAPSHOT;
-            return Ok(true);
         }
-        Ok(false)
+        self.adopt();
+        Ok(read)
+    }
+
+    /// Children that were followed take their parent's options.
+    fn adopt(&mut self) {
+        for (child, parent) in self.source.take_followed() {
+            let options = self.judged.get(&parent).map(|parent| parent.options);
+            if let Some((child, options)) = self.judged.get_mut(&child).zip(options) {
+                child.options = options;
+                child.pipeline.set_options(options);
+            }
+        }
     }
 
     /// Takes in everything that is there, at the end.
     pub fn finish(&mut self) -> Result<(), SourceError> {
         let Self { source, judged, tap, .. } = self;
-        let options = JudgeOptions::default();
-        let mut sink = |pid, one| deliver(judged, tap, options, pid, one);
+        let mut sink = |pid, one| deliver(judged, tap, pid, one);
         source.pump(&mut sink);
         source.snapshot_now(&mut sink)?;
-        source.sample(&mut sink)
+        source.sample(&mut sink)?;
+        self.adopt();
+        Ok(())
     }
 
     /// The processes that are judged.
@@ -141,6 +168,11 @@ impl Session {
     /// Whether a process has ended.
     pub fn ended(&self, pid: u32) -> bool {
         self.source.ended(pid)
+    }
+
+    /// What cannot be seen of any process on this host, and why.
+    pub fn limitations(&self) -> &[String] {
+        self.source.limitations()
     }
 
     /// What is thought of a process.
@@ -159,20 +191,7 @@ impl Session {
     /// Live heap memory by call stack, as of the last snapshot.
     pub fn stacks(&self, pid: u32) -> LiveStacks {
         let Some(judged) = self.judged.get(&pid) else { return LiveStacks::default() };
-        let mut by_site: HashMap<SiteId, (f64, f64)> = HashMap::new();
-        for group in judged.last.groups.iter().filter(|group| group.kind == MemoryKind::Heap) {
-            let sums = by_site.entry(group.site).or_default();
-            sums.0 += group.bytes;
-            sums.1 += group.blocks;
-        }
-        let stacks = by_site
-            .into_iter()
-            .filter_map(|(site, (bytes, blocks))| {
-                let frames = judged.sites.get(&site)?.stack.clone();
-                Some(LiveStack { frames, bytes: bytes as u64, blocks: blocks as u64 })
-            })
-            .collect();
-        LiveStacks { stacks }
+        live_stacks(&judged.sites, &judged.last)
     }
 
     /// Live memory of a process by leading user frame, as one JSON object: what tests compare with a
@@ -205,15 +224,36 @@ impl Session {
     }
 }
 
+/// Live heap memory by call stack: a snapshot with the sites it names.
+pub fn live_stacks(sites: &HashMap<SiteId, Site>, snapshot: &Snapshot) -> LiveStacks {
+    let mut by_site: HashMap<SiteId, (f64, f64)> = HashMap::new();
+    for group in snapshot.groups.iter().filter(|group| group.kind == MemoryKind::Heap) {
+        let sums = by_site.entry(group.site).or_default();
+        sums.0 += group.bytes;
+        sums.1 += group.blocks;
+    }
+    let stacks = by_site
+        .into_iter()
+        .filter_map(|(site, (bytes, blocks))| {
+            let frames = sites.get(&site)?.stack.clone();
+            Some(LiveStack { frames, bytes: bytes as u64, blocks: blocks as u64 })
+        })
+        .collect();
+    LiveStacks { stacks }
+}
+
 fn deliver(
     judged: &mut BTreeMap<u32, Judged>,
     tap: &mut Option<Tap>,
-    options: JudgeOptions,
     pid: u32,
     observation: Observation,
 ) {
     if let Some(tap) = tap {
         tap(pid, &observation);
     }
-    judged.entry(pid).or_insert_with(|| Judged::new(options)).observe(observation);
+    // Whoever is new here is a followed child; `adopt` gives it its parent's options.
+    judged
+        .entry(pid)
+        .or_insert_with(|| Judged::new(JudgeOptions::default()))
+        .observe(observation);
 }

@@ -15,7 +15,7 @@ use regex::Regex;
 use tokio::sync::watch;
 
 use crate::{
-    cli::{Attach, ExitCode, Format, OutputArgs, values::Mode},
+    cli::{Attach, ExitCode, Format, OutputArgs},
     outputs::{
         LiveStacks, file, flamegraph, http::Server, json, live::LiveView, metrics::Metrics, pprof,
         text,
@@ -24,7 +24,7 @@ use crate::{
     report::Report,
     session::Session,
     settings,
-    source::SourceOptions,
+    source::{SourceOptions, allocations},
 };
 
 /// Between two drawings of the live view.
@@ -54,9 +54,10 @@ pub(super) fn attach(args: &Attach) -> Result<ExitCode> {
         ..JudgeOptions::default()
     };
     let mut session = Session::new(source_options(args)?)?;
-    if let Some(path) = &args.record {
-        super::replay::record(&mut session, path, args.pid)?;
-    }
+    let recording = match &args.record {
+        Some(path) => Some(super::replay::record(&mut session, path, args.pid)?),
+        None => None,
+    };
     session.attach(args.pid, judge)?;
     eprintln!("attached to {} (pid {})", name(&session, args.pid), args.pid);
     watch_target(&mut session, args, &stop, &metrics)?;
@@ -70,6 +71,9 @@ pub(super) fn attach(args: &Attach) -> Result<ExitCode> {
     let _ = stop_server.send(true);
     drop(session);
     runtime.shutdown_timeout(Duration::from_secs(1));
+    if let Some(recording) = recording {
+        recording.finish()?;
+    }
     Ok(exit_code(&report, &args.output))
 }
 
@@ -118,7 +122,7 @@ fn source_options(args: &Attach) -> Result<SourceOptions> {
         .collect::<Result<Vec<_>>>()?;
     Ok(SourceOptions {
         settings: settings::settings(&args.credential, settings::CAPACITY)?,
-        allocations: args.mode != Mode::Watch,
+        allocations: allocations(args.mode),
         stacks: !args.no_stacks,
         handlers,
         memory_limit: args.judge.memory_limit,

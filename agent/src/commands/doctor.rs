@@ -1,10 +1,212 @@
-//! `heaptide doctor`.
+//! `heaptide doctor`: whether heaptide can work on this host, what limits it, and what a probe costs.
 
-use anyhow::{Result, bail};
+mod checks;
 
-use crate::cli::{ExitCode, Doctor};
+use std::fmt::Write as _;
+
+use anyhow::Result;
+use serde::Serialize;
+use serde_json::json;
+
+use super::ps;
+use crate::{
+    cli::{Doctor, ExitCode, Format, values::Credential},
+    kernel::KernelError,
+    outputs::file,
+    plan::{PlanOptions, plan},
+    settings,
+    source::{Source, SourceError, SourceOptions},
+    target,
+};
+
+/// How a check went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    /// Nothing to do.
+    Ok,
+    /// It works, but not in full.
+    Limited,
+    /// `attach` would not work.
+    Missing,
+}
+
+/// One line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Check {
+    state: State,
+    name: &'static str,
+    /// What was found.
+    found: String,
+    /// What to do, when something is not `ok`.
+    #[serde(rename = "todo", skip_serializing_if = "String::is_empty")]
+    advice: String,
+    /// It is missing because of the user's rights, not because of the kernel.
+    #[serde(skip)]
+    rights: bool,
+}
+
+impl Check {
+    fn ok(name: &'static str, found: impl Into<String>) -> Self {
+        let advice = String::new();
+        Self { state: State::Ok, name, found: found.into(), advice, rights: false }
+    }
+
+    fn limited(name: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { state: State::Limited, advice: advice.into(), ..Self::ok(name, found) }
+    }
+
+    fn missing(name: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { state: State::Missing, advice: advice.into(), ..Self::ok(name, found) }
+    }
+
+    fn forbidden(name: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { rights: true, ..Self::missing(name, found, advice) }
+    }
+}
 
 /// Runs it.
-pub(super) fn doctor(_args: &Doctor) -> Result<ExitCode> {
-    bail!("not there yet")
+pub(super) fn doctor(args: &Doctor) -> Result<ExitCode> {
+    let mut checks = checks::host();
+    let places = places();
+    let (loaded, pair_ns) = load();
+    checks.extend(loaded);
+    let code = exit_code(&checks);
+    let text = match args.format {
+        Format::Text => text(&checks, &places, code),
+        Format::Json => {
+            let attach = code == ExitCode::Success;
+            let places: Vec<_> = places.iter().map(ps::place).collect();
+            let value = json!({
+                "attach": attach,
+                "checks": checks,
+                "nanoseconds_per_pair": pair_ns,
+                "places": places,
+            });
+            serde_json::to_string_pretty(&value)? + "\n"
+        }
+    };
+    file::print("the result", text.as_bytes())?;
+    Ok(code)
+}
+
+fn exit_code(checks: &[Check]) -> ExitCode {
+    let missing = || checks.iter().filter(|check| check.state == State::Missing);
+    if missing().any(|check| check.rights) {
+        ExitCode::NotPermitted
+    } else if missing().next().is_some() {
+        ExitCode::Unsupported
+    } else {
+        ExitCode::Success
+    }
+}
+
+/// Loads the programs for real, and measures what they cost a child.
+fn load() -> (Vec<Check>, Option<f64>) {
+    const PROGRAMS: &str = "programs";
+    let settings = match settings::settings(&Credential::Bearer, settings::CAPACITY) {
+        Ok(settings) => settings,
+        Err(why) => return (vec![Check::missing(PROGRAMS, why.to_string(), "")], None),
+    };
+    let options = SourceOptions {
+        settings,
+        allocations: true,
+        handlers: Vec::new(),
+        memory_limit: None,
+        follow: false,
+        stacks: true,
+    };
+    let mut source = match Source::new(options) {
+        Ok(source) => source,
+        Err(why) => return (vec![refused(PROGRAMS, &why)], None),
+    };
+    let held = source.losses().map_or(0, |losses| losses.map_bytes) >> 20;
+    let mut checks =
+        vec![Check::ok(PROGRAMS, format!("all loaded; their maps hold {held} MiB of kernel memory"))];
+    if source.limitations().is_empty() {
+        checks.push(Check::ok("tracepoints", "all attached: requests, mappings, forks and execs"));
+    }
+    for limitation in source.limitations() {
+        let advice = "nothing; reports name it as a limitation";
+        checks.push(Check::limited("tracepoints", limitation, advice));
+    }
+    let cost = source.calibrate();
+    let pair_ns = cost.as_ref().ok().copied().filter(|cost| *cost > 0.0);
+    checks.push(match cost {
+        Ok(cost) if cost > 0.0 => {
+            let words = format!("{cost:.0} ns of the target's CPU per malloc and free, with stacks");
+            Check::ok("probe cost", words)
+        }
+        Ok(_) => Check::limited(
+            "probe cost",
+            "could not be measured",
+            "run `heaptide --log debug doctor`; overhead is reported as 0 until then",
+        ),
+        Err(why) => refused("probe cost", &why),
+    });
+    (checks, pair_ns)
+}
+
+fn refused(name: &'static str, why: &SourceError) -> Check {
+    match why {
+        SourceError::Kernel(KernelError::NotPermitted { .. })
+        | SourceError::Target(target::TargetError::NotPermitted { .. }) => {
+            Check::forbidden(name, format!("not tried: {why}"), "run it as root")
+        }
+        _ => Check::missing(
+            name,
+            why.to_string(),
+            "if the kernel is 5.15 or newer, please report this line",
+        ),
+    }
+}
+
+/// Where malloc and free of this host's libc would be probed: the agent itself uses it.
+fn places() -> Vec<crate::plan::Probe> {
+    let options = PlanOptions { allocations: true, ..PlanOptions::default() };
+    let Ok(own) = target::inspect(std::process::id()) else { return Vec::new() };
+    let plan = plan(&own, &options);
+    ps::places(&plan).filter(|probe| ["malloc", "free"].contains(&&*probe.symbol)).cloned().collect()
+}
+
+fn text(checks: &[Check], places: &[crate::plan::Probe], code: ExitCode) -> String {
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    for check in checks {
+        let state = match check.state {
+            State::Ok => "ok",
+            State::Limited => "limited",
+            State::Missing => "missing",
+        };
+        let _ = write!(text, "{state:<8} {:<20} {}", check.name, check.found);
+        if !check.advice.is_empty() {
+            let _ = write!(text, "\n{:<29} -> {}", "", check.advice);
+        }
+        text.push('\n');
+    }
+    for probe in places {
+        let _ = writeln!(text, "{:<8} {:<20} {}", "ok", format!("place of {}", probe.symbol), probe.why);
+    }
+    text.push_str(match code {
+        ExitCode::Success => "heaptide can attach on this host.\n",
+        ExitCode::NotPermitted => "heaptide cannot attach: not permitted (exit code 77).\n",
+        _ => "heaptide cannot attach: the kernel lacks something (exit code 69).\n",
+    });
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rights_come_before_the_kernel() {
+        let ok = Check::ok("a", "b");
+        let limited = Check::limited("a", "b", "c");
+        let missing = Check::missing("a", "b", "c");
+        let forbidden = Check::forbidden("a", "b", "c");
+        assert_eq!(exit_code(&[ok.clone(), limited.clone()]), ExitCode::Success);
+        assert_eq!(exit_code(&[ok, missing.clone()]), ExitCode::Unsupported);
+        assert_eq!(exit_code(&[missing, forbidden, limited]), ExitCode::NotPermitted);
+    }
 }

@@ -5,7 +5,9 @@ use std::process::ExitCode as ProcessExit;
 use anyhow::Error;
 
 use crate::{
+    capture::CaptureError,
     cli::{Cli, Command, ExitCode},
+    config::ConfigError,
     kernel::KernelError,
     settings::SettingsError,
     source::SourceError,
@@ -59,8 +61,11 @@ fn code_of(error: &Error) -> ExitCode {
                 SourceError::Kernel(kernel) => of_kernel(kernel),
             };
         }
-        if cause.is::<SettingsError>() {
+        if cause.is::<SettingsError>() || cause.is::<ConfigError>() {
             return ExitCode::Usage;
+        }
+        if let Some(capture) = cause.downcast_ref::<CaptureError>() {
+            return of_capture(capture);
         }
     }
     ExitCode::Internal
@@ -74,6 +79,18 @@ fn of_target(error: &TargetError) -> ExitCode {
         | TargetError::ThirtyTwoBit { .. }
         | TargetError::OtherMachine { .. } => ExitCode::Unsupported,
         TargetError::Io { .. } => ExitCode::Internal,
+    }
+}
+
+fn of_capture(error: &CaptureError) -> ExitCode {
+    match error {
+        CaptureError::Open { .. }
+        | CaptureError::NotACapture { .. }
+        | CaptureError::Version { .. } => ExitCode::Usage,
+        CaptureError::Write { .. }
+        | CaptureError::Read { .. }
+        | CaptureError::Truncated { .. }
+        | CaptureError::Corrupt { .. } => ExitCode::Internal,
     }
 }
 

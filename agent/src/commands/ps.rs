@@ -1,10 +1,129 @@
-//! `heaptide ps`.
+//! `heaptide ps`: processes with runtime, allocators, memory, and what could be seen in each.
 
-use anyhow::{Result, bail};
+use std::fmt::Write as _;
 
-use crate::cli::{ExitCode, Ps};
+use anyhow::Result;
+use comfy_table::{CellAlignment, Table, presets};
+use serde_json::{Value, json};
+
+use crate::{
+    cli::{ExitCode, Format, Ps},
+    outputs::{file, format},
+    plan::{Plan, PlanOptions, Probe, Program, plan},
+    target::{self, ProcessRow},
+};
+
+/// Characters of a command line in the table.
+const COMMAND: usize = 60;
 
 /// Runs it.
-pub(super) fn ps(_args: &Ps) -> Result<ExitCode> {
-    bail!("not there yet")
+pub(super) fn ps(args: &Ps) -> Result<ExitCode> {
+    let rows = target::list();
+    let text = match args.format {
+        Format::Text => table(&rows, args.verbose),
+        Format::Json => {
+            let rows: Vec<Value> = rows.iter().map(|row| object(row, args.verbose)).collect();
+            serde_json::to_string_pretty(&rows)? + "\n"
+        }
+    };
+    file::print("the list", text.as_bytes())?;
+    Ok(ExitCode::Success)
+}
+
+fn table(rows: &[ProcessRow], verbose: bool) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    table.set_header(["PID", "RSS", "RUNTIME", "ALLOCATORS", "COMMAND"]);
+    for row in rows {
+        let command = if row.cmdline.is_empty() { &row.comm } else { &row.cmdline };
+        table.add_row([
+            row.pid.to_string(),
+            format::bytes(row.rss as f64),
+            or_dash(&row.runtime),
+            or_dash(&row.allocators.join(",")),
+            format::printable(command, COMMAND).into_owned(),
+        ]);
+    }
+    for column in table.column_iter_mut().take(2) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    let mut text = String::new();
+    for line in table.lines() {
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    if verbose {
+        for row in rows {
+            explain(row, &mut text);
+        }
+    }
+    text
+}
+
+fn or_dash(text: &str) -> String {
+    if text.is_empty() { "-".to_owned() } else { text.to_owned() }
+}
+
+/// What would be probed in a process and why there, and what cannot be seen.
+fn explain(row: &ProcessRow, text: &mut String) {
+    let plan = plan_of(row.pid);
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "\npid {} {}", row.pid, format::printable(&row.comm, COMMAND));
+    for probe in places(&plan) {
+        let _ = writeln!(text, "  {:<7} {}", purpose(probe.program), probe.why);
+    }
+    for limitation in row.limitations.iter().chain(&plan.limitations) {
+        let _ = writeln!(text, "  note    {limitation}");
+    }
+}
+
+fn object(row: &ProcessRow, verbose: bool) -> Value {
+    let mut object = json!({
+        "pid": row.pid,
+        "comm": row.comm,
+        "cmdline": row.cmdline,
+        "rss_bytes": row.rss,
+        "runtime": row.runtime,
+        "allocators": row.allocators,
+        "limitations": row.limitations,
+    });
+    if verbose {
+        let plan = plan_of(row.pid);
+        let probes: Vec<Value> = places(&plan).map(place).collect();
+        object["probes"] = probes.into();
+        object["limitations"] =
+            row.limitations.iter().chain(&plan.limitations).map(String::as_str).collect();
+    }
+    object
+}
+
+/// One place of a plan as JSON.
+pub(super) fn place(probe: &Probe) -> Value {
+    json!({
+        "symbol": probe.symbol,
+        "purpose": purpose(probe.program),
+        "offset": probe.file_offset - probe.entry_offset,
+        "why": probe.why,
+    })
+}
+
+/// The plan for a process; nothing for one that cannot be read, whose row says why.
+fn plan_of(pid: u32) -> Plan {
+    let options = PlanOptions { allocations: true, tasks: true, ..PlanOptions::default() };
+    target::inspect(pid).map_or_else(|_| Plan::default(), |target| plan(&target, &options))
+}
+
+/// The probes without returns, which share the place of their entry.
+pub(super) fn places(plan: &Plan) -> impl Iterator<Item = &Probe> {
+    plan.probes.iter().filter(|probe| !probe.program.is_return())
+}
+
+/// What a probe is for, in one word.
+pub(super) fn purpose(program: Program) -> &'static str {
+    match program {
+        Program::AllocEnter | Program::AllocReturn => "alloc",
+        Program::Free => "free",
+        Program::TaskPoll => "task",
+        Program::HandlerEnter | Program::HandlerReturn => "handler",
+    }
 }

@@ -23,6 +23,7 @@ mod tracefs;
 
 pub use attach::Link;
 pub use error::KernelError;
+pub use tracefs::{tracefs_mounted, tracefs_readable};
 use raw::Wire;
 
 use crate::plan::{Probe, Program};

@@ -14,13 +14,23 @@ pub(super) struct Event {
     pub child_pid_offset: u64,
 }
 
+/// Where tracefs is mounted usually.
+const MOUNTED: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
+
+/// Where tracefs is mounted, if it is.
+pub fn tracefs_mounted() -> Option<&'static str> {
+    MOUNTED.into_iter().find(|path| Path::new(path).join("events").is_dir())
+}
+
+/// Whether trace events can be looked up, by mounting tracefs privately if need be.
+pub fn tracefs_readable() -> io::Result<()> {
+    events(&[("syscalls", "sys_exit_read")])?.into_iter().try_for_each(|event| event.map(drop))
+}
+
 /// Looks events up; the outer error says why tracefs cannot be read at all.
 pub(super) fn events(wanted: &[(&str, &str)]) -> io::Result<Vec<io::Result<Event>>> {
-    for mounted in ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"] {
-        let root = Path::new(mounted);
-        if root.join("events").is_dir() {
-            return Ok(read_all(root, wanted));
-        }
+    if let Some(mounted) = tracefs_mounted() {
+        return Ok(read_all(Path::new(mounted), wanted));
     }
     thread::scope(|scope| {
         scope

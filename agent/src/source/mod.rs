@@ -12,6 +12,7 @@ use thiserror::Error;
 use tracing::{debug, info, warn};
 
 pub mod calibrate;
+mod options;
 mod regions;
 mod snapshot;
 mod watched;
@@ -23,6 +24,7 @@ use crate::{
     plan::{Plan, PlanOptions, Probe, Program, plan},
     target::{Target, TargetError, inspect, limits},
 };
+pub use options::{TargetOptions, allocations};
 use snapshot::Groups;
 use watched::Watched;
 
@@ -64,6 +66,10 @@ pub struct Source {
     kernel: Kernel,
     options: SourceOptions,
     watched: HashMap<u32, Watched>,
+    /// Options of targets that have their own, and of their children.
+    own_options: HashMap<u32, TargetOptions>,
+    /// Children followed since they were last asked for: child, parent.
+    followed: Vec<(u32, u32)>,
     next_layout: u32,
     undecodable: u64,
     /// What no target can be seen of, whatever it is.
@@ -90,6 +96,8 @@ impl Source {
             kernel,
             options,
             watched: HashMap::new(),
+            own_options: HashMap::new(),
+            followed: Vec::new(),
             next_layout: 1,
             undecodable: 0,
             limitations,
@@ -105,6 +113,36 @@ impl Source {
         self.attach_as(pid, layout, true, &|_| true, sink)
     }
 
+    /// The same for a target that is observed in its own way.
+    pub fn attach_with(
+        &mut self,
+        pid: u32,
+        options: TargetOptions,
+        sink: &mut Sink<'_>,
+    ) -> Result<(), SourceError> {
+        self.own_options.insert(pid, options);
+        let attached = self.attach(pid, sink);
+        if attached.is_err() {
+            self.own_options.remove(&pid);
+        }
+        attached
+    }
+
+    /// How a target is observed.
+    fn options_of(&self, pid: u32) -> TargetOptions {
+        self.own_options.get(&pid).cloned().unwrap_or_else(|| (&self.options).into())
+    }
+
+    /// The children followed since the last call, each with its parent.
+    pub fn take_followed(&mut self) -> Vec<(u32, u32)> {
+        std::mem::take(&mut self.followed)
+    }
+
+    /// What no target can be seen of on this host, and why.
+    pub fn limitations(&self) -> &[String] {
+        &self.limitations
+    }
+
     fn attach_as(
         &mut self,
         pid: u32,
@@ -117,13 +155,13 @@ impl Source {
         let mut plan = self.plan(&target);
         plan.probes.retain(wanted);
         let config =
-            TargetConfig { space: u64::from(pid) << 32, layout, flags: self.flags(), interval: 0, reserved: 0 };
+            TargetConfig { space: u64::from(pid) << 32, layout, flags: self.flags(pid), interval: 0, reserved: 0 };
         target.info.limitations.extend(self.limitations.iter().cloned());
         target.info.limitations.extend(plan.limitations.iter().cloned());
-        target.info.mode = self.mode().to_owned();
+        target.info.mode = self.mode(pid).to_owned();
         let brk = heap_end(&target);
         let mut watched = Watched::new(target, config, plan.handlers.clone(), Vec::new(), brk)?;
-        if prefill && self.options.allocations && self.options.stacks {
+        if prefill && self.options_of(pid).allocations && self.options.stacks {
             watched.prefill(&mut self.kernel, PREFILL);
         }
         self.kernel.forget_threads(&watched.target.threads);
@@ -162,6 +200,7 @@ impl Source {
 
     /// Ends the observation of a process.
     pub fn detach(&mut self, pid: u32) {
+        self.own_options.remove(&pid);
         if self.watched.remove(&pid).is_some() {
             self.kernel.remove_target(pid);
         }
@@ -209,12 +248,26 @@ impl Source {
     fn life(&mut self, pid: u32, life: Life, sink: &mut Sink<'_>) {
         match life {
             Life::Fork { child } => {
-                if self.options.follow && is_process(child) && !self.watched.contains_key(&child) {
+                if self.options_of(pid).follow && is_process(child) && !self.watched.contains_key(&child) {
                     let layout = self.watched.get(&pid).map_or(0, |parent| parent.config.layout);
+<<<<<<< HEAD
                     match self.attach_as(child, layout, false, &|_| true, sink) {
                         Ok(()) => info!(pid = child, parent = pid, "following PID {child}"),
+=======
+                    if let Some(options) = self.own_options.get(&pid).cloned() {
+                        self.own_options.insert(child, options);
+                    }
+                    match self.attach_as(child, layout, false, sink) {
+                        Ok(()) => {
+                            self.followed.push((child, pid));
+                            info!(pid = child, parent = pid, "following PID {child}");
+                        }
+>>>>>>> cmds
                         // Short-lived children are common: a shell command, a helper.
-                        Err(why) => debug!(pid = child, "not followed: {why}"),
+                        Err(why) => {
+                            self.own_options.remove(&child);
+                            debug!(pid = child, "not followed: {why}");
+                        }
                     }
                 }
             }
@@ -242,8 +295,8 @@ impl Source {
         let mut target = inspect(pid)?;
         let plan = self.plan(&target);
         target.info.limitations.extend(plan.limitations.iter().cloned());
-        target.info.mode = self.mode().to_owned();
-        let config = TargetConfig { space, layout, flags: self.flags(), interval: 0, reserved: 0 };
+        target.info.mode = self.mode(pid).to_owned();
+        let config = TargetConfig { space, layout, flags: self.flags(pid), interval: 0, reserved: 0 };
         let info = target.info.clone();
         let Some(watched) = self.watched.get_mut(&pid) else { return Ok(()) };
         watched.links.clear();
@@ -331,7 +384,7 @@ impl Source {
     }
 
     fn sample_one(&self, pid: u32, sink: &mut Sink<'_>) {
-        match limits(pid, self.options.memory_limit) {
+        match limits(pid, self.options_of(pid).memory_limit) {
             Ok(sample) => sink(pid, Observation::Memory(sample)),
             Err(why) => debug!(pid, "no memory sample: {why}"),
         }
@@ -395,11 +448,9 @@ impl Source {
     }
 
     fn plan(&self, target: &Target) -> Plan {
-        let options = PlanOptions {
-            allocations: self.options.allocations,
-            handlers: self.options.handlers.clone(),
-            tasks: true,
-        };
+        let own = self.options_of(target.pid());
+        let options =
+            PlanOptions { allocations: own.allocations, handlers: own.handlers, tasks: true };
         plan(target, &options)
     }
 
@@ -409,18 +460,18 @@ impl Source {
         layout
     }
 
-    fn flags(&self) -> u32 {
+    fn flags(&self, pid: u32) -> u32 {
         let requests = target_flags::REQUESTS;
         let stacks = if self.options.stacks { target_flags::STACKS } else { 0 };
-        if self.options.allocations {
+        if self.options_of(pid).allocations {
             requests | stacks | target_flags::ALLOCATIONS | target_flags::MAPPINGS
         } else {
             requests
         }
     }
 
-    fn mode(&self) -> &'static str {
-        if self.options.allocations { "trace" } else { "watch" }
+    fn mode(&self, pid: u32) -> &'static str {
+        if self.options_of(pid).allocations { "trace" } else { "watch" }
     }
 }
 

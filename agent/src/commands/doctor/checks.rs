@@ -1,0 +1,181 @@
+//! What can be told of a host by reading: kernel, type information, tracefs, rights, limits.
+
+use std::{fs, path::Path};
+
+use super::Check;
+use crate::kernel;
+
+/// Links with cookies on perf events came with it.
+const OLDEST: (u32, u32) = (5, 15);
+/// Inode of the first pid namespace (`PROC_PID_INIT_INO` in the kernel).
+const INIT_PID_NAMESPACE: &str = "pid:[4026531836]";
+
+/// Everything that needs no loading.
+pub(super) fn host() -> Vec<Check> {
+    let mut checks = vec![
+        kernel_version(&read("/proc/sys/kernel/osrelease")),
+        btf(),
+        uprobes(),
+        tracefs(),
+        pid_namespace(),
+    ];
+    checks.extend(capabilities(&read("/proc/self/status")));
+    checks.extend([paranoid(), memlock(), cgroups()]);
+    checks
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default().trim().to_owned()
+}
+
+fn kernel_version(release: &str) -> Check {
+    let mut parts = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    let version = match (parts.next(), parts.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor),
+        _ => return Check::limited("kernel", "its version cannot be read", "mount /proc"),
+    };
+    let found = format!("Linux {release}, {}", std::env::consts::ARCH);
+    if std::env::consts::ARCH != "x86_64" {
+        return Check::missing("kernel", found, "heaptide knows x86-64 only");
+    }
+    if version < OLDEST {
+        let advice = "use Linux 5.15 or newer: older ones have no links with cookies on probes";
+        return Check::missing("kernel", found, advice);
+    }
+    Check::ok("kernel", found)
+}
+
+fn btf() -> Check {
+    const BTF: &str = "/sys/kernel/btf/vmlinux";
+    if Path::new(BTF).exists() {
+        return Check::ok("type information", BTF);
+    }
+    let advice = "use a kernel with CONFIG_DEBUG_INFO_BTF=y; in a container, mount /sys";
+    Check::missing("type information", format!("{BTF} does not exist"), advice)
+}
+
+fn uprobes() -> Check {
+    const PMU: &str = "/sys/bus/event_source/devices/uprobe/type";
+    if Path::new(PMU).exists() {
+        return Check::ok("uprobes", "the kernel has the uprobe PMU");
+    }
+    let advice = "use a kernel with CONFIG_UPROBE_EVENTS=y; in a container, mount /sys";
+    Check::missing("uprobes", format!("{PMU} does not exist"), advice)
+}
+
+fn tracefs() -> Check {
+    match (kernel::tracefs_mounted(), kernel::tracefs_readable()) {
+        (Some(path), Ok(())) => Check::ok("tracefs", format!("mounted on {path}")),
+        (None, Ok(())) => {
+            Check::ok("tracefs", "not mounted; heaptide can mount it for itself while it starts")
+        }
+        (_, Err(why)) => Check::limited(
+            "tracefs",
+            format!("cannot be read: {why}"),
+            "run as root, or mount it; without it no requests, forks and mappings are seen",
+        ),
+    }
+}
+
+fn pid_namespace() -> Check {
+    let namespace = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    if namespace == Path::new(INIT_PID_NAMESPACE) {
+        return Check::ok("pid namespace", "the host's");
+    }
+    Check::missing(
+        "pid namespace",
+        "not the host's: the kernel half knows the host's pids, /proc here shows others",
+        "run heaptide with the host's pids (`docker run --pid=host`, `hostPID: true`)",
+    )
+}
+
+/// Bit, name, what it is for. All are needed, or `CAP_SYS_ADMIN` in place of the first two.
+const CAPABILITIES: &[(u32, &str, &str)] = &[
+    (39, "CAP_BPF", "load programs"),
+    (38, "CAP_PERFMON", "attach probes"),
+    (19, "CAP_SYS_PTRACE", "read /proc of other users' processes"),
+];
+const SYS_ADMIN: u32 = 21;
+
+fn capabilities(status: &str) -> Vec<Check> {
+    const NAME: &str = "capabilities";
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+    let Some(effective) = effective else {
+        return vec![Check::limited(NAME, "cannot be read", "mount /proc")];
+    };
+    let has = |bit: u32| effective >> bit & 1 == 1;
+    CAPABILITIES
+        .iter()
+        .map(|(bit, name, purpose)| {
+            let words = format!("{name}: {purpose}");
+            let advice = format!("run heaptide as root, or give it {name}");
+            if has(*bit) || *bit != 19 && has(SYS_ADMIN) {
+                Check::ok(NAME, words)
+            } else if *bit == 19 {
+                let found = format!("{words}: missing, only this user's processes can be observed");
+                Check::limited(NAME, found, advice)
+            } else {
+                Check::forbidden(NAME, format!("{words}: missing"), advice)
+            }
+        })
+        .collect()
+}
+
+fn paranoid() -> Check {
+    let value = read("/proc/sys/kernel/perf_event_paranoid");
+    let found = if value.is_empty() { "unknown".to_owned() } else { value };
+    Check::ok("perf_event_paranoid", format!("{found} (CAP_PERFMON is not bound by it)"))
+}
+
+fn memlock() -> Check {
+    let limits = read("/proc/self/limits");
+    let soft = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max locked memory"))
+        .and_then(|line| line.split_ascii_whitespace().next());
+    let soft = soft.unwrap_or("unknown");
+    Check::ok("locked memory", format!("{soft} (no limit for maps since Linux 5.11)"))
+}
+
+fn cgroups() -> Check {
+    const NAME: &str = "control groups";
+    if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+        Check::ok(NAME, "version 2")
+    } else if Path::new("/sys/fs/cgroup/memory").exists() {
+        Check::ok(NAME, "version 1")
+    } else {
+        let advice = "mount /sys/fs/cgroup, or give --memory-limit";
+        Check::limited(NAME, "not mounted: their memory limits are not seen", advice)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::State;
+    use super::*;
+
+    #[test]
+    fn versions_of_the_kernel() {
+        let of = |release| kernel_version(release).state;
+        assert_eq!(of("6.1.0-31-amd64"), State::Ok);
+        assert_eq!(of("5.15.0"), State::Ok);
+        assert_eq!(of("5.10.0-28-amd64"), State::Missing);
+        assert_eq!(of(""), State::Limited);
+    }
+
+    #[test]
+    fn capabilities_are_named() {
+        let of = |bits: u64| -> Vec<State> {
+            let checks = capabilities(&format!("Name:\tx\nCapEff:\t{bits:016x}\n"));
+            checks.iter().map(|check| check.state).collect()
+        };
+        assert_eq!(of(u64::MAX), [State::Ok; 3]);
+        assert_eq!(of(0), [State::Missing, State::Missing, State::Limited]);
+        assert_eq!(of(1 << 39 | 1 << 38), [State::Ok, State::Ok, State::Limited]);
+        assert_eq!(of(1 << 21), [State::Ok, State::Ok, State::Limited]);
+        assert!(capabilities("CapEff:\t0\n")[0].found.contains("CAP_BPF"));
+    }
+}
