@@ -25,7 +25,7 @@ pub const SITE_PROVISIONAL: u64 = 1 << 63;
 /// The site id of a stack of return addresses, innermost first, in a layout: both halves compute it.
 #[must_use]
 pub fn site_hash(layout: u32, frames: &[u64]) -> u64 {
-    let mut hash = SITE_SEED ^ layout as u64;
+    let mut hash = SITE_SEED ^ u64::from(layout);
     for frame in frames {
         hash = site_step(hash, *frame);
     }
@@ -338,7 +338,7 @@ records! {
     }
     /// What counts as a credential and the key of the fingerprint; constant for a load.
     Settings = 104 {
-        /// SipHash key, random per start.
+        /// `SipHash` key, random per start.
         key: [u64; 2],
         /// Lower-case header name with its colon, zero-padded.
         header: [u8; PATTERN_LEN],
@@ -375,7 +375,7 @@ pub mod kind {
 pub mod vm {
     /// Anonymous mmap.
     pub const MMAP: u32 = 1;
-    /// munmap, whole or in part, or a mapping replaced by MAP_FIXED.
+    /// munmap, whole or in part, or a mapping replaced by `MAP_FIXED`.
     pub const MUNMAP: u32 = 2;
     /// mremap.
     pub const MREMAP: u32 = 3;

@@ -359,5 +359,10 @@ pub fn replay(path: &Path, options: JudgeOptions) -> Result<Replay, CaptureError
         .target
         .limitations
         .extend(damage.iter().map(ToString::to_string));
-    Ok(Replay { report, damage, sites, last })
+    Ok(Replay {
+        report,
+        damage,
+        sites,
+        last,
+    })
 }

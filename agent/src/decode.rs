@@ -130,7 +130,9 @@ const PAGE: u64 = 4096;
 
 /// Decodes one ring record.
 pub fn record(bytes: &[u8]) -> Result<Record, DecodeError> {
-    let kind = bytes.first_chunk().map_or(0, |head| u32::from_ne_bytes(*head));
+    let kind = bytes
+        .first_chunk()
+        .map_or(0, |head| u32::from_ne_bytes(*head));
     match kind {
         kind::REQUEST => request(&read::<RequestRecord>(kind, bytes)?),
         kind::VM => mapping(&read::<VmRecord>(kind, bytes)?),
@@ -141,8 +143,10 @@ pub fn record(bytes: &[u8]) -> Result<Record, DecodeError> {
 }
 
 fn read<T: bytemuck::AnyBitPattern>(kind: u32, bytes: &[u8]) -> Result<T, DecodeError> {
-    bytemuck::try_pod_read_unaligned(bytes)
-        .map_err(|_| DecodeError::Length { kind, len: bytes.len() })
+    bytemuck::try_pod_read_unaligned(bytes).map_err(|_| DecodeError::Length {
+        kind,
+        len: bytes.len(),
+    })
 }
 
 /// The binding that a kernel tag means.
@@ -156,8 +160,10 @@ pub fn binding_of(tag: u8) -> Option<Binding> {
 }
 
 fn request(raw: &RequestRecord) -> Result<Record, DecodeError> {
-    let binding = binding_of(raw.binding)
-        .ok_or(DecodeError::Tag { kind: kind::REQUEST, tag: u32::from(raw.binding) })?;
+    let binding = binding_of(raw.binding).ok_or(DecodeError::Tag {
+        kind: kind::REQUEST,
+        tag: u32::from(raw.binding),
+    })?;
     let path = &raw.path[..(raw.path_len as usize).min(raw.path.len())];
     let request = Request {
         id: RequestId(raw.request),
@@ -172,11 +178,15 @@ fn request(raw: &RequestRecord) -> Result<Record, DecodeError> {
         again: raw.flags & request_flags::STREAMING != 0,
     };
     let handler = (raw.fd == -1).then_some(raw.handler);
-    Ok(Record { tgid: raw.tgid, event: Event::Request(request, handler) })
+    Ok(Record {
+        tgid: raw.tgid,
+        event: Event::Request(request, handler),
+    })
 }
 
 fn mapping(raw: &VmRecord) -> Result<Record, DecodeError> {
-    let end = |start: u64, len: u64| start.saturating_add(len.saturating_add(PAGE - 1) / PAGE * PAGE);
+    let end =
+        |start: u64, len: u64| start.saturating_add(len.saturating_add(PAGE - 1) / PAGE * PAGE);
     let change = match raw.op {
         vm::MMAP => Change::Map(raw.addr, end(raw.addr, raw.len)),
         vm::MUNMAP => Change::Unmap(raw.addr, end(raw.addr, raw.len)),
@@ -187,7 +197,12 @@ fn mapping(raw: &VmRecord) -> Result<Record, DecodeError> {
             end(raw.addr, raw.len),
         ),
         vm::BRK => Change::Break(raw.addr),
-        tag => return Err(DecodeError::Tag { kind: kind::VM, tag }),
+        tag => {
+            return Err(DecodeError::Tag {
+                kind: kind::VM,
+                tag,
+            });
+        }
     };
     let mapping = Mapping {
         change,
@@ -196,7 +211,10 @@ fn mapping(raw: &VmRecord) -> Result<Record, DecodeError> {
         at: Nanos(raw.at_ns),
         space: raw.space,
     };
-    Ok(Record { tgid: raw.tgid, event: Event::Mapping(mapping) })
+    Ok(Record {
+        tgid: raw.tgid,
+        event: Event::Mapping(mapping),
+    })
 }
 
 fn stack(bytes: &[u8]) -> Result<Record, DecodeError> {
@@ -212,18 +230,32 @@ fn stack(bytes: &[u8]) -> Result<Record, DecodeError> {
         layout: raw.layout,
         bytes: raw.bytes[..len].to_vec(),
     };
-    Ok(Record { tgid: raw.tgid, event: Event::Stack(stack) })
+    Ok(Record {
+        tgid: raw.tgid,
+        event: Event::Stack(stack),
+    })
 }
 
 fn process(raw: &LifeRecord) -> Result<Record, DecodeError> {
     let at = Nanos(raw.at_ns);
     let life = match raw.op {
         life::FORK => Life::Fork { child: raw.child },
-        life::EXEC => Life::Exec { at, space: raw.space },
+        life::EXEC => Life::Exec {
+            at,
+            space: raw.space,
+        },
         life::EXIT => Life::Exit { at },
-        tag => return Err(DecodeError::Tag { kind: kind::LIFE, tag }),
+        tag => {
+            return Err(DecodeError::Tag {
+                kind: kind::LIFE,
+                tag,
+            });
+        }
     };
-    Ok(Record { tgid: raw.tgid, event: Event::Life(life) })
+    Ok(Record {
+        tgid: raw.tgid,
+        event: Event::Life(life),
+    })
 }
 
 #[cfg(test)]
@@ -245,8 +277,10 @@ mod tests {
         raw.binding = binding::EXACT;
         raw.path[..13].copy_from_slice(b"GET /api/data");
         raw.path_len = 13;
-        let Record { tgid, event: Event::Request(request, handler) } =
-            record(bytemuck::bytes_of(&raw)).unwrap()
+        let Record {
+            tgid,
+            event: Event::Request(request, handler),
+        } = record(bytemuck::bytes_of(&raw)).unwrap()
         else {
             panic!("not a request")
         };
@@ -262,21 +296,36 @@ mod tests {
         assert_eq!(record(&[]), Err(DecodeError::Kind(0)));
         assert_eq!(record(&77u32.to_ne_bytes()), Err(DecodeError::Kind(77)));
         let short = kind::REQUEST.to_ne_bytes();
-        assert_eq!(record(&short), Err(DecodeError::Length { kind: kind::REQUEST, len: 4 }));
+        assert_eq!(
+            record(&short),
+            Err(DecodeError::Length {
+                kind: kind::REQUEST,
+                len: 4
+            })
+        );
         let mut raw = RequestRecord::zeroed();
         raw.kind = kind::REQUEST;
         raw.binding = 9;
         assert_eq!(
             record(bytemuck::bytes_of(&raw)),
-            Err(DecodeError::Tag { kind: kind::REQUEST, tag: 9 })
+            Err(DecodeError::Tag {
+                kind: kind::REQUEST,
+                tag: 9
+            })
         );
         raw.binding = binding::NONE;
         raw.path_len = u32::MAX;
-        assert!(record(bytemuck::bytes_of(&raw)).is_ok(), "a length beyond the field is cut");
+        assert!(
+            record(bytemuck::bytes_of(&raw)).is_ok(),
+            "a length beyond the field is cut"
+        );
         let mut life = LifeRecord::zeroed();
         life.kind = kind::LIFE;
         life.op = 44;
-        assert!(matches!(record(bytemuck::bytes_of(&life)), Err(DecodeError::Tag { .. })));
+        assert!(matches!(
+            record(bytemuck::bytes_of(&life)),
+            Err(DecodeError::Tag { .. })
+        ));
     }
 
     #[test]

@@ -86,7 +86,12 @@ impl Session {
 
     /// Begins to observe a process.
     pub fn attach(&mut self, pid: u32, options: JudgeOptions) -> Result<(), SourceError> {
-        let Self { source, judged, tap, .. } = self;
+        let Self {
+            source,
+            judged,
+            tap,
+            ..
+        } = self;
         judged.insert(pid, Judged::new(options));
         let attached = source.attach(pid, &mut |pid, one| deliver(judged, tap, pid, one));
         if attached.is_err() {
@@ -102,7 +107,12 @@ impl Session {
         target: TargetOptions,
         options: JudgeOptions,
     ) -> Result<(), SourceError> {
-        let Self { source, judged, tap, .. } = self;
+        let Self {
+            source,
+            judged,
+            tap,
+            ..
+        } = self;
         judged.insert(pid, Judged::new(options));
         let attached =
             source.attach_with(pid, target, &mut |pid, one| deliver(judged, tap, pid, one));
@@ -122,7 +132,12 @@ impl Session {
     /// snapshot was judged, so that reports are worth looking at.
     pub fn step(&mut self) -> Result<bool, SourceError> {
         self.source.wait(TICK);
-        let Self { source, judged, tap, .. } = self;
+        let Self {
+            source,
+            judged,
+            tap,
+            ..
+        } = self;
         let mut sink = |pid, one| deliver(judged, tap, pid, one);
         source.pump(&mut sink);
         let now = Instant::now();
@@ -151,7 +166,12 @@ impl Session {
 
     /// Takes in everything that is there, at the end.
     pub fn finish(&mut self) -> Result<(), SourceError> {
-        let Self { source, judged, tap, .. } = self;
+        let Self {
+            source,
+            judged,
+            tap,
+            ..
+        } = self;
         let mut sink = |pid, one| deliver(judged, tap, pid, one);
         source.pump(&mut sink);
         source.snapshot_now(&mut sink)?;
@@ -190,7 +210,9 @@ impl Session {
 
     /// Live heap memory by call stack, as of the last snapshot.
     pub fn stacks(&self, pid: u32) -> LiveStacks {
-        let Some(judged) = self.judged.get(&pid) else { return LiveStacks::default() };
+        let Some(judged) = self.judged.get(&pid) else {
+            return LiveStacks::default();
+        };
         live_stacks(&judged.sites, &judged.last)
     }
 
@@ -227,7 +249,11 @@ impl Session {
 /// Live heap memory by call stack: a snapshot with the sites it names.
 pub fn live_stacks(sites: &HashMap<SiteId, Site>, snapshot: &Snapshot) -> LiveStacks {
     let mut by_site: HashMap<SiteId, (f64, f64)> = HashMap::new();
-    for group in snapshot.groups.iter().filter(|group| group.kind == MemoryKind::Heap) {
+    for group in snapshot
+        .groups
+        .iter()
+        .filter(|group| group.kind == MemoryKind::Heap)
+    {
         let sums = by_site.entry(group.site).or_default();
         sums.0 += group.bytes;
         sums.1 += group.blocks;
@@ -236,7 +262,11 @@ pub fn live_stacks(sites: &HashMap<SiteId, Site>, snapshot: &Snapshot) -> LiveSt
         .into_iter()
         .filter_map(|(site, (bytes, blocks))| {
             let frames = sites.get(&site)?.stack.clone();
-            Some(LiveStack { frames, bytes: bytes as u64, blocks: blocks as u64 })
+            Some(LiveStack {
+                frames,
+                bytes: bytes as u64,
+                blocks: blocks as u64,
+            })
         })
         .collect();
     LiveStacks { stacks }

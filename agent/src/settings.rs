@@ -31,9 +31,11 @@ pub enum SettingsError {
 pub fn settings(credential: &Credential, capacity: u32) -> Result<Settings, SettingsError> {
     let (header, scheme, cookie) = match credential {
         Credential::Bearer => ("authorization".to_owned(), "bearer ".to_owned(), false),
-        Credential::Scheme(name) => {
-            ("authorization".to_owned(), format!("{} ", name.to_ascii_lowercase()), false)
-        }
+        Credential::Scheme(name) => (
+            "authorization".to_owned(),
+            format!("{} ", name.to_ascii_lowercase()),
+            false,
+        ),
         Credential::Header(name) => (name.to_ascii_lowercase(), String::new(), false),
         // Names of cookies are case-sensitive (RFC 6265, 5.4).
         Credential::Cookie(name) => ("cookie".to_owned(), format!("{name}="), true),
@@ -62,7 +64,10 @@ fn padded(name: &str) -> Result<[u8; PATTERN_LEN], SettingsError> {
     let mut bytes = [0; PATTERN_LEN];
     bytes
         .get_mut(..name.len())
-        .ok_or_else(|| SettingsError::TooLong { name: name.to_owned(), most: PATTERN_LEN - 1 })?
+        .ok_or_else(|| SettingsError::TooLong {
+            name: name.to_owned(),
+            most: PATTERN_LEN - 1,
+        })?
         .copy_from_slice(name.as_bytes());
     Ok(bytes)
 }
@@ -75,7 +80,10 @@ mod tests {
     fn credentials_become_patterns() {
         let of = |credential| settings(&credential, 1000).unwrap();
         let bearer = of(Credential::Bearer);
-        assert_eq!(&bearer.header[..bearer.header_len as usize], b"authorization:");
+        assert_eq!(
+            &bearer.header[..bearer.header_len as usize],
+            b"authorization:"
+        );
         assert_eq!(&bearer.scheme[..bearer.scheme_len as usize], b"bearer ");
         let key = of(Credential::Header("X-Api-Key".into()));
         assert_eq!(&key.header[..key.header_len as usize], b"x-api-key:");

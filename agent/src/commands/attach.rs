@@ -59,10 +59,16 @@ pub(super) fn attach(args: &Attach) -> Result<ExitCode> {
         None => None,
     };
     session.attach(args.pid, judge)?;
-    eprintln!("attached to {} (pid {})", name(&session, args.pid), args.pid);
+    eprintln!(
+        "attached to {} (pid {})",
+        name(&session, args.pid),
+        args.pid
+    );
     watch_target(&mut session, args, &stop, &metrics)?;
     session.finish()?;
-    let report = session.worst(&session.pids()).context("nothing was observed")?;
+    let report = session
+        .worst(&session.pids())
+        .context("nothing was observed")?;
     write_outputs(&report, &session.stacks(report.target.pid), &args.output)?;
     if let Some(path) = &args.live_sites {
         write_live_sites(&session, path)?;
@@ -146,15 +152,13 @@ fn stop_on_signals(stop: &Arc<AtomicBool>) -> Result<()> {
 }
 
 fn name(session: &Session, pid: u32) -> String {
-    session.report(pid).map_or_else(String::new, |report| report.target.exe)
+    session
+        .report(pid)
+        .map_or_else(String::new, |report| report.target.exe)
 }
 
 /// Writes everything that was asked for; what fails is said after the rest was written.
-pub(super) fn write_outputs(
-    report: &Report,
-    stacks: &LiveStacks,
-    args: &OutputArgs,
-) -> Result<()> {
+pub(super) fn write_outputs(report: &Report, stacks: &LiveStacks, args: &OutputArgs) -> Result<()> {
     let path = args.output.as_deref();
     let mut results = vec![match args.format {
         Format::Text => text::write(report, path),
@@ -175,7 +179,11 @@ pub(super) fn write_outputs(
 
 /// The exit code that `--exit-code` asks for.
 pub(super) fn exit_code(report: &Report, args: &OutputArgs) -> ExitCode {
-    if args.exit_code { report.verdict.into() } else { ExitCode::Success }
+    if args.exit_code {
+        report.verdict.into()
+    } else {
+        ExitCode::Success
+    }
 }
 
 /// Live memory by site of every process, for tests.

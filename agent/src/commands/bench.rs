@@ -30,7 +30,10 @@ pub(super) fn naive(args: &BenchTarget) -> Result<ExitCode> {
             .iter()
             .filter(|probe| probe.symbol == "malloc" || probe.symbol == "free")
             .map(|probe| {
-                let entry = Probe { file_offset: probe.entry_offset, ..probe.clone() };
+                let entry = Probe {
+                    file_offset: probe.entry_offset,
+                    ..probe.clone()
+                };
                 Ok(kernel.attach(args.pid, &entry)?)
             })
             .collect()
@@ -42,9 +45,15 @@ fn run(
     attach: impl FnOnce(&mut Kernel, &[Probe]) -> Result<Vec<Link>>,
 ) -> Result<ExitCode> {
     let target = inspect(args.pid)?;
-    let options = PlanOptions { allocations: true, ..PlanOptions::default() };
+    let options = PlanOptions {
+        allocations: true,
+        ..PlanOptions::default()
+    };
     let probes = plan(&target, &options).probes;
-    let mut kernel = Kernel::load(&settings::settings(&Credential::Bearer, settings::CAPACITY)?)?;
+    let mut kernel = Kernel::load(&settings::settings(
+        &Credential::Bearer,
+        settings::CAPACITY,
+    )?)?;
     kernel.set_target(
         args.pid,
         heaptide_ebpf::TargetConfig {

@@ -49,19 +49,36 @@ struct Check {
 impl Check {
     fn ok(name: &'static str, found: impl Into<String>) -> Self {
         let advice = String::new();
-        Self { state: State::Ok, name, found: found.into(), advice, rights: false }
+        Self {
+            state: State::Ok,
+            name,
+            found: found.into(),
+            advice,
+            rights: false,
+        }
     }
 
     fn limited(name: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self { state: State::Limited, advice: advice.into(), ..Self::ok(name, found) }
+        Self {
+            state: State::Limited,
+            advice: advice.into(),
+            ..Self::ok(name, found)
+        }
     }
 
     fn missing(name: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self { state: State::Missing, advice: advice.into(), ..Self::ok(name, found) }
+        Self {
+            state: State::Missing,
+            advice: advice.into(),
+            ..Self::ok(name, found)
+        }
     }
 
     fn forbidden(name: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self { rights: true, ..Self::missing(name, found, advice) }
+        Self {
+            rights: true,
+            ..Self::missing(name, found, advice)
+        }
     }
 }
 
@@ -121,10 +138,15 @@ fn load() -> (Vec<Check>, Option<f64>) {
         Err(why) => return (vec![refused(PROGRAMS, &why)], None),
     };
     let held = source.losses().map_or(0, |losses| losses.map_bytes) >> 20;
-    let mut checks =
-        vec![Check::ok(PROGRAMS, format!("all loaded; their maps hold {held} MiB of kernel memory"))];
+    let mut checks = vec![Check::ok(
+        PROGRAMS,
+        format!("all loaded; their maps hold {held} MiB of kernel memory"),
+    )];
     if source.limitations().is_empty() {
-        checks.push(Check::ok("tracepoints", "all attached: requests, mappings, forks and execs"));
+        checks.push(Check::ok(
+            "tracepoints",
+            "all attached: requests, mappings, forks and execs",
+        ));
     }
     for limitation in source.limitations() {
         let advice = "nothing; reports name it as a limitation";
@@ -134,7 +156,8 @@ fn load() -> (Vec<Check>, Option<f64>) {
     let pair_ns = cost.as_ref().ok().copied().filter(|cost| *cost > 0.0);
     checks.push(match cost {
         Ok(cost) if cost > 0.0 => {
-            let words = format!("{cost:.0} ns of the target's CPU per malloc and free, with stacks");
+            let words =
+                format!("{cost:.0} ns of the target's CPU per malloc and free, with stacks");
             Check::ok("probe cost", words)
         }
         Ok(_) => Check::limited(
@@ -163,10 +186,18 @@ fn refused(name: &'static str, why: &SourceError) -> Check {
 
 /// Where malloc and free of this host's libc would be probed: the agent itself uses it.
 fn places() -> Vec<crate::plan::Probe> {
-    let options = PlanOptions { allocations: true, ..PlanOptions::default() };
-    let Ok(own) = target::inspect(std::process::id()) else { return Vec::new() };
+    let options = PlanOptions {
+        allocations: true,
+        ..PlanOptions::default()
+    };
+    let Ok(own) = target::inspect(std::process::id()) else {
+        return Vec::new();
+    };
     let plan = plan(&own, &options);
-    ps::places(&plan).filter(|probe| ["malloc", "free"].contains(&&*probe.symbol)).cloned().collect()
+    ps::places(&plan)
+        .filter(|probe| ["malloc", "free"].contains(&&*probe.symbol))
+        .cloned()
+        .collect()
 }
 
 fn text(checks: &[Check], places: &[crate::plan::Probe], code: ExitCode) -> String {
@@ -185,7 +216,13 @@ fn text(checks: &[Check], places: &[crate::plan::Probe], code: ExitCode) -> Stri
         text.push('\n');
     }
     for probe in places {
-        let _ = writeln!(text, "{:<8} {:<20} {}", "ok", format!("place of {}", probe.symbol), probe.why);
+        let _ = writeln!(
+            text,
+            "{:<8} {:<20} {}",
+            "ok",
+            format!("place of {}", probe.symbol),
+            probe.why
+        );
     }
     text.push_str(match code {
         ExitCode::Success => "heaptide can attach on this host.\n",
@@ -207,6 +244,9 @@ mod tests {
         let forbidden = Check::forbidden("a", "b", "c");
         assert_eq!(exit_code(&[ok.clone(), limited.clone()]), ExitCode::Success);
         assert_eq!(exit_code(&[ok, missing.clone()]), ExitCode::Unsupported);
-        assert_eq!(exit_code(&[missing, forbidden, limited]), ExitCode::NotPermitted);
+        assert_eq!(
+            exit_code(&[missing, forbidden, limited]),
+            ExitCode::NotPermitted
+        );
     }
 }

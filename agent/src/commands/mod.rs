@@ -31,9 +31,9 @@ pub fn execute(cli: Cli) -> ProcessExit {
         Command::Ps(args) => ps::ps(&args),
         Command::Doctor(args) => doctor::doctor(&args),
         Command::CheckConfig(args) => check_config::check_config(&args),
-        Command::Pairs => {
-            crate::source::calibrate::serve_pairs().map(|()| ExitCode::Success).map_err(Into::into)
-        }
+        Command::Pairs => crate::source::calibrate::serve_pairs()
+            .map(|()| ExitCode::Success)
+            .map_err(Into::into),
         Command::BenchFloor(args) => bench::floor(&args),
         Command::BenchNaive(args) => bench::naive(&args),
     };

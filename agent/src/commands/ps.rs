@@ -35,7 +35,11 @@ fn table(rows: &[ProcessRow], verbose: bool) -> String {
     table.load_preset(presets::NOTHING);
     table.set_header(["PID", "RSS", "RUNTIME", "ALLOCATORS", "COMMAND"]);
     for row in rows {
-        let command = if row.cmdline.is_empty() { &row.comm } else { &row.cmdline };
+        let command = if row.cmdline.is_empty() {
+            &row.comm
+        } else {
+            &row.cmdline
+        };
         table.add_row([
             row.pid.to_string(),
             format::bytes(row.rss as f64),
@@ -61,14 +65,23 @@ fn table(rows: &[ProcessRow], verbose: bool) -> String {
 }
 
 fn or_dash(text: &str) -> String {
-    if text.is_empty() { "-".to_owned() } else { text.to_owned() }
+    if text.is_empty() {
+        "-".to_owned()
+    } else {
+        text.to_owned()
+    }
 }
 
 /// What would be probed in a process and why there, and what cannot be seen.
 fn explain(row: &ProcessRow, text: &mut String) {
     let plan = plan_of(row.pid);
     // Writing to a string cannot fail.
-    let _ = writeln!(text, "\npid {} {}", row.pid, format::printable(&row.comm, COMMAND));
+    let _ = writeln!(
+        text,
+        "\npid {} {}",
+        row.pid,
+        format::printable(&row.comm, COMMAND)
+    );
     for probe in places(&plan) {
         let _ = writeln!(text, "  {:<7} {}", purpose(probe.program), probe.why);
     }
@@ -91,8 +104,12 @@ fn object(row: &ProcessRow, verbose: bool) -> Value {
         let plan = plan_of(row.pid);
         let probes: Vec<Value> = places(&plan).map(place).collect();
         object["probes"] = probes.into();
-        object["limitations"] =
-            row.limitations.iter().chain(&plan.limitations).map(String::as_str).collect();
+        object["limitations"] = row
+            .limitations
+            .iter()
+            .chain(&plan.limitations)
+            .map(String::as_str)
+            .collect();
     }
     object
 }
@@ -109,13 +126,19 @@ pub(super) fn place(probe: &Probe) -> Value {
 
 /// The plan for a process; nothing for one that cannot be read, whose row says why.
 fn plan_of(pid: u32) -> Plan {
-    let options = PlanOptions { allocations: true, tasks: true, ..PlanOptions::default() };
+    let options = PlanOptions {
+        allocations: true,
+        tasks: true,
+        ..PlanOptions::default()
+    };
     target::inspect(pid).map_or_else(|_| Plan::default(), |target| plan(&target, &options))
 }
 
 /// The probes without returns, which share the place of their entry.
 pub(super) fn places(plan: &Plan) -> impl Iterator<Item = &Probe> {
-    plan.probes.iter().filter(|probe| !probe.program.is_return())
+    plan.probes
+        .iter()
+        .filter(|probe| !probe.program.is_return())
 }
 
 /// What a probe is for, in one word.

@@ -40,7 +40,10 @@ pub(super) fn record(session: &mut Session, path: &Path, pid: u32) -> Result<Rec
     let writer = Writer::create(path)?;
     let recording = Recording {
         path: path.to_owned(),
-        state: Arc::new(Mutex::new(State { writer: Some(writer), error: None })),
+        state: Arc::new(Mutex::new(State {
+            writer: Some(writer),
+            error: None,
+        })),
     };
     let state = Arc::clone(&recording.state);
     session.set_tap(Box::new(move |about, observation| {
@@ -65,7 +68,9 @@ struct State {
 
 impl State {
     fn write(&mut self, observation: &Observation) {
-        let Some(writer) = &mut self.writer else { return };
+        let Some(writer) = &mut self.writer else {
+            return;
+        };
         if let Err(error) = writer.write(observation) {
             warn!("the recording ends here, the observation goes on: {error}");
             self.writer = None;

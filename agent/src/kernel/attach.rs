@@ -71,10 +71,17 @@ pub fn uprobe(
         config2: offset,
         ..PerfEventAttr::default()
     };
-    let (task, cpu) = if pid == 0 { (-1, 0) } else { (pid as libc::pid_t, -1) };
+    let (task, cpu) = if pid == 0 {
+        (-1, 0)
+    } else {
+        (pid as libc::pid_t, -1)
+    };
     let event = perf_event_open(&attr, task, cpu)?;
     let link = raw::create_perf_link(program, event.as_raw_fd(), cookie)?;
-    Ok(Link { _link: link, _event: event })
+    Ok(Link {
+        _link: link,
+        _event: event,
+    })
 }
 
 /// Attaches a program to a trace event, for every process.
@@ -87,13 +94,23 @@ pub fn tracepoint(program: RawFd, id: u64, cookie: u64) -> io::Result<Link> {
     };
     let event = perf_event_open(&attr, -1, 0)?;
     let link = raw::create_perf_link(program, event.as_raw_fd(), cookie)?;
-    Ok(Link { _link: link, _event: event })
+    Ok(Link {
+        _link: link,
+        _event: event,
+    })
 }
 
 fn perf_event_open(attr: &PerfEventAttr, pid: libc::pid_t, cpu: i32) -> io::Result<OwnedFd> {
     // SAFETY: `attr` is valid for the call and says its own size.
     let fd = unsafe {
-        libc::syscall(libc::SYS_perf_event_open, std::ptr::from_ref(attr), pid, cpu, -1, CLOEXEC)
+        libc::syscall(
+            libc::SYS_perf_event_open,
+            std::ptr::from_ref(attr),
+            pid,
+            cpu,
+            -1,
+            CLOEXEC,
+        )
     };
     if fd < 0 {
         return Err(io::Error::last_os_error());
@@ -112,7 +129,11 @@ fn uprobe_pmu() -> io::Result<&'static UprobePmu> {
     static PMU: OnceLock<Option<UprobePmu>> = OnceLock::new();
     PMU.get_or_init(|| {
         let folder = Path::new("/sys/bus/event_source/devices/uprobe");
-        let kind = fs::read_to_string(folder.join("type")).ok()?.trim().parse().ok()?;
+        let kind = fs::read_to_string(folder.join("type"))
+            .ok()?
+            .trim()
+            .parse()
+            .ok()?;
         let format = fs::read_to_string(folder.join("format/retprobe")).ok()?;
         let return_bit = format.trim().strip_prefix("config:")?.parse().ok()?;
         Some(UprobePmu { kind, return_bit })

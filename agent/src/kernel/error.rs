@@ -8,7 +8,9 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum KernelError {
     /// A capability is missing.
-    #[error("not permitted: {missing} is missing; run heaptide as root, or give it CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE")]
+    #[error(
+        "not permitted: {missing} is missing; run heaptide as root, or give it CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE"
+    )]
     NotPermitted {
         /// Name of the capability.
         missing: String,
@@ -80,23 +82,35 @@ impl KernelError {
         }
         if text.contains("BTF") && !std::path::Path::new("/sys/kernel/btf/vmlinux").exists() {
             return Self::Unsupported {
-                what: "type information (CONFIG_DEBUG_INFO_BTF: /sys/kernel/btf/vmlinux is missing)"
-                    .into(),
+                what:
+                    "type information (CONFIG_DEBUG_INFO_BTF: /sys/kernel/btf/vmlinux is missing)"
+                        .into(),
             };
         }
         // The verifier's reason stands at the end of a log that can be megabytes long.
         let lines: Vec<&str> = text.lines().collect();
         let tail = lines[lines.len().saturating_sub(12)..].join("\n");
-        let why = if lines.len() > 12 { format!("{}\n[..]\n{tail}", lines[0]) } else { text };
-        Self::Load { name: name.to_owned(), why }
+        let why = if lines.len() > 12 {
+            format!("{}\n[..]\n{tail}", lines[0])
+        } else {
+            text
+        };
+        Self::Load {
+            name: name.to_owned(),
+            why,
+        }
     }
 
     pub(super) fn attach(symbol: &str, pid: u32, why: io::Error) -> Self {
         match why.raw_os_error() {
-            Some(libc::EPERM | libc::EACCES) => {
-                Self::NotPermitted { missing: "CAP_PERFMON (or CAP_SYS_ADMIN)".into() }
-            }
-            _ => Self::Attach { symbol: symbol.to_owned(), pid, why },
+            Some(libc::EPERM | libc::EACCES) => Self::NotPermitted {
+                missing: "CAP_PERFMON (or CAP_SYS_ADMIN)".into(),
+            },
+            _ => Self::Attach {
+                symbol: symbol.to_owned(),
+                pid,
+                why,
+            },
         }
     }
 }
@@ -117,7 +131,9 @@ pub(super) fn check_capabilities() -> Result<(), KernelError> {
     }
     for (bit, name) in NEEDED {
         if effective >> bit & 1 == 0 {
-            return Err(KernelError::NotPermitted { missing: (*name).to_owned() });
+            return Err(KernelError::NotPermitted {
+                missing: (*name).to_owned(),
+            });
         }
     }
     Ok(())

@@ -11,9 +11,7 @@ use aya::{
     maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf},
     programs::{TracePoint, UProbe},
 };
-use heaptide_ebpf::{
-    Block, BlockKey, Counter, RuleKey, Settings, Stack, TargetConfig, UnwindRule,
-};
+use heaptide_ebpf::{Block, BlockKey, Counter, RuleKey, Settings, Stack, TargetConfig, UnwindRule};
 use tracing::{debug, warn};
 
 pub mod attach;
@@ -23,13 +21,12 @@ mod tracefs;
 
 pub use attach::Link;
 pub use error::KernelError;
-pub use tracefs::{tracefs_mounted, tracefs_readable};
 use raw::Wire;
+pub use tracefs::{tracefs_mounted, tracefs_readable};
 
 use crate::plan::{Probe, Program};
 
-static OBJECT: &[u8] =
-    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/heaptide-ebpf"));
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/heaptide-ebpf"));
 
 /// Tracepoints: program, category, event.
 const TRACEPOINTS: &[(&str, &str, &str)] = &[
@@ -93,7 +90,9 @@ pub struct Kernel {
 
 impl std::fmt::Debug for Kernel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Kernel").field("capacity", &self.capacity).finish_non_exhaustive()
+        f.debug_struct("Kernel")
+            .field("capacity", &self.capacity)
+            .finish_non_exhaustive()
     }
 }
 
@@ -111,7 +110,9 @@ impl Kernel {
         let mut programs = Table::new();
         for name in PROBES.iter().map(|row| row.0).chain([COUNTING]) {
             let program: &mut UProbe = program(&mut ebpf, name)?;
-            program.load().map_err(|why| KernelError::load(name, &why))?;
+            program
+                .load()
+                .map_err(|why| KernelError::load(name, &why))?;
             let fd = program.fd().map_err(|why| KernelError::load(name, &why))?;
             programs.insert(name, fd.as_fd().as_raw_fd());
         }
@@ -120,18 +121,23 @@ impl Kernel {
                 continue;
             }
             let program: &mut TracePoint = program(&mut ebpf, name)?;
-            program.load().map_err(|why| KernelError::load(name, &why))?;
+            program
+                .load()
+                .map_err(|why| KernelError::load(name, &why))?;
             let fd = program.fd().map_err(|why| KernelError::load(name, &why))?;
             programs.insert(name, fd.as_fd().as_raw_fd());
         }
         let map_bytes = ebpf.maps().filter_map(|(_, map)| raw::map_bytes(map)).sum();
         let fd_of = |name| {
-            ebpf.map(name).and_then(raw::map_fd).ok_or(KernelError::Object { what: "map", name })
+            ebpf.map(name)
+                .and_then(raw::map_fd)
+                .ok_or(KernelError::Object { what: "map", name })
         };
         let (live_fd, rules_fd) = (fd_of("LIVE")?, fd_of("RULES")?);
         let threads_fd = fd_of("THREADS")?;
         let mut take = |name: &'static str| {
-            ebpf.take_map(name).ok_or(KernelError::Object { what: "map", name })
+            ebpf.take_map(name)
+                .ok_or(KernelError::Object { what: "map", name })
         };
         let mapped = |name, why: aya::maps::MapError| KernelError::Map { name, why };
         let live: HashMap<_, Wire<BlockKey>, Wire<Block>> =
@@ -190,7 +196,10 @@ impl Kernel {
         let row = PROBES
             .iter()
             .find(|row| row.1 == probe.program)
-            .ok_or(KernelError::Object { what: "program", name: "for a probe" })?;
+            .ok_or(KernelError::Object {
+                what: "program",
+                name: "for a probe",
+            })?;
         self.attach_program(row.0, pid, probe)
     }
 
@@ -209,7 +218,13 @@ impl Kernel {
             probe.cookie,
         )
         .map_err(|why| KernelError::attach(&probe.symbol, pid, why))?;
-        debug!(pid, symbol = probe.symbol, program = name, why = probe.why, "attached");
+        debug!(
+            pid,
+            symbol = probe.symbol,
+            program = name,
+            why = probe.why,
+            "attached"
+        );
         Ok(link)
     }
 
@@ -217,7 +232,10 @@ impl Kernel {
     pub fn set_target(&mut self, tgid: u32, config: TargetConfig) -> Result<(), KernelError> {
         self.targets
             .insert(tgid, Wire(config), 0)
-            .map_err(|why| KernelError::Map { name: "TARGETS", why })
+            .map_err(|why| KernelError::Map {
+                name: "TARGETS",
+                why,
+            })
     }
 
     /// Forgets what an earlier observation knew of these threads.
@@ -240,8 +258,13 @@ impl Kernel {
 
     /// Publishes unwind rules. A full map is counted by the stacks that stay truncated.
     pub fn add_rules(&mut self, layout: u32, rules: &[(u64, UnwindRule)]) -> usize {
-        let keys: Vec<RuleKey> =
-            rules.iter().map(|rule| RuleKey { pc: rule.0, layout: u64::from(layout) }).collect();
+        let keys: Vec<RuleKey> = rules
+            .iter()
+            .map(|rule| RuleKey {
+                pc: rule.0,
+                layout: u64::from(layout),
+            })
+            .collect();
         let values: Vec<UnwindRule> = rules.iter().map(|rule| rule.1).collect();
         raw::update_batch(self.rules_fd, &keys, &values)
     }
@@ -259,7 +282,7 @@ impl Kernel {
     ) -> Result<u64, KernelError> {
         let mut blocks = 0;
         self.batch
-                        .for_each(self.live_fd, |key, block| {
+            .for_each(self.live_fd, |key, block| {
                 blocks += 1;
                 each(key, block);
             })
@@ -288,10 +311,13 @@ impl Kernel {
         Counter::ALL
             .iter()
             .map(|counter| {
-                let values = self
-                    .counters
-                    .get(&(*counter as u32), 0)
-                    .map_err(|why| KernelError::Map { name: "COUNTERS", why })?;
+                let values =
+                    self.counters
+                        .get(&(*counter as u32), 0)
+                        .map_err(|why| KernelError::Map {
+                            name: "COUNTERS",
+                            why,
+                        })?;
                 Ok(values.iter().sum())
             })
             .collect()
@@ -320,14 +346,20 @@ where
     &'a mut T: TryFrom<&'a mut aya::programs::Program, Error = aya::programs::ProgramError>,
 {
     ebpf.program_mut(name)
-        .ok_or(KernelError::Object { what: "program", name })?
+        .ok_or(KernelError::Object {
+            what: "program",
+            name,
+        })?
         .try_into()
         .map_err(|why| KernelError::load(name, &why))
 }
 
 /// Kernels before 5.11 charge maps against `RLIMIT_MEMLOCK`; later ones ignore it.
 fn raise_memlock() {
-    let limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    let limit = libc::rlimit {
+        rlim_cur: libc::RLIM_INFINITY,
+        rlim_max: libc::RLIM_INFINITY,
+    };
     // SAFETY: a valid pointer to a limit that lives until the call returns.
     if unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) } != 0 {
         debug!("RLIMIT_MEMLOCK cannot be raised; that matters only before Linux 5.11");

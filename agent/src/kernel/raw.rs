@@ -25,9 +25,19 @@ unsafe impl<T: bytemuck::Pod> aya::Pod for Wire<T> {}
 
 fn bpf<T>(command: libc::c_int, attr: &mut T) -> io::Result<libc::c_long> {
     // SAFETY: `attr` is the attribute of that command, valid and writable for the call.
-    let result =
-        unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<T>()) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            command,
+            std::ptr::from_mut(attr),
+            size_of::<T>(),
+        )
+    };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
 }
 
 #[repr(C)]
@@ -75,15 +85,15 @@ pub(super) struct Batch<K, V> {
 
 impl<K: bytemuck::Pod, V: bytemuck::Pod> Batch<K, V> {
     pub(super) fn new(size: usize) -> Self {
-        Self { keys: vec![K::zeroed(); size], values: vec![V::zeroed(); size], types: PhantomData }
+        Self {
+            keys: vec![K::zeroed(); size],
+            values: vec![V::zeroed(); size],
+            types: PhantomData,
+        }
     }
 
     /// Calls `each` for every entry. Entries that come and go meanwhile may be seen or not.
-    pub(super) fn for_each(
-        &mut self,
-        map: RawFd,
-        mut each: impl FnMut(&K, &V),
-    ) -> io::Result<()> {
+    pub(super) fn for_each(&mut self, map: RawFd, mut each: impl FnMut(&K, &V)) -> io::Result<()> {
         let mut cursor = 0u32;
         let mut next = 0u32;
         let mut begun = false;
@@ -108,7 +118,9 @@ impl<K: bytemuck::Pod, V: bytemuck::Pod> Batch<K, V> {
                     return Ok(());
                 }
                 // One bucket holds more than the buffers.
-                Err(why) if why.raw_os_error() == Some(libc::ENOSPC) && self.keys.len() < 1 << 20 => {
+                Err(why)
+                    if why.raw_os_error() == Some(libc::ENOSPC) && self.keys.len() < 1 << 20 =>
+                {
                     let size = self.keys.len() * 2;
                     self.keys.resize(size, K::zeroed());
                     self.values.resize(size, V::zeroed());
@@ -161,8 +173,12 @@ struct ElementAttr {
 
 /// Removes an entry, if it is there.
 pub(super) fn delete<K: bytemuck::Pod>(map: RawFd, key: &K) {
-    let mut attr =
-        ElementAttr { map: map as u64, key: std::ptr::from_ref(key) as u64, value: 0, flags: 0 };
+    let mut attr = ElementAttr {
+        map: map as u64,
+        key: std::ptr::from_ref(key) as u64,
+        value: 0,
+        flags: 0,
+    };
     // An entry that is not there is what was asked for.
     let _ = bpf(BPF_MAP_DELETE_ELEM, &mut attr);
 }
@@ -183,5 +199,6 @@ pub(super) fn map_fd(map: &Map) -> Option<RawFd> {
 pub(super) fn map_bytes(map: &Map) -> Option<u64> {
     let path = format!("/proc/self/fdinfo/{}", map_fd(map)?);
     let text = std::fs::read_to_string(path).ok()?;
-    text.lines().find_map(|line| line.strip_prefix("memlock:")?.trim().parse().ok())
+    text.lines()
+        .find_map(|line| line.strip_prefix("memlock:")?.trim().parse().ok())
 }

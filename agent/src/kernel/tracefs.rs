@@ -19,12 +19,16 @@ const MOUNTED: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 
 /// Where tracefs is mounted, if it is.
 pub fn tracefs_mounted() -> Option<&'static str> {
-    MOUNTED.into_iter().find(|path| Path::new(path).join("events").is_dir())
+    MOUNTED
+        .into_iter()
+        .find(|path| Path::new(path).join("events").is_dir())
 }
 
 /// Whether trace events can be looked up, by mounting tracefs privately if need be.
 pub fn tracefs_readable() -> io::Result<()> {
-    events(&[("syscalls", "sys_exit_read")])?.into_iter().try_for_each(|event| event.map(drop))
+    events(&[("syscalls", "sys_exit_read")])?
+        .into_iter()
+        .try_for_each(|event| event.map(drop))
 }
 
 /// Looks events up; the outer error says why tracefs cannot be read at all.
@@ -53,7 +57,10 @@ fn read_all(root: &Path, wanted: &[(&str, &str)]) -> Vec<io::Result<Event>> {
                 .parse()
                 .map_err(|_| io::Error::other("the event's id is not a number"))?;
             let format = fs::read_to_string(folder.join("format")).unwrap_or_default();
-            Ok(Event { id, child_pid_offset: offset_of(&format, "child_pid") })
+            Ok(Event {
+                id,
+                child_pid_offset: offset_of(&format, "child_pid"),
+            })
         })
         .collect()
 }
@@ -62,8 +69,19 @@ fn read_all(root: &Path, wanted: &[(&str, &str)]) -> Vec<io::Result<Event>> {
 fn offset_of(format: &str, field: &str) -> u64 {
     format
         .lines()
-        .filter(|line| line.split(';').next().is_some_and(|name| name.ends_with(&format!(" {field}"))))
-        .find_map(|line| line.split("offset:").nth(1)?.split(';').next()?.parse().ok())
+        .filter(|line| {
+            line.split(';')
+                .next()
+                .is_some_and(|name| name.ends_with(&format!(" {field}")))
+        })
+        .find_map(|line| {
+            line.split("offset:")
+                .nth(1)?
+                .split(';')
+                .next()?
+                .parse()
+                .ok()
+        })
         .unwrap_or(0)
 }
 
@@ -73,7 +91,12 @@ fn mount_privately() -> io::Result<()> {
     const WHERE: &CStr = c"/sys/kernel/tracing";
     let refused = |what: &str| {
         let why = io::Error::last_os_error();
-        io::Error::new(why.kind(), format!("tracefs is not mounted and {what} failed: {why}; mount it with `mount -t tracefs tracefs /sys/kernel/tracing`"))
+        io::Error::new(
+            why.kind(),
+            format!(
+                "tracefs is not mounted and {what} failed: {why}; mount it with `mount -t tracefs tracefs /sys/kernel/tracing`"
+            ),
+        )
     };
     // SAFETY: affects only this thread, which ends right after the reading.
     if unsafe { libc::unshare(libc::CLONE_NEWNS) } != 0 {
@@ -82,14 +105,26 @@ fn mount_privately() -> io::Result<()> {
     let slave = libc::MS_REC | libc::MS_SLAVE;
     // SAFETY: all strings are static and terminated; null where the kernel ignores the argument.
     let slaved = unsafe {
-        libc::mount(std::ptr::null(), ROOT.as_ptr(), std::ptr::null(), slave, std::ptr::null())
+        libc::mount(
+            std::ptr::null(),
+            ROOT.as_ptr(),
+            std::ptr::null(),
+            slave,
+            std::ptr::null(),
+        )
     };
     if slaved != 0 {
         return Err(refused("making its mounts private"));
     }
     // SAFETY: as above.
     let mounted = unsafe {
-        libc::mount(TRACEFS.as_ptr(), WHERE.as_ptr(), TRACEFS.as_ptr(), 0, std::ptr::null())
+        libc::mount(
+            TRACEFS.as_ptr(),
+            WHERE.as_ptr(),
+            TRACEFS.as_ptr(),
+            0,
+            std::ptr::null(),
+        )
     };
     if mounted != 0 {
         return Err(refused("mounting it"));

@@ -28,7 +28,9 @@ impl Source {
         let mut child = match Pairs::start() {
             Ok(child) => child,
             Err(why) => {
-                warn!("the cost of a probe is unknown: cannot start the program that measures it: {why}");
+                warn!(
+                    "the cost of a probe is unknown: cannot start the program that measures it: {why}"
+                );
                 return Ok(0.0);
             }
         };
@@ -53,7 +55,10 @@ impl Source {
         };
         self.counted = self.kernel.counters()?;
         self.undecodable = 0;
-        debug!(nanoseconds = self.pair_cost_ns, "an allocation and its free, probed");
+        debug!(
+            nanoseconds = self.pair_cost_ns,
+            "an allocation and its free, probed"
+        );
         Ok(self.pair_cost_ns)
     }
 }
@@ -73,7 +78,9 @@ impl Pairs {
             .spawn()?;
         let mut pairs = Self { process };
         // Its first answer says that it is past its start.
-        pairs.measure().ok_or_else(|| io::Error::other("it does not answer"))?;
+        pairs
+            .measure()
+            .ok_or_else(|| io::Error::other("it does not answer"))?;
         Ok(pairs)
     }
 
@@ -81,7 +88,9 @@ impl Pairs {
     fn measure(&mut self) -> Option<f64> {
         self.process.stdin.as_mut()?.write_all(b"\n").ok()?;
         let mut line = String::new();
-        BufReader::with_capacity(1, self.process.stdout.as_mut()?).read_line(&mut line).ok()?;
+        BufReader::with_capacity(1, self.process.stdout.as_mut()?)
+            .read_line(&mut line)
+            .ok()?;
         line.trim().parse().ok()
     }
 }
@@ -112,7 +121,10 @@ pub fn serve_pairs() -> io::Result<()> {
 }
 
 fn thread_cpu() -> f64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // SAFETY: a valid timespec.
     unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
     time.tv_sec as f64 * 1e9 + time.tv_nsec as f64

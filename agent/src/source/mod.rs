@@ -130,7 +130,10 @@ impl Source {
 
     /// How a target is observed.
     fn options_of(&self, pid: u32) -> TargetOptions {
-        self.own_options.get(&pid).cloned().unwrap_or_else(|| (&self.options).into())
+        self.own_options
+            .get(&pid)
+            .cloned()
+            .unwrap_or_else(|| (&self.options).into())
     }
 
     /// The children followed since the last call, each with its parent.
@@ -154,10 +157,21 @@ impl Source {
         let mut target = inspect(pid)?;
         let mut plan = self.plan(&target);
         plan.probes.retain(wanted);
-        let config =
-            TargetConfig { space: u64::from(pid) << 32, layout, flags: self.flags(pid), interval: 0, reserved: 0 };
-        target.info.limitations.extend(self.limitations.iter().cloned());
-        target.info.limitations.extend(plan.limitations.iter().cloned());
+        let config = TargetConfig {
+            space: u64::from(pid) << 32,
+            layout,
+            flags: self.flags(pid),
+            interval: 0,
+            reserved: 0,
+        };
+        target
+            .info
+            .limitations
+            .extend(self.limitations.iter().cloned());
+        target
+            .info
+            .limitations
+            .extend(plan.limitations.iter().cloned());
         target.info.mode = self.mode(pid).to_owned();
         let brk = heap_end(&target);
         let mut watched = Watched::new(target, config, plan.handlers.clone(), Vec::new(), brk)?;
@@ -183,9 +197,8 @@ impl Source {
     /// Attaches a plan's probes. Returns and frees come first: an entry whose return is not probed
     /// yet would be counted as missed.
     fn attach_probes(&self, pid: u32, plan: &Plan) -> Result<Vec<Link>, KernelError> {
-        let last = |program: Program| {
-            matches!(program, Program::AllocEnter | Program::HandlerEnter)
-        };
+        let last =
+            |program: Program| matches!(program, Program::AllocEnter | Program::HandlerEnter);
         let mut links = Vec::with_capacity(plan.probes.len());
         for probe in plan.probes.iter().filter(|probe| !last(probe.program)) {
             links.push(self.kernel.attach(pid, probe)?);
@@ -213,7 +226,9 @@ impl Source {
 
     /// Whether a process that is observed has ended.
     pub fn ended(&self, pid: u32) -> bool {
-        self.watched.get(&pid).is_none_or(|watched| watched.ended || !watched.target.is_alive())
+        self.watched
+            .get(&pid)
+            .is_none_or(|watched| watched.ended || !watched.target.is_alive())
     }
 
     /// Reads the ring: requests, process events, stacks. To be called at least every 50 ms.
@@ -228,7 +243,9 @@ impl Source {
             }
         });
         for record in records {
-            let Some(watched) = self.watched.get_mut(&record.tgid) else { continue };
+            let Some(watched) = self.watched.get_mut(&record.tgid) else {
+                continue;
+            };
             match record.event {
                 Event::Request(request, handler) => {
                     let request = named(request, handler, &watched.handlers);
@@ -248,21 +265,22 @@ impl Source {
     fn life(&mut self, pid: u32, life: Life, sink: &mut Sink<'_>) {
         match life {
             Life::Fork { child } => {
-                if self.options_of(pid).follow && is_process(child) && !self.watched.contains_key(&child) {
-                    let layout = self.watched.get(&pid).map_or(0, |parent| parent.config.layout);
-<<<<<<< HEAD
-                    match self.attach_as(child, layout, false, &|_| true, sink) {
-                        Ok(()) => info!(pid = child, parent = pid, "following PID {child}"),
-=======
+                if self.options_of(pid).follow
+                    && is_process(child)
+                    && !self.watched.contains_key(&child)
+                {
+                    let layout = self
+                        .watched
+                        .get(&pid)
+                        .map_or(0, |parent| parent.config.layout);
                     if let Some(options) = self.own_options.get(&pid).cloned() {
                         self.own_options.insert(child, options);
                     }
-                    match self.attach_as(child, layout, false, sink) {
+                    match self.attach_as(child, layout, false, &|_| true, sink) {
                         Ok(()) => {
                             self.followed.push((child, pid));
                             info!(pid = child, parent = pid, "following PID {child}");
                         }
->>>>>>> cmds
                         // Short-lived children are common: a shell command, a helper.
                         Err(why) => {
                             self.own_options.remove(&child);
@@ -294,11 +312,22 @@ impl Source {
         let layout = self.new_layout();
         let mut target = inspect(pid)?;
         let plan = self.plan(&target);
-        target.info.limitations.extend(plan.limitations.iter().cloned());
+        target
+            .info
+            .limitations
+            .extend(plan.limitations.iter().cloned());
         target.info.mode = self.mode(pid).to_owned();
-        let config = TargetConfig { space, layout, flags: self.flags(pid), interval: 0, reserved: 0 };
+        let config = TargetConfig {
+            space,
+            layout,
+            flags: self.flags(pid),
+            interval: 0,
+            reserved: 0,
+        };
         let info = target.info.clone();
-        let Some(watched) = self.watched.get_mut(&pid) else { return Ok(()) };
+        let Some(watched) = self.watched.get_mut(&pid) else {
+            return Ok(());
+        };
         watched.links.clear();
         watched.replaced(target, config, Vec::new())?;
         watched.handlers.clone_from(&plan.handlers);
@@ -394,7 +423,9 @@ impl Source {
     pub fn counters(&self) -> Result<BTreeMap<&'static str, u64>, SourceError> {
         let now = self.kernel.counters()?;
         let rows = Counter::ALL.iter().zip(now).zip(&self.counted);
-        Ok(rows.map(|((counter, now), then)| (counter.name(), now - then)).collect())
+        Ok(rows
+            .map(|((counter, now), then)| (counter.name(), now - then))
+            .collect())
     }
 
     /// Losses and cost so far.
@@ -402,7 +433,10 @@ impl Source {
         let counters = self.kernel.counters()?;
         let of = |counter: Counter| {
             let index = counter as usize;
-            counters.get(index).zip(self.counted.get(index)).map_or(0, |(now, then)| now - then)
+            counters
+                .get(index)
+                .zip(self.counted.get(index))
+                .map_or(0, |(now, then)| now - then)
         };
         let usage = own_usage();
         let hits = of(Counter::AllocHits) + of(Counter::FreeHits);
@@ -435,8 +469,11 @@ impl Source {
 
     /// Waits until the ring holds a record that must not wait, or for `timeout`.
     pub fn wait(&self, timeout: Duration) {
-        let mut poll =
-            libc::pollfd { fd: self.kernel.ring_fd(), events: libc::POLLIN, revents: 0 };
+        let mut poll = libc::pollfd {
+            fd: self.kernel.ring_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        };
         let millis = timeout.as_millis().min(1000) as libc::c_int;
         // SAFETY: one valid pollfd. An interrupted or failed wait only comes back early.
         unsafe { libc::poll(&raw mut poll, 1, millis) };
@@ -449,8 +486,11 @@ impl Source {
 
     fn plan(&self, target: &Target) -> Plan {
         let own = self.options_of(target.pid());
-        let options =
-            PlanOptions { allocations: own.allocations, handlers: own.handlers, tasks: true };
+        let options = PlanOptions {
+            allocations: own.allocations,
+            handlers: own.handlers,
+            tasks: true,
+        };
         plan(target, &options)
     }
 
@@ -462,7 +502,11 @@ impl Source {
 
     fn flags(&self, pid: u32) -> u32 {
         let requests = target_flags::REQUESTS;
-        let stacks = if self.options.stacks { target_flags::STACKS } else { 0 };
+        let stacks = if self.options.stacks {
+            target_flags::STACKS
+        } else {
+            0
+        };
         if self.options_of(pid).allocations {
             requests | stacks | target_flags::ALLOCATIONS | target_flags::MAPPINGS
         } else {
@@ -471,7 +515,11 @@ impl Source {
     }
 
     fn mode(&self, pid: u32) -> &'static str {
-        if self.options_of(pid).allocations { "trace" } else { "watch" }
+        if self.options_of(pid).allocations {
+            "trace"
+        } else {
+            "watch"
+        }
     }
 }
 
@@ -486,7 +534,10 @@ fn named(mut request: Request, handler: Option<u32>, names: &[String]) -> Reques
 
 /// `CLOCK_MONOTONIC` now: the kernel half's clock.
 pub fn now() -> Nanos {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // SAFETY: a valid timespec.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
     Nanos(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
@@ -505,7 +556,10 @@ fn own_usage() -> (f64, u64) {
         .ok()
         .and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok())
         .unwrap_or(0);
-    (seconds(usage.ru_utime) + seconds(usage.ru_stime), pages * 4096)
+    (
+        seconds(usage.ru_utime) + seconds(usage.ru_stime),
+        pages * 4096,
+    )
 }
 
 /// Whether a task is a process of its own, not a thread.
@@ -520,5 +574,9 @@ fn is_process(task: u32) -> bool {
 
 /// Where the program break is now: the end of the heap mapping.
 fn heap_end(target: &Target) -> Option<u64> {
-    target.mappings.iter().find(|mapping| mapping.path == "[heap]").map(|heap| heap.end)
+    target
+        .mappings
+        .iter()
+        .find(|mapping| mapping.path == "[heap]")
+        .map(|heap| heap.end)
 }

@@ -34,7 +34,10 @@ const MAX_REGIONS: usize = 65_536;
 impl Regions {
     /// Begins with the break where it is now.
     pub(super) fn new(brk: Option<u64>) -> Self {
-        Self { regions: BTreeMap::new(), brk }
+        Self {
+            regions: BTreeMap::new(),
+            brk,
+        }
     }
 
     /// Takes a change; false when there was no room for it.
@@ -80,8 +83,12 @@ impl Regions {
         if self.regions.len() >= MAX_REGIONS {
             return false;
         }
-        let region =
-            Region { end, site: mapping.site, request: mapping.request, born: mapping.at };
+        let region = Region {
+            end,
+            site: mapping.site,
+            request: mapping.request,
+            born: mapping.at,
+        };
         self.regions.insert(start, region);
         true
     }
@@ -99,9 +106,17 @@ impl Regions {
             .map(|(key, _)| *key)
             .collect();
         for key in &touched {
-            let Some(region) = self.regions.remove(key) else { continue };
+            let Some(region) = self.regions.remove(key) else {
+                continue;
+            };
             if *key < start {
-                self.regions.insert(*key, Region { end: start, ..region });
+                self.regions.insert(
+                    *key,
+                    Region {
+                        end: start,
+                        ..region
+                    },
+                );
             }
             if region.end > end {
                 self.regions.insert(end, region);
@@ -112,7 +127,9 @@ impl Regions {
 
     /// Every region with its length.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &Region)> {
-        self.regions.iter().map(|(start, region)| (region.end - start, region))
+        self.regions
+            .iter()
+            .map(|(start, region)| (region.end - start, region))
     }
 }
 
@@ -121,7 +138,13 @@ mod tests {
     use super::*;
 
     fn change(change: Change) -> Mapping {
-        Mapping { change, site: 1, request: None, at: Nanos(5), space: 0 }
+        Mapping {
+            change,
+            site: 1,
+            request: None,
+            at: Nanos(5),
+            space: 0,
+        }
     }
 
     fn after(changes: &[Change]) -> Vec<(u64, u64)> {
@@ -129,20 +152,33 @@ mod tests {
         for one in changes {
             assert!(regions.apply(&change(*one)));
         }
-        regions.regions.iter().map(|(start, region)| (*start, region.end)).collect()
+        regions
+            .regions
+            .iter()
+            .map(|(start, region)| (*start, region.end))
+            .collect()
     }
 
     #[test]
     fn partial_unmaps_leave_the_rest() {
         let map = Change::Map(0x10_000, 0x20_000);
-        assert_eq!(after(&[map, Change::Unmap(0x10_000, 0x12_000)]), [(0x12_000, 0x20_000)]);
-        assert_eq!(after(&[map, Change::Unmap(0x1e_000, 0x30_000)]), [(0x10_000, 0x1e_000)]);
+        assert_eq!(
+            after(&[map, Change::Unmap(0x10_000, 0x12_000)]),
+            [(0x12_000, 0x20_000)]
+        );
+        assert_eq!(
+            after(&[map, Change::Unmap(0x1e_000, 0x30_000)]),
+            [(0x10_000, 0x1e_000)]
+        );
         assert_eq!(
             after(&[map, Change::Unmap(0x14_000, 0x15_000)]),
             [(0x10_000, 0x14_000), (0x15_000, 0x20_000)]
         );
         assert_eq!(after(&[map, Change::Unmap(0x0, 0x30_000)]), []);
-        assert_eq!(after(&[map, Change::Unmap(0x30_000, 0x40_000)]), [(0x10_000, 0x20_000)]);
+        assert_eq!(
+            after(&[map, Change::Unmap(0x30_000, 0x40_000)]),
+            [(0x10_000, 0x20_000)]
+        );
     }
 
     #[test]
@@ -150,7 +186,11 @@ mod tests {
         let map = Change::Map(0x10_000, 0x20_000);
         let moved = Change::Move(0x10_000, 0x20_000, 0x40_000, 0x60_000);
         assert_eq!(after(&[map, moved]), [(0x40_000, 0x60_000)]);
-        assert_eq!(after(&[moved]), [(0x50_000, 0x60_000)], "older than the attach: its growth");
+        assert_eq!(
+            after(&[moved]),
+            [(0x50_000, 0x60_000)],
+            "older than the attach: its growth"
+        );
         let shrunk = Change::Move(0x10_000, 0x20_000, 0x10_000, 0x11_000);
         assert_eq!(after(&[shrunk]), []);
         assert_eq!(after(&[map, shrunk]), [(0x10_000, 0x11_000)]);
@@ -159,7 +199,10 @@ mod tests {
     #[test]
     fn the_break_grows_and_shrinks() {
         assert_eq!(after(&[Change::Break(0x8000)]), [(0x5000, 0x8000)]);
-        assert_eq!(after(&[Change::Break(0x8000), Change::Break(0x6000)]), [(0x5000, 0x6000)]);
+        assert_eq!(
+            after(&[Change::Break(0x8000), Change::Break(0x6000)]),
+            [(0x5000, 0x6000)]
+        );
         assert_eq!(after(&[Change::Break(0x5000)]), []);
     }
 }

@@ -35,9 +35,18 @@ impl Groups {
         let site = SiteId(block.site);
         let size = block.size as f64;
         let interval = f64::from(block.interval);
-        let weight = if interval > size && size > 0.0 { interval / size } else { 1.0 };
+        let weight = if interval > size && size > 0.0 {
+            interval / size
+        } else {
+            1.0
+        };
         let born_second = block.born_ns / SECOND;
-        let key = Key { site, request: block.request, born_second, binding: block.binding };
+        let key = Key {
+            site,
+            request: block.request,
+            born_second,
+            binding: block.binding,
+        };
         let group = self.groups.entry(key).or_insert_with(|| LiveGroup {
             site,
             request: (block.request != 0).then_some(RequestId(block.request)),
@@ -70,9 +79,16 @@ mod tests {
     #[test]
     fn sampled_blocks_weigh_what_they_stand_for() {
         let mut groups = Groups::default();
-        let block = Block { size: 64, interval: 256, ..Block::zeroed() };
+        let block = Block {
+            size: 64,
+            interval: 256,
+            ..Block::zeroed()
+        };
         groups.add(&block);
-        groups.add(&Block { size: 1024, ..block });
+        groups.add(&Block {
+            size: 1024,
+            ..block
+        });
         let all = groups.finish();
         assert_eq!(all.len(), 1);
         assert_eq!((all[0].blocks, all[0].bytes), (5.0, 256.0 + 1024.0));
@@ -84,7 +100,11 @@ mod tests {
     fn births_of_different_seconds_stay_apart() {
         let mut groups = Groups::default();
         for born_ns in [0, SECOND - 1, SECOND] {
-            groups.add(&Block { size: 8, born_ns, ..Block::zeroed() });
+            groups.add(&Block {
+                size: 8,
+                born_ns,
+                ..Block::zeroed()
+            });
         }
         let mut seen: Vec<u32> = groups.finish().iter().map(|group| group.seen).collect();
         seen.sort_unstable();

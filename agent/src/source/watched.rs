@@ -71,7 +71,12 @@ impl Watched {
     pub(super) fn prefill(&mut self, kernel: &mut Kernel, max: usize) {
         let rules = self.unwinder.call_rules(|_| true, max);
         let published = kernel.add_rules(self.config.layout, &rules);
-        debug!(pid = self.target.pid(), rules = rules.len(), published, "unwind rules prefilled");
+        debug!(
+            pid = self.target.pid(),
+            rules = rules.len(),
+            published,
+            "unwind rules prefilled"
+        );
         self.ruled.extend(rules.iter().map(|rule| rule.0));
     }
 
@@ -80,10 +85,14 @@ impl Watched {
         if raw.layout != self.config.layout {
             return;
         }
-        let mut walk = self.unwinder.unwind(raw.pc, raw.exact_pc, raw.sp, raw.bp, &raw.bytes);
+        let mut walk = self
+            .unwinder
+            .unwind(raw.pc, raw.exact_pc, raw.sp, raw.bp, &raw.bytes);
         if walk.frames.len() < 2 && self.refresh() {
             // Perhaps a library that was loaded since.
-            walk = self.unwinder.unwind(raw.pc, raw.exact_pc, raw.sp, raw.bp, &raw.bytes);
+            walk = self
+                .unwinder
+                .unwind(raw.pc, raw.exact_pc, raw.sp, raw.bp, &raw.bytes);
         }
         let mut rules = Vec::new();
         for (index, pc) in walk.frames.iter().chain([&raw.missing]).enumerate() {
@@ -102,7 +111,11 @@ impl Watched {
 
     fn rule(&mut self, pc: u64, exact: bool) -> UnwindRule {
         let found = |unwinder: &mut Unwinder| {
-            if exact { unwinder.rule_exact(pc) } else { unwinder.rule(pc) }
+            if exact {
+                unwinder.rule_exact(pc)
+            } else {
+                unwinder.rule(pc)
+            }
         };
         let first = found(&mut self.unwinder);
         if first.kind == rule::UNKNOWN && self.refresh() {
@@ -113,7 +126,9 @@ impl Watched {
 
     /// Looks for libraries loaded since; whether there are any.
     fn refresh(&mut self) -> bool {
-        let Ok(added) = self.unwinder.refresh() else { return false };
+        let Ok(added) = self.unwinder.refresh() else {
+            return false;
+        };
         if added.is_empty() {
             return false;
         }
@@ -134,7 +149,9 @@ impl Watched {
             SiteId(raw)
         } else {
             // A copy that was lost leaves its id without meaning: one site for all of those.
-            self.aliases.get(&raw).map_or(SiteId(SITE_PROVISIONAL), |alias| alias.site)
+            self.aliases
+                .get(&raw)
+                .map_or(SiteId(SITE_PROVISIONAL), |alias| alias.site)
         };
         if self.announced.insert(site) {
             sink(Observation::Site(self.resolve(kernel, site, exact_first)));
@@ -152,7 +169,8 @@ impl Watched {
                 Some((stack.frames[..depth].to_vec(), stack.truncated != 0))
             })
             .unwrap_or_default();
-        self.symbolizer.resolve(site, &frames, exact_first, truncated || frames.is_empty())
+        self.symbolizer
+            .resolve(site, &frames, exact_first, truncated || frames.is_empty())
     }
 
     /// Puts true sites in place of the kernel's.
@@ -198,9 +216,11 @@ impl Watched {
     /// Forgets aliases that no live block and no recent copy uses.
     pub(super) fn prune(&mut self, used: &HashSet<u64>, now: Nanos) {
         const KEPT: f64 = 60.0;
-        self.aliases.retain(|raw, alias| used.contains(raw) || now.since(alias.made) < KEPT);
+        self.aliases
+            .retain(|raw, alias| used.contains(raw) || now.since(alias.made) < KEPT);
         let aliases = &self.aliases;
-        self.unwound.retain(|site, _| aliases.values().any(|alias| alias.site == *site));
+        self.unwound
+            .retain(|site, _| aliases.values().any(|alias| alias.site == *site));
     }
 
     /// After an exec: other binaries, other addresses.

@@ -25,11 +25,16 @@ pub(super) fn host() -> Vec<Check> {
 }
 
 fn read(path: &str) -> String {
-    fs::read_to_string(path).unwrap_or_default().trim().to_owned()
+    fs::read_to_string(path)
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
 }
 
 fn kernel_version(release: &str) -> Check {
-    let mut parts = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    let mut parts = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map(str::parse::<u32>);
     let version = match (parts.next(), parts.next()) {
         (Some(Ok(major)), Some(Ok(minor))) => (major, minor),
         _ => return Check::limited("kernel", "its version cannot be read", "mount /proc"),
@@ -66,9 +71,10 @@ fn uprobes() -> Check {
 fn tracefs() -> Check {
     match (kernel::tracefs_mounted(), kernel::tracefs_readable()) {
         (Some(path), Ok(())) => Check::ok("tracefs", format!("mounted on {path}")),
-        (None, Ok(())) => {
-            Check::ok("tracefs", "not mounted; heaptide can mount it for itself while it starts")
-        }
+        (None, Ok(())) => Check::ok(
+            "tracefs",
+            "not mounted; heaptide can mount it for itself while it starts",
+        ),
         (_, Err(why)) => Check::limited(
             "tracefs",
             format!("cannot be read: {why}"),
@@ -126,8 +132,15 @@ fn capabilities(status: &str) -> Vec<Check> {
 
 fn paranoid() -> Check {
     let value = read("/proc/sys/kernel/perf_event_paranoid");
-    let found = if value.is_empty() { "unknown".to_owned() } else { value };
-    Check::ok("perf_event_paranoid", format!("{found} (CAP_PERFMON is not bound by it)"))
+    let found = if value.is_empty() {
+        "unknown".to_owned()
+    } else {
+        value
+    };
+    Check::ok(
+        "perf_event_paranoid",
+        format!("{found} (CAP_PERFMON is not bound by it)"),
+    )
 }
 
 fn memlock() -> Check {
@@ -137,7 +150,10 @@ fn memlock() -> Check {
         .find_map(|line| line.strip_prefix("Max locked memory"))
         .and_then(|line| line.split_ascii_whitespace().next());
     let soft = soft.unwrap_or("unknown");
-    Check::ok("locked memory", format!("{soft} (no limit for maps since Linux 5.11)"))
+    Check::ok(
+        "locked memory",
+        format!("{soft} (no limit for maps since Linux 5.11)"),
+    )
 }
 
 fn cgroups() -> Check {
@@ -148,7 +164,11 @@ fn cgroups() -> Check {
         Check::ok(NAME, "version 1")
     } else {
         let advice = "mount /sys/fs/cgroup, or give --memory-limit";
-        Check::limited(NAME, "not mounted: their memory limits are not seen", advice)
+        Check::limited(
+            NAME,
+            "not mounted: their memory limits are not seen",
+            advice,
+        )
     }
 }
 
@@ -174,7 +194,10 @@ mod tests {
         };
         assert_eq!(of(u64::MAX), [State::Ok; 3]);
         assert_eq!(of(0), [State::Missing, State::Missing, State::Limited]);
-        assert_eq!(of(1 << 39 | 1 << 38), [State::Ok, State::Ok, State::Limited]);
+        assert_eq!(
+            of(1 << 39 | 1 << 38),
+            [State::Ok, State::Ok, State::Limited]
+        );
         assert_eq!(of(1 << 21), [State::Ok, State::Ok, State::Limited]);
         assert!(capabilities("CapEff:\t0\n")[0].found.contains("CAP_BPF"));
     }
