@@ -1,6 +1,6 @@
 //! The `heaptide` binary: reads the command line, logs, and runs a subcommand.
 
-use std::process::ExitCode;
+use std::{io::IsTerminal as _, process::ExitCode};
 
 use heaptide::{cli, commands};
 use tracing_subscriber::EnvFilter;
@@ -16,6 +16,7 @@ fn main() -> ExitCode {
         .unwrap_or_else(|| "warn,heaptide::source=info".to_owned());
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_env_filter(EnvFilter::new(filter))
         .init();
     commands::execute(cli)
