@@ -42,6 +42,7 @@ pub struct Metrics {
 struct State {
     targets: BTreeMap<u32, Target>,
     alerts: BTreeMap<(String, &'static str), u64>,
+    attach_errors: BTreeMap<String, u64>,
     unhealthy: Option<String>,
 }
 
@@ -91,6 +92,16 @@ impl Metrics {
                 .or_default();
         }
         *state.alerts.entry(key).or_default() += 1;
+    }
+
+    /// Counts an attempt to observe a process of `service` that failed.
+    pub fn count_attach_error(&self, service: &str) {
+        let mut state = self.lock();
+        let mut key = table::label(service);
+        if !state.attach_errors.contains_key(&key) && state.attach_errors.len() >= SERVICES {
+            table::OTHER.clone_into(&mut key);
+        }
+        *state.attach_errors.entry(key).or_default() += 1;
     }
 
     /// Makes `/healthz` say what is wrong, or that all is well again.

@@ -89,6 +89,15 @@ pub(super) const AGENT: &[Metric<State>] = &[
         },
     ),
     counter(
+        "attach_errors",
+        "Attempts to observe a process that failed, by service.",
+        |state, s| {
+            for (service, count) in &state.attach_errors {
+                s.push(&[("service", service)], *count as f64);
+            }
+        },
+    ),
+    counter(
         "alerts",
         "Changes of findings that were logged, by service and change.",
         |state, s| {
