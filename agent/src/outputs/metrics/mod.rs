@@ -18,7 +18,7 @@ use prometheus_client::registry::Registry;
 use self::target::Target;
 use super::OutputError;
 use super::alerts::{Alert, Change};
-use crate::report::Report;
+use crate::report::{Health, Report};
 
 /// Every name begins with it.
 pub const PREFIX: &str = "heaptide_";
@@ -43,6 +43,8 @@ struct State {
     targets: BTreeMap<u32, Target>,
     alerts: BTreeMap<(String, &'static str), u64>,
     attach_errors: BTreeMap<String, u64>,
+    /// What the newest report of any target says of the agent: it outlives the targets.
+    agent: Health,
     unhealthy: Option<String>,
 }
 
@@ -65,6 +67,7 @@ impl Metrics {
             .duration_since(UNIX_EPOCH)
             .map_or(0.0, |d| d.as_secs_f64());
         let mut state = self.lock();
+        state.agent = report.health;
         state
             .targets
             .entry(report.target.pid)
