@@ -24,7 +24,7 @@ pub struct Link {
     _event: OwnedFd,
 }
 
-/// `struct perf_event_attr` up to `PERF_ATTR_SIZE_VER1` (include/uapi/linux/perf_event.h).
+/// `struct perf_event_attr` up to `PERF_ATTR_SIZE_VER1` (`include/uapi/linux/perf_event.h`).
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 struct PerfEventAttr {
