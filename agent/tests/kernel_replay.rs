@@ -33,13 +33,22 @@ fn a_replay_says_the_same() {
     drop(traffic);
     watched.finish();
     let live: Value = serde_json::from_str(&watched.read("report.json")).expect("JSON");
-    let arguments = ["replay", &capture, "--format", "json", "--flamegraph", &again];
+    let arguments = [
+        "replay",
+        &capture,
+        "--format",
+        "json",
+        "--flamegraph",
+        &again,
+    ];
     let replayed = run("heaptide", &mut heaptide(&arguments), FINISH);
     assert_eq!(replayed.code, Some(0), "{replayed:#?}");
     let replayed: Value = serde_json::from_str(&replayed.output).expect("JSON");
 
     assert_eq!(live["verdict"], "suspect", "{live:#}");
-    for part in ["target", "window", "verdict", "reason", "findings", "routes", "memory"] {
+    for part in [
+        "target", "window", "verdict", "reason", "findings", "routes", "memory",
+    ] {
         assert_eq!(live[part], replayed[part], "{part}");
     }
     let size = |path: &str| fs::metadata(path).expect("written").len();

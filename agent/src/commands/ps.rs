@@ -92,7 +92,11 @@ fn explain(row: &ProcessRow, text: &mut String) {
         }
     }
     for (line, times) in lines {
-        let times = if times > 1 { format!(" ({times} times)") } else { String::new() };
+        let times = if times > 1 {
+            format!(" ({times} times)")
+        } else {
+            String::new()
+        };
         let _ = writeln!(text, "{line}{times}");
     }
     for limitation in row.limitations.iter().chain(&plan.limitations) {

@@ -33,9 +33,9 @@ pub(super) fn run(args: &Run, log: Option<&str>) -> Result<ExitCode> {
     let server = runtime.block_on(Server::bind(config.agent.metrics))?;
     info!(address = %server.address(), "metrics are served");
     let (stop_server, stopped) = watch::channel(false);
-    let served = metrics.clone();
+    let shown = metrics.clone();
     let serving = runtime.spawn(async move {
-        if let Err(why) = server.serve(served, stopped).await {
+        if let Err(why) = server.serve(shown, stopped).await {
             error!("{why}; the observation goes on without metrics");
         }
     });
@@ -52,13 +52,20 @@ pub(super) fn run(args: &Run, log: Option<&str>) -> Result<ExitCode> {
 
 fn listen(runtime: &Runtime, wishes: &Arc<Wishes>) -> Result<()> {
     let _inside = runtime.enter();
-    for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
+    for kind in [
+        SignalKind::interrupt(),
+        SignalKind::terminate(),
+        SignalKind::hangup(),
+    ] {
         let mut signals = signal(kind).context("cannot listen for signals")?;
         let wishes = Arc::clone(wishes);
         runtime.spawn(async move {
             while signals.recv().await.is_some() {
-                let wish =
-                    if kind == SignalKind::hangup() { &wishes.reload } else { &wishes.stop };
+                let wish = if kind == SignalKind::hangup() {
+                    &wishes.reload
+                } else {
+                    &wishes.stop
+                };
                 wish.store(true, Ordering::Relaxed);
             }
         });
@@ -68,7 +75,10 @@ fn listen(runtime: &Runtime, wishes: &Arc<Wishes>) -> Result<()> {
 
 /// A probe holds two descriptors, and a process has some fifty: the usual 1024 would be 20 processes.
 fn raise_open_files() {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
     // SAFETY: a valid limit to fill.
     if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
         return;

@@ -34,10 +34,11 @@ impl<K: Ord> Backoff<K> {
 
     /// It failed (again): how long to wait.
     pub(super) fn failed(&mut self, key: K, now: Instant) -> Duration {
-        let failed = self.failed.entry(key).or_insert(Failed { times: 0, due: now });
-        let wait = FIRST
-            .saturating_mul(1 << failed.times.min(16))
-            .min(LONGEST);
+        let failed = self
+            .failed
+            .entry(key)
+            .or_insert(Failed { times: 0, due: now });
+        let wait = FIRST.saturating_mul(1 << failed.times.min(16)).min(LONGEST);
         failed.times += 1;
         failed.due = now + wait;
         wait

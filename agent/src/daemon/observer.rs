@@ -81,7 +81,10 @@ impl Observer {
             let target = config.targets.iter().find(|target| target.name == name)?;
             // The whole of it as text: patterns cannot be compared otherwise.
             let (agent, credential) = (&config.agent, credential_of(config, target));
-            Some(format!("{target:?} {:?} {:?} {credential:?}", agent.mode, agent.overhead))
+            Some(format!(
+                "{target:?} {:?} {:?} {credential:?}",
+                agent.mode, agent.overhead
+            ))
         };
         let changed: Vec<u32> = self
             .observed
@@ -97,7 +100,8 @@ impl Observer {
         }
         self.config = new;
         let needed = self.credentials();
-        self.sessions.retain(|(credential, _)| needed.contains(credential));
+        self.sessions
+            .retain(|(credential, _)| needed.contains(credential));
         self.attaching.retain(|_| false);
     }
 
@@ -111,20 +115,25 @@ impl Observer {
             Ok(seen) => seen,
             Err(why) => {
                 error!("cannot list processes: {why}");
-                self.metrics.set_unhealthy(Some(format!("cannot list processes: {why}")));
+                self.metrics
+                    .set_unhealthy(Some(format!("cannot list processes: {why}")));
                 return;
             }
         };
         self.sweep();
         let wanted = select::select(&self.config.targets, &seen, std::process::id());
         self.adopt(&wanted, |pid| seen.iter().any(|process| process.pid == pid));
-        let current: Vec<Selected> =
-            self.observed.values().map(|one| one.selected.clone()).collect();
+        let current: Vec<Selected> = self
+            .observed
+            .values()
+            .map(|one| one.selected.clone())
+            .collect();
         let changes = select::reconcile(&current, &wanted, self.config.agent.max_processes);
         for one in &changes.detach {
             self.detach(one.identity.pid, "it is no longer selected");
         }
-        self.attaching.retain(|identity| wanted.iter().any(|one| one.identity == *identity));
+        self.attaching
+            .retain(|identity| wanted.iter().any(|one| one.identity == *identity));
         for one in &changes.attach {
             if self.attaching.is_due(&one.identity, Instant::now()) {
                 self.attach(one);
@@ -132,25 +141,38 @@ impl Observer {
         }
         if changes.left_out > 0 && changes.left_out != self.left_out {
             let most = self.config.agent.max_processes;
-            warn!(left_out = changes.left_out, max_processes = most, "too many processes match");
+            warn!(
+                left_out = changes.left_out,
+                max_processes = most,
+                "too many processes match"
+            );
         }
         self.left_out = changes.left_out;
         let all_fail = self.observed.is_empty() && !wanted.is_empty();
         let reason = self.attach_error.as_ref().filter(|_| all_fail);
-        self.metrics.set_unhealthy(reason.map(|why| format!("nothing can be observed: {why}")));
+        self.metrics
+            .set_unhealthy(reason.map(|why| format!("nothing can be observed: {why}")));
     }
 
     /// Takes processes that the sessions follow by themselves (forked children) among the observed,
     /// or lets go of those that no target wants: helpers that have become another program.
     fn adopt(&mut self, wanted: &[Selected], was_seen: impl Fn(u32) -> bool) {
         let followed = self.sessions.iter().flat_map(|(credential, session)| {
-            session.pids().into_iter().map(|pid| (credential.clone(), pid))
+            session
+                .pids()
+                .into_iter()
+                .map(|pid| (credential.clone(), pid))
         });
-        let followed: Vec<(Credential, u32)> =
-            followed.filter(|(_, pid)| !self.observed.contains_key(pid)).collect();
+        let followed: Vec<(Credential, u32)> = followed
+            .filter(|(_, pid)| !self.observed.contains_key(pid))
+            .collect();
         for (credential, pid) in followed {
             let room = self.observed.len() < self.config.agent.max_processes;
-            match wanted.iter().find(|one| one.identity.pid == pid).filter(|_| room) {
+            match wanted
+                .iter()
+                .find(|one| one.identity.pid == pid)
+                .filter(|_| room)
+            {
                 Some(one) => self.observes(one.clone(), credential),
                 None if was_seen(pid) => {
                     debug!(pid, "a child that no target selects is let go");
@@ -181,9 +203,16 @@ impl Observer {
 
     /// Tells what is thought of every process: metrics, alerts, changed verdicts.
     pub fn report(&mut self) {
-        let Self { observed, sessions, metrics, .. } = self;
+        let Self {
+            observed,
+            sessions,
+            metrics,
+            ..
+        } = self;
         for (pid, one) in observed {
-            let session = sessions.iter().find(|(credential, _)| *credential == one.credential);
+            let session = sessions
+                .iter()
+                .find(|(credential, _)| *credential == one.credential);
             let Some(report) = session.and_then(|(_, session)| session.report(*pid)) else {
                 continue;
             };
@@ -203,11 +232,18 @@ impl Observer {
     /// Lets go of processes that have ended, after their last report.
     fn sweep(&mut self) {
         let ended = |pid: &u32, one: &Observed| {
-            let session = self.sessions.iter().find(|(credential, _)| *credential == one.credential);
+            let session = self
+                .sessions
+                .iter()
+                .find(|(credential, _)| *credential == one.credential);
             session.is_none_or(|(_, session)| session.ended(*pid))
         };
-        let ended: Vec<u32> =
-            self.observed.iter().filter(|(pid, one)| ended(pid, one)).map(|row| *row.0).collect();
+        let ended: Vec<u32> = self
+            .observed
+            .iter()
+            .filter(|(pid, one)| ended(pid, one))
+            .map(|row| *row.0)
+            .collect();
         if !ended.is_empty() {
             self.report();
         }
@@ -224,12 +260,17 @@ impl Observer {
     }
 
     fn detach(&mut self, pid: u32, why: &str) {
-        let Some(one) = self.observed.remove(&pid) else { return };
+        let Some(one) = self.observed.remove(&pid) else {
+            return;
+        };
         if let Some(session) = self.session(&one.credential) {
             session.detach(pid);
         }
         self.metrics.remove(pid);
-        info!(service = one.selected.target, pid, "no longer observed: {why}");
+        info!(
+            service = one.selected.target,
+            pid, "no longer observed: {why}"
+        );
     }
 
     fn observes(&mut self, selected: Selected, credential: Credential) {
@@ -240,7 +281,12 @@ impl Observer {
             "observed"
         );
         let alerts = Alerts::new(&selected.target);
-        let one = Observed { alerts, selected, credential, verdict: None };
+        let one = Observed {
+            alerts,
+            selected,
+            credential,
+            verdict: None,
+        };
         self.observed.insert(one.selected.identity.pid, one);
     }
 
@@ -252,5 +298,8 @@ impl Observer {
 
 /// What counts as a token in a target.
 fn credential_of(config: &Config, target: &Target) -> Credential {
-    target.credential.clone().unwrap_or_else(|| config.agent.credential.clone())
+    target
+        .credential
+        .clone()
+        .unwrap_or_else(|| config.agent.credential.clone())
 }

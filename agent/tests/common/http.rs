@@ -90,7 +90,10 @@ impl Traffic {
                 thread::sleep(Duration::from_millis(8));
             }
         });
-        Self { stop, thread: Some(thread) }
+        Self {
+            stop,
+            thread: Some(thread),
+        }
     }
 }
 

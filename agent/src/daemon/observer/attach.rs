@@ -57,7 +57,10 @@ impl Observer {
             }
             Err(why) => {
                 let wait = self.loading.failed((), Instant::now());
-                error!(retry_in_seconds = wait.as_secs(), "cannot load the kernel half: {why}");
+                error!(
+                    retry_in_seconds = wait.as_secs(),
+                    "cannot load the kernel half: {why}"
+                );
                 Some(format!("the kernel half cannot be loaded: {why}"))
             }
         }
@@ -66,8 +69,12 @@ impl Observer {
     /// Ends a session that does not work; the next scan loads it again.
     pub(super) fn drop_session(&mut self, credential: &Credential) {
         let of_it = |one: &&super::Observed| one.credential == *credential;
-        let pids: Vec<u32> =
-            self.observed.values().filter(of_it).map(|one| one.selected.identity.pid).collect();
+        let pids: Vec<u32> = self
+            .observed
+            .values()
+            .filter(of_it)
+            .map(|one| one.selected.identity.pid)
+            .collect();
         for pid in pids {
             self.detach(pid, "the kernel half is loaded anew");
         }
@@ -80,7 +87,11 @@ impl Observer {
     /// Attaches to a process; a failure is logged, counted and tried again later.
     pub(super) fn attach(&mut self, one: &Selected) {
         let pid = one.identity.pid;
-        let Some(target) = self.config.targets.iter().find(|target| target.name == one.target)
+        let Some(target) = self
+            .config
+            .targets
+            .iter()
+            .find(|target| target.name == one.target)
         else {
             return;
         };
@@ -91,7 +102,9 @@ impl Observer {
             expect_cache_entries: target.expect_cache,
             ..JudgeOptions::default()
         };
-        let Some(session) = self.session(&credential) else { return };
+        let Some(session) = self.session(&credential) else {
+            return;
+        };
         let why = match session.attach_with(pid, options, judge) {
             Ok(()) => {
                 self.attaching.worked(&one.identity);
@@ -127,15 +140,21 @@ fn target_options(config: &Config, target: &Target) -> TargetOptions {
     TargetOptions {
         allocations: allocations(mode_of(config, target)),
         // The configuration has tried them all.
-        handlers: target.handlers.iter().filter_map(|text| Regex::new(text).ok()).collect(),
+        handlers: target
+            .handlers
+            .iter()
+            .filter_map(|text| Regex::new(text).ok())
+            .collect(),
         memory_limit: target.memory_limit,
         follow: target.follow_children,
     }
 }
 
 fn source_options(config: &Config, credential: &Credential) -> Result<SourceOptions, DaemonError> {
-    let mut targets =
-        config.targets.iter().filter(|target| credential_of(config, target) == *credential);
+    let mut targets = config
+        .targets
+        .iter()
+        .filter(|target| credential_of(config, target) == *credential);
     Ok(SourceOptions {
         settings: settings::settings(credential, CAPACITY)?,
         // Without a target that needs it the cost of allocator probes is not measured.
