@@ -279,7 +279,7 @@ impl Target {
             ("mode", self.mode.map(|mode| mode.name().to_owned())),
             (
                 "credential",
-                self.credential.as_ref().map(|one| format!("{one:?}")),
+                self.credential.as_ref().map(ToString::to_string),
             ),
         ];
         let parts = parts

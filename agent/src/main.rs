@@ -2,7 +2,8 @@
 
 use std::{io::IsTerminal as _, process::ExitCode};
 
-use heaptide::{cli, commands};
+use heaptide::cli::{self, Command};
+use heaptide::commands;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -10,14 +11,17 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(code) => return code.into(),
     };
-    let filter = cli
-        .log
-        .clone()
-        .unwrap_or_else(|| "warn,heaptide::source=info".to_owned());
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_env_filter(EnvFilter::new(filter))
-        .init();
+    // The daemon's configuration says how it logs.
+    if !matches!(cli.command, Command::Run(_)) {
+        let filter = cli
+            .log
+            .clone()
+            .unwrap_or_else(|| "warn,heaptide::source=info".to_owned());
+        tracing_subscriber::fmt()
+            .with_writer(std::io::stderr)
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_env_filter(EnvFilter::new(filter))
+            .init();
+    }
     commands::execute(cli)
 }

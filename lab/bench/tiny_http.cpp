@@ -2,9 +2,13 @@
 //
 // It says "port N" and serves until it is killed. It keeps the last head it read in static memory
 // (`last_head`): a place where a credential really is, for a search that has to find it.
+//
+// With --leak it keeps a session of 2 KiB for each bearer token it has not seen before, for ever
+// (`keep_session`): the smallest leak by token.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <map>
 #include <mutex>
 #include <netinet/in.h>
 #include <string>
@@ -17,6 +21,20 @@ namespace {
 constexpr std::size_t LARGEST_HEAD = 64 * 1024;
 char last_head[LARGEST_HEAD];
 std::mutex last_lock;
+
+bool leaks = false;
+std::map<std::string, void *> sessions;
+std::mutex sessions_lock;
+constexpr std::size_t SESSION = 2048;
+
+[[gnu::noinline]] void keep_session(const std::string &token) {
+    std::lock_guard<std::mutex> hold(sessions_lock);
+    void *&session = sessions[token];
+    if (session == nullptr) {
+        session = std::malloc(SESSION);
+        if (session != nullptr) std::memset(session, 's', SESSION);
+    }
+}
 
 void answer(int connection, const char *status, bool close) {
     char text[256];
@@ -36,6 +54,12 @@ void serve(int connection) {
                 std::lock_guard<std::mutex> hold(last_lock);
                 std::memcpy(last_head, read_so_far.data(), end < LARGEST_HEAD ? end : LARGEST_HEAD);
             }
+            constexpr char BEARER[] = "\r\nAuthorization: Bearer ";
+            std::size_t bearer = leaks ? read_so_far.find(BEARER) : std::string::npos;
+            if (bearer < end) {
+                std::size_t from = bearer + sizeof BEARER - 1;
+                keep_session(read_so_far.substr(from, read_so_far.find("\r\n", from) - from));
+            }
             answer(connection, valid ? "200 OK" : "400 Bad Request", !valid);
             if (!valid) {
                 close(connection);
@@ -53,7 +77,8 @@ void serve(int connection) {
 
 }  // namespace
 
-int main() {
+int main(int count, char **arguments) {
+    leaks = count > 1 && std::strcmp(arguments[1], "--leak") == 0;
     int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     sockaddr_in address{};
     address.sin_family = AF_INET;

@@ -66,6 +66,17 @@ pub enum Credential {
     Cookie(String),
 }
 
+impl std::fmt::Display for Credential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Bearer => f.write_str("bearer"),
+            Self::Scheme(name) => write!(f, "scheme:{name}"),
+            Self::Header(name) => write!(f, "header:{name}"),
+            Self::Cookie(name) => write!(f, "cookie:{name}"),
+        }
+    }
+}
+
 /// Longest name of a scheme, header or cookie.
 const NAME_MAX: usize = 64;
 

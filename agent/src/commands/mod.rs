@@ -8,6 +8,7 @@ use crate::{
     capture::CaptureError,
     cli::{Cli, Command, ExitCode},
     config::ConfigError,
+    daemon::{DaemonError, logging::LogError},
     kernel::KernelError,
     settings::SettingsError,
     source::SourceError,
@@ -27,7 +28,7 @@ pub fn execute(cli: Cli) -> ProcessExit {
     let done = match cli.command {
         Command::Attach(args) => attach::attach(&args),
         Command::Replay(args) => replay::replay(&args),
-        Command::Run(args) => run::run(&args),
+        Command::Run(args) => run::run(&args, cli.log.as_deref()),
         Command::Ps(args) => ps::ps(&args),
         Command::Doctor(args) => doctor::doctor(&args),
         Command::CheckConfig(args) => check_config::check_config(&args),
@@ -40,10 +41,23 @@ pub fn execute(cli: Cli) -> ProcessExit {
     match done {
         Ok(code) => code.into(),
         Err(error) => {
-            eprintln!("heaptide: {error:#}");
+            eprintln!("heaptide: {}", told(&error));
             code_of(&error).into()
         }
     }
+}
+
+/// An error with its causes, without those that it has in its own words already.
+fn told(error: &Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 /// The exit code an error stands for.
@@ -56,12 +70,15 @@ fn code_of(error: &Error) -> ExitCode {
             return of_kernel(kernel);
         }
         if let Some(source) = cause.downcast_ref::<SourceError>() {
-            return match source {
-                SourceError::Target(target) => of_target(target),
-                SourceError::Kernel(kernel) => of_kernel(kernel),
+            return of_source(source);
+        }
+        if let Some(daemon) = cause.downcast_ref::<DaemonError>() {
+            return match daemon {
+                DaemonError::Source(source) => of_source(source),
+                DaemonError::Settings(_) => ExitCode::Usage,
             };
         }
-        if cause.is::<SettingsError>() || cause.is::<ConfigError>() {
+        if cause.is::<SettingsError>() || cause.is::<ConfigError>() || cause.is::<LogError>() {
             return ExitCode::Usage;
         }
         if let Some(capture) = cause.downcast_ref::<CaptureError>() {
@@ -69,6 +86,13 @@ fn code_of(error: &Error) -> ExitCode {
         }
     }
     ExitCode::Internal
+}
+
+fn of_source(error: &SourceError) -> ExitCode {
+    match error {
+        SourceError::Target(target) => of_target(target),
+        SourceError::Kernel(kernel) => of_kernel(kernel),
+    }
 }
 
 fn of_target(error: &TargetError) -> ExitCode {

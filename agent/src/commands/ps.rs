@@ -82,8 +82,22 @@ fn explain(row: &ProcessRow, text: &mut String) {
         row.pid,
         format::printable(&row.comm, COMMAND)
     );
+    // A function may be there many times, once per instance of a generic: said once.
+    let mut lines: Vec<(String, usize)> = Vec::new();
     for probe in places(&plan) {
-        let _ = writeln!(text, "  {:<7} {}", purpose(probe.program), probe.why);
+        let line = format!("  {:<7} {}", purpose(probe.program), probe.why);
+        match lines.iter_mut().find(|(known, _)| *known == line) {
+            Some(known) => known.1 += 1,
+            None => lines.push((line, 1)),
+        }
+    }
+    for (line, times) in lines {
+        let times = if times > 1 {
+            format!(" ({times} times)")
+        } else {
+            String::new()
+        };
+        let _ = writeln!(text, "{line}{times}");
     }
     for limitation in row.limitations.iter().chain(&plan.limitations) {
         let _ = writeln!(text, "  note    {limitation}");

@@ -1,10 +1,91 @@
-//! `heaptide run`.
+//! `heaptide run`: the daemon as a process: configuration, log, metrics server, signals.
 
-use anyhow::{Result, bail};
+use std::sync::{Arc, atomic::Ordering};
+use std::time::Duration;
 
-use crate::cli::{ExitCode, Run};
+use anyhow::{Context as _, Result};
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tracing::{debug, error, info};
 
-/// Runs it.
-pub(super) fn run(_args: &Run) -> Result<ExitCode> {
-    bail!("not there yet")
+use crate::{
+    cli::{ExitCode, Run},
+    config,
+    daemon::{self, Wishes, logging},
+    outputs::{http::Server, metrics::Metrics},
+};
+
+/// Runs it. `log` is the filter of the command line, which goes before the configuration's.
+pub(super) fn run(args: &Run, log: Option<&str>) -> Result<ExitCode> {
+    let config = config::load(&args.config)?;
+    logging::begin(config.agent.log_format, log.unwrap_or(&config.agent.log))?;
+    raise_open_files();
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let wishes = Arc::new(Wishes::default());
+    listen(&runtime, &wishes)?;
+    let metrics = Metrics::new();
+    // The port is taken before anything is loaded: one in use costs nothing.
+    let server = runtime.block_on(Server::bind(config.agent.metrics))?;
+    info!(address = %server.address(), "metrics are served");
+    let (stop_server, stopped) = watch::channel(false);
+    let shown = metrics.clone();
+    let serving = runtime.spawn(async move {
+        if let Err(why) = server.serve(shown, stopped).await {
+            error!("{why}; the observation goes on without metrics");
+        }
+    });
+    let done = daemon::run(&args.config, config, &metrics, &wishes);
+    // The receiver is gone when the server has stopped by itself.
+    let _ = stop_server.send(true);
+    if let Err(why) = runtime.block_on(serving) {
+        debug!("the metrics server ended badly: {why}");
+    }
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    done?;
+    Ok(ExitCode::Success)
+}
+
+fn listen(runtime: &Runtime, wishes: &Arc<Wishes>) -> Result<()> {
+    let _inside = runtime.enter();
+    for kind in [
+        SignalKind::interrupt(),
+        SignalKind::terminate(),
+        SignalKind::hangup(),
+    ] {
+        let mut signals = signal(kind).context("cannot listen for signals")?;
+        let wishes = Arc::clone(wishes);
+        runtime.spawn(async move {
+            while signals.recv().await.is_some() {
+                let wish = if kind == SignalKind::hangup() {
+                    &wishes.reload
+                } else {
+                    &wishes.stop
+                };
+                wish.store(true, Ordering::Relaxed);
+            }
+        });
+    }
+    Ok(())
+}
+
+/// A probe holds two descriptors, and a process has some fifty: the usual 1024 would be 20 processes.
+fn raise_open_files() {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: a valid limit to fill.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
+        return;
+    }
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: a valid limit that is not above the hard one.
+    if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } != 0 {
+        debug!("the limit of open files cannot be raised");
+    }
 }

@@ -1,4 +1,101 @@
-//! The daemon: which processes it observes.
+//! The daemon: finds the processes that its configuration names, keeps them observed, and tells what
+//! it thinks of them in metrics and log lines.
 
+mod backoff;
+pub mod logging;
+mod observer;
 pub mod scan;
 pub mod select;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tracing::{error, info, warn};
+
+pub use observer::{DaemonError, Observer};
+
+use crate::config::{self, Config};
+use crate::outputs::metrics::Metrics;
+
+/// How long a turn lasts when nothing is observed.
+const IDLE: Duration = Duration::from_millis(50);
+
+/// What the outside asks of the daemon; set by signal handlers.
+#[derive(Debug, Default)]
+pub struct Wishes {
+    /// End (SIGTERM, SIGINT).
+    pub stop: AtomicBool,
+    /// Read the configuration again (SIGHUP).
+    pub reload: AtomicBool,
+}
+
+/// Runs until `wishes.stop`. Only the first loading of the kernel half may fail: afterwards every
+/// error is logged, counted and tried again.
+pub fn run(
+    path: &Path,
+    config: Config,
+    metrics: &Metrics,
+    wishes: &Wishes,
+) -> Result<(), DaemonError> {
+    let mut daemon = Daemon {
+        path: path.to_owned(),
+        observer: Observer::new(config, metrics.clone()),
+    };
+    daemon.observer.load()?;
+    info!(
+        targets = daemon.observer.config().targets.len(),
+        config = %path.display(),
+        "heaptide is running"
+    );
+    daemon.turns(wishes);
+    info!("heaptide stops");
+    Ok(())
+}
+
+struct Daemon {
+    path: PathBuf,
+    observer: Observer,
+}
+
+impl Daemon {
+    fn turns(&mut self, wishes: &Wishes) {
+        let mut scan_due = Instant::now();
+        let mut report_due = scan_due + self.observer.config().agent.report_interval;
+        while !wishes.stop.load(Ordering::Relaxed) {
+            if wishes.reload.swap(false, Ordering::Relaxed) {
+                self.reload();
+                scan_due = Instant::now();
+            }
+            let now = Instant::now();
+            if now >= scan_due {
+                self.observer.scan();
+                scan_due = Instant::now() + self.observer.config().agent.scan_interval;
+            }
+            if !self.observer.step() {
+                std::thread::sleep(IDLE);
+            }
+            if now >= report_due {
+                self.observer.report();
+                report_due = now + self.observer.config().agent.report_interval;
+            }
+        }
+    }
+
+    fn reload(&mut self) {
+        match config::load(&self.path) {
+            Ok(new) => {
+                let old = &self.observer.config().agent;
+                if old.metrics != new.agent.metrics
+                    || old.log != new.agent.log
+                    || old.log_format != new.agent.log_format
+                {
+                    warn!("changes of metrics, log and log_format need a restart of heaptide");
+                }
+                info!(targets = new.targets.len(), config = %self.path.display(), "configuration read again");
+                self.observer.reconfigure(new);
+            }
+            Err(why) => error!("the old configuration stays in use: {why}"),
+        }
+    }
+}

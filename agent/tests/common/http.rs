@@ -3,6 +3,9 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::compile::{Program, program};
@@ -20,14 +23,28 @@ pub(crate) struct Server {
 impl Server {
     /// Starts it on a free port.
     pub(crate) fn start() -> Self {
-        let mut process =
-            Process::start("tiny_http", &mut Command::new(program(Program::TinyHttp)));
+        Self::start_with(&[])
+    }
+
+    /// The same, keeping memory for every token it has not seen before.
+    pub(crate) fn start_leaky() -> Self {
+        Self::start_with(&["--leak"])
+    }
+
+    fn start_with(arguments: &[&str]) -> Self {
+        let mut command = Command::new(program(Program::TinyHttp));
+        let mut process = Process::start("tiny_http", command.args(arguments));
         let line = process.line(PATIENCE, |line| line.starts_with("port "));
         let port = line[5..].parse().expect("a port");
         Self {
             process,
             address: SocketAddr::from(([127, 0, 0, 1], port)),
         }
+    }
+
+    /// Sends it requests until the traffic is dropped.
+    pub(crate) fn traffic(&self) -> Traffic {
+        Traffic::start(self.address)
     }
 
     /// A new connection to it.
@@ -44,6 +61,62 @@ impl Server {
             )
             .contains("200 OK")
     }
+}
+
+/// Requests on one connection, about a hundred per second, two of three with a new token.
+pub(crate) struct Traffic {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Traffic {
+    fn start(address: SocketAddr) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = thread::spawn(move || {
+            let mut stream = connect(address);
+            for number in 0_u64.. {
+                if stopped.load(Ordering::Relaxed) {
+                    return;
+                }
+                let token = if number % 3 == 2 { number - 1 } else { number };
+                let request = format!(
+                    "GET /api/data HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer token-{token}\r\n\r\n"
+                );
+                // The server may be ended under it.
+                if stream.write_all(request.as_bytes()).is_err() || !answered(&mut stream) {
+                    return;
+                }
+                thread::sleep(Duration::from_millis(8));
+            }
+        });
+        Self {
+            stop,
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for Traffic {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Whether the tiny server's answer came whole.
+fn answered(stream: &mut TcpStream) -> bool {
+    let mut text = Vec::new();
+    let mut chunk = [0; 256];
+    while !text.ends_with(b"ok\n") {
+        match stream.read(&mut chunk) {
+            Ok(read @ 1..) => text.extend(&chunk[..read]),
+            _ => return false,
+        }
+    }
+    true
 }
 
 /// A connection that gives up instead of hanging.

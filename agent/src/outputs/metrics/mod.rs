@@ -18,7 +18,7 @@ use prometheus_client::registry::Registry;
 use self::target::Target;
 use super::OutputError;
 use super::alerts::{Alert, Change};
-use crate::report::Report;
+use crate::report::{Health, Report};
 
 /// Every name begins with it.
 pub const PREFIX: &str = "heaptide_";
@@ -42,6 +42,9 @@ pub struct Metrics {
 struct State {
     targets: BTreeMap<u32, Target>,
     alerts: BTreeMap<(String, &'static str), u64>,
+    attach_errors: BTreeMap<String, u64>,
+    /// What the newest report of any target says of the agent: it outlives the targets.
+    agent: Health,
     unhealthy: Option<String>,
 }
 
@@ -64,6 +67,7 @@ impl Metrics {
             .duration_since(UNIX_EPOCH)
             .map_or(0.0, |d| d.as_secs_f64());
         let mut state = self.lock();
+        state.agent = report.health;
         state
             .targets
             .entry(report.target.pid)
@@ -91,6 +95,16 @@ impl Metrics {
                 .or_default();
         }
         *state.alerts.entry(key).or_default() += 1;
+    }
+
+    /// Counts an attempt to observe a process of `service` that failed.
+    pub fn count_attach_error(&self, service: &str) {
+        let mut state = self.lock();
+        let mut key = table::label(service);
+        if !state.attach_errors.contains_key(&key) && state.attach_errors.len() >= SERVICES {
+            table::OTHER.clone_into(&mut key);
+        }
+        *state.attach_errors.entry(key).or_default() += 1;
     }
 
     /// Makes `/healthz` say what is wrong, or that all is well again.

@@ -3,7 +3,7 @@
 use super::target::Target;
 use super::{Kind, Samples, State};
 use crate::outputs::format::{printable, verdict};
-use crate::report::{Health, State as FindingState, Verdict};
+use crate::report::{State as FindingState, Verdict};
 
 /// The label that takes what is beyond a cap.
 pub(super) const OTHER: &str = "other";
@@ -50,15 +50,6 @@ const fn counter<T>(
     }
 }
 
-/// The largest value over all targets: each report tells the same figure of the one agent.
-fn of_agent(state: &State, value: fn(&Health) -> f64) -> f64 {
-    state
-        .targets
-        .values()
-        .map(|target| value(&target.report.health))
-        .fold(0.0, f64::max)
-}
-
 /// Of the agent itself.
 pub(super) const AGENT: &[Metric<State>] = &[
     gauge("build_info", "Version of heaptide; always 1.", |_, s| {
@@ -78,14 +69,23 @@ pub(super) const AGENT: &[Metric<State>] = &[
         "agent_cpu_seconds",
         "CPU time that heaptide itself used.",
         |state, s| {
-            s.push(&[], of_agent(state, |health| health.agent_cpu_seconds));
+            s.push(&[], state.agent.agent_cpu_seconds);
         },
     ),
     gauge(
         "agent_rss_bytes",
         "Resident memory of heaptide itself.",
         |state, s| {
-            s.push(&[], of_agent(state, |health| health.agent_rss_bytes as f64));
+            s.push(&[], state.agent.agent_rss_bytes as f64);
+        },
+    ),
+    counter(
+        "attach_errors",
+        "Attempts to observe a process that failed, by service.",
+        |state, s| {
+            for (service, count) in &state.attach_errors {
+                s.push(&[("service", service)], *count as f64);
+            }
         },
     ),
     counter(

@@ -1,0 +1,46 @@
+//! The daemon's log: structured lines on standard error, for a journal or a collector.
+
+use std::io::{self, IsTerminal as _};
+
+use tracing_subscriber::EnvFilter;
+
+use crate::config::LogFormat;
+
+/// A log that cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The filter is none.
+    #[error(
+        "`{filter}` is no log filter: {why}; use error, warn, info, debug or trace, or a filter per \
+         module as in `heaptide=debug`"
+    )]
+    Filter {
+        /// What was given.
+        filter: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// Begins to log. Once per process: a second call changes nothing.
+pub fn begin(format: LogFormat, filter: &str) -> Result<(), LogError> {
+    let parsed = EnvFilter::try_new(filter).map_err(|why| LogError::Filter {
+        filter: filter.to_owned(),
+        why: why.to_string(),
+    })?;
+    let lines = tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_env_filter(parsed);
+    let begun = match format {
+        LogFormat::Json => lines
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_span_list(false)
+            .try_init(),
+        LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).try_init(),
+    };
+    // Fails only where a test has set up a log before.
+    drop(begun);
+    Ok(())
+}

@@ -1,0 +1,305 @@
+//! What is observed now: attached processes by target, kept in step with what runs.
+
+mod attach;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Instant;
+
+use tracing::{debug, error, info, warn};
+
+use super::backoff::Backoff;
+use super::scan;
+use super::select::{self, Identity, Selected};
+use crate::cli::values::Credential;
+use crate::config::{Config, Target};
+use crate::outputs::alerts::{Alerts, log_verdict};
+use crate::outputs::metrics::Metrics;
+use crate::report::Verdict;
+use crate::session::Session;
+use crate::settings::SettingsError;
+use crate::source::SourceError;
+
+/// Why the daemon cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The kernel half.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// What the kernel half is to look for.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+}
+
+/// One observed process.
+struct Observed {
+    selected: Selected,
+    /// Which session has it.
+    credential: Credential,
+    alerts: Alerts,
+    verdict: Option<Verdict>,
+}
+
+/// What is observed now.
+pub struct Observer {
+    config: Config,
+    metrics: Metrics,
+    /// One per credential: what counts as a token is compiled into the kernel half. Usually one.
+    sessions: Vec<(Credential, Session)>,
+    observed: BTreeMap<u32, Observed>,
+    attaching: Backoff<Identity>,
+    loading: Backoff<()>,
+    /// Processes beyond the limit at the last scan.
+    left_out: usize,
+    /// Why the last attaching failed, until one works.
+    attach_error: Option<String>,
+}
+
+impl Observer {
+    /// Nothing observed yet.
+    pub fn new(config: Config, metrics: Metrics) -> Self {
+        Self {
+            config,
+            metrics,
+            sessions: Vec::new(),
+            observed: BTreeMap::new(),
+            attaching: Backoff::new(),
+            loading: Backoff::new(),
+            left_out: 0,
+            attach_error: None,
+        }
+    }
+
+    /// The configuration in use.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Takes another configuration. Targets that it changes are observed anew from the next scan on.
+    pub fn reconfigure(&mut self, new: Config) {
+        let settings = |config: &Config, name: &str| {
+            let target = config.targets.iter().find(|target| target.name == name)?;
+            // The whole of it as text: patterns cannot be compared otherwise.
+            let (agent, credential) = (&config.agent, credential_of(config, target));
+            Some(format!(
+                "{target:?} {:?} {:?} {credential:?}",
+                agent.mode, agent.overhead
+            ))
+        };
+        let changed: Vec<u32> = self
+            .observed
+            .iter()
+            .filter(|(_, one)| {
+                let name = &one.selected.target;
+                settings(&self.config, name) != settings(&new, name)
+            })
+            .map(|(pid, _)| *pid)
+            .collect();
+        for pid in changed {
+            self.detach(pid, "its configuration has changed");
+        }
+        self.config = new;
+        let needed = self.credentials();
+        self.sessions
+            .retain(|(credential, _)| needed.contains(credential));
+        self.attaching.retain(|_| false);
+    }
+
+    /// Looks at what runs, and attaches and detaches accordingly.
+    pub fn scan(&mut self) {
+        if let Some(reason) = self.load_again() {
+            self.metrics.set_unhealthy(Some(reason));
+            return;
+        }
+        let seen = match scan::scan(Path::new("/proc")) {
+            Ok(seen) => seen,
+            Err(why) => {
+                error!("cannot list processes: {why}");
+                self.metrics
+                    .set_unhealthy(Some(format!("cannot list processes: {why}")));
+                return;
+            }
+        };
+        self.sweep();
+        let wanted = select::select(&self.config.targets, &seen, std::process::id());
+        self.adopt(&wanted, |pid| seen.iter().any(|process| process.pid == pid));
+        let current: Vec<Selected> = self
+            .observed
+            .values()
+            .map(|one| one.selected.clone())
+            .collect();
+        let changes = select::reconcile(&current, &wanted, self.config.agent.max_processes);
+        for one in &changes.detach {
+            self.detach(one.identity.pid, "it is no longer selected");
+        }
+        self.attaching
+            .retain(|identity| wanted.iter().any(|one| one.identity == *identity));
+        for one in &changes.attach {
+            if self.attaching.is_due(&one.identity, Instant::now()) {
+                self.attach(one);
+            }
+        }
+        if changes.left_out > 0 && changes.left_out != self.left_out {
+            let most = self.config.agent.max_processes;
+            warn!(
+                left_out = changes.left_out,
+                max_processes = most,
+                "too many processes match"
+            );
+        }
+        self.left_out = changes.left_out;
+        let all_fail = self.observed.is_empty() && !wanted.is_empty();
+        let reason = self.attach_error.as_ref().filter(|_| all_fail);
+        self.metrics
+            .set_unhealthy(reason.map(|why| format!("nothing can be observed: {why}")));
+    }
+
+    /// Takes processes that the sessions follow by themselves (forked children) among the observed,
+    /// or lets go of those that no target wants: helpers that have become another program.
+    fn adopt(&mut self, wanted: &[Selected], was_seen: impl Fn(u32) -> bool) {
+        let followed = self.sessions.iter().flat_map(|(credential, session)| {
+            session
+                .pids()
+                .into_iter()
+                .map(|pid| (credential.clone(), pid))
+        });
+        let followed: Vec<(Credential, u32)> = followed
+            .filter(|(_, pid)| !self.observed.contains_key(pid))
+            .collect();
+        for (credential, pid) in followed {
+            let room = self.observed.len() < self.config.agent.max_processes;
+            match wanted
+                .iter()
+                .find(|one| one.identity.pid == pid)
+                .filter(|_| room)
+            {
+                Some(one) => self.observes(one.clone(), credential),
+                None if was_seen(pid) => {
+                    debug!(pid, "a child that no target selects is let go");
+                    if let Some(session) = self.session(&credential) {
+                        session.detach(pid);
+                    }
+                }
+                // Younger than the scan: the next one knows more.
+                None => {}
+            }
+        }
+    }
+
+    /// Takes in what has happened. Returns whether there was anything to wait for.
+    pub fn step(&mut self) -> bool {
+        let mut broken = Vec::new();
+        for (credential, session) in &mut self.sessions {
+            if let Err(why) = session.step() {
+                error!("observation failed and begins anew: {why}");
+                broken.push(credential.clone());
+            }
+        }
+        for credential in broken {
+            self.drop_session(&credential);
+        }
+        !self.sessions.is_empty()
+    }
+
+    /// Tells what is thought of every process: metrics, alerts, changed verdicts.
+    pub fn report(&mut self) {
+        let Self {
+            observed,
+            sessions,
+            metrics,
+            ..
+        } = self;
+        for (pid, one) in observed {
+            let session = sessions
+                .iter()
+                .find(|(credential, _)| *credential == one.credential);
+            let Some(report) = session.and_then(|(_, session)| session.report(*pid)) else {
+                continue;
+            };
+            let service = &one.selected.target;
+            metrics.update(Some(service), &report);
+            for alert in one.alerts.update(&report) {
+                alert.log();
+                metrics.count_alert(&alert);
+            }
+            if one.verdict != Some(report.verdict) {
+                one.verdict = Some(report.verdict);
+                log_verdict(service, &report);
+            }
+        }
+    }
+
+    /// Lets go of processes that have ended, after their last report.
+    fn sweep(&mut self) {
+        let ended = |pid: &u32, one: &Observed| {
+            let session = self
+                .sessions
+                .iter()
+                .find(|(credential, _)| *credential == one.credential);
+            session.is_none_or(|(_, session)| session.ended(*pid))
+        };
+        let ended: Vec<u32> = self
+            .observed
+            .iter()
+            .filter(|(pid, one)| ended(pid, one))
+            .map(|row| *row.0)
+            .collect();
+        if !ended.is_empty() {
+            self.report();
+        }
+        for pid in ended {
+            self.detach(pid, "it has ended");
+        }
+        for (_, session) in &mut self.sessions {
+            for pid in session.pids() {
+                if !self.observed.contains_key(&pid) && session.ended(pid) {
+                    session.detach(pid);
+                }
+            }
+        }
+    }
+
+    fn detach(&mut self, pid: u32, why: &str) {
+        let Some(one) = self.observed.remove(&pid) else {
+            return;
+        };
+        if let Some(session) = self.session(&one.credential) {
+            session.detach(pid);
+        }
+        self.metrics.remove(pid);
+        info!(
+            service = one.selected.target,
+            pid, "no longer observed: {why}"
+        );
+    }
+
+    fn observes(&mut self, selected: Selected, credential: Credential) {
+        info!(
+            service = selected.target,
+            pid = selected.identity.pid,
+            exe = selected.exe,
+            "observed"
+        );
+        let alerts = Alerts::new(&selected.target);
+        let one = Observed {
+            alerts,
+            selected,
+            credential,
+            verdict: None,
+        };
+        self.observed.insert(one.selected.identity.pid, one);
+    }
+
+    fn session(&mut self, credential: &Credential) -> Option<&mut Session> {
+        let found = self.sessions.iter_mut().find(|(of, _)| of == credential)?;
+        Some(&mut found.1)
+    }
+}
+
+/// What counts as a token in a target.
+fn credential_of(config: &Config, target: &Target) -> Credential {
+    target
+        .credential
+        .clone()
+        .unwrap_or_else(|| config.agent.credential.clone())
+}

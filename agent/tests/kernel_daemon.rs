@@ -1,0 +1,189 @@
+//! The daemon against a real service and a real Prometheus: it finds the service, follows its
+//! restart, its alert fires, and it ends without a trace.
+
+mod common;
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::compile::{Program, program};
+use common::http::{Server, free_address, get};
+use common::leftovers::Loaded;
+use common::process::Process;
+use common::{ATTACH, FINISH, folder, heaptide, kernel, skip};
+use serde_json::Value;
+
+const RULES: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../dashboards/rules/heaptide.rules.yml"
+);
+/// The maturity age, the growth that a suspicion needs, and a busy machine.
+const SUSPECTED: Duration = Duration::from_secs(60);
+/// Three maturity ages of growth, and the growth budget of the small limit.
+const CONFIRMED: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_secs(20);
+
+#[test]
+fn a_restart_is_followed_and_the_alert_fires() {
+    const NAME: &str = "a_restart_is_followed_and_the_alert_fires";
+    let Some(_turn) = kernel(NAME) else { return };
+    if Command::new("prometheus")
+        .arg("--version")
+        .output()
+        .is_err()
+    {
+        skip(NAME, "there is no prometheus (Debian's package prometheus)");
+        return;
+    }
+    let before = Loaded::now();
+    let folder = folder();
+    let metrics = free_address();
+    let first = Server::start_leaky();
+    let mut agent = daemon(folder.path(), metrics);
+    let prometheus = prometheus(folder.path(), metrics);
+
+    until(SOON, "the service is observed", || {
+        observed(metrics, first.process.id())
+    });
+    let gone = first.process.id();
+    drop(first);
+    let second = Server::start_leaky();
+    let pid = second.process.id();
+    until(SOON, "the restarted service is observed", || {
+        observed(metrics, pid) && !observed(metrics, gone)
+    });
+    let traffic = second.traffic();
+    until(SUSPECTED, "the suspicion fires in Prometheus", || {
+        fires(prometheus.1, "HeaptideLeakSuspected")
+    });
+    until(CONFIRMED, "the confirmation fires in Prometheus", || {
+        fires(prometheus.1, "HeaptideLeakConfirmed")
+    });
+    assert!(get(metrics, "/healthz").contains("200 OK"));
+    drop(traffic);
+
+    agent.signal(libc::SIGTERM);
+    let status = agent.wait(FINISH);
+    assert_eq!(status.code(), Some(0), "{}", agent.transcript());
+    let told = alerts(&agent.errors(), pid);
+    assert_eq!(
+        told,
+        ["suspect", "confirmed"],
+        "one line per change: {}",
+        agent.transcript()
+    );
+    if let Ok(before) = before {
+        before.comes_back();
+    }
+}
+
+/// What goes wrong in a daemon's life: a configuration that breaks while it runs, and one that
+/// selects another process afterwards.
+#[test]
+fn the_configuration_is_read_again() {
+    let Some(_turn) = kernel("the_configuration_is_read_again") else {
+        return;
+    };
+    let folder = folder();
+    let metrics = free_address();
+    let server = Server::start_leaky();
+    let pid = server.process.id();
+    let mut agent = daemon(folder.path(), metrics);
+    until(SOON, "the service is observed", || observed(metrics, pid));
+
+    let config = folder.path().join("heaptide.toml");
+    fs::write(&config, "[agent]\nmetriks = 1\n").expect("written");
+    agent.signal(libc::SIGHUP);
+    agent.error_line(SOON, |line| {
+        line.contains("stays in use") && line.contains("metriks")
+    });
+    assert!(observed(metrics, pid), "the old configuration is in use");
+
+    fs::write(&config, format!("[agent]\nmetrics = \"{metrics}\"\n")).expect("written");
+    agent.signal(libc::SIGHUP);
+    until(SOON, "nothing is observed", || !observed(metrics, pid));
+    agent.signal(libc::SIGINT);
+    assert_eq!(agent.wait(FINISH).code(), Some(0), "{}", agent.transcript());
+}
+
+/// The daemon, when it has loaded.
+fn daemon(folder: &Path, metrics: SocketAddr) -> Process {
+    let path = folder.join("heaptide.toml");
+    let exe = program(Program::TinyHttp).display().to_string();
+    let config = format!(
+        "[agent]\nmetrics = \"{metrics}\"\nmode = \"trace\"\nscan_interval = \"1s\"\n\
+         report_interval = \"1s\"\n\
+         [[target]]\nname = \"tiny\"\nexe = \"{exe}\"\ncmdline = '--leak$'\nmemory_limit = \"24MiB\"\n"
+    );
+    fs::write(&path, config).expect("the configuration is written");
+    let path = path.display().to_string();
+    let mut agent = Process::start("heaptide", &mut heaptide(&["run", "--config", &path]));
+    agent.error_line(ATTACH, |line| line.contains("heaptide is running"));
+    agent
+}
+
+/// Debian's Prometheus with the repository's rules, and where it answers.
+fn prometheus(folder: &Path, metrics: SocketAddr) -> (Process, SocketAddr) {
+    let rules = fs::read_to_string(RULES).expect("the rules");
+    // The conditions are tested here; how long they must hold is tested with promtool.
+    let rules = rules
+        .replace("for: 10m", "for: 1s")
+        .replace("for: 5m", "for: 1s");
+    fs::write(folder.join("rules.yml"), rules).expect("written");
+    let config = format!(
+        "global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}\n\
+         rule_files: [rules.yml]\n\
+         scrape_configs:\n- job_name: heaptide\n  static_configs: [{{targets: ['{metrics}']}}]\n"
+    );
+    let path = folder.join("prometheus.yml");
+    fs::write(&path, config).expect("written");
+    let address = free_address();
+    let mut command = Command::new("prometheus");
+    command
+        .arg(format!("--config.file={}", path.display()))
+        .arg(format!(
+            "--storage.tsdb.path={}",
+            folder.join("data").display()
+        ))
+        .arg(format!("--web.listen-address={address}"));
+    let mut process = Process::start("prometheus", &mut command);
+    process.error_line(SOON, |line| line.contains("ready to receive web requests"));
+    (process, address)
+}
+
+/// Whether an alert of the service fires in Prometheus.
+fn fires(prometheus: SocketAddr, alert: &str) -> bool {
+    // ALERTS{alertname="...",alertstate="firing",service="tiny"}
+    let query = format!(
+        "/api/v1/query?query=ALERTS%7Balertname%3D%22{alert}%22%2Calertstate%3D%22firing%22%2C\
+         service%3D%22tiny%22%7D"
+    );
+    let answer = get(prometheus, &query);
+    assert!(answer.contains("\"status\":\"success\""), "{answer}");
+    answer.contains("\"cause\":\"token_keyed\"") && answer.contains("\"route\":\"GET /api/data\"")
+}
+
+fn observed(metrics: SocketAddr, pid: u32) -> bool {
+    get(metrics, "/metrics").contains(&format!("heaptide_target_info{{pid=\"{pid}\""))
+}
+
+/// The changes that were told of a process. Every line of the log is JSON.
+fn alerts(log: &str, pid: u32) -> Vec<String> {
+    log.lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap_or_else(|_| panic!("{line}")))
+        .filter(|line| line["pid"] == pid)
+        .filter_map(|line| Some(line["alert"].as_str()?.to_owned()))
+        .collect()
+}
+
+fn until(within: Duration, what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + within;
+    while !done() {
+        assert!(Instant::now() < deadline, "not within {within:?}: {what}");
+        thread::sleep(Duration::from_millis(200));
+    }
+}

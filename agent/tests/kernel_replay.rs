@@ -1,0 +1,64 @@
+//! A recorded observation, judged again, says the same.
+
+mod common;
+
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::http::Server;
+use common::process::run;
+use common::{FINISH, heaptide, kernel, watch};
+use serde_json::Value;
+
+/// The maturity age and the growth that a suspicion needs.
+const TRAFFIC: Duration = Duration::from_secs(20);
+
+#[test]
+fn a_replay_says_the_same() {
+    let Some(_turn) = kernel("a_replay_says_the_same") else {
+        return;
+    };
+    let server = Server::start_leaky();
+    let folder = common::folder();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let (capture, flame, again) = (at("capture"), at("flame.svg"), at("again.svg"));
+    let options = ["--record", &capture, "--flamegraph", &flame];
+    let mut watched = watch(server.process.id(), &options);
+    let traffic = server.traffic();
+    let end = Instant::now() + TRAFFIC;
+    while Instant::now() < end {
+        thread::sleep(Duration::from_millis(100));
+    }
+    drop(traffic);
+    watched.finish();
+    let live: Value = serde_json::from_str(&watched.read("report.json")).expect("JSON");
+    let arguments = [
+        "replay",
+        &capture,
+        "--format",
+        "json",
+        "--flamegraph",
+        &again,
+    ];
+    let replayed = run("heaptide", &mut heaptide(&arguments), FINISH);
+    assert_eq!(replayed.code, Some(0), "{replayed:#?}");
+    let replayed: Value = serde_json::from_str(&replayed.output).expect("JSON");
+
+    assert_eq!(live["verdict"], "suspect", "{live:#}");
+    for part in [
+        "target", "window", "verdict", "reason", "findings", "routes", "memory",
+    ] {
+        assert_eq!(live[part], replayed[part], "{part}");
+    }
+    let size = |path: &str| fs::metadata(path).expect("written").len();
+    assert!(size(&flame) > 2000);
+    assert_eq!(size(&flame), size(&again), "the same stacks");
+
+    // A killed agent leaves a capture without its end.
+    let bytes = fs::read(&capture).expect("the capture");
+    fs::write(&capture, &bytes[..bytes.len() * 9 / 10]).expect("cut");
+    let cut = run("heaptide", &mut heaptide(&["replay", &capture]), FINISH);
+    assert_eq!(cut.code, Some(0), "{cut:#?}");
+    cut.names(&["ends within frame", "what came before was used"]);
+}
