@@ -73,6 +73,7 @@ impl Source {
             reserved: 0,
         };
         let info = target.info.clone();
+        let threads = target.threads.clone();
         let Some(watched) = self.watched.get_mut(&pid) else {
             return Ok(());
         };
@@ -80,6 +81,8 @@ impl Source {
         watched.replaced(target, config, Vec::new())?;
         watched.handlers.clone_from(&plan.handlers);
         self.kernel.set_target(pid, config)?;
+        // What the new program did since its exec was noted under no layout.
+        self.kernel.forget_threads(&threads);
         let links = self.attach_probes(pid, &plan)?;
         if let Some(watched) = self.watched.get_mut(&pid) {
             watched.links = links;
