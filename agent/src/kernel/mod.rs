@@ -2,25 +2,28 @@
 //! the source know aya.
 
 use std::{
-    collections::HashMap as Table,
-    os::fd::{AsFd as _, AsRawFd as _, RawFd},
+    io,
+    os::fd::{AsRawFd as _, RawFd},
+    path::Path,
 };
 
 use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
     maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf},
-    programs::{TracePoint, UProbe},
 };
 use heaptide_ebpf::{Block, BlockKey, Counter, RuleKey, Settings, Stack, TargetConfig, UnwindRule};
 use tracing::{debug, warn};
 
 pub mod attach;
 mod error;
+mod multi;
+mod programs;
 mod raw;
 mod tracefs;
 
 pub use attach::Link;
 pub use error::KernelError;
+use programs::Programs;
 use raw::Wire;
 pub use tracefs::{tracefs_mounted, tracefs_readable};
 
@@ -83,7 +86,7 @@ pub struct Kernel {
     batch: raw::Batch<BlockKey, Block>,
     tracepoints: Vec<Link>,
     map_bytes: u64,
-    programs: Table<&'static str, RawFd>,
+    programs: Programs,
     /// Owns the programs' descriptors.
     _ebpf: Ebpf,
 }
@@ -107,30 +110,16 @@ impl Kernel {
             .override_global("SETTINGS", bytemuck::bytes_of(settings), true)
             .load(OBJECT)
             .map_err(|why| KernelError::load("the object", &why))?;
-        let mut programs = Table::new();
-        for name in PROBES.iter().map(|row| row.0).chain([COUNTING]) {
-            let program: &mut UProbe = program(&mut ebpf, name)?;
-            program
-                .load()
-                .map_err(|why| KernelError::load(name, &why))?;
-            let fd = program.fd().map_err(|why| KernelError::load(name, &why))?;
-            programs.insert(name, fd.as_fd().as_raw_fd());
-        }
-        for name in TRACEPOINTS.iter().map(|row| row.0) {
-            if programs.contains_key(name) {
-                continue;
-            }
-            let program: &mut TracePoint = program(&mut ebpf, name)?;
-            program
-                .load()
-                .map_err(|why| KernelError::load(name, &why))?;
-            let fd = program.fd().map_err(|why| KernelError::load(name, &why))?;
-            programs.insert(name, fd.as_fd().as_raw_fd());
-        }
+        let programs = Programs::load(
+            &mut ebpf,
+            PROBES.iter().map(|row| row.0).chain([COUNTING]),
+            TRACEPOINTS.iter().map(|row| row.0),
+        )?;
         let map_bytes = ebpf.maps().filter_map(|(_, map)| raw::map_bytes(map)).sum();
         let fd_of = |name| {
             ebpf.map(name)
                 .and_then(raw::map_fd)
+                .map(|fd| fd.as_raw_fd())
                 .ok_or(KernelError::Object { what: "map", name })
         };
         let (live_fd, rules_fd) = (fd_of("LIVE")?, fd_of("RULES")?);
@@ -179,7 +168,8 @@ impl Kernel {
         let mut limitations = Vec::new();
         for ((name, category, event), found) in TRACEPOINTS.iter().zip(found) {
             let attached = found.and_then(|event| {
-                attach::tracepoint(self.programs[name], event.id, event.child_pid_offset)
+                let program = self.programs.single(name).map_err(io::Error::other)?;
+                attach::tracepoint(program, event.id, event.child_pid_offset)
             });
             match attached {
                 Ok(link) => self.tracepoints.push(link),
@@ -191,41 +181,74 @@ impl Kernel {
         limitations
     }
 
-    /// Attaches one probe of a plan to one process (all its threads, not its children).
-    pub fn attach(&self, pid: u32, probe: &Probe) -> Result<Link, KernelError> {
-        let row = PROBES
-            .iter()
-            .find(|row| row.1 == probe.program)
-            .ok_or(KernelError::Object {
-                what: "program",
-                name: "for a probe",
-            })?;
-        self.attach_program(row.0, pid, probe)
+    /// Attaches probes of a plan to one process (all its threads, not its children), in their order
+    /// where they are of different programs.
+    pub fn attach(&self, pid: u32, probes: &[&Probe]) -> Result<Vec<Link>, KernelError> {
+        let mut links = Vec::new();
+        let mut groups: Vec<(Program, &Path, Vec<&Probe>)> = Vec::new();
+        for probe in probes {
+            let same = groups
+                .iter_mut()
+                .find(|group| group.0 == probe.program && group.1 == probe.path);
+            match same {
+                Some(group) => group.2.push(probe),
+                None => groups.push((probe.program, &probe.path, vec![probe])),
+            }
+        }
+        for (program, _, group) in groups {
+            let row = PROBES
+                .iter()
+                .find(|row| row.1 == program)
+                .ok_or(KernelError::Object {
+                    what: "program",
+                    name: "for a probe",
+                })?;
+            links.extend(self.attach_program(row.0, pid, &group)?);
+        }
+        Ok(links)
     }
 
     /// Attaches the program that only counts in place of the probe's own: the cost floor.
-    pub fn attach_counting(&self, pid: u32, probe: &Probe) -> Result<Link, KernelError> {
-        self.attach_program(COUNTING, pid, probe)
+    pub fn attach_counting(&self, pid: u32, probe: &Probe) -> Result<Vec<Link>, KernelError> {
+        self.attach_program(COUNTING, pid, &[probe])
     }
 
-    fn attach_program(&self, name: &str, pid: u32, probe: &Probe) -> Result<Link, KernelError> {
-        let link = attach::uprobe(
-            self.programs[name],
-            pid,
-            &probe.path,
-            probe.file_offset,
-            probe.program.is_return(),
-            probe.cookie,
-        )
-        .map_err(|why| KernelError::attach(&probe.symbol, pid, why))?;
-        debug!(
-            pid,
-            symbol = probe.symbol,
-            program = name,
-            why = probe.why,
-            "attached"
-        );
-        Ok(link)
+    /// Attaches a program at probes of one file: by one link, or by one for each.
+    fn attach_program(
+        &self,
+        name: &'static str,
+        pid: u32,
+        probes: &[&Probe],
+    ) -> Result<Vec<Link>, KernelError> {
+        let Some(first) = probes.first() else {
+            return Ok(Vec::new());
+        };
+        let returns = first.program.is_return();
+        let links = if let Some(program) = self.programs.multi(name) {
+            let places: Vec<(u64, u64)> = probes
+                .iter()
+                .map(|probe| (probe.file_offset, probe.cookie))
+                .collect();
+            let link = multi::attach(program, pid, &first.path, &places, returns);
+            let link = link.map_err(|why| {
+                let symbols: Vec<&str> = probes.iter().map(|probe| &*probe.symbol).collect();
+                KernelError::attach(&symbols.join(", "), pid, why)
+            })?;
+            vec![link.into()]
+        } else {
+            let program = self.programs.single(name)?;
+            let attach = |probe: &&Probe| {
+                let (path, offset) = (&probe.path, probe.file_offset);
+                attach::uprobe(program, pid, path, offset, returns, probe.cookie)
+                    .map_err(|why| KernelError::attach(&probe.symbol, pid, why))
+            };
+            probes.iter().map(attach).collect::<Result<_, _>>()?
+        };
+        for probe in probes {
+            let (symbol, why) = (&probe.symbol, &probe.why);
+            debug!(pid, symbol, program = name, why, "attached");
+        }
+        Ok(links)
     }
 
     /// Begins or changes the observation of a process.
@@ -339,19 +362,6 @@ impl Kernel {
     pub fn map_bytes(&self) -> u64 {
         self.map_bytes
     }
-}
-
-fn program<'a, T>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut T, KernelError>
-where
-    &'a mut T: TryFrom<&'a mut aya::programs::Program, Error = aya::programs::ProgramError>,
-{
-    ebpf.program_mut(name)
-        .ok_or(KernelError::Object {
-            what: "program",
-            name,
-        })?
-        .try_into()
-        .map_err(|why| KernelError::load(name, &why))
 }
 
 /// Kernels before 5.11 charge maps against `RLIMIT_MEMLOCK`; later ones ignore it.
