@@ -67,7 +67,7 @@ pub struct Window {
     pub repeat_tokens: u64,
     /// Requests without one.
     pub anonymous: u64,
-    /// Distinct credentials, estimated (HyperLogLog).
+    /// Distinct credentials, estimated (`HyperLogLog`).
     pub distinct_tokens: u64,
 }
 
@@ -268,7 +268,7 @@ pub struct Live {
     pub requests_per_second: f64,
     /// New tokens per second over the last 10 s.
     pub new_tokens_per_second: f64,
-    /// (function, file:line, live bytes, live blocks): top sites by live bytes, at most 20.
+    /// (function, `file:line`, live bytes, live blocks): top sites by live bytes, at most 20.
     pub top_sites: Vec<LiveSite>,
 }
 

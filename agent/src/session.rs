@@ -219,9 +219,11 @@ impl Session {
     /// Live memory of a process by leading user frame, as one JSON object: what tests compare with a
     /// program's own books.
     pub fn live_sites(&self, pid: u32) -> Option<serde_json::Value> {
+        /// Function, file, line, kind.
+        type Row = (String, Option<String>, Option<u32>, &'static str);
+
         let judged = self.judged.get(&pid)?;
-        let mut rows: BTreeMap<(String, Option<String>, Option<u32>, &str), (f64, f64)> =
-            BTreeMap::new();
+        let mut rows: BTreeMap<Row, (f64, f64)> = BTreeMap::new();
         for group in &judged.last.groups {
             let site = judged.sites.get(&group.site)?;
             let frame = site.leading();
@@ -247,7 +249,10 @@ impl Session {
 }
 
 /// Live heap memory by call stack: a snapshot with the sites it names.
-pub fn live_stacks(sites: &HashMap<SiteId, Site>, snapshot: &Snapshot) -> LiveStacks {
+pub fn live_stacks<S: std::hash::BuildHasher>(
+    sites: &HashMap<SiteId, Site, S>,
+    snapshot: &Snapshot,
+) -> LiveStacks {
     let mut by_site: HashMap<SiteId, (f64, f64)> = HashMap::new();
     for group in snapshot
         .groups

@@ -34,7 +34,7 @@ impl From<OwnedFd> for Link {
     }
 }
 
-/// `struct perf_event_attr` up to `PERF_ATTR_SIZE_VER1` (include/uapi/linux/perf_event.h).
+/// `struct perf_event_attr` up to `PERF_ATTR_SIZE_VER1` (`include/uapi/linux/perf_event.h`).
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 struct PerfEventAttr {

@@ -1,37 +1,35 @@
 //! From kernel to observations: attaches targets, reads ring and maps, follows forks and execs.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-    fs,
+    collections::HashMap,
     time::{Duration, Instant},
 };
 
-use heaptide_ebpf::{BlockKey, Counter, SITE_PROVISIONAL, Settings, TargetConfig, target_flags};
+use heaptide_ebpf::{Counter, Settings, TargetConfig, target_flags};
 use regex::Regex;
 use thiserror::Error;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 pub mod calibrate;
+mod follow;
 mod options;
+mod reading;
 mod regions;
 mod snapshot;
 mod watched;
 
 use crate::{
-    decode::{self, Event, Life},
-    events::{Losses, Nanos, Observation, Request, Snapshot, TargetInfo},
+    decode::{self, Event},
+    events::{Nanos, Observation, Request, TargetInfo},
     kernel::{Kernel, KernelError, Link},
     plan::{Plan, PlanOptions, Probe, Program, plan},
-    target::{Target, TargetError, inspect, limits},
+    target::{Target, TargetError, inspect},
 };
 pub use options::{TargetOptions, allocations};
-use snapshot::Groups;
 use watched::Watched;
 
 /// Unwind rules published for a process before its first probe is hit.
 const PREFILL: usize = 120_000;
-/// Snapshots take at most this part of the time (they read the whole live map).
-const SNAPSHOT_SHARE: u32 = 50;
 
 /// How targets are observed.
 #[derive(Clone, Debug)]
@@ -172,7 +170,7 @@ impl Source {
             .info
             .limitations
             .extend(plan.limitations.iter().cloned());
-        target.info.mode = self.mode(pid).to_owned();
+        self.mode(pid).clone_into(&mut target.info.mode);
         let brk = heap_end(&target);
         let mut watched = Watched::new(target, config, plan.handlers.clone(), Vec::new(), brk)?;
         if prefill && self.options_of(pid).allocations && self.options.stacks {
@@ -258,211 +256,6 @@ impl Source {
         }
     }
 
-    fn life(&mut self, pid: u32, life: Life, sink: &mut Sink<'_>) {
-        match life {
-            Life::Fork { child } => {
-                if self.options_of(pid).follow
-                    && is_process(child)
-                    && !self.watched.contains_key(&child)
-                {
-                    let layout = self
-                        .watched
-                        .get(&pid)
-                        .map_or(0, |parent| parent.config.layout);
-                    if let Some(options) = self.own_options.get(&pid).cloned() {
-                        self.own_options.insert(child, options);
-                    }
-                    match self.attach_as(child, layout, false, &|_| true, sink) {
-                        Ok(()) => {
-                            self.followed.push((child, pid));
-                            info!(pid = child, parent = pid, "following PID {child}");
-                        }
-                        // Short-lived children are common: a shell command, a helper.
-                        Err(why) => {
-                            self.own_options.remove(&child);
-                            debug!(pid = child, "not followed: {why}");
-                        }
-                    }
-                }
-            }
-            Life::Exec { at, space } => {
-                sink(pid, Observation::Forgotten(at));
-                if let Err(why) = self.replace(pid, space, sink) {
-                    warn!(pid, "the new program is not observed: {why}");
-                }
-            }
-            Life::Exit { at } => {
-                if let Some(watched) = self.watched.get_mut(&pid)
-                    && !watched.target.is_alive()
-                {
-                    watched.ended = true;
-                    self.kernel.remove_target(pid);
-                    sink(pid, Observation::Ended(at));
-                }
-            }
-        }
-    }
-
-    /// After an exec the process is another program.
-    fn replace(&mut self, pid: u32, space: u64, sink: &mut Sink<'_>) -> Result<(), SourceError> {
-        let layout = self.new_layout();
-        let mut target = inspect(pid)?;
-        let plan = self.plan(&target);
-        target
-            .info
-            .limitations
-            .extend(plan.limitations.iter().cloned());
-        target.info.mode = self.mode(pid).to_owned();
-        let config = TargetConfig {
-            space,
-            layout,
-            flags: self.flags(pid),
-            interval: 0,
-            reserved: 0,
-        };
-        let info = target.info.clone();
-        let Some(watched) = self.watched.get_mut(&pid) else {
-            return Ok(());
-        };
-        watched.links.clear();
-        watched.replaced(target, config, Vec::new())?;
-        watched.handlers.clone_from(&plan.handlers);
-        self.kernel.set_target(pid, config)?;
-        let links = self.attach_probes(pid, &plan)?;
-        if let Some(watched) = self.watched.get_mut(&pid) {
-            watched.links = links;
-        }
-        sink(pid, Observation::Target(now(), info));
-        info!(pid, "following PID {pid} in its new program");
-        Ok(())
-    }
-
-    /// Reads the live map and says what is live, unless the last reading was so expensive that it is
-    /// not due yet. Returns whether it was read.
-    pub fn snapshot(&mut self, sink: &mut Sink<'_>) -> Result<bool, SourceError> {
-        let begun = Instant::now();
-        if begun < self.snapshot_due {
-            return Ok(false);
-        }
-        self.snapshot_now(sink)?;
-        self.snapshot_due = Instant::now() + begun.elapsed() * SNAPSHOT_SHARE;
-        Ok(true)
-    }
-
-    /// The same, due or not.
-    pub fn snapshot_now(&mut self, sink: &mut Sink<'_>) -> Result<(), SourceError> {
-        let at = now();
-        let mut groups: HashMap<u64, Groups> = HashMap::new();
-        let mut copies: HashSet<u64> = HashSet::new();
-        let mut stale: Vec<BlockKey> = Vec::new();
-        let observed: HashSet<u64> = self
-            .watched
-            .values()
-            .filter(|watched| !watched.ended)
-            .map(|watched| watched.config.space)
-            .collect();
-        self.kernel.live_blocks(|key, block| {
-            if !observed.contains(&key.space) {
-                stale.push(*key);
-                return;
-            }
-            if block.site & SITE_PROVISIONAL != 0 {
-                copies.insert(block.site);
-            }
-            groups.entry(key.space).or_default().add(block);
-        })?;
-        // The copies of stacks that these blocks refer to are in the ring by now. A process may
-        // exec meanwhile: its space is another one then, and its groups are dropped.
-        self.pump(sink);
-        self.kernel.remove_blocks(&stale);
-        for (pid, watched) in &mut self.watched {
-            if watched.ended {
-                continue;
-            }
-            let mut all = Vec::new();
-            if let Some(groups) = groups.remove(&watched.config.space) {
-                watched.resolve_groups(&self.kernel, groups, &mut all, &mut |one| sink(*pid, one));
-            }
-            all.extend(watched.mappings(&self.kernel, &mut |one| sink(*pid, one)));
-            watched.prune(&copies, at);
-            sink(*pid, Observation::Snapshot(Snapshot { at, groups: all }));
-        }
-        Ok(())
-    }
-
-    /// Reads memory and losses of every target. To be called every second.
-    pub fn sample(&mut self, sink: &mut Sink<'_>) -> Result<(), SourceError> {
-        let losses = self.losses()?;
-        for pid in self.pids() {
-            self.sample_one(pid, sink);
-            sink(pid, Observation::Losses(losses));
-            if let Some(watched) = self.watched.get_mut(&pid)
-                && !watched.ended
-                && !watched.target.is_alive()
-            {
-                watched.ended = true;
-                self.kernel.remove_target(pid);
-                sink(pid, Observation::Ended(now()));
-            }
-        }
-        Ok(())
-    }
-
-    fn sample_one(&self, pid: u32, sink: &mut Sink<'_>) {
-        match limits(pid, self.options_of(pid).memory_limit) {
-            Ok(sample) => sink(pid, Observation::Memory(sample)),
-            Err(why) => debug!(pid, "no memory sample: {why}"),
-        }
-    }
-
-    /// The kernel's counters by name, since the calibration.
-    pub fn counters(&self) -> Result<BTreeMap<&'static str, u64>, SourceError> {
-        let now = self.kernel.counters()?;
-        let rows = Counter::ALL.iter().zip(now).zip(&self.counted);
-        Ok(rows
-            .map(|((counter, now), then)| (counter.name(), now - then))
-            .collect())
-    }
-
-    /// Losses and cost so far.
-    pub fn losses(&self) -> Result<Losses, SourceError> {
-        let counters = self.kernel.counters()?;
-        let of = |counter: Counter| {
-            let index = counter as usize;
-            counters
-                .get(index)
-                .zip(self.counted.get(index))
-                .map_or(0, |(now, then)| now - then)
-        };
-        let usage = own_usage();
-        let hits = of(Counter::AllocHits) + of(Counter::FreeHits);
-        Ok(Losses {
-            at: now(),
-            alloc_hits: of(Counter::AllocHits),
-            free_hits: of(Counter::FreeHits),
-            tracked: of(Counter::Tracked),
-            freed: of(Counter::Freed),
-            sampled_out: of(Counter::SampledOut),
-            unknown_frees: of(Counter::UnknownFrees),
-            lost_frees: of(Counter::LostFrees),
-            missed_returns: of(Counter::MissedReturns),
-            inflight_full: of(Counter::InflightFull),
-            map_full: of(Counter::MapFull),
-            threads_full: of(Counter::ThreadsFull),
-            stacks_full: of(Counter::StacksFull),
-            stacks_truncated: of(Counter::StacksTruncated),
-            ring_full: of(Counter::RingFull) + self.undecodable,
-            requests: of(Counter::Requests),
-            requests_lost: of(Counter::RequestsLost),
-            read_faults: of(Counter::ReadFaults),
-            syscalls: of(Counter::Syscalls),
-            probe_seconds: hits as f64 / 2.0 * self.pair_cost_ns / 1e9,
-            agent_cpu_seconds: usage.0,
-            agent_rss: usage.1,
-            map_bytes: self.kernel.map_bytes(),
-        })
-    }
-
     /// Waits until the ring holds a record that must not wait, or for `timeout`.
     pub fn wait(&self, timeout: Duration) {
         let mut poll = libc::pollfd {
@@ -537,35 +330,6 @@ pub fn now() -> Nanos {
     // SAFETY: a valid timespec.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
     Nanos(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
-}
-
-/// CPU seconds and resident bytes of the agent itself.
-fn own_usage() -> (f64, u64) {
-    // SAFETY: zeroed is a valid rusage, and the call fills it.
-    let usage = unsafe {
-        let mut usage: libc::rusage = std::mem::zeroed();
-        libc::getrusage(libc::RUSAGE_SELF, &raw mut usage);
-        usage
-    };
-    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
-    let pages = fs::read_to_string("/proc/self/statm")
-        .ok()
-        .and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok())
-        .unwrap_or(0);
-    (
-        seconds(usage.ru_utime) + seconds(usage.ru_stime),
-        pages * 4096,
-    )
-}
-
-/// Whether a task is a process of its own, not a thread.
-fn is_process(task: u32) -> bool {
-    fs::read_to_string(format!("/proc/{task}/status")).is_ok_and(|status| {
-        status
-            .lines()
-            .find_map(|line| line.strip_prefix("Tgid:"))
-            .is_some_and(|tgid| tgid.trim() == task.to_string())
-    })
 }
 
 /// Where the program break is now: the end of the heap mapping.

@@ -1,4 +1,5 @@
 //! Each kind of service gets the verdict, cause, route and site that it deserves.
+// tidy: table
 
 use heaptide::events::Observation;
 use heaptide::pipeline::{JudgeOptions, Pipeline};

@@ -1,0 +1,101 @@
+//! Process events: children are followed, a new program is observed anew, an end is said.
+
+use std::fs;
+
+use heaptide_ebpf::TargetConfig;
+use tracing::{debug, info, warn};
+
+use super::{Sink, Source, SourceError, now};
+use crate::{decode::Life, events::Observation, target::inspect};
+
+impl Source {
+    /// Acts on a process event of a target.
+    pub(super) fn life(&mut self, pid: u32, life: Life, sink: &mut Sink<'_>) {
+        match life {
+            Life::Fork { child } => {
+                if self.options_of(pid).follow
+                    && is_process(child)
+                    && !self.watched.contains_key(&child)
+                {
+                    let layout = self
+                        .watched
+                        .get(&pid)
+                        .map_or(0, |parent| parent.config.layout);
+                    if let Some(options) = self.own_options.get(&pid).cloned() {
+                        self.own_options.insert(child, options);
+                    }
+                    match self.attach_as(child, layout, false, &|_| true, sink) {
+                        Ok(()) => {
+                            self.followed.push((child, pid));
+                            info!(pid = child, parent = pid, "following PID {child}");
+                        }
+                        // Short-lived children are common: a shell command, a helper.
+                        Err(why) => {
+                            self.own_options.remove(&child);
+                            debug!(pid = child, "not followed: {why}");
+                        }
+                    }
+                }
+            }
+            Life::Exec { at, space } => {
+                sink(pid, Observation::Forgotten(at));
+                if let Err(why) = self.replace(pid, space, sink) {
+                    warn!(pid, "the new program is not observed: {why}");
+                }
+            }
+            Life::Exit { at } => {
+                if let Some(watched) = self.watched.get_mut(&pid)
+                    && !watched.target.is_alive()
+                {
+                    watched.ended = true;
+                    self.kernel.remove_target(pid);
+                    sink(pid, Observation::Ended(at));
+                }
+            }
+        }
+    }
+
+    /// After an exec the process is another program.
+    fn replace(&mut self, pid: u32, space: u64, sink: &mut Sink<'_>) -> Result<(), SourceError> {
+        let layout = self.new_layout();
+        let mut target = inspect(pid)?;
+        let plan = self.plan(&target);
+        target
+            .info
+            .limitations
+            .extend(plan.limitations.iter().cloned());
+        self.mode(pid).clone_into(&mut target.info.mode);
+        let config = TargetConfig {
+            space,
+            layout,
+            flags: self.flags(pid),
+            interval: 0,
+            reserved: 0,
+        };
+        let info = target.info.clone();
+        let Some(watched) = self.watched.get_mut(&pid) else {
+            return Ok(());
+        };
+        watched.links.clear();
+        watched.replaced(target, config, Vec::new())?;
+        watched.handlers.clone_from(&plan.handlers);
+        self.kernel.set_target(pid, config)?;
+        let links = self.attach_probes(pid, &plan)?;
+        if let Some(watched) = self.watched.get_mut(&pid) {
+            watched.links = links;
+        }
+        sink(pid, Observation::Target(now(), info));
+        info!(pid, "following PID {pid} in its new program");
+        Ok(())
+    }
+}
+
+/// Whether a task is a process of its own, not a thread.
+fn is_process(task: u32) -> bool {
+    fs::read_to_string(format!("/proc/{task}/status")).is_ok_and(|status| {
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix("Tgid:"))
+            .is_some_and(|tgid| tgid.trim() == task.to_string())
+    })
+}
