@@ -2,6 +2,7 @@
 //! the source know aya.
 
 use std::{
+    ffi::CStr,
     io,
     os::fd::{AsRawFd as _, RawFd},
     path::Path,
@@ -31,27 +32,43 @@ use crate::plan::{Probe, Program};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/heaptide-ebpf"));
 
-/// Tracepoints: program, category, event.
-const TRACEPOINTS: &[(&str, &str, &str)] = &[
-    ("exit_read", "syscalls", "sys_exit_read"),
-    ("exit_read", "syscalls", "sys_exit_readv"),
-    ("exit_read", "syscalls", "sys_exit_recvfrom"),
-    ("exit_read", "syscalls", "sys_exit_recvmsg"),
-    ("exit_write", "syscalls", "sys_exit_write"),
-    ("exit_write", "syscalls", "sys_exit_writev"),
-    ("exit_write", "syscalls", "sys_exit_sendto"),
-    ("exit_write", "syscalls", "sys_exit_sendmsg"),
-    ("exit_write", "syscalls", "sys_exit_sendfile64"),
-    ("exit_accept", "syscalls", "sys_exit_accept"),
-    ("exit_accept", "syscalls", "sys_exit_accept4"),
-    ("enter_close", "syscalls", "sys_enter_close"),
-    ("exit_map", "syscalls", "sys_exit_mmap"),
-    ("exit_map", "syscalls", "sys_exit_mremap"),
-    ("exit_map", "syscalls", "sys_exit_brk"),
-    ("enter_unmap", "syscalls", "sys_enter_munmap"),
-    ("process_fork", "sched", "sched_process_fork"),
-    ("process_exec", "sched", "sched_process_exec"),
-    ("process_exit", "sched", "sched_process_exit"),
+/// The tracepoint that is a perf event, because of its `child_pid`: program, category, event.
+const TRACEPOINT: (&str, &str, &str) = ("process_fork", "sched", "sched_process_fork");
+
+/// Raw tracepoints: program, tracepoint, what is not seen without it.
+const RAW_TRACEPOINTS: &[(&str, &CStr, &str)] = &[
+    ("sys_enter", c"sys_enter", "closed connections and mappings"),
+    ("sys_exit", c"sys_exit", "requests and mappings"),
+    ("process_exec", c"sched_process_exec", "execs"),
+    ("process_exit", c"sched_process_exit", "ends of processes"),
+];
+
+/// Programs that `sys_exit` goes on to, and the system calls they are for.
+const EXITS: &[(&str, &[libc::c_long])] = &[
+    (
+        "exit_read",
+        &[
+            libc::SYS_read,
+            libc::SYS_readv,
+            libc::SYS_recvfrom,
+            libc::SYS_recvmsg,
+        ],
+    ),
+    (
+        "exit_write",
+        &[
+            libc::SYS_write,
+            libc::SYS_writev,
+            libc::SYS_sendto,
+            libc::SYS_sendmsg,
+            libc::SYS_sendfile,
+        ],
+    ),
+    ("exit_accept", &[libc::SYS_accept, libc::SYS_accept4]),
+    (
+        "exit_map",
+        &[libc::SYS_mmap, libc::SYS_mremap, libc::SYS_brk],
+    ),
 ];
 
 /// Programs attached by probes of a plan.
@@ -113,8 +130,26 @@ impl Kernel {
         let programs = Programs::load(
             &mut ebpf,
             PROBES.iter().map(|row| row.0).chain([COUNTING]),
-            TRACEPOINTS.iter().map(|row| row.0),
+            [TRACEPOINT.0].into_iter(),
+            RAW_TRACEPOINTS
+                .iter()
+                .map(|row| row.0)
+                .chain(EXITS.iter().map(|row| row.0)),
         )?;
+        let exits = ebpf
+            .map("EXITS")
+            .and_then(raw::map_fd)
+            .ok_or(KernelError::Object {
+                what: "map",
+                name: "EXITS",
+            })?;
+        for (name, calls) in EXITS {
+            let program = programs.single(name)?;
+            for call in *calls {
+                raw::set_program(exits, *call as u32, program)
+                    .map_err(|why| KernelError::load(name, &why))?;
+            }
+        }
         let map_bytes = ebpf.maps().filter_map(|(_, map)| raw::map_bytes(map)).sum();
         let fd_of = |name| {
             ebpf.map(name)
@@ -156,29 +191,31 @@ impl Kernel {
     /// Attaches the system-call and process tracepoints, once for all targets. What could not be
     /// attached comes back as a limitation.
     pub fn attach_tracepoints(&mut self) -> Vec<String> {
-        let events: Vec<(&str, &str)> = TRACEPOINTS.iter().map(|row| (row.1, row.2)).collect();
-        let found = match tracefs::events(&events) {
-            Ok(found) => found,
-            Err(why) => {
-                return vec![format!(
-                    "requests, mappings, forks and execs are not seen: {why}"
-                )];
-            }
-        };
         let mut limitations = Vec::new();
-        for ((name, category, event), found) in TRACEPOINTS.iter().zip(found) {
-            let attached = found.and_then(|event| {
-                let program = self.programs.single(name).map_err(io::Error::other)?;
-                attach::tracepoint(program, event.id, event.child_pid_offset)
-            });
+        for (program, tracepoint, seen) in RAW_TRACEPOINTS {
+            let attached = self
+                .programs
+                .single(program)
+                .map_err(io::Error::other)
+                .and_then(|program| raw::open_raw_tracepoint(program, tracepoint));
             match attached {
-                Ok(link) => self.tracepoints.push(link),
-                Err(why) => {
-                    limitations.push(format!("tracepoint {category}:{event} is not seen: {why}"));
-                }
+                Ok(link) => self.tracepoints.push(link.into()),
+                Err(why) => limitations.push(format!("{seen} are not seen: {why}")),
             }
         }
+        match self.attach_fork() {
+            Ok(link) => self.tracepoints.push(link),
+            Err(why) => limitations.push(format!("forks are not seen: {why}")),
+        }
         limitations
+    }
+
+    fn attach_fork(&self) -> io::Result<Link> {
+        let (program, category, event) = TRACEPOINT;
+        let program = self.programs.single(program).map_err(io::Error::other)?;
+        let mut found = tracefs::events(&[(category, event)])?;
+        let event = found.pop().unwrap_or(Err(io::ErrorKind::NotFound.into()))?;
+        attach::tracepoint(program, event.id, event.child_pid_offset)
     }
 
     /// Attaches probes of a plan to one process (all its threads, not its children), in their order

@@ -7,7 +7,7 @@ use std::{
 
 use aya::{
     Ebpf,
-    programs::{TracePoint, UProbe},
+    programs::{ProgramError, ProgramFd, RawTracePoint, TracePoint, UProbe},
 };
 
 use super::{KernelError, OBJECT, multi, raw};
@@ -21,11 +21,12 @@ pub(super) struct Programs {
 
 impl Programs {
     /// Loads the uprobe programs, for multi-links where the kernel has them, and the tracepoint
-    /// programs.
+    /// programs of both kinds.
     pub(super) fn load(
         ebpf: &mut Ebpf,
         uprobes: impl Iterator<Item = &'static str>,
         tracepoints: impl Iterator<Item = &'static str>,
+        raw_tracepoints: impl Iterator<Item = &'static str>,
     ) -> Result<Self, KernelError> {
         let mut programs = Self {
             descriptors: Table::new(),
@@ -43,25 +44,33 @@ impl Programs {
         } else {
             for name in uprobes {
                 let program: &mut UProbe = program(ebpf, name)?;
-                program
-                    .load()
-                    .map_err(|why| KernelError::load(name, &why))?;
-                let fd = program.fd().map_err(|why| KernelError::load(name, &why))?;
-                programs.descriptors.insert(name, fd.as_fd().as_raw_fd());
+                let loaded = program.load();
+                programs.note(name, loaded, program.fd())?;
             }
         }
         for name in tracepoints {
-            if programs.descriptors.contains_key(name) {
-                continue;
-            }
             let program: &mut TracePoint = program(ebpf, name)?;
-            program
-                .load()
-                .map_err(|why| KernelError::load(name, &why))?;
-            let fd = program.fd().map_err(|why| KernelError::load(name, &why))?;
-            programs.descriptors.insert(name, fd.as_fd().as_raw_fd());
+            let loaded = program.load();
+            programs.note(name, loaded, program.fd())?;
+        }
+        for name in raw_tracepoints {
+            let program: &mut RawTracePoint = program(ebpf, name)?;
+            let loaded = program.load();
+            programs.note(name, loaded, program.fd())?;
         }
         Ok(programs)
+    }
+
+    fn note(
+        &mut self,
+        name: &'static str,
+        loaded: Result<(), ProgramError>,
+        descriptor: Result<&ProgramFd, ProgramError>,
+    ) -> Result<(), KernelError> {
+        loaded.map_err(|why| KernelError::load(name, &why))?;
+        let fd = descriptor.map_err(|why| KernelError::load(name, &why))?;
+        self.descriptors.insert(name, fd.as_fd().as_raw_fd());
+        Ok(())
     }
 
     /// The program for multi-links of that name, if those are used.
@@ -69,7 +78,7 @@ impl Programs {
         self.own.get(name).map(OwnedFd::as_fd)
     }
 
-    /// A program for perf events.
+    /// Any other program.
     pub(super) fn single(&self, name: &'static str) -> Result<RawFd, KernelError> {
         let what = "program";
         let found = self.descriptors.get(name).copied();

@@ -9,8 +9,10 @@ use std::{
 
 use aya::maps::Map;
 
+const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
 const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
 const BPF_PROG_LOAD: libc::c_int = 5;
+const BPF_RAW_TRACEPOINT_OPEN: libc::c_int = 17;
 const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
 const BPF_MAP_UPDATE_BATCH: libc::c_int = 26;
 const BPF_LINK_CREATE: libc::c_int = 28;
@@ -66,6 +68,25 @@ pub(super) fn create_perf_link(program: RawFd, event: RawFd, cookie: u64) -> io:
         cookie,
     };
     let fd = bpf(BPF_LINK_CREATE, &mut attr)?;
+    // SAFETY: a descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+#[repr(C)]
+struct RawTracepointOpen {
+    name: u64,
+    program: u32,
+    zero: u32,
+}
+
+/// Attaches a program to a raw tracepoint (Linux 4.17).
+pub(super) fn open_raw_tracepoint(program: RawFd, name: &CStr) -> io::Result<OwnedFd> {
+    let mut attr = RawTracepointOpen {
+        name: name.as_ptr() as u64,
+        program: program as u32,
+        zero: 0,
+    };
+    let fd = bpf(BPF_RAW_TRACEPOINT_OPEN, &mut attr)?;
     // SAFETY: a descriptor that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
@@ -272,6 +293,17 @@ struct ElementAttr {
     flags: u64,
 }
 
+/// Puts a program into a program array.
+pub(super) fn set_program(map: BorrowedFd<'_>, index: u32, program: RawFd) -> io::Result<()> {
+    let mut attr = ElementAttr {
+        map: map.as_raw_fd() as u64,
+        key: &raw const index as u64,
+        value: &raw const program as u64,
+        flags: 0,
+    };
+    bpf(BPF_MAP_UPDATE_ELEM, &mut attr).map(drop)
+}
+
 /// Removes an entry, if it is there.
 pub(super) fn delete<K: bytemuck::Pod>(map: RawFd, key: &K) {
     let mut attr = ElementAttr {
@@ -291,6 +323,7 @@ pub(super) fn map_fd(map: &Map) -> Option<BorrowedFd<'_>> {
         | Map::HashMap(data)
         | Map::LruHashMap(data)
         | Map::PerCpuArray(data)
+        | Map::ProgramArray(data)
         | Map::RingBuf(data) => Some(data.fd().as_fd()),
         _ => None,
     }
