@@ -36,7 +36,12 @@ pub fn written(thread: &mut Thread, conn: &mut Conn, fd: u32, bytes: &Bytes, tot
     if status == 0 {
         let pending = &mut conn.front;
         pending.response_bytes += total;
-        if pending.answered != 0 && now - pending.sent_ns > STREAM_NS {
+        if pending.answered == 0 {
+            return;
+        }
+        if conn.open > 1 {
+            others(thread, conn, bytes, now, 0);
+        } else if now - pending.sent_ns > STREAM_NS {
             pending.sent_ns = now;
             pending.flags |= request_flags::STREAMING;
             http::send(pending, thread.tgid, fd, conn.generation, now);
@@ -52,7 +57,7 @@ pub fn written(thread: &mut Thread, conn: &mut Conn, fd: u32, bytes: &Bytes, tot
         answer(thread, conn, fd, status, now);
     }
     if informational || conn.open > 1 {
-        others(thread, conn, fd, bytes, now);
+        others(thread, conn, bytes, now, 1);
     }
 }
 
@@ -156,12 +161,19 @@ struct Search {
     now: u64,
 }
 
-/// Answers to pipelined requests often leave in one write: looks for status lines behind the first.
+/// Answers to pipelined requests often leave in one write: looks for status lines
+/// behind the `known` ones at its start.
 #[inline(never)]
-fn others(thread: &mut Thread, conn: &mut Conn, fd: u32, bytes: &Bytes, now: u64) -> u32 {
-    if reading::open(bytes, fd).is_none() {
+fn others(thread: &mut Thread, conn: &mut Conn, bytes: &Bytes, now: u64, known: u32) -> u32 {
+    let Some(reading) = READING.get_ptr_mut(0) else {
         return 0;
-    }
+    };
+    // SAFETY: as in `reading::open`; the slot was opened for this system call before.
+    let fd = unsafe { (*reading).fd };
+    let Some(reading) = reading::open(bytes, fd) else {
+        return 0;
+    };
+    reading.begun = known;
     let mut context = Search { thread, conn, now };
     // SAFETY: `round` has the signature the helper asks for; the context outlives the call.
     unsafe {
@@ -203,9 +215,9 @@ unsafe extern "C" fn round(_index: u32, context: *mut core::ffi::c_void) -> i64 
         generated::bpf_loop(CHUNK as u32, step as *mut _, core::ptr::null_mut(), 0);
     }
     let status = reading.scan.event;
-    // The first one is the one that `written` has dealt with.
-    reading.begun += u32::from(status != 0);
-    if status >= 200 && reading.begun > 1 {
+    if status != 0 && reading.begun > 0 {
+        reading.begun -= 1;
+    } else if status >= 200 {
         if conn.front.answered != 0 {
             if conn.open <= 1 {
                 return 1;
