@@ -6,7 +6,7 @@
 // /status/NNN answers so, /drop closes without an answer, /continue says 100 first, everything else is
 // 200. Answers that are ready together leave together with /writer/joined.
 #include <cctype>
-#include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -207,6 +207,7 @@ void poll_all(int listener) {
 }  // namespace
 
 int main(int count, char **words) {
+    signal(SIGPIPE, SIG_IGN);
     body_file = memfd_create("body", MFD_CLOEXEC);
     int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     sockaddr_in address{};
