@@ -1,5 +1,6 @@
 //! The `heaptide` binary: reads the command line, logs, and runs a subcommand.
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use heaptide::cli::{self, Command};
@@ -19,6 +20,7 @@ fn main() -> ExitCode {
             .unwrap_or_else(|| "warn,heaptide::source=info".to_owned());
         tracing_subscriber::fmt()
             .with_writer(std::io::stderr)
+            .with_ansi(std::io::stderr().is_terminal())
             .with_env_filter(EnvFilter::new(filter))
             .init();
     }
