@@ -3,6 +3,7 @@
 //! Both halves compile this file, so a layout cannot differ between them. Records hold plain
 //! integers only: kernel bytes are copied into them as they are, and the agent's decode stage turns
 //! tags into enums after checking them.
+// tidy: table
 #![no_std]
 
 /// Frames a kernel-side unwind keeps at most, innermost first.
@@ -292,7 +293,7 @@ records! {
         /// Address space.
         space: u64,
     }
-    /// Ring record: the user stack of an allocation the kernel could not unwind.
+    /// Ring record: the addresses on the user stack of an allocation the kernel could not unwind.
     StackCopy = 4160 {
         /// [`kind::STACK`].
         kind: u32,
@@ -316,7 +317,7 @@ records! {
         reserved: u32,
         /// The return address that had no rule.
         missing: u64,
-        /// Stack bytes from `sp` upwards.
+        /// The stack from `sp` upwards; words that cannot be user addresses are 0.
         bytes: [u8; STACK_COPY_LEN],
     }
     /// Ring record: a process event.

@@ -4,8 +4,8 @@ use aya_ebpf::{
     EbpfContext as _,
     bindings::BPF_RB_FORCE_WAKEUP,
     helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns, generated},
-    macros::tracepoint,
-    programs::TracePointContext,
+    macros::{raw_tracepoint, tracepoint},
+    programs::{RawTracePointContext, TracePointContext},
 };
 use heaptide_ebpf::{Counter, LifeRecord, kind, life};
 
@@ -33,8 +33,8 @@ pub fn process_fork(ctx: TracePointContext) -> u32 {
 }
 
 /// `sched:sched_process_exec`: the address space was replaced.
-#[tracepoint]
-pub fn process_exec(_ctx: TracePointContext) -> u32 {
+#[raw_tracepoint]
+pub fn process_exec(_ctx: RawTracePointContext) -> u32 {
     let id = bpf_get_current_pid_tgid();
     let Some(config) = TARGETS.get_ptr_mut((id >> 32) as u32) else {
         return 0;
@@ -52,8 +52,8 @@ pub fn process_exec(_ctx: TracePointContext) -> u32 {
 }
 
 /// `sched:sched_process_exit`: a thread ends, and with the leader the process.
-#[tracepoint]
-pub fn process_exit(_ctx: TracePointContext) -> u32 {
+#[raw_tracepoint]
+pub fn process_exit(_ctx: RawTracePointContext) -> u32 {
     let id = bpf_get_current_pid_tgid();
     let Some(config) = thread::target() else {
         return 0;

@@ -3,7 +3,7 @@
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
     macros::map,
-    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf},
 };
 use heaptide_ebpf::{
     Block, BlockKey, ConnKey, Counter, INFLIGHT_DEPTH, PATH_LEN, RuleKey, Settings, Stack,
@@ -222,6 +222,10 @@ pub static SHARED: Array<Shared> = Array::with_max_entries(1, 0);
 pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::ALL.len() as u32, 0);
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 23, 0);
+
+/// Programs for returning system calls, by number; filled by the loader.
+#[map]
+pub static EXITS: ProgramArray = ProgramArray::with_max_entries(512, 0);
 
 /// Set by the loader before the load; read-only for the programs.
 #[unsafe(no_mangle)]

@@ -1,11 +1,11 @@
 //! The site of an action: its call stack, unwound with rules that user space made from `.eh_frame`.
 //!
-//! Where a rule is missing the raw stack is copied to user space, which unwinds it, publishes the
+//! Where a rule is missing the addresses on the stack are copied to user space, which unwinds them, publishes the
 //! rules that were missing, and resolves the provisional site id given out here.
 
 use aya_ebpf::{
     bindings::BPF_RB_FORCE_WAKEUP,
-    helpers::{bpf_get_prandom_u32, bpf_ktime_get_ns, bpf_probe_read_user, generated},
+    helpers::{bpf_get_prandom_u32, bpf_ktime_get_ns, bpf_probe_read_user},
 };
 use heaptide_ebpf::{
     Counter, MAX_FRAMES, RuleKey, SITE_PROVISIONAL, SITE_SEED, STACK_COPY_LEN, StackCopy, kind,
@@ -117,7 +117,39 @@ fn walk(thread: &mut Thread, start: &Start) -> (u64, u32) {
     (hash & !SITE_PROVISIONAL, outcome)
 }
 
-/// Sends the raw stack to user space; the provisional id, or `None` when the ring is full.
+/// Words copied at once.
+const PIECE: usize = 8;
+/// Bytes copied at once.
+const PIECE_LEN: usize = PIECE * 8;
+
+/// Copies the stack from `sp` upwards, as far as it can be read, and returns how many bytes that were.
+///
+/// Only words that could be user addresses are kept, the others become 0: unwinding needs no more, and
+/// what else lies on a stack (a credential in a buffer, say) must not leave the kernel.
+///
+/// # Safety
+///
+/// `to` points to the bytes of a reserved record, aligned to 8.
+#[inline(always)]
+unsafe fn copy_pointers(to: *mut [u8; STACK_COPY_LEN], sp: u64) -> u32 {
+    let mut len = 0;
+    for piece in 0..STACK_COPY_LEN / PIECE_LEN {
+        let from = sp.wrapping_add((piece * PIECE_LEN) as u64) as *const [u64; PIECE];
+        // SAFETY: the helper checks the address.
+        let Ok(words) = (unsafe { bpf_probe_read_user(from) }) else {
+            break;
+        };
+        for (index, word) in words.iter().enumerate() {
+            let kept = if *word >> 47 == 0 { *word } else { 0 };
+            // SAFETY: within the bytes, by the bounds of both loops.
+            unsafe { to.cast::<u64>().add(piece * PIECE + index).write(kept) };
+        }
+        len = ((piece + 1) * PIECE_LEN) as u32;
+    }
+    len
+}
+
+/// Sends the addresses on the stack to user space; the provisional id, or `None` when the ring is full.
 #[inline(always)]
 fn copy(thread: &Thread, start: &Start, missing: u64) -> Option<u64> {
     let Some(mut entry) = EVENTS.reserve::<StackCopy>(0) else {
@@ -130,20 +162,10 @@ fn copy(thread: &Thread, start: &Start, missing: u64) -> Option<u64> {
     // SAFETY: as above.
     let random = unsafe { bpf_get_prandom_u32() };
     let id = SITE_PROVISIONAL | (now << 16) ^ u64::from(random);
-    // The stack may end before a full copy does: take what lies in the current page then.
-    let rest = 0x1000 - (start.sp & 0xfff);
     // SAFETY: `record` is the reserved record, of that type; every field but `bytes` beyond `len`,
     // which user space does not read, is written before it is submitted.
     unsafe {
-        let bytes = (&raw mut (*record).bytes).cast();
-        let from = start.sp as *const _;
-        let mut len = STACK_COPY_LEN as u64;
-        if generated::bpf_probe_read_user(bytes, STACK_COPY_LEN as u32, from) != 0 {
-            len = rest & 0xfff;
-            if generated::bpf_probe_read_user(bytes, len as u32, from) != 0 {
-                len = 0;
-            }
-        }
+        let len = copy_pointers(&raw mut (*record).bytes, start.sp);
         (*record).kind = kind::STACK;
         (*record).tgid = thread.tgid;
         (*record).site = id;
@@ -151,7 +173,7 @@ fn copy(thread: &Thread, start: &Start, missing: u64) -> Option<u64> {
         (*record).sp = start.sp;
         (*record).bp = start.bp;
         (*record).exact_pc = start.exact_pc;
-        (*record).len = len as u32;
+        (*record).len = len;
         (*record).layout = thread.layout;
         (*record).reserved = 0;
         (*record).missing = missing;

@@ -1,7 +1,6 @@
 //! The `heaptide` binary: reads the command line, logs, and runs a subcommand.
 
-use std::io::IsTerminal as _;
-use std::process::ExitCode;
+use std::{io::IsTerminal as _, process::ExitCode};
 
 use heaptide::cli::{self, Command};
 use heaptide::commands;

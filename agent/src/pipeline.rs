@@ -82,7 +82,13 @@ impl Pipeline {
                 self.judge.forget();
                 self.attribution.forget();
             }
-            Observation::Ended(_) => {}
+            Observation::Ended(at) => {
+                let after = self.start.map_or(0.0, |start| at.since(start));
+                let said = format!("the target ended after {after:.0} s of observation");
+                if !self.target.limitations.contains(&said) {
+                    self.target.limitations.push(said);
+                }
+            }
         }
     }
 

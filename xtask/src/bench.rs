@@ -5,6 +5,7 @@ use clap::Subcommand;
 
 mod agent;
 mod cpu;
+mod probes;
 mod request_cost;
 
 /// What to measure.
@@ -18,6 +19,8 @@ pub(crate) struct Arguments {
 enum What {
     /// CPU that following a request adds to the server.
     RequestCost(request_cost::Arguments),
+    /// What a probed malloc and free cost, beside other ways.
+    Probes(probes::Arguments),
     /// Memory and CPU of heaptide itself.
     Agent(agent::Arguments),
 }
@@ -25,6 +28,7 @@ enum What {
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     match &arguments.what {
         What::RequestCost(arguments) => request_cost::run(arguments),
+        What::Probes(arguments) => probes::run(arguments),
         What::Agent(arguments) => agent::run(arguments),
     }
 }

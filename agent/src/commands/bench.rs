@@ -19,24 +19,23 @@ pub(super) fn floor(args: &BenchTarget) -> Result<ExitCode> {
             .iter()
             .find(|probe| probe.symbol == "malloc" && probe.program == Program::AllocEnter)
             .context("the target has no malloc")?;
-        Ok(vec![kernel.attach_counting(args.pid, malloc)?])
+        Ok(kernel.attach_counting(args.pid, malloc)?)
     })
 }
 
 /// malloc, its return and free, each at its entry: what tools do that do not look.
 pub(super) fn naive(args: &BenchTarget) -> Result<ExitCode> {
     run(args, |kernel, probes| {
-        probes
+        let entries: Vec<Probe> = probes
             .iter()
             .filter(|probe| probe.symbol == "malloc" || probe.symbol == "free")
-            .map(|probe| {
-                let entry = Probe {
-                    file_offset: probe.entry_offset,
-                    ..probe.clone()
-                };
-                Ok(kernel.attach(args.pid, &entry)?)
+            .map(|probe| Probe {
+                file_offset: probe.entry_offset,
+                ..probe.clone()
             })
-            .collect()
+            .collect();
+        let entries: Vec<&Probe> = entries.iter().collect();
+        Ok(kernel.attach(args.pid, &entries)?)
     })
 }
 

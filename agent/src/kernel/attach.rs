@@ -1,4 +1,5 @@
-//! Attaching by hand: `perf_event_open` and `BPF_LINK_CREATE`.
+//! Attaching by hand: `perf_event_open` and `BPF_LINK_CREATE`. For uprobes this is the way of kernels
+//! without multi-links.
 //!
 //! aya opens its perf events enabled, and an enabled event that is bound to a process costs at every
 //! context switch of it. A disabled one whose program is attached by a BPF link runs the program all
@@ -21,7 +22,16 @@ use super::raw;
 #[derive(Debug)]
 pub struct Link {
     _link: OwnedFd,
-    _event: OwnedFd,
+    _event: Option<OwnedFd>,
+}
+
+impl From<OwnedFd> for Link {
+    fn from(link: OwnedFd) -> Self {
+        Self {
+            _link: link,
+            _event: None,
+        }
+    }
 }
 
 /// `struct perf_event_attr` up to `PERF_ATTR_SIZE_VER1` (`include/uapi/linux/perf_event.h`).
@@ -80,7 +90,7 @@ pub fn uprobe(
     let link = raw::create_perf_link(program, event.as_raw_fd(), cookie)?;
     Ok(Link {
         _link: link,
-        _event: event,
+        _event: Some(event),
     })
 }
 
@@ -96,7 +106,7 @@ pub fn tracepoint(program: RawFd, id: u64, cookie: u64) -> io::Result<Link> {
     let link = raw::create_perf_link(program, event.as_raw_fd(), cookie)?;
     Ok(Link {
         _link: link,
-        _event: event,
+        _event: Some(event),
     })
 }
 

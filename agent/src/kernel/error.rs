@@ -87,17 +87,17 @@ impl KernelError {
                         .into(),
             };
         }
-        // The verifier's reason stands at the end of a log that can be megabytes long.
-        let lines: Vec<&str> = text.lines().collect();
-        let tail = lines[lines.len().saturating_sub(12)..].join("\n");
-        let why = if lines.len() > 12 {
-            format!("{}\n[..]\n{tail}", lines[0])
-        } else {
-            text
-        };
         Self::Load {
             name: name.to_owned(),
-            why,
+            why: shortened(text),
+        }
+    }
+
+    /// A program refused by a load made by hand.
+    pub(super) fn refused(name: &str, why: &io::Error, log: &str) -> Self {
+        Self::Load {
+            name: name.to_owned(),
+            why: shortened(format!("{why}: {}", log.trim_end())),
         }
     }
 
@@ -113,6 +113,16 @@ impl KernelError {
             },
         }
     }
+}
+
+/// The verifier's reason stands at the end of a log that can be megabytes long.
+fn shortened(text: String) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    if lines.len() <= 12 {
+        return text;
+    }
+    let tail = lines[lines.len() - 12..].join("\n");
+    format!("{}\n[..]\n{tail}", lines[0])
 }
 
 /// Checks the effective capabilities before the kernel answers with a bare EPERM.

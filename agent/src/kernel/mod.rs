@@ -2,25 +2,29 @@
 //! the source know aya.
 
 use std::{
-    collections::HashMap as Table,
-    os::fd::{AsFd as _, AsRawFd as _, RawFd},
+    ffi::CStr,
+    io,
+    os::fd::{AsRawFd as _, RawFd},
+    path::Path,
 };
 
 use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
     maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf},
-    programs::{TracePoint, UProbe},
 };
 use heaptide_ebpf::{Block, BlockKey, Counter, RuleKey, Settings, Stack, TargetConfig, UnwindRule};
 use tracing::{debug, warn};
 
 pub mod attach;
 mod error;
+mod multi;
+mod programs;
 mod raw;
 mod tracefs;
 
 pub use attach::Link;
 pub use error::KernelError;
+use programs::Programs;
 use raw::Wire;
 pub use tracefs::{tracefs_mounted, tracefs_readable};
 
@@ -28,27 +32,43 @@ use crate::plan::{Probe, Program};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/heaptide-ebpf"));
 
-/// Tracepoints: program, category, event.
-const TRACEPOINTS: &[(&str, &str, &str)] = &[
-    ("exit_read", "syscalls", "sys_exit_read"),
-    ("exit_read", "syscalls", "sys_exit_readv"),
-    ("exit_read", "syscalls", "sys_exit_recvfrom"),
-    ("exit_read", "syscalls", "sys_exit_recvmsg"),
-    ("exit_write", "syscalls", "sys_exit_write"),
-    ("exit_write", "syscalls", "sys_exit_writev"),
-    ("exit_write", "syscalls", "sys_exit_sendto"),
-    ("exit_write", "syscalls", "sys_exit_sendmsg"),
-    ("exit_write", "syscalls", "sys_exit_sendfile64"),
-    ("exit_accept", "syscalls", "sys_exit_accept"),
-    ("exit_accept", "syscalls", "sys_exit_accept4"),
-    ("enter_close", "syscalls", "sys_enter_close"),
-    ("exit_map", "syscalls", "sys_exit_mmap"),
-    ("exit_map", "syscalls", "sys_exit_mremap"),
-    ("exit_map", "syscalls", "sys_exit_brk"),
-    ("enter_unmap", "syscalls", "sys_enter_munmap"),
-    ("process_fork", "sched", "sched_process_fork"),
-    ("process_exec", "sched", "sched_process_exec"),
-    ("process_exit", "sched", "sched_process_exit"),
+/// The tracepoint that is a perf event, because of its `child_pid`: program, category, event.
+const TRACEPOINT: (&str, &str, &str) = ("process_fork", "sched", "sched_process_fork");
+
+/// Raw tracepoints: program, tracepoint, what is not seen without it.
+const RAW_TRACEPOINTS: &[(&str, &CStr, &str)] = &[
+    ("sys_enter", c"sys_enter", "closed connections and mappings"),
+    ("sys_exit", c"sys_exit", "requests and mappings"),
+    ("process_exec", c"sched_process_exec", "execs"),
+    ("process_exit", c"sched_process_exit", "ends of processes"),
+];
+
+/// Programs that `sys_exit` goes on to, and the system calls they are for.
+const EXITS: &[(&str, &[libc::c_long])] = &[
+    (
+        "exit_read",
+        &[
+            libc::SYS_read,
+            libc::SYS_readv,
+            libc::SYS_recvfrom,
+            libc::SYS_recvmsg,
+        ],
+    ),
+    (
+        "exit_write",
+        &[
+            libc::SYS_write,
+            libc::SYS_writev,
+            libc::SYS_sendto,
+            libc::SYS_sendmsg,
+            libc::SYS_sendfile,
+        ],
+    ),
+    ("exit_accept", &[libc::SYS_accept, libc::SYS_accept4]),
+    (
+        "exit_map",
+        &[libc::SYS_mmap, libc::SYS_mremap, libc::SYS_brk],
+    ),
 ];
 
 /// Programs attached by probes of a plan.
@@ -83,7 +103,7 @@ pub struct Kernel {
     batch: raw::Batch<BlockKey, Block>,
     tracepoints: Vec<Link>,
     map_bytes: u64,
-    programs: Table<&'static str, RawFd>,
+    programs: Programs,
     /// Owns the programs' descriptors.
     _ebpf: Ebpf,
 }
@@ -107,30 +127,34 @@ impl Kernel {
             .override_global("SETTINGS", bytemuck::bytes_of(settings), true)
             .load(OBJECT)
             .map_err(|why| KernelError::load("the object", &why))?;
-        let mut programs = Table::new();
-        for name in PROBES.iter().map(|row| row.0).chain([COUNTING]) {
-            let program: &mut UProbe = program(&mut ebpf, name)?;
-            program
-                .load()
-                .map_err(|why| KernelError::load(name, &why))?;
-            let fd = program.fd().map_err(|why| KernelError::load(name, &why))?;
-            programs.insert(name, fd.as_fd().as_raw_fd());
-        }
-        for name in TRACEPOINTS.iter().map(|row| row.0) {
-            if programs.contains_key(name) {
-                continue;
+        let programs = Programs::load(
+            &mut ebpf,
+            PROBES.iter().map(|row| row.0).chain([COUNTING]),
+            [TRACEPOINT.0].into_iter(),
+            RAW_TRACEPOINTS
+                .iter()
+                .map(|row| row.0)
+                .chain(EXITS.iter().map(|row| row.0)),
+        )?;
+        let exits = ebpf
+            .map("EXITS")
+            .and_then(raw::map_fd)
+            .ok_or(KernelError::Object {
+                what: "map",
+                name: "EXITS",
+            })?;
+        for (name, calls) in EXITS {
+            let program = programs.single(name)?;
+            for call in *calls {
+                raw::set_program(exits, *call as u32, program)
+                    .map_err(|why| KernelError::load(name, &why))?;
             }
-            let program: &mut TracePoint = program(&mut ebpf, name)?;
-            program
-                .load()
-                .map_err(|why| KernelError::load(name, &why))?;
-            let fd = program.fd().map_err(|why| KernelError::load(name, &why))?;
-            programs.insert(name, fd.as_fd().as_raw_fd());
         }
         let map_bytes = ebpf.maps().filter_map(|(_, map)| raw::map_bytes(map)).sum();
         let fd_of = |name| {
             ebpf.map(name)
                 .and_then(raw::map_fd)
+                .map(|fd| fd.as_raw_fd())
                 .ok_or(KernelError::Object { what: "map", name })
         };
         let (live_fd, rules_fd) = (fd_of("LIVE")?, fd_of("RULES")?);
@@ -167,65 +191,101 @@ impl Kernel {
     /// Attaches the system-call and process tracepoints, once for all targets. What could not be
     /// attached comes back as a limitation.
     pub fn attach_tracepoints(&mut self) -> Vec<String> {
-        let events: Vec<(&str, &str)> = TRACEPOINTS.iter().map(|row| (row.1, row.2)).collect();
-        let found = match tracefs::events(&events) {
-            Ok(found) => found,
-            Err(why) => {
-                return vec![format!(
-                    "requests, mappings, forks and execs are not seen: {why}"
-                )];
-            }
-        };
         let mut limitations = Vec::new();
-        for ((name, category, event), found) in TRACEPOINTS.iter().zip(found) {
-            let attached = found.and_then(|event| {
-                attach::tracepoint(self.programs[name], event.id, event.child_pid_offset)
-            });
+        for (program, tracepoint, seen) in RAW_TRACEPOINTS {
+            let attached = self
+                .programs
+                .single(program)
+                .map_err(io::Error::other)
+                .and_then(|program| raw::open_raw_tracepoint(program, tracepoint));
             match attached {
-                Ok(link) => self.tracepoints.push(link),
-                Err(why) => {
-                    limitations.push(format!("tracepoint {category}:{event} is not seen: {why}"));
-                }
+                Ok(link) => self.tracepoints.push(link.into()),
+                Err(why) => limitations.push(format!("{seen} are not seen: {why}")),
             }
+        }
+        match self.attach_fork() {
+            Ok(link) => self.tracepoints.push(link),
+            Err(why) => limitations.push(format!("forks are not seen: {why}")),
         }
         limitations
     }
 
-    /// Attaches one probe of a plan to one process (all its threads, not its children).
-    pub fn attach(&self, pid: u32, probe: &Probe) -> Result<Link, KernelError> {
-        let row = PROBES
-            .iter()
-            .find(|row| row.1 == probe.program)
-            .ok_or(KernelError::Object {
-                what: "program",
-                name: "for a probe",
-            })?;
-        self.attach_program(row.0, pid, probe)
+    fn attach_fork(&self) -> io::Result<Link> {
+        let (program, category, event) = TRACEPOINT;
+        let program = self.programs.single(program).map_err(io::Error::other)?;
+        let mut found = tracefs::events(&[(category, event)])?;
+        let event = found.pop().unwrap_or(Err(io::ErrorKind::NotFound.into()))?;
+        attach::tracepoint(program, event.id, event.child_pid_offset)
+    }
+
+    /// Attaches probes of a plan to one process (all its threads, not its children), in their order
+    /// where they are of different programs.
+    pub fn attach(&self, pid: u32, probes: &[&Probe]) -> Result<Vec<Link>, KernelError> {
+        let mut links = Vec::new();
+        let mut groups: Vec<(Program, &Path, Vec<&Probe>)> = Vec::new();
+        for probe in probes {
+            let same = groups
+                .iter_mut()
+                .find(|group| group.0 == probe.program && group.1 == probe.path);
+            match same {
+                Some(group) => group.2.push(probe),
+                None => groups.push((probe.program, &probe.path, vec![probe])),
+            }
+        }
+        for (program, _, group) in groups {
+            let row = PROBES
+                .iter()
+                .find(|row| row.1 == program)
+                .ok_or(KernelError::Object {
+                    what: "program",
+                    name: "for a probe",
+                })?;
+            links.extend(self.attach_program(row.0, pid, &group)?);
+        }
+        Ok(links)
     }
 
     /// Attaches the program that only counts in place of the probe's own: the cost floor.
-    pub fn attach_counting(&self, pid: u32, probe: &Probe) -> Result<Link, KernelError> {
-        self.attach_program(COUNTING, pid, probe)
+    pub fn attach_counting(&self, pid: u32, probe: &Probe) -> Result<Vec<Link>, KernelError> {
+        self.attach_program(COUNTING, pid, &[probe])
     }
 
-    fn attach_program(&self, name: &str, pid: u32, probe: &Probe) -> Result<Link, KernelError> {
-        let link = attach::uprobe(
-            self.programs[name],
-            pid,
-            &probe.path,
-            probe.file_offset,
-            probe.program.is_return(),
-            probe.cookie,
-        )
-        .map_err(|why| KernelError::attach(&probe.symbol, pid, why))?;
-        debug!(
-            pid,
-            symbol = probe.symbol,
-            program = name,
-            why = probe.why,
-            "attached"
-        );
-        Ok(link)
+    /// Attaches a program at probes of one file: by one link, or by one for each.
+    fn attach_program(
+        &self,
+        name: &'static str,
+        pid: u32,
+        probes: &[&Probe],
+    ) -> Result<Vec<Link>, KernelError> {
+        let Some(first) = probes.first() else {
+            return Ok(Vec::new());
+        };
+        let returns = first.program.is_return();
+        let links = if let Some(program) = self.programs.multi(name) {
+            let places: Vec<(u64, u64)> = probes
+                .iter()
+                .map(|probe| (probe.file_offset, probe.cookie))
+                .collect();
+            let link = multi::attach(program, pid, &first.path, &places, returns);
+            let link = link.map_err(|why| {
+                let symbols: Vec<&str> = probes.iter().map(|probe| &*probe.symbol).collect();
+                KernelError::attach(&symbols.join(", "), pid, why)
+            })?;
+            vec![link.into()]
+        } else {
+            let program = self.programs.single(name)?;
+            let attach = |probe: &&Probe| {
+                let (path, offset) = (&probe.path, probe.file_offset);
+                attach::uprobe(program, pid, path, offset, returns, probe.cookie)
+                    .map_err(|why| KernelError::attach(&probe.symbol, pid, why))
+            };
+            probes.iter().map(attach).collect::<Result<_, _>>()?
+        };
+        for probe in probes {
+            let (symbol, why) = (&probe.symbol, &probe.why);
+            debug!(pid, symbol, program = name, why, "attached");
+        }
+        Ok(links)
     }
 
     /// Begins or changes the observation of a process.
@@ -339,19 +399,6 @@ impl Kernel {
     pub fn map_bytes(&self) -> u64 {
         self.map_bytes
     }
-}
-
-fn program<'a, T>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut T, KernelError>
-where
-    &'a mut T: TryFrom<&'a mut aya::programs::Program, Error = aya::programs::ProgramError>,
-{
-    ebpf.program_mut(name)
-        .ok_or(KernelError::Object {
-            what: "program",
-            name,
-        })?
-        .try_into()
-        .map_err(|why| KernelError::load(name, &why))
 }
 
 /// Kernels before 5.11 charge maps against `RLIMIT_MEMLOCK`; later ones ignore it.

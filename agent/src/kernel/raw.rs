@@ -1,19 +1,28 @@
-//! `bpf(2)` calls that aya does not have: perf links with a cookie, and batches.
+//! `bpf(2)` calls that aya does not have: links with cookies, programs for multi-links, and batches.
 
 use std::{
+    ffi::CStr,
     io,
     marker::PhantomData,
-    os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
 };
 
 use aya::maps::Map;
 
+const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
 const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
+const BPF_PROG_LOAD: libc::c_int = 5;
+const BPF_RAW_TRACEPOINT_OPEN: libc::c_int = 17;
 const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
 const BPF_MAP_UPDATE_BATCH: libc::c_int = 26;
 const BPF_LINK_CREATE: libc::c_int = 28;
 /// `enum bpf_attach_type`.
 const BPF_PERF_EVENT: u32 = 41;
+const BPF_TRACE_UPROBE_MULTI: u32 = 48;
+/// `BPF_PROG_TYPE_KPROBE`, which uprobes are too.
+const TYPE_KPROBE: u32 = 2;
+/// `BPF_F_UPROBE_MULTI_RETURN`.
+const MULTI_RETURN: u32 = 1;
 
 /// A record of the wire contract as aya wants it.
 #[derive(Clone, Copy)]
@@ -59,6 +68,119 @@ pub(super) fn create_perf_link(program: RawFd, event: RawFd, cookie: u64) -> io:
         cookie,
     };
     let fd = bpf(BPF_LINK_CREATE, &mut attr)?;
+    // SAFETY: a descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+#[repr(C)]
+struct RawTracepointOpen {
+    name: u64,
+    program: u32,
+    zero: u32,
+}
+
+/// Attaches a program to a raw tracepoint (Linux 4.17).
+pub(super) fn open_raw_tracepoint(program: RawFd, name: &CStr) -> io::Result<OwnedFd> {
+    let mut attr = RawTracepointOpen {
+        name: name.as_ptr() as u64,
+        program: program as u32,
+        zero: 0,
+    };
+    let fd = bpf(BPF_RAW_TRACEPOINT_OPEN, &mut attr)?;
+    // SAFETY: a descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+#[repr(C)]
+struct MultiLinkCreate {
+    program: u32,
+    target: u32,
+    attach_type: u32,
+    link_flags: u32,
+    path: u64,
+    offsets: u64,
+    reference_counters: u64,
+    cookies: u64,
+    count: u32,
+    flags: u32,
+    pid: i32,
+    zero: u32,
+}
+
+/// Attaches a program to offsets of a file by one link (Linux 6.6). A pid of 0 is every process.
+pub(super) fn create_multi_link(
+    program: BorrowedFd<'_>,
+    path: &CStr,
+    offsets: &[u64],
+    cookies: &[u64],
+    pid: libc::pid_t,
+    returns: bool,
+) -> io::Result<OwnedFd> {
+    let mut attr = MultiLinkCreate {
+        program: program.as_raw_fd() as u32,
+        target: 0,
+        attach_type: BPF_TRACE_UPROBE_MULTI,
+        link_flags: 0,
+        path: path.as_ptr() as u64,
+        offsets: offsets.as_ptr() as u64,
+        reference_counters: 0,
+        cookies: cookies.as_ptr() as u64,
+        count: offsets.len().min(cookies.len()) as u32,
+        flags: if returns { MULTI_RETURN } else { 0 },
+        pid,
+        zero: 0,
+    };
+    let fd = bpf(BPF_LINK_CREATE, &mut attr)?;
+    // SAFETY: a descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// `bpf_attr` of `BPF_PROG_LOAD` up to `expected_attach_type`.
+#[repr(C)]
+struct ProgLoad {
+    kind: u32,
+    count: u32,
+    instructions: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log: u64,
+    kernel_version: u32,
+    flags: u32,
+    name: [u8; 16],
+    interface: u32,
+    expected_attach_type: u32,
+}
+
+/// Loads a uprobe program for multi-links. The verifier's reason goes to `log`, unless that is empty.
+pub(super) fn load_uprobe_multi(
+    name: &CStr,
+    license: &CStr,
+    code: &[u64],
+    log: &mut [u8],
+) -> io::Result<OwnedFd> {
+    let mut attr = ProgLoad {
+        kind: TYPE_KPROBE,
+        count: code.len() as u32,
+        instructions: code.as_ptr() as u64,
+        license: license.as_ptr() as u64,
+        log_level: u32::from(!log.is_empty()),
+        log_size: log.len() as u32,
+        log: if log.is_empty() {
+            0
+        } else {
+            log.as_mut_ptr() as u64
+        },
+        kernel_version: 0,
+        flags: 0,
+        name: [0; 16],
+        interface: 0,
+        expected_attach_type: BPF_TRACE_UPROBE_MULTI,
+    };
+    for (to, from) in attr.name.iter_mut().take(15).zip(name.to_bytes()) {
+        *to = *from;
+    }
+    let fd = bpf(BPF_PROG_LOAD, &mut attr)?;
     // SAFETY: a descriptor that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
@@ -171,6 +293,17 @@ struct ElementAttr {
     flags: u64,
 }
 
+/// Puts a program into a program array.
+pub(super) fn set_program(map: BorrowedFd<'_>, index: u32, program: RawFd) -> io::Result<()> {
+    let mut attr = ElementAttr {
+        map: map.as_raw_fd() as u64,
+        key: &raw const index as u64,
+        value: &raw const program as u64,
+        flags: 0,
+    };
+    bpf(BPF_MAP_UPDATE_ELEM, &mut attr).map(drop)
+}
+
 /// Removes an entry, if it is there.
 pub(super) fn delete<K: bytemuck::Pod>(map: RawFd, key: &K) {
     let mut attr = ElementAttr {
@@ -184,20 +317,21 @@ pub(super) fn delete<K: bytemuck::Pod>(map: RawFd, key: &K) {
 }
 
 /// Descriptor of a map of one of the kinds that are used here.
-pub(super) fn map_fd(map: &Map) -> Option<RawFd> {
+pub(super) fn map_fd(map: &Map) -> Option<BorrowedFd<'_>> {
     match map {
         Map::Array(data)
         | Map::HashMap(data)
         | Map::LruHashMap(data)
         | Map::PerCpuArray(data)
-        | Map::RingBuf(data) => Some(data.fd().as_fd().as_raw_fd()),
+        | Map::ProgramArray(data)
+        | Map::RingBuf(data) => Some(data.fd().as_fd()),
         _ => None,
     }
 }
 
 /// Kernel memory a map holds, as its `fdinfo` says.
 pub(super) fn map_bytes(map: &Map) -> Option<u64> {
-    let path = format!("/proc/self/fdinfo/{}", map_fd(map)?);
+    let path = format!("/proc/self/fdinfo/{}", map_fd(map)?.as_raw_fd());
     let text = std::fs::read_to_string(path).ok()?;
     text.lines()
         .find_map(|line| line.strip_prefix("memlock:")?.trim().parse().ok())

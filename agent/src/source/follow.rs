@@ -27,7 +27,7 @@ impl Source {
                     match self.attach_as(child, layout, false, &|_| true, sink) {
                         Ok(()) => {
                             self.followed.push((child, pid));
-                            info!(pid = child, parent = pid, "following PID {child}");
+                            info!(pid = child, parent = pid, "following {child}");
                         }
                         // Short-lived children are common: a shell command, a helper.
                         Err(why) => {
@@ -73,6 +73,7 @@ impl Source {
             reserved: 0,
         };
         let info = target.info.clone();
+        let threads = target.threads.clone();
         let Some(watched) = self.watched.get_mut(&pid) else {
             return Ok(());
         };
@@ -80,12 +81,14 @@ impl Source {
         watched.replaced(target, config, Vec::new())?;
         watched.handlers.clone_from(&plan.handlers);
         self.kernel.set_target(pid, config)?;
+        // What the new program did since its exec was noted under no layout.
+        self.kernel.forget_threads(&threads);
         let links = self.attach_probes(pid, &plan)?;
         if let Some(watched) = self.watched.get_mut(&pid) {
             watched.links = links;
         }
         sink(pid, Observation::Target(now(), info));
-        info!(pid, "following PID {pid} in its new program");
+        info!(pid, "following {pid} in its new program");
         Ok(())
     }
 }

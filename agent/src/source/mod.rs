@@ -205,15 +205,11 @@ impl Source {
     /// Attaches a plan's probes. Returns and frees come first: an entry whose return is not probed
     /// yet would be counted as missed.
     fn attach_probes(&self, pid: u32, plan: &Plan) -> Result<Vec<Link>, KernelError> {
-        let last =
-            |program: Program| matches!(program, Program::AllocEnter | Program::HandlerEnter);
-        let mut links = Vec::with_capacity(plan.probes.len());
-        for probe in plan.probes.iter().filter(|probe| !last(probe.program)) {
-            links.push(self.kernel.attach(pid, probe)?);
-        }
-        for probe in plan.probes.iter().filter(|probe| last(probe.program)) {
-            links.push(self.kernel.attach(pid, probe)?);
-        }
+        let (last, first): (Vec<&Probe>, Vec<&Probe>) = plan.probes.iter().partition(|probe| {
+            matches!(probe.program, Program::AllocEnter | Program::HandlerEnter)
+        });
+        let mut links = self.kernel.attach(pid, &first)?;
+        links.extend(self.kernel.attach(pid, &last)?);
         // Dropped in order: entries go first then, for the same reason.
         links.reverse();
         Ok(links)

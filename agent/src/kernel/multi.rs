@@ -1,0 +1,147 @@
+//! Uprobe multi-links (Linux 6.6): many probes of one program in one file are one link.
+//!
+//! A perf event and its link cost the kernel a grace period of a tenth of a second *each* when they
+//! are taken off, and the event costs the process at context switches. A multi-link has no event
+//! and one grace period. aya cannot load programs for them (they are marked at their load), so that
+//! is done here: the same object, with the maps that aya has made.
+
+use std::{
+    collections::HashMap,
+    ffi::CString,
+    io,
+    os::{
+        fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::Path,
+};
+
+use aya_obj::{Object, generated::bpf_insn};
+use tracing::debug;
+
+use super::{error::KernelError, raw};
+
+/// Tests of the way without multi-links set it to `perf`.
+const SWITCH: &str = "HEAPTIDE_UPROBES";
+
+/// Whether the kernel has multi-links, and filters them by process.
+///
+/// The first ones (6.6 to 6.9, later corrected) filtered by thread. They are told by what they say
+/// of a negative pid: EINVAL came with the correction, before it the file is looked at first.
+pub(super) fn supported() -> bool {
+    if std::env::var_os(SWITCH).is_some_and(|way| way == "perf") {
+        debug!("no multi-links: {SWITCH} says so");
+        return false;
+    }
+    let refused_with = |pid| {
+        // r0 = 0; exit
+        let nothing = [0xb7u64, 0x95];
+        let program = raw::load_uprobe_multi(c"probe", c"GPL", &nothing, &mut [])?;
+        raw::create_multi_link(program.as_fd(), c"/", &[0], &[0], pid, false)
+    };
+    let code = |pid| {
+        refused_with(pid)
+            .err()
+            .and_then(|why: io::Error| why.raw_os_error())
+    };
+    let found = code(0) == Some(libc::EBADF) && code(-1) == Some(libc::EINVAL);
+    debug!(found, "uprobe multi-links that filter by process");
+    found
+}
+
+/// The uprobe programs of an object, ready to be loaded.
+pub(super) struct Programs {
+    object: Object,
+}
+
+impl Programs {
+    /// Parses `object` and binds it to the maps that were made for it.
+    pub(super) fn new(
+        object: &[u8],
+        maps: &HashMap<String, BorrowedFd<'_>>,
+    ) -> Result<Self, KernelError> {
+        let refused = |why: &dyn std::error::Error| KernelError::load("the object", why);
+        let mut object = Object::parse(object).map_err(|why| refused(&why))?;
+        let sections = object
+            .functions
+            .keys()
+            .map(|(section, _)| *section)
+            .collect();
+        let declared = std::mem::take(&mut object.maps);
+        let bound = declared
+            .iter()
+            .filter_map(|(name, map)| Some((name.as_str(), maps.get(name)?.as_raw_fd(), map)));
+        object
+            .relocate_maps(bound, &sections)
+            .map_err(|why| refused(&why))?;
+        object
+            .relocate_calls(&sections)
+            .map_err(|why| refused(&why))?;
+        Ok(Self { object })
+    }
+
+    /// Loads one of them.
+    pub(super) fn load(&self, name: &'static str) -> Result<OwnedFd, KernelError> {
+        let absent = KernelError::Object {
+            what: "program",
+            name,
+        };
+        let Some(program) = self.object.programs.get(name) else {
+            return Err(absent);
+        };
+        let key = (program.section_index, program.address);
+        let Some(function) = self.object.functions.get(&key) else {
+            return Err(absent);
+        };
+        let code: Vec<u64> = function.instructions.iter().map(word).collect();
+        let title = CString::new(name).unwrap_or_default();
+        let first = match raw::load_uprobe_multi(&title, &program.license, &code, &mut []) {
+            Ok(loaded) => return Ok(loaded),
+            Err(why) => why,
+        };
+        // Once more for the verifier's reason; a log that is not needed slows every load down.
+        let mut log = vec![0; 1 << 20];
+        match raw::load_uprobe_multi(&title, &program.license, &code, &mut log) {
+            Ok(loaded) => Ok(loaded),
+            Err(_) => {
+                let end = log.iter().position(|byte| *byte == 0).unwrap_or(log.len());
+                Err(KernelError::refused(
+                    name,
+                    &first,
+                    &String::from_utf8_lossy(&log[..end]),
+                ))
+            }
+        }
+    }
+}
+
+/// An instruction as the kernel reads it.
+fn word(instruction: &bpf_insn) -> u64 {
+    let registers = instruction.dst_reg() | instruction.src_reg() << 4;
+    u64::from(instruction.code)
+        | u64::from(registers) << 8
+        | u64::from(instruction.off as u16) << 16
+        | u64::from(instruction.imm as u32) << 32
+}
+
+/// Attaches a program to many offsets of a file in one process (all its threads). `probes` are
+/// offsets with their cookies.
+pub(super) fn attach(
+    program: BorrowedFd<'_>,
+    pid: u32,
+    path: &Path,
+    probes: &[(u64, u64)],
+    returns: bool,
+) -> io::Result<OwnedFd> {
+    let path = CString::new(path.as_os_str().as_bytes())
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "a path with a zero byte"))?;
+    let (offsets, cookies): (Vec<u64>, Vec<u64>) = probes.iter().copied().unzip();
+    raw::create_multi_link(
+        program,
+        &path,
+        &offsets,
+        &cookies,
+        pid as libc::pid_t,
+        returns,
+    )
+}
