@@ -1,14 +1,17 @@
 //! The scan of HTTP/1.x request heads: a state machine over bytes that survives between reads.
 //!
+//! Pure, so that the kernel half runs it and a test on the host can compare it with a plain parser.
 //! Long runs (the rest of a header line, the credential) are taken eight bytes at a time. The
 //! credential is fingerprinted as it passes (SipHash-1-3), so it is stored nowhere.
 
-use heaptide_ebpf::{MAX_HEAD, PATH_LEN, PATTERN_LEN};
+use crate::{MAX_HEAD, PATH_LEN, Settings, sip::Sip};
 
-use crate::{
-    maps::{CHUNK, Parser, SCAN, Scan},
-    setting,
-};
+pub mod bytes;
+mod chunks;
+mod credential;
+
+use chunks::{CHUNK_END, CHUNK_LINE, CHUNK_SIZE, TRAILER, TRAILER_LINE};
+use credential::{COOKIE_SKIP, NAME, SCHEME, TOKEN, VALUE};
 
 /// Between messages.
 pub const START: u32 = 0;
@@ -16,13 +19,8 @@ const METHOD: u32 = 1;
 const PATH: u32 = 2;
 const SKIP_LINE: u32 = 3;
 const LINE_START: u32 = 4;
-const NAME: u32 = 5;
-const VALUE: u32 = 6;
-const SCHEME: u32 = 7;
-const TOKEN: u32 = 8;
 const LENGTH: u32 = 9;
-const COOKIE_SKIP: u32 = 10;
-/// The body, `body_left` bytes of it.
+/// The body (or a chunk of it), `body_left` bytes of it.
 pub const BODY: u32 = 11;
 /// Not at a message's start: nothing is believed until the next read.
 pub const LOST: u32 = 12;
@@ -32,36 +30,76 @@ pub const EVENT_BEGIN: u32 = 1;
 /// `Scan::event`: a head is complete.
 pub const EVENT_HEAD: u32 = 2;
 
-const CREDENTIAL: u32 = 1;
-const CONTENT_LENGTH: u32 = 2;
-const TRANSFER_ENCODING: u32 = 4;
-const CONTENT_LENGTH_NAME: &[u8; 32] = b"content-length:\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
-const TRANSFER_ENCODING_NAME: &[u8; 32] = b"transfer-encoding:\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+/// `Parser::cut`: the path was cut.
+pub const CUT_PATH: u32 = 1;
+/// `Parser::cut`: lines beyond [`MAX_HEAD`] were not believed.
+pub const CUT_HEAD: u32 = 2;
 
-const LOW: u64 = 0x0101_0101_0101_0101;
-const HIGH: u64 = 0x8080_8080_8080_8080;
+/// More bytes than any body has; longer announcements would only overflow.
+const MOST: u64 = 1 << 40;
 
-/// Bits in the bytes of `word` that equal `byte`; exact up to the lowest one.
-#[inline(always)]
-fn equal(word: u64, byte: u8) -> u64 {
-    let x = word ^ (LOW * byte as u64);
-    x.wrapping_sub(LOW) & !x & HIGH
+/// Bytes scanned at once.
+pub const CHUNK: usize = 1024;
+
+/// Where the scan stands on a connection; survives between reads.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Parser {
+    /// A credential under way.
+    pub sip: Sip,
+    /// Its length so far.
+    pub token_len: u32,
+    /// One of the states above.
+    pub state: u32,
+    /// Position in the name being matched.
+    pub matched: u32,
+    /// Bits: which names still match.
+    pub candidates: u32,
+    /// Up to eight bytes of the method, as a number.
+    pub method: u64,
+    /// Body bytes announced.
+    pub content_length: u64,
+    /// Body bytes still to skip.
+    pub body_left: u64,
+    /// Head bytes so far.
+    pub head_bytes: u32,
+    /// 1: the body comes in chunks.
+    pub chunked: u32,
+    /// 1: the query is being skipped; path bytes are not kept any more.
+    pub path_done: u32,
+    /// Used bytes of `path`.
+    pub path_len: u32,
+    /// The finished fingerprint, 0 for none.
+    pub token: u64,
+    /// Bits [`CUT_PATH`] and [`CUT_HEAD`].
+    pub cut: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// `METHOD path`.
+    pub path: [u8; PATH_LEN],
 }
 
-/// Index of the lowest marked byte.
-#[inline(always)]
-fn first(mask: u64) -> u32 {
-    let lowest = (mask & mask.wrapping_neg()) >> 7;
-    (lowest.wrapping_mul(0x0001_0203_0405_0607) >> 56) as u32
+/// A scan under way.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Scan {
+    /// Next byte of `data`.
+    pub position: u32,
+    /// Valid bytes of `data`.
+    pub end: u32,
+    /// Set when the scan wants to stop: one of the events above.
+    pub event: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Where it stands.
+    pub parser: Parser,
+    /// What it scans, and room to read a word at the last byte.
+    pub data: [u8; CHUNK + 8],
 }
 
-/// One step of the scan; the callback of `bpf_loop`. Returns 1 to stop.
-pub unsafe extern "C" fn step(_index: u32, _context: *mut core::ffi::c_void) -> i64 {
-    let Some(scan) = SCAN.get_ptr_mut(0) else {
-        return 1;
-    };
-    // SAFETY: this CPU's own slot; system-call tracepoints run with preemption off.
-    let scan = unsafe { &mut *scan };
+/// One step of the scan. Returns 1 to stop: the data is used up, an event, a body, or lost.
+#[inline(always)]
+pub fn step(scan: &mut Scan, settings: &Settings) -> i64 {
     let position = scan.position;
     if position >= scan.end || position >= CHUNK as u32 || scan.event != 0 {
         return 1;
@@ -80,32 +118,22 @@ pub unsafe extern "C" fn step(_index: u32, _context: *mut core::ffi::c_void) -> 
     let mut used = 1;
     match scan.parser.state {
         SKIP_LINE => {
-            let mask = equal(word, b'\n');
+            let mask = bytes::equal(word, b'\n');
             if mask == 0 {
                 used = 8;
             } else {
-                used = first(mask) + 1;
+                used = bytes::first(mask) + 1;
                 if used <= left {
                     scan.parser.state = LINE_START;
                 }
             }
         }
-        TOKEN => used = token(&mut scan.parser, word, left),
-        PATH => path(scan, byte),
-        NAME => name(&mut scan.parser, byte),
-        LINE_START => line_start(scan, byte),
-        VALUE => {
-            if byte != b' ' && byte != b'\t' {
-                scan.parser.matched = 0;
-                scan.parser.state = if setting!(scheme_len) == 0 {
-                    TOKEN
-                } else {
-                    SCHEME
-                };
-                used = 0;
-            }
-        }
-        SCHEME => scheme(&mut scan.parser, byte),
+        TOKEN => used = credential::token(&mut scan.parser, settings, word, left),
+        PATH => path(&mut scan.parser, byte),
+        NAME => credential::name(&mut scan.parser, settings, byte),
+        LINE_START => line_start(scan, settings, byte),
+        VALUE => used = credential::value(&mut scan.parser, settings, byte),
+        SCHEME => credential::scheme(&mut scan.parser, settings, byte),
         COOKIE_SKIP => match byte {
             b'\n' => scan.parser.state = LINE_START,
             b';' => scan.parser.state = VALUE,
@@ -123,18 +151,37 @@ pub unsafe extern "C" fn step(_index: u32, _context: *mut core::ffi::c_void) -> 
                 scan.parser.state = LOST;
             }
         }
+        CHUNK_SIZE | CHUNK_LINE | CHUNK_END | TRAILER | TRAILER_LINE => {
+            chunks::between(&mut scan.parser, byte);
+        }
         // BODY and LOST are handled a read at a time.
         _ => return 1,
     }
     if used > left {
         used = left;
     }
-    scan.parser.head_bytes += used;
+    scan.parser.head_bytes = scan.parser.head_bytes.wrapping_add(used);
     scan.position = position + used;
-    if scan.parser.state == BODY || scan.parser.state == LOST {
-        return 1;
+    i64::from(scan.parser.state == BODY || scan.parser.state == LOST)
+}
+
+/// Up to `most` bytes of the body pass; returns how many did.
+#[inline(always)]
+pub fn skip_body(parser: &mut Parser, most: u32) -> u32 {
+    let passed = if (most as u64) < parser.body_left {
+        most
+    } else {
+        parser.body_left as u32
+    };
+    parser.body_left -= passed as u64;
+    if parser.body_left == 0 {
+        parser.state = if parser.chunked == 0 {
+            START
+        } else {
+            CHUNK_END
+        };
     }
-    0
+    passed
 }
 
 /// Forgets the last message. Field by field: a whole value would not fit on the BPF stack.
@@ -160,31 +207,22 @@ fn keep(parser: &mut Parser, byte: u8) {
         parser.path[length & (PATH_LEN - 1)] = byte;
         parser.path_len = length as u32 + 1;
     } else {
-        parser.cut = 1;
+        parser.cut = CUT_PATH;
     }
+}
+
+const fn number(text: &[u8]) -> u64 {
+    let mut value = 0;
+    let mut index = 0;
+    while index < text.len() {
+        value = value << 8 | text[index] as u64;
+        index += 1;
+    }
+    value
 }
 
 #[inline(always)]
 fn method(scan: &mut Scan, byte: u8) {
-    keep(&mut scan.parser, byte);
-    if byte != b' ' {
-        let grown = scan.parser.method << 8 | byte as u64;
-        let too_long = scan.parser.method >> 56 != 0;
-        scan.parser.method = grown;
-        if too_long || !byte.is_ascii_uppercase() {
-            scan.parser.state = LOST;
-        }
-        return;
-    }
-    const fn number(text: &[u8]) -> u64 {
-        let mut value = 0;
-        let mut index = 0;
-        while index < text.len() {
-            value = value << 8 | text[index] as u64;
-            index += 1;
-        }
-        value
-    }
     const GET: u64 = number(b"GET");
     const POST: u64 = number(b"POST");
     const PUT: u64 = number(b"PUT");
@@ -192,8 +230,21 @@ fn method(scan: &mut Scan, byte: u8) {
     const PATCH: u64 = number(b"PATCH");
     const DELETE: u64 = number(b"DELETE");
     const OPTIONS: u64 = number(b"OPTIONS");
+    keep(&mut scan.parser, byte);
     let m = scan.parser.method;
-    if m == GET || m == POST || m == PUT || m == HEAD || m == PATCH || m == DELETE || m == OPTIONS {
+    if byte != b' ' {
+        scan.parser.method = m << 8 | byte as u64;
+        if m >> 56 != 0 || !byte.is_ascii_uppercase() {
+            scan.parser.state = LOST;
+        }
+    } else if m == GET
+        || m == POST
+        || m == PUT
+        || m == HEAD
+        || m == PATCH
+        || m == DELETE
+        || m == OPTIONS
+    {
         scan.parser.state = PATH;
         scan.event = EVENT_BEGIN;
     } else {
@@ -202,132 +253,41 @@ fn method(scan: &mut Scan, byte: u8) {
 }
 
 #[inline(always)]
-fn path(scan: &mut Scan, byte: u8) {
+fn path(parser: &mut Parser, byte: u8) {
     match byte {
-        b'\n' => scan.parser.state = LINE_START,
-        b' ' => scan.parser.state = SKIP_LINE,
-        b'?' | b'#' => scan.parser.path_done = 1,
+        b'\n' => parser.state = LINE_START,
+        b' ' | b'\r' => parser.state = SKIP_LINE,
+        b'?' | b'#' => parser.path_done = 1,
         _ => {
-            if scan.parser.path_done == 0 {
-                keep(&mut scan.parser, byte);
+            if parser.path_done == 0 {
+                keep(parser, byte);
             }
         }
     }
 }
 
 #[inline(always)]
-fn line_start(scan: &mut Scan, byte: u8) {
+fn line_start(scan: &mut Scan, settings: &Settings, byte: u8) {
+    let parser = &mut scan.parser;
     match byte {
         b'\r' => {}
         b'\n' => {
-            let parser = &mut scan.parser;
-            parser.body_left = parser.content_length;
-            parser.state = if parser.chunked != 0 {
-                LOST
-            } else if parser.body_left > 0 {
-                BODY
+            // Chunks come first where both are announced (RFC 9112, 6.3).
+            if parser.chunked != 0 {
+                parser.matched = 0;
+                parser.state = CHUNK_SIZE;
             } else {
-                START
-            };
+                parser.body_left = parser.content_length;
+                parser.state = if parser.body_left > 0 { BODY } else { START };
+            }
             scan.event = EVENT_HEAD;
         }
-        _ => {
-            let parser = &mut scan.parser;
-            if parser.head_bytes > MAX_HEAD {
-                // Still follows the lines, so that the end is found, but believes none.
-                parser.state = SKIP_LINE;
-                parser.cut = 2;
-                return;
-            }
-            parser.matched = 0;
-            parser.candidates = CREDENTIAL | CONTENT_LENGTH | TRANSFER_ENCODING;
-            parser.state = NAME;
-            name(parser, byte);
-        }
-    }
-}
-
-#[inline(always)]
-fn lower(byte: u8) -> u8 {
-    if byte.is_ascii_uppercase() {
-        byte | 0x20
-    } else {
-        byte
-    }
-}
-
-#[inline(always)]
-fn name(parser: &mut Parser, byte: u8) {
-    let index = (parser.matched as usize) & (PATTERN_LEN - 1);
-    let byte_lower = lower(byte);
-    let mut candidates = parser.candidates;
-    // SAFETY: the index is within the arrays; the settings are never written after the load.
-    let wanted = unsafe {
-        core::ptr::read_volatile(
-            (&raw const (*crate::maps::settings()).header)
-                .cast::<u8>()
-                .add(index),
-        )
-    };
-    if byte_lower != wanted {
-        candidates &= !CREDENTIAL;
-    }
-    if byte_lower != CONTENT_LENGTH_NAME[index] {
-        candidates &= !CONTENT_LENGTH;
-    }
-    if byte_lower != TRANSFER_ENCODING_NAME[index] {
-        candidates &= !TRANSFER_ENCODING;
-    }
-    parser.candidates = candidates;
-    let matched = parser.matched + 1;
-    parser.matched = matched;
-    if byte == b'\n' {
-        parser.state = LINE_START;
-    } else if candidates == 0 {
-        parser.state = SKIP_LINE;
-    } else if byte == b':' {
-        if candidates & CREDENTIAL != 0 && matched == setting!(header_len) {
-            // The first credential counts: a second header of the name is left alone.
-            parser.state = if parser.token == 0 { VALUE } else { SKIP_LINE };
-            parser.token_len = 0;
-        } else if candidates & CONTENT_LENGTH != 0 {
-            parser.state = LENGTH;
-        } else {
-            parser.chunked = (candidates & TRANSFER_ENCODING != 0) as u32;
+        _ if parser.head_bytes > MAX_HEAD => {
+            // Still follows the lines, so that the end is found, but believes none.
             parser.state = SKIP_LINE;
+            parser.cut |= CUT_HEAD;
         }
-    }
-}
-
-#[inline(always)]
-fn scheme(parser: &mut Parser, byte: u8) {
-    let index = (parser.matched as usize) & (PATTERN_LEN - 1);
-    let cookie = setting!(cookie) != 0;
-    let byte = if cookie { byte } else { lower(byte) };
-    // SAFETY: as in `name`.
-    let wanted = unsafe {
-        core::ptr::read_volatile(
-            (&raw const (*crate::maps::settings()).scheme)
-                .cast::<u8>()
-                .add(index),
-        )
-    };
-    if byte == b'\n' {
-        parser.state = LINE_START;
-    } else if byte != wanted {
-        parser.state = if !cookie {
-            SKIP_LINE
-        } else if byte == b';' {
-            VALUE
-        } else {
-            COOKIE_SKIP
-        };
-    } else {
-        parser.matched += 1;
-        if parser.matched == setting!(scheme_len) {
-            parser.state = TOKEN;
-            parser.token_len = 0;
-        }
+        _ => credential::begin(parser, settings, byte),
     }
 }
 
@@ -335,107 +295,11 @@ fn scheme(parser: &mut Parser, byte: u8) {
 fn length(parser: &mut Parser, byte: u8) {
     match byte {
         b'0'..=b'9' => {
-            // 2^40 bytes is beyond any body; more digits would only overflow.
-            if parser.content_length < 1 << 40 {
+            if parser.content_length < MOST {
                 parser.content_length = parser.content_length * 10 + (byte - b'0') as u64;
             }
         }
         b'\n' => parser.state = LINE_START,
         _ => {}
     }
-}
-
-/// Hashes the credential; returns the bytes it used.
-#[inline(always)]
-fn token(parser: &mut Parser, word: u64, left: u32) -> u32 {
-    if parser.token_len == 0 {
-        if word as u8 == b' ' {
-            return 1;
-        }
-        let (k0, k1) = (key(0), key(1));
-        parser.v = [
-            k0 ^ 0x736f_6d65_7073_6575,
-            k1 ^ 0x646f_7261_6e64_6f6d,
-            k0 ^ 0x6c79_6765_6e65_7261,
-            k1 ^ 0x7465_6462_7974_6573,
-        ];
-        parser.tail = 0;
-    }
-    let filled = parser.token_len & 7;
-    // Control characters and the space end every credential, ';' one in a cookie.
-    let mut ends = word.wrapping_sub(LOW * 0x21) & !word & HIGH;
-    if setting!(cookie) != 0 {
-        ends |= equal(word, b';');
-    }
-    if filled == 0 && left >= 8 && ends == 0 {
-        compress(&mut parser.v, word);
-        parser.token_len += 8;
-        return 8;
-    }
-    if ends & 0x80 != 0 {
-        parser.token = finish(parser);
-        parser.state = if word as u8 == b'\n' {
-            LINE_START
-        } else {
-            SKIP_LINE
-        };
-        return 1;
-    }
-    parser.tail |= (word & 0xff) << (filled * 8);
-    parser.token_len += 1;
-    if filled == 7 {
-        let tail = parser.tail;
-        compress(&mut parser.v, tail);
-        parser.tail = 0;
-    }
-    1
-}
-
-#[inline(always)]
-fn key(index: usize) -> u64 {
-    // SAFETY: as in `name`.
-    unsafe {
-        core::ptr::read_volatile(
-            (&raw const (*crate::maps::settings()).key)
-                .cast::<u64>()
-                .add(index),
-        )
-    }
-}
-
-#[inline(always)]
-fn round(v: &mut [u64; 4]) {
-    v[0] = v[0].wrapping_add(v[1]);
-    v[2] = v[2].wrapping_add(v[3]);
-    v[1] = v[1].rotate_left(13) ^ v[0];
-    v[3] = v[3].rotate_left(16) ^ v[2];
-    v[0] = v[0].rotate_left(32);
-    v[2] = v[2].wrapping_add(v[1]);
-    v[0] = v[0].wrapping_add(v[3]);
-    v[1] = v[1].rotate_left(17) ^ v[2];
-    v[3] = v[3].rotate_left(21) ^ v[0];
-    v[2] = v[2].rotate_left(32);
-}
-
-#[inline(always)]
-fn compress(v: &mut [u64; 4], word: u64) {
-    v[3] ^= word;
-    round(v);
-    v[0] ^= word;
-}
-
-/// SipHash-1-3 of what was hashed; never 0, which means "no credential".
-#[inline(always)]
-fn finish(parser: &Parser) -> u64 {
-    if parser.token_len == 0 {
-        return 0;
-    }
-    let mut v = parser.v;
-    compress(&mut v, parser.tail | (parser.token_len as u64) << 56);
-    v[2] ^= 0xff;
-    round(&mut v);
-    round(&mut v);
-    round(&mut v);
-    let hash = v[0] ^ v[1] ^ v[2] ^ v[3];
-    if hash == 0 { 1 } else { hash }
 }

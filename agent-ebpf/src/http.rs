@@ -1,23 +1,21 @@
-//! Connections: which request a read begins and a write answers.
+//! Connections: which request a read begins, and what is kept of it until it is answered.
 
 use aya_ebpf::{
     bindings::BPF_RB_NO_WAKEUP,
-    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_user, generated},
+    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_user},
 };
-use heaptide_ebpf::{ConnKey, Counter, RequestRecord, kind, request_flags};
+use heaptide_ebpf::{
+    ConnKey, Counter, RequestRecord,
+    head::{CUT_HEAD, CUT_PATH, Parser},
+    kind, request_flags,
+};
 
 use crate::{
-    head::{self, BODY, EVENT_BEGIN, EVENT_HEAD, LOST, START},
-    maps::{BLANK_CONN, CHUNK, CONNS, Conn, EVENTS, PIPELINE, Pending, SCAN, Scan, Thread, count},
+    maps::{
+        BLANK_CONN, CONNS, Conn, EVENTS, PIPELINE, PIPELINED, Pending, Thread, count, count_by,
+    },
     scope,
 };
-
-/// Passes over the data of one read: a request takes two or three.
-const ROUNDS: u32 = 32;
-/// Steps of the scanner per chunk: a few consume nothing.
-const STEPS: u32 = CHUNK as u32 + 512;
-/// Reads without a request line after which a connection is left alone.
-const MISSES: u32 = 8;
 
 /// The connection, if it is known.
 #[inline(always)]
@@ -61,144 +59,92 @@ pub fn begins_request(from: u64) -> bool {
     )
 }
 
-/// What a round of [`feed`] works on. The numbers are in [`Scan`]: on the stack the verifier would
-/// follow their values through every round.
-struct Feed {
-    thread: *mut Thread,
-    conn: *mut Conn,
+/// The request whose head is being read.
+#[inline(always)]
+fn newest(conn: &mut Conn) -> Option<&mut Pending> {
+    if conn.open <= 1 {
+        return Some(&mut conn.front);
+    }
+    let last = (conn.first + conn.open - 1) as usize & (PIPELINE - 1);
+    let pending = PIPELINED.get_ptr_mut(conn.queue[last])?;
+    // SAFETY: a map value that belongs to this connection.
+    Some(unsafe { &mut *pending })
 }
 
-/// `len` bytes at user address `from` were read from the connection.
+/// The oldest request is done with; the next one moves up.
 #[inline(never)]
-pub fn feed(thread: &mut Thread, conn: &mut Conn, fd: u32, from: u64, len: u32) -> u32 {
-    let Some(scan) = SCAN.get_ptr_mut(0) else {
-        return 0;
-    };
-    // SAFETY: this CPU's own slot; system-call tracepoints run with preemption off.
-    let scan = unsafe { &mut *scan };
-    if conn.http == 0 && conn.misses > MISSES {
+pub fn pop(conn: &mut Conn) -> u32 {
+    conn.first = (conn.first + 1) & (PIPELINE as u32 - 1);
+    conn.open = conn.open.wrapping_sub(1) & (2 * PIPELINE as u32 - 1);
+    if conn.open == 0 {
         return 0;
     }
-    scan.parser = conn.parser;
-    if scan.parser.state == LOST && (conn.open == 0 || front(conn).answered != 0) {
-        scan.parser.state = START;
+    let id = conn.queue[conn.first as usize & (PIPELINE - 1)];
+    // SAFETY: a map value that belongs to this connection.
+    if let Some(waiting) = unsafe { PIPELINED.get(id) } {
+        let front = &mut conn.front;
+        front.start_ns = waiting.start_ns;
+        front.token = waiting.token;
+        front.task = waiting.task;
+        front.head_bytes = waiting.head_bytes;
+        front.body_bytes = waiting.body_bytes;
+        front.tid = waiting.tid;
+        front.path_len = waiting.path_len;
+        front.binding = waiting.binding;
+        front.flags = waiting.flags;
+        front.complete = waiting.complete;
+        front.path = waiting.path;
+        let _ = PIPELINED.remove(id);
+    } else {
+        // Too many pipelined requests in all of the process: only its time is left.
+        conn.front.token = 0;
+        conn.front.path_len = 0;
+        conn.front.complete = 0;
+        count(Counter::RequestsLost);
     }
-    scan.position = 0;
-    scan.end = 0;
-    scan.fd = fd;
-    scan.from = from;
-    scan.len = len;
-    scan.taken = 0;
-    let mut context = Feed { thread, conn };
-    // SAFETY: `round` has the signature the helper asks for; the context outlives the call.
-    unsafe {
-        generated::bpf_loop(ROUNDS, round as *mut _, (&raw mut context).cast(), 0);
-    }
-    // SAFETY: the pointer made from `conn` above; nothing else uses it any more.
-    let conn = unsafe { &mut *context.conn };
-    if scan.parser.state == LOST {
-        conn.misses += 1;
-    } else if scan.position < scan.end {
-        // More pipelined requests than rounds: resume at the next read.
-        scan.parser.state = LOST;
-    }
-    conn.parser = scan.parser;
+    conn.front.request = id;
+    conn.front.response_bytes = 0;
+    conn.front.sent_ns = 0;
+    conn.front.status = 0;
+    conn.front.answered = 0;
     0
 }
 
-/// One round of [`feed`]: skips body bytes, or scans up to the next event. Returns 1 to stop.
-unsafe extern "C" fn round(_index: u32, context: *mut core::ffi::c_void) -> i64 {
-    let context = context.cast::<Feed>();
-    // SAFETY: `feed` passes its own context, whose pointers are valid during the loop.
-    let (thread, conn) = unsafe { (&mut *(*context).thread, &mut *(*context).conn) };
-    let Some(scan) = SCAN.get_ptr_mut(0) else {
-        return 1;
-    };
-    // SAFETY: as in `feed`.
-    let scan = unsafe { &mut *scan };
-    if scan.position >= scan.end {
-        let rest = scan.len.wrapping_sub(scan.taken);
-        if scan.taken >= scan.len {
-            return 1;
-        }
-        if scan.parser.state == BODY {
-            let skip = u64::from(rest).min(scan.parser.body_left);
-            scan.parser.body_left -= skip;
-            scan.taken += skip as u32;
-            if scan.parser.body_left == 0 {
-                scan.parser.state = START;
-            }
-            return 0;
-        }
-        let size = ((rest.min(CHUNK as u32) - 1) & (CHUNK as u32 - 1)) + 1;
-        // SAFETY: `data` holds CHUNK bytes and more; the helper checks the user address.
-        let failed = unsafe {
-            generated::bpf_probe_read_user(
-                (&raw mut scan.data).cast(),
-                size,
-                (scan.from + u64::from(scan.taken)) as *const _,
-            )
-        };
-        if failed != 0 {
-            count(Counter::ReadFaults);
-            return 1;
-        }
-        scan.taken += size;
-        scan.position = 0;
-        scan.end = size;
-    } else if scan.parser.state == BODY {
-        let inside = u64::from(scan.end - scan.position).min(scan.parser.body_left);
-        scan.parser.body_left -= inside;
-        scan.position += inside as u32;
-        if scan.parser.body_left == 0 {
-            scan.parser.state = START;
-        }
-        return 0;
-    }
-    if scan.parser.state == LOST {
-        return 1;
-    }
-    scan.event = 0;
-    // SAFETY: `step` has the signature the helper asks for and needs no context.
-    unsafe {
-        generated::bpf_loop(STEPS, head::step as *mut _, core::ptr::null_mut(), 0);
-    }
-    match scan.event {
-        EVENT_BEGIN => begin(thread, conn, scan.fd),
-        EVENT_HEAD => complete(thread, conn, scan),
-        _ => {}
-    }
-    0
-}
-
+/// A request line was recognised; `begun` requests began earlier in the same read.
 #[inline(always)]
-fn front(conn: &mut Conn) -> &mut Pending {
-    let first = conn.first as usize & (PIPELINE - 1);
-    &mut conn.pending[first]
-}
-
-/// A request line was recognised.
-#[inline(always)]
-fn begin(thread: &mut Thread, conn: &mut Conn, fd: u32) {
+pub fn begin(thread: &mut Thread, conn: &mut Conn, fd: u32, begun: u32) {
     conn.http = 1;
     conn.misses = 0;
-    if conn.open > 0 && front(conn).answered != 0 {
-        conn.first += 1;
-        conn.open -= 1;
+    // SAFETY: no preconditions.
+    let now = unsafe { bpf_ktime_get_ns() };
+    if conn.open > 0 && conn.front.answered != 0 {
+        pop(conn);
     }
-    if conn.open > 0 && (conn.open >= PIPELINE as u32 || conn.responds == 0) {
+    if conn.open > 0 && (conn.open >= PIPELINE as u32 || (conn.responds == 0 && begun == 0)) {
         // The oldest was never seen answered.
-        conn.first += 1;
-        conn.open -= 1;
-        count(Counter::RequestsLost);
+        send(&conn.front, thread.tgid, fd, conn.generation, now);
+        pop(conn);
     }
     let request = scope::next_request();
     count(Counter::Requests);
-    let index = (conn.first + conn.open) as usize & (PIPELINE - 1);
-    let pending = &mut conn.pending[index];
+    let queued = (conn.first + conn.open) as usize & (PIPELINE - 1);
+    conn.queue[queued] = request;
+    if conn.open > 0 && PIPELINED.insert(request, &conn.front, 0).is_err() {
+        count(Counter::RequestsLost);
+        return;
+    }
+    conn.open += 1;
+    if conn.open == 1 {
+        scope::set_current(thread, request, fd);
+    }
+    let flags = if conn.accepted == 0 {
+        request_flags::ATTACHED_LATE
+    } else {
+        0
+    };
+    let Some(pending) = newest(conn) else { return };
     pending.request = request;
-    // SAFETY: no preconditions.
-    pending.start_ns = unsafe { bpf_ktime_get_ns() };
+    pending.start_ns = now;
     pending.token = 0;
     pending.task = thread.task;
     pending.response_bytes = 0;
@@ -208,101 +154,54 @@ fn begin(thread: &mut Thread, conn: &mut Conn, fd: u32) {
     pending.tid = bpf_get_current_pid_tgid() as u32;
     pending.path_len = 0;
     pending.status = 0;
-    pending.flags = if conn.accepted == 0 {
-        request_flags::ATTACHED_LATE
-    } else {
-        0
-    };
+    pending.flags = flags;
     pending.complete = 0;
     pending.answered = 0;
-    conn.open += 1;
-    if conn.open == 1 {
-        scope::set_current(thread, request, fd);
-    }
     pending.binding = scope::binding_of(thread);
 }
 
-/// A head is complete: what it said goes to its request.
+/// A head is complete, or nothing more is learned of it: what it said goes to its request.
 #[inline(always)]
-fn complete(thread: &Thread, conn: &mut Conn, scan: &Scan) {
+pub fn complete(thread: &Thread, conn: &mut Conn, parser: &Parser) {
     if conn.open == 0 {
         return;
     }
-    let index = (conn.first + conn.open - 1) as usize & (PIPELINE - 1);
-    let pending = &mut conn.pending[index];
-    pending.token = scan.parser.token;
-    pending.head_bytes = scan.parser.head_bytes;
-    let body = scan.parser.content_length;
+    let Some(pending) = newest(conn) else { return };
+    pending.token = parser.token;
+    pending.head_bytes = parser.head_bytes;
+    let body = parser.content_length;
     pending.body_bytes = if body > u64::from(u32::MAX) {
         u32::MAX
     } else {
         body as u32
     };
-    pending.path = scan.parser.path;
-    pending.path_len = scan.parser.path_len;
+    pending.path = parser.path;
+    pending.path_len = parser.path_len;
     pending.complete = 1;
     pending.binding = scope::binding_of(thread);
-    if scan.parser.cut & 1 != 0 {
+    if parser.cut & CUT_PATH != 0 {
         pending.flags |= request_flags::PATH_CUT;
     }
-    if scan.parser.cut & 2 != 0 {
+    if parser.cut & CUT_HEAD != 0 {
         pending.flags |= request_flags::HEAD_CUT;
     }
 }
 
-/// `total` bytes were written to the connection; the first `len` of them lie at `from`.
-#[inline(always)]
-pub fn written(thread: &mut Thread, conn: &mut Conn, fd: u32, from: u64, len: u64, total: u64) {
-    if conn.open == 0 {
-        return;
-    }
-    // SAFETY: no preconditions.
-    let now = unsafe { bpf_ktime_get_ns() };
-    let status = if len >= 12 { status_at(from) } else { 0 };
-    if status >= 100 && status < 200 && status != 101 {
-        return;
-    }
-    if status != 0 && front(conn).answered != 0 && conn.open > 1 {
-        conn.first += 1;
-        conn.open -= 1;
-    }
-    let more = conn.open > 1;
-    let next = conn.pending[(conn.first + 1) as usize & (PIPELINE - 1)].request;
-    let generation = conn.generation;
-    let pending = front(conn);
-    pending.response_bytes += total;
-    if status != 0 {
-        pending.status = status;
-        pending.answered = 1;
-        pending.sent_ns = now;
-        send(pending, thread.tgid, fd, generation, now);
-        conn.responds = 1;
-        if thread.fd == fd {
-            thread.answered = 1;
-        }
-        if more {
-            scope::set_current(thread, next, fd);
-        }
-    } else if pending.answered != 0 && now - pending.sent_ns > 1_000_000_000 {
-        pending.sent_ns = now;
-        pending.flags |= request_flags::STREAMING;
-        send(pending, thread.tgid, fd, generation, now);
-    }
-}
-
-/// The connection is being closed.
+/// The connection is being closed, or its descriptor is handed out again.
 #[inline(always)]
 pub fn closed(thread: &mut Thread, fd: u32) {
     let Some(conn) = find(thread, fd) else { return };
     let generation = conn.generation;
-    // SAFETY: no preconditions.
-    let now = unsafe { bpf_ktime_get_ns() };
     if conn.open > 0 {
-        let pending = front(conn);
-        if pending.answered == 0 {
-            send(pending, thread.tgid, fd, generation, now);
+        if conn.front.answered == 0 {
+            // SAFETY: no preconditions.
+            let now = unsafe { bpf_ktime_get_ns() };
+            send(&conn.front, thread.tgid, fd, generation, now);
         }
-        if pending.request == thread.request {
+        if conn.open > 1 {
+            count_by(Counter::RequestsLost, u64::from(conn.open - 1));
+        }
+        if conn.front.request == thread.request {
             scope::clear_current(thread);
         }
     }
@@ -315,41 +214,21 @@ pub fn closed(thread: &mut Thread, fd: u32) {
 /// Nothing was there to read: between requests no request is current.
 #[inline(always)]
 pub fn idle(thread: &mut Thread, conn: &mut Conn) {
-    if thread.request != 0 && conn.open == 1 {
-        let pending = front(conn);
-        if pending.answered != 0 && pending.request == thread.request {
-            scope::clear_current(thread);
-        }
+    if thread.request != 0
+        && conn.open == 1
+        && conn.front.answered != 0
+        && conn.front.request == thread.request
+    {
+        scope::clear_current(thread);
     }
 }
 
-/// The status of the response head at `from`, 0 if there is none.
-#[inline(always)]
-fn status_at(from: u64) -> u16 {
-    // SAFETY: the helper checks the address.
-    let Ok(head) = (unsafe { bpf_probe_read_user(from as *const [u8; 12]) }) else {
-        return 0;
-    };
-    if !matches!(
-        &head,
-        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', _, b' ', ..]
-    ) {
-        return 0;
-    }
-    let digit = |byte: u8| u16::from(byte.wrapping_sub(b'0'));
-    let (a, b, c) = (digit(head[9]), digit(head[10]), digit(head[11]));
-    if a > 9 || b > 9 || c > 9 {
-        0
-    } else {
-        a * 100 + b * 10 + c
-    }
-}
-
-#[inline(always)]
-fn send(pending: &Pending, tgid: u32, fd: u32, generation: u32, now: u64) {
+/// Sends what is known of a request.
+#[inline(never)]
+pub fn send(pending: &Pending, tgid: u32, fd: u32, generation: u32, now: u64) -> u32 {
     let Some(mut entry) = EVENTS.reserve::<RequestRecord>(0) else {
         count(Counter::RequestsLost);
-        return;
+        return 0;
     };
     let record = entry.as_mut_ptr();
     // SAFETY: `record` is the reserved record, of that type; every field is written.
@@ -377,4 +256,5 @@ fn send(pending: &Pending, tgid: u32, fd: u32, generation: u32, now: u64) {
     }
     // User space looks often enough; waking it for each request would cost the target.
     entry.submit(u64::from(BPF_RB_NO_WAKEUP));
+    0
 }

@@ -5,6 +5,17 @@
 //! tags into enums after checking them.
 // tidy: table
 #![no_std]
+#![allow(
+    clippy::inline_always,
+    reason = "a BPF call costs more than most of these functions, and calls have a depth limit"
+)]
+#![allow(
+    clippy::cast_lossless,
+    reason = "`From` is not const, and the conversions are as many as the integers of the records"
+)]
+
+pub mod head;
+pub mod sip;
 
 /// Frames a kernel-side unwind keeps at most, innermost first.
 pub const MAX_FRAMES: usize = 32;
@@ -39,10 +50,6 @@ pub const SITE_SEED: u64 = 0xcbf2_9ce4_8422_2325;
 /// One step of [`site_hash`].
 #[inline(always)]
 #[must_use]
-#[allow(
-    clippy::inline_always,
-    reason = "a BPF call would cost more than the step"
-)]
 pub const fn site_step(hash: u64, frame: u64) -> u64 {
     (hash ^ frame)
         .wrapping_mul(0x9e37_79b9_7f4a_7c15)

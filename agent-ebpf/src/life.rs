@@ -7,7 +7,7 @@ use aya_ebpf::{
     macros::{raw_tracepoint, tracepoint},
     programs::{RawTracePointContext, TracePointContext},
 };
-use heaptide_ebpf::{Counter, LifeRecord, kind, life};
+use heaptide_ebpf::{Counter, LifeRecord, kind, life, target_flags};
 
 use crate::{
     maps::{EVENTS, TARGETS, THREADS, count},
@@ -42,8 +42,9 @@ pub fn process_exec(_ctx: RawTracePointContext) -> u32 {
     // SAFETY: a map value; exec has ended all other threads of the process.
     let space = unsafe {
         (*config).space = ((*config).space & !0xffff_ffff) | (((*config).space + 1) & 0xffff_ffff);
-        // The new layout is not known yet: 0 has no rules, so stacks are copied until it is.
-        (*config).layout = 0;
+        // The new program is not known yet: until user space has looked at it, its allocations count
+        // as unseen.
+        (*config).flags &= !(target_flags::ALLOCATIONS | target_flags::MAPPINGS);
         (*config).space
     };
     let _ = THREADS.remove(id as u32);

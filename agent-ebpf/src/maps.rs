@@ -8,6 +8,7 @@ use aya_ebpf::{
 use heaptide_ebpf::{
     Block, BlockKey, ConnKey, Counter, INFLIGHT_DEPTH, PATH_LEN, RuleKey, Settings, Stack,
     TargetConfig, TaskKey, UnwindRule,
+    head::{Parser, Scan},
 };
 
 /// An allocator call that has not returned yet.
@@ -102,7 +103,7 @@ pub struct Pending {
 }
 
 /// Requests that may be open on one connection at once (pipelining).
-pub const PIPELINE: usize = 4;
+pub const PIPELINE: usize = 16;
 
 /// A connection.
 #[repr(C)]
@@ -114,76 +115,43 @@ pub struct Conn {
     pub http: u32,
     /// Reads that did not begin with a request line.
     pub misses: u32,
-    /// Oldest entry of `pending`.
+    /// Place in `queue` of the oldest open request.
     pub first: u32,
-    /// Used entries of `pending`.
+    /// Open requests: the one in `front`, and those queued behind it.
     pub open: u32,
     /// 1: a response was seen on it.
     pub responds: u32,
-    pub reserved: u32,
+    /// Used bytes of `status`.
+    pub status_len: u32,
+    /// The first bytes of a response, where one system call wrote less than its status.
+    pub status: [u8; 32],
     pub parser: Parser,
-    pub pending: [Pending; PIPELINE],
+    pub front: Pending,
+    /// Ids of the open requests; all but the first are in `PIPELINED`.
+    pub queue: [u64; PIPELINE],
 }
 
-/// Where the scan of request heads stands on a connection; survives between reads.
+/// The bytes of a system call under way on this CPU, piece by piece. Tracepoints of system calls run
+/// with preemption off.
 #[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Parser {
-    /// SipHash state of a credential under way.
-    pub v: [u64; 4],
-    /// Its bytes that do not fill a word yet.
-    pub tail: u64,
-    /// Its length so far.
-    pub token_len: u32,
-    /// One of [`crate::head`]'s states.
-    pub state: u32,
-    /// Position in the name being matched.
-    pub matched: u32,
-    /// Bits: which names still match.
-    pub candidates: u32,
-    /// First eight bytes of the method, as a number.
-    pub method: u64,
-    /// Body bytes announced.
-    pub content_length: u64,
-    /// Body bytes still to skip.
-    pub body_left: u64,
-    /// Head bytes so far.
-    pub head_bytes: u32,
-    /// 1: the body has no announced length.
-    pub chunked: u32,
-    /// 1: the query is being skipped; path bytes are not kept any more.
-    pub path_done: u32,
-    /// Used bytes of `path`.
-    pub path_len: u32,
-    /// The finished fingerprint.
-    pub token: u64,
-    /// 1: the path was cut. 2: lines beyond `MAX_HEAD` were not believed.
-    pub cut: u32,
-    pub reserved: u32,
-    /// `METHOD path`.
-    pub path: [u8; PATH_LEN],
-}
-
-/// Bytes of user data scanned at once.
-pub const CHUNK: usize = 1024;
-
-/// The scan under way on this CPU. System-call tracepoints run with preemption off.
-#[repr(C)]
-pub struct Scan {
-    pub position: u32,
-    pub end: u32,
-    /// Set when the scan wants to stop: a request line or a head is complete.
-    pub event: u32,
-    /// Descriptor of the connection.
-    pub fd: u32,
-    /// User address of the data that was read.
+pub struct Reading {
+    /// User address of the piece.
     pub from: u64,
-    /// Its length.
+    /// Next element of an `iovec` array.
+    pub vector: u64,
+    /// Elements left there.
+    pub vectors: u32,
+    /// Bytes left in the pieces that they name.
+    pub rest: u32,
+    /// Length of the piece.
     pub len: u32,
     /// Bytes of it that were taken.
     pub taken: u32,
-    pub parser: Parser,
-    pub data: [u8; CHUNK + 8],
+    /// Descriptor of the connection.
+    pub fd: u32,
+    /// Requests that this system call has begun.
+    pub begun: u32,
+    pub scan: Scan,
 }
 
 /// Requests and live blocks: numbers shared by all CPUs.
@@ -207,10 +175,13 @@ pub static TARGETS: HashMap<u32, TargetConfig> = HashMap::with_max_entries(4_096
 pub static THREADS: HashMap<u32, Thread> = HashMap::with_max_entries(32_768, BPF_F_NO_PREALLOC);
 #[map]
 pub static CONNS: LruHashMap<ConnKey, Conn> = LruHashMap::with_max_entries(4_096, 0);
+/// Requests that wait behind another one on their connection, by id.
+#[map]
+pub static PIPELINED: LruHashMap<u64, Pending> = LruHashMap::with_max_entries(2_048, 0);
 #[map]
 pub static TASKS: LruHashMap<TaskKey, u64> = LruHashMap::with_max_entries(16_384, 0);
 #[map]
-pub static SCAN: PerCpuArray<Scan> = PerCpuArray::with_max_entries(1, 0);
+pub static READING: PerCpuArray<Reading> = PerCpuArray::with_max_entries(1, 0);
 /// Zeroed values to make new threads and connections from: they do not fit on the BPF stack.
 #[map]
 pub static BLANK_THREAD: Array<Thread> = Array::with_max_entries(1, 0);

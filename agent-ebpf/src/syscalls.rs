@@ -20,8 +20,9 @@ use aya_ebpf::{
 use heaptide_ebpf::{Counter, VmRecord, kind, target_flags, vm};
 
 use crate::{
-    http,
+    answer, http,
     maps::{EVENTS, EXITS, Thread, count},
+    reading::{self, Bytes},
     stack::{self, Start},
     thread,
 };
@@ -100,30 +101,38 @@ pub fn sys_enter(ctx: RawTracePointContext) -> u32 {
     0
 }
 
-/// First buffer of an `iovec` array: address and length.
+/// Where the `len` bytes are that a read or write has transferred.
 #[inline(always)]
-fn first_buffer(vector: u64) -> (u64, u64) {
-    // SAFETY: the helper checks the address.
-    match unsafe { bpf_probe_read_user(vector as *const [u64; 2]) } {
-        Ok([base, len]) => (base, len),
-        Err(_) => (0, 0),
-    }
-}
-
-/// The buffer a read or write names: address and length of its first part.
-#[inline(always)]
-fn buffer(regs: &pt_regs) -> (u64, u64) {
-    match regs.orig_rax {
-        READV | WRITEV => first_buffer(regs.rsi),
+fn bytes(regs: &pt_regs, len: u32) -> Bytes {
+    let (at, vectors) = match regs.orig_rax {
+        READV | WRITEV => (regs.rsi, regs.rdx),
         RECVMSG | SENDMSG => {
-            // `msg_iov` is at offset 16 of `struct msghdr`.
+            // `msg_iov` and `msg_iovlen` are at offset 16 of `struct msghdr`.
             // SAFETY: the helper checks the address.
-            match unsafe { bpf_probe_read_user((regs.rsi + 16) as *const u64) } {
-                Ok(vector) => first_buffer(vector),
-                Err(_) => (0, 0),
+            match unsafe { bpf_probe_read_user((regs.rsi + 16) as *const [u64; 2]) } {
+                Ok([at, vectors]) => (at, vectors),
+                Err(_) => {
+                    return Bytes {
+                        at: 0,
+                        vectors: 0,
+                        len: 0,
+                    };
+                }
             }
         }
-        _ => (regs.rsi, regs.rdx),
+        SENDFILE => {
+            return Bytes {
+                at: 0,
+                vectors: 0,
+                len: 0,
+            };
+        }
+        _ => (regs.rsi, 0),
+    };
+    Bytes {
+        at,
+        vectors: vectors as u32,
+        len,
     }
 }
 
@@ -151,12 +160,13 @@ pub fn exit_read(ctx: RawTracePointContext) -> u32 {
     if peeked {
         return 0;
     }
-    let (from, room) = buffer(&regs);
-    let len = (ret as u64).min(room).min(1 << 20) as u32;
+    // A poll that has returned left its task behind.
+    thread::request_at(thread, regs.rsp);
+    let bytes = bytes(&regs, ret as u32);
     let conn = match known {
         Some(conn) => conn,
         None => {
-            if len < 4 || !http::begins_request(from) {
+            if ret < 4 || !http::begins_request(reading::first(&bytes)) {
                 return 0;
             }
             match http::create(thread, fd, 0) {
@@ -165,7 +175,7 @@ pub fn exit_read(ctx: RawTracePointContext) -> u32 {
             }
         }
     };
-    http::feed(thread, conn, fd, from, len);
+    reading::feed(thread, conn, fd, &bytes);
     0
 }
 
@@ -184,12 +194,8 @@ pub fn exit_write(ctx: RawTracePointContext) -> u32 {
     let Some(conn) = http::find(thread, fd) else {
         return 0;
     };
-    let (from, room) = if regs.orig_rax == SENDFILE {
-        (0, 0)
-    } else {
-        buffer(&regs)
-    };
-    http::written(thread, conn, fd, from, room.min(ret as u64), ret as u64);
+    thread::request_at(thread, regs.rsp);
+    answer::written(thread, conn, fd, &bytes(&regs, ret as u32), ret as u64);
     0
 }
 
@@ -206,6 +212,8 @@ pub fn exit_accept(ctx: RawTracePointContext) -> u32 {
     if thread.task == 0 && thread.answered != 0 {
         thread.request = 0;
     }
+    // One that was closed unseen (close_range, dup2) ends now.
+    http::closed(thread, ret as u32);
     let _ = http::create(thread, ret as u32, 1);
     0
 }

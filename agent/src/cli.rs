@@ -134,6 +134,9 @@ pub struct Attach {
     /// Write live memory by leading user frame, as JSON lines (for tests)
     #[arg(long, hide = true, value_name = "FILE")]
     pub live_sites: Option<PathBuf>,
+    /// Write every request, and what lives for it at the end, as JSON lines (for tests)
+    #[arg(long, hide = true, value_name = "FILE", conflicts_with = "record")]
+    pub requests: Option<PathBuf>,
     /// Serve /metrics and /healthz while attached; a port alone means loopback
     #[arg(long, value_name = "ADDR:PORT", value_parser = values::listen_address)]
     pub metrics: Option<SocketAddr>,

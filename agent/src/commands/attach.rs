@@ -58,6 +58,10 @@ pub(super) fn attach(args: &Attach) -> Result<ExitCode> {
         Some(path) => Some(super::replay::record(&mut session, path, args.pid)?),
         None => None,
     };
+    let requests = match &args.requests {
+        Some(path) => Some(super::requests::follow(&mut session, path)?),
+        None => None,
+    };
     session.attach(args.pid, judge)?;
     eprintln!(
         "attached to {} (pid {})",
@@ -79,6 +83,9 @@ pub(super) fn attach(args: &Attach) -> Result<ExitCode> {
     runtime.shutdown_timeout(Duration::from_secs(1));
     if let Some(recording) = recording {
         recording.finish()?;
+    }
+    if let Some(requests) = requests {
+        requests.finish()?;
     }
     Ok(exit_code(&report, &args.output))
 }

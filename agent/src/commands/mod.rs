@@ -21,6 +21,7 @@ mod check_config;
 mod doctor;
 mod ps;
 mod replay;
+mod requests;
 mod run;
 
 /// Runs a subcommand to its end.

@@ -17,6 +17,10 @@ pub(crate) enum Program {
     },
     /// `lab/bench/tiny_http.cpp`.
     TinyHttp,
+    /// `lab/requests/server.cpp`.
+    Requests,
+    /// `lab/requests/handlers.cpp`.
+    Handlers,
     /// `lab/bench/pairs.cpp`, static and stripped.
     StaticStripped,
 }
@@ -64,6 +68,12 @@ fn build(program: Program, to: &Path) {
         }
         Program::TinyHttp => {
             compiler.arg(super::lab("bench/tiny_http.cpp"));
+        }
+        Program::Requests => {
+            compiler.arg(super::lab("requests/server.cpp"));
+        }
+        Program::Handlers => {
+            compiler.arg(super::lab("requests/handlers.cpp"));
         }
         Program::StaticStripped => {
             compiler

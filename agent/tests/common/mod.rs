@@ -6,6 +6,7 @@ pub(crate) mod compile;
 pub(crate) mod http;
 pub(crate) mod leftovers;
 pub(crate) mod process;
+pub(crate) mod requests;
 pub(crate) mod truth;
 
 use std::fs::File;

@@ -1,0 +1,192 @@
+//! Header lines: the names that matter, and the credential in its value.
+//!
+//! Settings are read volatile: in the kernel half they are a constant of zeros that the loader
+//! overwrites, and the compiler must not fold them.
+
+use super::{LENGTH, LINE_START, Parser, SKIP_LINE, bytes};
+use crate::{PATTERN_LEN, Settings};
+
+pub(super) const NAME: u32 = 5;
+pub(super) const VALUE: u32 = 6;
+pub(super) const SCHEME: u32 = 7;
+pub(super) const TOKEN: u32 = 8;
+pub(super) const COOKIE_SKIP: u32 = 10;
+
+const CREDENTIAL: u32 = 1;
+const CONTENT_LENGTH: u32 = 2;
+const TRANSFER_ENCODING: u32 = 4;
+const CONTENT_LENGTH_NAME: &[u8; 32] = b"content-length:\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+const TRANSFER_ENCODING_NAME: &[u8; 32] = b"transfer-encoding:\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+
+macro_rules! setting {
+    ($settings:ident.$field:ident) => {
+        // SAFETY: a field of a reference: valid and aligned.
+        unsafe { core::ptr::read_volatile(&raw const $settings.$field) }
+    };
+}
+
+/// Byte `index` of a pattern in the settings.
+#[inline(always)]
+fn wanted(pattern: &[u8; PATTERN_LEN], index: usize) -> u8 {
+    // SAFETY: the index is within the array.
+    unsafe {
+        core::ptr::read_volatile(
+            (&raw const *pattern)
+                .cast::<u8>()
+                .add(index & (PATTERN_LEN - 1)),
+        )
+    }
+}
+
+#[inline(always)]
+fn lower(byte: u8) -> u8 {
+    if byte.is_ascii_uppercase() {
+        byte | 0x20
+    } else {
+        byte
+    }
+}
+
+/// A header line begins.
+#[inline(always)]
+pub(super) fn begin(parser: &mut Parser, settings: &Settings, byte: u8) {
+    parser.matched = 0;
+    parser.candidates = CREDENTIAL | CONTENT_LENGTH | TRANSFER_ENCODING;
+    parser.state = NAME;
+    name(parser, settings, byte);
+}
+
+#[inline(always)]
+pub(super) fn name(parser: &mut Parser, settings: &Settings, byte: u8) {
+    let index = (parser.matched as usize) & (PATTERN_LEN - 1);
+    let byte_lower = lower(byte);
+    let mut candidates = parser.candidates;
+    if byte_lower != wanted(&settings.header, index) {
+        candidates &= !CREDENTIAL;
+    }
+    if byte_lower != CONTENT_LENGTH_NAME[index] {
+        candidates &= !CONTENT_LENGTH;
+    }
+    if byte_lower != TRANSFER_ENCODING_NAME[index] {
+        candidates &= !TRANSFER_ENCODING;
+    }
+    parser.candidates = candidates;
+    let matched = parser.matched + 1;
+    parser.matched = matched;
+    if byte == b'\n' {
+        parser.state = LINE_START;
+    } else if candidates == 0 {
+        parser.state = SKIP_LINE;
+    } else if byte == b':' {
+        if candidates & CREDENTIAL != 0 && matched == setting!(settings.header_len) {
+            // The first credential counts: a second header of the name is left alone.
+            parser.state = if parser.token == 0 { VALUE } else { SKIP_LINE };
+            parser.token_len = 0;
+        } else if candidates & CONTENT_LENGTH != 0 {
+            parser.content_length = 0;
+            parser.state = LENGTH;
+        } else {
+            if candidates & TRANSFER_ENCODING != 0 {
+                parser.chunked = 1;
+            }
+            parser.state = SKIP_LINE;
+        }
+    }
+}
+
+/// Before a value, or before the next cookie in it. Returns the bytes it used.
+#[inline(always)]
+pub(super) fn value(parser: &mut Parser, settings: &Settings, byte: u8) -> u32 {
+    if byte == b' ' || byte == b'\t' {
+        return 1;
+    }
+    parser.matched = 0;
+    parser.state = if setting!(settings.scheme_len) == 0 {
+        TOKEN
+    } else {
+        SCHEME
+    };
+    0
+}
+
+#[inline(always)]
+pub(super) fn scheme(parser: &mut Parser, settings: &Settings, byte: u8) {
+    let cookie = setting!(settings.cookie) != 0;
+    let byte = if cookie { byte } else { lower(byte) };
+    if byte == b'\n' {
+        parser.state = LINE_START;
+    } else if byte != wanted(&settings.scheme, parser.matched as usize) {
+        parser.state = if !cookie {
+            SKIP_LINE
+        } else if byte == b';' {
+            VALUE
+        } else {
+            COOKIE_SKIP
+        };
+    } else {
+        parser.matched += 1;
+        if parser.matched == setting!(settings.scheme_len) {
+            parser.state = TOKEN;
+            parser.token_len = 0;
+        }
+    }
+}
+
+/// Hashes the credential; returns the bytes it used.
+#[inline(always)]
+pub(super) fn token(parser: &mut Parser, settings: &Settings, word: u64, left: u32) -> u32 {
+    if parser.token_len == 0 {
+        if word as u8 == b' ' {
+            return 1;
+        }
+        let key = (&raw const settings.key).cast::<u64>();
+        // SAFETY: two elements of the array.
+        let (k0, k1) = unsafe {
+            (
+                core::ptr::read_volatile(key),
+                core::ptr::read_volatile(key.add(1)),
+            )
+        };
+        parser.sip.start(k0, k1);
+    }
+    // Control characters end every credential, the space one after a scheme (a whole header may be
+    // `Basic xyz`), ';' one in a cookie.
+    let lowest = if setting!(settings.scheme_len) == 0 {
+        0x20
+    } else {
+        0x21
+    };
+    let mut ends = bytes::below(word, lowest);
+    if setting!(settings.cookie) != 0 {
+        ends |= bytes::equal(word, b';');
+    }
+    if parser.token_len & 7 == 0 && left >= 8 && ends == 0 {
+        parser.sip.word(word);
+        parser.token_len += 8;
+        return 8;
+    }
+    if ends & 0x80 != 0 {
+        parser.token = finish(parser);
+        parser.state = if word as u8 == b'\n' {
+            LINE_START
+        } else {
+            SKIP_LINE
+        };
+        return 1;
+    }
+    parser.sip.byte(parser.token_len, word & 0xff);
+    parser.token_len += 1;
+    1
+}
+
+/// The fingerprint; 0 means "no credential".
+#[inline(always)]
+fn finish(parser: &Parser) -> u64 {
+    if parser.token_len == 0 {
+        return 0;
+    }
+    match parser.sip.finish(parser.token_len) {
+        0 => 1,
+        hash => hash,
+    }
+}

@@ -1,0 +1,95 @@
+//! `attach --requests FILE`: every request and, at the end, what lives for it, as JSON lines. For tests
+//! that know what they have sent.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::{self, Write as _},
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use anyhow::{Context as _, Result};
+use serde_json::json;
+
+use crate::{
+    events::{Fingerprint, MemoryKind, Observation, Request, Snapshot},
+    session::Session,
+};
+
+/// Begins to write down the session's requests.
+pub(super) fn follow(session: &mut Session, path: &Path) -> Result<Requests> {
+    let file = File::create(path)
+        .with_context(|| format!("cannot write requests to {}", path.display()))?;
+    let state = State {
+        file,
+        tokens: HashMap::new(),
+        last: HashMap::new(),
+        error: None,
+    };
+    let requests = Requests(Arc::new(Mutex::new(state)));
+    let shared = Requests(Arc::clone(&requests.0));
+    session.set_tap(Box::new(move |pid, observation| {
+        let mut state = shared.lock();
+        match observation {
+            Observation::Request(request) => state.request(pid, request),
+            Observation::Snapshot(snapshot) => {
+                state.last.insert(pid, snapshot.clone());
+            }
+            _ => {}
+        }
+    }));
+    Ok(requests)
+}
+
+/// Requests that are being written.
+pub(super) struct Requests(Arc<Mutex<State>>);
+
+struct State {
+    file: File,
+    /// Numbers in place of fingerprints, which are nobody's business.
+    tokens: HashMap<Fingerprint, usize>,
+    last: HashMap<u32, Snapshot>,
+    error: Option<io::Error>,
+}
+
+impl Requests {
+    /// Adds what lives at the end.
+    pub(super) fn finish(self) -> Result<()> {
+        let mut state = self.lock();
+        for (pid, snapshot) in std::mem::take(&mut state.last) {
+            for group in snapshot.groups {
+                if group.kind == MemoryKind::Heap {
+                    state.write(&json!({"pid": pid, "request": group.request,
+                        "binding": group.binding, "bytes": group.bytes, "blocks": group.blocks}));
+                }
+            }
+        }
+        state.error.take().map_or(Ok(()), |why| {
+            Err(why).context("the requests are not complete")
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn request(&mut self, pid: u32, request: &Request) {
+        let next = self.tokens.len() + 1;
+        let token = request
+            .token
+            .map(|token| *self.tokens.entry(token).or_insert(next));
+        self.write(&json!({"pid": pid, "id": request.id, "head": request.head,
+            "status": request.status, "token": token, "token_uncertain": request.token_uncertain,
+            "binding": request.binding, "body_bytes": request.body_bytes, "again": request.again,
+            "seconds": request.end.since(request.start)}));
+    }
+
+    fn write(&mut self, line: &serde_json::Value) {
+        if self.error.is_none() {
+            self.error = self.file.write_all(format!("{line}\n").as_bytes()).err();
+        }
+    }
+}

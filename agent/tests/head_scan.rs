@@ -1,0 +1,352 @@
+//! The scanner of request heads, as the kernel runs it, against a plain parser: every split of the
+//! bytes gives the same heads, and fingerprints are SipHash-1-3 of the credential.
+
+use std::hash::Hasher;
+
+use heaptide_ebpf::head::{
+    BODY, CHUNK, CUT_HEAD, CUT_PATH, EVENT_BEGIN, EVENT_HEAD, LOST, Parser, Scan, skip_body, step,
+};
+use heaptide_ebpf::sip::Sip;
+use heaptide_ebpf::{MAX_HEAD, PATH_LEN, PATTERN_LEN, Settings};
+use siphasher::sip::SipHasher13;
+
+const KEY: [u64; 2] = [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210];
+
+/// What is learned of a request.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Head {
+    path: String,
+    token: u64,
+    bytes: u32,
+    body: u64,
+    path_cut: bool,
+}
+
+fn settings(header: &str, scheme: &str, cookie: bool) -> Settings {
+    let padded = |text: &str| {
+        let mut bytes = [0; PATTERN_LEN];
+        bytes[..text.len()].copy_from_slice(text.as_bytes());
+        bytes
+    };
+    Settings {
+        key: KEY,
+        header: padded(header),
+        scheme: padded(scheme),
+        header_len: header.len() as u32,
+        scheme_len: scheme.len() as u32,
+        cookie: u32::from(cookie),
+        sample_from: 0,
+        capacity: 0,
+        reserved: 0,
+    }
+}
+
+fn bearer() -> Settings {
+    settings("authorization:", "bearer ", false)
+}
+
+fn scan() -> Box<Scan> {
+    let parser = Parser {
+        sip: Sip::default(),
+        token_len: 0,
+        state: 0,
+        matched: 0,
+        candidates: 0,
+        method: 0,
+        content_length: 0,
+        body_left: 0,
+        head_bytes: 0,
+        chunked: 0,
+        path_done: 0,
+        path_len: 0,
+        token: 0,
+        cut: 0,
+        reserved: 0,
+        path: [0; PATH_LEN],
+    };
+    Box::new(Scan {
+        position: 0,
+        end: 0,
+        event: 0,
+        reserved: 0,
+        parser,
+        data: [0xff; CHUNK + 8],
+    })
+}
+
+/// Scans pieces as the kernel's `reading` does. `Err`: lost.
+fn scanned(settings: &Settings, pieces: &[&[u8]]) -> Result<Vec<Head>, Vec<Head>> {
+    let mut scan = scan();
+    let mut heads = Vec::new();
+    let mut begun = 0;
+    for chunk in pieces.iter().flat_map(|piece| piece.chunks(CHUNK)) {
+        scan.data[..chunk.len()].copy_from_slice(chunk);
+        (scan.position, scan.end) = (0, chunk.len() as u32);
+        while scan.position < scan.end {
+            if scan.parser.state == BODY {
+                let rest = scan.end - scan.position;
+                scan.position += skip_body(&mut scan.parser, rest);
+                continue;
+            }
+            scan.event = 0;
+            while step(&mut scan, settings) == 0 {}
+            match scan.event {
+                EVENT_BEGIN => begun += 1,
+                EVENT_HEAD => heads.push(head(&scan.parser)),
+                _ if scan.parser.state == LOST => return Err(heads),
+                _ => {}
+            }
+            assert!(heads.len() <= begun, "a head without a beginning");
+        }
+    }
+    Ok(heads)
+}
+
+fn head(parser: &Parser) -> Head {
+    Head {
+        path: String::from_utf8_lossy(&parser.path[..parser.path_len as usize]).into_owned(),
+        token: parser.token,
+        bytes: parser.head_bytes,
+        body: if parser.chunked == 0 {
+            parser.content_length
+        } else {
+            0
+        },
+        path_cut: parser.cut & CUT_PATH != 0,
+    }
+}
+
+fn fingerprint(token: &[u8]) -> u64 {
+    let mut hasher = SipHasher13::new_with_keys(KEY[0], KEY[1]);
+    hasher.write(token);
+    if token.is_empty() {
+        0
+    } else {
+        hasher.finish().max(1)
+    }
+}
+
+/// The plain parser: whole text, lines and words.
+fn expected(text: &[u8], pick: fn(&str, &str) -> Option<String>) -> Vec<Head> {
+    let mut heads = Vec::new();
+    let mut at = 0;
+    while at < text.len() {
+        let end = at
+            + text[at..]
+                .windows(4)
+                .position(|w| w == b"\r\n\r\n")
+                .expect("a whole head")
+            + 4;
+        let head = String::from_utf8_lossy(&text[at..end]).into_owned();
+        let mut lines = head.split("\r\n");
+        let mut words = lines.next().unwrap_or_default().split(' ');
+        let (method, target) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
+        let path = format!("{method} {}", target.split(['?', '#']).next().unwrap_or(""));
+        let (mut token, mut length, mut chunked) = (0, 0, false);
+        for (name, value) in lines.filter_map(|line| line.split_once(':')) {
+            let name = name.to_ascii_lowercase();
+            match name.as_str() {
+                "content-length" => length = value.trim().parse().expect("a length"),
+                "transfer-encoding" => chunked = true,
+                _ => {}
+            }
+            if token == 0 {
+                token = pick(&name, value.trim()).map_or(0, |one| fingerprint(one.as_bytes()));
+            }
+        }
+        heads.push(Head {
+            path: path.chars().take(PATH_LEN).collect(),
+            token,
+            bytes: (end - at) as u32,
+            body: if chunked { 0 } else { length },
+            path_cut: path.len() > PATH_LEN,
+        });
+        at = if chunked {
+            let last = text[end..].windows(5).position(|w| w == b"0\r\n\r\n");
+            end + last.expect("the last chunk") + 5
+        } else {
+            end + length as usize
+        };
+    }
+    heads
+}
+
+fn pick_bearer(name: &str, value: &str) -> Option<String> {
+    let (scheme, token) = value.split_once(' ')?;
+    (name == "authorization" && scheme.eq_ignore_ascii_case("bearer")).then(|| {
+        token
+            .trim_start_matches(' ')
+            .split(' ')
+            .next()
+            .unwrap_or("")
+            .to_owned()
+    })
+}
+
+/// Compares under every split in two, the first of 24 bytes, byte by byte, and pieces of many sizes.
+fn same_however_split(settings: &Settings, text: &[u8], expected: &[Head]) {
+    let said = String::from_utf8_lossy(text);
+    let said = said.chars().take(300).collect::<String>();
+    let step = if text.len() > 4000 { 97 } else { 1 };
+    for at in (0..=text.len()).step_by(step) {
+        let (one, two) = text.split_at(at);
+        assert_eq!(
+            scanned(settings, &[one, two]).as_deref(),
+            Ok(expected),
+            "split at {at}: {said}"
+        );
+    }
+    for size in [
+        1, 2, 3, 5, 7, 8, 9, 13, 24, 31, 64, 100, 1023, 1024, 1025, 4096,
+    ] {
+        let pieces: Vec<&[u8]> = text.chunks(size).collect();
+        assert_eq!(
+            scanned(settings, &pieces).as_deref(),
+            Ok(expected),
+            "pieces of {size}: {said}"
+        );
+    }
+}
+
+fn check(settings: &Settings, text: &[u8], pick: fn(&str, &str) -> Option<String>) {
+    same_however_split(settings, text, &expected(text, pick));
+}
+
+#[test]
+fn heads_bodies_and_pipelines() {
+    let texts: [&[u8]; 12] = [
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"GET /a?secret=1#f HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer abc.def.ghi\r\n\r\n",
+        b"GET /a HTTP/1.1\r\naUTHORIZATION:bEARER     abc\r\nAccept: */*\r\n\r\n",
+        b"GET /a HTTP/1.1\r\nAuthorization: Basic QQ==\r\nAuthorization: Bearer second\r\n\r\n",
+        b"GET /a HTTP/1.1\r\nAuthorization: Bearer first\r\nAuthorization: Bearer second\r\n\r\n",
+        b"GET /a HTTP/1.1\r\nAuthorization: Bearer\r\nX: Bearer abc\r\nAuthorizatio: Bearer x\r\n\r\n",
+        b"GET /a HTTP/1.1\r\nX-Authorization: Bearer abc\r\nAuthorizationx: Bearer x\r\n\r\n",
+        b"POST /u HTTP/1.1\r\nContent-Length: 20\r\n\r\nGET / HTTP/1.1\r\nAuthGET /b HTTP/1.1\r\n\r\n",
+        b"POST /u HTTP/1.1\r\ntransfer-encoding: chunked\r\nContent-Length: 3\r\n\r\n\
+          5\r\nhello\r\n12;x=y\r\nGET / HTTP/1.1\r\n\r\n\r\n0\r\n\r\nGET /b HTTP/1.1\r\n\r\n",
+        b"DELETE /d HTTP/1.1\r\nContent-Length: 0\r\n\r\nPATCH /p HTTP/1.1\r\n\r\nHEAD /h HTTP/1.1\r\n\r\n",
+        b"OPTIONS * HTTP/1.1\r\n\r\nPUT /x HTTP/1.0\r\nContent-Length: 4\r\n\r\n\r\n\r\nGET /y HTTP/1.1\r\n\r\n",
+        b"GET /a HTTP/1.1\r\nAuthorization: Bearer abc  \r\nContent-Lengthy: 9\r\n\r\n",
+    ];
+    for text in texts {
+        check(&bearer(), text, pick_bearer);
+    }
+}
+
+#[test]
+fn tokens_of_every_length() {
+    for length in (0..=64).chain([127, 128, 129, 1000, 4000]) {
+        let token: String = (0..length)
+            .map(|n| char::from(b'!' + (n * 7 % 90) as u8))
+            .collect();
+        let text =
+            format!("GET /t HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nA: b\r\n\r\n");
+        check(&bearer(), text.as_bytes(), pick_bearer);
+    }
+}
+
+#[test]
+fn other_credentials() {
+    let whole = |name: &str, value: &str| (name == "x-api-key").then(|| value.to_owned());
+    for value in ["k", "a key with spaces", "Bearer x;y=z"] {
+        let text = format!("GET / HTTP/1.1\r\nX-Api-KEY:  {value}\r\nX-Api-Key2: no\r\n\r\n");
+        check(&settings("x-api-key:", "", false), text.as_bytes(), whole);
+    }
+    let sid = |name: &str, value: &str| {
+        let mut cookies = value
+            .split(';')
+            .filter_map(|one| one.trim().split_once('='));
+        let found = cookies.find(|one| one.0 == "sid");
+        (name == "cookie")
+            .then(|| found.map(|one| one.1.to_owned()))
+            .flatten()
+    };
+    for value in [
+        "sid=one",
+        "sid=one; a=b",
+        "a=b; sid=one; c=d",
+        "a=b;sid=one",
+        "xsid=no; sidx=no; sid=one",
+        "xsid=no",
+        "Sid=no",
+        "a=sid=no; b",
+        "s=1; si=2; ; ;;sid=three",
+    ] {
+        let text = format!("GET / HTTP/1.1\r\nCookie: {value}\r\nCookies: sid=no\r\n\r\n");
+        check(&settings("cookie:", "sid=", true), text.as_bytes(), sid);
+    }
+    let dpop = |name: &str, value: &str| {
+        let (scheme, token) = value.split_once(' ')?;
+        (name == "authorization" && scheme.eq_ignore_ascii_case("dpop")).then(|| token.to_owned())
+    };
+    for value in ["DPoP abc", "dpop abc", "Bearer abc", "DPoPx abc"] {
+        let text = format!("GET / HTTP/1.1\r\nAuthorization: {value}\r\n\r\n");
+        check(
+            &settings("authorization:", "dpop ", false),
+            text.as_bytes(),
+            dpop,
+        );
+    }
+}
+
+#[test]
+fn long_paths_are_cut_and_flagged() {
+    for length in [120, 123, 124, 125, 126, 400] {
+        let text = format!("GET /{} HTTP/1.1\r\n\r\n", "p".repeat(length));
+        check(&bearer(), text.as_bytes(), pick_bearer);
+    }
+}
+
+/// A token on the last line that is believed counts; one a line later does not, and that is said.
+#[test]
+fn long_heads() {
+    let head = |fill: usize| {
+        let line = "GET / HTTP/1.1\r\nX: ";
+        let fill = "f".repeat(fill - line.len() - 2);
+        format!("{line}{fill}\r\nAuthorization: Bearer abc\r\n\r\n")
+    };
+    let inside = head(MAX_HEAD as usize);
+    check(&bearer(), inside.as_bytes(), pick_bearer);
+    let beyond = head(MAX_HEAD as usize + 1);
+    let seen = scanned(&bearer(), &[beyond.as_bytes()]).expect("a head");
+    assert_eq!((seen[0].token, seen[0].bytes as usize), (0, beyond.len()));
+    let mut scan = scan();
+    for chunk in beyond.as_bytes().chunks(CHUNK) {
+        scan.data[..chunk.len()].copy_from_slice(chunk);
+        (scan.position, scan.end, scan.event) = (0, chunk.len() as u32, 0);
+        while scan.position < scan.end {
+            scan.event = 0;
+            while step(&mut scan, &bearer()) == 0 {}
+        }
+    }
+    assert_eq!(scan.parser.cut & CUT_HEAD, CUT_HEAD);
+}
+
+/// Anything ends: garbage is lost or believed, never scanned for ever.
+#[test]
+fn garbage_ends() {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 33) as u8
+    };
+    let starts: [&[u8]; 5] = [
+        b"",
+        b"GET ",
+        b"GET / HTTP/1.1\r\nAuthorization: Bearer ",
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: 99999999999999999999999999\r\n\r\n",
+    ];
+    for round in 0..2000 {
+        let mut text = starts[round % starts.len()].to_vec();
+        let length = 10 + usize::from(random()) * 20;
+        text.extend(std::iter::repeat_with(&mut random).take(length));
+        // Either is fine.
+        let _ = scanned(&bearer(), &[&text]);
+    }
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x12\x04\0";
+    assert_eq!(scanned(&bearer(), &[preface]), Err(Vec::new()));
+}
