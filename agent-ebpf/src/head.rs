@@ -294,10 +294,8 @@ fn line_start(scan: &mut Scan, settings: &Settings, byte: u8) {
 #[inline(always)]
 fn length(parser: &mut Parser, byte: u8) {
     match byte {
-        b'0'..=b'9' => {
-            if parser.content_length < MOST {
-                parser.content_length = parser.content_length * 10 + (byte - b'0') as u64;
-            }
+        b'0'..=b'9' if parser.content_length < MOST => {
+            parser.content_length = parser.content_length * 10 + (byte - b'0') as u64;
         }
         b'\n' => parser.state = LINE_START,
         _ => {}

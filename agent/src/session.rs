@@ -8,7 +8,7 @@ use std::{
 use serde_json::json;
 
 use crate::{
-    events::{MemoryKind, Observation, Site, SiteId, Snapshot},
+    events::{Losses, MemoryKind, Observation, Site, SiteId, Snapshot},
     outputs::{LiveStack, LiveStacks},
     pipeline::{JudgeOptions, Pipeline},
     report::Report,
@@ -28,11 +28,14 @@ struct Judged {
     options: JudgeOptions,
     sites: HashMap<SiteId, Site>,
     last: Snapshot,
+    /// Losses of the agent before this process was observed.
+    before: Losses,
 }
 
 impl Judged {
-    fn new(options: JudgeOptions) -> Self {
+    fn new(options: JudgeOptions, before: Losses) -> Self {
         Self {
+            before,
             pipeline: Pipeline::new(options),
             options,
             sites: HashMap::new(),
@@ -92,7 +95,7 @@ impl Session {
             tap,
             ..
         } = self;
-        judged.insert(pid, Judged::new(options));
+        judged.insert(pid, Judged::new(options, source.losses()?));
         let attached = source.attach(pid, &mut |pid, one| deliver(judged, tap, pid, one));
         if attached.is_err() {
             judged.remove(&pid);
@@ -113,7 +116,7 @@ impl Session {
             tap,
             ..
         } = self;
-        judged.insert(pid, Judged::new(options));
+        judged.insert(pid, Judged::new(options, source.losses()?));
         let attached =
             source.attach_with(pid, target, &mut |pid, one| deliver(judged, tap, pid, one));
         if attached.is_err() {
@@ -156,9 +159,13 @@ impl Session {
     /// Children that were followed take their parent's options.
     fn adopt(&mut self) {
         for (child, parent) in self.source.take_followed() {
-            let options = self.judged.get(&parent).map(|parent| parent.options);
-            if let Some((child, options)) = self.judged.get_mut(&child).zip(options) {
+            let known = self
+                .judged
+                .get(&parent)
+                .map(|one| (one.options, one.before));
+            if let Some((child, (options, before))) = self.judged.get_mut(&child).zip(known) {
                 child.options = options;
+                child.before = before;
                 child.pipeline.set_options(options);
             }
         }
@@ -283,12 +290,16 @@ fn deliver(
     pid: u32,
     observation: Observation,
 ) {
+    // Whoever is new here is a followed child; `adopt` gives it its parent's options.
+    let judged = judged
+        .entry(pid)
+        .or_insert_with(|| Judged::new(JudgeOptions::default(), Losses::default()));
+    let observation = match observation {
+        Observation::Losses(losses) => Observation::Losses(losses.after(&judged.before)),
+        other => other,
+    };
     if let Some(tap) = tap {
         tap(pid, &observation);
     }
-    // Whoever is new here is a followed child; `adopt` gives it its parent's options.
-    judged
-        .entry(pid)
-        .or_insert_with(|| Judged::new(JudgeOptions::default()))
-        .observe(observation);
+    judged.observe(observation);
 }

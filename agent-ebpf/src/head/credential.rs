@@ -160,7 +160,7 @@ pub(super) fn token(parser: &mut Parser, settings: &Settings, word: u64, left: u
     if setting!(settings.cookie) != 0 {
         ends |= bytes::equal(word, b';');
     }
-    if parser.token_len & 7 == 0 && left >= 8 && ends == 0 {
+    if parser.token_len.is_multiple_of(8) && left >= 8 && ends == 0 {
         parser.sip.word(word);
         parser.token_len += 8;
         return 8;

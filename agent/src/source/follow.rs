@@ -27,7 +27,7 @@ impl Source {
                     match self.attach_as(child, layout, false, &|_| true, sink) {
                         Ok(()) => {
                             self.followed.push((child, pid));
-                            info!(pid = child, parent = pid, "following {child}");
+                            info!(pid = child, parent = pid, "following PID {child}");
                         }
                         // Short-lived children are common: a shell command, a helper.
                         Err(why) => {
@@ -88,7 +88,7 @@ impl Source {
             watched.links = links;
         }
         sink(pid, Observation::Target(now(), info));
-        info!(pid, "following {pid} in its new program");
+        info!(pid, "following PID {pid} in its new program");
         Ok(())
     }
 }

@@ -2,6 +2,8 @@
 
 use std::{
     collections::HashMap,
+    mem,
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -66,6 +68,8 @@ pub struct Source {
     watched: HashMap<u32, Watched>,
     /// Options of targets that have their own, and of their children.
     own_options: HashMap<u32, TargetOptions>,
+    /// Threads that take probes off processes that are no longer observed.
+    releasing: HashMap<u32, JoinHandle<()>>,
     /// Children followed since they were last asked for: child, parent.
     followed: Vec<(u32, u32)>,
     next_layout: u32,
@@ -95,6 +99,7 @@ impl Source {
             options,
             watched: HashMap::new(),
             own_options: HashMap::new(),
+            releasing: HashMap::new(),
             followed: Vec::new(),
             next_layout: 1,
             undecodable: 0,
@@ -152,6 +157,11 @@ impl Source {
         wanted: &dyn Fn(&Probe) -> bool,
         sink: &mut Sink<'_>,
     ) -> Result<(), SourceError> {
+        if let Some(thread) = self.releasing.remove(&pid) {
+            // Old and new probes together would count everything twice. A panic there has let go of
+            // them too.
+            let _ = thread.join();
+        }
         let mut target = inspect(pid)?;
         let mut plan = self.plan(&target);
         plan.probes.retain(wanted);
@@ -208,8 +218,15 @@ impl Source {
     /// Ends the observation of a process.
     pub fn detach(&mut self, pid: u32) {
         self.own_options.remove(&pid);
-        if self.watched.remove(&pid).is_some() {
+        if let Some(mut watched) = self.watched.remove(&pid) {
+            // From here on the probes do nothing. Taking them off takes seconds, because the kernel
+            // waits for a grace period at each and does one after the other: the ring must not wait.
             self.kernel.remove_target(pid);
+            let links = mem::take(&mut watched.links);
+            self.releasing.retain(|_, thread| !thread.is_finished());
+            if let Ok(thread) = thread::Builder::new().spawn(move || drop(links)) {
+                self.releasing.insert(pid, thread);
+            }
         }
     }
 

@@ -16,6 +16,7 @@ fn metrics() -> Metrics {
     metrics.update(None, &second);
     for alert in Alerts::new("api").update(&fixtures::leak()) {
         metrics.count_alert(&alert);
+        metrics.count_attach_error("api");
     }
     metrics
 }
