@@ -11,7 +11,7 @@ use heaptide_ebpf::{Counter, LifeRecord, kind, life, target_flags};
 
 use crate::{
     maps::{EVENTS, TARGETS, THREADS, count},
-    thread,
+    scope, thread,
 };
 
 /// `sched:sched_process_fork`; the cookie is the offset of `child_pid` in the event, which differs
@@ -59,6 +59,13 @@ pub fn process_exit(_ctx: RawTracePointContext) -> u32 {
     let Some(config) = thread::target() else {
         return 0;
     };
+    if let Some(thread) = THREADS.get_ptr_mut(id as u32) {
+        // SAFETY: only the thread itself touches its entry, and it is in this program.
+        let thread = unsafe { &mut *thread };
+        if thread.scope.active != 0 {
+            scope::end(thread);
+        }
+    }
     let _ = THREADS.remove(id as u32);
     if id as u32 == (id >> 32) as u32 {
         send(life::EXIT, 0, config.space);

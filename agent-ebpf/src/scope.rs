@@ -4,8 +4,8 @@ use aya_ebpf::{
     EbpfContext as _,
     bindings::pt_regs,
     helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns, generated},
-    macros::{uprobe, uretprobe},
-    programs::{ProbeContext, RetProbeContext},
+    macros::uprobe,
+    programs::ProbeContext,
 };
 use heaptide_ebpf::{Cookie, Counter, PATH_LEN, RequestRecord, TaskKey, binding, kind};
 
@@ -100,16 +100,10 @@ pub fn handler_enter(ctx: ProbeContext) -> u32 {
     // SAFETY: the helper only reads the running program's context.
     let cookie = Cookie(unsafe { generated::bpf_get_attach_cookie(ctx.as_ptr()) });
     let sp = register!(regs, rsp).wrapping_add(u64::from(cookie.pushed()));
+    // Ends the scope of a handler that was left by an exception, too.
     let (request, _) = thread::request_at(thread, sp);
     if request != 0 {
         return 0;
-    }
-    if thread.scope.active != 0 {
-        if thread.scope.sp >= sp {
-            return 0;
-        }
-        // An unwound handler (exception, longjmp) never returned.
-        count(Counter::MissedReturns);
     }
     let request = next_request();
     count(Counter::Requests);
@@ -123,20 +117,29 @@ pub fn handler_enter(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// A handler returned: its request ends.
-#[uretprobe]
-pub fn handler_return(ctx: RetProbeContext) -> u32 {
+/// A handler is about to return, or to jump to the function that returns for it. Probes there in place
+/// of a return probe, because exceptions and panics cannot be unwound through a return probe: the
+/// target would abort.
+#[uprobe]
+pub fn handler_return(ctx: ProbeContext) -> u32 {
     let Some(thread) = thread::current() else {
         return 0;
     };
     let regs: *const pt_regs = ctx.regs;
-    let sp = register!(regs, rsp).wrapping_sub(8);
-    if thread.scope.active == 0 || thread.scope.sp != sp {
-        return 0;
+    if thread.scope.active != 0 && thread.scope.sp == register!(regs, rsp) {
+        end(thread);
     }
+    0
+}
+
+/// The handler under way has ended, and its request with it.
+#[inline(never)]
+pub fn end(thread: &mut Thread) -> u32 {
     thread.scope.active = 0;
     let scope = thread.scope;
-    clear_current(thread);
+    if thread.request == scope.request {
+        clear_current(thread);
+    }
     let Some(mut entry) = EVENTS.reserve::<RequestRecord>(0) else {
         count(Counter::RequestsLost);
         return 0;

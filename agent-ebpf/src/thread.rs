@@ -3,7 +3,10 @@
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use heaptide_ebpf::{Counter, TargetConfig, binding};
 
-use crate::maps::{BLANK_THREAD, TARGETS, THREADS, Thread, count};
+use crate::{
+    maps::{BLANK_THREAD, TARGETS, THREADS, Thread, count},
+    scope,
+};
 
 /// The current process's configuration, if it is a target.
 #[inline(always)]
@@ -51,6 +54,10 @@ fn create(id: u64) -> Option<&'static mut Thread> {
 /// The request that an action at stack pointer `sp` belongs to, and how surely.
 #[inline(always)]
 pub fn request_at(thread: &mut Thread, sp: u64) -> (u64, u8) {
+    if thread.scope.active != 0 && sp >= thread.scope.sp {
+        // The stack is above the handler's entry: it was left by an exception.
+        scope::end(thread);
+    }
     if thread.task != 0 {
         if sp < thread.task_sp {
             let bound = if thread.request == 0 {

@@ -1,11 +1,13 @@
 //! `--handler SYMBOL`: entry and return of the application's own functions as request scopes.
 
+use std::ops::Range;
+
 use blazesym::symbolize::source::{Elf, Source};
 use blazesym::symbolize::{Input, Symbolized, Symbolizer};
 use heaptide_ebpf::Cookie;
 use regex::Regex;
 
-use super::{Needs, Planner, Program, place};
+use super::{Planner, Program, ends, place};
 use crate::target::{Module, Target};
 
 /// Handlers probed at most; an expression that matches more is certainly not meant so.
@@ -21,14 +23,15 @@ impl Planner {
     pub(super) fn handlers(&mut self, target: &Target, expressions: &[Regex]) {
         if target.info.runtime.starts_with("go") {
             self.plan.limitations.push(
-                "--handler is not possible in Go: a return probe would crash the program"
+                "--handler is not possible in Go: its stacks move while a function runs"
                     .to_string(),
             );
             return;
         }
         let mut hits = vec![0_usize; expressions.len()];
         'modules: for module in &target.modules {
-            for found in matches(module, expressions, &mut hits) {
+            let (found, cold) = matches(module, expressions, &mut hits);
+            for found in found {
                 if self.plan.handlers.len() == MAX_HANDLERS {
                     self.plan.limitations.push(format!(
                         "--handler matches more than {MAX_HANDLERS} functions: only the first are \
@@ -36,15 +39,16 @@ impl Planner {
                     ));
                     break 'modules;
                 }
-                let needs = Needs {
-                    returns: true,
-                    ..self.needs()
-                };
-                let place = place(module, &found.name, found.vaddr, found.size, &needs);
+                let place = place(module, &found.name, found.vaddr, found.size, &self.needs());
                 let none = Cookie::NONE;
                 let number = self.plan.handlers.len() as u8;
                 let cookie = Cookie::new(0, none, none, none, number, place.pushed);
-                for program in [Program::HandlerEnter, Program::HandlerReturn] {
+                let enter = Program::HandlerEnter;
+                self.add(module, enter, &found.name, found.vaddr, &place, cookie);
+                let code = module.elf.at(found.vaddr, found.size as usize);
+                for place in ends::of(&found.name, code.unwrap_or_default(), found.vaddr, &cold) {
+                    let cookie = Cookie::new(0, none, none, none, number, 0);
+                    let program = Program::HandlerReturn;
                     self.add(module, program, &found.name, found.vaddr, &place, cookie);
                 }
                 self.plan.handlers.push(found.name);
@@ -60,15 +64,24 @@ impl Planner {
     }
 }
 
-fn matches(module: &Module, expressions: &[Regex], hits: &mut [usize]) -> Vec<Match> {
+/// Functions to probe, and where the cold halves of functions are: those are jumped to, not called.
+fn matches(
+    module: &Module,
+    expressions: &[Regex],
+    hits: &mut [usize],
+) -> (Vec<Match>, Vec<Range<u64>>) {
     let mut demangler = CppNames {
         module,
         symbolizer: None,
     };
     let mut found: Vec<Match> = Vec::new();
+    let mut cold = Vec::new();
     module.elf.functions(|symbol| {
-        // the cold half of a function is jumped to, not called
-        if symbol.name.contains(".cold") || found.iter().any(|m| m.vaddr == symbol.address) {
+        if symbol.name.contains(".cold") {
+            cold.push(symbol.address..symbol.address + symbol.size.max(1));
+            return;
+        }
+        if found.iter().any(|m| m.vaddr == symbol.address) {
             return;
         }
         let name = demangler.demangle(symbol.name, symbol.address);
@@ -82,7 +95,7 @@ fn matches(module: &Module, expressions: &[Regex], hits: &mut [usize]) -> Vec<Ma
             size: symbol.size,
         });
     });
-    found
+    (found, cold)
 }
 
 /// Demangles C++ names by way of blazesym, made only when there is one.

@@ -1,5 +1,6 @@
 //! Which instruction of which function gets which kernel program, and why.
 
+mod ends;
 mod handlers;
 pub mod prologue;
 
@@ -39,14 +40,14 @@ pub enum Program {
     TaskPoll,
     /// A request handler was called.
     HandlerEnter,
-    /// It returned (uretprobe).
+    /// It is about to return (a probe at each of its ends).
     HandlerReturn,
 }
 
 impl Program {
     /// It is attached as a uretprobe.
     pub fn is_return(self) -> bool {
-        matches!(self, Self::AllocReturn | Self::HandlerReturn)
+        self == Self::AllocReturn
     }
 }
 

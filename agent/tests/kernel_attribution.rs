@@ -1,0 +1,152 @@
+//! Whose memory it is when one thread serves many requests at once: an Axum service whose handlers
+//! await before they allocate, 64 connections, every route keeping blocks of a size of its own. The
+//! service's own books are the truth.
+
+mod common;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use common::process::{Process, run};
+use common::requests::Observer;
+use common::{http, kernel, lab, skip};
+use serde_json::Value;
+
+const BUILD: Duration = Duration::from_secs(600);
+const RUN: Duration = Duration::from_secs(60);
+
+/// Builds the service and the load generator. `Err`: why not.
+fn build() -> Result<(), String> {
+    let mut cargo = Command::new(env!("CARGO"));
+    let packages = ["-p", "lab-axum", "-p", "lab-load"];
+    cargo.args(["build", "--release", "--quiet"]).args(packages);
+    // The lab is a workspace of its own: nothing of this build's is meant for it.
+    for name in ["CARGO_TARGET_DIR", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"] {
+        cargo.env_remove(name);
+    }
+    let built = run("cargo", cargo.current_dir(lab("")), BUILD);
+    if built.code == Some(0) {
+        Ok(())
+    } else {
+        Err(format!("the lab cannot be built: {}", built.errors))
+    }
+}
+
+fn lab_program(name: &str) -> Command {
+    Command::new(lab("target/release").join(name))
+}
+
+/// CPU time in ticks of each tokio worker of a process.
+fn workers(pid: u32) -> Vec<u64> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("its threads");
+    let stats = tasks.flatten().filter_map(|task| {
+        let stat = std::fs::read_to_string(task.path().join("stat")).ok()?;
+        let (name, rest) = stat.rsplit_once(')')?;
+        // After the name: utime and stime are the 12th and 13th field (proc(5), from state on).
+        let fields: Vec<&str> = rest.split_whitespace().collect();
+        let ticks = |at: usize| fields.get(at)?.parse::<u64>().ok();
+        if name.contains("tokio") {
+            Some(ticks(11)? + ticks(12)?)
+        } else {
+            None
+        }
+    });
+    stats.collect()
+}
+
+#[test]
+fn blocks_carry_their_own_requests_route() {
+    let name = "blocks_carry_their_own_requests_route";
+    let Some(_turn) = kernel(name) else {
+        return;
+    };
+    if let Err(reason) = build() {
+        return skip(name, &reason);
+    }
+    let mut command = lab_program("lab-axum");
+    command.args([
+        "--listen",
+        "127.0.0.1:0",
+        "--variant",
+        "attribution",
+        "--await-ms",
+        "2",
+    ]);
+    // Two workers, whatever this machine has.
+    let mut service = Process::start("lab-axum", command.env("TOKIO_WORKER_THREADS", "2"));
+    let line = service.line(RUN, |line| line.contains("http://"));
+    let address: SocketAddr = line
+        .rsplit('/')
+        .next()
+        .and_then(|text| text.parse().ok())
+        .expect("an address");
+    let observer = Observer::attach(service.id(), "trace", &[]);
+
+    let mut load = lab_program("lab-load");
+    load.args([
+        "--target",
+        &address.to_string(),
+        "--rate",
+        "6000",
+        "--for",
+        "3",
+    ]);
+    load.args(["--connections", "64", "--fresh", "0.2", "--repeat", "0.8"]);
+    let loaded = run("lab-load", &mut load, RUN);
+    assert_eq!(loaded.code, Some(0), "{}", loaded.errors);
+    let truth = http::get(address, "/truth");
+    let truth = truth.split("\r\n\r\n").nth(1).expect("a body");
+    let truth: Value = serde_json::from_str(truth).expect("JSON");
+    let (report, lines) = observer.finish();
+    let workers = workers(service.id());
+    assert!(
+        workers.len() == 2 && workers.iter().all(|&ticks| ticks > 5),
+        "workers: {workers:?}"
+    );
+
+    let heads: HashMap<u64, &str> = lines
+        .iter()
+        .filter_map(|line| line["id"].as_u64().zip(line["head"].as_str()))
+        .collect();
+    let kept = truth["by_route"].as_object().expect("routes");
+    let (mut total, mut right, mut wrong) = (0, 0, 0);
+    for (route, blocks) in kept {
+        let size = blocks["block_bytes"].as_f64().expect("a size");
+        total += blocks["count"].as_u64().expect("a count");
+        let start = route.split('{').next().expect("a route");
+        for group in lines.iter().filter(|line| line["blocks"].is_number()) {
+            let number = group["blocks"].as_f64().unwrap_or(0.0);
+            // One block per request: an average of several sizes belongs to none of them.
+            if (group["bytes"].as_f64().unwrap_or(0.0) - size * number).abs() > 0.5 {
+                continue;
+            }
+            let Some(request) = group["request"].as_u64() else {
+                continue;
+            };
+            match heads.get(&request) {
+                Some(head) if head.starts_with(start) && group["binding"] == "exact" => {
+                    right += number as u64;
+                }
+                head => {
+                    wrong += number as u64;
+                    eprintln!("{group} of {head:?}, not of {route}");
+                }
+            }
+        }
+    }
+    eprintln!("{right} of {total} blocks with their own request, {wrong} with another's");
+    assert!(total > 3000, "too few to say anything: {truth}");
+    assert!(right as f64 >= 0.99 * total as f64, "{right} of {total}");
+    assert_eq!(wrong, 0);
+    // Every request was seen, and its route is the service's own.
+    let requests = truth["total_requests"].as_u64().expect("a number");
+    let seen = report["window"]["requests"].as_u64().expect("a number");
+    assert!(
+        seen >= requests && seen <= requests + 2,
+        "{seen} of {requests}"
+    );
+    assert!(Path::new(report["target"]["exe"].as_str().unwrap_or("")).ends_with("lab-axum"));
+}
