@@ -12,6 +12,12 @@ use super::{SeriesKey, Totals, sorted};
 
 /// Sites kept per series, the biggest.
 pub const MOST_SITES: usize = 12;
+/// A request that holds more than this many times the median request of its series holds the container
+/// itself: the table of a hash map that doubles, which is freed when the next one is there. Counted in
+/// full, each doubling would look as if half of the series had been let go.
+pub const OUTLIER: f64 = 16.0;
+/// Requests that a median needs.
+const LEAST_FOR_MEDIAN: usize = 20;
 /// Rows of the top sites.
 const TOP_SITES: usize = 20;
 /// Series of requests under way that are kept, the biggest.
@@ -20,7 +26,7 @@ const MOST_IMMATURE: usize = 32;
 /// Mature memory of one cohort of one class.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct CohortNow {
-    /// Bytes.
+    /// Bytes; of each request at most [`OUTLIER`] times what the median request holds.
     pub bytes: f64,
     /// Distinct requests with a block in it; for background, blocks.
     pub holders: u32,
@@ -130,6 +136,7 @@ impl Reading {
             let key = rows[0].0;
             let mut now = SeriesNow::default();
             let mut sites: BTreeMap<SiteId, f64> = BTreeMap::new();
+            let most = most_per_request(rows, groups);
             for holder in rows.chunk_by(|a, b| (a.1, a.2, a.3) == (b.1, b.2, b.3)) {
                 let (_, class, epoch, request, _) = holder[0];
                 let mut bytes = 0.0;
@@ -151,7 +158,11 @@ impl Reading {
                     blocks.round().max(1.0) as u32
                 };
                 let cohort = now.cohorts.entry((epoch, class)).or_default();
-                cohort.bytes += bytes;
+                cohort.bytes += if request.is_some() {
+                    bytes.min(most)
+                } else {
+                    bytes
+                };
                 cohort.holders += holders;
                 let sum = &mut now.classes[class];
                 sum.bytes += bytes;
@@ -167,6 +178,21 @@ impl Reading {
             self.series.insert(key, now);
         }
     }
+}
+
+/// What one request of a series may count for; infinite when there are too few to tell.
+fn most_per_request(rows: &[Row], groups: &[LiveGroup]) -> f64 {
+    let mut each: Vec<f64> = rows
+        .chunk_by(|a, b| (a.1, a.2, a.3) == (b.1, b.2, b.3))
+        .filter(|holder| holder[0].3.is_some())
+        .map(|holder| holder.iter().map(|row| groups[row.4].bytes).sum())
+        .collect();
+    if each.len() < LEAST_FOR_MEDIAN {
+        return f64::INFINITY;
+    }
+    let middle = each.len() / 2;
+    let (_, median, _) = each.select_nth_unstable_by(middle, f64::total_cmp);
+    *median * OUTLIER
 }
 
 /// Whether the figures of a group can be added without spoiling a sum.

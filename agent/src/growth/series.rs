@@ -63,6 +63,8 @@ pub struct Series {
     pub epochs: Vec<Epoch>,
     /// The last snapshot, by token class.
     pub classes: [ClassNow; Class::COUNT],
+    /// Mature bytes now, outliers in full.
+    pub held: f64,
     /// Mature blocks now.
     pub blocks: f64,
     /// Bytes with an exact binding now.
@@ -83,6 +85,7 @@ impl Series {
         Self {
             epochs: vec![Epoch::default(); epochs],
             classes: [ClassNow::default(); Class::COUNT],
+            held: 0.0,
             blocks: 0.0,
             exact_bytes: 0.0,
             sites: Vec::new(),
@@ -94,7 +97,7 @@ impl Series {
 
     /// Mature bytes now.
     pub fn live_bytes(&self) -> f64 {
-        self.epochs.last().map_or(0.0, |epoch| epoch.end)
+        self.held
     }
 
     /// Takes its part of a snapshot (`None`: nothing of it is live), which ends a new epoch.
@@ -124,7 +127,8 @@ impl Series {
             }
         }
         self.evicted_bytes += evicted;
-        let live: f64 = now.map_or(0.0, |now| now.classes.iter().map(|c| c.bytes).sum());
+        let live: f64 = now.map_or(0.0, |now| now.cohorts.values().map(|c| c.bytes).sum());
+        self.held = now.map_or(0.0, |now| now.classes.iter().map(|c| c.bytes).sum());
         let epoch = &mut self.epochs[last];
         epoch.floor = live;
         epoch.peak = live;
@@ -160,6 +164,7 @@ impl Series {
             epoch.evicted += part.evicted;
             add_cohorts(&mut epoch.cohorts, &part.cohorts);
         }
+        self.held += other.held;
         self.matured_bytes += other.matured_bytes;
         self.evicted_bytes += other.evicted_bytes;
         for (sum, part) in self.deaths.iter_mut().zip(other.deaths) {

@@ -93,7 +93,7 @@ impl Programs {
         let Some(function) = self.object.functions.get(&key) else {
             return Err(absent);
         };
-        let code: Vec<u64> = function.instructions.iter().map(word).collect();
+        let code: Vec<u64> = function.instructions.iter().copied().map(word).collect();
         let title = CString::new(name).unwrap_or_default();
         let first = match raw::load_uprobe_multi(&title, &program.license, &code, &mut []) {
             Ok(loaded) => return Ok(loaded),
@@ -101,22 +101,15 @@ impl Programs {
         };
         // Once more for the verifier's reason; a log that is not needed slows every load down.
         let mut log = vec![0; 1 << 20];
-        match raw::load_uprobe_multi(&title, &program.license, &code, &mut log) {
-            Ok(loaded) => Ok(loaded),
-            Err(_) => {
-                let end = log.iter().position(|byte| *byte == 0).unwrap_or(log.len());
-                Err(KernelError::refused(
-                    name,
-                    &first,
-                    &String::from_utf8_lossy(&log[..end]),
-                ))
-            }
-        }
+        raw::load_uprobe_multi(&title, &program.license, &code, &mut log).map_err(|_| {
+            let end = log.iter().position(|byte| *byte == 0).unwrap_or(log.len());
+            KernelError::refused(name, &first, &String::from_utf8_lossy(&log[..end]))
+        })
     }
 }
 
 /// An instruction as the kernel reads it.
-fn word(instruction: &bpf_insn) -> u64 {
+fn word(instruction: bpf_insn) -> u64 {
     let registers = instruction.dst_reg() | instruction.src_reg() << 4;
     u64::from(instruction.code)
         | u64::from(registers) << 8
