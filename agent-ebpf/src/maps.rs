@@ -56,6 +56,8 @@ pub struct Thread {
     /// Stack pointer at the entry of that poll: once the stack is above it, the poll is over. This
     /// saves a return probe.
     pub task_sp: u64,
+    /// The last site whose stack is known to be in `STACKS`: programs mostly allocate in loops.
+    pub last_site: u64,
     pub tgid: u32,
     pub layout: u32,
     pub flags: u32,

@@ -45,6 +45,10 @@ pub fn site(thread: &mut Thread, start: &Start) -> u64 {
         count(Counter::StacksTruncated);
         thread.stack.truncated = 1;
     }
+    if thread.last_site == hash {
+        return hash;
+    }
+    thread.last_site = hash;
     // SAFETY: only tests for presence.
     if unsafe { STACKS.get(hash) }.is_none() {
         // What an earlier, deeper walk left behind is no part of this stack.

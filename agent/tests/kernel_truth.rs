@@ -170,7 +170,7 @@ fn start(frame_pointers: bool) -> (Target, Watched) {
 }
 
 fn followed(watched: &mut Watched, pid: u32) {
-    let word = format!("following {pid}");
+    let word = format!("following PID {pid}");
     watched.agent.error_line(RUN, |line| line.contains(&word));
 }
 
