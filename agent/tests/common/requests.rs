@@ -52,7 +52,7 @@ pub(crate) struct Observer {
 
 impl Observer {
     /// Watches a process; ready when this returns.
-    pub(crate) fn attach(target: u32, mode: &str, more: &[&str]) -> Self {
+    pub(crate) fn attach(target: u32, mode: &str, options: &[&str]) -> Self {
         let folder = folder();
         let file = folder.path().join("requests.json");
         let at = |name: &str| folder.path().join(name).display().to_string();
@@ -61,7 +61,7 @@ impl Observer {
         let mut arguments = vec!["attach", &pid, "--mode", mode, "--for", "600s"];
         arguments.extend(["--format", "json", "--output", &report]);
         arguments.extend(["--requests", &lines]);
-        arguments.extend(more);
+        arguments.extend(options);
         let mut agent = Process::start("heaptide", &mut heaptide(&arguments));
         agent.error_line(ATTACH, |line| line.contains("attached"));
         Self {
