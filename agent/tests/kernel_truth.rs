@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use common::process::Process;
 use common::truth::{self, RUN};
-use common::{Watched, kernel, watch};
+use common::{Watched, kernel, watch, watch_in};
 use serde::Deserialize;
 
 const MANY: Duration = Duration::from_secs(180);
@@ -63,6 +63,20 @@ fn without_frame_pointers() {
         return;
     };
     let (mut target, mut watched) = start(false);
+    let books = target.run("go");
+    watched.finish();
+    target.agrees(&watched, &books);
+}
+
+/// As on kernels without uprobe multi-links; the other tests use those where the kernel has them.
+#[test]
+fn with_perf_events() {
+    let Some(_turn) = kernel("with_perf_events") else {
+        return;
+    };
+    let process = truth::start(false);
+    let mut watched = watch_in(process.id(), &[], &[("HEAPTIDE_UPROBES", "perf")]);
+    let mut target = Target { process };
     let books = target.run("go");
     watched.finish();
     target.agrees(&watched, &books);

@@ -24,7 +24,7 @@ use crate::{
     report::Report,
     session::Session,
     settings,
-    source::{SourceOptions, allocations},
+    source::{SourceOptions, allocations, budget},
 };
 
 /// Between two drawings of the live view.
@@ -136,6 +136,7 @@ fn source_options(args: &Attach) -> Result<SourceOptions> {
     Ok(SourceOptions {
         settings: settings::settings(&args.credential, settings::CAPACITY)?,
         allocations: allocations(args.mode),
+        budget: budget(args.mode, args.overhead),
         stacks: !args.no_stacks,
         handlers,
         memory_limit: args.judge.memory_limit,

@@ -12,6 +12,7 @@ use regex::Regex;
 use thiserror::Error;
 use tracing::{debug, warn};
 
+mod budget;
 pub mod calibrate;
 mod follow;
 mod options;
@@ -25,9 +26,10 @@ use crate::{
     events::{Nanos, Observation, Request, TargetInfo},
     kernel::{Kernel, KernelError, Link},
     plan::{Plan, PlanOptions, Probe, Program, plan},
-    target::{Target, TargetError, inspect},
+    target::{Target, TargetError, inspect, limits},
 };
-pub use options::{TargetOptions, allocations};
+use budget::Spending;
+pub use options::{TargetOptions, allocations, budget};
 use watched::Watched;
 
 /// Unwind rules published for a process before its first probe is hit.
@@ -40,6 +42,8 @@ pub struct SourceOptions {
     pub settings: Settings,
     /// Probe allocators (mode `trace`); without it only requests and memory are seen (`watch`).
     pub allocations: bool,
+    /// Part of the target's CPU time that allocator probes may cost; `None`: whatever it is.
+    pub budget: Option<f64>,
     /// Functions whose calls are request scopes.
     pub handlers: Vec<Regex>,
     /// Overrides the limit found.
@@ -195,6 +199,11 @@ impl Source {
                 return Err(why.into());
             }
         };
+        let options = self.options_of(pid);
+        if let Some(budget) = options.budget.filter(|_| options.allocations) {
+            let cpu = limits(pid, None).map_or(0.0, |sample| sample.cpu_ns as f64 / 1e9);
+            watched.spending = Some(Spending::new(budget, self.losses()?.probe_seconds, cpu));
+        }
         let info = watched.target.info.clone();
         self.watched.insert(pid, watched);
         sink(pid, Observation::Target(now(), info));
@@ -321,10 +330,11 @@ impl Source {
     }
 
     fn mode(&self, pid: u32) -> &'static str {
-        if self.options_of(pid).allocations {
-            "trace"
-        } else {
-            "watch"
+        let options = self.options_of(pid);
+        match (options.allocations, options.budget) {
+            (false, _) => "watch",
+            (true, None) => "trace",
+            (true, Some(_)) => "sample",
         }
     }
 }

@@ -10,6 +10,8 @@ use crate::cli::values::Mode;
 pub struct TargetOptions {
     /// Probe its allocators; without it only requests and memory are seen.
     pub allocations: bool,
+    /// Part of the target's CPU time that allocator probes may cost; `None`: whatever it is.
+    pub budget: Option<f64>,
     /// Functions whose calls are request scopes.
     pub handlers: Vec<Regex>,
     /// Lowers the memory limit found.
@@ -22,6 +24,7 @@ impl From<&SourceOptions> for TargetOptions {
     fn from(options: &SourceOptions) -> Self {
         Self {
             allocations: options.allocations,
+            budget: options.budget,
             handlers: options.handlers.clone(),
             memory_limit: options.memory_limit,
             follow: options.follow,
@@ -32,4 +35,9 @@ impl From<&SourceOptions> for TargetOptions {
 /// Whether a mode probes allocators. The one place that turns modes into probes.
 pub fn allocations(mode: Mode) -> bool {
     mode != Mode::Watch
+}
+
+/// The budget that a mode keeps to: `trace` costs what it costs, and `watch` has no allocator probes.
+pub fn budget(mode: Mode, overhead: f64) -> Option<f64> {
+    matches!(mode, Mode::Auto | Mode::Sample).then_some(overhead)
 }

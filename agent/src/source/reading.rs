@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     fs,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use heaptide_ebpf::{BlockKey, Counter, SITE_PROVISIONAL};
@@ -17,6 +17,8 @@ use crate::{
 
 /// Snapshots take at most one part in so many of the time (they read the whole live map).
 const SNAPSHOT_SHARE: u32 = 50;
+/// And yet come this often: cohorts are told apart by snapshots.
+const LONGEST: Duration = Duration::from_secs(3);
 
 impl Source {
     /// Reads the live map and says what is live, unless the last reading was so expensive that it is
@@ -27,7 +29,9 @@ impl Source {
             return Ok(false);
         }
         self.snapshot_now(sink)?;
-        self.snapshot_due = Instant::now() + begun.elapsed() * SNAPSHOT_SHARE;
+        // The first ones are slow because sites are named; that must not hold up the next.
+        let pause = (begun.elapsed() * SNAPSHOT_SHARE).min(LONGEST);
+        self.snapshot_due = Instant::now() + pause;
         Ok(true)
     }
 
@@ -58,7 +62,7 @@ impl Source {
         self.pump(sink);
         self.kernel.remove_blocks(&stale);
         for (pid, watched) in &mut self.watched {
-            if watched.ended {
+            if watched.ended || watched.paused() {
                 continue;
             }
             let mut all = Vec::new();
@@ -75,6 +79,7 @@ impl Source {
     /// Reads memory and losses of every target. To be called every second.
     pub fn sample(&mut self, sink: &mut Sink<'_>) -> Result<(), SourceError> {
         let losses = self.losses()?;
+        self.keep_budgets(losses.probe_seconds, sink);
         for pid in self.pids() {
             self.sample_one(pid, sink);
             sink(pid, Observation::Losses(losses));

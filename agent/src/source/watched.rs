@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use heaptide_ebpf::{SITE_PROVISIONAL, TargetConfig, UnwindRule, rule, site_hash};
 use tracing::debug;
 
-use super::{regions::Regions, snapshot::Groups};
+use super::{budget::Spending, regions::Regions, snapshot::Groups};
 use crate::{
     decode::RawStack,
     events::{LiveGroup, MemoryKind, Nanos, Observation, RequestId, Site, SiteId},
@@ -21,6 +21,8 @@ pub(super) struct Watched {
     pub handlers: Vec<String>,
     pub regions: Regions,
     pub ended: bool,
+    /// Modes with an overhead budget: what was spent.
+    pub spending: Option<Spending>,
     /// Held to keep the probes on.
     pub links: Vec<Link>,
     /// Whether the layout's rules are this process's own: a forked child shares its parent's.
@@ -56,6 +58,7 @@ impl Watched {
             handlers,
             regions: Regions::new(brk),
             ended: false,
+            spending: None,
             links,
             unwinder: Unwinder::new(pid)?,
             symbolizer: Symbolizer::new(pid)?,
@@ -221,6 +224,18 @@ impl Watched {
         let aliases = &self.aliases;
         self.unwound
             .retain(|site, _| aliases.values().any(|alias| alias.site == *site));
+    }
+
+    /// Between two windows of a budget: nothing of the last one counts any more.
+    pub(super) fn begin_window(&mut self) {
+        self.regions = Regions::new(None);
+        self.aliases.clear();
+        self.unwound.clear();
+    }
+
+    /// Allocations are not watched at present.
+    pub(super) fn paused(&self) -> bool {
+        self.spending.is_some_and(|spending| spending.paused)
     }
 
     /// After an exec: other binaries, other addresses.

@@ -44,12 +44,18 @@ pub(crate) fn heaptide<A: AsRef<str>>(arguments: &[A]) -> Command {
     command.args(arguments.iter().map(AsRef::as_ref));
     // What a developer has set must not decide what a test sees.
     command.env_remove("RUST_LOG");
+    command.env_remove("HEAPTIDE_UPROBES");
     command
 }
 
 /// Attaches to `pid` in trace mode, waits until the probes are in place. `report.json` and
 /// `sites.json` will be in the folder.
 pub(crate) fn watch(pid: u32, more: &[&str]) -> Watched {
+    watch_in(pid, more, &[])
+}
+
+/// The same with variables in the agent's environment.
+pub(crate) fn watch_in(pid: u32, more: &[&str], variables: &[(&str, &str)]) -> Watched {
     let folder = folder();
     let at = |name: &str| folder.path().join(name).display().to_string();
     let (report, sites) = (at("report.json"), at("sites.json"));
@@ -64,7 +70,9 @@ pub(crate) fn watch(pid: u32, more: &[&str]) -> Watched {
         &sites,
     ]);
     arguments.extend(more);
-    let mut agent = Process::start("heaptide", &mut heaptide(&arguments));
+    let mut command = heaptide(&arguments);
+    command.envs(variables.iter().copied());
+    let mut agent = Process::start("heaptide", &mut command);
     agent.error_line(ATTACH, |line| line.contains("attached"));
     Watched { agent, folder }
 }
