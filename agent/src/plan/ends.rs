@@ -58,7 +58,7 @@ mod tests {
             0x85, 0xff, 0x78, 0x03, 0xeb, 0x01, 0xc3, 0xc3, 0xe9, 0x00, 0x10, 0x00, 0x00, 0xe9,
             0x00, 0x20, 0x00, 0x00,
         ];
-        let cold: Vec<std::ops::Range<u64>> = std::iter::once(0x3000..0x3100).collect();
+        let cold: Vec<_> = std::iter::once(0x3000..0x3100).collect();
         let offsets = |ends: Vec<Place>| ends.iter().map(|end| end.offset).collect::<Vec<_>>();
         assert_eq!(offsets(of("f", &code, 0x1000, &cold)), [6, 7, 8]);
         assert_eq!(offsets(of("f", &code, 0x1000, &[])), [6, 7, 8, 13]);

@@ -52,16 +52,16 @@ pub(crate) struct Observer {
 
 impl Observer {
     /// Watches a process; ready when this returns.
-    pub(crate) fn attach(pid: u32, mode: &str, further: &[&str]) -> Self {
+    pub(crate) fn attach(target: u32, mode: &str, options: &[&str]) -> Self {
         let folder = folder();
         let file = folder.path().join("requests.json");
         let at = |name: &str| folder.path().join(name).display().to_string();
-        let (report, requests) = (at("report.json"), at("requests.json"));
-        let pid = pid.to_string();
+        let (report, lines) = (at("report.json"), at("requests.json"));
+        let pid = target.to_string();
         let mut arguments = vec!["attach", &pid, "--mode", mode, "--for", "600s"];
         arguments.extend(["--format", "json", "--output", &report]);
-        arguments.extend(["--requests", &requests]);
-        arguments.extend(further);
+        arguments.extend(["--requests", &lines]);
+        arguments.extend(options);
         let mut agent = Process::start("heaptide", &mut heaptide(&arguments));
         agent.error_line(ATTACH, |line| line.contains("attached"));
         Self {

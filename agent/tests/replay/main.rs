@@ -2,5 +2,6 @@
 
 mod bounds;
 mod capture;
+mod sites;
 mod verdicts;
 mod world;

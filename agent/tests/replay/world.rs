@@ -5,11 +5,10 @@
 //! and no scenario was tuned to it.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 
 use heaptide::events::{
-    Binding, Fingerprint, Frame, FrameKind, LiveGroup, Losses, MemoryKind, MemorySample, Nanos,
-    Observation, Request, RequestId, Site, SiteId, Snapshot, TargetInfo,
+    Binding, Fingerprint, LiveGroup, Losses, MemoryKind, MemorySample, Nanos, Observation, Request,
+    RequestId, SiteId, Snapshot,
 };
 
 /// Begins every generator: the digits of pi.
@@ -154,7 +153,7 @@ pub(crate) fn generate(trace: Trace) -> (Vec<Observation>, Truth) {
         truth: Truth::default(),
         out: Vec::new(),
     };
-    world.announce();
+    world.out.extend(super::sites::announce(world.now));
     let start = world.now;
     let mut second = 0;
     let mut elapsed = 0.0;
@@ -178,47 +177,7 @@ pub(crate) fn generate(trace: Trace) -> (Vec<Observation>, Truth) {
     (world.out, world.truth)
 }
 
-fn frame(function: &str, file: &str, line: u32, kind: FrameKind) -> Frame {
-    Frame {
-        function: function.to_owned(),
-        file: Some(file.to_owned()),
-        line: Some(line),
-        module: "service".to_owned(),
-        kind,
-    }
-}
-
 impl World {
-    fn announce(&mut self) {
-        let info = TargetInfo {
-            pid: 17,
-            exe: "/srv/service".to_owned(),
-            mode: "trace".to_owned(),
-            ..TargetInfo::default()
-        };
-        self.out.push(Observation::Target(self.now, info));
-        let sites = [
-            (1, "get_data", 17),
-            (2, "get_data", 18),
-            (3, "introspect", 40),
-            (4, "tick", 90),
-            (5, "parse_body", 60),
-            (6, "get_data", 19),
-        ];
-        for (id, function, line) in sites {
-            let stack: Arc<[Frame]> = Arc::new([
-                frame("malloc", "malloc.c", 1, FrameKind::Allocator),
-                frame("Vec::push", "vec.rs", 2, FrameKind::Library),
-                frame(function, "app.rs", line, FrameKind::User),
-            ]);
-            self.out.push(Observation::Site(Site {
-                id: SiteId(id),
-                stack,
-                truncated: false,
-            }));
-        }
-    }
-
     /// 0..1.
     fn chance(&mut self) -> f64 {
         self.random ^= self.random << 13;

@@ -1,0 +1,50 @@
+//! Who is observed in every trace, and the stacks that allocate in it.
+
+use std::sync::Arc;
+
+use heaptide::events::{Frame, FrameKind, Nanos, Observation, Site, SiteId, TargetInfo};
+
+/// Id, leading function and line of each stack.
+const SITES: [(u64, &str, u32); 6] = [
+    (1, "get_data", 17),
+    (2, "get_data", 18),
+    (3, "introspect", 40),
+    (4, "tick", 90),
+    (5, "parse_body", 60),
+    (6, "get_data", 19),
+];
+
+/// What comes before everything else.
+pub(crate) fn announce(now: Nanos) -> Vec<Observation> {
+    let info = TargetInfo {
+        pid: 17,
+        exe: "/srv/service".to_owned(),
+        mode: "trace".to_owned(),
+        ..TargetInfo::default()
+    };
+    let sites = SITES.into_iter().map(|(id, function, line)| {
+        let stack: Arc<[Frame]> = Arc::new([
+            frame("malloc", "malloc.c", 1, FrameKind::Allocator),
+            frame("Vec::push", "vec.rs", 2, FrameKind::Library),
+            frame(function, "app.rs", line, FrameKind::User),
+        ]);
+        Observation::Site(Site {
+            id: SiteId(id),
+            stack,
+            truncated: false,
+        })
+    });
+    std::iter::once(Observation::Target(now, info))
+        .chain(sites)
+        .collect()
+}
+
+fn frame(function: &str, file: &str, line: u32, kind: FrameKind) -> Frame {
+    Frame {
+        function: function.to_owned(),
+        file: Some(file.to_owned()),
+        line: Some(line),
+        module: "service".to_owned(),
+        kind,
+    }
+}
