@@ -7,6 +7,7 @@ use aya_ebpf::{
     macros::{raw_tracepoint, tracepoint},
     programs::{RawTracePointContext, TracePointContext},
 };
+use aya_log_ebpf::debug;
 use heaptide_ebpf::{Counter, LifeRecord, kind, life, target_flags};
 
 use crate::{
@@ -34,7 +35,7 @@ pub fn process_fork(ctx: TracePointContext) -> u32 {
 
 /// `sched:sched_process_exec`: the address space was replaced.
 #[raw_tracepoint]
-pub fn process_exec(_ctx: RawTracePointContext) -> u32 {
+pub fn process_exec(ctx: RawTracePointContext) -> u32 {
     let id = bpf_get_current_pid_tgid();
     let Some(config) = TARGETS.get_ptr_mut((id >> 32) as u32) else {
         return 0;
@@ -48,6 +49,7 @@ pub fn process_exec(_ctx: RawTracePointContext) -> u32 {
         (*config).space
     };
     let _ = THREADS.remove(id as u32);
+    debug!(&ctx, "process {} starts another program", (id >> 32) as u32);
     send(life::EXEC, 0, space);
     0
 }

@@ -12,6 +12,7 @@ use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
     maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf},
 };
+use aya_log::EbpfLogger;
 use heaptide_ebpf::{Block, BlockKey, Counter, RuleKey, Settings, Stack, TargetConfig, UnwindRule};
 use tracing::{debug, warn};
 
@@ -106,6 +107,8 @@ pub struct Kernel {
     programs: Programs,
     /// Owns the programs' descriptors.
     _ebpf: Ebpf,
+    /// What the kernel programs log.
+    logger: Option<EbpfLogger<&'static dyn log::Log>>,
 }
 
 impl std::fmt::Debug for Kernel {
@@ -150,6 +153,10 @@ impl Kernel {
                     .map_err(|why| KernelError::load(name, &why))?;
             }
         }
+        // What the programs log is for whoever debugs heaptide; without it they work all the same.
+        let logger = EbpfLogger::init(&mut ebpf)
+            .inspect_err(|why| debug!("the kernel half's log is not read: {why}"))
+            .ok();
         let map_bytes = ebpf.maps().filter_map(|(_, map)| raw::map_bytes(map)).sum();
         let fd_of = |name| {
             ebpf.map(name)
@@ -184,6 +191,7 @@ impl Kernel {
             map_bytes,
             programs,
             live,
+            logger,
             _ebpf: ebpf,
         })
     }
@@ -387,6 +395,9 @@ impl Kernel {
     pub fn drain(&mut self, mut each: impl FnMut(&[u8])) {
         while let Some(item) = self.ring.next() {
             each(&item);
+        }
+        if let Some(logger) = &mut self.logger {
+            logger.flush();
         }
     }
 
