@@ -6,7 +6,14 @@ use heaptide_ebpf::TargetConfig;
 use tracing::{debug, info, warn};
 
 use super::{Sink, Source, SourceError, now};
-use crate::{decode::Life, events::Observation, target::inspect};
+use crate::{
+    decode::Life,
+    events::{Nanos, Observation},
+    target::{Target, inspect},
+};
+
+/// Seconds that a new program may take to map an allocator; one without any is observed after that.
+const PATIENCE: f64 = 2.0;
 
 impl Source {
     /// Acts on a process event of a target.
@@ -39,9 +46,10 @@ impl Source {
             }
             Life::Exec { at, space } => {
                 sink(pid, Observation::Forgotten(at));
-                if let Err(why) = self.replace(pid, space, sink) {
-                    warn!(pid, "the new program is not observed: {why}");
+                if let Some(watched) = self.watched.get_mut(&pid) {
+                    watched.exec = Some((space, at));
                 }
+                self.meet_new_programs(sink);
             }
             Life::Exit { at } => {
                 if let Some(watched) = self.watched.get_mut(&pid)
@@ -55,10 +63,42 @@ impl Source {
         }
     }
 
+    /// Observes the new programs of processes that have exec'd, once the dynamic linker has mapped an
+    /// allocator: right after the exec there is nothing to probe yet.
+    pub(super) fn meet_new_programs(&mut self, sink: &mut Sink<'_>) {
+        let waiting: Vec<(u32, u64, Nanos)> = self
+            .watched
+            .iter()
+            .filter_map(|(pid, watched)| watched.exec.map(|(space, at)| (*pid, space, at)))
+            .collect();
+        for (pid, space, at) in waiting {
+            let met = inspect(pid).map_err(SourceError::from).and_then(|target| {
+                let early = target.allocators.is_empty() && now().since(at) < PATIENCE;
+                if early && self.options_of(pid).allocations {
+                    return Ok(false);
+                }
+                self.replace(pid, space, target, sink).map(|()| true)
+            });
+            if let Err(why) = &met {
+                warn!(pid, "the new program is not observed: {why}");
+            }
+            if !matches!(met, Ok(false))
+                && let Some(watched) = self.watched.get_mut(&pid)
+            {
+                watched.exec = None;
+            }
+        }
+    }
+
     /// After an exec the process is another program.
-    fn replace(&mut self, pid: u32, space: u64, sink: &mut Sink<'_>) -> Result<(), SourceError> {
+    fn replace(
+        &mut self,
+        pid: u32,
+        space: u64,
+        mut target: Target,
+        sink: &mut Sink<'_>,
+    ) -> Result<(), SourceError> {
         let layout = self.new_layout();
-        let mut target = inspect(pid)?;
         let plan = self.plan(&target);
         target
             .info

@@ -280,6 +280,7 @@ impl Source {
                 Event::Life(life) => self.life(record.tgid, life, sink),
             }
         }
+        self.meet_new_programs(sink);
     }
 
     /// Waits until the ring holds a record that must not wait, or for `timeout`.

@@ -21,6 +21,8 @@ pub(super) struct Watched {
     pub handlers: Vec<String>,
     pub regions: Regions,
     pub ended: bool,
+    /// It has exec'd into this address space at this time, and the new program was not looked at yet.
+    pub exec: Option<(u64, Nanos)>,
     /// Modes with an overhead budget: what was spent.
     pub spending: Option<Spending>,
     /// Held to keep the probes on.
@@ -58,6 +60,7 @@ impl Watched {
             handlers,
             regions: Regions::new(brk),
             ended: false,
+            exec: None,
             spending: None,
             links,
             unwinder: Unwinder::new(pid)?,
