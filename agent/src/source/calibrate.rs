@@ -39,7 +39,7 @@ impl Source {
         let layout = self.new_layout();
         // Each probe takes the kernel a tenth of a second to take off: only those that are used.
         let used = |probe: &Probe| probe.symbol == "malloc" || probe.symbol == "free";
-        self.attach_as(pid, layout, false, &used, &mut |_, _| {})?;
+        self.attach_as(pid, layout, true, &used, &mut |_, _| {})?;
         let mut probed = None;
         for _ in 0..ROUNDS {
             probed = child.measure();
