@@ -205,6 +205,97 @@ pub struct MemorySample {
     pub cpu_ns: u64,
 }
 
+/// Memory that a target touched for the first time: its user page faults. It grows when the process
+/// grows, whatever allocator or collector it has, and stands still when memory is reused.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Faults {
+    /// When it was read.
+    pub at: Nanos,
+    /// Bytes of pages since the attach that were written for the first time (x86 error code 6).
+    pub fresh_bytes: u64,
+    /// Bytes of pages since the attach that were copied on write (code 7): after a fork, no growth.
+    pub copied_bytes: u64,
+    /// Where the fresh pages since the last reading were touched.
+    pub sites: Vec<SiteFaults>,
+}
+
+/// Fresh pages of one site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SiteFaults {
+    /// The code that touched them.
+    pub site: SiteId,
+    /// The request that was current; who touches a fresh page need not be who keeps it.
+    pub request: Option<RequestId>,
+    /// Bytes of pages.
+    pub bytes: u64,
+}
+
+/// What a garbage collector says of its heap, read from the target's memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeapMark {
+    /// When it was read.
+    pub at: Nanos,
+    /// Bytes that the last completed collection found reachable.
+    pub marked_bytes: u64,
+    /// Bytes allocated and not swept yet.
+    pub live_bytes: u64,
+    /// Collections completed since the process began.
+    pub cycles: u64,
+}
+
+/// One container of the target's heap.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Container {
+    /// How it is reached from a module, a class or a frame (`app.claims_cache`). Holds names of the
+    /// program only, never a key or a value of the data.
+    pub path: String,
+    /// Its type (`dict`, `list`, `set`, `deque`).
+    pub kind: String,
+    /// Entries.
+    pub entries: u64,
+    /// Bytes of the container itself and what only its entries hold, where it was estimated.
+    pub bytes: Option<u64>,
+}
+
+/// The containers of a target's heap as a walk from outside found them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Census {
+    /// When the walk ended.
+    pub at: Nanos,
+    /// Objects visited.
+    pub objects: u64,
+    /// Reads that did not make sense because the program ran on, after retries.
+    pub torn: u64,
+    /// A bound of time or bytes ended the walk early.
+    pub cut: bool,
+    /// The biggest containers, and those that grew.
+    pub containers: Vec<Container>,
+}
+
+/// Tokens of finished requests that are still in the target's memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Residency {
+    /// When the scan ended.
+    pub at: Nanos,
+    /// Bytes of memory that were looked through.
+    pub scanned_bytes: u64,
+    /// A bound of time or bytes ended the scan early: counts are lower bounds.
+    pub cut: bool,
+    /// By age of the token's last request, youngest first.
+    pub ages: Vec<ResidentAge>,
+}
+
+/// Tokens whose last request ended at least so long ago (and less than the next entry's).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResidentAge {
+    /// Seconds since the last request that carried them.
+    pub at_least_seconds: u64,
+    /// Distinct tokens of that age that were looked for.
+    pub tokens: u64,
+    /// Those found.
+    pub resident: u64,
+}
+
 /// Totals since the attach, from the kernel's counters and the source itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[expect(
@@ -305,6 +396,14 @@ pub enum Observation {
     Snapshot(Snapshot),
     /// Memory of the process.
     Memory(MemorySample),
+    /// Page faults so far.
+    Faults(Faults),
+    /// A collector's heap.
+    Heap(HeapMark),
+    /// Containers.
+    Census(Census),
+    /// Tokens still in memory.
+    Residency(Residency),
     /// Losses so far.
     Losses(Losses),
     /// The address space was replaced (exec) or a child's inherited one begins: forget all blocks.
@@ -322,6 +421,10 @@ impl Observation {
             Self::Site(_) => None,
             Self::Snapshot(snapshot) => Some(snapshot.at),
             Self::Memory(memory) => Some(memory.at),
+            Self::Faults(faults) => Some(faults.at),
+            Self::Heap(heap) => Some(heap.at),
+            Self::Census(census) => Some(census.at),
+            Self::Residency(residency) => Some(residency.at),
             Self::Losses(losses) => Some(losses.at),
         }
     }

@@ -73,6 +73,11 @@ impl Pipeline {
                     .memory
                     .observe(sample, self.growth.totals.mature_bytes);
             }
+            // signals of processes whose blocks are not seen; judged where growth knows them
+            Observation::Faults(_)
+            | Observation::Heap(_)
+            | Observation::Census(_)
+            | Observation::Residency(_) => {}
             Observation::Losses(losses) => {
                 self.attribution.losses(losses);
                 self.judge.losses = *losses;
