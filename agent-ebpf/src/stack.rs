@@ -3,6 +3,8 @@
 //! Where a rule is missing the addresses on the stack are copied to user space, which unwinds them, publishes the
 //! rules that were missing, and resolves the provisional site id given out here.
 
+use core::hint::black_box;
+
 use aya_ebpf::{
     bindings::BPF_RB_FORCE_WAKEUP,
     helpers::{bpf_get_prandom_u32, bpf_ktime_get_ns, bpf_probe_read_user},
@@ -33,7 +35,9 @@ const BROKEN: u32 = 2;
 /// The site id of the stack that begins at `start`. 0 when it cannot be told.
 #[inline(never)]
 pub fn site(thread: &mut Thread, start: &Start) -> u64 {
-    let (hash, outcome) = walk(thread, start);
+    let hash = walk(thread, start);
+    let outcome = thread.stack.truncated;
+    thread.stack.truncated = 0;
     let last = (thread.stack.depth.wrapping_sub(1) as usize) & (MAX_FRAMES - 1);
     let missing = thread.stack.frames[last];
     if outcome == MISSING
@@ -65,9 +69,12 @@ pub fn site(thread: &mut Thread, start: &Start) -> u64 {
     hash
 }
 
-/// Walks the stack into `thread.stack`; returns its hash and how it ended.
-#[inline(always)]
-fn walk(thread: &mut Thread, start: &Start) -> (u64, u32) {
+/// Walks the stack into `thread.stack`; returns its hash and leaves in `truncated` how it ended.
+///
+/// A function of its own, and the outcome in a map: what follows then looks the same to the verifier
+/// however many frames were walked, and Linux 6.1 does not check it once for each number of them.
+#[inline(never)]
+fn walk(thread: &mut Thread, start: &Start) -> u64 {
     let layout = u64::from(thread.layout);
     let mut pc = start.pc;
     let mut sp = start.sp;
@@ -117,14 +124,25 @@ fn walk(thread: &mut Thread, start: &Start) -> (u64, u32) {
     thread.stack.depth = depth;
     thread.stack.tgid = thread.tgid;
     thread.stack.layout = thread.layout;
-    thread.stack.truncated = 0;
-    (hash & !SITE_PROVISIONAL, outcome)
+    thread.stack.truncated = outcome;
+    hash & !SITE_PROVISIONAL
 }
 
 /// Words copied at once.
 const PIECE: usize = 8;
 /// Bytes copied at once.
 const PIECE_LEN: usize = PIECE * 8;
+
+/// All bits where `word` could be a user address, else none.
+///
+/// Without a branch: the verifier of Linux 6.1 follows both ways of one for each of 512 words and
+/// gives up. The black boxes keep the compiler from making a branch of it again.
+#[inline(always)]
+fn user_mask(word: u64) -> u64 {
+    let high = word >> 47;
+    // 2^64 - high has its top bit set for all of 1..=2^17, and for 0 not
+    black_box(black_box(high.wrapping_neg()) >> 63).wrapping_sub(1)
+}
 
 /// Copies the stack from `sp` upwards, as far as it can be read, and returns how many bytes that were.
 ///
@@ -144,7 +162,7 @@ unsafe fn copy_pointers(to: *mut [u8; STACK_COPY_LEN], sp: u64) -> u32 {
             break;
         };
         for (index, word) in words.iter().enumerate() {
-            let kept = if *word >> 47 == 0 { *word } else { 0 };
+            let kept = *word & user_mask(*word);
             // SAFETY: within the bytes, by the bounds of both loops.
             unsafe { to.cast::<u64>().add(piece * PIECE + index).write(kept) };
         }
