@@ -14,7 +14,16 @@ use crate::process::{as_root, command, on_path, output, run as run_command, succ
 use crate::toolchain::{self, Toolchain};
 
 /// Programs and the Debian packages that have them.
-const PROGRAMS: &[(&str, &str)] = &[("g++", "g++"), ("promtool", "prometheus"), ("wrk", "wrk")];
+const PROGRAMS: &[(&str, &str)] = &[
+    ("g++", "g++"),
+    ("promtool", "prometheus"),
+    ("wrk", "wrk"),
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("busybox", "busybox-static"),
+];
+
+/// The oldest kernel that heaptide is made for, which a test boots.
+const OLDEST_KERNEL: &str = "6.1";
 
 /// Debian's compiler with its library sources.
 const DEBIAN_COMPILER: &[&str] = &["rustc-web", "cargo-web", "rust-web-src"];
@@ -53,6 +62,7 @@ pub(crate) fn everything(lab: bool) -> Result<()> {
     if lab {
         programs(Catalog::load()?.programs())?;
     }
+    oldest_kernel()?;
     let found = ebpf_toolchain()?;
     eprintln!(
         "setup: the eBPF half is built by toolchain {} with {}",
@@ -152,6 +162,46 @@ fn install_linker(compiler: &str) -> Result<()> {
 fn is_packaged(package: &str) -> bool {
     let known = || succeeds(Command::new("apt-cache").args(["show", package]));
     on_path("apt-cache").is_some() && (known() || (update().is_ok() && known()))
+}
+
+/// Unpacks Debian's cloud kernel of that version into `target/kernels`; it is not installed. Elsewhere
+/// than on Debian 12 there may be none, and the test that boots it says that it is skipped.
+fn oldest_kernel() -> Result<()> {
+    let folder = crate::process::root()
+        .join("target/kernels")
+        .join(OLDEST_KERNEL);
+    let image = folder.join("vmlinuz");
+    if image.is_file() || on_path("apt-get").is_none() {
+        return Ok(());
+    }
+    let pattern = format!("^linux-image-{OLDEST_KERNEL}[.].*-cloud-amd64$");
+    let search = || output(Command::new("apt-cache").args(["search", "--names-only", &pattern]));
+    let mut found = search()?;
+    if found.trim().is_empty() {
+        update()?;
+        found = search()?;
+    }
+    let Some(package) = found
+        .lines()
+        .filter_map(|line| line.split(' ').next())
+        .max()
+    else {
+        eprintln!(
+            "setup: no package has Linux {OLDEST_KERNEL}; the test that boots it will be skipped"
+        );
+        return Ok(());
+    };
+    eprintln!("setup: unpacking {package} for the test that boots it");
+    std::fs::create_dir_all(&folder)
+        .with_context(|| format!("cannot make {}", folder.display()))?;
+    run_command(
+        command("apt-get")
+            .args(["download", "--quiet", package])
+            .current_dir(&folder),
+    )?;
+    let unpack =
+        "dpkg-deb -x *.deb . && mv boot/vmlinuz-* vmlinuz && rm -rf *.deb boot lib usr etc";
+    run_command(command("sh").args(["-c", unpack]).current_dir(&folder))
 }
 
 fn update() -> Result<()> {
