@@ -155,6 +155,10 @@ pub struct Finding {
     pub also: Vec<SiteSummary>,
     /// Mature bytes live now that were not there at the start.
     pub retained_bytes: u64,
+    /// Of those, in blocks so large that they are the container itself, such as the table of a hash
+    /// map that doubles: in no figure per token or request.
+    #[serde(default)]
+    pub container_bytes: u64,
     /// Per request with a new token on this route.
     pub retained_bytes_per_new_token: f64,
     /// Per request with a repeated token on this route.

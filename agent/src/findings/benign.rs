@@ -85,6 +85,7 @@ fn blank(cause: Cause, site: SiteSummary) -> Finding {
         site,
         also: Vec::new(),
         retained_bytes: 0,
+        container_bytes: 0,
         retained_bytes_per_new_token: 0.0,
         retained_bytes_per_repeat_token: 0.0,
         retained_bytes_per_request: 0.0,

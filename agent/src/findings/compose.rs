@@ -188,6 +188,7 @@ impl Judge {
             site,
             also: sites.take(MOST_ALSO).collect(),
             retained_bytes: out.live as u64,
+            container_bytes: out.container as u64,
             retained_bytes_per_new_token: out.means[0],
             retained_bytes_per_repeat_token: out.means[1],
             retained_bytes_per_request: if requests > 0 {
@@ -243,6 +244,7 @@ impl Judge {
 #[derive(Default)]
 struct Sums {
     live: f64,
+    container: f64,
     since_onset: f64,
     means: [f64; 2],
     blocks: f64,
@@ -255,6 +257,7 @@ struct Sums {
 impl Sums {
     fn add(&mut self, one: &Judged, series: &crate::growth::series::Series, shared: bool) {
         self.live += series.live_bytes();
+        self.container += series.container_bytes();
         // one way of counting for all series, so that the means can be added
         let contrast = contrast(&one.kept, Some(shared));
         self.means[0] += contrast.new.mean;

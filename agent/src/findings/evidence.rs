@@ -1,6 +1,7 @@
 //! What a finding rests on, in sentences.
 
 use crate::growth::SeriesKey;
+use crate::growth::series::Series;
 use crate::report::{Cause, State};
 
 use super::cause::Contrast;
@@ -77,6 +78,13 @@ pub fn sentences(
                     .to_owned(),
             );
         }
+    }
+    let container = scene.growth.get(key).map_or(0.0, Series::container_bytes);
+    if grows && container >= 1.0 {
+        out.push(format!(
+            "{} more are the container itself (a table that grows by steps), in no figure per request",
+            bytes(container)
+        ));
     }
     if grows && judge.state(one) == State::Suspect {
         let budget = judge.budget_bytes(scene.growth, one.onset);

@@ -35,7 +35,8 @@ pub struct CohortNow {
 /// Mature memory of one class, over all cohorts.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ClassNow {
-    /// Bytes.
+    /// Bytes; of each request at most [`OUTLIER`] times what the median request holds: what one more
+    /// request keeps is not the table that one of them happened to double.
     pub bytes: f64,
     /// Sum over holders of the square of their bytes: the spread between requests.
     pub squares: f64,
@@ -52,6 +53,8 @@ pub struct SeriesNow {
     pub cohorts: BTreeMap<(usize, usize), CohortNow>,
     /// By class.
     pub classes: [ClassNow; Class::COUNT],
+    /// Bytes, outliers in full.
+    pub held: f64,
     /// Blocks.
     pub blocks: f64,
     /// Bytes whose binding is exact.
@@ -157,12 +160,12 @@ impl Reading {
                 } else {
                     blocks.round().max(1.0) as u32
                 };
+                now.held += bytes;
+                if request.is_some() {
+                    bytes = bytes.min(most);
+                }
                 let cohort = now.cohorts.entry((epoch, class)).or_default();
-                cohort.bytes += if request.is_some() {
-                    bytes.min(most)
-                } else {
-                    bytes
-                };
+                cohort.bytes += bytes;
                 cohort.holders += holders;
                 let sum = &mut now.classes[class];
                 sum.bytes += bytes;
@@ -170,7 +173,7 @@ impl Reading {
                 sum.holders += u64::from(holders);
             }
             if key.kind == MemoryKind::Heap {
-                self.totals.mature_bytes += now.classes.iter().map(|c| c.bytes).sum::<f64>();
+                self.totals.mature_bytes += now.held;
             }
             now.sites = sites.into_iter().collect();
             now.sites.sort_by(|a, b| b.1.total_cmp(&a.1));

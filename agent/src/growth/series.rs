@@ -100,6 +100,12 @@ impl Series {
         self.held
     }
 
+    /// Mature bytes now of blocks that hold the container itself, such as the table of a hash map.
+    pub fn container_bytes(&self) -> f64 {
+        let requests: f64 = self.classes.iter().map(|class| class.bytes).sum();
+        (self.held - requests).max(0.0)
+    }
+
     /// Takes its part of a snapshot (`None`: nothing of it is live), which ends a new epoch.
     pub fn take(&mut self, now: Option<&SeriesNow>, epochs: &Epochs) {
         self.epochs.push(Epoch::default());
@@ -128,7 +134,7 @@ impl Series {
         }
         self.evicted_bytes += evicted;
         let live: f64 = now.map_or(0.0, |now| now.cohorts.values().map(|c| c.bytes).sum());
-        self.held = now.map_or(0.0, |now| now.classes.iter().map(|c| c.bytes).sum());
+        self.held = now.map_or(0.0, |now| now.held);
         let epoch = &mut self.epochs[last];
         epoch.floor = live;
         epoch.peak = live;

@@ -106,20 +106,11 @@ fn read(path: &std::path::Path) -> Result<Value> {
 }
 
 impl Observed {
-    /// Bytes that the service's container kept during the observation per `of`, first without and
-    /// then with the container's own table, which grows by doubling: what heaptide sees depends on
-    /// whether a doubling fell into the window.
-    pub(crate) fn kept_per(&self, of: f64) -> Option<(f64, f64)> {
-        let grown = |name: &str| Some(number(&self.after, name)? - number(&self.before, name)?);
-        let (entries, kept) = (grown("entry_bytes")?, grown("kept_bytes")?);
-        // A doubled table is new as a whole: the old one, older than the attach, was freed.
-        let table = number(&self.after, "table_bytes")?;
-        let with_table = if kept > entries {
-            entries + table
-        } else {
-            kept
-        };
-        (of > 0.0).then(|| (entries / of, with_table / of))
+    /// Bytes that the entries of the service's container kept during the observation per `of`, without the
+    /// container's own table, which grows by doubling: no single entry is to blame for it.
+    pub(crate) fn kept_per(&self, of: f64) -> Option<f64> {
+        let grown = number(&self.after, "entry_bytes")? - number(&self.before, "entry_bytes")?;
+        (of > 0.0).then(|| grown / of)
     }
 
     /// How many entries, or requests of a route, came during the observation.

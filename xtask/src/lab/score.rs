@@ -94,17 +94,11 @@ impl Score {
             of
         };
         let said = finding.and_then(|finding| finding.pointer(field)?.as_f64());
-        let (Some(said), Some((low, high))) = (said, of.and_then(|of| observed.kept_per(of)))
-        else {
+        let (Some(said), Some(truth)) = (said, of.and_then(|of| observed.kept_per(of))) else {
             return;
         };
-        let is_near = said >= low * (1.0 - TOLERANCE) && said <= high * (1.0 + TOLERANCE);
-        self.kept = if high > low * 1.01 {
-            format!("{said:.0} / {low:.0}-{high:.0} B")
-        } else {
-            format!("{said:.0} / {low:.0} B")
-        };
-        self.check(is_near, "bytes kept");
+        self.kept = format!("{said:.0} / {truth:.0} B");
+        self.check((said - truth).abs() <= TOLERANCE * truth, "bytes kept");
     }
 
     fn check(&mut self, right: bool, what: &str) {
