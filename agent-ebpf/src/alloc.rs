@@ -14,9 +14,7 @@ use heaptide_ebpf::{Block, BlockKey, Cookie, Counter, INFLIGHT_DEPTH, shape, tar
 
 use crate::{
     maps::{LIVE, SHARED, Thread, count, fetch_add},
-    setting,
-    stack::{self, Start},
-    thread,
+    setting, stack, thread,
 };
 
 const EEXIST: i32 = -17;
@@ -93,18 +91,7 @@ pub fn alloc_enter(ctx: ProbeContext) -> u32 {
     }
     let mut site = 0;
     if keep && thread.flags & target_flags::STACKS != 0 {
-        // SAFETY: the helper checks the address.
-        let Ok(pc) = (unsafe { bpf_probe_read_user(sp as *const u64) }) else {
-            count(Counter::ReadFaults);
-            return 0;
-        };
-        let start = Start {
-            pc,
-            sp: sp.wrapping_add(8),
-            bp: register!(regs, rbp),
-            exact_pc: 0,
-        };
-        site = stack::site(thread, &start);
+        site = stack::call_site(thread, sp, register!(regs, rbp));
     }
     let depth = thread.depth as usize;
     if depth >= INFLIGHT_DEPTH {

@@ -95,6 +95,7 @@ pub struct Kernel {
     threads_fd: RawFd,
     targets: HashMap<MapData, u32, Wire<TargetConfig>>,
     shared: Array<MapData, [u64; 2]>,
+    rules_version: Array<MapData, u64>,
     counters: PerCpuArray<MapData, u64>,
     ring: RingBuf<MapData>,
     capacity: u32,
@@ -180,6 +181,8 @@ impl Kernel {
             threads_fd,
             targets: HashMap::try_from(take("TARGETS")?).map_err(|why| mapped("TARGETS", why))?,
             shared: Array::try_from(take("SHARED")?).map_err(|why| mapped("SHARED", why))?,
+            rules_version: Array::try_from(take("RULES_VERSION")?)
+                .map_err(|why| mapped("RULES_VERSION", why))?,
             counters: PerCpuArray::try_from(take("COUNTERS")?)
                 .map_err(|why| mapped("COUNTERS", why))?,
             ring: RingBuf::try_from(take("EVENTS")?).map_err(|why| mapped("EVENTS", why))?,
@@ -326,6 +329,9 @@ impl Kernel {
 
     /// Publishes unwind rules. A full map is counted by the stacks that stay truncated.
     pub fn add_rules(&mut self, layout: u32, rules: &[(u64, UnwindRule)]) -> usize {
+        if rules.is_empty() {
+            return 0;
+        }
         let keys: Vec<RuleKey> = rules
             .iter()
             .map(|rule| RuleKey {
@@ -334,7 +340,13 @@ impl Kernel {
             })
             .collect();
         let values: Vec<UnwindRule> = rules.iter().map(|rule| rule.1).collect();
-        raw::update_batch(self.rules_fd, &keys, &values)
+        let added = raw::update_batch(self.rules_fd, &keys, &values);
+        // The walks that the programs remember rest on the rules as they were.
+        let version = self.rules_version.get(&0, 0).unwrap_or_default();
+        if let Err(why) = self.rules_version.set(0, version.wrapping_add(1), 0) {
+            warn!("cannot tell the programs of new unwind rules: {why}");
+        }
+        added
     }
 
     /// The stack of a site.
