@@ -26,19 +26,32 @@ mod tracefs;
 pub use attach::Link;
 pub use error::KernelError;
 use programs::Programs;
-use raw::Wire;
+use raw::{Runs, Wire};
 pub use tracefs::{tracefs_mounted, tracefs_readable};
 
 use crate::plan::{Probe, Program};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/heaptide-ebpf"));
 
-/// The tracepoint that is a perf event, because of its `child_pid`: program, category, event.
-const TRACEPOINT: (&str, &str, &str) = ("process_fork", "sched", "sched_process_fork");
+/// A trace event that is attached by a perf event: program, category, event.
+type Event = (&'static str, &'static str, &'static str);
 
-/// Raw tracepoints: program, tracepoint, what is not seen without it.
-const RAW_TRACEPOINTS: &[(&str, &CStr, &str)] = &[
-    ("sys_enter", c"sys_enter", "closed connections and mappings"),
+/// By a perf event because of its `child_pid`.
+const FORK: Event = ("process_fork", "sched", "sched_process_fork");
+
+/// By perf events because the kernel looks at the number of the call itself.
+const ENTERS: [Event; 2] = [
+    ("enter_close", "syscalls", "sys_enter_close"),
+    ("enter_munmap", "syscalls", "sys_enter_munmap"),
+];
+
+/// A raw tracepoint: program, tracepoint, what is not seen without it.
+type RawTracepoint = (&'static str, &'static CStr, &'static str);
+
+/// In place of [`ENTERS`] where tracefs cannot be read.
+const RAW_ENTER: RawTracepoint = ("sys_enter", c"sys_enter", "closed connections and mappings");
+
+const RAW_TRACEPOINTS: [RawTracepoint; 3] = [
     ("sys_exit", c"sys_exit", "requests and mappings"),
     ("process_exec", c"sched_process_exec", "execs"),
     ("process_exit", c"sched_process_exit", "ends of processes"),
@@ -81,6 +94,10 @@ const PROBES: &[(&str, Program)] = &[
     ("handler_enter", Program::HandlerEnter),
     ("handler_return", Program::HandlerReturn),
 ];
+
+/// The two of them that are one program, [`SESSION`], where the kernel has sessions.
+const PAIR: [&str; 2] = ["alloc_enter", "alloc_return"];
+const SESSION: &str = "alloc_session";
 
 /// The program that only counts.
 const COUNTING: &str = "count_hit";
@@ -133,10 +150,13 @@ impl Kernel {
             .map_err(|why| KernelError::load("the object", &why))?;
         let programs = Programs::load(
             &mut ebpf,
+            SESSION,
+            PAIR,
             PROBES.iter().map(|row| row.0).chain([COUNTING]),
-            [TRACEPOINT.0].into_iter(),
+            [FORK].iter().chain(&ENTERS).map(|row| row.0),
             RAW_TRACEPOINTS
                 .iter()
+                .chain([&RAW_ENTER])
                 .map(|row| row.0)
                 .chain(EXITS.iter().map(|row| row.0)),
         )?;
@@ -203,7 +223,15 @@ impl Kernel {
     /// attached comes back as a limitation.
     pub fn attach_tracepoints(&mut self) -> Vec<String> {
         let mut limitations = Vec::new();
-        for (program, tracepoint, seen) in RAW_TRACEPOINTS {
+        let mut raws = RAW_TRACEPOINTS.to_vec();
+        match self.attach_events(&ENTERS) {
+            Ok(links) => self.tracepoints.extend(links),
+            Err(why) => {
+                debug!("every system call's entry is taken, because two cannot be: {why}");
+                raws.push(RAW_ENTER);
+            }
+        }
+        for (program, tracepoint, seen) in raws {
             let attached = self
                 .programs
                 .single(program)
@@ -214,23 +242,28 @@ impl Kernel {
                 Err(why) => limitations.push(format!("{seen} are not seen: {why}")),
             }
         }
-        match self.attach_fork() {
-            Ok(link) => self.tracepoints.push(link),
+        match self.attach_events(&[FORK]) {
+            Ok(links) => self.tracepoints.extend(links),
             Err(why) => limitations.push(format!("forks are not seen: {why}")),
         }
         limitations
     }
 
-    fn attach_fork(&self) -> io::Result<Link> {
-        let (program, category, event) = TRACEPOINT;
-        let program = self.programs.single(program).map_err(io::Error::other)?;
-        let mut found = tracefs::events(&[(category, event)])?;
-        let event = found.pop().unwrap_or(Err(io::ErrorKind::NotFound.into()))?;
-        attach::tracepoint(program, event.id, event.child_pid_offset)
+    /// All of them, or none.
+    fn attach_events(&self, events: &[Event]) -> io::Result<Vec<Link>> {
+        let names: Vec<(&str, &str)> = events.iter().map(|event| (event.1, event.2)).collect();
+        let found = tracefs::events(&names)?;
+        let each = events.iter().zip(found).map(|(event, found)| {
+            let program = self.programs.single(event.0).map_err(io::Error::other)?;
+            let found = found?;
+            attach::tracepoint(program, found.id, found.child_pid_offset)
+        });
+        each.collect()
     }
 
     /// Attaches probes of a plan to one process (all its threads, not its children), in their order
-    /// where they are of different programs.
+    /// where they are of different programs. Where the kernel has sessions, the probe of an entry is that
+    /// of the return as well.
     pub fn attach(&self, pid: u32, probes: &[&Probe]) -> Result<Vec<Link>, KernelError> {
         let mut links = Vec::new();
         let mut groups: Vec<(Program, &Path, Vec<&Probe>)> = Vec::new();
@@ -244,6 +277,9 @@ impl Kernel {
             }
         }
         for (program, _, group) in groups {
+            if self.programs.sessions() && program == Program::AllocReturn {
+                continue;
+            }
             let row = PROBES
                 .iter()
                 .find(|row| row.1 == program)
@@ -251,7 +287,12 @@ impl Kernel {
                     what: "program",
                     name: "for a probe",
                 })?;
-            links.extend(self.attach_program(row.0, pid, &group)?);
+            let name = if self.programs.sessions() && program == Program::AllocEnter {
+                SESSION
+            } else {
+                row.0
+            };
+            links.extend(self.attach_program(name, pid, &group)?);
         }
         Ok(links)
     }
@@ -272,12 +313,17 @@ impl Kernel {
             return Ok(Vec::new());
         };
         let returns = first.program.is_return();
+        let runs = match name {
+            SESSION => Runs::Session,
+            _ if returns => Runs::Return,
+            _ => Runs::Entry,
+        };
         let links = if let Some(program) = self.programs.multi(name) {
             let places: Vec<(u64, u64)> = probes
                 .iter()
                 .map(|probe| (probe.file_offset, probe.cookie))
                 .collect();
-            let link = multi::attach(program, pid, &first.path, &places, returns);
+            let link = multi::attach(program, pid, &first.path, &places, runs);
             let link = link.map_err(|why| {
                 let symbols: Vec<&str> = probes.iter().map(|probe| &*probe.symbol).collect();
                 KernelError::attach(&symbols.join(", "), pid, why)
