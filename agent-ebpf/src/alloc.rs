@@ -14,9 +14,7 @@ use heaptide_ebpf::{Block, BlockKey, Cookie, Counter, INFLIGHT_DEPTH, shape, tar
 
 use crate::{
     maps::{LIVE, SHARED, Thread, count, fetch_add},
-    setting,
-    stack::{self, Start},
-    thread,
+    setting, stack, thread,
 };
 
 const EEXIST: i32 = -17;
@@ -63,15 +61,43 @@ pub fn count_hit(_ctx: ProbeContext) -> u32 {
 /// An allocating function was entered.
 #[uprobe]
 pub fn alloc_enter(ctx: ProbeContext) -> u32 {
+    entered(ctx.regs);
+    0
+}
+
+/// An allocating function returned.
+#[uretprobe]
+pub fn alloc_return(ctx: RetProbeContext) -> u32 {
+    returned(ctx.regs);
+    0
+}
+
+/// Both in one (Linux 6.13): a return is trapped only where its entry has asked for it.
+#[uprobe]
+pub fn alloc_session(ctx: ProbeContext) -> u32 {
+    let regs: *const pt_regs = ctx.regs;
+    // SAFETY: the helper only reads the running program's context.
+    let probed = unsafe { generated::bpf_get_func_ip(ctx.as_ptr()) };
+    // At a return the instruction pointer is where the function returns to.
+    if register!(regs, rip) == probed {
+        return u32::from(!entered(ctx.regs));
+    }
+    returned(ctx.regs);
+    0
+}
+
+/// Puts a call on the in-flight stack; whether its return matters.
+#[inline(always)]
+fn entered(regs: *mut pt_regs) -> bool {
     let Some(thread) = thread::current() else {
-        return 0;
+        return false;
     };
     if thread.flags & target_flags::ALLOCATIONS == 0 {
-        return 0;
+        return false;
     }
     count(Counter::AllocHits);
-    let cookie = cookie(ctx.as_ptr());
-    let regs: *const pt_regs = ctx.regs;
+    let cookie = cookie(regs.cast());
+    let regs: *const pt_regs = regs;
     let sp = register!(regs, rsp).wrapping_add(u64::from(cookie.pushed()));
     let mut size = argument(regs, cookie.size());
     if cookie.factor() != Cookie::NONE {
@@ -89,27 +115,16 @@ pub fn alloc_enter(ctx: ProbeContext) -> u32 {
     // A sampled-out realloc still takes its old block out of the map.
     if !keep && (!is_realloc || pointer == 0) {
         count(Counter::SampledOut);
-        return 0;
+        return false;
     }
     let mut site = 0;
     if keep && thread.flags & target_flags::STACKS != 0 {
-        // SAFETY: the helper checks the address.
-        let Ok(pc) = (unsafe { bpf_probe_read_user(sp as *const u64) }) else {
-            count(Counter::ReadFaults);
-            return 0;
-        };
-        let start = Start {
-            pc,
-            sp: sp.wrapping_add(8),
-            bp: register!(regs, rbp),
-            exact_pc: 0,
-        };
-        site = stack::site(thread, &start);
+        site = stack::call_site(thread, sp, register!(regs, rbp));
     }
     let depth = thread.depth as usize;
     if depth >= INFLIGHT_DEPTH {
         count(Counter::InflightFull);
-        return 0;
+        return false;
     }
     let space = thread.space;
     let frame = &mut thread.inflight[depth];
@@ -139,41 +154,40 @@ pub fn alloc_enter(ctx: ProbeContext) -> u32 {
         }
     }
     thread.depth = depth as u32 + 1;
-    0
+    true
 }
 
-/// An allocating function returned.
-#[uretprobe]
-pub fn alloc_return(ctx: RetProbeContext) -> u32 {
+/// Takes the call that returns off the in-flight stack and enters its block.
+#[inline(always)]
+fn returned(regs: *const pt_regs) {
     let Some(thread) = thread::current() else {
-        return 0;
+        return;
     };
-    let regs: *const pt_regs = ctx.regs;
     // The return instruction has taken the return address off the stack.
     let sp = register!(regs, rsp).wrapping_sub(8);
     drop_stale(thread, sp);
     let depth = thread.depth as usize;
     if depth == 0 || depth > INFLIGHT_DEPTH {
-        return 0;
+        return;
     }
     let index = (depth - 1) & (INFLIGHT_DEPTH - 1);
     if thread.inflight[index].sp != sp {
-        return 0;
+        return;
     }
     thread.depth = index as u32;
-    let frame = thread.inflight[index];
+    let frame = &thread.inflight[index];
     let result = register!(regs, rax);
     let cookie = Cookie(frame.cookie);
     let pointer = if cookie.shape() == shape::ALLOC_OUT {
         if result != 0 {
-            return 0;
+            return;
         }
         // SAFETY: the helper checks the address.
         match unsafe { bpf_probe_read_user(frame.pointer as *const u64) } {
             Ok(pointer) => pointer,
             Err(_) => {
                 count(Counter::ReadFaults);
-                return 0;
+                return;
             }
         }
     } else {
@@ -191,12 +205,14 @@ pub fn alloc_return(ctx: RetProbeContext) -> u32 {
                 Err(_) => count(Counter::MapFull),
             }
         }
-        return 0;
+        return;
     }
     if frame.keep == 0 {
-        return 0;
+        return;
     }
     let (request, binding) = thread::request_at(thread, sp);
+    let frame = &thread.inflight[index];
+    let nested = frame.nested;
     let block = Block {
         size: frame.size,
         site: frame.site,
@@ -208,8 +224,7 @@ pub fn alloc_return(ctx: RetProbeContext) -> u32 {
         binding,
         reserved: 0,
     };
-    enter(thread, index, frame.nested, pointer, &block);
-    0
+    enter(thread, index, nested, pointer, &block);
 }
 
 /// A freeing function was entered.

@@ -45,6 +45,36 @@ pub struct Scope {
     pub active: u32,
 }
 
+/// Walks remembered per thread.
+pub const WALKS: usize = 8;
+/// Words of the stack that a remembered walk may span.
+pub const WALK_WORDS: usize = 256;
+/// Words of the stack that a remembered walk may rest on.
+pub const WALK_SLOTS: usize = 40;
+
+/// A walk that was complete, and all it rests on: the same registers, the same rules and the same
+/// words of the stack lead to the same site.
+#[repr(C)]
+pub struct Walk {
+    /// The registers it began with; `pc` 0: no walk.
+    pub pc: u64,
+    pub sp: u64,
+    pub bp: u64,
+    pub site: u64,
+    /// Of the rules, see `RULES_VERSION`.
+    pub rules: u64,
+    /// 1: it depends on `bp`.
+    pub uses_bp: u32,
+    /// Used entries of `at` and `words`.
+    pub slots: u32,
+    /// Words, from the one below `sp` on, that hold all of them.
+    pub span: u32,
+    pub reserved: u32,
+    /// Place of each word, counted in words from the one below `sp`.
+    pub at: [u16; WALK_SLOTS],
+    pub words: [u64; WALK_SLOTS],
+}
+
 /// What is known about a thread of a target.
 #[repr(C)]
 pub struct Thread {
@@ -77,6 +107,11 @@ pub struct Thread {
     /// Scratch for the unwinder. Per thread, because uprobe programs can be preempted and per-CPU
     /// scratch would be shared.
     pub stack: Stack,
+    /// Words of the stack that the last hit needed: the next will hardly need more.
+    pub span: u64,
+    pub walks: [Walk; WALKS],
+    /// Scratch: the stack from the return address of the call upwards.
+    pub words: [u64; WALK_WORDS],
 }
 
 /// A request on a connection whose response is not complete.
@@ -171,6 +206,9 @@ pub static STACKS: HashMap<u64, Stack> = HashMap::with_max_entries(16_384, BPF_F
 #[map]
 pub static RULES: HashMap<RuleKey, UnwindRule> =
     HashMap::with_max_entries(262_144, BPF_F_NO_PREALLOC);
+/// Changes whenever user space has changed `RULES`.
+#[map]
+pub static RULES_VERSION: Array<u64> = Array::with_max_entries(1, 0);
 #[map]
 pub static TARGETS: HashMap<u32, TargetConfig> = HashMap::with_max_entries(4_096, 0);
 #[map]

@@ -7,14 +7,17 @@ use core::hint::black_box;
 
 use aya_ebpf::{
     bindings::BPF_RB_FORCE_WAKEUP,
-    helpers::{bpf_get_prandom_u32, bpf_ktime_get_ns, bpf_probe_read_user},
+    helpers::{bpf_get_prandom_u32, bpf_ktime_get_ns, bpf_probe_read_user, generated},
 };
+use core::ffi::c_void;
 use heaptide_ebpf::{
     Counter, MAX_FRAMES, RuleKey, SITE_PROVISIONAL, SITE_SEED, STACK_COPY_LEN, StackCopy, kind,
     rule, site_step,
 };
 
-use crate::maps::{EVENTS, RULES, STACKS, Thread, count};
+use crate::maps::{
+    EVENTS, RULES, RULES_VERSION, STACKS, Thread, WALK_SLOTS, WALK_WORDS, WALKS, Walk, count,
+};
 
 /// Registers a walk starts from.
 #[derive(Clone, Copy)]
@@ -32,10 +35,64 @@ const COMPLETE: u32 = 0;
 const MISSING: u32 = 1;
 const BROKEN: u32 = 2;
 
+/// The site id of a call whose return address lies at `sp`; `None` when that cannot be read.
+///
+/// One read fetches the return address and, most of the time, all that the walk rests on.
+#[inline(never)]
+pub fn call_site(thread: &mut Thread, sp: u64, bp: u64) -> u64 {
+    let mut have = thread.span;
+    if !fetch(thread, sp, have) {
+        thread.span = 1;
+        have = 1;
+        if !fetch(thread, sp, have) {
+            count(Counter::ReadFaults);
+            return 0;
+        }
+    }
+    let start = Start {
+        pc: thread.words[0],
+        sp: sp.wrapping_add(8),
+        bp,
+        exact_pc: 0,
+    };
+    known_or_walked(thread, &start, have)
+}
+
 /// The site id of the stack that begins at `start`. 0 when it cannot be told.
 #[inline(never)]
 pub fn site(thread: &mut Thread, start: &Start) -> u64 {
-    let hash = walk(thread, start);
+    known_or_walked(thread, start, 0)
+}
+
+/// Reads `words` of the user stack at `from` into the thread's scratch; whether that was possible.
+#[inline(always)]
+fn fetch(thread: &mut Thread, from: u64, words: u64) -> bool {
+    // SAFETY: the length is below that of the scratch; the helper checks the address.
+    let result = unsafe {
+        generated::bpf_probe_read_user(
+            (&raw mut thread.words).cast(),
+            ((words as usize) & (WALK_WORDS - 1)) as u32 * 8,
+            from as *const c_void,
+        )
+    };
+    result == 0
+}
+
+/// `have` words of the stack are in the scratch, from the word below `start.sp` upwards.
+#[inline(always)]
+fn known_or_walked(thread: &mut Thread, start: &Start, have: u64) -> u64 {
+    // SAFETY: a plain number.
+    let rules = match RULES_VERSION.get_ptr(0) {
+        Some(version) => unsafe { core::ptr::read_volatile(version) },
+        None => 0,
+    };
+    let mixed = (start.pc ^ start.sp.rotate_left(24)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let index = (mixed >> 61) as usize & (WALKS - 1);
+    if holds(thread, index, start, rules, have) {
+        return thread.walks[index].site;
+    }
+    thread.walks[index].pc = 0;
+    let hash = walk(thread, start, index);
     let outcome = thread.stack.truncated;
     thread.stack.truncated = 0;
     let last = (thread.stack.depth.wrapping_sub(1) as usize) & (MAX_FRAMES - 1);
@@ -45,7 +102,17 @@ pub fn site(thread: &mut Thread, start: &Start) -> u64 {
     {
         return id;
     }
-    if outcome != COMPLETE {
+    if outcome == COMPLETE {
+        let walk = &mut thread.walks[index];
+        // Beyond this it is not remembered: something it rests on is out of reach.
+        if walk.slots as usize <= WALK_SLOTS && (walk.span as usize) < WALK_WORDS {
+            walk.pc = start.pc;
+            walk.sp = start.sp;
+            walk.bp = start.bp;
+            walk.site = hash;
+            walk.rules = rules;
+        }
+    } else {
         count(Counter::StacksTruncated);
         thread.stack.truncated = 1;
     }
@@ -69,19 +136,73 @@ pub fn site(thread: &mut Thread, start: &Start) -> u64 {
     hash
 }
 
-/// Walks the stack into `thread.stack`; returns its hash and leaves in `truncated` how it ended.
+/// Whether the remembered walk `index` began as this one does, and all that it rests on is unchanged.
+#[inline(always)]
+fn holds(thread: &mut Thread, index: usize, start: &Start, rules: u64, have: u64) -> bool {
+    let walk = &thread.walks[index];
+    if walk.pc != start.pc || walk.sp != start.sp || walk.rules != rules {
+        return false;
+    }
+    if walk.uses_bp != 0 && walk.bp != start.bp {
+        return false;
+    }
+    let span = u64::from(walk.span);
+    if span > have && !fetch(thread, start.sp.wrapping_sub(8), span) {
+        return false;
+    }
+    let walk = &thread.walks[index];
+    for slot in 0..WALK_SLOTS {
+        if slot as u32 >= walk.slots {
+            break;
+        }
+        if thread.words[walk.at[slot] as usize & (WALK_WORDS - 1)] != walk.words[slot] {
+            return false;
+        }
+    }
+    if span > thread.span {
+        thread.span = span;
+    }
+    true
+}
+
+/// Notes that the walk rests on `word`, which lies at `from`.
+#[inline(always)]
+fn rest_on(walk: &mut Walk, sp: u64, from: u64, word: u64) {
+    let distance = from.wrapping_sub(sp).wrapping_add(8);
+    let at = distance >> 3;
+    let slot = walk.slots as usize;
+    if distance & 7 != 0 || at as usize >= WALK_WORDS - 1 || slot >= WALK_SLOTS {
+        walk.span = u32::MAX;
+        return;
+    }
+    walk.at[slot] = at as u16;
+    walk.words[slot] = word;
+    walk.slots = slot as u32 + 1;
+    if walk.span <= at as u32 {
+        walk.span = at as u32 + 1;
+    }
+}
+
+/// Walks the stack into `thread.stack` and notes in walk `index` what it rests on; returns its hash and
+/// leaves in `truncated` how it ended.
 ///
 /// A function of its own, and the outcome in a map: what follows then looks the same to the verifier
 /// however many frames were walked, and Linux 6.1 does not check it once for each number of them.
 #[inline(never)]
-fn walk(thread: &mut Thread, start: &Start) -> u64 {
+fn walk(thread: &mut Thread, start: &Start, index: usize) -> u64 {
     let layout = u64::from(thread.layout);
     let mut pc = start.pc;
     let mut sp = start.sp;
     let mut bp = start.bp;
+    // Where `bp` was read, 0: it is the one of the start.
+    let mut bp_from = 0;
     let mut hash = SITE_SEED ^ layout;
     let mut depth = 0u32;
     let mut outcome = COMPLETE;
+    let notes = &mut thread.walks[index];
+    notes.slots = 0;
+    notes.span = 0;
+    notes.uses_bp = 0;
     for index in 0..MAX_FRAMES {
         thread.stack.frames[index] = pc;
         hash = site_step(hash, pc);
@@ -93,7 +214,15 @@ fn walk(thread: &mut Thread, start: &Start) -> u64 {
         };
         let base = match unwind.kind {
             rule::SP => sp,
-            rule::BP => bp,
+            rule::BP => {
+                // A saved register that no frame is found by may be anything.
+                if bp_from == 0 {
+                    notes.uses_bp = 1;
+                } else {
+                    rest_on(notes, start.sp, bp_from, bp);
+                }
+                bp
+            }
             rule::END => break,
             _ => {
                 outcome = BROKEN;
@@ -101,11 +230,13 @@ fn walk(thread: &mut Thread, start: &Start) -> u64 {
             }
         };
         let cfa = base.wrapping_add(i64::from(unwind.cfa_offset) as u64);
+        let slot = cfa.wrapping_sub(8);
         // SAFETY: the helper checks the address; a bad one is an error.
-        let Ok(next) = (unsafe { bpf_probe_read_user((cfa.wrapping_sub(8)) as *const u64) }) else {
+        let Ok(next) = (unsafe { bpf_probe_read_user(slot as *const u64) }) else {
             outcome = BROKEN;
             break;
         };
+        rest_on(notes, start.sp, slot, next);
         if unwind.rbp_offset != 0 {
             let slot = cfa.wrapping_add(i64::from(unwind.rbp_offset) as u64);
             // SAFETY: as above.
@@ -114,6 +245,7 @@ fn walk(thread: &mut Thread, start: &Start) -> u64 {
                 break;
             };
             bp = saved;
+            bp_from = slot;
         }
         if next == 0 {
             break;

@@ -35,14 +35,27 @@ fn without_frame_pointers() {
     target.agrees(&watched, &books);
 }
 
-/// As on kernels without uprobe multi-links; the other tests use those where the kernel has them.
+/// As on kernels without uprobe multi-links; the other tests use the newest way that the kernel has.
 #[test]
 fn with_perf_events() {
     let Some(_turn) = kernel("with_perf_events") else {
         return;
     };
+    agrees_by("perf");
+}
+
+/// As on kernels with multi-links but without sessions.
+#[test]
+fn with_multi_links() {
+    let Some(_turn) = kernel("with_multi_links") else {
+        return;
+    };
+    agrees_by("multi");
+}
+
+fn agrees_by(way: &str) {
     let process = truth::start(false);
-    let mut watched = watch_in(process.id(), &[], &[("HEAPTIDE_UPROBES", "perf")]);
+    let mut watched = watch_in(process.id(), &[], &[("HEAPTIDE_UPROBES", way)]);
     let mut target = Target { process };
     let books = target.run("go");
     watched.finish();

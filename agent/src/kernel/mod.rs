@@ -26,19 +26,32 @@ mod tracefs;
 pub use attach::Link;
 pub use error::KernelError;
 use programs::Programs;
-use raw::Wire;
+use raw::{Runs, Wire};
 pub use tracefs::{tracefs_mounted, tracefs_readable};
 
 use crate::plan::{Probe, Program};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/heaptide-ebpf"));
 
-/// The tracepoint that is a perf event, because of its `child_pid`: program, category, event.
-const TRACEPOINT: (&str, &str, &str) = ("process_fork", "sched", "sched_process_fork");
+/// A trace event that is attached by a perf event: program, category, event.
+type Event = (&'static str, &'static str, &'static str);
 
-/// Raw tracepoints: program, tracepoint, what is not seen without it.
-const RAW_TRACEPOINTS: &[(&str, &CStr, &str)] = &[
-    ("sys_enter", c"sys_enter", "closed connections and mappings"),
+/// By a perf event because of its `child_pid`.
+const FORK: Event = ("process_fork", "sched", "sched_process_fork");
+
+/// By perf events because the kernel looks at the number of the call itself.
+const ENTERS: [Event; 2] = [
+    ("enter_close", "syscalls", "sys_enter_close"),
+    ("enter_munmap", "syscalls", "sys_enter_munmap"),
+];
+
+/// A raw tracepoint: program, tracepoint, what is not seen without it.
+type RawTracepoint = (&'static str, &'static CStr, &'static str);
+
+/// In place of [`ENTERS`] where tracefs cannot be read.
+const RAW_ENTER: RawTracepoint = ("sys_enter", c"sys_enter", "closed connections and mappings");
+
+const RAW_TRACEPOINTS: [RawTracepoint; 3] = [
     ("sys_exit", c"sys_exit", "requests and mappings"),
     ("process_exec", c"sched_process_exec", "execs"),
     ("process_exit", c"sched_process_exit", "ends of processes"),
@@ -82,6 +95,10 @@ const PROBES: &[(&str, Program)] = &[
     ("handler_return", Program::HandlerReturn),
 ];
 
+/// The two of them that are one program, [`SESSION`], where the kernel has sessions.
+const PAIR: [&str; 2] = ["alloc_enter", "alloc_return"];
+const SESSION: &str = "alloc_session";
+
 /// The program that only counts.
 const COUNTING: &str = "count_hit";
 
@@ -95,6 +112,7 @@ pub struct Kernel {
     threads_fd: RawFd,
     targets: HashMap<MapData, u32, Wire<TargetConfig>>,
     shared: Array<MapData, [u64; 2]>,
+    rules_version: Array<MapData, u64>,
     counters: PerCpuArray<MapData, u64>,
     ring: RingBuf<MapData>,
     capacity: u32,
@@ -132,10 +150,13 @@ impl Kernel {
             .map_err(|why| KernelError::load("the object", &why))?;
         let programs = Programs::load(
             &mut ebpf,
+            SESSION,
+            PAIR,
             PROBES.iter().map(|row| row.0).chain([COUNTING]),
-            [TRACEPOINT.0].into_iter(),
+            [FORK].iter().chain(&ENTERS).map(|row| row.0),
             RAW_TRACEPOINTS
                 .iter()
+                .chain([&RAW_ENTER])
                 .map(|row| row.0)
                 .chain(EXITS.iter().map(|row| row.0)),
         )?;
@@ -180,6 +201,8 @@ impl Kernel {
             threads_fd,
             targets: HashMap::try_from(take("TARGETS")?).map_err(|why| mapped("TARGETS", why))?,
             shared: Array::try_from(take("SHARED")?).map_err(|why| mapped("SHARED", why))?,
+            rules_version: Array::try_from(take("RULES_VERSION")?)
+                .map_err(|why| mapped("RULES_VERSION", why))?,
             counters: PerCpuArray::try_from(take("COUNTERS")?)
                 .map_err(|why| mapped("COUNTERS", why))?,
             ring: RingBuf::try_from(take("EVENTS")?).map_err(|why| mapped("EVENTS", why))?,
@@ -200,7 +223,15 @@ impl Kernel {
     /// attached comes back as a limitation.
     pub fn attach_tracepoints(&mut self) -> Vec<String> {
         let mut limitations = Vec::new();
-        for (program, tracepoint, seen) in RAW_TRACEPOINTS {
+        let mut raws = RAW_TRACEPOINTS.to_vec();
+        match self.attach_events(&ENTERS) {
+            Ok(links) => self.tracepoints.extend(links),
+            Err(why) => {
+                debug!("every system call's entry is taken, because two cannot be: {why}");
+                raws.push(RAW_ENTER);
+            }
+        }
+        for (program, tracepoint, seen) in raws {
             let attached = self
                 .programs
                 .single(program)
@@ -211,23 +242,28 @@ impl Kernel {
                 Err(why) => limitations.push(format!("{seen} are not seen: {why}")),
             }
         }
-        match self.attach_fork() {
-            Ok(link) => self.tracepoints.push(link),
+        match self.attach_events(&[FORK]) {
+            Ok(links) => self.tracepoints.extend(links),
             Err(why) => limitations.push(format!("forks are not seen: {why}")),
         }
         limitations
     }
 
-    fn attach_fork(&self) -> io::Result<Link> {
-        let (program, category, event) = TRACEPOINT;
-        let program = self.programs.single(program).map_err(io::Error::other)?;
-        let mut found = tracefs::events(&[(category, event)])?;
-        let event = found.pop().unwrap_or(Err(io::ErrorKind::NotFound.into()))?;
-        attach::tracepoint(program, event.id, event.child_pid_offset)
+    /// All of them, or none.
+    fn attach_events(&self, events: &[Event]) -> io::Result<Vec<Link>> {
+        let names: Vec<(&str, &str)> = events.iter().map(|event| (event.1, event.2)).collect();
+        let found = tracefs::events(&names)?;
+        let each = events.iter().zip(found).map(|(event, found)| {
+            let program = self.programs.single(event.0).map_err(io::Error::other)?;
+            let found = found?;
+            attach::tracepoint(program, found.id, found.child_pid_offset)
+        });
+        each.collect()
     }
 
     /// Attaches probes of a plan to one process (all its threads, not its children), in their order
-    /// where they are of different programs.
+    /// where they are of different programs. Where the kernel has sessions, the probe of an entry is that
+    /// of the return as well.
     pub fn attach(&self, pid: u32, probes: &[&Probe]) -> Result<Vec<Link>, KernelError> {
         let mut links = Vec::new();
         let mut groups: Vec<(Program, &Path, Vec<&Probe>)> = Vec::new();
@@ -241,6 +277,9 @@ impl Kernel {
             }
         }
         for (program, _, group) in groups {
+            if self.programs.sessions() && program == Program::AllocReturn {
+                continue;
+            }
             let row = PROBES
                 .iter()
                 .find(|row| row.1 == program)
@@ -248,7 +287,12 @@ impl Kernel {
                     what: "program",
                     name: "for a probe",
                 })?;
-            links.extend(self.attach_program(row.0, pid, &group)?);
+            let name = if self.programs.sessions() && program == Program::AllocEnter {
+                SESSION
+            } else {
+                row.0
+            };
+            links.extend(self.attach_program(name, pid, &group)?);
         }
         Ok(links)
     }
@@ -269,12 +313,17 @@ impl Kernel {
             return Ok(Vec::new());
         };
         let returns = first.program.is_return();
+        let runs = match name {
+            SESSION => Runs::Session,
+            _ if returns => Runs::Return,
+            _ => Runs::Entry,
+        };
         let links = if let Some(program) = self.programs.multi(name) {
             let places: Vec<(u64, u64)> = probes
                 .iter()
                 .map(|probe| (probe.file_offset, probe.cookie))
                 .collect();
-            let link = multi::attach(program, pid, &first.path, &places, returns);
+            let link = multi::attach(program, pid, &first.path, &places, runs);
             let link = link.map_err(|why| {
                 let symbols: Vec<&str> = probes.iter().map(|probe| &*probe.symbol).collect();
                 KernelError::attach(&symbols.join(", "), pid, why)
@@ -326,6 +375,9 @@ impl Kernel {
 
     /// Publishes unwind rules. A full map is counted by the stacks that stay truncated.
     pub fn add_rules(&mut self, layout: u32, rules: &[(u64, UnwindRule)]) -> usize {
+        if rules.is_empty() {
+            return 0;
+        }
         let keys: Vec<RuleKey> = rules
             .iter()
             .map(|rule| RuleKey {
@@ -334,7 +386,13 @@ impl Kernel {
             })
             .collect();
         let values: Vec<UnwindRule> = rules.iter().map(|rule| rule.1).collect();
-        raw::update_batch(self.rules_fd, &keys, &values)
+        let added = raw::update_batch(self.rules_fd, &keys, &values);
+        // The walks that the programs remember rest on the rules as they were.
+        let version = self.rules_version.get(&0, 0).unwrap_or_default();
+        if let Err(why) = self.rules_version.set(0, version.wrapping_add(1), 0) {
+            warn!("cannot tell the programs of new unwind rules: {why}");
+        }
+        added
     }
 
     /// The stack of a site.

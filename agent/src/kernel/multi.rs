@@ -4,6 +4,9 @@
 //! are taken off, and the event costs the process at context switches. A multi-link has no event
 //! and one grace period. aya cannot load programs for them (they are marked at their load), so that
 //! is done here: the same object, with the maps that aya has made.
+//!
+//! A session (Linux 6.13) is a multi-link whose program runs at entries and returns, and that traps
+//! only the returns it wants: half the consumers, and what is sampled out does not return into the kernel.
 
 use std::{
     collections::HashMap,
@@ -19,34 +22,60 @@ use std::{
 use aya_obj::{Object, generated::bpf_insn};
 use tracing::debug;
 
-use super::{error::KernelError, raw};
+use super::{
+    error::KernelError,
+    raw::{self, Runs},
+};
 
-/// Tests of the way without multi-links set it to `perf`.
+/// Tests of the ways of older kernels set it to `perf` or `multi`.
 const SWITCH: &str = "HEAPTIDE_UPROBES";
 
-/// Whether the kernel has multi-links, and filters them by process.
+/// What the kernel has for many uprobes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Support {
+    /// Nothing: a perf event for each.
+    Perf,
+    /// Multi-links that filter by process.
+    Multi,
+    /// Sessions as well: entry and return are one program.
+    Session,
+}
+
+/// What the kernel has, or what the environment says it shall be taken for.
 ///
-/// The first ones (6.6 to 6.9, later corrected) filtered by thread. They are told by what they say
-/// of a negative pid: EINVAL came with the correction, before it the file is looked at first.
-pub(super) fn supported() -> bool {
-    if std::env::var_os(SWITCH).is_some_and(|way| way == "perf") {
-        debug!("no multi-links: {SWITCH} says so");
-        return false;
-    }
-    let refused_with = |pid| {
+/// The first multi-links (6.6 to 6.9, later corrected) filtered by thread. They are told by what they
+/// say of a negative pid: EINVAL came with the correction, before it the file is looked at first.
+pub(super) fn support() -> Support {
+    let most = match std::env::var_os(SWITCH) {
+        Some(way) if way == "perf" => Support::Perf,
+        Some(way) if way == "multi" => Support::Multi,
+        _ => Support::Session,
+    };
+    let refused_with = |pid, runs| {
         // r0 = 0; exit
         let nothing = [0xb7u64, 0x95];
-        let program = raw::load_uprobe_multi(c"probe", c"GPL", &nothing, &mut [])?;
-        raw::create_multi_link(program.as_fd(), c"/", &[0], &[0], pid, false)
+        let program = raw::load_uprobe_multi(c"probe", c"GPL", &nothing, runs, &mut [])?;
+        raw::create_multi_link(program.as_fd(), c"/", &[0], &[0], pid, runs)
     };
-    let code = |pid| {
-        refused_with(pid)
+    let code = |pid, runs| {
+        refused_with(pid, runs)
             .err()
             .and_then(|why: io::Error| why.raw_os_error())
     };
-    let found = code(0) == Some(libc::EBADF) && code(-1) == Some(libc::EINVAL);
-    debug!(found, "uprobe multi-links that filter by process");
-    found
+    // A folder is no file to probe; what does not get that far is not known to the kernel.
+    let has = |runs| code(0, runs) == Some(libc::EBADF);
+    let found = if most == Support::Perf
+        || !has(Runs::Entry)
+        || code(-1, Runs::Entry) != Some(libc::EINVAL)
+    {
+        Support::Perf
+    } else if has(Runs::Session) {
+        Support::Session
+    } else {
+        Support::Multi
+    };
+    debug!(?found, ?most, "uprobe multi-links that filter by process");
+    found.min(most)
 }
 
 /// The uprobe programs of an object, ready to be loaded.
@@ -80,8 +109,8 @@ impl Programs {
         Ok(Self { object })
     }
 
-    /// Loads one of them.
-    pub(super) fn load(&self, name: &'static str) -> Result<OwnedFd, KernelError> {
+    /// Loads one of them. Whether it is for entries or returns is said only when it is attached.
+    pub(super) fn load(&self, name: &'static str, runs: Runs) -> Result<OwnedFd, KernelError> {
         let absent = KernelError::Object {
             what: "program",
             name,
@@ -95,13 +124,13 @@ impl Programs {
         };
         let code: Vec<u64> = function.instructions.iter().copied().map(word).collect();
         let title = CString::new(name).unwrap_or_default();
-        let first = match raw::load_uprobe_multi(&title, &program.license, &code, &mut []) {
+        let first = match raw::load_uprobe_multi(&title, &program.license, &code, runs, &mut []) {
             Ok(loaded) => return Ok(loaded),
             Err(why) => why,
         };
         // Once more for the verifier's reason; a log that is not needed slows every load down.
         let mut log = vec![0; 1 << 20];
-        raw::load_uprobe_multi(&title, &program.license, &code, &mut log).map_err(|_| {
+        raw::load_uprobe_multi(&title, &program.license, &code, runs, &mut log).map_err(|_| {
             let end = log.iter().position(|byte| *byte == 0).unwrap_or(log.len());
             KernelError::refused(name, &first, &String::from_utf8_lossy(&log[..end]))
         })
@@ -124,17 +153,10 @@ pub(super) fn attach(
     pid: u32,
     path: &Path,
     probes: &[(u64, u64)],
-    returns: bool,
+    runs: Runs,
 ) -> io::Result<OwnedFd> {
     let path = CString::new(path.as_os_str().as_bytes())
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "a path with a zero byte"))?;
     let (offsets, cookies): (Vec<u64>, Vec<u64>) = probes.iter().copied().unzip();
-    raw::create_multi_link(
-        program,
-        &path,
-        &offsets,
-        &cookies,
-        pid as libc::pid_t,
-        returns,
-    )
+    raw::create_multi_link(program, &path, &offsets, &cookies, pid as libc::pid_t, runs)
 }

@@ -10,20 +10,28 @@ use aya::{
     programs::{ProgramError, ProgramFd, RawTracePoint, TracePoint, UProbe},
 };
 
-use super::{KernelError, OBJECT, multi, raw};
+use super::{
+    KernelError, OBJECT,
+    multi::{self, Support},
+    raw::{self, Runs},
+};
 
 /// Loaded programs by name.
 pub(super) struct Programs {
     descriptors: Table<&'static str, RawFd>,
     /// Those that aya did not load: they are uprobes for multi-links.
     own: Table<&'static str, OwnedFd>,
+    /// Entries and returns of allocators are sessions.
+    sessions: bool,
 }
 
 impl Programs {
     /// Loads the uprobe programs, for multi-links where the kernel has them, and the tracepoint
-    /// programs of both kinds.
+    /// programs of both kinds. Where there are sessions, `session` is loaded in place of `pair`.
     pub(super) fn load(
         ebpf: &mut Ebpf,
+        session: &'static str,
+        pair: [&'static str; 2],
         uprobes: impl Iterator<Item = &'static str>,
         tracepoints: impl Iterator<Item = &'static str>,
         raw_tracepoints: impl Iterator<Item = &'static str>,
@@ -31,15 +39,24 @@ impl Programs {
         let mut programs = Self {
             descriptors: Table::new(),
             own: Table::new(),
+            sessions: false,
         };
-        if multi::supported() {
+        let support = multi::support();
+        if support > Support::Perf {
             let maps: Table<String, BorrowedFd<'_>> = ebpf
                 .maps()
                 .filter_map(|(name, map)| Some((name.to_owned(), raw::map_fd(map)?)))
                 .collect();
             let object = multi::Programs::new(OBJECT, &maps)?;
+            programs.sessions = support == Support::Session;
+            if programs.sessions {
+                let loaded = object.load(session, Runs::Session)?;
+                programs.own.insert(session, loaded);
+            }
             for name in uprobes {
-                programs.own.insert(name, object.load(name)?);
+                if !programs.sessions || !pair.contains(&name) {
+                    programs.own.insert(name, object.load(name, Runs::Entry)?);
+                }
             }
         } else {
             for name in uprobes {
@@ -76,6 +93,11 @@ impl Programs {
     /// The program for multi-links of that name, if those are used.
     pub(super) fn multi(&self, name: &str) -> Option<BorrowedFd<'_>> {
         self.own.get(name).map(OwnedFd::as_fd)
+    }
+
+    /// Whether entries and returns of allocators are one program.
+    pub(super) fn sessions(&self) -> bool {
+        self.sessions
     }
 
     /// Any other program.

@@ -19,6 +19,7 @@ const BPF_LINK_CREATE: libc::c_int = 28;
 /// `enum bpf_attach_type`.
 const BPF_PERF_EVENT: u32 = 41;
 const BPF_TRACE_UPROBE_MULTI: u32 = 48;
+const BPF_TRACE_UPROBE_SESSION: u32 = 57;
 /// `BPF_PROG_TYPE_KPROBE`, which uprobes are too.
 const TYPE_KPROBE: u32 = 2;
 /// `BPF_F_UPROBE_MULTI_RETURN`.
@@ -107,6 +108,26 @@ struct MultiLinkCreate {
     zero: u32,
 }
 
+/// What a program for multi-links is run at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Runs {
+    /// The instruction.
+    Entry,
+    /// The return of the function that the instruction lies in.
+    Return,
+    /// Both (Linux 6.13); at the entry it says whether it wants the return.
+    Session,
+}
+
+impl Runs {
+    fn attach_type(self) -> u32 {
+        match self {
+            Self::Entry | Self::Return => BPF_TRACE_UPROBE_MULTI,
+            Self::Session => BPF_TRACE_UPROBE_SESSION,
+        }
+    }
+}
+
 /// Attaches a program to offsets of a file by one link (Linux 6.6). A pid of 0 is every process.
 pub(super) fn create_multi_link(
     program: BorrowedFd<'_>,
@@ -114,19 +135,23 @@ pub(super) fn create_multi_link(
     offsets: &[u64],
     cookies: &[u64],
     pid: libc::pid_t,
-    returns: bool,
+    runs: Runs,
 ) -> io::Result<OwnedFd> {
     let mut attr = MultiLinkCreate {
         program: program.as_raw_fd() as u32,
         target: 0,
-        attach_type: BPF_TRACE_UPROBE_MULTI,
+        attach_type: runs.attach_type(),
         link_flags: 0,
         path: path.as_ptr() as u64,
         offsets: offsets.as_ptr() as u64,
         reference_counters: 0,
         cookies: cookies.as_ptr() as u64,
         count: offsets.len().min(cookies.len()) as u32,
-        flags: if returns { MULTI_RETURN } else { 0 },
+        flags: if runs == Runs::Return {
+            MULTI_RETURN
+        } else {
+            0
+        },
         pid,
         zero: 0,
     };
@@ -157,6 +182,7 @@ pub(super) fn load_uprobe_multi(
     name: &CStr,
     license: &CStr,
     code: &[u64],
+    runs: Runs,
     log: &mut [u8],
 ) -> io::Result<OwnedFd> {
     let mut attr = ProgLoad {
@@ -175,7 +201,7 @@ pub(super) fn load_uprobe_multi(
         flags: 0,
         name: [0; 16],
         interface: 0,
-        expected_attach_type: BPF_TRACE_UPROBE_MULTI,
+        expected_attach_type: runs.attach_type(),
     };
     for (to, from) in attr.name.iter_mut().take(15).zip(name.to_bytes()) {
         *to = *from;
