@@ -85,6 +85,8 @@ pub fn pop(conn: &mut Conn) -> u32 {
         let front = &mut conn.front;
         front.start_ns = waiting.start_ns;
         front.token = waiting.token;
+        front.tail = waiting.tail;
+        front.tail_filter = waiting.tail_filter;
         front.task = waiting.task;
         front.head_bytes = waiting.head_bytes;
         front.body_bytes = waiting.body_bytes;
@@ -98,6 +100,7 @@ pub fn pop(conn: &mut Conn) -> u32 {
     } else {
         // Too many pipelined requests in all of the process: only its time is left.
         conn.front.token = 0;
+        conn.front.tail = 0;
         conn.front.path_len = 0;
         conn.front.complete = 0;
         count(Counter::RequestsLost);
@@ -146,6 +149,8 @@ pub fn begin(thread: &mut Thread, conn: &mut Conn, fd: u32, begun: u32) {
     pending.request = request;
     pending.start_ns = now;
     pending.token = 0;
+    pending.tail = 0;
+    pending.tail_filter = 0;
     pending.task = thread.task;
     pending.response_bytes = 0;
     pending.sent_ns = 0;
@@ -168,6 +173,8 @@ pub fn complete(thread: &Thread, conn: &mut Conn, parser: &Parser) {
     }
     let Some(pending) = newest(conn) else { return };
     pending.token = parser.token;
+    pending.tail = parser.tail_fingerprint;
+    pending.tail_filter = parser.tail_filter;
     pending.head_bytes = parser.head_bytes;
     let body = parser.content_length;
     pending.body_bytes = if body > u64::from(u32::MAX) {
@@ -251,6 +258,8 @@ pub fn send(pending: &Pending, tgid: u32, fd: u32, generation: u32, now: u64) ->
         (*record).handler = 0;
         (*record).path_len = pending.path_len;
         (*record).task = pending.task;
+        (*record).tail = pending.tail;
+        (*record).tail_filter = pending.tail_filter;
         (*record).reserved = 0;
         (*record).path = pending.path;
     }
