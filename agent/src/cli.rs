@@ -128,6 +128,9 @@ pub struct Attach {
     /// Take no call stacks: cheaper, but no lines of code
     #[arg(long)]
     pub no_stacks: bool,
+    /// Do not search the process's memory for tokens of finished requests
+    #[arg(long)]
+    pub no_residency: bool,
     /// Record everything observed, to be judged again by `heaptide replay`
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
@@ -286,7 +289,7 @@ mod tests {
         assert!((attach.overhead - 0.03).abs() < 1e-9);
         assert_eq!(attach.credential, Credential::Bearer);
         assert_eq!(attach.output, OutputArgs::default());
-        assert!(attach.handlers.is_empty() && !attach.no_stacks);
+        assert!(attach.handlers.is_empty() && !attach.no_stacks && !attach.no_residency);
     }
 
     #[test]
@@ -310,6 +313,7 @@ mod tests {
             "--credential",
             "header:X-Api-Key",
             "--no-stacks",
+            "--no-residency",
             "--format",
             "json",
             "--output",
@@ -332,7 +336,7 @@ mod tests {
         assert_eq!(attach.credential, Credential::Header("X-Api-Key".into()));
         assert_eq!(attach.metrics.unwrap().port(), 9876);
         assert_eq!(attach.output.format, Format::Json);
-        assert!(attach.output.exit_code && attach.no_stacks);
+        assert!(attach.output.exit_code && attach.no_stacks && attach.no_residency);
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub(crate) mod http;
 pub(crate) mod leftovers;
 pub(crate) mod process;
 pub(crate) mod requests;
+pub(crate) mod services;
 pub(crate) mod truth;
 
 use std::fs::File;
