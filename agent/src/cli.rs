@@ -91,12 +91,15 @@ pub enum Command {
     /// Attach at function entries (for `cargo xtask bench probes`)
     #[command(hide = true)]
     BenchNaive(BenchTarget),
+    /// Search a process's memory again and again (for `cargo xtask bench residency`)
+    #[command(hide = true)]
+    BenchResidency(BenchTarget),
 }
 
-/// `heaptide bench-floor` and `bench-naive`.
+/// `heaptide bench-floor`, `bench-naive` and `bench-residency`.
 #[derive(Clone, Debug, PartialEq, Args)]
 pub struct BenchTarget {
-    /// Process to probe, until it ends
+    /// Process to probe or search, until it ends
     pub pid: u32,
 }
 

@@ -13,9 +13,11 @@ use serde_json::Value;
 /// Ten seconds until the last token counts, and a pause between searches.
 const SEARCHED: Duration = Duration::from_secs(45);
 /// Requests, each with a token of its own.
-const LOAD: [&str; 10] = [
+const LOAD: [&str; 12] = [
     "--rate",
     "400",
+    "--connections",
+    "4",
     "--for",
     "8",
     "--fresh",
@@ -111,8 +113,9 @@ fn a_bounded_cache_keeps_its_entries() {
     }
     let (report, _) = searched("lru-1024", "watch");
     let resident = resident(&report);
+    // Freed blocks are not overwritten: some evicted tokens can be read until theirs is used again.
     assert!(
-        (1024..1024 + 100).contains(&resident),
+        (1024..1024 + 256).contains(&resident),
         "{resident} of 1,024"
     );
 }
@@ -127,7 +130,8 @@ fn a_stateless_service_keeps_none() {
     }
     let (report, tokens) = searched("stateless", "watch");
     let resident = resident(&report);
-    assert!(resident < tokens / 50, "{resident} of {tokens}");
+    // What was read last lies in the connections' buffers, and in freed blocks until they are used again.
+    assert!(resident < tokens / 20, "{resident} of {tokens}");
 }
 
 #[test]

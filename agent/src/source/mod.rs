@@ -18,7 +18,7 @@ mod follow;
 mod options;
 mod reading;
 mod regions;
-mod residency;
+pub mod residency;
 mod snapshot;
 mod watched;
 

@@ -24,7 +24,7 @@ const NOT_ITS_OWN: u64 = 1 << 61;
 
 /// Why memory cannot be read.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum MemoryError {
+pub enum MemoryError {
     /// The process.
     #[error(transparent)]
     Target(#[from] TargetError),

@@ -2,6 +2,7 @@
 //! finished requests. Nothing is probed for it, and no credential is known: the kernel half and the
 //! search compute the same keyed fingerprint (`heaptide_ebpf::tail`).
 
+mod measure;
 mod memory;
 mod search;
 mod tokens;
@@ -20,7 +21,8 @@ use crate::{
     decode::TokenWindow,
     events::{Fingerprint, Nanos, Observation, Residency},
 };
-use memory::MemoryError;
+pub use measure::{Measured, measure};
+pub use memory::MemoryError;
 use tokens::Tokens;
 use worker::{Done, Job, Worker};
 

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    sync::mpsc::{Receiver, Sender, channel},
+    sync::mpsc::{Receiver, RecvError, Sender, channel},
     thread,
     time::Duration,
 };
@@ -62,6 +62,11 @@ impl Worker {
     /// Gives it a job; false: it is gone.
     pub(super) fn give(&self, job: Job) -> bool {
         self.jobs.send(job).is_ok()
+    }
+
+    /// Waits for a result.
+    pub(super) fn wait(&self) -> Result<Done, RecvError> {
+        self.done.recv()
     }
 
     /// The result of a job that is finished.
