@@ -11,9 +11,7 @@ use heaptide_ebpf::{
 };
 
 use crate::{
-    maps::{
-        BLANK_CONN, CONNS, Conn, EVENTS, PIPELINE, PIPELINED, Pending, Thread, count, count_by,
-    },
+    maps::{BLANK_CONN, CONNS, Conn, EVENTS, PIPELINE, PIPELINED, Pending, Thread, count},
     scope,
 };
 
@@ -199,18 +197,19 @@ pub fn complete(thread: &Thread, conn: &mut Conn, parser: &Parser) {
 pub fn closed(thread: &mut Thread, fd: u32) {
     let Some(conn) = find(thread, fd) else { return };
     let generation = conn.generation;
-    if conn.open > 0 {
+    let mut left = PIPELINE;
+    // Each that waits for its answer ends here; the oldest may have been answered.
+    while left > 0 && conn.open > 0 {
+        left -= 1;
         if conn.front.answered == 0 {
             // SAFETY: no preconditions.
             let now = unsafe { bpf_ktime_get_ns() };
             send(&conn.front, thread.tgid, fd, generation, now);
         }
-        if conn.open > 1 {
-            count_by(Counter::RequestsLost, u64::from(conn.open - 1));
-        }
         if conn.front.request == thread.request {
             scope::clear_current(thread);
         }
+        pop(conn);
     }
     let _ = CONNS.remove(ConnKey {
         tgid: thread.tgid,

@@ -42,6 +42,13 @@ impl Sip {
         Some(whole)
     }
 
+    /// The bytes that do not fill a word yet.
+    #[inline(always)]
+    #[must_use]
+    pub fn rest(&self) -> u64 {
+        self.tail
+    }
+
     /// The hash of all `length` bytes.
     #[inline(always)]
     #[must_use]

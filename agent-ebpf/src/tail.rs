@@ -1,8 +1,7 @@
 //! The end of a credential as it can be found again in memory: a keyed fingerprint of its window.
 //!
-//! The window is the last two whole eight-byte words of the credential, counted from its first byte:
-//! bytes `[8q - 16, 8q)` of one with `8q` to `8q + 7` bytes. A credential of fewer than
-//! [`LEAST_TOKEN`] bytes, or with a byte beyond ASCII in its window, has none. The kernel half computes
+//! The window is its last 16 bytes. A credential of fewer than [`LEAST_TOKEN`] bytes, or with a byte beyond
+//! ASCII in its window, has none. The kernel half computes
 //! two numbers of it, the agent the same two of every place in a target's memory that could be one:
 //!
 //! - the *filter*, cheap enough for every place: 24 bits of a multilinear hash with odd keys;
@@ -22,14 +21,11 @@ const BEYOND_ASCII: u64 = 0x8080_8080_8080_8080;
 /// Keys of windows, random per start: two for the fingerprint, two odd ones for the filter.
 pub type TailKey = [u64; 4];
 
-/// The window of the part of a credential that was seen.
+/// The last two whole words of the part of a credential that was seen; wiped when it ends.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct Tail {
-    /// Its last two words; wiped when the credential ends.
     words: [u64; 2],
-    /// Words up to the last one without a byte beyond ASCII.
-    plain: u64,
 }
 
 impl Tail {
@@ -37,7 +33,6 @@ impl Tail {
     #[inline(always)]
     pub fn start(&mut self) {
         self.words = [0; 2];
-        self.plain = 0;
     }
 
     /// The next whole word of the credential.
@@ -45,21 +40,29 @@ impl Tail {
     pub fn word(&mut self, word: u64) {
         self.words[0] = self.words[1];
         self.words[1] = word;
-        self.plain = if word & BEYOND_ASCII == 0 {
-            self.plain + 1
-        } else {
-            0
-        };
     }
 
-    /// The words of the window, if there is one.
+    /// The window of a credential of `length` bytes, the last `length % 8` of which are `rest`.
     #[inline(always)]
     #[must_use]
-    pub fn window(&self) -> Option<[u64; 2]> {
-        if self.plain < 2 {
+    pub fn window(&self, length: u32, rest: u64) -> Option<[u64; 2]> {
+        if length < LEAST_TOKEN as u32 {
             return None;
         }
-        Some(self.words)
+        let [first, second] = self.words;
+        let bits = (length & 7) * 8;
+        let window = if bits == 0 {
+            [first, second]
+        } else {
+            [
+                first >> bits | second << (64 - bits),
+                second >> bits | rest << (64 - bits),
+            ]
+        };
+        if (window[0] | window[1]) & BEYOND_ASCII != 0 {
+            return None;
+        }
+        Some(window)
     }
 }
 

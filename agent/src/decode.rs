@@ -188,6 +188,7 @@ fn request(raw: &RequestRecord) -> Result<Record, DecodeError> {
         start: Nanos(raw.start_ns),
         end: Nanos(raw.end_ns.max(raw.start_ns)),
         head: String::from_utf8_lossy(path).into_owned(),
+        path_cut: raw.flags & request_flags::PATH_CUT != 0,
         token: (raw.token != 0).then_some(Fingerprint(raw.token)),
         status: (raw.status != 0).then_some(raw.status),
         binding,

@@ -195,7 +195,7 @@ fn finish(parser: &mut Parser, settings: &Settings) {
         hash => hash,
     };
     let key = setting!(settings.tail_key);
-    if let Some(window) = parser.tail.window() {
+    if let Some(window) = parser.tail.window(parser.token_len, parser.sip.rest()) {
         parser.tail_fingerprint = tail::fingerprint(&key, window);
         parser.tail_filter = tail::filter(&key, window);
     }
