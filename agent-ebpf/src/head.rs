@@ -2,9 +2,10 @@
 //!
 //! Pure, so that the kernel half runs it and a test on the host can compare it with a plain parser.
 //! Long runs (the rest of a header line, the credential) are taken eight bytes at a time. The
-//! credential is fingerprinted as it passes (SipHash-1-3), so it is stored nowhere.
+//! credential is fingerprinted as it passes (SipHash-1-3), so it is stored nowhere; its last two words
+//! are held until it ends, for the fingerprint by which memory is searched for it ([`crate::tail`]).
 
-use crate::{MAX_HEAD, PATH_LEN, Settings, sip::Sip};
+use crate::{MAX_HEAD, PATH_LEN, Settings, sip::Sip, tail::Tail};
 
 pub mod bytes;
 mod chunks;
@@ -47,6 +48,8 @@ pub const CHUNK: usize = 1024;
 pub struct Parser {
     /// A credential under way.
     pub sip: Sip,
+    /// Its last words.
+    pub tail: Tail,
     /// Its length so far.
     pub token_len: u32,
     /// One of the states above.
@@ -71,10 +74,12 @@ pub struct Parser {
     pub path_len: u32,
     /// The finished fingerprint, 0 for none.
     pub token: u64,
+    /// The fingerprint of its window, 0 for none.
+    pub tail_fingerprint: u64,
+    /// The window's filter.
+    pub tail_filter: u32,
     /// Bits [`CUT_PATH`] and [`CUT_HEAD`].
     pub cut: u32,
-    /// Zero.
-    pub reserved: u32,
     /// `METHOD path`.
     pub path: [u8; PATH_LEN],
 }
@@ -197,6 +202,8 @@ fn reset(parser: &mut Parser) {
     parser.path_len = 0;
     parser.cut = 0;
     parser.token = 0;
+    parser.tail_fingerprint = 0;
+    parser.tail_filter = 0;
     parser.token_len = 0;
 }
 

@@ -11,9 +11,7 @@ use heaptide_ebpf::{
 };
 
 use crate::{
-    maps::{
-        BLANK_CONN, CONNS, Conn, EVENTS, PIPELINE, PIPELINED, Pending, Thread, count, count_by,
-    },
+    maps::{BLANK_CONN, CONNS, Conn, EVENTS, PIPELINE, PIPELINED, Pending, Thread, count},
     scope,
 };
 
@@ -85,6 +83,8 @@ pub fn pop(conn: &mut Conn) -> u32 {
         let front = &mut conn.front;
         front.start_ns = waiting.start_ns;
         front.token = waiting.token;
+        front.tail = waiting.tail;
+        front.tail_filter = waiting.tail_filter;
         front.task = waiting.task;
         front.head_bytes = waiting.head_bytes;
         front.body_bytes = waiting.body_bytes;
@@ -98,6 +98,7 @@ pub fn pop(conn: &mut Conn) -> u32 {
     } else {
         // Too many pipelined requests in all of the process: only its time is left.
         conn.front.token = 0;
+        conn.front.tail = 0;
         conn.front.path_len = 0;
         conn.front.complete = 0;
         count(Counter::RequestsLost);
@@ -146,6 +147,8 @@ pub fn begin(thread: &mut Thread, conn: &mut Conn, fd: u32, begun: u32) {
     pending.request = request;
     pending.start_ns = now;
     pending.token = 0;
+    pending.tail = 0;
+    pending.tail_filter = 0;
     pending.task = thread.task;
     pending.response_bytes = 0;
     pending.sent_ns = 0;
@@ -168,6 +171,8 @@ pub fn complete(thread: &Thread, conn: &mut Conn, parser: &Parser) {
     }
     let Some(pending) = newest(conn) else { return };
     pending.token = parser.token;
+    pending.tail = parser.tail_fingerprint;
+    pending.tail_filter = parser.tail_filter;
     pending.head_bytes = parser.head_bytes;
     let body = parser.content_length;
     pending.body_bytes = if body > u64::from(u32::MAX) {
@@ -192,18 +197,19 @@ pub fn complete(thread: &Thread, conn: &mut Conn, parser: &Parser) {
 pub fn closed(thread: &mut Thread, fd: u32) {
     let Some(conn) = find(thread, fd) else { return };
     let generation = conn.generation;
-    if conn.open > 0 {
+    let mut left = PIPELINE;
+    // Each that waits for its answer ends here; the oldest may have been answered.
+    while left > 0 && conn.open > 0 {
+        left -= 1;
         if conn.front.answered == 0 {
             // SAFETY: no preconditions.
             let now = unsafe { bpf_ktime_get_ns() };
             send(&conn.front, thread.tgid, fd, generation, now);
         }
-        if conn.open > 1 {
-            count_by(Counter::RequestsLost, u64::from(conn.open - 1));
-        }
         if conn.front.request == thread.request {
             scope::clear_current(thread);
         }
+        pop(conn);
     }
     let _ = CONNS.remove(ConnKey {
         tgid: thread.tgid,
@@ -251,6 +257,8 @@ pub fn send(pending: &Pending, tgid: u32, fd: u32, generation: u32, now: u64) ->
         (*record).handler = 0;
         (*record).path_len = pending.path_len;
         (*record).task = pending.task;
+        (*record).tail = pending.tail;
+        (*record).tail_filter = pending.tail_filter;
         (*record).reserved = 0;
         (*record).path = pending.path;
     }

@@ -16,6 +16,7 @@
 
 pub mod head;
 pub mod sip;
+pub mod tail;
 
 /// Frames a kernel-side unwind keeps at most, innermost first.
 pub const MAX_FRAMES: usize = 32;
@@ -231,7 +232,7 @@ records! {
 
     /// Ring record: a request got its response, or its connection closed. Repeated with a later
     /// `end_ns` while a response is still being streamed.
-    RequestRecord = 224 {
+    RequestRecord = 232 {
         /// [`kind::REQUEST`].
         kind: u32,
         /// Process.
@@ -268,8 +269,12 @@ records! {
         path_len: u32,
         /// Logical task that carried it, 0 when a plain thread did.
         task: u64,
+        /// Keyed fingerprint of the credential's window ([`tail::fingerprint`]), 0 for none.
+        tail: u64,
+        /// Its filter ([`tail::filter`]).
+        tail_filter: u32,
         /// Zero.
-        reserved: u64,
+        reserved: u32,
         /// `METHOD path` without the query.
         path: [u8; PATH_LEN],
     }
@@ -345,9 +350,11 @@ records! {
         reserved: u64,
     }
     /// What counts as a credential and the key of the fingerprint; constant for a load.
-    Settings = 104 {
+    Settings = 136 {
         /// `SipHash` key, random per start.
         key: [u64; 2],
+        /// Keys of credentials' windows, random per start; the last two are odd.
+        tail_key: [u64; 4],
         /// Lower-case header name with its colon, zero-padded.
         header: [u8; PATTERN_LEN],
         /// Lower-case scheme and space (`bearer `), or the cookie's name and `=`, zero-padded.

@@ -121,6 +121,7 @@ pub struct Pending {
     pub request: u64,
     pub start_ns: u64,
     pub token: u64,
+    pub tail: u64,
     pub task: u64,
     pub response_bytes: u64,
     pub sent_ns: u64,
@@ -136,6 +137,8 @@ pub struct Pending {
     /// 1: its response has begun and a record was sent.
     pub answered: u8,
     pub reserved: u16,
+    pub tail_filter: u32,
+    pub reserved_end: u32,
     pub path: [u8; PATH_LEN],
 }
 
@@ -242,6 +245,7 @@ pub static EXITS: ProgramArray = ProgramArray::with_max_entries(512, 0);
 #[unsafe(no_mangle)]
 static SETTINGS: Settings = Settings {
     key: [0; 2],
+    tail_key: [0; 4],
     header: [0; heaptide_ebpf::PATTERN_LEN],
     scheme: [0; heaptide_ebpf::PATTERN_LEN],
     header_len: 0,

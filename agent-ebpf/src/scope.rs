@@ -164,6 +164,8 @@ pub fn end(thread: &mut Thread) -> u32 {
         handler: scope.handler,
         path_len: 0,
         task: thread.task,
+        tail: 0,
+        tail_filter: 0,
         reserved: 0,
         path: [0; PATH_LEN],
     });

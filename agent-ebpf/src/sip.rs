@@ -28,15 +28,25 @@ impl Sip {
         compress(&mut self.v, word);
     }
 
-    /// One byte, the one after `length` bytes.
+    /// One byte, the one after `length` bytes; returns the word that it completes.
     #[inline(always)]
-    pub fn byte(&mut self, length: u32, byte: u64) {
+    pub fn byte(&mut self, length: u32, byte: u64) -> Option<u64> {
         let filled = length & 7;
         self.tail |= byte << (filled * 8);
-        if filled == 7 {
-            compress(&mut self.v, self.tail);
-            self.tail = 0;
+        if filled != 7 {
+            return None;
         }
+        let whole = self.tail;
+        compress(&mut self.v, whole);
+        self.tail = 0;
+        Some(whole)
+    }
+
+    /// The bytes that do not fill a word yet.
+    #[inline(always)]
+    #[must_use]
+    pub fn rest(&self) -> u64 {
+        self.tail
     }
 
     /// The hash of all `length` bytes.

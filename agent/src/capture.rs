@@ -17,7 +17,7 @@ use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 
-use crate::attribution::segments::mask;
+use crate::attribution::segments::{mask, whole};
 use crate::events::{Observation, Request, Site, SiteId, Snapshot};
 use crate::pipeline::{JudgeOptions, Pipeline};
 use crate::report::Report;
@@ -130,7 +130,7 @@ impl Writer {
     pub fn write(&mut self, observation: &Observation) -> Result<(), CaptureError> {
         let masked = match observation {
             Observation::Request(request) => Some(Observation::Request(Request {
-                head: mask(&request.head),
+                head: mask(&whole(&request.head, request.path_cut)),
                 ..request.clone()
             })),
             _ => None,

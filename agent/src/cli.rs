@@ -91,12 +91,15 @@ pub enum Command {
     /// Attach at function entries (for `cargo xtask bench probes`)
     #[command(hide = true)]
     BenchNaive(BenchTarget),
+    /// Search a process's memory again and again (for `cargo xtask bench residency`)
+    #[command(hide = true)]
+    BenchResidency(BenchTarget),
 }
 
-/// `heaptide bench-floor` and `bench-naive`.
+/// `heaptide bench-floor`, `bench-naive` and `bench-residency`.
 #[derive(Clone, Debug, PartialEq, Args)]
 pub struct BenchTarget {
-    /// Process to probe, until it ends
+    /// Process to probe or search, until it ends
     pub pid: u32,
 }
 
@@ -128,6 +131,9 @@ pub struct Attach {
     /// Take no call stacks: cheaper, but no lines of code
     #[arg(long)]
     pub no_stacks: bool,
+    /// Do not search the process's memory for tokens of finished requests
+    #[arg(long)]
+    pub no_residency: bool,
     /// Record everything observed, to be judged again by `heaptide replay`
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
@@ -286,7 +292,7 @@ mod tests {
         assert!((attach.overhead - 0.03).abs() < 1e-9);
         assert_eq!(attach.credential, Credential::Bearer);
         assert_eq!(attach.output, OutputArgs::default());
-        assert!(attach.handlers.is_empty() && !attach.no_stacks);
+        assert!(attach.handlers.is_empty() && !attach.no_stacks && !attach.no_residency);
     }
 
     #[test]
@@ -310,6 +316,7 @@ mod tests {
             "--credential",
             "header:X-Api-Key",
             "--no-stacks",
+            "--no-residency",
             "--format",
             "json",
             "--output",
@@ -332,7 +339,7 @@ mod tests {
         assert_eq!(attach.credential, Credential::Header("X-Api-Key".into()));
         assert_eq!(attach.metrics.unwrap().port(), 9876);
         assert_eq!(attach.output.format, Format::Json);
-        assert!(attach.output.exit_code && attach.no_stacks);
+        assert!(attach.output.exit_code && attach.no_stacks && attach.no_residency);
     }
 
     #[test]

@@ -45,6 +45,8 @@ pub struct Agent {
     /// What counts as the token of a request.
     #[serde(deserialize_with = "value::credential")]
     pub credential: Credential,
+    /// Search the targets' memory for tokens of finished requests.
+    pub residency: bool,
     /// Form of the log.
     pub log_format: LogFormat,
     /// What is logged (`info`, or a filter per module).
@@ -66,6 +68,7 @@ impl Default for Agent {
             mode: Mode::Auto,
             overhead: 0.03,
             credential: Credential::Bearer,
+            residency: true,
             log_format: LogFormat::Json,
             log: "info".to_owned(),
             scan_interval: Duration::from_secs(5),

@@ -3,7 +3,8 @@
 //! Pure: no kernel, no clock. A record that does not fit is an error that the source counts.
 
 use heaptide_ebpf::{
-    LifeRecord, RequestRecord, StackCopy, VmRecord, binding, kind, life, request_flags, vm,
+    LifeRecord, RequestRecord, StackCopy, VmRecord, binding, kind, life, request_flags,
+    tail::FILTER_BITS, vm,
 };
 use thiserror::Error;
 
@@ -45,14 +46,31 @@ pub struct Record {
 /// What a ring record says.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// A request; for a handler scope the number of the handler instead of a path.
-    Request(Request, Option<u32>),
+    /// A request.
+    Request {
+        /// What is said of it to everybody.
+        request: Request,
+        /// For a handler scope the number of the handler, which stands for a path.
+        handler: Option<u32>,
+        /// By what its credential is found in memory.
+        window: Option<TokenWindow>,
+    },
     /// A change of the mappings.
     Mapping(Mapping),
     /// A stack that the kernel could not unwind.
     Stack(RawStack),
     /// A process event.
     Life(Life),
+}
+
+/// The keyed fingerprint of a credential's window (`heaptide_ebpf::tail`). It is between the kernel and
+/// the search of memory only: no capture and no output has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokenWindow {
+    /// Never 0.
+    pub fingerprint: u64,
+    /// 24 bits.
+    pub filter: u32,
 }
 
 /// A change of the mappings.
@@ -170,6 +188,7 @@ fn request(raw: &RequestRecord) -> Result<Record, DecodeError> {
         start: Nanos(raw.start_ns),
         end: Nanos(raw.end_ns.max(raw.start_ns)),
         head: String::from_utf8_lossy(path).into_owned(),
+        path_cut: raw.flags & request_flags::PATH_CUT != 0,
         token: (raw.token != 0).then_some(Fingerprint(raw.token)),
         status: (raw.status != 0).then_some(raw.status),
         binding,
@@ -180,7 +199,14 @@ fn request(raw: &RequestRecord) -> Result<Record, DecodeError> {
     let handler = (raw.fd == -1).then_some(raw.handler);
     Ok(Record {
         tgid: raw.tgid,
-        event: Event::Request(request, handler),
+        event: Event::Request {
+            request,
+            handler,
+            window: (raw.tail != 0).then_some(TokenWindow {
+                fingerprint: raw.tail,
+                filter: raw.tail_filter & ((1 << FILTER_BITS) - 1),
+            }),
+        },
     })
 }
 
@@ -279,12 +305,17 @@ mod tests {
         raw.path_len = 13;
         let Record {
             tgid,
-            event: Event::Request(request, handler),
+            event:
+                Event::Request {
+                    request,
+                    handler,
+                    window,
+                },
         } = record(bytemuck::bytes_of(&raw)).unwrap()
         else {
             panic!("not a request")
         };
-        assert_eq!((tgid, handler), (7, None));
+        assert_eq!((tgid, handler, window), (7, None, None));
         assert_eq!(request.head, "GET /api/data");
         assert_eq!(request.token, Some(Fingerprint(99)));
         assert_eq!(request.status, Some(200));

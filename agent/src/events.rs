@@ -80,6 +80,8 @@ pub struct Request {
     /// `METHOD path` without query (`GET /users/17`), or `handler NAME`. Never printed: outputs get
     /// the route made of it.
     pub head: String,
+    /// The path was longer than what is kept: the last segment of `head` is a part of one.
+    pub path_cut: bool,
     /// Keyed fingerprint of its credential.
     pub token: Option<Fingerprint>,
     /// HTTP status; `None` when the connection closed unanswered.

@@ -74,10 +74,8 @@ impl Pipeline {
                     .observe(sample, self.growth.totals.mature_bytes);
             }
             // signals of processes whose blocks are not seen; judged where growth knows them
-            Observation::Faults(_)
-            | Observation::Heap(_)
-            | Observation::Census(_)
-            | Observation::Residency(_) => {}
+            Observation::Faults(_) | Observation::Heap(_) | Observation::Census(_) => {}
+            Observation::Residency(residency) => self.judge.residents.observe(residency),
             Observation::Losses(losses) => {
                 self.attribution.losses(losses);
                 self.judge.losses = *losses;
@@ -123,6 +121,7 @@ impl Pipeline {
             reason,
             findings,
             routes: self.routes(),
+            residency: self.judge.residents.summary(self.now),
             health: health(&self.judge.losses, self.cpu_seconds()),
             live: self.live(start),
         }

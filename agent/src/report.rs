@@ -30,6 +30,9 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// Traffic and growth per route, busiest first.
     pub routes: Vec<RouteSummary>,
+    /// Tokens still in memory; `None`: none were looked for.
+    #[serde(default)]
+    pub residency: Option<ResidencySummary>,
     /// Losses and cost.
     pub health: Health,
     /// For the live view and metrics, not part of the JSON interface.
@@ -230,6 +233,35 @@ pub struct RouteSummary {
     pub retained_bytes: u64,
     /// 99th percentile of latency, seconds.
     pub p99_seconds: f64,
+}
+
+/// Tokens whose requests are over, and how many of them are still in the target's memory. Of more than
+/// 16,384 tokens a random part was looked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResidencySummary {
+    /// Tokens that were looked for: their last request ended more than 10 s before.
+    pub tokens: u64,
+    /// Those found.
+    pub resident: u64,
+    /// Bytes of memory that were looked through.
+    pub scanned_bytes: u64,
+    /// Not all of the memory could be looked through: more may be there.
+    pub cut: bool,
+    /// The same in one sentence.
+    pub said: String,
+    /// By the age of the token's last request, youngest first.
+    pub ages: Vec<ResidentAge>,
+}
+
+/// Tokens whose last request ended at least so long ago, and less than the next entry's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResidentAge {
+    /// Seconds since the end of the last request that carried them.
+    pub at_least_seconds: u64,
+    /// Tokens of that age that were looked for.
+    pub tokens: u64,
+    /// Those found.
+    pub resident: u64,
 }
 
 /// Losses and cost.

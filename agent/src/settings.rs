@@ -41,14 +41,17 @@ pub fn settings(credential: &Credential, capacity: u32) -> Result<Settings, Sett
         Credential::Cookie(name) => ("cookie".to_owned(), format!("{name}="), true),
     };
     let header = header + ":";
-    let mut key = [0u64; 2];
+    let mut random = [0u64; 6];
     // SAFETY: a valid buffer of that length.
-    let got = unsafe { libc::getrandom(key.as_mut_ptr().cast(), size_of_val(&key), 0) };
-    if got != size_of_val(&key) as isize {
+    let got = unsafe { libc::getrandom(random.as_mut_ptr().cast(), size_of_val(&random), 0) };
+    if got != size_of_val(&random) as isize {
         return Err(SettingsError::Random(io::Error::last_os_error()));
     }
+    let [k0, k1, sip0, sip1, first, second] = random;
     Ok(Settings {
-        key,
+        key: [k0, k1],
+        // Odd, so that no word of a window is multiplied away.
+        tail_key: [sip0, sip1, first | 1, second | 1],
         header: padded(&header)?,
         scheme: padded(&scheme)?,
         header_len: header.len() as u32,

@@ -1,5 +1,6 @@
 //! The scanner of request heads, as the kernel runs it, against a plain parser: every split of the
-//! bytes gives the same heads, and fingerprints are SipHash-1-3 of the credential.
+//! bytes gives the same heads, fingerprints are SipHash-1-3 of the credential, and those of its window
+//! are what a scan of memory computes.
 
 use std::hash::Hasher;
 
@@ -7,16 +8,20 @@ use heaptide_ebpf::head::{
     BODY, CHUNK, CUT_HEAD, CUT_PATH, EVENT_BEGIN, EVENT_HEAD, LOST, Parser, Scan, skip_body, step,
 };
 use heaptide_ebpf::sip::Sip;
+use heaptide_ebpf::tail::{self, Tail, TailKey, WINDOW};
 use heaptide_ebpf::{MAX_HEAD, PATH_LEN, PATTERN_LEN, Settings};
 use siphasher::sip::SipHasher13;
 
 const KEY: [u64; 2] = [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210];
+const TAIL_KEY: TailKey = [3, 5, 0x9e37_79b9_7f4a_7c15, 0xd6e8_feb8_6659_fd93];
 
 /// What is learned of a request.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Head {
     path: String,
     token: u64,
+    /// Fingerprint and filter of the token's window.
+    tail: (u64, u32),
     bytes: u32,
     body: u64,
     path_cut: bool,
@@ -30,6 +35,7 @@ fn settings(header: &str, scheme: &str, cookie: bool) -> Settings {
     };
     Settings {
         key: KEY,
+        tail_key: TAIL_KEY,
         header: padded(header),
         scheme: padded(scheme),
         header_len: header.len() as u32,
@@ -48,6 +54,7 @@ fn bearer() -> Settings {
 fn scan() -> Box<Scan> {
     let parser = Parser {
         sip: Sip::default(),
+        tail: Tail::default(),
         token_len: 0,
         state: 0,
         matched: 0,
@@ -60,8 +67,9 @@ fn scan() -> Box<Scan> {
         path_done: 0,
         path_len: 0,
         token: 0,
+        tail_fingerprint: 0,
+        tail_filter: 0,
         cut: 0,
-        reserved: 0,
         path: [0; PATH_LEN],
     };
     Box::new(Scan {
@@ -106,6 +114,7 @@ fn head(parser: &Parser) -> Head {
     Head {
         path: String::from_utf8_lossy(&parser.path[..parser.path_len as usize]).into_owned(),
         token: parser.token,
+        tail: (parser.tail_fingerprint, parser.tail_filter),
         bytes: parser.head_bytes,
         body: if parser.chunked == 0 {
             parser.content_length
@@ -126,6 +135,21 @@ fn fingerprint(token: &[u8]) -> u64 {
     }
 }
 
+/// The window of a whole token: its last 16 bytes, if they are ASCII.
+fn window(token: &[u8]) -> (u64, u32) {
+    let Some(start) = token.len().checked_sub(WINDOW) else {
+        return (0, 0);
+    };
+    let word = |at: usize| u64::from_le_bytes(token[at..at + 8].try_into().expect("eight bytes"));
+    if !token[start..].is_ascii() {
+        return (0, 0);
+    }
+    let mut hasher = SipHasher13::new_with_keys(TAIL_KEY[0], TAIL_KEY[1]);
+    hasher.write(&token[start..]);
+    let filter = tail::filter(&TAIL_KEY, [word(start), word(start + 8)]);
+    (hasher.finish(), filter)
+}
+
 /// The plain parser: whole text, lines and words.
 fn expected(text: &[u8], pick: fn(&str, &str) -> Option<String>) -> Vec<Head> {
     let mut heads = Vec::new();
@@ -142,7 +166,7 @@ fn expected(text: &[u8], pick: fn(&str, &str) -> Option<String>) -> Vec<Head> {
         let mut words = lines.next().unwrap_or_default().split(' ');
         let (method, target) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
         let path = format!("{method} {}", target.split(['?', '#']).next().unwrap_or(""));
-        let (mut token, mut length, mut chunked) = (0, 0, false);
+        let (mut token, mut tail, mut length, mut chunked) = (0, (0, 0), 0, false);
         for (name, value) in lines.filter_map(|line| line.split_once(':')) {
             let name = name.to_ascii_lowercase();
             match name.as_str() {
@@ -150,13 +174,17 @@ fn expected(text: &[u8], pick: fn(&str, &str) -> Option<String>) -> Vec<Head> {
                 "transfer-encoding" => chunked = true,
                 _ => {}
             }
-            if token == 0 {
-                token = pick(&name, value.trim()).map_or(0, |one| fingerprint(one.as_bytes()));
+            if token == 0
+                && let Some(one) = pick(&name, value.trim())
+            {
+                token = fingerprint(one.as_bytes());
+                tail = window(one.as_bytes());
             }
         }
         heads.push(Head {
             path: path.chars().take(PATH_LEN).collect(),
             token,
+            tail,
             bytes: (end - at) as u32,
             body: if chunked { 0 } else { length },
             path_cut: path.len() > PATH_LEN,
@@ -243,6 +271,22 @@ fn tokens_of_every_length() {
         let text =
             format!("GET /t HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nA: b\r\n\r\n");
         check(&bearer(), text.as_bytes(), pick_bearer);
+    }
+}
+
+/// A byte beyond ASCII leaves the token its fingerprint and takes its window, unless it is before it.
+#[test]
+fn windows_are_ascii() {
+    for at in 0..40 {
+        let mut text = b"GET /t HTTP/1.1\r\nAuthorization: Bearer ".to_vec();
+        let mut token = [b'x'; 41];
+        token[at] = 0xe9;
+        text.extend(token);
+        text.extend(b"\r\n\r\n");
+        let seen = scanned(&bearer(), &[&text]).expect("a head");
+        assert_eq!(seen[0].token, fingerprint(&token));
+        assert_eq!(seen[0].tail, window(&token), "at {at}");
+        assert_eq!(seen[0].tail.0 != 0, at < 41 - WINDOW, "at {at}");
     }
 }
 

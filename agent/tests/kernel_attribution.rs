@@ -7,37 +7,15 @@ mod common;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use common::process::{Process, run};
 use common::requests::Observer;
-use common::{http, kernel, lab, skip};
+use common::services::{build, lab_program};
+use common::{http, kernel, skip};
 use serde_json::Value;
 
-const BUILD: Duration = Duration::from_secs(600);
 const RUN: Duration = Duration::from_secs(60);
-
-/// Builds the service and the load generator. `Err`: why not.
-fn build() -> Result<(), String> {
-    let mut cargo = Command::new(env!("CARGO"));
-    let packages = ["-p", "lab-axum", "-p", "lab-load"];
-    cargo.args(["build", "--release", "--quiet"]).args(packages);
-    // The lab is a workspace of its own: nothing of this build's is meant for it.
-    for name in ["CARGO_TARGET_DIR", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"] {
-        cargo.env_remove(name);
-    }
-    let built = run("cargo", cargo.current_dir(lab("")), BUILD);
-    if built.code == Some(0) {
-        Ok(())
-    } else {
-        Err(format!("the lab cannot be built: {}", built.errors))
-    }
-}
-
-fn lab_program(name: &str) -> Command {
-    Command::new(lab("target/release").join(name))
-}
 
 /// CPU time in ticks of each tokio worker of a process.
 fn workers(pid: u32) -> Vec<u64> {

@@ -1,5 +1,5 @@
-//! A known credential is sent through a watched server; then everything the agent wrote, said and
-//! remembers is searched for it. A search that finds it in the server itself shows that it would.
+//! A known credential is sent through a watched server, whose memory the agent searches for it; then
+//! everything the agent wrote, said and remembers is searched for it. A search that finds it in the server itself shows that it would.
 
 mod common;
 
@@ -13,6 +13,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use common::http::{Server, answer, ask, free_address, get};
 use common::process::Process;
 use common::{ATTACH, FINISH, folder, heaptide, kernel};
+
+/// Until the first search of the server's memory: ten seconds after its requests, and a pause.
+const SEARCHED: Duration = Duration::from_secs(40);
 
 /// Outputs of an attach that are files.
 const FILES: [&str; 5] = [
@@ -41,9 +44,15 @@ fn token_is_nowhere() {
         "the search finds nothing: {found:?}"
     );
 
-    // Long enough for rings to be read, a snapshot to be taken and the page to be rendered.
-    std::thread::sleep(Duration::from_secs(8));
-    let mut places = search_memory(agent.id(), &canary.needles());
+    // Long enough for rings to be read, a snapshot to be taken and the page to be rendered; and for the
+    // server's memory, where the credential is, to be searched for it by the agent.
+    traffic(&server, &canary);
+    let begun = std::time::Instant::now();
+    while !get(metrics, "/metrics").contains("\nheaptide_tokens_resident_ratio{") {
+        assert!(begun.elapsed() < SEARCHED, "{}", get(metrics, "/metrics"));
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let mut places = kept(agent.id(), &canary.needles());
     for path in ["/metrics", "/healthz"] {
         places.extend(search(
             path,
@@ -55,7 +64,7 @@ fn token_is_nowhere() {
         get(metrics, "/metrics").contains("heaptide_"),
         "no metrics were served"
     );
-    places.extend(search_memory(agent.id(), &canary.needles()));
+    places.extend(kept(agent.id(), &canary.needles()));
     agent.signal(libc::SIGINT);
     assert_eq!(agent.wait(FINISH).code(), Some(0), "{}", agent.transcript());
     assert!(
@@ -76,9 +85,16 @@ fn token_is_nowhere() {
     for name in FILES {
         places.extend(search_file(&folder.path().join(name), &canary.needles()));
     }
+    let report = report(folder.path());
     assert!(
-        requests_in(folder.path()) >= Canary::REQUESTS,
+        report["window"]["requests"].as_u64() >= Some(Canary::REQUESTS),
         "the agent has not seen the requests"
+    );
+    // It is one of those that were searched for and found: the server keeps the last head it has read.
+    assert!(
+        report["residency"]["resident"].as_u64() >= Some(1),
+        "the agent has not found the credential in the server: {}",
+        report["residency"]
     );
     assert!(places.is_empty(), "the credential was found: {places:#?}");
     assert!(server.is_well());
@@ -146,10 +162,38 @@ fn send(server: &Server, canary: &Canary) {
         .expect("sent");
 }
 
-fn requests_in(folder: &Path) -> u64 {
+/// Requests with other tokens: a search is made for ten at least. The last head that the server reads
+/// is one with the canary's token.
+fn traffic(server: &Server, canary: &Canary) {
+    let mut stream = server.connect();
+    let request = |token: &str| {
+        format!("GET /api/data HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer {token}\r\n\r\n")
+    };
+    for number in 0..20 {
+        let other = request(&format!(
+            "{number}-another-token-of-some-length-{number:020}"
+        ));
+        assert!(ask(&mut stream, other.as_bytes()).contains("200"));
+    }
+    assert!(ask(&mut stream, request(&canary.token).as_bytes()).contains("200"));
+}
+
+fn report(folder: &Path) -> serde_json::Value {
     let report = fs::read_to_string(folder.join("report.json")).expect("a report");
-    let report: serde_json::Value = serde_json::from_str(&report).expect("JSON");
-    report["window"]["requests"].as_u64().unwrap_or(0)
+    serde_json::from_str(&report).expect("JSON")
+}
+
+/// What is in a process's memory at two looks. The agent searches the server's memory through a buffer
+/// that it wipes after each search: what was in there at one look is gone at the next.
+fn kept(pid: u32, needles: &Needles) -> Vec<String> {
+    let first = search_memory(pid, needles);
+    if first.is_empty() {
+        return first;
+    }
+    std::thread::sleep(Duration::from_secs(1));
+    let second = search_memory(pid, needles);
+    eprintln!("found at the first look: {first:#?}, at the second: {second:#?}");
+    second
 }
 
 /// A JWT that exists nowhere else.

@@ -72,6 +72,26 @@ fn connections_come_and_go() {
     stream.shutdown(Shutdown::Both).expect("closed");
     let seen = observer.seen(1);
     assert_eq!(seen[0].status, None);
+    // Several at once, of which only the first is answered: each has its record.
+    let mut stream = server.connect();
+    let paths = [
+        "/piped/answered",
+        "/drop/piped",
+        "/piped/third",
+        "/piped/last",
+    ];
+    let heads: Vec<u8> = paths.iter().flat_map(|path| get(path, &[])).collect();
+    stream.write_all(&heads).expect("sent");
+    let seen = observer.seen(4);
+    assert_eq!(
+        shorts(&seen),
+        [
+            ("GET /piped/answered", Some(200)),
+            ("GET /drop/piped", None),
+            ("GET /piped/third", None),
+            ("GET /piped/last", None)
+        ]
+    );
     // A new one under the same descriptor knows nothing of it.
     let mut stream = server.connect();
     assert_eq!(ask(&mut stream, &get("/fresh", &[])), 200);
@@ -121,8 +141,9 @@ fn what_is_no_request() {
     let long = format!("/{}", "p".repeat(300));
     assert_eq!(ask(&mut stream, &get(&long, &[])), 200);
     let seen = observer.seen(2);
-    assert_eq!(seen[0].head, "GET /q");
+    assert_eq!((seen[0].head.as_str(), seen[0].path_cut), ("GET /q", false));
     assert_eq!(seen[1].head, format!("GET {long}")[..128]);
+    assert!(seen[1].path_cut);
     assert!(server.process.runs());
 }
 

@@ -7,6 +7,7 @@ mod agent;
 mod cpu;
 mod probes;
 mod request_cost;
+mod residency;
 
 /// What to measure.
 #[derive(clap::Args)]
@@ -23,6 +24,8 @@ enum What {
     Probes(probes::Arguments),
     /// Memory and CPU of heaptide itself.
     Agent(agent::Arguments),
+    /// How fast memory is searched for tokens, and what that does to the target's latency.
+    Residency(residency::Arguments),
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
@@ -30,5 +33,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         What::RequestCost(arguments) => request_cost::run(arguments),
         What::Probes(arguments) => probes::run(arguments),
         What::Agent(arguments) => agent::run(arguments),
+        What::Residency(arguments) => residency::run(arguments),
     }
 }

@@ -4,7 +4,7 @@
 //! overwrites, and the compiler must not fold them.
 
 use super::{LENGTH, LINE_START, Parser, SKIP_LINE, bytes};
-use crate::{PATTERN_LEN, Settings};
+use crate::{PATTERN_LEN, Settings, tail};
 
 pub(super) const NAME: u32 = 5;
 pub(super) const VALUE: u32 = 6;
@@ -148,6 +148,7 @@ pub(super) fn token(parser: &mut Parser, settings: &Settings, word: u64, left: u
             )
         };
         parser.sip.start(k0, k1);
+        parser.tail.start();
     }
     // Control characters end every credential, the space one after a scheme (a whole header may be
     // `Basic xyz`), ';' one in a cookie.
@@ -162,11 +163,12 @@ pub(super) fn token(parser: &mut Parser, settings: &Settings, word: u64, left: u
     }
     if parser.token_len.is_multiple_of(8) && left >= 8 && ends == 0 {
         parser.sip.word(word);
+        parser.tail.word(word);
         parser.token_len += 8;
         return 8;
     }
     if ends & 0x80 != 0 {
-        parser.token = finish(parser);
+        finish(parser, settings);
         parser.state = if word as u8 == b'\n' {
             LINE_START
         } else {
@@ -174,19 +176,28 @@ pub(super) fn token(parser: &mut Parser, settings: &Settings, word: u64, left: u
         };
         return 1;
     }
-    parser.sip.byte(parser.token_len, word & 0xff);
+    if let Some(whole) = parser.sip.byte(parser.token_len, word & 0xff) {
+        parser.tail.word(whole);
+    }
     parser.token_len += 1;
     1
 }
 
-/// The fingerprint; 0 means "no credential".
+/// The credential has ended: takes its fingerprints; 0 means "no credential", or no window of it.
 #[inline(always)]
-fn finish(parser: &Parser) -> u64 {
+fn finish(parser: &mut Parser, settings: &Settings) {
+    parser.token = 0;
     if parser.token_len == 0 {
-        return 0;
+        return;
     }
-    match parser.sip.finish(parser.token_len) {
+    parser.token = match parser.sip.finish(parser.token_len) {
         0 => 1,
         hash => hash,
+    };
+    let key = setting!(settings.tail_key);
+    if let Some(window) = parser.tail.window(parser.token_len, parser.sip.rest()) {
+        parser.tail_fingerprint = tail::fingerprint(&key, window);
+        parser.tail_filter = tail::filter(&key, window);
     }
+    parser.tail.start();
 }

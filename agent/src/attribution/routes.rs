@@ -9,6 +9,7 @@ use hdrhistogram::Histogram;
 
 use crate::events::Request;
 
+use super::segments::whole;
 use super::tokens::Class;
 use super::tree::{MOST_DEPTH, Tree};
 
@@ -83,7 +84,7 @@ impl Routes {
 
     /// The route of a request.
     pub fn route(&mut self, request: &Request) -> RouteId {
-        self.route_of(&request.head, request.status)
+        self.route_of(&whole(&request.head, request.path_cut), request.status)
     }
 
     /// Counts a request of route `id`. `missed`: its credential may have been missed.
@@ -309,6 +310,7 @@ mod tests {
             binding: Binding::Exact,
             body_bytes: 0,
             token_uncertain: false,
+            path_cut: false,
             again: false,
         }
     }

@@ -3,6 +3,8 @@
 //! The rule errs to one side: a literal that is hidden costs a little detail, a secret that is shown
 //! cannot be taken back.
 
+use std::borrow::Cow;
+
 /// Letters of a word without separator, at most.
 const LONGEST_WORD: usize = 18;
 /// Length of a segment, at most.
@@ -41,6 +43,15 @@ pub fn is_literal(segment: &str) -> bool {
         }
     }
     words > 0
+}
+
+/// `head` as far as its path is whole: of one that was cut the last segment is a part of a segment, and
+/// could be taken for a word.
+pub fn whole(head: &str, cut: bool) -> Cow<'_, str> {
+    match head.rsplit_once('/') {
+        Some((before, _)) if cut => format!("{before}/{{id}}").into(),
+        _ => head.into(),
+    }
 }
 
 /// `head` with what a capture may hold: no query, and each path segment that is no word is `{id}`. A
@@ -109,7 +120,14 @@ fn is_word(word: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_literal;
+    use super::{is_literal, mask, whole};
+
+    #[test]
+    fn a_cut_path_ends_with_an_identifier() {
+        assert_eq!(whole("GET /a/users/acc", true), "GET /a/users/{id}");
+        assert_eq!(whole("GET /a/users/acc", false), "GET /a/users/acc");
+        assert_eq!(mask(&whole("GET /a/users/acc", true)), "GET /a/users/{id}");
+    }
 
     #[test]
     fn words_stay() {

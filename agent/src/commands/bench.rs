@@ -1,4 +1,5 @@
-//! `heaptide bench-floor` and `bench-naive`: what `cargo xtask bench probes` compares with. Hidden.
+//! `heaptide bench-floor` and `bench-naive`, what `cargo xtask bench probes` compares with, and
+//! `bench-residency`. Hidden.
 
 use std::{thread, time::Duration};
 
@@ -9,6 +10,7 @@ use crate::{
     kernel::{Kernel, Link},
     plan::{PlanOptions, Probe, Program, plan},
     settings,
+    source::residency,
     target::inspect,
 };
 
@@ -37,6 +39,19 @@ pub(super) fn naive(args: &BenchTarget) -> Result<ExitCode> {
         let entries: Vec<&Probe> = entries.iter().collect();
         Ok(kernel.attach(args.pid, &entries)?)
     })
+}
+
+/// Tokens that a search looks for: as many as are held of a busy target.
+const TOKENS: u64 = 16_384;
+
+/// Searches without rest; says bytes and CPU seconds of each search.
+pub(super) fn residency(args: &BenchTarget) -> Result<ExitCode> {
+    let target = inspect(args.pid)?;
+    while target.is_alive() {
+        let measured = residency::measure(args.pid, TOKENS)?;
+        println!("{} {}", measured.bytes, measured.cpu.as_secs_f64());
+    }
+    Ok(ExitCode::Success)
 }
 
 fn run(

@@ -133,6 +133,7 @@ fn load() -> (Vec<Check>, Option<f64>) {
         memory_limit: None,
         follow: false,
         stacks: true,
+        residency: false,
     };
     let mut source = match Source::new(options) {
         Ok(source) => source,

@@ -38,6 +38,7 @@ pub fn execute(cli: Cli) -> ProcessExit {
             .map_err(Into::into),
         Command::BenchFloor(args) => bench::floor(&args),
         Command::BenchNaive(args) => bench::naive(&args),
+        Command::BenchResidency(args) => bench::residency(&args),
     };
     match done {
         Ok(code) => code.into(),

@@ -82,6 +82,7 @@ impl State {
             .token
             .map(|token| *self.tokens.entry(token).or_insert(next));
         self.write(&json!({"pid": pid, "id": request.id, "head": request.head,
+            "path_cut": request.path_cut,
             "status": request.status, "token": token, "token_uncertain": request.token_uncertain,
             "binding": request.binding, "body_bytes": request.body_bytes, "again": request.again,
             "seconds": request.end.since(request.start)}));

@@ -7,7 +7,7 @@ use crate::report::{Cause, State};
 use super::cause::Contrast;
 use super::compose::Scene;
 use super::options::LEAST_CONTRAST;
-use super::{Judge, Judged};
+use super::{Judge, Judged, residency};
 
 /// The sentences of a finding led by the series `key`. `grows`: it is not excused.
 pub fn sentences(
@@ -100,6 +100,9 @@ pub fn sentences(
             bytes(window.matured),
             bytes(window.evicted)
         ));
+    }
+    if grows && let Some(summary) = judge.residents.summary(scene.growth.epochs.now()) {
+        out.extend(residency::evidence(&summary, one.cause));
     }
     let lost = judge.lost();
     if lost.worst() > 0.0 {

@@ -13,6 +13,7 @@ pub mod gates;
 pub mod losses;
 pub mod memory;
 pub mod options;
+pub mod residency;
 pub mod verdict;
 pub mod window;
 
@@ -33,6 +34,7 @@ use self::options::{
     CONFIRM_AGES, DROP_CONFIRMED_SECONDS, DROP_SUSPECT_SECONDS, FALSE_DISCOVERY, JudgeOptions,
     LOSS_ANY, LOSS_CONFIRM, PATIENCE, WIPED,
 };
+use self::residency::Residents;
 use self::window::{View, Window};
 
 /// What is remembered of a series between snapshots.
@@ -79,6 +81,8 @@ pub struct Judge {
     pub memory: MemoryHistory,
     /// The last totals of losses.
     pub losses: Losses,
+    /// Tokens found in memory.
+    pub residents: Residents,
     trackers: BTreeMap<SeriesKey, Tracker>,
     judged: BTreeMap<SeriesKey, Judged>,
 }
@@ -90,6 +94,7 @@ impl Judge {
             options,
             memory: MemoryHistory::default(),
             losses: Losses::default(),
+            residents: Residents::default(),
             trackers: BTreeMap::new(),
             judged: BTreeMap::new(),
         }
@@ -104,6 +109,7 @@ impl Judge {
     pub fn forget(&mut self) {
         self.trackers.clear();
         self.judged.clear();
+        self.residents.forget();
     }
 
     /// Judges all series after a snapshot.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::{LiveStack, LiveStacks};
 use crate::events::{Binding, Frame, FrameKind};
 use crate::report::{
-    Cause, Finding, Health, Live, LiveSite, Memory, Report, RouteSummary, SCHEMA, SiteSummary,
-    State, TargetSummary, TimeToOom, Verdict, Window,
+    Cause, Finding, Health, Live, LiveSite, Memory, Report, ResidencySummary, ResidentAge,
+    RouteSummary, SCHEMA, SiteSummary, State, TargetSummary, TimeToOom, Verdict, Window,
 };
 
 pub(crate) fn frame(function: &str, kind: FrameKind) -> Frame {
@@ -112,6 +112,26 @@ pub(crate) fn leak() -> Report {
                 ..RouteSummary::default()
             },
         ],
+        residency: Some(ResidencySummary {
+            tokens: 3000,
+            resident: 2990,
+            scanned_bytes: 38 << 20,
+            cut: false,
+            said: "of 3,000 tokens whose requests ended over 10 s ago, 2,990 are still in memory"
+                .to_owned(),
+            ages: vec![
+                ResidentAge {
+                    at_least_seconds: 10,
+                    tokens: 1000,
+                    resident: 1000,
+                },
+                ResidentAge {
+                    at_least_seconds: 30,
+                    tokens: 2000,
+                    resident: 1990,
+                },
+            ],
+        }),
         health: Health {
             unknown_frees: 812,
             probe_hits: 2_900_000,

@@ -299,6 +299,17 @@ fn push_observed(text: &mut String, report: &Report) {
             bytes(memory.live_growth_bytes as f64),
         ),
     );
+    if let Some(residency) = &report.residency {
+        line(
+            text,
+            0,
+            &format!(
+                "tokens      {}; {} searched",
+                residency.said,
+                bytes(residency.scanned_bytes as f64)
+            ),
+        );
+    }
 }
 
 fn push_routes(text: &mut String, report: &Report) {

@@ -46,6 +46,7 @@ impl Source {
             }
             Life::Exec { at, space } => {
                 sink(pid, Observation::Forgotten(at));
+                self.forget_tokens(pid);
                 if let Some(watched) = self.watched.get_mut(&pid) {
                     watched.exec = Some((space, at));
                 }
@@ -57,6 +58,7 @@ impl Source {
                 {
                     watched.ended = true;
                     self.kernel.remove_target(pid);
+                    self.forget_tokens(pid);
                     sink(pid, Observation::Ended(at));
                 }
             }

@@ -18,6 +18,7 @@ mod follow;
 mod options;
 mod reading;
 mod regions;
+pub mod residency;
 mod snapshot;
 mod watched;
 
@@ -30,6 +31,7 @@ use crate::{
 };
 use budget::Spending;
 pub use options::{TargetOptions, allocations, budget};
+use residency::Searches;
 use watched::Watched;
 
 /// Unwind rules published for a process before its first probe is hit.
@@ -52,6 +54,8 @@ pub struct SourceOptions {
     pub follow: bool,
     /// Take call stacks.
     pub stacks: bool,
+    /// Search the targets' memory for tokens of finished requests.
+    pub residency: bool,
 }
 
 /// Why a target cannot be observed.
@@ -76,6 +80,8 @@ pub struct Source {
     releasing: HashMap<u32, JoinHandle<()>>,
     /// Children followed since they were last asked for: child, parent.
     followed: Vec<(u32, u32)>,
+    /// `None`: switched off.
+    searches: Option<Searches>,
     next_layout: u32,
     undecodable: u64,
     /// What no target can be seen of, whatever it is.
@@ -98,8 +104,10 @@ impl Source {
         for limitation in &limitations {
             warn!("{limitation}");
         }
+        let searches = options.residency.then(|| Searches::new(&options.settings));
         Ok(Self {
             kernel,
+            searches,
             options,
             watched: HashMap::new(),
             own_options: HashMap::new(),
@@ -227,6 +235,7 @@ impl Source {
     /// Ends the observation of a process.
     pub fn detach(&mut self, pid: u32) {
         self.own_options.remove(&pid);
+        self.forget_tokens(pid);
         if let Some(mut watched) = self.watched.remove(&pid) {
             // From here on the probes do nothing. Taking them off takes seconds, because the kernel
             // waits for a grace period at each and does one after the other: the ring must not wait.
@@ -267,7 +276,16 @@ impl Source {
                 continue;
             };
             match record.event {
-                Event::Request(request, handler) => {
+                Event::Request {
+                    request,
+                    handler,
+                    window,
+                } => {
+                    if let Some(searches) = &mut self.searches
+                        && let Some((window, token)) = window.zip(request.token)
+                    {
+                        searches.ended(record.tgid, window, token, request.end);
+                    }
                     let request = named(request, handler, &watched.handlers);
                     sink(record.tgid, Observation::Request(request));
                 }

@@ -8,6 +8,7 @@ pub(crate) mod http;
 pub(crate) mod leftovers;
 pub(crate) mod process;
 pub(crate) mod requests;
+pub(crate) mod services;
 pub(crate) mod truth;
 
 use std::fs::File;
@@ -49,7 +50,7 @@ pub(crate) fn heaptide<A: AsRef<str>>(arguments: &[A]) -> Command {
     command
 }
 
-/// Attaches to `pid` in trace mode, waits until the probes are in place. `report.json` and
+/// Attaches to `pid`, in trace mode unless `more` says otherwise, waits until the probes are in place. `report.json` and
 /// `sites.json` will be in the folder.
 pub(crate) fn watch(pid: u32, more: &[&str]) -> Watched {
     watch_in(pid, more, &[])
@@ -61,7 +62,10 @@ pub(crate) fn watch_in(pid: u32, more: &[&str], variables: &[(&str, &str)]) -> W
     let at = |name: &str| folder.path().join(name).display().to_string();
     let (report, sites) = (at("report.json"), at("sites.json"));
     let pid = pid.to_string();
-    let mut arguments = vec!["attach", &pid, "--mode", "trace", "--for", "600s"];
+    let mut arguments = vec!["attach", &pid, "--for", "600s"];
+    if !more.contains(&"--mode") {
+        arguments.extend(["--mode", "trace"]);
+    }
     arguments.extend([
         "--format",
         "json",

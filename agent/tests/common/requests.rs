@@ -25,6 +25,7 @@ const MORE: Duration = Duration::from_millis(250);
 pub(crate) struct Seen {
     pub(crate) id: u64,
     pub(crate) head: String,
+    pub(crate) path_cut: bool,
     pub(crate) status: Option<u16>,
     /// A number for the credential's fingerprint.
     pub(crate) token: Option<u64>,

@@ -40,6 +40,7 @@ fn request(id: u64, end: Nanos) -> Observation {
         binding: Binding::Exact,
         body_bytes: 0,
         token_uncertain: false,
+        path_cut: false,
         again: false,
     })
 }

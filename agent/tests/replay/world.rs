@@ -263,6 +263,7 @@ impl World {
             binding: Binding::Exact,
             body_bytes: 0,
             token_uncertain: false,
+            path_cut: false,
             again: false,
         }));
     }

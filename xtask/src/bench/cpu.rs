@@ -41,14 +41,25 @@ pub(super) fn heaptide_below(pid: u32) -> Option<u32> {
 
 /// The most memory a process has had resident, and what it keeps locked.
 pub(super) fn peak_memory(pid: u32) -> Result<(u64, u64)> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))
-        .with_context(|| format!("process {pid} is gone"))?;
-    let field = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-        Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
-    };
+    let status = status(pid)?;
     Ok((
-        field("VmHWM:").context("no VmHWM")?,
-        field("VmLck:").unwrap_or(0),
+        field(&status, "VmHWM:").context("no VmHWM")?,
+        field(&status, "VmLck:").unwrap_or(0),
     ))
+}
+
+/// What a process has resident now.
+pub(super) fn resident(pid: u32) -> Result<u64> {
+    field(&status(pid)?, "VmRSS:").context("no VmRSS")
+}
+
+fn status(pid: u32) -> Result<String> {
+    fs::read_to_string(format!("/proc/{pid}/status"))
+        .with_context(|| format!("process {pid} is gone"))
+}
+
+/// Bytes of a field that is in KiB.
+fn field(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
 }

@@ -165,5 +165,6 @@ fn source_options(config: &Config, credential: &Credential) -> Result<SourceOpti
         memory_limit: None,
         follow: true,
         stacks: true,
+        residency: config.agent.residency,
     })
 }

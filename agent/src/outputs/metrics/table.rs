@@ -3,7 +3,7 @@
 use super::target::Target;
 use super::{Kind, Samples, State};
 use crate::outputs::format::{printable, verdict};
-use crate::report::{State as FindingState, Verdict};
+use crate::report::{ResidentAge, State as FindingState, Verdict};
 
 /// The label that takes what is beyond a cap.
 pub(super) const OTHER: &str = "other";
@@ -103,6 +103,15 @@ pub(super) const AGENT: &[Metric<State>] = &[
 fn findings(target: &Target, samples: &mut Samples, value: fn(&super::target::Folded) -> f64) {
     for ((route, cause), finding) in &target.findings {
         samples.push(&[("route", route), ("cause", cause)], value(finding));
+    }
+}
+
+/// Pushes one sample per age of tokens.
+fn ages(target: &Target, samples: &mut Samples, value: fn(&ResidentAge) -> u64) {
+    let ages = target.report.residency.iter().flat_map(|one| &one.ages);
+    for age in ages {
+        let seconds = age.at_least_seconds.to_string();
+        samples.push(&[("age_seconds", &seconds)], value(age) as f64);
     }
 }
 
@@ -305,6 +314,34 @@ pub(super) const TARGET: &[Metric<Target>] = &[
         "Blocks allocated and not freed since the attach.",
         |t, s| {
             s.push(&[], t.report.memory.live_blocks as f64);
+        },
+    ),
+    gauge(
+        "tokens_resident_ratio",
+        "Part of the tokens searched for, all ages together, that is in the target's memory.",
+        |t, s| {
+            if let Some(residency) = t.report.residency.as_ref().filter(|one| one.tokens > 0) {
+                s.push(&[], residency.resident as f64 / residency.tokens as f64);
+            }
+        },
+    ),
+    gauge(
+        "tokens_searched",
+        "Tokens searched for in the target's memory, by the least seconds since their last request.",
+        |t, s| ages(t, s, |age| age.tokens),
+    ),
+    gauge(
+        "tokens_resident",
+        "Those found, by the least seconds since their last request.",
+        |t, s| ages(t, s, |age| age.resident),
+    ),
+    gauge(
+        "tokens_searched_bytes",
+        "Memory of the target that was looked through for tokens.",
+        |t, s| {
+            if let Some(residency) = &t.report.residency {
+                s.push(&[], residency.scanned_bytes as f64);
+            }
         },
     ),
     gauge(

@@ -1,0 +1,220 @@
+//! What the searches of memory for tokens say: how many of those whose requests are over stay. Pure.
+//!
+//! The joint for whoever makes findings: [`Residents::summary`] is the last search that can be relied on,
+//! [`evidence`] the sentence that belongs to a cause.
+
+use crate::events::{Nanos, Residency};
+use crate::report::{Cause, ResidencySummary, ResidentAge};
+
+use super::evidence::number;
+
+/// A search of only a part of the memory counts when the last whole one is older than this.
+const STALE_SECONDS: f64 = 300.0;
+/// Tokens that are enough to speak of the oldest ones alone.
+const ENOUGH: u64 = 50;
+/// From this part of the old tokens on they are kept, up to that one they are not.
+const KEPT: f64 = 0.5;
+const NOT_KEPT: f64 = 0.05;
+
+/// The newest searches of one target.
+#[derive(Clone, Debug, Default)]
+pub struct Residents {
+    /// The newest of all of its memory.
+    whole: Option<Residency>,
+    /// The newest of a part, if it is newer.
+    part: Option<Residency>,
+}
+
+impl Residents {
+    /// Takes the result of a search.
+    pub fn observe(&mut self, residency: &Residency) {
+        if residency.cut {
+            self.part = Some(residency.clone());
+        } else {
+            self.whole = Some(residency.clone());
+            self.part = None;
+        }
+    }
+
+    /// The memory is another one.
+    pub fn forget(&mut self) {
+        *self = Self::default();
+    }
+
+    /// What can be relied on at `now`.
+    pub fn summary(&self, now: Nanos) -> Option<ResidencySummary> {
+        let fresh = |one: &&Residency| now.since(one.at) < STALE_SECONDS;
+        self.whole
+            .as_ref()
+            .filter(fresh)
+            .or(self.part.as_ref())
+            .or(self.whole.as_ref())
+            .and_then(summary)
+    }
+}
+
+fn summary(residency: &Residency) -> Option<ResidencySummary> {
+    let ages: Vec<ResidentAge> = residency
+        .ages
+        .iter()
+        .map(|age| ResidentAge {
+            at_least_seconds: age.at_least_seconds,
+            tokens: age.tokens,
+            resident: age.resident.min(age.tokens),
+        })
+        .collect();
+    let all = since(&ages, 0)?;
+    let mut said = said(all, residency.cut);
+    let old = oldest(&ages)?;
+    if old.at_least_seconds > all.at_least_seconds {
+        said = format!(
+            "{said} ({} of the {} over {} s)",
+            number(old.resident as f64),
+            number(old.tokens as f64),
+            number(old.at_least_seconds as f64),
+        );
+    }
+    Some(ResidencySummary {
+        tokens: all.tokens,
+        resident: all.resident,
+        scanned_bytes: residency.scanned_bytes,
+        cut: residency.cut,
+        said,
+        ages,
+    })
+}
+
+/// `of 3,000 tokens whose requests ended over 10 s ago, 3,000 are still in memory`.
+fn said(age: ResidentAge, cut: bool) -> String {
+    format!(
+        "of {} tokens whose requests ended over {} s ago, {}{} are still in memory",
+        number(age.tokens as f64),
+        age.at_least_seconds,
+        if cut { "at least " } else { "" },
+        number(age.resident as f64),
+    )
+}
+
+/// Those of the ages from one on, together.
+fn since(ages: &[ResidentAge], from: usize) -> Option<ResidentAge> {
+    let ages = ages.get(from..)?;
+    let first = ages.first()?;
+    Some(ResidentAge {
+        at_least_seconds: first.at_least_seconds,
+        tokens: ages.iter().map(|age| age.tokens).sum(),
+        resident: ages.iter().map(|age| age.resident).sum(),
+    })
+}
+
+/// The oldest tokens, as many as it takes to speak of them. A collector needs its time: what it has not
+/// freed yet is still there, but not kept.
+fn oldest(ages: &[ResidentAge]) -> Option<ResidentAge> {
+    (0..ages.len())
+        .rev()
+        .filter_map(|from| since(ages, from))
+        .find(|age| age.tokens >= ENOUGH)
+        .or_else(|| since(ages, 0))
+}
+
+/// What the searches say for or against a finding of this cause, if anything.
+pub fn evidence(summary: &ResidencySummary, cause: Cause) -> Option<String> {
+    let old = oldest(&summary.ages).filter(|age| age.tokens > 0)?;
+    let ratio = old.resident as f64 / old.tokens as f64;
+    let said = said(old, summary.cut);
+    match cause {
+        Cause::TokenKeyed | Cause::Mixed | Cause::PerRequest | Cause::Indeterminate => {}
+        _ => return None,
+    }
+    if ratio >= KEPT {
+        Some(format!("{said}: tokens themselves are kept"))
+    } else if ratio <= NOT_KEPT && !summary.cut {
+        Some(format!("{said}: what is kept is not the tokens themselves"))
+    } else {
+        Some(said)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn search(at: u64, cut: bool, ages: &[(u64, u64, u64)]) -> Residency {
+        Residency {
+            at: Nanos(at * 1_000_000_000),
+            scanned_bytes: 40 << 20,
+            cut,
+            ages: ages
+                .iter()
+                .map(
+                    |&(at_least_seconds, tokens, resident)| crate::events::ResidentAge {
+                        at_least_seconds,
+                        tokens,
+                        resident,
+                    },
+                )
+                .collect(),
+        }
+    }
+
+    fn of(ages: &[(u64, u64, u64)]) -> ResidencySummary {
+        summary(&search(0, false, ages)).unwrap()
+    }
+
+    #[test]
+    fn kept_tokens_support_a_token_keyed_finding() {
+        let all = of(&[(10, 1000, 1000), (30, 2000, 2000)]);
+        assert_eq!((all.tokens, all.resident), (3000, 3000));
+        assert_eq!(
+            all.said,
+            "of 3,000 tokens whose requests ended over 10 s ago, 3,000 are still in memory \
+             (2,000 of the 2,000 over 30 s)"
+        );
+        let said = evidence(&all, Cause::TokenKeyed).unwrap();
+        assert!(said.ends_with("tokens themselves are kept"), "{said}");
+        assert_eq!(evidence(&all, Cause::Background), None);
+    }
+
+    #[test]
+    fn tokens_that_are_gone_say_so() {
+        let gone = of(&[(10, 1000, 30), (30, 2000, 7)]);
+        let said = evidence(&gone, Cause::PerRequest).unwrap();
+        assert!(said.contains("of 2,000 tokens") && said.ends_with("not the tokens themselves"));
+    }
+
+    /// A collector that ran 30 s ago has kept the youngest; the oldest decide.
+    #[test]
+    fn the_oldest_decide_when_there_are_enough() {
+        let collected = of(&[(10, 2000, 2000), (30, 3000, 3), (300, 20, 0)]);
+        let said = evidence(&collected, Cause::Indeterminate).unwrap();
+        assert!(said.contains("of 3,020 tokens whose requests ended over 30 s ago, 3 are"));
+        let few = of(&[(10, 30, 30)]);
+        assert_eq!(
+            few.said,
+            "of 30 tokens whose requests ended over 10 s ago, 30 are still in memory"
+        );
+    }
+
+    #[test]
+    fn a_part_never_says_that_tokens_are_gone() {
+        let part = summary(&search(0, true, &[(10, 1000, 5)])).unwrap();
+        let said = evidence(&part, Cause::TokenKeyed).unwrap();
+        assert!(said.ends_with("at least 5 are still in memory"), "{said}");
+    }
+
+    #[test]
+    fn the_last_whole_search_counts_while_it_is_fresh() {
+        let mut residents = Residents::default();
+        let at = |seconds: u64| Nanos(seconds * 1_000_000_000);
+        assert_eq!(residents.summary(at(1)), None);
+        residents.observe(&search(10, true, &[(10, 100, 50)]));
+        assert_eq!(residents.summary(at(11)).unwrap().resident, 50);
+        residents.observe(&search(20, false, &[(10, 100, 90)]));
+        residents.observe(&search(40, true, &[(10, 100, 40)]));
+        assert_eq!(residents.summary(at(41)).unwrap().resident, 90);
+        assert_eq!(residents.summary(at(320)).unwrap().resident, 40);
+        residents.forget();
+        assert_eq!(residents.summary(at(321)), None);
+        residents.observe(&search(330, false, &[]));
+        assert_eq!(residents.summary(at(331)), None, "nothing was looked for");
+    }
+}

@@ -1,0 +1,58 @@
+//! One whole search of a process, measured: what `cargo xtask bench residency` asks for.
+
+use std::{io, time::Duration};
+
+use heaptide_ebpf::tail::TailKey;
+
+use super::{
+    memory::MemoryError,
+    search::Needle,
+    worker::{Job, Worker},
+};
+
+/// What a search took.
+#[derive(Clone, Copy, Debug)]
+pub struct Measured {
+    /// Bytes that were looked through.
+    pub bytes: u64,
+    /// CPU time of the searching thread.
+    pub cpu: Duration,
+}
+
+/// Any keys do.
+const KEY: TailKey = [1, 2, 0x9e37_79b9_7f4a_7c15, 0xd6e8_feb8_6659_fd93];
+
+/// Searches all memory of `pid` for so many tokens that are not there, as it is done for a target but
+/// without rests.
+pub fn measure(pid: u32, tokens: u64) -> Result<Measured, MemoryError> {
+    let needles: Vec<Needle> = (1..=tokens)
+        .map(|number| {
+            let random = number.wrapping_mul(0xd6e8_feb8_6659_fd93).rotate_left(29);
+            Needle {
+                fingerprint: random | 1,
+                filter: (random >> 40) as u32,
+            }
+        })
+        .collect();
+    let gone = |_| MemoryError::Buffer(io::ErrorKind::BrokenPipe.into());
+    let worker = Worker::start(KEY, 0x21).map_err(MemoryError::Buffer)?;
+    let mut all = Measured {
+        bytes: 0,
+        cpu: Duration::ZERO,
+    };
+    let mut from = Some(0);
+    while let Some(start) = from {
+        let needles = needles.clone();
+        worker.give(Job {
+            pid,
+            from: start,
+            needles,
+        });
+        let done = worker.wait().map_err(gone)?;
+        let read = done.read?;
+        all.bytes += read.bytes;
+        all.cpu += done.cost;
+        from = read.resume;
+    }
+    Ok(all)
+}

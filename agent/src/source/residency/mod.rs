@@ -1,0 +1,244 @@
+//! Token residency: now and then the private memory of each target is searched for the credentials of
+//! finished requests. Nothing is probed for it, and no credential is known: the kernel half and the
+//! search compute the same keyed fingerprint (`heaptide_ebpf::tail`).
+
+mod measure;
+mod memory;
+mod search;
+mod tokens;
+mod worker;
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use heaptide_ebpf::{Settings, tail::TailKey};
+use tracing::{debug, warn};
+
+use super::{Sink, Source, now};
+use crate::{
+    decode::TokenWindow,
+    events::{Fingerprint, Nanos, Observation, Residency},
+};
+pub use measure::{Measured, measure};
+pub use memory::MemoryError;
+use tokens::Tokens;
+use worker::{Done, Job, Worker};
+
+/// Part of a core that the searches take on average, all targets together.
+const SHARE: f64 = 0.01;
+/// Between two searches of one target, at least.
+const PAUSE: Duration = Duration::from_secs(5);
+/// Fewer credentials than that are not worth a search.
+const LEAST: usize = 10;
+/// A first search that was refused is not tried again.
+const SAID: &str = "whether tokens stay in memory is not known";
+
+/// The searches of all targets.
+pub(super) struct Searches {
+    key: TailKey,
+    /// The smallest byte of a credential.
+    least: u8,
+    targets: HashMap<u32, Searched>,
+    worker: Option<Worker>,
+    /// Whose memory is being searched.
+    busy: Option<u32>,
+    /// Not before then is the next search within its share.
+    rest_until: Instant,
+}
+
+/// One target.
+struct Searched {
+    tokens: Tokens,
+    pass: Option<Pass>,
+    due: Instant,
+    refused: bool,
+}
+
+/// One pass over the memory of a target, which may take several searches.
+#[derive(Clone, Copy, Debug)]
+struct Pass {
+    since: Nanos,
+    from: u64,
+    bytes: u64,
+    swapped: u64,
+}
+
+impl Searches {
+    /// Nothing to search yet.
+    pub(super) fn new(settings: &Settings) -> Self {
+        Self {
+            key: settings.tail_key,
+            // Without a scheme the credential is the whole value, spaces included.
+            least: if settings.scheme_len == 0 { 0x20 } else { 0x21 },
+            targets: HashMap::new(),
+            worker: None,
+            busy: None,
+            rest_until: Instant::now(),
+        }
+    }
+
+    /// A request of `pid` with this credential has ended.
+    pub(super) fn ended(&mut self, pid: u32, window: TokenWindow, whole: Fingerprint, at: Nanos) {
+        let searched = self.targets.entry(pid).or_insert_with(|| Searched {
+            tokens: Tokens::default(),
+            pass: None,
+            due: Instant::now(),
+            refused: false,
+        });
+        if !searched.refused {
+            searched.tokens.ended(window, whole, at);
+        }
+    }
+
+    /// The memory of `pid` is gone, or of no interest any more.
+    pub(super) fn forget(&mut self, pid: u32) {
+        self.targets.remove(&pid);
+    }
+
+    /// Takes the result of the search under way, if it is finished, and begins the next that is due.
+    fn step(&mut self, now: Nanos) -> Option<(u32, Result<Residency, MemoryError>)> {
+        let said = self.take(now);
+        if self.busy.is_none() && Instant::now() >= self.rest_until {
+            self.begin(now);
+        }
+        said
+    }
+
+    fn take(&mut self, now: Nanos) -> Option<(u32, Result<Residency, MemoryError>)> {
+        let done = self.worker.as_ref()?.take()?;
+        let busy = self.busy.take();
+        self.rest_until = Instant::now() + done.cost.div_f64(SHARE);
+        let searched = self.targets.get_mut(&done.pid)?;
+        // It was forgotten meanwhile: the process has another memory now.
+        let pass = searched.pass.filter(|_| busy == Some(done.pid))?;
+        let Done {
+            pid,
+            read,
+            found,
+            cost,
+        } = done;
+        searched.due = Instant::now() + PAUSE;
+        let read = match read {
+            Ok(read) => read,
+            Err(why) => {
+                searched.refused = true;
+                searched.tokens = Tokens::default();
+                return Some((pid, Err(why)));
+            }
+        };
+        for fingerprint in found {
+            searched.tokens.found(fingerprint);
+        }
+        let pass = Pass {
+            bytes: pass.bytes + read.bytes,
+            swapped: pass.swapped + read.swapped,
+            from: read.resume.unwrap_or(0),
+            ..pass
+        };
+        searched.pass = read.resume.map(|_| pass);
+        debug!(
+            pid,
+            bytes = read.bytes,
+            swapped = read.swapped,
+            whole = read.resume.is_none(),
+            cpu_ms = cost.as_millis() as u64,
+            "searched for tokens"
+        );
+        // When all are found it does not matter what else there is.
+        let missing = !searched.tokens.wanted(pass.since).is_empty();
+        if !missing {
+            searched.pass = None;
+        }
+        let residency = Residency {
+            at: now,
+            scanned_bytes: pass.bytes,
+            cut: missing && (read.resume.is_some() || pass.swapped > 0),
+            ages: searched.tokens.ages(pass.since),
+        };
+        Some((pid, Ok(residency)))
+    }
+
+    /// Begins the search that has waited longest.
+    fn begin(&mut self, now: Nanos) {
+        let at = Instant::now();
+        let due = self
+            .targets
+            .iter_mut()
+            .filter(|(_, searched)| !searched.refused && searched.due <= at)
+            .min_by_key(|(_, searched)| searched.due);
+        let Some((pid, searched)) = due else { return };
+        let pass = *searched.pass.get_or_insert_with(|| {
+            searched.tokens.begin(now);
+            Pass {
+                since: now,
+                from: 0,
+                bytes: 0,
+                swapped: 0,
+            }
+        });
+        let needles = searched.tokens.wanted(pass.since);
+        if needles.len() < LEAST && pass.from == 0 {
+            searched.pass = None;
+            searched.due = at + PAUSE;
+            return;
+        }
+        let job = Job {
+            pid: *pid,
+            from: pass.from,
+            needles,
+        };
+        if self.worker.is_none() {
+            match Worker::start(self.key, self.least) {
+                Ok(worker) => self.worker = Some(worker),
+                Err(why) => {
+                    warn!("no thread to search for tokens: {why}");
+                    searched.due = at + 10 * PAUSE;
+                    return;
+                }
+            }
+        }
+        if self.worker.as_ref().is_some_and(|worker| worker.give(job)) {
+            self.busy = Some(*pid);
+        } else {
+            self.worker = None;
+        }
+    }
+}
+
+impl Source {
+    /// The memory of a process is another one, or no longer of interest.
+    pub(super) fn forget_tokens(&mut self, pid: u32) {
+        if let Some(searches) = &mut self.searches {
+            searches.forget(pid);
+        }
+    }
+
+    /// Searches on, and says what was found. To be called every second.
+    pub(super) fn search_for_tokens(&mut self, sink: &mut Sink<'_>) {
+        let Some(searches) = &mut self.searches else {
+            return;
+        };
+        match searches.step(now()) {
+            None => {}
+            Some((pid, Ok(residency))) => {
+                if !residency.ages.is_empty() {
+                    sink(pid, Observation::Residency(residency));
+                }
+            }
+            Some((pid, Err(why))) => {
+                let Some(watched) = self.watched.get_mut(&pid) else {
+                    return;
+                };
+                if watched.ended || !watched.target.is_alive() {
+                    return;
+                }
+                debug!(pid, "residency: {why}");
+                let info = &mut watched.target.info;
+                info.limitations.push(format!("{SAID}: {why}"));
+                sink(pid, Observation::Target(now(), info.clone()));
+            }
+        }
+    }
+}
