@@ -26,7 +26,7 @@ use crate::{
     events::{Nanos, Observation, Request, TargetInfo},
     kernel::{Kernel, KernelError, Link},
     plan::{Plan, PlanOptions, Probe, Program, plan},
-    target::{Target, TargetError, inspect, limits},
+    target::{Target, TargetError, inspect, limits, runtimes::go},
 };
 use budget::Spending;
 pub use options::{TargetOptions, allocations, budget};
@@ -172,7 +172,7 @@ impl Source {
         let config = TargetConfig {
             space: u64::from(pid) << 32,
             layout,
-            flags: self.flags(pid),
+            flags: self.flags(pid, &target),
             interval: 0,
             reserved: 0,
         };
@@ -316,8 +316,13 @@ impl Source {
         layout
     }
 
-    fn flags(&self, pid: u32) -> u32 {
-        let requests = target_flags::REQUESTS;
+    fn flags(&self, pid: u32, target: &Target) -> u32 {
+        let go = target.runtime.go.as_ref();
+        let requests = if go.is_some_and(go::Program::sees_requests) {
+            target_flags::GO_REQUESTS
+        } else {
+            target_flags::REQUESTS
+        };
         let stacks = if self.options.stacks {
             target_flags::STACKS
         } else {

@@ -10,6 +10,7 @@ use blazesym::symbolize::source::{self, Source};
 use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized};
 
 use super::classify::{Origin, classify};
+use super::go::GoNames;
 use super::names::{has_path, normalise, written_in};
 use crate::events::{Frame, FrameKind, Site, SiteId};
 use crate::target::{self, Module, TargetError, maps};
@@ -23,6 +24,8 @@ struct Mapped {
     module: Module,
     /// Held open, so that names are still found after the process has ended.
     file: Option<File>,
+    /// A Go program names its functions itself.
+    go: Option<GoNames>,
 }
 
 /// Names the addresses of one process.
@@ -63,8 +66,9 @@ impl Symbolizer {
         for module in found {
             if !before.contains(&(module.inode, module.bias)) {
                 let file = File::open(&module.file).ok();
+                let go = GoNames::open(&module, self.pid);
                 module.elf.release();
-                self.modules.push(Mapped { module, file });
+                self.modules.push(Mapped { module, file, go });
             }
         }
         self.modules
@@ -125,6 +129,12 @@ impl Symbolizer {
         };
         let module = &mapped.module;
         let svma = address.wrapping_sub(module.bias);
+        if let Some(go) = &mapped.go {
+            let frames = go.frames(module, svma);
+            if !frames.is_empty() {
+                return frames;
+            }
+        }
         let blazesym = self.blazesym.get_or_insert_with(|| Blazesym::new(self.pid));
         let mut elf = source::Elf::new(path_of(mapped));
         let source = Source::Elf(elf.clone());
