@@ -128,6 +128,10 @@ pub struct Attach {
     /// Take no call stacks: cheaper, but no lines of code
     #[arg(long)]
     pub no_stacks: bool,
+    /// Switch on the heap profile of a Go program that has none, by writing one variable in it, until
+    /// heaptide ends: then lines of code are known
+    #[arg(long)]
+    pub go_enable_memprofile: bool,
     /// Record everything observed, to be judged again by `heaptide replay`
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,

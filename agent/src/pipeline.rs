@@ -76,6 +76,7 @@ impl Pipeline {
             // signals of processes whose blocks are not seen; judged where growth knows them
             Observation::Faults(_)
             | Observation::Heap(_)
+            | Observation::Profile(_)
             | Observation::Census(_)
             | Observation::Residency(_) => {}
             Observation::Losses(losses) => {

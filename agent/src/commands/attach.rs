@@ -141,6 +141,7 @@ fn source_options(args: &Attach) -> Result<SourceOptions> {
         handlers,
         memory_limit: args.judge.memory_limit,
         follow: true,
+        enable_go_profile: args.go_enable_memprofile,
     })
 }
 

@@ -15,6 +15,7 @@ use tracing::{debug, warn};
 mod budget;
 pub mod calibrate;
 mod follow;
+mod go;
 mod options;
 mod reading;
 mod regions;
@@ -26,7 +27,7 @@ use crate::{
     events::{Nanos, Observation, Request, TargetInfo},
     kernel::{Kernel, KernelError, Link},
     plan::{Plan, PlanOptions, Probe, Program, plan},
-    target::{Target, TargetError, inspect, limits, runtimes::go},
+    target::{Target, TargetError, inspect, limits},
 };
 use budget::Spending;
 pub use options::{TargetOptions, allocations, budget};
@@ -52,6 +53,8 @@ pub struct SourceOptions {
     pub follow: bool,
     /// Take call stacks.
     pub stacks: bool,
+    /// Switch on the heap profile of Go programs that have none: the one thing that is ever written.
+    pub enable_go_profile: bool,
 }
 
 /// Why a target cannot be observed.
@@ -204,6 +207,9 @@ impl Source {
             let cpu = limits(pid, None).map_or(0.0, |sample| sample.cpu_ns as f64 / 1e9);
             watched.spending = Some(Spending::new(budget, self.losses()?.probe_seconds, cpu));
         }
+        if self.options.enable_go_profile {
+            watched.enable_go_profile();
+        }
         let info = watched.target.info.clone();
         self.watched.insert(pid, watched);
         sink(pid, Observation::Target(now(), info));
@@ -318,7 +324,7 @@ impl Source {
 
     fn flags(&self, pid: u32, target: &Target) -> u32 {
         let go = target.runtime.go.as_ref();
-        let requests = if go.is_some_and(go::Program::sees_requests) {
+        let requests = if go.is_some_and(|go| go.sees_requests()) {
             target_flags::GO_REQUESTS
         } else {
             target_flags::REQUESTS

@@ -108,6 +108,23 @@ impl Symbolizer {
         }
     }
 
+    /// Names a stack of which each address stands for one frame alone: what was inlined has an address
+    /// of its own, as in Go's profiles. All are return addresses.
+    pub fn resolve_each(&mut self, id: SiteId, addresses: &[u64]) -> Site {
+        let mut stack: Vec<Frame> = Vec::new();
+        for address in addresses {
+            stack.extend(self.frames(address.wrapping_sub(1)).first().cloned());
+        }
+        if stack.is_empty() {
+            stack.push(unknown("[unknown]", 0));
+        }
+        Site {
+            id,
+            stack: stack.into(),
+            truncated: false,
+        }
+    }
+
     /// The frames at an address, innermost first; at least one.
     fn frames(&mut self, address: u64) -> Arc<[Frame]> {
         if let Some(frames) = self.cache.get(&address) {

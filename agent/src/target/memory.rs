@@ -1,4 +1,5 @@
-//! A process's memory, read from outside by `process_vm_readv`: no stop, no write.
+//! A process's memory, read from outside by `process_vm_readv`: no stop. Nothing is written but on
+//! request.
 
 /// Fills all of `into` from `address` of process `pid`; false when that cannot be read.
 pub fn read(pid: u32, address: u64, into: &mut [u8]) -> bool {
@@ -26,6 +27,31 @@ pub fn read(pid: u32, address: u64, into: &mut [u8]) -> bool {
         )
     };
     read == into.len() as isize
+}
+
+/// Writes one aligned word. Only where a person has asked for it by a flag that says so.
+pub fn write_word(pid: u32, address: u64, value: u64) -> bool {
+    let bytes = value.to_le_bytes();
+    let local = libc::iovec {
+        iov_base: bytes.as_ptr().cast_mut().cast(),
+        iov_len: bytes.len(),
+    };
+    let remote = libc::iovec {
+        iov_base: address as *mut libc::c_void,
+        iov_len: bytes.len(),
+    };
+    // SAFETY: the local vector describes `bytes`, which outlives the call and is only read.
+    let written = unsafe {
+        libc::process_vm_writev(
+            pid as libc::pid_t,
+            &raw const local,
+            1,
+            &raw const remote,
+            1,
+            0,
+        )
+    };
+    written == bytes.len() as isize
 }
 
 /// The word at an address.

@@ -16,6 +16,8 @@ pub struct Variables {
     pub controller: Option<u64>,
     /// `runtime.work.cycles`.
     pub cycles: Option<u64>,
+    /// `runtime.gcphase`: 0 between collections.
+    pub phase: Option<u64>,
     /// `runtime.mbuckets`.
     pub buckets: Option<u64>,
     /// `runtime.MemProfileRate`.
@@ -36,6 +38,7 @@ impl Variables {
             controller: first("runtime.gcControllerCommit", is_address, 0),
             // `work.stwprocs = ..` follows `work.cycles` in the struct
             cycles: first("runtime.gcStart", is_store_of_half, 0).map(|after| after - 4),
+            phase: first("runtime.gcControllerCommit", is_test_of_half, 0),
             buckets: first("runtime.mProf_FlushLocked", is_load, 0),
             // the first is `mcache0`
             profile_rate: first("runtime.profilealloc", is_load, 1),
@@ -66,6 +69,11 @@ fn is_address(i: &Instruction) -> bool {
 /// `mov r64, [rip + ..]`.
 fn is_load(i: &Instruction) -> bool {
     i.code() == Code::Mov_r64_rm64 && i.op1_kind() == OpKind::Memory
+}
+
+/// `cmp dword [rip + ..], imm`.
+fn is_test_of_half(i: &Instruction) -> bool {
+    matches!(i.code(), Code::Cmp_rm32_imm8 | Code::Cmp_rm32_imm32)
 }
 
 /// `mov [rip + ..], r32`.

@@ -20,8 +20,6 @@ pub struct Layout {
     pub response_status: u16,
     /// `net/http.Request.Pattern`, 0 before Go 1.23.
     pub pattern: u16,
-    /// Bytes of `runtime.memRecordCycle`: with its two sums of bytes (32) or without (16).
-    pub profile_cycle: u64,
 }
 
 /// `g.sched.sp`.
@@ -46,7 +44,6 @@ pub fn layout(minor: u32) -> Option<Layout> {
         saved_bp: 96,
         response_status: 120,
         pattern: 232,
-        profile_cycle: 32,
     };
     match minor {
         23 => Some(Layout {
@@ -63,7 +60,6 @@ pub fn layout(minor: u32) -> Option<Layout> {
             created_at: 288,
             starts_at: 304,
             response_status: 128,
-            profile_cycle: 16,
             ..base
         }),
         _ => None,
