@@ -132,6 +132,35 @@ impl Cookie {
     }
 }
 
+/// The attach cookie of a probe in Go's net/http: offsets in its structures, which differ between versions.
+///
+/// Bits: 0-15 `conn.bufr`, 16-31 `response.status`, 32-47 `Request.Pattern` or 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GoCookie(pub u64);
+
+impl GoCookie {
+    /// Packs a cookie.
+    #[must_use]
+    pub const fn new(reader: u16, status: u16, pattern: u16) -> Self {
+        Self(reader as u64 | (status as u64) << 16 | (pattern as u64) << 32)
+    }
+    /// Offset of the buffered reader in a connection.
+    #[must_use]
+    pub const fn reader(self) -> u64 {
+        self.0 & 0xffff
+    }
+    /// Offset of the status in a response.
+    #[must_use]
+    pub const fn status(self) -> u64 {
+        self.0 >> 16 & 0xffff
+    }
+    /// Offset of the pattern that a request matched, 0: it has none.
+    #[must_use]
+    pub const fn pattern(self) -> u64 {
+        self.0 >> 32 & 0xffff
+    }
+}
+
 macro_rules! records {
     ($($(#[$meta:meta])* $name:ident = $size:literal { $($(#[$fmeta:meta])* $field:ident : $ty:ty),* $(,)? })*) => {$(
         $(#[$meta])*
@@ -440,6 +469,8 @@ pub mod target_flags {
     pub const MAPPINGS: u32 = 4;
     /// Take the call stacks of allocations and mappings.
     pub const STACKS: u32 = 8;
+    /// Track requests by probes in Go's net/http; its system calls are not looked at for requests then.
+    pub const GO_REQUESTS: u32 = 16;
 }
 
 /// `kind` of [`UnwindRule`].

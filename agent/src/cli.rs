@@ -134,6 +134,10 @@ pub struct Attach {
     /// Do not search the process's memory for tokens of finished requests
     #[arg(long)]
     pub no_residency: bool,
+    /// Switch on the heap profile of a Go program that has none, by writing one variable in it, until
+    /// heaptide ends: then lines of code are known
+    #[arg(long)]
+    pub go_enable_memprofile: bool,
     /// Record everything observed, to be judged again by `heaptide replay`
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,

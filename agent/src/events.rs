@@ -245,6 +245,27 @@ pub struct HeapMark {
     pub cycles: u64,
 }
 
+/// What a runtime's own heap profile says is live, by call stack.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Profile {
+    /// When it was read.
+    pub at: Nanos,
+    /// Live estimates, scaled up from what the runtime sampled. Sites in here have been announced by
+    /// [`Observation::Site`] before.
+    pub sites: Vec<ProfiledSite>,
+}
+
+/// Live memory of one call stack of a [`Profile`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProfiledSite {
+    /// Where it was allocated.
+    pub site: SiteId,
+    /// Live bytes, estimated.
+    pub bytes: u64,
+    /// Live objects, estimated.
+    pub objects: u64,
+}
+
 /// One container of the target's heap.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Container {
@@ -402,6 +423,8 @@ pub enum Observation {
     Faults(Faults),
     /// A collector's heap.
     Heap(HeapMark),
+    /// A runtime's heap profile.
+    Profile(Profile),
     /// Containers.
     Census(Census),
     /// Tokens still in memory.
@@ -425,6 +448,7 @@ impl Observation {
             Self::Memory(memory) => Some(memory.at),
             Self::Faults(faults) => Some(faults.at),
             Self::Heap(heap) => Some(heap.at),
+            Self::Profile(profile) => Some(profile.at),
             Self::Census(census) => Some(census.at),
             Self::Residency(residency) => Some(residency.at),
             Self::Losses(losses) => Some(losses.at),

@@ -74,7 +74,10 @@ impl Pipeline {
                     .observe(sample, self.growth.totals.mature_bytes);
             }
             // signals of processes whose blocks are not seen; judged where growth knows them
-            Observation::Faults(_) | Observation::Heap(_) | Observation::Census(_) => {}
+            Observation::Faults(_)
+            | Observation::Heap(_)
+            | Observation::Profile(_)
+            | Observation::Census(_) => {}
             Observation::Residency(residency) => self.judge.residents.observe(residency),
             Observation::Losses(losses) => {
                 self.attribution.losses(losses);

@@ -142,6 +142,7 @@ fn source_options(args: &Attach) -> Result<SourceOptions> {
         memory_limit: args.judge.memory_limit,
         follow: true,
         residency: !args.no_residency,
+        enable_go_profile: args.go_enable_memprofile,
     })
 }
 

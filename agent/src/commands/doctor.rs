@@ -132,6 +132,7 @@ fn load() -> (Vec<Check>, Option<f64>) {
         handlers: Vec::new(),
         memory_limit: None,
         follow: false,
+        enable_go_profile: false,
         stacks: true,
         residency: false,
     };

@@ -162,5 +162,6 @@ pub(super) fn purpose(program: Program) -> &'static str {
         Program::Free => "free",
         Program::TaskPoll => "task",
         Program::HandlerEnter | Program::HandlerReturn => "handler",
+        Program::GoServe | Program::GoFinish => "request",
     }
 }

@@ -36,6 +36,16 @@ pub(super) fn follow(session: &mut Session, path: &Path) -> Result<Requests> {
             Observation::Snapshot(snapshot) => {
                 state.last.insert(pid, snapshot.clone());
             }
+            Observation::Site(site) => {
+                let frame = site.leading();
+                state.write(
+                    &json!({"pid": pid, "site": site.id, "function": frame.function,
+                    "file": frame.file, "line": frame.line}),
+                );
+            }
+            Observation::Heap(heap) => state.write(&json!({"pid": pid, "heap": heap})),
+            Observation::Profile(profile) => state.write(&json!({"pid": pid, "profile": profile})),
+            Observation::Census(census) => state.write(&json!({"pid": pid, "census": census})),
             _ => {}
         }
     }));

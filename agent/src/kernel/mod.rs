@@ -93,6 +93,8 @@ const PROBES: &[(&str, Program)] = &[
     ("task_poll", Program::TaskPoll),
     ("handler_enter", Program::HandlerEnter),
     ("handler_return", Program::HandlerReturn),
+    ("go_serve", Program::GoServe),
+    ("go_finish", Program::GoFinish),
 ];
 
 /// The two of them that are one program, [`SESSION`], where the kernel has sessions.

@@ -54,7 +54,7 @@ pub(super) fn support() -> Support {
     let refused_with = |pid, runs| {
         // r0 = 0; exit
         let nothing = [0xb7u64, 0x95];
-        let program = raw::load_uprobe_multi(c"probe", c"GPL", &nothing, runs, &mut [])?;
+        let program = raw::load_uprobe_multi(c"probe", c"GPL", &nothing, runs, None, &mut [])?;
         raw::create_multi_link(program.as_fd(), c"/", &[0], &[0], pid, runs)
     };
     let code = |pid, runs| {
@@ -81,6 +81,8 @@ pub(super) fn support() -> Support {
 /// The uprobe programs of an object, ready to be loaded.
 pub(super) struct Programs {
     object: Object,
+    /// Its types, where the kernel takes them.
+    types: Option<OwnedFd>,
 }
 
 impl Programs {
@@ -106,7 +108,16 @@ impl Programs {
         object
             .relocate_calls(&sections)
             .map_err(|why| refused(&why))?;
-        Ok(Self { object })
+        let types = match aya::features().btf() {
+            Some(features) => object
+                .fixup_and_sanitize_btf(features)
+                .map_err(|why| refused(&why))?
+                .map(|types| raw::load_btf(&types.to_bytes()))
+                .transpose()
+                .map_err(|why| refused(&why))?,
+            None => None,
+        };
+        Ok(Self { object, types })
     }
 
     /// Loads one of them. Whether it is for entries or returns is said only when it is attached.
@@ -124,13 +135,19 @@ impl Programs {
         };
         let code: Vec<u64> = function.instructions.iter().copied().map(word).collect();
         let title = CString::new(name).unwrap_or_default();
-        let first = match raw::load_uprobe_multi(&title, &program.license, &code, runs, &mut []) {
+        let infos = function.func_info.func_info_bytes();
+        let functions = self.types.as_ref().map(|types| raw::Functions {
+            btf: types.as_fd(),
+            infos: &infos,
+        });
+        let license = &program.license;
+        let first = match raw::load_uprobe_multi(&title, license, &code, runs, functions, &mut []) {
             Ok(loaded) => return Ok(loaded),
             Err(why) => why,
         };
         // Once more for the verifier's reason; a log that is not needed slows every load down.
         let mut log = vec![0; 1 << 20];
-        raw::load_uprobe_multi(&title, &program.license, &code, runs, &mut log).map_err(|_| {
+        raw::load_uprobe_multi(&title, license, &code, runs, functions, &mut log).map_err(|_| {
             let end = log.iter().position(|byte| *byte == 0).unwrap_or(log.len());
             KernelError::refused(name, &first, &String::from_utf8_lossy(&log[..end]))
         })

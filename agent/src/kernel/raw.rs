@@ -12,6 +12,7 @@ use aya::maps::Map;
 const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
 const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
 const BPF_PROG_LOAD: libc::c_int = 5;
+const BPF_BTF_LOAD: libc::c_int = 18;
 const BPF_RAW_TRACEPOINT_OPEN: libc::c_int = 17;
 const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
 const BPF_MAP_UPDATE_BATCH: libc::c_int = 26;
@@ -160,7 +161,7 @@ pub(super) fn create_multi_link(
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
 
-/// `bpf_attr` of `BPF_PROG_LOAD` up to `expected_attach_type`.
+/// `bpf_attr` of `BPF_PROG_LOAD` up to `func_info_cnt`.
 #[repr(C)]
 struct ProgLoad {
     kind: u32,
@@ -175,6 +176,46 @@ struct ProgLoad {
     name: [u8; 16],
     interface: u32,
     expected_attach_type: u32,
+    btf: u32,
+    function_bytes: u32,
+    functions: u64,
+    function_count: u32,
+    reserved: u32,
+}
+
+/// What the verifier is told of a program's functions; those that are called back need it.
+#[derive(Clone, Copy)]
+pub(super) struct Functions<'a> {
+    /// The object's types.
+    pub(super) btf: BorrowedFd<'a>,
+    /// `struct bpf_func_info`, one after the other.
+    pub(super) infos: &'a [u8],
+}
+
+/// `sizeof(struct bpf_func_info)`.
+const FUNC_INFO: usize = 8;
+
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct BtfLoad {
+    types: u64,
+    log: u64,
+    size: u32,
+    log_size: u32,
+    log_level: u32,
+    reserved: u32,
+}
+
+/// Loads type information.
+pub(super) fn load_btf(types: &[u8]) -> io::Result<OwnedFd> {
+    let mut attr = BtfLoad {
+        types: types.as_ptr() as u64,
+        size: types.len() as u32,
+        ..BtfLoad::default()
+    };
+    let fd = bpf(BPF_BTF_LOAD, &mut attr)?;
+    // SAFETY: a descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
 
 /// Loads a uprobe program for multi-links. The verifier's reason goes to `log`, unless that is empty.
@@ -183,8 +224,10 @@ pub(super) fn load_uprobe_multi(
     license: &CStr,
     code: &[u64],
     runs: Runs,
+    functions: Option<Functions<'_>>,
     log: &mut [u8],
 ) -> io::Result<OwnedFd> {
+    let infos = functions.map_or(&[][..], |functions| functions.infos);
     let mut attr = ProgLoad {
         kind: TYPE_KPROBE,
         count: code.len() as u32,
@@ -202,6 +245,15 @@ pub(super) fn load_uprobe_multi(
         name: [0; 16],
         interface: 0,
         expected_attach_type: runs.attach_type(),
+        btf: functions.map_or(0, |functions| functions.btf.as_raw_fd() as u32),
+        function_bytes: if infos.is_empty() {
+            0
+        } else {
+            FUNC_INFO as u32
+        },
+        functions: infos.as_ptr() as u64,
+        function_count: (infos.len() / FUNC_INFO) as u32,
+        reserved: 0,
     };
     for (to, from) in attr.name.iter_mut().take(15).zip(name.to_bytes()) {
         *to = *from;

@@ -1,6 +1,7 @@
 //! Which instruction of which function gets which kernel program, and why.
 
 mod ends;
+mod go;
 mod handlers;
 pub mod prologue;
 
@@ -42,6 +43,10 @@ pub enum Program {
     HandlerEnter,
     /// It is about to return (a probe at each of its ends).
     HandlerReturn,
+    /// Go's net/http calls a handler.
+    GoServe,
+    /// It has returned.
+    GoFinish,
 }
 
 impl Program {
@@ -121,6 +126,11 @@ pub fn plan(target: &Target, options: &PlanOptions) -> Plan {
                 cookie,
             );
         }
+    }
+    if options.tasks
+        && let Some(program) = &target.runtime.go
+    {
+        planner.go(&target.modules[0], program);
     }
     if !options.handlers.is_empty() {
         planner.handlers(target, &options.handlers);

@@ -132,7 +132,10 @@ impl Source {
     }
 
     fn resume(&mut self, pid: u32, sink: &mut Sink<'_>) -> Result<(), SourceError> {
-        let flags = self.flags(pid);
+        let Some(watched) = self.watched.get(&pid) else {
+            return Ok(());
+        };
+        let flags = self.flags(pid, &watched.target);
         let Some(watched) = self.watched.get_mut(&pid) else {
             return Ok(());
         };

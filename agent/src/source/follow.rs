@@ -110,7 +110,7 @@ impl Source {
         let config = TargetConfig {
             space,
             layout,
-            flags: self.flags(pid),
+            flags: self.flags(pid, &target),
             interval: 0,
             reserved: 0,
         };

@@ -15,6 +15,7 @@ use tracing::{debug, warn};
 mod budget;
 pub mod calibrate;
 mod follow;
+mod go;
 mod options;
 mod reading;
 mod regions;
@@ -56,6 +57,8 @@ pub struct SourceOptions {
     pub stacks: bool,
     /// Search the targets' memory for tokens of finished requests.
     pub residency: bool,
+    /// Switch on the heap profile of Go programs that have none: the one thing that is ever written.
+    pub enable_go_profile: bool,
 }
 
 /// Why a target cannot be observed.
@@ -180,7 +183,7 @@ impl Source {
         let config = TargetConfig {
             space: u64::from(pid) << 32,
             layout,
-            flags: self.flags(pid),
+            flags: self.flags(pid, &target),
             interval: 0,
             reserved: 0,
         };
@@ -211,6 +214,9 @@ impl Source {
         if let Some(budget) = options.budget.filter(|_| options.allocations) {
             let cpu = limits(pid, None).map_or(0.0, |sample| sample.cpu_ns as f64 / 1e9);
             watched.spending = Some(Spending::new(budget, self.losses()?.probe_seconds, cpu));
+        }
+        if self.options.enable_go_profile {
+            watched.enable_go_profile();
         }
         let info = watched.target.info.clone();
         self.watched.insert(pid, watched);
@@ -334,8 +340,13 @@ impl Source {
         layout
     }
 
-    fn flags(&self, pid: u32) -> u32 {
-        let requests = target_flags::REQUESTS;
+    fn flags(&self, pid: u32, target: &Target) -> u32 {
+        let go = target.runtime.go.as_ref();
+        let requests = if go.is_some_and(|go| go.sees_requests()) {
+            target_flags::GO_REQUESTS
+        } else {
+            target_flags::REQUESTS
+        };
         let stacks = if self.options.stacks {
             target_flags::STACKS
         } else {

@@ -84,6 +84,9 @@ impl Source {
         for pid in self.pids() {
             self.sample_one(pid, sink);
             sink(pid, Observation::Losses(losses));
+            if let Some(watched) = self.watched.get_mut(&pid) {
+                watched.read_go(now(), &mut |one| sink(pid, one));
+            }
             if let Some(watched) = self.watched.get_mut(&pid)
                 && !watched.ended
                 && !watched.target.is_alive()

@@ -3,9 +3,9 @@
 use std::collections::{HashMap, HashSet};
 
 use heaptide_ebpf::{SITE_PROVISIONAL, TargetConfig, UnwindRule, rule, site_hash};
-use tracing::debug;
+use tracing::{debug, warn};
 
-use super::{budget::Spending, regions::Regions, snapshot::Groups};
+use super::{budget::Spending, go::GoReader, regions::Regions, snapshot::Groups};
 use crate::{
     decode::RawStack,
     events::{LiveGroup, MemoryKind, Nanos, Observation, RequestId, Site, SiteId},
@@ -30,6 +30,8 @@ pub(super) struct Watched {
     /// Whether the layout's rules are this process's own: a forked child shares its parent's.
     unwinder: Unwinder,
     symbolizer: Symbolizer,
+    /// Go programs say more of themselves.
+    go: Option<GoReader>,
     /// Provisional site ids and what they turned out to be.
     aliases: HashMap<u64, Alias>,
     /// Sites that were announced.
@@ -55,6 +57,7 @@ impl Watched {
     ) -> Result<Self, TargetError> {
         let pid = target.pid();
         Ok(Self {
+            go: go_reader(&target, &config),
             target,
             config,
             handlers,
@@ -229,6 +232,21 @@ impl Watched {
             .retain(|site, _| aliases.values().any(|alias| alias.site == *site));
     }
 
+    /// Reads what a Go program says of its heap.
+    pub(super) fn read_go(&mut self, at: Nanos, sink: &mut dyn FnMut(Observation)) {
+        if let Some(go) = &mut self.go {
+            go.read(at, &mut self.symbolizer, sink);
+        }
+    }
+
+    /// Switches on the heap profile of a Go program that has none, and says so.
+    pub(super) fn enable_go_profile(&mut self) {
+        if let Some(said) = self.go.as_mut().and_then(GoReader::enable_profile) {
+            warn!(pid = self.target.pid(), "{said}");
+            self.target.info.limitations.push(said);
+        }
+    }
+
     /// Between two windows of a budget: nothing of the last one counts any more.
     pub(super) fn begin_window(&mut self) {
         self.regions = Regions::new(None);
@@ -249,6 +267,7 @@ impl Watched {
         links: Vec<Link>,
     ) -> Result<(), TargetError> {
         let pid = target.pid();
+        self.go = go_reader(&target, &config);
         self.target = target;
         self.config = config;
         self.links = links;
@@ -260,4 +279,9 @@ impl Watched {
         self.unwound.clear();
         Ok(())
     }
+}
+
+fn go_reader(target: &Target, config: &TargetConfig) -> Option<GoReader> {
+    let program = target.runtime.go.as_ref()?;
+    GoReader::new(target.pid(), config.layout, program)
 }

@@ -2,6 +2,7 @@
 
 mod calls;
 mod classify;
+mod go;
 mod names;
 mod rules;
 mod symbolizer;

@@ -10,6 +10,7 @@ use blazesym::symbolize::source::{self, Source};
 use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized};
 
 use super::classify::{Origin, classify};
+use super::go::GoNames;
 use super::names::{has_path, normalise, written_in};
 use crate::events::{Frame, FrameKind, Site, SiteId};
 use crate::target::{self, Module, TargetError, maps};
@@ -23,6 +24,8 @@ struct Mapped {
     module: Module,
     /// Held open, so that names are still found after the process has ended.
     file: Option<File>,
+    /// A Go program names its functions itself.
+    go: Option<GoNames>,
 }
 
 /// Names the addresses of one process.
@@ -63,8 +66,9 @@ impl Symbolizer {
         for module in found {
             if !before.contains(&(module.inode, module.bias)) {
                 let file = File::open(&module.file).ok();
+                let go = GoNames::open(&module, self.pid);
                 module.elf.release();
-                self.modules.push(Mapped { module, file });
+                self.modules.push(Mapped { module, file, go });
             }
         }
         self.modules
@@ -104,6 +108,23 @@ impl Symbolizer {
         }
     }
 
+    /// Names a stack of which each address stands for one frame alone: what was inlined has an address
+    /// of its own, as in Go's profiles. All are return addresses.
+    pub fn resolve_each(&mut self, id: SiteId, addresses: &[u64]) -> Site {
+        let mut stack: Vec<Frame> = Vec::new();
+        for address in addresses {
+            stack.extend(self.frames(address.wrapping_sub(1)).first().cloned());
+        }
+        if stack.is_empty() {
+            stack.push(unknown("[unknown]", 0));
+        }
+        Site {
+            id,
+            stack: stack.into(),
+            truncated: false,
+        }
+    }
+
     /// The frames at an address, innermost first; at least one.
     fn frames(&mut self, address: u64) -> Arc<[Frame]> {
         if let Some(frames) = self.cache.get(&address) {
@@ -125,6 +146,12 @@ impl Symbolizer {
         };
         let module = &mapped.module;
         let svma = address.wrapping_sub(module.bias);
+        if let Some(go) = &mapped.go {
+            let frames = go.frames(module, svma);
+            if !frames.is_empty() {
+                return frames;
+            }
+        }
         let blazesym = self.blazesym.get_or_insert_with(|| Blazesym::new(self.pid));
         let mut elf = source::Elf::new(path_of(mapped));
         let source = Source::Elf(elf.clone());

@@ -7,6 +7,7 @@ mod limits;
 mod link;
 mod list;
 pub mod maps;
+pub mod memory;
 pub mod process;
 pub mod runtimes;
 
@@ -167,7 +168,7 @@ pub fn inspect(pid: u32) -> Result<Target, TargetError> {
     let modules = modules(pid, &mappings, &mut limitations);
     let order = link::order(pid, &modules);
     let allocators = allocators::find(&modules, &order);
-    let runtime = runtimes::recognise(&exe, &modules);
+    let runtime = runtimes::recognise(pid, &exe, &modules);
     if allocators.is_empty() {
         limitations.push(missing_allocator(&exe, &modules, &runtime));
     }

@@ -164,6 +164,7 @@ fn source_options(config: &Config, credential: &Credential) -> Result<SourceOpti
         handlers: Vec::new(),
         memory_limit: None,
         follow: true,
+        enable_go_profile: false,
         stacks: true,
         residency: config.agent.residency,
     })

@@ -25,7 +25,7 @@ pub(super) fn recognise(inspected: &Inspected<'_>) -> Option<RuntimeMatch> {
              and C extensions are seen allocation by allocation"
                 .to_string(),
         ),
-        tasks: Vec::new(),
+        ..RuntimeMatch::default()
     })
 }
 

@@ -1,7 +1,7 @@
 //! The runtimes heaptide knows: a file each, a line each in [`TABLE`].
 
 mod cpython;
-mod go;
+pub mod go;
 mod threads;
 mod tokio;
 
@@ -13,6 +13,8 @@ static TABLE: &[fn(&Inspected<'_>) -> Option<RuntimeMatch>] =
 
 /// What a runtime's recogniser may look at.
 pub(super) struct Inspected<'a> {
+    /// Process id.
+    pub(super) pid: u32,
     /// Path of the executable.
     pub(super) exe: &'a str,
     /// Mapped ELF files, the main executable first.
@@ -43,11 +45,13 @@ pub struct RuntimeMatch {
     pub own_heap: bool,
     /// What cannot be seen because of it.
     pub limitation: Option<String>,
+    /// A Go program whose requests and heap can be seen.
+    pub go: Option<go::Program>,
 }
 
 /// Finds the runtime of a target.
-pub(super) fn recognise(exe: &str, modules: &[Module]) -> RuntimeMatch {
-    let inspected = Inspected { exe, modules };
+pub(super) fn recognise(pid: u32, exe: &str, modules: &[Module]) -> RuntimeMatch {
+    let inspected = Inspected { pid, exe, modules };
     TABLE
         .iter()
         .find_map(|recognise| recognise(&inspected))

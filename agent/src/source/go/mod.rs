@@ -1,0 +1,133 @@
+//! What a Go program says of itself, read from its memory: its collector's heap, its heap profile, its
+//! goroutines. No probe, no stop, nothing written.
+
+mod goroutines;
+mod profile;
+
+use std::time::{Duration, Instant};
+
+use tracing::debug;
+
+use crate::{
+    events::{HeapMark, Nanos, Observation},
+    symbols::Symbolizer,
+    target::{
+        memory,
+        runtimes::go::{Layout, Program, Variables, versions},
+    },
+};
+
+/// Between two readings of the profile and of the goroutines.
+const SELDOM: Duration = Duration::from_secs(3);
+/// Part of the time that these may take: one in so many.
+const SHARE: u32 = 100;
+
+/// Reads one Go process.
+pub(super) struct GoReader {
+    pid: u32,
+    layout: Layout,
+    variables: Variables,
+    due: Instant,
+    profile: profile::Reader,
+    goroutines: goroutines::Reader,
+    /// Set back when this is dropped.
+    enabled: Option<profile::Enabled>,
+}
+
+impl GoReader {
+    /// For a program whose layout is known.
+    pub(super) fn new(pid: u32, layout_id: u32, program: &Program) -> Option<Self> {
+        let layout = program.layout?;
+        let variables = program.variables;
+        debug!(pid, ?variables, "reads Go's runtime");
+        Some(Self {
+            pid,
+            layout,
+            variables,
+            due: Instant::now(),
+            profile: profile::Reader::new(pid, layout_id),
+            goroutines: goroutines::Reader::new(pid),
+            enabled: None,
+        })
+    }
+
+    /// Switches the heap profile on if it is off; what to tell people of it.
+    pub(super) fn enable_profile(&mut self) -> Option<String> {
+        let address = self.variables.profile_rate?;
+        match memory::word(self.pid, address) {
+            Some(0) => {}
+            Some(_) => return None,
+            None => return Some("the program's profiling rate cannot be read".to_string()),
+        }
+        self.enabled = profile::Enabled::new(self.pid, address);
+        Some(match self.enabled {
+            Some(_) => format!(
+                "runtime.MemProfileRate of pid {} was 0 and is {} until heaptide ends \
+                 (--go-enable-memprofile); only what is allocated from now on is in its heap profile",
+                self.pid,
+                profile::RATE
+            ),
+            None => {
+                "the heap profile could not be switched on: writing the target's memory was refused"
+                    .to_string()
+            }
+        })
+    }
+
+    /// Reads what is due.
+    pub(super) fn read(
+        &mut self,
+        at: Nanos,
+        symbolizer: &mut Symbolizer,
+        sink: &mut dyn FnMut(Observation),
+    ) {
+        if let Some(mark) = self.heap(at) {
+            sink(Observation::Heap(mark));
+        }
+        let begun = Instant::now();
+        if begun < self.due {
+            return;
+        }
+        if let Some(profile) = self.profile.read(at, &self.variables, symbolizer, sink) {
+            sink(Observation::Profile(profile));
+        }
+        if let Some(census) = self
+            .goroutines
+            .read(at, &self.layout, &self.variables, symbolizer)
+        {
+            sink(Observation::Census(census));
+        }
+        let took = begun.elapsed();
+        debug!(pid = self.pid, ?took, "profile and goroutines read");
+        self.due = Instant::now() + SELDOM.max(took * SHARE);
+    }
+
+    /// The collector's heap; `None` when a collection ended while it was being read, or it cannot be.
+    fn heap(&self, at: Nanos) -> Option<HeapMark> {
+        let (controller, cycles, phase) = (
+            self.variables.controller?,
+            self.variables.cycles?,
+            self.variables.phase?,
+        );
+        let half = |address: u64| {
+            let mut bytes = [0; 4];
+            memory::read(self.pid, address, &mut bytes).then(|| u32::from_le_bytes(bytes))
+        };
+        for _ in 0..3 {
+            let before = (half(cycles)?, half(phase)?);
+            let live = memory::word(self.pid, controller + versions::HEAP_LIVE)?;
+            let marked = memory::word(self.pid, controller + versions::HEAP_MARKED)?;
+            if before == (half(cycles)?, half(phase)?) {
+                // a cycle is counted when it begins; its marks count when it has ended
+                let under_way = u32::from(before.1 != 0);
+                return Some(HeapMark {
+                    at,
+                    marked_bytes: marked,
+                    live_bytes: live,
+                    cycles: u64::from(before.0.saturating_sub(under_way)),
+                });
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,134 @@
+//! Go: recognised by its build information or its table of functions; what can be seen of its requests
+//! and its heap, and where.
+
+mod pclntab;
+mod variables;
+pub mod versions;
+
+use std::collections::HashMap;
+
+pub use pclntab::{Function, Place, Table};
+pub use variables::Variables;
+pub use versions::Layout;
+
+use super::{Inspected, RuntimeMatch};
+use versions::minor;
+
+/// `serverHandler.ServeHTTP`: net/http calls the service's handler in it.
+pub const SERVE: &str = "net/http.serverHandler.ServeHTTP";
+/// `(*response).finishRequest`.
+pub const FINISH: &str = "net/http.(*response).finishRequest";
+
+/// What is known of a Go program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// Its version (`1.25.5`).
+    pub version: String,
+    /// Layouts of that version; `None` for one that is not known.
+    pub layout: Option<Layout>,
+    /// Where a request of net/http begins and ends, if the program serves any.
+    pub requests: Option<Requests>,
+    /// The runtime's variables.
+    pub variables: Variables,
+}
+
+impl Program {
+    /// Requests are seen by probes in the runtime: system calls need not be looked at for them.
+    pub fn sees_requests(&self) -> bool {
+        self.layout.is_some() && self.requests.is_some()
+    }
+}
+
+/// The functions of net/http that say which request a goroutine works on. Addresses are the file's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Requests {
+    /// `serverHandler.ServeHTTP(w, r)`: the head was read, the handler comes next.
+    pub serve: Function,
+    /// `(*response).finishRequest()`: the handler has returned.
+    pub finish: Function,
+}
+
+pub(super) fn recognise(inspected: &Inspected<'_>) -> Option<RuntimeMatch> {
+    let main = inspected.modules.first()?;
+    let go = [".go.buildinfo", ".gopclntab", ".note.go.buildid"]
+        .iter()
+        .any(|name| main.elf.section(name).is_some());
+    if !go {
+        return None;
+    }
+    let version = version(main);
+    let program = program(inspected.pid, main, version.as_deref());
+    let name = match &version {
+        Some(version) => format!("go {version}"),
+        None => "go".to_string(),
+    };
+    Some(RuntimeMatch {
+        limitation: Some(limitation(&name, program.as_ref())),
+        name,
+        own_heap: true,
+        go: program,
+        ..RuntimeMatch::default()
+    })
+}
+
+/// What cannot be seen of a program.
+fn limitation(name: &str, program: Option<&Program>) -> String {
+    match program {
+        None => format!(
+            "{name} has no table of functions that heaptide can read (it knows those of Go 1.20 and \
+             later): only mappings, resident memory and C allocations (cgo) are seen"
+        ),
+        Some(Program { layout: None, .. }) => format!(
+            "the layout of {name} is not known: requests are followed by system calls and tied to \
+             threads, and its heap profile and its goroutines are not read"
+        ),
+        Some(_) => {
+            "Go's garbage-collected heap is not followed allocation by allocation: it is judged \
+                    by what its collections leave over and by its heap profile"
+                .to_string()
+        }
+    }
+}
+
+fn program(pid: u32, main: &super::Module, version: Option<&str>) -> Option<Program> {
+    let table = Table::open(&main.elf, pid, main.bias)?;
+    let wanted = [
+        SERVE,
+        FINISH,
+        "runtime.gcControllerCommit",
+        "runtime.gcStart",
+        "runtime.mProf_FlushLocked",
+        "runtime.profilealloc",
+        "runtime.forEachG",
+    ];
+    let mut found: HashMap<&str, Function> = HashMap::new();
+    table.each(|name, function| {
+        if let Some(name) = wanted.iter().find(|wanted| **wanted == name) {
+            found.insert(name, function);
+        }
+    });
+    let function = |name: &str| found.get(name).copied();
+    let requests = function(SERVE)
+        .zip(function(FINISH))
+        .map(|(serve, finish)| Requests { serve, finish });
+    let variables = Variables::find(&main.elf, main.bias, function);
+    main.elf.release();
+    let version = version?.to_string();
+    Some(Program {
+        layout: minor(&version).and_then(versions::layout),
+        version,
+        requests,
+        variables,
+    })
+}
+
+/// The version in `.go.buildinfo` as it is written since Go 1.18.
+fn version(main: &super::Module) -> Option<String> {
+    let bytes = main.elf.section_bytes(main.elf.section(".go.buildinfo")?)?;
+    let inline = bytes.get(32..)?;
+    let len = usize::from(*inline.first()?);
+    let text = std::str::from_utf8(inline.get(1..1 + len)?).ok()?;
+    // `go1.25.5 X:nodwarf5` names experiments too
+    let text = text.split(' ').next().unwrap_or(text);
+    Some(text.strip_prefix("go").unwrap_or(text).to_string()).filter(|t| t.len() < 32)
+}

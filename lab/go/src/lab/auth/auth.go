@@ -1,0 +1,63 @@
+// Package auth checks Bearer tokens: JWTs signed with HS256.
+package auth
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/golang-jwt/jwt"
+)
+
+// The load generator signs with it.
+var secret = []byte("heaptide-lab-hs256-secret")
+
+// ErrNoToken says that a request carries no usable token.
+var ErrNoToken = errors.New("no valid bearer token")
+
+// Claims is what a token says.
+type Claims struct {
+	Subject  string            `json:"sub"`
+	Issuer   string            `json:"iss"`
+	Audience string            `json:"aud"`
+	ID       string            `json:"jti"`
+	Email    string            `json:"email"`
+	Scope    string            `json:"scope"`
+	Roles    []string          `json:"roles"`
+	IssuedAt int64             `json:"iat"`
+	Expires  int64             `json:"exp"`
+	Custom   map[string]string `json:"custom"`
+}
+
+// Valid is asked by the JWT library after the signature was checked.
+func (c *Claims) Valid() error {
+	if c.Expires < jwt.TimeFunc().Unix() {
+		return ErrNoToken
+	}
+	return nil
+}
+
+// Key is for the JWT library.
+func Key(*jwt.Token) (interface{}, error) { return secret, nil }
+
+// Bearer is the token of a request.
+func Bearer(header http.Header) (string, error) {
+	value := header.Get("Authorization")
+	if !strings.HasPrefix(value, "Bearer ") {
+		return "", ErrNoToken
+	}
+	return value[len("Bearer "):], nil
+}
+
+// Check decodes and checks the token of a request.
+func Check(header http.Header) (*Claims, error) {
+	token, err := Bearer(header)
+	if err != nil {
+		return nil, err
+	}
+	claims := &Claims{}
+	if _, err := jwt.ParseWithClaims(token, claims, Key); err != nil {
+		return nil, ErrNoToken
+	}
+	return claims, nil
+}

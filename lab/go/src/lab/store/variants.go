@@ -1,0 +1,58 @@
+package store
+
+import (
+	"fmt"
+
+	"lab/auth"
+	"lab/books"
+)
+
+// Variant is a way of treating memory. lab/services.toml has the known answers.
+type Variant struct {
+	Name string
+	// Claims gives the claims of a token to GET /api/data; nil: they are decoded each time.
+	Claims func(token string) (*auth.Claims, error)
+	// Data runs in GET /api/data once the claims are known; nil: nothing.
+	Data func(token string, claims *auth.Claims)
+	// Upload gets the body of POST /api/upload; nil: nobody does.
+	Upload func(body []byte)
+	// Beside runs beside the service; nil: nothing.
+	Beside func()
+	// Kept is what its container keeps now.
+	Kept func() books.Kept
+}
+
+func nothing() books.Kept { return books.Kept{} }
+
+var variants = []Variant{
+	{Name: "stateless"},
+	{Name: "token-cache", Claims: ClaimsFor, Kept: KeptClaims},
+	{Name: "subject-cache", Claims: RememberSubject, Kept: KeptClaims},
+	{Name: "body-retained", Upload: RememberPreview, Kept: KeptPreviews},
+	{Name: "context-registry", Data: func(_ string, c *auth.Claims) { Register(c) }, Kept: KeptHooks},
+	{Name: "goroutine-leak", Data: func(_ string, c *auth.Claims) { AwaitReply(c) }, Kept: KeptGoroutines},
+	{Name: "token-log", Data: func(token string, _ *auth.Claims) { LogToken(token) }, Kept: KeptLog},
+	{Name: "background", Beside: CollectSamples, Kept: KeptSamples},
+	{Name: "lru-1024", Claims: RecentClaimsFor, Kept: KeptRecent},
+	{Name: "ttl", Claims: TimedClaimsFor, Beside: SweepExpired, Kept: KeptTimed},
+	{Name: "ttl-batch", Claims: TimedClaimsFor, Beside: ClearBatches, Kept: KeptTimed},
+	{Name: "request-state", Data: func(_ string, c *auth.Claims) { Permissions(c) }},
+	{Name: "pool", Data: func(_ string, c *auth.Claims) { Pooled(c) }},
+	{Name: "warm-up", Data: func(string, *auth.Claims) { LoadNextTable() }, Kept: KeptTables},
+	{Name: "working-set", Data: func(string, *auth.Claims) { HoldSlowly() }},
+	{Name: "burst-retention", Data: func(_ string, c *auth.Claims) { Report(c) }},
+	{Name: "gc-sawtooth", Data: func(string, *auth.Claims) { Garbage() }},
+}
+
+// Find is the variant of that name.
+func Find(name string) (Variant, error) {
+	for _, variant := range variants {
+		if variant.Name == name {
+			if variant.Kept == nil {
+				variant.Kept = nothing
+			}
+			return variant, nil
+		}
+	}
+	return Variant{}, fmt.Errorf("no variant %q", name)
+}
