@@ -80,6 +80,7 @@ impl Source {
     pub fn sample(&mut self, sink: &mut Sink<'_>) -> Result<(), SourceError> {
         let losses = self.losses()?;
         self.keep_budgets(losses.probe_seconds, sink);
+        self.read_python(sink);
         for pid in self.pids() {
             self.sample_one(pid, sink);
             sink(pid, Observation::Losses(losses));

@@ -18,7 +18,7 @@ pub(super) fn recognise(inspected: &Inspected<'_>) -> Option<RuntimeMatch> {
              resident memory and C allocations (cgo) are seen"
                 .to_string(),
         ),
-        tasks: Vec::new(),
+        ..RuntimeMatch::default()
     })
 }
 

@@ -1,6 +1,6 @@
 //! The runtimes heaptide knows: a file each, a line each in [`TABLE`].
 
-mod cpython;
+pub mod cpython;
 mod go;
 mod threads;
 mod tokio;
@@ -43,6 +43,8 @@ pub struct RuntimeMatch {
     pub own_heap: bool,
     /// What cannot be seen because of it.
     pub limitation: Option<String>,
+    /// A `CPython` whose memory can be read.
+    pub python: Option<cpython::Interpreter>,
 }
 
 /// Finds the runtime of a target.

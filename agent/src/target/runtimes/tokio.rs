@@ -48,6 +48,7 @@ pub(super) fn recognise(inspected: &Inspected<'_>) -> Option<RuntimeMatch> {
         tasks,
         own_heap: false,
         limitation,
+        ..RuntimeMatch::default()
     })
 }
 
