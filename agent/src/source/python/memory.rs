@@ -186,6 +186,9 @@ impl<R: Read> Pages<R> {
     /// `count` words from `address` on, into `to`. Short arrays come from the pages, long ones past them.
     pub fn words(&mut self, address: u64, count: usize, to: &mut Vec<u64>) -> bool {
         to.clear();
+        if count == 0 {
+            return true;
+        }
         if address & 7 != 0 || address >> 47 != 0 {
             return false;
         }

@@ -23,8 +23,6 @@ pub(super) enum Edge {
     Module(u64),
     /// A frame of this code, of a thread or a generator.
     Frame(u64),
-    /// Thread-local data.
-    Thread,
     /// A name in a module, a class or an instance.
     Name(u64),
     /// Any entry of a container: which one would be data.
@@ -151,7 +149,6 @@ impl Paths {
                     module_name(pages, types, name).unwrap_or_else(|| "<module>".to_string())
                 }
                 Edge::Frame(code) => frame_name(pages, types, code),
-                Edge::Thread => "<thread>".to_string(),
                 Edge::Name(name) => match name_of(pages, types, name) {
                     Some(name) => format!(".{name}"),
                     None => "[]".to_string(),
@@ -175,7 +172,6 @@ fn mix(key: u64, edge: Edge) -> u64 {
     let (tag, name) = match edge {
         Edge::Module(name) => (1, name),
         Edge::Frame(code) => (2, code),
-        Edge::Thread => (3, 0),
         Edge::Name(name) => (4, name),
         Edge::Index => (5, 0),
         Edge::Closure(name) => (6, name),
@@ -190,6 +186,13 @@ fn mix(key: u64, edge: Edge) -> u64 {
     x ^ (x >> 31)
 }
 
+/// The flags of a `str`. They are read by themselves: the bytes behind them are not initialised, and
+/// text in those would blank the flags with it.
+pub(super) fn str_state<R: Read>(pages: &mut Pages<R>, object: u64) -> Option<u8> {
+    let mut state = [0];
+    pages.raw(object + 32, &mut state).then_some(state[0])
+}
+
 /// The characters of an ASCII `str`, if it is one and not longer than `max`.
 pub(super) fn text<R: Read>(
     pages: &mut Pages<R>,
@@ -197,12 +200,12 @@ pub(super) fn text<R: Read>(
     object: u64,
     max: u64,
 ) -> Option<String> {
-    const COMPACT_ASCII: u64 = 0b110_0000;
+    const COMPACT_ASCII: u8 = 0b110_0000;
     if types.of(pages, object)?.shape != Shape::Str {
         return None;
     }
     let len = pages.word(object + 16)?;
-    let state = pages.word(object + 32)?;
+    let state = str_state(pages, object)?;
     if len == 0 || len > max || state & COMPACT_ASCII != COMPACT_ASCII {
         return None;
     }

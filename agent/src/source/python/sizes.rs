@@ -2,6 +2,7 @@
 
 use super::memory::{Pages, Read};
 use super::objects;
+use super::paths::str_state;
 use super::types::{Shape, TypeInfo, Types};
 use crate::target::runtimes::cpython::Layout;
 
@@ -117,8 +118,8 @@ impl<R: Read> Scale<'_, R> {
     fn str_bytes(&mut self, object: u64) -> Option<u64> {
         let layout = *self.types.layout();
         let len = self.size(object)?;
-        let state = self.pages.word(object + 32)?;
-        let width = state >> 2 & 7;
+        let state = str_state(self.pages, object)?;
+        let width = u64::from(state >> 2 & 7);
         let ascii = state & 0x40 != 0;
         let head = if ascii {
             layout.str_ascii

@@ -42,7 +42,7 @@ pub(super) enum Shape {
     Type,
     Function,
     Generator,
-    /// `_thread._localdummy`: a thread's attributes of a `threading.local`.
+    /// `threading.local`.
     ThreadLocal,
     Code,
     /// References that keep nothing alive.
@@ -173,7 +173,7 @@ impl Types {
             "module" => Shape::Module,
             "function" => Shape::Function,
             "generator" | "coroutine" | "async_generator" => Shape::Generator,
-            "_thread._localdummy" => Shape::ThreadLocal,
+            "_thread._local" => Shape::ThreadLocal,
             "code" => Shape::Code,
             // a frame object's frame is walked with its thread
             "frame" | "traceback" | "builtin_function_or_method" => Shape::Leaf,

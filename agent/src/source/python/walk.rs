@@ -149,7 +149,7 @@ impl<'a, R: Read> Walk<'a, R> {
         Ok(())
     }
 
-    /// Local variables of what runs now, and thread-local data.
+    /// Local variables of what runs now.
     fn threads(&mut self, interpreter: u64) {
         let layout = *self.types.layout();
         let head = interpreter + layout.threads_head;
@@ -157,9 +157,6 @@ impl<'a, R: Read> Walk<'a, R> {
         for _ in 0..MAX_THREADS {
             if thread == 0 || self.pages.word(thread + layout.tstate_interp) != Some(interpreter) {
                 break;
-            }
-            if let Some(local) = self.pages.word(thread + layout.tstate_dict) {
-                self.push(local, ROOT, Edge::Thread);
             }
             let mut frame = match layout.tstate_frame {
                 FramePointer::Direct(at) => self.pages.word(thread + at),
@@ -322,10 +319,7 @@ impl<'a, R: Read> Walk<'a, R> {
             }
             Shape::Function => self.function(object, step)?,
             Shape::Generator => self.generator(object, step)?,
-            Shape::ThreadLocal => {
-                let names = self.pages.word(object + 16).or_torn()?;
-                self.namespace(names, step)?;
-            }
+            Shape::ThreadLocal => self.thread_local(object, &info, step)?,
             Shape::Dict => {
                 let held = self.read_dict(object)?;
                 self.container(object, step, Shape::Dict, held, None);
@@ -407,6 +401,26 @@ impl<'a, R: Read> Walk<'a, R> {
             let (pairs, scratch) = (&mut self.pairs, &mut self.scratch);
             objects::slots(self.pages, &mut self.types, object, info, pairs, scratch)?;
             self.names(object, Held::default(), step, MAX_ATTRIBUTES);
+        }
+        Ok(())
+    }
+
+    /// A `threading.local`: one of its fields is a dictionary with a namespace for each thread.
+    fn thread_local(&mut self, object: u64, info: &TypeInfo, step: u32) -> Result<(), Torn> {
+        let mut list = Vec::new();
+        objects::fields(self.pages, object, info, &mut list)?;
+        for field in list {
+            let shape = self.types.of(self.pages, field).map(|info| info.shape);
+            if shape != Some(Shape::Dict) || !self.seen.insert(field) {
+                continue;
+            }
+            self.read_dict(field)?;
+            for (_, names) in std::mem::take(&mut self.pairs) {
+                let shape = self.types.of(self.pages, names).map(|info| info.shape);
+                if shape == Some(Shape::Dict) {
+                    self.namespace(names, step)?;
+                }
+            }
         }
         Ok(())
     }
