@@ -17,6 +17,7 @@ pub mod calibrate;
 mod follow;
 mod go;
 mod options;
+pub mod python;
 mod reading;
 mod regions;
 pub mod residency;
@@ -90,6 +91,8 @@ pub struct Source {
     /// What no target can be seen of, whatever it is.
     limitations: Vec<String>,
     snapshot_due: Instant,
+    /// Reads the objects of Python targets, once there is one.
+    python: Option<python::Reader>,
     /// CPU nanoseconds that an allocation and its free cost a target on this host.
     pair_cost_ns: f64,
     /// Counters after the calibration, which does not count.
@@ -120,6 +123,7 @@ impl Source {
             undecodable: 0,
             limitations,
             snapshot_due: Instant::now(),
+            python: None,
             pair_cost_ns: 0.0,
             counted: vec![0; Counter::ALL.len()],
         })
@@ -220,6 +224,7 @@ impl Source {
         }
         let info = watched.target.info.clone();
         self.watched.insert(pid, watched);
+        self.watch_python(pid);
         sink(pid, Observation::Target(now(), info));
         self.sample_one(pid, sink);
         Ok(())
@@ -242,6 +247,7 @@ impl Source {
     pub fn detach(&mut self, pid: u32) {
         self.own_options.remove(&pid);
         self.forget_tokens(pid);
+        self.forget_python(pid);
         if let Some(mut watched) = self.watched.remove(&pid) {
             // From here on the probes do nothing. Taking them off takes seconds, because the kernel
             // waits for a grace period at each and does one after the other: the ring must not wait.

@@ -1,6 +1,6 @@
 //! The runtimes heaptide knows: a file each, a line each in [`TABLE`].
 
-mod cpython;
+pub mod cpython;
 pub mod go;
 mod threads;
 mod tokio;
@@ -47,6 +47,8 @@ pub struct RuntimeMatch {
     pub limitation: Option<String>,
     /// A Go program whose requests and heap can be seen.
     pub go: Option<go::Program>,
+    /// A `CPython` whose memory can be read.
+    pub python: Option<cpython::Interpreter>,
 }
 
 /// Finds the runtime of a target.

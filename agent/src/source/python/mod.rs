@@ -1,0 +1,208 @@
+//! `CPython` seen from outside: a thread of the agent that walks the objects of the Python targets
+//! every few seconds and sends what it found.
+
+mod census;
+mod follow;
+mod memory;
+mod objects;
+mod paths;
+mod sizes;
+mod types;
+mod walk;
+
+use std::collections::HashMap;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use tracing::{debug, warn};
+
+pub use census::{CensusError, Censuses};
+pub use memory::{Pages, ProcessMemory, Read};
+
+use crate::events::Census;
+use crate::target::process;
+use crate::target::runtimes::cpython::Interpreter;
+
+/// Between the starts of two censuses of a target, at least.
+const PERIOD: Duration = Duration::from_secs(3);
+/// A census of so long is followed by a pause of `SHARE` times that: 1 % of a core.
+const SHARE: u32 = 100;
+/// Walks of a layout that does not fit, before it is given up.
+const PATIENCE: u32 = 5;
+
+enum Order {
+    Watch {
+        pid: u32,
+        start_ticks: u64,
+        python: Box<Interpreter>,
+    },
+    Forget(u32),
+}
+
+/// What the reader says of a target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// A census.
+    Census(Census),
+    /// No census will come, and why.
+    GivenUp(CensusError),
+}
+
+/// The thread that reads Python targets.
+pub struct Reader {
+    orders: Option<Sender<Order>>,
+    readings: Receiver<(u32, Reading)>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Watching {
+    start_ticks: u64,
+    censuses: Censuses,
+    due: Instant,
+    failed: u32,
+}
+
+impl Reader {
+    /// Starts the thread, which waits for targets.
+    pub fn start() -> std::io::Result<Self> {
+        let (orders, received) = channel();
+        let (to, readings) = channel();
+        let thread = thread::Builder::new()
+            .name("python".to_string())
+            .spawn(move || run(&received, &to))?;
+        Ok(Self {
+            orders: Some(orders),
+            readings,
+            thread: Some(thread),
+        })
+    }
+
+    /// Begins to read a target.
+    pub fn watch(&self, pid: u32, start_ticks: u64, python: Interpreter) {
+        self.order(Order::Watch {
+            pid,
+            start_ticks,
+            python: Box::new(python),
+        });
+    }
+
+    /// Ends it.
+    pub fn forget(&self, pid: u32) {
+        self.order(Order::Forget(pid));
+    }
+
+    fn order(&self, order: Order) {
+        if let Some(orders) = &self.orders
+            && orders.send(order).is_err()
+        {
+            warn!("the thread that reads Python targets has ended");
+        }
+    }
+
+    /// What was read since the last call.
+    pub fn readings(&self) -> impl Iterator<Item = (u32, Reading)> + '_ {
+        self.readings.try_iter()
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.orders = None;
+        if let Some(thread) = self.thread.take() {
+            // it ends with its channel, after the walk it is in
+            let _ = thread.join();
+        }
+    }
+}
+
+fn run(orders: &Receiver<Order>, to: &Sender<(u32, Reading)>) {
+    be_nice();
+    let mut targets: HashMap<u32, Watching> = HashMap::new();
+    loop {
+        let due = targets.values().map(|target| target.due).min();
+        let wait = due.map_or(Duration::from_secs(3600), |due| {
+            due.saturating_duration_since(Instant::now())
+        });
+        match orders.recv_timeout(wait) {
+            Ok(Order::Watch {
+                pid,
+                start_ticks,
+                python,
+            }) => {
+                let target = Watching {
+                    start_ticks,
+                    censuses: Censuses::new(pid, *python),
+                    due: Instant::now(),
+                    failed: 0,
+                };
+                targets.insert(pid, target);
+            }
+            Ok(Order::Forget(pid)) => {
+                targets.remove(&pid);
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        let now = Instant::now();
+        let ready: Vec<u32> = targets
+            .iter()
+            .filter(|(_, target)| target.due <= now)
+            .map(|(pid, _)| *pid)
+            .collect();
+        for pid in ready {
+            let kept = targets
+                .get_mut(&pid)
+                .is_some_and(|target| target.read(pid, to));
+            if !kept {
+                targets.remove(&pid);
+            }
+        }
+    }
+}
+
+impl Watching {
+    /// Takes a census; whether there is to be another.
+    fn read(&mut self, pid: u32, to: &Sender<(u32, Reading)>) -> bool {
+        // a pid that was given to another process must not be read
+        let same = process::stat(pid)
+            .is_ok_and(|stat| stat.start_ticks == self.start_ticks && !stat.dead());
+        if !same {
+            return false;
+        }
+        let begun = Instant::now();
+        let taken = self.censuses.take();
+        let took = begun.elapsed();
+        self.due = begun + PERIOD.max(took * SHARE);
+        match taken {
+            Ok(mut census) => {
+                self.failed = 0;
+                census.at = super::now();
+                debug!(
+                    pid,
+                    objects = census.objects,
+                    torn = census.torn,
+                    cut = census.cut,
+                    millis = took.as_secs_f64() * 1e3,
+                    "census"
+                );
+                to.send((pid, Reading::Census(census))).is_ok()
+            }
+            Err(why) => {
+                // an interpreter that is just starting, or a target that is just ending
+                self.failed += 1;
+                self.failed < PATIENCE || {
+                    let _ = to.send((pid, Reading::GivenUp(why)));
+                    false
+                }
+            }
+        }
+    }
+}
+
+/// Lets the target go first where there are not enough cores.
+fn be_nice() {
+    const NICE: libc::c_int = 10;
+    // SAFETY: takes no pointers; 0 is the calling thread. A refusal changes nothing.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
+}

@@ -1,0 +1,557 @@
+//! The walk over a target's objects: from modules, frames and generators along everything that names
+//! or holds something, to the containers.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use rustc_hash::FxHashMap;
+
+use super::memory::{Pages, Read};
+use super::objects::{self, Held, OrTorn, Torn};
+use super::paths::{Edge, Paths, ROOT};
+use super::types::{Shape, TypeInfo, Types};
+use crate::target::runtimes::cpython::{FramePointer, Interpreter, Layout};
+
+/// A container with more entries is looked into here and there only.
+const SAMPLED_FROM: usize = 8192;
+/// So many of its entries then.
+const SAMPLE: usize = 512;
+/// A namespace with more names is taken for a container.
+const MAX_NAMES: usize = 4096;
+/// The same of an instance: whoever sets so many attributes stores data.
+const MAX_ATTRIBUTES: usize = 128;
+/// Looks at an object that does not make sense.
+const TRIES: usize = 3;
+/// Interpreters, threads of one, frames of one thread.
+const MAX_INTERPRETERS: usize = 16;
+const MAX_THREADS: usize = 4096;
+const MAX_STACK: usize = 256;
+
+/// What a walk may cost.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    pub(super) until: Instant,
+    pub(super) objects: u64,
+}
+
+/// A container, or all that are reached by the same path.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Found {
+    pub(super) entries: u64,
+    /// Bytes of the containers themselves.
+    pub(super) table_bytes: u64,
+    /// Containers of that path.
+    pub(super) holders: u64,
+    /// One of them.
+    pub(super) object: u64,
+    /// The most entries it will ever have, where it says so.
+    pub(super) bound: Option<u64>,
+}
+
+/// One walk.
+pub(super) struct Walk<'a, R> {
+    pub(super) pages: &'a mut Pages<R>,
+    pub(super) types: Types,
+    pub(super) paths: Paths,
+    pub(super) found: FxHashMap<(u32, Shape), Found>,
+    /// Instances of the program's classes in the collector's lists, by address of the class.
+    pub(super) instances: FxHashMap<u64, u64>,
+    pub(super) objects: u64,
+    pub(super) torn: u64,
+    pub(super) cut: bool,
+    bounds: Bounds,
+    seen: Seen,
+    queue: VecDeque<(u64, u32)>,
+    pairs: Vec<(u64, u64)>,
+    list: Vec<u64>,
+    scratch: Vec<u64>,
+}
+
+/// Addresses met, a bit for each 16 bytes.
+#[derive(Default)]
+struct Seen(FxHashMap<u64, [u64; 4]>);
+
+impl Seen {
+    /// Whether it is met for the first time.
+    fn insert(&mut self, address: u64) -> bool {
+        let bits = self.0.entry(address >> 12).or_default();
+        let (word, bit) = ((address >> 10 & 3) as usize, address >> 4 & 63);
+        let new = bits[word] >> bit & 1 == 0;
+        bits[word] |= 1 << bit;
+        new
+    }
+
+    fn contains(&self, address: u64) -> bool {
+        self.0
+            .get(&(address >> 12))
+            .is_some_and(|bits| bits[(address >> 10 & 3) as usize] >> (address >> 4 & 63) & 1 == 1)
+    }
+}
+
+impl<'a, R: Read> Walk<'a, R> {
+    pub(super) fn new(pages: &'a mut Pages<R>, layout: Layout, bounds: Bounds) -> Self {
+        Self {
+            pages,
+            types: Types::new(layout),
+            paths: Paths::new(),
+            found: FxHashMap::default(),
+            instances: FxHashMap::default(),
+            objects: 0,
+            torn: 0,
+            cut: false,
+            bounds,
+            seen: Seen::default(),
+            queue: VecDeque::new(),
+            pairs: Vec::new(),
+            list: Vec::new(),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Walks all interpreters; `false` when the runtime's structure is not what its version says.
+    pub(super) fn run(&mut self, python: &Interpreter) -> bool {
+        let layout = python.layout;
+        let head = python.runtime.wrapping_add(layout.interpreters_head);
+        let mut interpreter = self.pages.word(head).unwrap_or(0);
+        let mut interpreters = Vec::new();
+        while interpreter != 0 && interpreters.len() < MAX_INTERPRETERS {
+            interpreters.push(interpreter);
+            let next = interpreter.wrapping_add(layout.interp_next);
+            interpreter = self.pages.word(next).unwrap_or(0);
+        }
+        let mut sound = false;
+        for interpreter in &interpreters {
+            sound |= self.modules(*interpreter).is_ok();
+        }
+        self.drain();
+        for interpreter in &interpreters {
+            self.threads(*interpreter);
+        }
+        self.drain();
+        for interpreter in interpreters {
+            self.collected(interpreter);
+        }
+        sound
+    }
+
+    fn modules(&mut self, interpreter: u64) -> Result<(), Torn> {
+        let at = interpreter + self.types.layout().modules;
+        let modules = self.pages.word(at).or_torn()?;
+        let info = self.types.of(self.pages, modules).or_torn()?;
+        if info.shape != Shape::Dict {
+            return Err(Torn);
+        }
+        self.seen.insert(modules);
+        self.read_dict(modules)?;
+        for (name, module) in std::mem::take(&mut self.pairs) {
+            self.push(module, ROOT, Edge::Module(name));
+        }
+        Ok(())
+    }
+
+    /// Local variables of what runs now.
+    fn threads(&mut self, interpreter: u64) {
+        let layout = *self.types.layout();
+        let head = interpreter + layout.threads_head;
+        let mut thread = self.pages.word(head).unwrap_or(0);
+        for _ in 0..MAX_THREADS {
+            if thread == 0 || self.pages.word(thread + layout.tstate_interp) != Some(interpreter) {
+                break;
+            }
+            let mut frame = match layout.tstate_frame {
+                FramePointer::Direct(at) => self.pages.word(thread + at),
+                FramePointer::Through(at, then) => self
+                    .pages
+                    .word(thread + at)
+                    .and_then(|cframe| self.pages.word(cframe.wrapping_add(then))),
+            }
+            .unwrap_or(0);
+            for _ in 0..MAX_STACK {
+                if frame == 0 {
+                    break;
+                }
+                // a frame that is just being left is no loss: it will be there or gone next time
+                let _ = self.frame(frame, None);
+                frame = self
+                    .pages
+                    .word(frame.wrapping_add(layout.frame_previous))
+                    .unwrap_or(0);
+            }
+            thread = self.pages.word(thread + layout.tstate_next).unwrap_or(0);
+        }
+    }
+
+    /// The variables of a frame; what lies on a generator's value stack only when it is at rest.
+    fn frame(&mut self, frame: u64, stack_from: Option<u32>) -> Result<(), Torn> {
+        let layout = *self.types.layout();
+        let code = self
+            .pages
+            .word(frame.wrapping_add(layout.frame_code))
+            .or_torn()?;
+        if self.types.of(self.pages, code).or_torn()?.shape != Shape::Code {
+            return Err(Torn);
+        }
+        let variables = self.pages.half(code + layout.code_nlocalsplus).or_torn()?;
+        let names = self
+            .pages
+            .word(code + Layout::CODE_LOCALSPLUSNAMES)
+            .or_torn()?;
+        let root = self.paths.child(ROOT, Edge::Frame(code));
+        for index in 0..u64::from(variables.min(1024)) {
+            let at = frame + Layout::FRAME_LOCALS + index * 8;
+            let value = self.pages.word(at).or_torn()?;
+            let name = self.pages.word(names + 24 + index * 8).unwrap_or(0);
+            self.push(value, root, Edge::Name(name));
+        }
+        if let Some(step) = stack_from {
+            let top = self.pages.half(frame + Layout::FRAME_STACKTOP).or_torn()?;
+            for index in u64::from(variables)..u64::from(top.min(variables + 64)) {
+                let at = frame + Layout::FRAME_LOCALS + index * 8;
+                let value = self.pages.word(at).or_torn()?;
+                self.push_field(value, step);
+            }
+        }
+        Ok(())
+    }
+
+    /// The collector's lists: counts instances of classes, and finds generators that wait.
+    fn collected(&mut self, interpreter: u64) {
+        let layout = *self.types.layout();
+        let mut heads: Vec<u64> = (0..3)
+            .map(|n| interpreter + layout.gc_generations + n * Layout::GC_GENERATION)
+            .collect();
+        heads.push(interpreter + layout.gc_permanent);
+        for head in &heads {
+            let mut at = self.pages.word(*head).unwrap_or(0) & !3;
+            let mut left = self.bounds.objects;
+            while at != 0 && !heads.contains(&at) {
+                left = left.saturating_sub(1);
+                if left == 0 || self.over() {
+                    self.cut = true;
+                    break;
+                }
+                let object = at + Layout::GC_HEAD;
+                let class = self.pages.word(object + Layout::OB_TYPE).unwrap_or(0);
+                let Some(info) = self.types.at(self.pages, class) else {
+                    // moved to another list or freed while it was read
+                    self.torn += 1;
+                    break;
+                };
+                if info.class {
+                    *self.instances.entry(class).or_default() += 1;
+                }
+                if info.shape == Shape::Generator && !self.seen.contains(object) {
+                    self.push(object, ROOT, Edge::Deep);
+                    self.drain();
+                }
+                self.objects += u64::from(!self.seen.contains(object));
+                at = self.pages.word(at).unwrap_or(0) & !3;
+            }
+        }
+    }
+
+    fn over(&mut self) -> bool {
+        if self.objects & 0xff == 0 && Instant::now() >= self.bounds.until {
+            self.cut = true;
+        }
+        self.cut || self.objects >= self.bounds.objects
+    }
+
+    fn drain(&mut self) {
+        while let Some((object, step)) = self.queue.pop_front() {
+            self.objects += 1;
+            if self.over() {
+                self.cut = true;
+                self.queue.clear();
+                return;
+            }
+            let mut tries = 0;
+            while self.visit(object, step).is_err() {
+                tries += 1;
+                self.pages.forget(object.saturating_sub(32), 512);
+                if tries == TRIES {
+                    self.torn += 1;
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Queues an object that holds others and was not met yet.
+    fn push(&mut self, object: u64, parent: u32, edge: Edge) {
+        if let Some(object) = self.holder(object) {
+            let step = self.paths.child(parent, edge);
+            self.queue.push_back((object, step));
+        }
+    }
+
+    /// The same for what is reached without a name: it shares its holder's path.
+    fn push_field(&mut self, object: u64, step: u32) {
+        if let Some(object) = self.holder(object) {
+            self.queue.push_back((object, step));
+        }
+    }
+
+    fn holder(&mut self, object: u64) -> Option<u64> {
+        if object & 7 != 0 || object >> 47 != 0 || self.seen.contains(object) {
+            return None;
+        }
+        let info = self.types.of(self.pages, object)?;
+        let leaf = matches!(
+            info.shape,
+            Shape::Leaf | Shape::Str | Shape::Bytes | Shape::Int | Shape::Weak | Shape::Code
+        );
+        (!leaf && self.seen.insert(object)).then_some(object)
+    }
+
+    fn visit(&mut self, object: u64, step: u32) -> Result<(), Torn> {
+        let info = self.types.of(self.pages, object).or_torn()?;
+        match info.shape {
+            Shape::Module => {
+                let names = self.pages.word(object + 16).or_torn()?;
+                self.namespace(names, step)?;
+            }
+            Shape::Type => {
+                let names = self.pages.word(object + Layout::TP_DICT).or_torn()?;
+                if names != 0 {
+                    self.namespace(names, step)?;
+                }
+            }
+            Shape::Function => self.function(object, step)?,
+            Shape::Generator => self.generator(object, step)?,
+            Shape::ThreadLocal => self.thread_local(object, &info, step)?,
+            Shape::Dict => {
+                let held = self.read_dict(object)?;
+                self.container(object, step, Shape::Dict, held, None);
+                self.entries(step);
+                self.instance(object, &info, step)?;
+            }
+            Shape::List | Shape::Tuple | Shape::Set | Shape::Deque => {
+                let held = objects::items(self.pages, info.shape, object, &mut self.list)?;
+                let bound = (info.shape == Shape::Deque)
+                    .then(|| self.pages.word(object + 64))
+                    .flatten();
+                if info.shape != Shape::Tuple {
+                    let bound = bound.filter(|max| *max < u64::MAX / 2);
+                    self.container(object, step, info.shape, held, bound);
+                }
+                self.elements(step);
+                self.instance(object, &info, step)?;
+            }
+            Shape::LruCache => self.lru_cache(object, &info, step)?,
+            Shape::Fields => {
+                self.instance(object, &info, step)?;
+                self.raw_fields(object, &info, step)?;
+            }
+            Shape::Leaf | Shape::Str | Shape::Bytes | Shape::Int | Shape::Code | Shape::Weak => {}
+        }
+        Ok(())
+    }
+
+    fn read_dict(&mut self, object: u64) -> Result<Held, Torn> {
+        let layout = *self.types.layout();
+        objects::dict(
+            self.pages,
+            &layout,
+            object,
+            &mut self.pairs,
+            &mut self.scratch,
+        )
+    }
+
+    /// A dictionary whose keys are names of the program.
+    fn namespace(&mut self, names: u64, step: u32) -> Result<(), Torn> {
+        if self.types.of(self.pages, names).or_torn()?.shape != Shape::Dict {
+            return Err(Torn);
+        }
+        let held = self.read_dict(names)?;
+        self.seen.insert(names);
+        self.names(names, held, step, MAX_NAMES);
+        Ok(())
+    }
+
+    fn names(&mut self, dictionary: u64, held: Held, step: u32, max: usize) {
+        if self.pairs.len() > max {
+            let step = self.paths.child(step, Edge::Namespace);
+            self.container(dictionary, step, Shape::Dict, held, None);
+            self.entries(step);
+            return;
+        }
+        let pairs = std::mem::take(&mut self.pairs);
+        for (name, value) in &pairs {
+            self.push(*value, step, Edge::Name(*name));
+        }
+        self.pairs = pairs;
+    }
+
+    /// Attributes and slots.
+    fn instance(&mut self, object: u64, info: &TypeInfo, step: u32) -> Result<(), Torn> {
+        if info.managed || info.dictoffset > 0 {
+            let (pairs, scratch) = (&mut self.pairs, &mut self.scratch);
+            let dictionary =
+                objects::attributes(self.pages, &mut self.types, object, info, pairs, scratch)?;
+            let held = Held {
+                entries: self.pairs.len() as u64,
+                bytes: 0,
+            };
+            self.seen.insert(dictionary.unwrap_or(object));
+            self.names(dictionary.unwrap_or(object), held, step, MAX_ATTRIBUTES);
+        }
+        if info.class {
+            let (pairs, scratch) = (&mut self.pairs, &mut self.scratch);
+            objects::slots(self.pages, &mut self.types, object, info, pairs, scratch)?;
+            self.names(object, Held::default(), step, MAX_ATTRIBUTES);
+        }
+        Ok(())
+    }
+
+    /// A `threading.local`: one of its fields is a dictionary with a namespace for each thread.
+    fn thread_local(&mut self, object: u64, info: &TypeInfo, step: u32) -> Result<(), Torn> {
+        let mut list = Vec::new();
+        objects::fields(self.pages, object, info, &mut list)?;
+        for field in list {
+            let shape = self.types.of(self.pages, field).map(|info| info.shape);
+            if shape != Some(Shape::Dict) || !self.seen.insert(field) {
+                continue;
+            }
+            self.read_dict(field)?;
+            for (_, names) in std::mem::take(&mut self.pairs) {
+                let shape = self.types.of(self.pages, names).map(|info| info.shape);
+                if shape == Some(Shape::Dict) {
+                    self.namespace(names, step)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn raw_fields(&mut self, object: u64, info: &TypeInfo, step: u32) -> Result<(), Torn> {
+        objects::fields(self.pages, object, info, &mut self.list)?;
+        let list = std::mem::take(&mut self.list);
+        for word in &list {
+            if *word > 4096 {
+                self.push_field(*word, step);
+            }
+        }
+        self.list = list;
+        Ok(())
+    }
+
+    /// The entries of the dictionary just read, which are data: their keys name nothing.
+    fn entries(&mut self, step: u32) {
+        let pairs = std::mem::take(&mut self.pairs);
+        let stride = self.stride(pairs.len(), step);
+        for (key, value) in pairs.iter().step_by(stride) {
+            self.push(*value, step, Edge::Index);
+            self.push(*key, step, Edge::Index);
+        }
+        self.pairs = pairs;
+    }
+
+    fn elements(&mut self, step: u32) {
+        let list = std::mem::take(&mut self.list);
+        let stride = self.stride(list.len(), step);
+        for item in list.iter().step_by(stride) {
+            self.push(*item, step, Edge::Index);
+        }
+        self.list = list;
+    }
+
+    fn stride(&mut self, len: usize, step: u32) -> usize {
+        if len <= SAMPLED_FROM {
+            return 1;
+        }
+        let below = self.paths.child(step, Edge::Index);
+        self.paths.mark_sampled(below);
+        len.div_ceil(SAMPLE)
+    }
+
+    fn function(&mut self, object: u64, step: u32) -> Result<(), Torn> {
+        let layout = *self.types.layout();
+        let globals = self.pages.word(object + 16).or_torn()?;
+        let code = self.pages.word(object + 48).or_torn()?;
+        let defaults = self.pages.word(object + 56).or_torn()?;
+        let keywords = self.pages.word(object + 64).or_torn()?;
+        let closure = self.pages.word(object + 72).or_torn()?;
+        let attributes = self.pages.word(object + 88).or_torn()?;
+        if closure != 0 {
+            let variables = u64::from(self.pages.half(code + layout.code_nlocalsplus).or_torn()?);
+            let free = u64::from(self.pages.half(code + layout.code_nfreevars).or_torn()?);
+            let names = self
+                .pages
+                .word(code + Layout::CODE_LOCALSPLUSNAMES)
+                .or_torn()?;
+            for index in 0..free.min(variables).min(1024) {
+                let cell = self.pages.word(closure + 24 + index * 8).or_torn()?;
+                let at = names + 24 + (variables - free + index) * 8;
+                let name = self.pages.word(at).or_torn()?;
+                let value = self.pages.word(cell + 16).or_torn()?;
+                self.push(value, step, Edge::Closure(name));
+            }
+        }
+        if defaults != 0 {
+            objects::items(self.pages, Shape::Tuple, defaults, &mut self.list)?;
+            let list = std::mem::take(&mut self.list);
+            for value in &list {
+                self.push(*value, step, Edge::Default);
+            }
+            self.list = list;
+        }
+        for names in [keywords, attributes] {
+            if names != 0 && self.types.of(self.pages, names).is_some() {
+                self.namespace(names, step)?;
+            }
+        }
+        // the names of a module that is not in `sys.modules` (`exec`, a script's runner)
+        if globals != 0 && !self.seen.contains(globals) {
+            let step = self.paths.child(step, Edge::Namespace);
+            self.namespace(globals, step)?;
+        }
+        Ok(())
+    }
+
+    fn generator(&mut self, object: u64, step: u32) -> Result<(), Torn> {
+        let layout = *self.types.layout();
+        let state = self.pages.byte(object + layout.gen_state).or_torn()? as i8;
+        // 0 runs (its frame is met with its thread, its stack is in use), more has ended
+        if state < 0 {
+            self.frame(object + layout.gen_frame, Some(step))?;
+        }
+        Ok(())
+    }
+
+    fn lru_cache(&mut self, object: u64, info: &TypeInfo, step: u32) -> Result<(), Torn> {
+        const CACHE: u64 = 72;
+        const FUNC: u64 = 88;
+        const MAXSIZE: u64 = 96;
+        let cache = self.pages.word(object + CACHE).or_torn()?;
+        let function = self.pages.word(object + FUNC).or_torn()?;
+        let maxsize = self.pages.word(object + MAXSIZE).or_torn()?;
+        if self.types.of(self.pages, cache).or_torn()?.shape != Shape::Dict {
+            return Err(Torn);
+        }
+        let held = self.read_dict(cache)?;
+        self.seen.insert(cache);
+        let bound = Some(maxsize).filter(|max| *max < u64::MAX / 2);
+        self.container(cache, step, Shape::LruCache, held, bound);
+        self.entries(step);
+        self.push_field(function, step);
+        self.instance(object, info, step)
+    }
+
+    fn container(&mut self, object: u64, step: u32, shape: Shape, held: Held, bound: Option<u64>) {
+        if held.entries == 0 {
+            return;
+        }
+        let found = self.found.entry((step, shape)).or_insert(Found {
+            entries: 0,
+            table_bytes: 0,
+            holders: 0,
+            object,
+            bound,
+        });
+        found.entries += held.entries;
+        found.table_bytes += held.bytes;
+        found.holders += 1;
+    }
+}

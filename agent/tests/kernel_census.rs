@@ -1,0 +1,287 @@
+//! The census of real interpreters against containers whose names and sizes are known: while nothing
+//! happens, while they grow, and while everything changes.
+
+mod common;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use common::process::Process;
+use common::skip;
+use heaptide::events::Census;
+use heaptide::source::python::Censuses;
+use heaptide::target::inspect;
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// Debian's interpreter (static, stripped) and those of pyenv (shared libpython).
+fn interpreters(test: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let debian = Path::new("/usr/bin/python3");
+    if debian.exists() {
+        found.push(debian.to_path_buf());
+    }
+    let homes = [std::env::var_os("PYENV_ROOT").map(PathBuf::from), home()];
+    for versions in homes
+        .into_iter()
+        .flatten()
+        .map(|home| home.join("versions"))
+    {
+        let Ok(entries) = std::fs::read_dir(&versions) else {
+            continue;
+        };
+        let mut paths: Vec<PathBuf> = entries
+            .flatten()
+            .filter(|entry| {
+                let name = entry.file_name();
+                let name = name.to_string_lossy();
+                ["3.11.", "3.12.", "3.13."]
+                    .iter()
+                    .any(|v| name.starts_with(v))
+            })
+            .map(|entry| entry.path().join("bin/python3"))
+            .filter(|path| path.exists())
+            .collect();
+        paths.sort();
+        found.extend(paths);
+        if found.len() > 1 {
+            break;
+        }
+    }
+    for minor in ["3.11", "3.12", "3.13"] {
+        if !found.iter().any(|path| version_of(path).starts_with(minor)) {
+            skip(test, &format!("no CPython {minor} on this machine"));
+        }
+    }
+    found
+}
+
+fn home() -> Option<PathBuf> {
+    std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".pyenv"))
+}
+
+fn version_of(python: &Path) -> String {
+    let output = Command::new(python).arg("-V").output().expect("python -V");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.trim().trim_start_matches("Python ").to_owned()
+}
+
+struct Target {
+    process: Process,
+    censuses: Censuses,
+    version: String,
+}
+
+impl Target {
+    fn start(python: &Path) -> Self {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/containers.py");
+        let mut process = Process::start("containers.py", Command::new(python).arg(script));
+        process.line(SOON, |line| line == "ready");
+        let target = inspect(process.id()).expect("a live process");
+        let version = version_of(python);
+        assert_eq!(target.info.runtime, format!("cpython {version}"));
+        let python = target.runtime.python.expect("a known layout");
+        let censuses = Censuses::new(process.id(), python);
+        Self {
+            process,
+            censuses,
+            version,
+        }
+    }
+
+    fn say(&mut self, line: &str) {
+        self.process.say(line);
+        let what = line.split(' ').next().unwrap_or(line).to_owned();
+        self.process
+            .line(SOON, |line| line == format!("done {what}"));
+    }
+
+    fn ask(&mut self, what: &str) -> String {
+        self.process.say(what);
+        let answer = self.process.line(SOON, |line| line.starts_with("weighs "));
+        answer.trim_start_matches("weighs ").to_owned()
+    }
+
+    fn census(&mut self) -> Census {
+        self.censuses.take().expect("the layout fits")
+    }
+}
+
+fn entries(census: &Census) -> HashMap<(&str, &str), u64> {
+    census
+        .containers
+        .iter()
+        .map(|c| ((c.path.as_str(), c.kind.as_str()), c.entries))
+        .collect()
+}
+
+/// Name, type and size of what `containers.py` has.
+const KNOWN: &[(&str, &str, u64)] = &[
+    ("__main__.by_name", "dict", 1000),
+    ("__main__.plain_list", "list", 777),
+    ("__main__.a_set", "set", 555),
+    ("__main__.a_deque", "deque of at most 4096", 300),
+    ("__main__.ordered", "OrderedDict", 444),
+    ("__main__.by_default", "defaultdict", 100),
+    ("__main__.Registry.shared", "dict", 123),
+    ("__main__.registry._items", "list", 222),
+    ("__main__.registry.nested.deep", "dict", 333),
+    ("__main__.cache", "Cache", 88),
+    ("__main__.cache.hits", "list", 99),
+    ("__main__.decode", "lru_cache of at most 1024", 200),
+    ("__main__.decode_all", "lru_cache", 150),
+    ("__main__.handler.<closure>.captured", "dict", 111),
+    ("__main__.handler.<default>", "list", 66),
+    ("containers.worker.<locals>.inside", "dict", 144),
+    ("containers.background.<locals>.events", "list", 167),
+    ("__main__.local.claims", "list", 55),
+];
+
+#[test]
+fn containers_have_their_names_and_sizes() {
+    for python in interpreters("containers_have_their_names_and_sizes") {
+        let mut target = Target::start(&python);
+        let census = target.census();
+        let found = entries(&census);
+        let version = &target.version;
+        for (path, kind, size) in KNOWN {
+            assert_eq!(
+                found.get(&(*path, *kind)),
+                Some(size),
+                "{path} of {version}: {census:#?}"
+            );
+        }
+        assert!(!census.cut && census.containers.len() <= 64);
+        assert!(census.objects > 10_000, "{}", census.objects);
+        assert_eq!(census.torn, 0, "nothing changes");
+    }
+}
+
+#[test]
+fn what_grows_is_told_first_and_weighed() {
+    for python in interpreters("what_grows_is_told_first_and_weighed") {
+        let mut target = Target::start(&python);
+        let version = target.version.clone();
+        target.census();
+        target.say("grow 2000");
+        target.say("lru 900");
+        target.say("cycles 500");
+        let census = target.census();
+        let told: Vec<(&str, &str, u64)> = census
+            .containers
+            .iter()
+            .take(3)
+            .map(|c| (c.path.as_str(), c.kind.as_str(), c.entries))
+            .collect();
+        let expected = [
+            ("__main__.by_name", "dict", 3000),
+            ("__main__.decode", "lru_cache of at most 1024", 900),
+            ("__main__.Node", "instances", 500),
+        ];
+        assert_eq!(told, expected, "{version}: {census:#?}");
+        let weighs: f64 = target.ask("weigh").parse().expect("a number");
+        let said = census.containers[0].bytes.expect("an estimate") as f64;
+        assert!(
+            (said / weighs - 1.0).abs() < 0.1,
+            "{version}: said {said}, weighs {weighs}"
+        );
+        // what was told once is told on, even when other things are bigger
+        target.say("big 60000");
+        let census = target.census();
+        let found = entries(&census);
+        for (path, kind, size) in expected {
+            assert_eq!(
+                found.get(&(path, kind)),
+                Some(&size),
+                "{version}: {census:#?}"
+            );
+        }
+        assert_eq!(found.get(&("__main__.plain_list", "list")), Some(&60_777));
+    }
+}
+
+#[test]
+fn a_program_that_changes_all_the_time_is_read_without_harm() {
+    for python in interpreters("a_program_that_changes_all_the_time_is_read_without_harm") {
+        let mut target = Target::start(&python);
+        let version = target.version.clone();
+        target.census();
+        target.say("churn");
+        let mut objects = Vec::new();
+        for _ in 0..20 {
+            let census = target.census();
+            let found = entries(&census);
+            for (path, kind, size) in KNOWN {
+                if let Some(entries) = found.get(&(*path, *kind)) {
+                    assert_eq!(entries, size, "{path} of {version}, which does not change");
+                }
+            }
+            assert_eq!(
+                found.get(&("__main__.by_name", "dict")),
+                Some(&1000),
+                "{version}"
+            );
+            if let Some(moving) = found.get(&("__main__.moving", "list")) {
+                assert!(*moving <= 20_064, "{version}: {moving}");
+            }
+            if let Some(churned) = found.get(&("__main__.churned", "dict")) {
+                assert!(*churned <= 97, "{version}: {churned}");
+            }
+            objects.push(census.objects);
+        }
+        assert!(objects.iter().all(|n| *n > 5_000), "{version}: {objects:?}");
+        target.say("calm");
+        assert!(target.process.runs(), "{version} lives");
+    }
+}
+
+#[test]
+fn no_key_and_no_credential_is_ever_in_a_path_or_in_the_agent() {
+    for python in interpreters("no_key_and_no_credential_is_ever_in_a_path_or_in_the_agent") {
+        let mut target = Target::start(&python);
+        target.census();
+        target.say("secret");
+        for _ in 0..5 {
+            let census = target.census();
+            let found = entries(&census);
+            let hidden = found.get(&("__main__.registry[]", "list"));
+            assert_eq!(hidden, Some(&60), "{}: {census:#?}", target.version);
+            for container in &census.containers {
+                let said = format!("{} {}", container.path, container.kind);
+                assert!(!said.contains("eyJ") && !said.contains("key-"), "{said}");
+            }
+        }
+        assert_eq!(in_own_memory("ETM3QTLiV3c"), 0, "pieces of the credential");
+        // the search finds what is there
+        let planted: String = "mot-yek-detnalp".chars().rev().collect();
+        assert!(in_own_memory("mot-yek-detnalp") > 0, "{planted}");
+    }
+}
+
+/// How often a text, given backwards so that it is not found in itself, lies in writable memory.
+fn in_own_memory(backwards: &str) -> usize {
+    use std::os::unix::fs::FileExt;
+    let wanted: Vec<u8> = backwards.bytes().rev().map(|b| b ^ 0x55).collect();
+    let memory = std::fs::File::open("/proc/self/mem").expect("own memory");
+    let maps = std::fs::read_to_string("/proc/self/maps").expect("own mappings");
+    let mut found = 0;
+    for line in maps.lines().filter(|line| line.contains(" rw")) {
+        let Some((start, end)) = line.split(' ').next().and_then(|r| r.split_once('-')) else {
+            continue;
+        };
+        let address = |text| u64::from_str_radix(text, 16).expect("hexadecimal");
+        let (start, end) = (address(start), address(end));
+        let mut bytes = vec![0; (end - start) as usize];
+        if memory.read_at(&mut bytes, start).is_err() {
+            continue;
+        }
+        // what was read must not be found in the next mapping
+        for byte in &mut bytes {
+            *byte ^= 0x55;
+        }
+        found += bytes.windows(wanted.len()).filter(|w| *w == wanted).count();
+    }
+    found
+}
