@@ -6,6 +6,7 @@ use clap::Subcommand;
 mod agent;
 mod cpu;
 mod probes;
+mod python;
 mod request_cost;
 
 /// What to measure.
@@ -21,6 +22,8 @@ enum What {
     RequestCost(request_cost::Arguments),
     /// What a probed malloc and free cost, beside other ways.
     Probes(probes::Arguments),
+    /// Throughput of the Python frameworks with heaptide and without.
+    Python(python::Arguments),
     /// Memory and CPU of heaptide itself.
     Agent(agent::Arguments),
 }
@@ -29,6 +32,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     match &arguments.what {
         What::RequestCost(arguments) => request_cost::run(arguments),
         What::Probes(arguments) => probes::run(arguments),
+        What::Python(arguments) => python::run(arguments),
         What::Agent(arguments) => agent::run(arguments),
     }
 }

@@ -4,6 +4,8 @@ import books
 
 accesslog = None
 loglevel = "warning"
+# Tokens with large claims are longer than the usual 8,190.
+limit_request_field_size = 32_768
 
 
 def post_fork(server, worker):
