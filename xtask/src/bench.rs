@@ -6,6 +6,7 @@ use clap::Subcommand;
 mod agent;
 mod cpu;
 mod probes;
+mod python;
 mod request_cost;
 mod residency;
 
@@ -22,6 +23,8 @@ enum What {
     RequestCost(request_cost::Arguments),
     /// What a probed malloc and free cost, beside other ways.
     Probes(probes::Arguments),
+    /// Throughput of the Python frameworks with heaptide and without.
+    Python(python::Arguments),
     /// Memory and CPU of heaptide itself.
     Agent(agent::Arguments),
     /// How fast memory is searched for tokens, and what that does to the target's latency.
@@ -32,6 +35,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     match &arguments.what {
         What::RequestCost(arguments) => request_cost::run(arguments),
         What::Probes(arguments) => probes::run(arguments),
+        What::Python(arguments) => python::run(arguments),
         What::Agent(arguments) => agent::run(arguments),
         What::Residency(arguments) => residency::run(arguments),
     }

@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 
 use crate::lab::catalog::{Catalog, Expect};
 use crate::lab::observe::{self, Settings};
-use crate::lab::score::Score;
+use crate::lab::score::{self, Score};
 use crate::lab::service;
 
 /// What to demonstrate.
@@ -34,7 +34,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     service::build(service)?;
     let settings = Settings {
         duration: observe::seconds(&arguments.duration)?,
-        mode: "trace".to_owned(),
+        mode: None,
         rate: arguments.rate,
         text: true,
     };
@@ -43,12 +43,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         service.name, variant.name, settings.rate, variant.warm_up, settings.duration
     );
     let observed = observe::observe(service, variant, &settings)?;
-    let score = Score::of(variant, &observed);
+    let score = Score::of(service, variant, &observed);
     println!();
-    for (name, value) in ["expected", "said", "route", "site", "kept, said / true"]
+    for (name, value) in score::TITLES
         .iter()
         .zip(score.row())
-        .filter(|(_, value)| !value.is_empty())
+        .filter(|(name, value)| !name.is_empty() && !value.is_empty())
     {
         println!("{name:>18}  {value}");
     }

@@ -3,6 +3,7 @@
 //! There are no stamps: it looks for the programs themselves, so it is right after an upgrade or a
 //! removal too, and takes seconds when all is there.
 
+use std::collections::BTreeSet;
 use std::env;
 use std::path::Path;
 use std::process::Command;
@@ -10,6 +11,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 
 use crate::lab::catalog::Catalog;
+use crate::lab::python;
 use crate::process::{as_root, command, on_path, output, run as run_command, succeeds};
 use crate::toolchain::{self, Toolchain};
 
@@ -61,6 +63,7 @@ pub(crate) fn everything(lab: bool) -> Result<()> {
     )?;
     if lab {
         programs(Catalog::load()?.programs())?;
+        interpreters()?;
     }
     oldest_kernel()?;
     let found = ebpf_toolchain()?;
@@ -69,6 +72,22 @@ pub(crate) fn everything(lab: bool) -> Result<()> {
         found.name,
         found.linker.display()
     );
+    Ok(())
+}
+
+/// The virtual environments of the Python services whose interpreters are here.
+fn interpreters() -> Result<()> {
+    let pythons: BTreeSet<String> = Catalog::load()?
+        .services
+        .into_iter()
+        .filter_map(|service| service.python)
+        .collect();
+    for python in pythons {
+        match python::missing_interpreter(&python) {
+            Some(reason) => eprintln!("setup: {reason}; its services will be skipped"),
+            None => python::prepare(&python)?,
+        }
+    }
     Ok(())
 }
 
@@ -208,7 +227,8 @@ fn update() -> Result<()> {
     run_command(as_root("apt-get").args(["update", "--quiet"]))
 }
 
-fn install(packages: &[String]) -> Result<()> {
+/// Installs Debian packages.
+pub(crate) fn install(packages: &[String]) -> Result<()> {
     if packages.is_empty() {
         return Ok(());
     }

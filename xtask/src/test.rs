@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::process::{self, cargo, command, on_path};
 
+mod lab;
 mod programs;
 
 use programs::{Outcome, TestProgram};
@@ -40,8 +41,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     for program in test_programs.iter().chain(&lab_programs) {
         outcome.run(program, &program.pure(arguments.filter.as_deref()), false)?;
     }
+    lab::books(arguments.filter.as_deref(), &mut outcome)?;
     if !arguments.pure {
         kernel_tests(&test_programs, arguments, &mut outcome)?;
+        lab::verdicts(arguments.filter.as_deref(), &mut outcome)?;
     }
     outcome.print();
     failed.extend(

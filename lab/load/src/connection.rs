@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::Receiver;
 
 use crate::requests::Plan;
 use crate::truth::Truth;
@@ -26,7 +26,7 @@ pub(crate) struct Wire {
 }
 
 /// What is to be sent, taken by whichever connection is idle longest (the lock is fair).
-pub(crate) type Queue = Arc<tokio::sync::Mutex<UnboundedReceiver<Plan>>>;
+pub(crate) type Queue = Arc<tokio::sync::Mutex<Receiver<Plan>>>;
 
 /// Sends what comes over the queue until it is closed; a broken connection is made anew.
 pub(crate) async fn serve(wire: Wire, queue: Queue, truth: Arc<Mutex<Truth>>) {

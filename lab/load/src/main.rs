@@ -1,4 +1,5 @@
-//! Drives a service of the lab at a given rate, open loop, and writes down what it sent.
+//! Drives a service of the lab, at a given rate (open loop) or as fast as it answers, and writes down
+//! what it sent.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -28,6 +29,9 @@ pub(crate) struct Arguments {
     /// Requests per second.
     #[arg(long, default_value_t = 200.0)]
     rate: f64,
+    /// No rate: each connection sends its next request when it has its answer.
+    #[arg(long)]
+    closed_loop: bool,
     /// Seconds to go on for (`60s` or `60`).
     #[arg(long = "for", default_value = "60s", value_parser = seconds)]
     duration: Duration,
@@ -78,6 +82,9 @@ pub(crate) struct Arguments {
     truth: Option<PathBuf>,
 }
 
+/// Requests that may wait for a connection; a service that is slower than that is not driven on.
+const UNANSWERED: usize = 1 << 20;
+
 fn seconds(text: &str) -> Result<Duration> {
     let number = text.strip_suffix('s').unwrap_or(text);
     Ok(Duration::try_from_secs_f64(number.parse()?)?)
@@ -115,7 +122,8 @@ async fn drive(arguments: &Arguments, mut mix: Mix, truth: &Arc<Mutex<Truth>>) {
         split: arguments.split,
         pipeline: arguments.pipeline,
     };
-    let (sender, receiver) = mpsc::unbounded_channel::<Plan>();
+    let room = if arguments.closed_loop { 1 } else { UNANSWERED };
+    let (sender, receiver) = mpsc::channel::<Plan>(room);
     let queue: Queue = Arc::new(tokio::sync::Mutex::new(receiver));
     let mut workers = Vec::new();
     for _ in 0..arguments.connections {
@@ -125,12 +133,17 @@ async fn drive(arguments: &Arguments, mut mix: Mix, truth: &Arc<Mutex<Truth>>) {
     let started = Instant::now();
     let mut sent = 0_u64;
     while started.elapsed() < arguments.duration {
-        let due = started + Duration::from_secs_f64(sent as f64 / arguments.rate);
-        tokio::time::sleep_until(due.into()).await;
+        let due = if arguments.closed_loop {
+            Instant::now()
+        } else {
+            let due = started + Duration::from_secs_f64(sent as f64 / arguments.rate);
+            tokio::time::sleep_until(due.into()).await;
+            due
+        };
         let plan = mix.next(due);
         truth.lock().expect("no holder panics").planned(&plan);
         // The queue is closed only below.
-        let _ = sender.send(plan);
+        let _ = sender.send(plan).await;
         sent += 1;
     }
     drop(sender);

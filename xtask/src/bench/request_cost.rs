@@ -113,7 +113,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-fn attach(pid: u32, mode: &str, duration: Duration) -> Result<Child> {
+/// heaptide on a process for some time.
+pub(super) fn attach(pid: u32, mode: &str, duration: Duration) -> Result<Child> {
     observe::heaptide()
         .args(["attach", &pid.to_string(), "--mode", mode])
         .args([
@@ -146,7 +147,8 @@ fn per_request(pid: u32, port: u16, duration: Duration) -> Result<f64> {
     Ok(cpu_after.saturating_sub(cpu_before).as_secs_f64() * 1e6 / served as f64)
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+/// The middle of some values.
+pub(super) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let at = |place: usize| values.get(place).copied().unwrap_or(f64::NAN);
     f64::midpoint(at(values.len().saturating_sub(1) / 2), at(values.len() / 2))

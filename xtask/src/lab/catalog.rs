@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 
 use crate::process::root;
@@ -13,6 +13,9 @@ use crate::process::root;
 #[serde(deny_unknown_fields)]
 pub(crate) struct Catalog {
     programs: BTreeMap<String, String>,
+    /// Variants and answers that several services share, by name.
+    #[serde(default)]
+    answers: BTreeMap<String, Vec<Variant>>,
     #[serde(rename = "service")]
     pub(crate) services: Vec<Service>,
 }
@@ -21,16 +24,43 @@ pub(crate) struct Catalog {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Service {
+    /// May have a slash: `python/flask-sync`.
     pub(crate) name: String,
     /// Inside lab/; build and run are run in it.
     pub(crate) folder: String,
+    #[serde(default)]
     pub(crate) build: Vec<String>,
     pub(crate) run: Vec<String>,
+    /// Its environment, beside ours.
+    #[serde(default)]
+    pub(crate) env: BTreeMap<String, String>,
+    /// The interpreter whose virtual environment it runs in.
+    pub(crate) python: Option<String>,
+    /// heaptide's mode for it, when none is asked for.
+    #[serde(default = "usual_mode")]
+    pub(crate) mode: String,
+    /// What the target may grow by, in MiB, instead of the usual.
+    pub(crate) headroom_mib: Option<u64>,
+    /// Added to the load generator's arguments, before the variant's.
+    #[serde(default)]
+    pub(crate) load: Vec<String>,
+    /// Processes that answer requests.
+    #[serde(default = "one")]
+    pub(crate) workers: u32,
+    /// The shared variants it has ...
+    pub(crate) answers: Option<String>,
+    /// ... all of them, or these.
+    #[serde(default)]
+    pub(crate) only: Vec<String>,
+    /// Those that `cargo xtask test` has judged; each service's first is started and its books compared.
+    #[serde(default)]
+    pub(crate) tested: Vec<String>,
+    #[serde(default)]
     pub(crate) variants: Vec<Variant>,
 }
 
 /// A variant and its known answer.
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Variant {
     pub(crate) name: String,
@@ -38,6 +68,8 @@ pub(crate) struct Variant {
     pub(crate) cause: Option<String>,
     pub(crate) route: Option<String>,
     pub(crate) function: Option<String>,
+    /// How the path of the growing container ends, where containers can be seen.
+    pub(crate) container: Option<String>,
     #[serde(default)]
     pub(crate) load: Vec<String>,
     #[serde(default = "usual_warm_up")]
@@ -45,16 +77,27 @@ pub(crate) struct Variant {
 }
 
 /// The known verdict.
-#[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Expect {
     /// Confirmed or suspected.
     Leak,
     NoLeak,
+    /// Not a leak, but nobody could tell before it is full: a suspicion is right, too.
+    NotConfirmed,
 }
 
 fn usual_warm_up() -> u64 {
     3
+}
+
+/// The mode in which all that is known of a leak can be said.
+fn usual_mode() -> String {
+    "trace".to_owned()
+}
+
+fn one() -> u32 {
+    1
 }
 
 impl Catalog {
@@ -62,7 +105,34 @@ impl Catalog {
         let path = root().join("lab/services.toml");
         let text =
             fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        toml::from_str(&text).with_context(|| format!("cannot understand {}", path.display()))
+        Self::parse(&text).with_context(|| format!("cannot understand {}", path.display()))
+    }
+
+    /// Reads the file and gives every service the shared variants that it asks for.
+    fn parse(text: &str) -> Result<Self> {
+        let mut catalog: Self = toml::from_str(text)?;
+        for service in &mut catalog.services {
+            if let Some(name) = &service.answers {
+                let answers = catalog
+                    .answers
+                    .get(name)
+                    .with_context(|| format!("{}: no answers.{name}", service.name))?;
+                let is_wanted = |variant: &&Variant| {
+                    service.only.is_empty() || service.only.contains(&variant.name)
+                };
+                service
+                    .variants
+                    .extend(answers.iter().filter(is_wanted).cloned());
+            }
+            for name in service.only.iter().chain(&service.tested) {
+                ensure!(
+                    service.variants.iter().any(|variant| variant.name == *name),
+                    "{}: no variant {name}",
+                    service.name
+                );
+            }
+        }
+        Ok(catalog)
     }
 
     /// (program, Debian package).
@@ -80,9 +150,7 @@ impl Catalog {
                     .iter()
                     .map(move |variant| (service, variant))
             })
-            .filter(|(service, variant)| {
-                matches(pattern, &format!("{}/{}", service.name, variant.name))
-            })
+            .filter(|(service, variant)| matches(pattern, &row_name(service, variant)))
             .collect()
     }
 
@@ -95,31 +163,48 @@ impl Catalog {
     }
 }
 
-/// A glob of letters and `*`.
-fn matches(pattern: &str, text: &str) -> bool {
+/// `service/variant`.
+pub(crate) fn row_name(service: &Service, variant: &Variant) -> String {
+    format!("{}/{}", service.name, variant.name)
+}
+
+/// Globs of letters and `*`, with commas between them.
+fn matches(patterns: &str, text: &str) -> bool {
+    patterns.split(',').any(|pattern| is_like(pattern, text))
+}
+
+fn is_like(pattern: &str, text: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == text,
         Some((start, rest)) => text.strip_prefix(start).is_some_and(|left| {
             left.char_indices()
                 .map(|(index, _)| index)
                 .chain([left.len()])
-                .any(|index| matches(rest, &left[index..]))
+                .any(|index| is_like(rest, &left[index..]))
         }),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Catalog, matches};
+    use super::{Catalog, Expect, matches};
 
     #[test]
     fn globs() {
-        for pattern in ["*", "axum/*", "*/lru*", "axum/lru-1024", "a*/*4"] {
+        for pattern in [
+            "*",
+            "axum/*",
+            "*/lru*",
+            "axum/lru-1024",
+            "a*/*4",
+            "cpp/*,axum/*",
+        ] {
             assert!(matches(pattern, "axum/lru-1024"), "{pattern}");
         }
         for pattern in ["", "axum", "*/lru", "cpp/*"] {
             assert!(!matches(pattern, "axum/lru-1024"), "{pattern}");
         }
+        assert!(matches("python/*", "python/flask-sync/token-cache"));
     }
 
     #[test]
@@ -130,5 +215,42 @@ mod tests {
                 catalog.row(service, variant).expect(variant);
             }
         }
+    }
+
+    const SHARED: &str = r#"
+        programs = {}
+        [[answers.web]]
+        name = "cache"
+        expect = "leak"
+        [[answers.web]]
+        name = "full"
+        expect = "not_confirmed"
+        [[service]]
+        name = "python/all"
+        folder = "python"
+        run = ["server"]
+        answers = "web"
+        [[service]]
+        name = "python/some"
+        folder = "python"
+        run = ["server"]
+        answers = "web"
+        only = ["full"]
+    "#;
+
+    #[test]
+    fn services_share_answers() {
+        let catalog = Catalog::parse(SHARED).expect("the file");
+        assert_eq!(catalog.rows("python/*").len(), 3);
+        let (_, full) = catalog.row("python/some", "full").expect("full");
+        assert_eq!(full.expect, Expect::NotConfirmed);
+        assert!(catalog.row("python/some", "cache").is_err());
+    }
+
+    #[test]
+    fn a_variant_that_is_not_there_is_an_error() {
+        let text = SHARED.replace("only = [\"full\"]", "only = [\"fill\"]");
+        let error = Catalog::parse(&text).err().expect("an error").to_string();
+        assert_eq!(error, "python/some: no variant fill");
     }
 }

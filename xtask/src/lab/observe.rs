@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use super::catalog::{Service, Variant};
+use super::catalog::{Service, Variant, row_name};
 use super::{http, service};
 use crate::process::{self, as_root, root};
 
@@ -19,7 +19,8 @@ const HEADROOM: u64 = 64 << 20;
 /// How to observe.
 pub(crate) struct Settings {
     pub(crate) duration: u64,
-    pub(crate) mode: String,
+    /// heaptide's mode, instead of the service's usual one.
+    pub(crate) mode: Option<String>,
     pub(crate) rate: u32,
     /// heaptide's text goes to the terminal.
     pub(crate) text: bool,
@@ -54,7 +55,7 @@ pub(crate) fn observe(from: &Service, variant: &Variant, settings: &Settings) ->
     // Kept, for a look at what was said and why.
     let folder = root()
         .join("target/lab")
-        .join(format!("{}-{}", from.name, variant.name));
+        .join(row_name(from, variant).replace('/', "-"));
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let report_path = folder.join("report.json");
     let load_path = folder.join("load.json");
@@ -66,17 +67,19 @@ pub(crate) fn observe(from: &Service, variant: &Variant, settings: &Settings) ->
         settings.rate,
         load_seconds,
         &load_path,
-        &variant.load,
+        &service::load_words(from, variant),
     )?;
     thread::sleep(Duration::from_secs(variant.warm_up));
     ensure!(load.is_alive(), "the load generator ended early");
 
     let pid = started.process.pid();
-    let limit = service::rss(pid)? + HEADROOM;
+    let headroom = from.headroom_mib.map_or(HEADROOM, |mib| mib << 20);
+    let limit = service::rss(pid)? + headroom;
     let before = http::truth(started.port)?;
+    let mode = settings.mode.as_ref().unwrap_or(&from.mode);
     let mut attach = heaptide();
     attach
-        .args(["attach", &pid.to_string(), "--mode", &settings.mode])
+        .args(["attach", &pid.to_string(), "--mode", mode])
         .args(["--for", &format!("{}s", settings.duration)])
         .args(["--memory-limit", &limit.to_string()])
         .arg("--output")

@@ -8,16 +8,29 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::catalog::{Catalog, Service};
-use super::http;
+use super::catalog::{Catalog, Service, Variant};
+use super::{http, python};
 use crate::process::{self, lab_cargo, root};
 
 const START_TIME: Duration = Duration::from_secs(20);
+/// For workers to end by their master's word.
+const END_TIME: Duration = Duration::from_secs(3);
 
-/// Builds every service and the load generator.
+/// Builds every service that can be built here, and the load generator.
 pub(crate) fn build_all() -> Result<()> {
     build_load()?;
-    Catalog::load()?.services.iter().try_for_each(build)
+    for service in &Catalog::load()?.services {
+        match missing(service) {
+            Some(reason) => eprintln!("lab: {} is not built: {reason}", service.name),
+            None => build(service)?,
+        }
+    }
+    Ok(())
+}
+
+/// Why a service cannot run here, if it cannot.
+pub(crate) fn missing(service: &Service) -> Option<String> {
+    python::missing_interpreter(service.python.as_deref()?)
 }
 
 /// Builds the load generator.
@@ -29,10 +42,12 @@ pub(crate) fn build_load() -> Result<()> {
 
 /// Builds a service.
 pub(crate) fn build(service: &Service) -> Result<()> {
-    let (program, arguments) = service
-        .build
-        .split_first()
-        .context("an empty build command")?;
+    if let Some(python) = &service.python {
+        python::prepare(python)?;
+    }
+    let Some((program, arguments)) = service.build.split_first() else {
+        return Ok(());
+    };
     let mut command = if program == "cargo" {
         process::cargo()
     } else {
@@ -41,7 +56,8 @@ pub(crate) fn build(service: &Service) -> Result<()> {
     process::run(command.args(arguments).current_dir(folder(service)))
 }
 
-fn folder(service: &Service) -> PathBuf {
+/// Where it is built and run.
+pub(crate) fn folder(service: &Service) -> PathBuf {
     root().join("lab").join(&service.folder)
 }
 
@@ -69,10 +85,44 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        let workers = below(self.pid());
+        if self.is_alive() {
+            // A master ends its workers by itself, if it is asked to.
+            ask_to_end(self.pid());
+            let began = Instant::now();
+            while self.is_alive() && began.elapsed() < END_TIME {
+                thread::sleep(Duration::from_millis(20));
+            }
+        }
         // Both fail only when it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        for worker in workers {
+            ask_to_end(worker);
+        }
     }
+}
+
+fn ask_to_end(pid: u32) {
+    // SAFETY: kill touches no memory of ours; a process that has ended is no error here.
+    unsafe { libc::kill(pid.cast_signed(), libc::SIGTERM) };
+}
+
+/// A process's children and theirs.
+fn below(pid: u32) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task"));
+    let mut found = Vec::new();
+    for task in tasks.into_iter().flatten().flatten() {
+        let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+        for child in children
+            .split_whitespace()
+            .filter_map(|pid| pid.parse().ok())
+        {
+            found.push(child);
+            found.extend(below(child));
+        }
+    }
+    found
 }
 
 /// A service that answers on a port of its own.
@@ -84,10 +134,17 @@ pub(crate) struct Started {
 /// Starts a variant and waits until it answers.
 pub(crate) fn start(service: &Service, variant: &str) -> Result<Started> {
     let port = http::free_port()?;
-    let mut words = service.run.iter().map(|word| {
-        word.replace("{port}", &port.to_string())
-            .replace("{variant}", variant)
-    });
+    let environment = service.python.as_deref().map(python::environment);
+    let fill = |word: &String| {
+        let word = word
+            .replace("{port}", &port.to_string())
+            .replace("{variant}", variant);
+        match &environment {
+            Some(environment) => word.replace("{venv}", &environment.to_string_lossy()),
+            None => word,
+        }
+    };
+    let mut words = service.run.iter().map(fill);
     let program = words.next().context("an empty run command")?;
     let folder = folder(service);
     // `current_dir` does not apply to a relative program reliably.
@@ -99,6 +156,7 @@ pub(crate) fn start(service: &Service, variant: &str) -> Result<Started> {
     let child = Command::new(&program)
         .args(words)
         .current_dir(&folder)
+        .envs(service.env.iter().map(|(name, value)| (name, fill(value))))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .spawn()
@@ -115,6 +173,11 @@ pub(crate) fn start(service: &Service, variant: &str) -> Result<Started> {
         thread::sleep(Duration::from_millis(50));
     }
     Ok(Started { process, port })
+}
+
+/// What is added to the load generator's arguments.
+pub(crate) fn load_words(service: &Service, variant: &Variant) -> Vec<String> {
+    [service.load.as_slice(), variant.load.as_slice()].concat()
 }
 
 /// Starts the load generator; it writes its truth at its end.
@@ -137,8 +200,13 @@ pub(crate) fn load(
     Ok(Running { child })
 }
 
-/// Resident bytes of a process.
+/// Resident bytes of a process or of the largest of its workers.
 pub(crate) fn rss(pid: u32) -> Result<u64> {
+    let workers = below(pid).into_iter().filter_map(|pid| resident(pid).ok());
+    Ok(workers.fold(resident(pid)?, u64::max))
+}
+
+fn resident(pid: u32) -> Result<u64> {
     let statm = fs::read_to_string(format!("/proc/{pid}/statm"))
         .with_context(|| format!("process {pid} is gone"))?;
     let pages: u64 = statm

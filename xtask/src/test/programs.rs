@@ -180,6 +180,16 @@ impl Outcome {
         Ok(())
     }
 
+    /// The result of tests that are in no program, in libtest's words.
+    pub(crate) fn add(&mut self, name: &str, passed: u32, failed: u32) {
+        let word = if failed == 0 { "ok" } else { "FAILED" };
+        let line = format!("{RESULT}{word}. {passed} passed; {failed} failed; 0 ignored");
+        self.results.push((name.to_owned(), line));
+        if failed > 0 {
+            self.failed.push(name.to_owned());
+        }
+    }
+
     /// Echoes a line. The result lines are kept for the end, where they are seen.
     fn take(&mut self, name: &str, line: String) {
         if line.starts_with(RESULT) {

@@ -1,0 +1,165 @@
+//! Interpreters and virtual environments of the Python services.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use crate::process::{self, on_path, root, succeeds};
+
+/// Debian's own interpreter: static, stripped, with its allocator inlined.
+const SYSTEM: &str = "system";
+const SYSTEM_PATH: &str = "/usr/bin/python3";
+
+fn folder() -> PathBuf {
+    root().join("lab/python")
+}
+
+/// Where an interpreter's virtual environment is.
+pub(crate) fn environment(python: &str) -> PathBuf {
+    folder().join(format!(".venv-{python}"))
+}
+
+/// Makes an interpreter's virtual environment with what the services need, unless it is there.
+pub(crate) fn prepare(python: &str) -> Result<()> {
+    let environment = environment(python);
+    let wanted = folder().join("requirements.txt");
+    // A copy of what was installed: looking at the packages themselves takes pip a second.
+    let installed = environment.join("installed.txt");
+    let same = fs::read(&wanted).context("lab/python/requirements.txt")?;
+    if fs::read(&installed).is_ok_and(|installed| installed == same) {
+        return Ok(());
+    }
+    let interpreter = interpreter(python).with_context(|| missing(python))?;
+    if !succeeds(Command::new(&interpreter).args(["-m", "ensurepip", "--version"])) {
+        crate::setup::install(&["python3-venv".to_owned()])?;
+    }
+    process::run(
+        Command::new(&interpreter)
+            .args(["-m", "venv", "--clear"])
+            .arg(&environment),
+    )?;
+    process::run(
+        Command::new(environment.join("bin/python"))
+            .args(["-m", "pip", "install", "--quiet"])
+            .args(["--disable-pip-version-check", "--requirement"])
+            .arg(&wanted),
+    )?;
+    fs::write(&installed, same).with_context(|| format!("cannot write {}", installed.display()))
+}
+
+/// Why an interpreter's services cannot run, if they cannot.
+pub(crate) fn missing_interpreter(python: &str) -> Option<String> {
+    (interpreter(python).is_none()).then(|| missing(python))
+}
+
+fn missing(python: &str) -> String {
+    if python == SYSTEM {
+        format!("there is no {SYSTEM_PATH}")
+    } else {
+        format!(
+            "there is no CPython {python} with a shared library: `PYTHON_CONFIGURE_OPTS=--enable-shared \
+             pyenv install {python}`"
+        )
+    }
+}
+
+/// `system`, or a version: pyenv's, else one on PATH.
+fn interpreter(python: &str) -> Option<PathBuf> {
+    if python == SYSTEM {
+        return Some(PathBuf::from(SYSTEM_PATH)).filter(|path| path.is_file());
+    }
+    pyenv(python).or_else(|| on_path(&format!("python{python}")))
+}
+
+/// The newest of pyenv's interpreters of that minor version.
+fn pyenv(version: &str) -> Option<PathBuf> {
+    let versions = env::var_os("PYENV_ROOT")
+        .map(PathBuf::from)
+        .or_else(|| Some(Path::new(&env::var_os("HOME")?).join(".pyenv")))?
+        .join("versions");
+    let mut found: Vec<(u32, PathBuf)> = fs::read_dir(versions)
+        .ok()?
+        .filter_map(|entry| {
+            let path = entry.ok()?.path();
+            let number = path
+                .file_name()?
+                .to_str()?
+                .strip_prefix(version)?
+                .strip_prefix('.')?
+                .parse()
+                .ok()?;
+            let program = path.join("bin/python3");
+            program.is_file().then_some((number, program))
+        })
+        .collect();
+    found.sort();
+    found.pop().map(|(_, program)| program)
+}
+
+/// Whether a line of a service's file lies in the function: what is said must be where it is.
+/// None when the service has no such file.
+pub(crate) fn is_line_of(service: &Path, file: &str, line: u64, function: &str) -> Option<bool> {
+    let name = Path::new(file).file_name()?;
+    let path = find(service, Path::new(name))?;
+    let text = fs::read_to_string(path).ok()?;
+    let last = usize::try_from(line).ok()?;
+    let lines: Vec<&str> = text.lines().take(last).collect();
+    let mut depth = indent(lines.get(last.checked_sub(1)?)?) + 1;
+    for above in lines.iter().rev().filter(|line| !line.trim().is_empty()) {
+        if indent(above) < depth {
+            depth = indent(above);
+            let code = above.trim_start();
+            if let Some(definition) = code
+                .strip_prefix("async ")
+                .unwrap_or(code)
+                .strip_prefix("def ")
+            {
+                return Some(definition.split('(').next() == Some(function));
+            }
+        }
+    }
+    None
+}
+
+fn indent(line: &str) -> usize {
+    line.len() - line.trim_start().len()
+}
+
+fn find(folder: &Path, name: &Path) -> Option<PathBuf> {
+    let direct = folder.join(name);
+    if direct.is_file() {
+        return Some(direct);
+    }
+    let folders = fs::read_dir(folder).ok()?.filter_map(|entry| {
+        let path = entry.ok()?.path();
+        path.is_dir().then_some(path)
+    });
+    folders.into_iter().find_map(|folder| find(&folder, name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{folder, is_line_of};
+
+    #[test]
+    fn a_line_belongs_to_the_function_around_it() {
+        let flask = folder().join("flask");
+        let text = std::fs::read_to_string(flask.join("token_caches.py")).expect("the file");
+        let line_with = |part: &str| {
+            let place = text.lines().position(|line| line.contains(part));
+            place.expect("a line") as u64 + 1
+        };
+        let stores = line_with("claims_cache[token] = claims");
+        let is = |line, function| is_line_of(&flask, "/x/token_caches.py", line, function);
+        assert_eq!(is(stores, "claims_for"), Some(true));
+        assert_eq!(is(stores, "get_data"), Some(false));
+        assert_eq!(is(line_with("def get_data():"), "get_data"), Some(true));
+        assert_eq!(is(line_with("def get_data():") + 1, "get_data"), Some(true));
+        // Nothing is defined around a module's own lines.
+        assert_eq!(is(line_with("claims_cache = {}"), "claims_for"), None);
+        assert_eq!(is_line_of(&flask, "no.py", 1, "claims_for"), None);
+    }
+}
