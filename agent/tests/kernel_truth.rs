@@ -3,48 +3,11 @@
 
 mod common;
 
-use std::collections::{BTreeMap, HashMap};
-use std::fmt::Write;
-use std::time::Duration;
+use std::collections::HashMap;
 
-use common::process::Process;
+use common::books::{Target, near};
 use common::truth::{self, RUN};
 use common::{Watched, kernel, watch, watch_in};
-use serde::Deserialize;
-
-const MANY: Duration = Duration::from_secs(180);
-
-/// A line of the books, and of `--live-sites`: the same words for the same things.
-#[derive(Debug, Deserialize)]
-struct Books {
-    pid: u32,
-    sites: Vec<Site>,
-    #[serde(default)]
-    losses: HashMap<String, u64>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Site {
-    function: String,
-    kind: String,
-    #[serde(default)]
-    file: Option<String>,
-    /// In the books 0: never allocated, -1: from several lines.
-    #[serde(default)]
-    line: Option<i64>,
-    bytes: i64,
-    blocks: i64,
-}
-
-/// Counters that must be 0 for "nothing lost".
-const LOSSES: [&str; 6] = [
-    "lost_frees",
-    "missed_returns",
-    "map_full",
-    "inflight_full",
-    "threads_full",
-    "ring_full",
-];
 
 #[test]
 fn with_frame_pointers() {
@@ -159,10 +122,6 @@ fn half_of_two_million_freed() {
     near(&watched, &books, 0.03);
 }
 
-struct Target {
-    process: Process,
-}
-
 fn start(frame_pointers: bool) -> (Target, Watched) {
     let process = truth::start(frame_pointers);
     let watched = watch(process.id(), &[]);
@@ -172,138 +131,4 @@ fn start(frame_pointers: bool) -> (Target, Watched) {
 fn followed(watched: &mut Watched, pid: u32) {
     let word = format!("following PID {pid}");
     watched.agent.error_line(RUN, |line| line.contains(&word));
-}
-
-impl Target {
-    /// Has it do something and takes the books it prints afterwards.
-    fn run(&mut self, command: &str) -> Books {
-        self.process.say(command);
-        let line = self.process.line(MANY, |line| line.starts_with("{\"pid\""));
-        serde_json::from_str(&line).expect("the books are JSON")
-    }
-
-    fn agrees(&mut self, watched: &Watched, books: &Books) {
-        assert!(
-            self.process.runs(),
-            "the target has ended: {}",
-            self.process.transcript()
-        );
-        let seen = seen(watched, books.pid);
-        let mut differences = losses(&seen);
-        let mut known = BTreeMap::new();
-        for site in &books.sites {
-            known.insert((site.function.as_str(), site.kind.as_str()), site);
-        }
-        for (key, site) in &known {
-            compare(site, &of(&seen, key.0, key.1), &mut differences);
-        }
-        for site in seen
-            .sites
-            .iter()
-            .filter(|site| site.kind == "heap" && site.blocks != 0)
-        {
-            let function = plain(&site.function);
-            // pthread_create keeps a thread's dynamic vector with its cached stack: four real blocks.
-            if !known.contains_key(&(function, "heap")) && function != "run_threads" {
-                let _ = writeln!(differences, "no such site in the books: {site:?}");
-            }
-        }
-        assert!(
-            differences.is_empty(),
-            "{differences}\n{}",
-            watched.agent.transcript()
-        );
-    }
-}
-
-/// Compares what was seen of one site with its books. (malloc maps memory of its own for big blocks
-/// and for the heaps of threads: mappings at sites of kind "heap" are nobody's mistake.)
-fn compare(book: &Site, seen: &[&Site], differences: &mut String) {
-    let bytes: i64 = seen.iter().map(|site| site.bytes).sum();
-    let blocks: i64 = seen.iter().map(|site| site.blocks).sum();
-    if (bytes, blocks) != (book.bytes, book.blocks) {
-        let _ = writeln!(
-            differences,
-            "{} ({}): {blocks} blocks of {bytes} bytes, the books say {} of {}",
-            book.function, book.kind, book.blocks, book.bytes
-        );
-    }
-    let Some(line) = book.line.filter(|&line| line > 0) else {
-        return;
-    };
-    for site in seen.iter().filter(|site| site.blocks != 0) {
-        let file = site
-            .file
-            .as_deref()
-            .and_then(|path| path.rsplit('/').next());
-        if file != book.file.as_deref() || site.line != Some(line) {
-            let _ = writeln!(
-                differences,
-                "{}: said to be {:?}:{:?}, is {:?}:{line}",
-                book.function, site.file, site.line, book.file
-            );
-        }
-    }
-}
-
-fn losses(seen: &Books) -> String {
-    let mut text = String::new();
-    for name in LOSSES {
-        match seen.losses.get(name) {
-            Some(0) => {}
-            Some(lost) => writeln!(text, "{name}: {lost}").expect("a string"),
-            None => writeln!(text, "{name}: not reported").expect("a string"),
-        }
-    }
-    text
-}
-
-/// Sampling has begun: the sums of the many blocks, within a tolerance, and no block refused.
-fn near(watched: &Watched, books: &Books, tolerance: f64) {
-    let seen = seen(watched, books.pid);
-    for name in ["map_full", "lost_frees", "missed_returns"] {
-        assert_eq!(
-            seen.losses.get(name),
-            Some(&0),
-            "{name}\n{}",
-            watched.agent.transcript()
-        );
-    }
-    for what in ["bytes", "blocks"] {
-        let sum = |sites: &Books| -> f64 {
-            let many = sites.sites.iter().filter(|site| {
-                site.kind == "heap" && plain(&site.function).starts_with("site_many_")
-            });
-            many.map(|site| if what == "bytes" { site.bytes } else { site.blocks } as f64).sum()
-        };
-        let (truth, estimate) = (sum(books), sum(&seen));
-        assert!(truth > 500_000.0, "the target has kept {truth} {what}");
-        let error = (estimate - truth).abs() / truth;
-        assert!(
-            error <= tolerance,
-            "{what}: {estimate} for {truth}, off by {:.2} %",
-            error * 100.0
-        );
-    }
-}
-
-fn seen(watched: &Watched, pid: u32) -> Books {
-    let text = watched.read("sites.json");
-    let lines = text
-        .lines()
-        .map(|line| serde_json::from_str(line).expect("JSON lines"));
-    let mut found: Vec<Books> = lines.filter(|line: &Books| line.pid == pid).collect();
-    assert_eq!(found.len(), 1, "lines for process {pid} in {text}");
-    found.remove(0)
-}
-
-fn of<'a>(seen: &'a Books, function: &str, kind: &str) -> Vec<&'a Site> {
-    let fits = |site: &&Site| plain(&site.function) == function && site.kind == kind;
-    seen.sites.iter().filter(fits).collect()
-}
-
-/// A function's name without its parameters and the suffix of a part that the compiler split off.
-fn plain(function: &str) -> &str {
-    let name = function.split('(').next().unwrap_or(function);
-    name.split('.').next().unwrap_or(name)
 }

@@ -2,6 +2,7 @@
 //! builds of the lab's C++ programs, and the reason to skip.
 #![allow(dead_code, reason = "every test binary uses a part of it")]
 
+pub(crate) mod books;
 pub(crate) mod compile;
 pub(crate) mod http;
 pub(crate) mod leftovers;
