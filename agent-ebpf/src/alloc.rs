@@ -13,6 +13,7 @@ use aya_ebpf::{
 use heaptide_ebpf::{Block, BlockKey, Cookie, Counter, INFLIGHT_DEPTH, shape, target_flags};
 
 use crate::{
+    condition,
     maps::{LIVE, SHARED, Thread, count, fetch_add},
     setting, stack, thread,
 };
@@ -29,18 +30,22 @@ macro_rules! register {
 }
 pub(crate) use register;
 
-/// Argument `index` of three.
+/// What an argument's register holds; `index` as in [`Cookie`].
 #[inline(always)]
 fn argument(regs: *const pt_regs, index: u8) -> u64 {
-    let (a, b, c) = (
+    let (a, b, c, d, e) = (
         register!(regs, rdi),
         register!(regs, rsi),
         register!(regs, rdx),
+        register!(regs, rcx),
+        register!(regs, rax),
     );
     match index {
         0 => a,
         1 => b,
-        _ => c,
+        2 => c,
+        3 => d,
+        _ => e,
     }
 }
 
@@ -110,6 +115,9 @@ fn entered(regs: *mut pt_regs) -> bool {
         argument(regs, cookie.pointer())
     };
     drop_stale(thread, sp);
+    if goes_on(thread, sp) {
+        return false;
+    }
     let (keep, interval) = sample(thread, size);
     let is_realloc = cookie.shape() == shape::REALLOC;
     // A sampled-out realloc still takes its old block out of the map.
@@ -165,6 +173,29 @@ fn returned(regs: *const pt_regs) {
     };
     // The return instruction has taken the return address off the stack.
     let sp = register!(regs, rsp).wrapping_sub(8);
+    with_result(thread, sp, register!(regs, rax));
+}
+
+/// A function that may throw is certain to return, and its result is known: such a function must
+/// have no return probe, because no exception can be unwound through that.
+#[uprobe]
+pub fn alloc_result(ctx: ProbeContext) -> u32 {
+    let Some(thread) = thread::current() else {
+        return 0;
+    };
+    let regs: *const pt_regs = ctx.regs;
+    let cookie = cookie(ctx.as_ptr());
+    if !condition::holds(register!(regs, eflags), cookie.condition()) {
+        return 0;
+    }
+    let sp = register!(regs, rsp).wrapping_add(u64::from(cookie.pushed()));
+    with_result(thread, sp, condition::register_of(regs, cookie.result()));
+    0
+}
+
+/// The innermost call under way, whose return address lies at `sp`, has returned `result`.
+#[inline(always)]
+fn with_result(thread: &mut Thread, sp: u64, result: u64) {
     drop_stale(thread, sp);
     let depth = thread.depth as usize;
     if depth == 0 || depth > INFLIGHT_DEPTH {
@@ -176,7 +207,6 @@ fn returned(regs: *const pt_regs) {
     }
     thread.depth = index as u32;
     let frame = &thread.inflight[index];
-    let result = register!(regs, rax);
     let cookie = Cookie(frame.cookie);
     let pointer = if cookie.shape() == shape::ALLOC_OUT {
         if result != 0 {
@@ -305,8 +335,30 @@ fn drop_stale(thread: &mut Thread, sp: u64) {
             return;
         }
         thread.depth = depth as u32 - 1;
-        count(Counter::MissedReturns);
+        if !Cookie(thread.inflight[(depth - 1) & (INFLIGHT_DEPTH - 1)].cookie).throws() {
+            count(Counter::MissedReturns);
+        }
     }
+}
+
+/// The call at `sp` is one that is under way already: its function has jumped to another one that
+/// returns in its place. What the caller asked for counts.
+#[inline(always)]
+fn goes_on(thread: &mut Thread, sp: u64) -> bool {
+    let depth = thread.depth as usize;
+    if depth == 0 || depth > INFLIGHT_DEPTH {
+        return false;
+    }
+    let top = &thread.inflight[(depth - 1) & (INFLIGHT_DEPTH - 1)];
+    if top.sp != sp {
+        return false;
+    }
+    if Cookie(top.cookie).throws() {
+        // Perhaps it has thrown, and this is the next call from the same depth.
+        thread.depth = depth as u32 - 1;
+        return false;
+    }
+    true
 }
 
 /// Whether a block of `size` is kept, and the interval that was asked.

@@ -73,13 +73,42 @@ pub mod shape {
 ///
 /// Bits: 0-7 shape, 8-15 argument index of the (first) size, 16-23 index of the second factor or
 /// 0xff, 24-31 index of the pointer argument, 32-39 allocator number, 40-55 bytes that the prologue
-/// has pushed before the probed instruction.
+/// has pushed before the probed instruction, 63 the function may throw. An index names the register
+/// that holds the argument there: 0 rdi, 1 rsi, 2 rdx, 3 rcx, [`Cookie::RAX`] rax.
+///
+/// Where a function's result is known before it returns, the size's bits are the number of the
+/// register with the result, and the factor's the condition under which it returns from there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cookie(pub u64);
 
 impl Cookie {
     /// No such argument.
     pub const NONE: u8 = 0xff;
+    /// The argument index that stands for rax, which compilers use to keep an argument in.
+    pub const RAX: u8 = 6;
+    const THROWS: u64 = 1 << 63;
+
+    /// The same for a function that may throw.
+    #[must_use]
+    pub const fn throwing(self) -> Self {
+        Self(self.0 | Self::THROWS)
+    }
+    /// It may throw: a call that never returns is no loss.
+    #[must_use]
+    pub const fn throws(self) -> bool {
+        self.0 & Self::THROWS != 0
+    }
+    /// Number of the register that holds the result, in the processor's order.
+    #[must_use]
+    pub const fn result(self) -> u8 {
+        self.size()
+    }
+    /// Low four bits of the opcode of the conditional jump that leads to the return, or
+    /// [`Self::NONE`].
+    #[must_use]
+    pub const fn condition(self) -> u8 {
+        self.factor()
+    }
 
     /// Packs a cookie.
     #[must_use]

@@ -4,14 +4,10 @@
 mod common;
 
 use std::collections::HashMap;
-use std::time::Duration;
 
-use common::books::{Books, differences, of_process, plain};
-use common::process::Process;
+use common::books::{Target, near};
 use common::truth::{self, RUN};
 use common::{Watched, kernel, watch, watch_in};
-
-const MANY: Duration = Duration::from_secs(180);
 
 #[test]
 fn with_frame_pointers() {
@@ -35,27 +31,14 @@ fn without_frame_pointers() {
     target.agrees(&watched, &books);
 }
 
-/// As on kernels without uprobe multi-links; the other tests use the newest way that the kernel has.
+/// As on kernels without uprobe multi-links; the other tests use those where the kernel has them.
 #[test]
 fn with_perf_events() {
     let Some(_turn) = kernel("with_perf_events") else {
         return;
     };
-    agrees_by("perf");
-}
-
-/// As on kernels with multi-links but without sessions.
-#[test]
-fn with_multi_links() {
-    let Some(_turn) = kernel("with_multi_links") else {
-        return;
-    };
-    agrees_by("multi");
-}
-
-fn agrees_by(way: &str) {
     let process = truth::start(false);
-    let mut watched = watch_in(process.id(), &[], &[("HEAPTIDE_UPROBES", way)]);
+    let mut watched = watch_in(process.id(), &[], &[("HEAPTIDE_UPROBES", "perf")]);
     let mut target = Target { process };
     let books = target.run("go");
     watched.finish();
@@ -139,10 +122,6 @@ fn half_of_two_million_freed() {
     near(&watched, &books, 0.03);
 }
 
-struct Target {
-    process: Process,
-}
-
 fn start(frame_pointers: bool) -> (Target, Watched) {
     let process = truth::start(frame_pointers);
     let watched = watch(process.id(), &[]);
@@ -152,61 +131,4 @@ fn start(frame_pointers: bool) -> (Target, Watched) {
 fn followed(watched: &mut Watched, pid: u32) {
     let word = format!("following PID {pid}");
     watched.agent.error_line(RUN, |line| line.contains(&word));
-}
-
-impl Target {
-    /// Has it do something and takes the books it prints afterwards.
-    fn run(&mut self, command: &str) -> Books {
-        self.process.say(command);
-        let line = self.process.line(MANY, |line| line.starts_with("{\"pid\""));
-        serde_json::from_str(&line).expect("the books are JSON")
-    }
-
-    fn agrees(&mut self, watched: &Watched, books: &Books) {
-        assert!(
-            self.process.runs(),
-            "the target has ended: {}",
-            self.process.transcript()
-        );
-        let seen = seen(watched, books.pid);
-        let differences = differences(books, &seen);
-        assert!(
-            differences.is_empty(),
-            "{differences}\n{}",
-            watched.agent.transcript()
-        );
-    }
-}
-
-/// Sampling has begun: the sums of the many blocks, within a tolerance, and no block refused.
-fn near(watched: &Watched, books: &Books, tolerance: f64) {
-    let seen = seen(watched, books.pid);
-    for name in ["map_full", "lost_frees", "missed_returns"] {
-        assert_eq!(
-            seen.losses.get(name),
-            Some(&0),
-            "{name}\n{}",
-            watched.agent.transcript()
-        );
-    }
-    for what in ["bytes", "blocks"] {
-        let sum = |sites: &Books| -> f64 {
-            let many = sites.sites.iter().filter(|site| {
-                site.kind == "heap" && plain(&site.function).starts_with("site_many_")
-            });
-            many.map(|site| if what == "bytes" { site.bytes } else { site.blocks } as f64).sum()
-        };
-        let (truth, estimate) = (sum(books), sum(&seen));
-        assert!(truth > 500_000.0, "the target has kept {truth} {what}");
-        let error = (estimate - truth).abs() / truth;
-        assert!(
-            error <= tolerance,
-            "{what}: {estimate} for {truth}, off by {:.2} %",
-            error * 100.0
-        );
-    }
-}
-
-fn seen(watched: &Watched, pid: u32) -> Books {
-    of_process(&watched.read("sites.json"), pid)
 }

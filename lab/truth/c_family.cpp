@@ -1,4 +1,4 @@
-// The C half: every entry point of glibc's allocator, and libc functions that allocate for their caller.
+// The C half: every entry point of the C library's allocator, and libc functions that allocate for their caller.
 #include "families.hpp"
 
 #include "books.hpp"
@@ -7,11 +7,14 @@
 #include <cstdlib>
 #include <cstring>
 #include <cwchar>
+#include <initializer_list>
 #include <malloc.h>
 
 using books::HUGE_SIZE;
 using books::keep;
 using books::opaque;
+
+extern "C" __attribute__((weak)) int mallctl(const char *, void *, std::size_t *, void *, std::size_t);
 
 namespace {
 constexpr int ROUNDS = 50;
@@ -116,8 +119,10 @@ SITE(realloc_refused, "heap")() {
 SITE(realloc_to_zero, "heap")() {
     void *block;
     site_realloc_origin(&block, opaque(888));
-    REFUSED(std::realloc(block, opaque(0)));  // glibc: frees and returns NULL
+    // glibc and others free the block and return NULL, musl and mimalloc return one of no bytes.
+    block = TAKE(realloc_to_zero, 0, std::realloc(block, opaque(0)));
     book_realloc_origin.gave(888);
+    if (block != nullptr) keep(book_realloc_to_zero, block, 0);
 }
 
 SITE(reallocarray, "heap")() {
@@ -160,7 +165,9 @@ SITE(posix_memalign_refused, "heap")() {
 
 SITE(valloc, "heap")() { keep(book_valloc, TAKE(valloc, 900, valloc(opaque(900))), 900); }
 
+#ifdef __GLIBC__
 SITE(pvalloc, "heap")() { keep(book_pvalloc, TAKE(pvalloc, 5000, pvalloc(opaque(5000))), 5000); }
+#endif
 
 SITE(strdup, "heap")() {
     for (std::size_t i = 0; i < ROUNDS; i++) {
@@ -229,7 +236,10 @@ void run_c_family() {
     site_posix_memalign();
     site_posix_memalign_refused();
     site_valloc();
-    site_pvalloc();
+#ifdef __GLIBC__
+    // jemalloc has no pvalloc: with it this block would be glibc's, and its free an accident.
+    if (mallctl == nullptr) site_pvalloc();
+#endif
     site_strdup();
     site_strndup();
     site_wcsdup();

@@ -9,6 +9,12 @@
 #include <string>
 #include <vector>
 
+extern "C" {
+__attribute__((weak)) int mallctl(const char *, void *, std::size_t *, void *, std::size_t);
+__attribute__((weak)) int mi_version();
+__attribute__((weak)) const char *tc_version(int *, int *, const char **);
+}
+
 using books::Back;
 using books::escape;
 using books::keep;
@@ -31,14 +37,24 @@ struct Thing {
 };
 }  // namespace
 
+// A first exception has the unwinder of a static program sort its tables, in a block it keeps.
+void prepare_cxx_family() {
+    try {
+        throw 1;
+    } catch (int) {
+    }
+}
+
 SITE(new, "heap")() {
     for (int i = 0; i < 40; i++) keep(book_new, TAKE(new, sizeof(Thing), new Thing), sizeof(Thing), Back::del);
 }
 SITE(new_direct, "heap")() {
     for (std::size_t i = 1; i < 40; i++) keep(book_new_direct, TAKE(new_direct, i, ::operator new(opaque(i))), i, Back::del);
 }
-SITE(new_zero, "heap")() {  // libstdc++ asks malloc for one byte
-    keep(book_new_zero, TAKE(new_zero, 1, ::operator new(opaque(0))), 1, Back::del);
+SITE(new_zero, "heap")() {
+    // libstdc++ asks malloc for one byte; allocators with an operator new of their own are asked for none.
+    std::size_t size = mallctl != nullptr || mi_version != nullptr || tc_version != nullptr ? 0 : 1;
+    keep(book_new_zero, TAKE(new_zero, size, ::operator new(opaque(0))), size, Back::del);
 }
 SITE(new_array, "heap")() {
     for (std::size_t i = 1; i < 40; i++) keep(book_new_array, TAKE(new_array, i * 4, new int[opaque(i)]), i * 4, Back::del_array);
@@ -52,6 +68,7 @@ SITE(new_array_nothrow, "heap")() {
 SITE(new_refused, "heap")() {
     REFUSED(::operator new(opaque(books::HUGE_SIZE), std::nothrow));
     REFUSED(::operator new(opaque(books::HUGE_SIZE), ALIGNED, std::nothrow));
+    if (mi_version != nullptr) return;  // built as C, it cannot throw, and aborts
     try {
         escape(::operator new(opaque(books::HUGE_SIZE)));
         __builtin_trap();

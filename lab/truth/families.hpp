@@ -5,6 +5,7 @@
 void prepare_c_family();
 void run_c_family();
 // cxx_family.cpp
+void prepare_cxx_family();
 void run_cxx_family();
 // mappings.cpp
 void run_mappings();

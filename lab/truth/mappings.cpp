@@ -111,12 +111,14 @@ SITE(mremap_refused, "mapping")() {
     book_mremap_refused.took(7 * PAGE, -1);
 }
 
+#ifdef __GLIBC__  // musl keeps the break for itself
 SITE(brk, "mapping")() {
     // Up, down and up again: what counts is where the break ends.
     must(sbrk(1 << 20) != reinterpret_cast<void *>(-1));
     must(sbrk(-(1 << 19)) != reinterpret_cast<void *>(-1));
     book_brk.took(1 << 19, -1);
 }
+#endif
 
 void run_mappings() {
     site_mmap();
@@ -131,5 +133,7 @@ void run_mappings() {
     site_mremap_shrink();
     site_mremap_move();
     site_mremap_refused();
+#ifdef __GLIBC__
     site_brk();
+#endif
 }

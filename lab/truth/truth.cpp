@@ -96,6 +96,7 @@ void obey(char **argv) {
 
 int main(int, char **argv) {
     prepare_c_family();
+    prepare_cxx_family();
     std::snprintf(command, sizeof command, "ready %d\n", getpid());
     books::say(command);
     if (!read_line(STDIN_FILENO) || std::strcmp(command, "go") != 0) return 1;

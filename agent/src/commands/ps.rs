@@ -152,13 +152,13 @@ fn plan_of(pid: u32) -> Plan {
 pub(super) fn places(plan: &Plan) -> impl Iterator<Item = &Probe> {
     plan.probes
         .iter()
-        .filter(|probe| !probe.program.is_return())
+        .filter(|probe| !probe.program.is_return() && probe.program != Program::AllocResult)
 }
 
 /// What a probe is for, in one word.
 pub(super) fn purpose(program: Program) -> &'static str {
     match program {
-        Program::AllocEnter | Program::AllocReturn => "alloc",
+        Program::AllocEnter | Program::AllocReturn | Program::AllocResult => "alloc",
         Program::Free => "free",
         Program::TaskPoll => "task",
         Program::HandlerEnter | Program::HandlerReturn => "handler",

@@ -89,6 +89,7 @@ const EXITS: &[(&str, &[libc::c_long])] = &[
 const PROBES: &[(&str, Program)] = &[
     ("alloc_enter", Program::AllocEnter),
     ("alloc_return", Program::AllocReturn),
+    ("alloc_result", Program::AllocResult),
     ("free", Program::Free),
     ("task_poll", Program::TaskPoll),
     ("handler_enter", Program::HandlerEnter),

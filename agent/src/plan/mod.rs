@@ -1,16 +1,18 @@
 //! Which instruction of which function gets which kernel program, and why.
 
+mod allocators;
 mod ends;
 mod go;
 mod handlers;
 pub mod prologue;
+mod results;
 
 use std::path::PathBuf;
 
 use heaptide_ebpf::{Cookie, shape};
 use regex::Regex;
 
-use crate::target::allocators::{Function, ResolvedFunction};
+use crate::target::allocators::Function;
 use crate::target::{Module, Target};
 use prologue::{Needs, Place};
 
@@ -35,6 +37,8 @@ pub enum Program {
     AllocEnter,
     /// It returned (uretprobe).
     AllocReturn,
+    /// It is certain to return and its result is known: in place of a uretprobe where it may throw.
+    AllocResult,
     /// A freeing function was called.
     Free,
     /// A logical task is run; its address is in RDI.
@@ -94,12 +98,7 @@ pub fn plan(target: &Target, options: &PlanOptions) -> Plan {
         long_nops: kernel_emulates_long_nops(),
     };
     if options.allocations {
-        for allocator in &target.allocators {
-            for function in &allocator.functions {
-                let module = &target.modules[allocator.module];
-                planner.allocator_function(module, allocator.number, function);
-            }
-        }
+        planner.allocators(target);
     }
     if options.tasks {
         for task in &target.runtime.tasks {
@@ -163,34 +162,6 @@ impl Planner {
         Needs {
             long_nops: self.long_nops,
             ..Needs::default()
-        }
-    }
-
-    fn allocator_function(&mut self, module: &Module, allocator: u8, resolved: &ResolvedFunction) {
-        let function = resolved.function;
-        let needs = needs_of(function, self.long_nops);
-        let place = place(
-            module,
-            &resolved.symbol,
-            resolved.vaddr,
-            resolved.size,
-            &needs,
-        );
-        let cookie = Cookie::new(
-            function.shape,
-            place.argument(function.size),
-            place.argument(function.factor),
-            place.argument(function.pointer),
-            allocator,
-            place.pushed,
-        );
-        let (symbol, vaddr) = (&resolved.symbol, resolved.vaddr);
-        if function.shape == shape::FREE {
-            self.add(module, Program::Free, symbol, vaddr, &place, cookie);
-        } else {
-            // both at one instruction: one trap serves them
-            self.add(module, Program::AllocEnter, symbol, vaddr, &place, cookie);
-            self.add(module, Program::AllocReturn, symbol, vaddr, &place, cookie);
         }
     }
 

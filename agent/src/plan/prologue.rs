@@ -6,6 +6,7 @@
 //! much. A multi-byte `nop` is emulated only by kernels since 6.16, and `66 90` is refused by some
 //! before that, so it is never chosen.
 
+use heaptide_ebpf::Cookie;
 use iced_x86::{
     Code, Decoder, DecoderOptions, FlowControl, Formatter, Instruction, InstructionInfoFactory,
     Mnemonic, NasmFormatter, OpAccess, OpKind, Register,
@@ -52,15 +53,26 @@ impl Place {
     }
 }
 
-/// The registers of System V arguments, in order.
-const REGISTERS: [Register; 6] = [
-    Register::RDI,
-    Register::RSI,
-    Register::RDX,
-    Register::RCX,
-    Register::R8,
-    Register::R9,
+/// The registers that the kernel half reads arguments from, with their index in cookies: those of the
+/// first four System V arguments, and one that compilers move arguments to.
+const REGISTERS: [(Register, u8); 5] = [
+    (Register::RDI, 0),
+    (Register::RSI, 1),
+    (Register::RDX, 2),
+    (Register::RCX, 3),
+    (Register::RAX, Cookie::RAX),
 ];
+
+fn index_of(register: Register) -> Option<u8> {
+    let found = REGISTERS.iter().find(|row| row.0 == register);
+    found.map(|row| row.1)
+}
+
+fn register_at(index: u8) -> Option<Register> {
+    let found = REGISTERS.iter().find(|row| row.1 == index);
+    found.map(|row| row.0)
+}
+
 const UNMOVED: [u8; 6] = [0, 1, 2, 3, 4, 5];
 
 /// Chooses the place for a probe on `name`, whose code is `bytes` and starts at `address`.
@@ -85,10 +97,8 @@ pub fn choose(name: &str, bytes: &[u8], address: u64, needs: &Needs) -> Place {
                 .zip(found.arguments)
                 .filter(|(index, now)| index != now)
             {
-                why = format!(
-                    "{why}; argument {index} is in {:?} there",
-                    REGISTERS[now as usize]
-                );
+                let register = register_at(now).unwrap_or(Register::None);
+                why = format!("{why}; argument {index} is in {register:?} there");
             }
             if found.skips_null {
                 why += "; calls with NULL are skipped";
@@ -124,7 +134,7 @@ struct Held(Vec<(u8, Vec<Register>)>);
 
 impl Held {
     fn new(needs: &Needs) -> Self {
-        let register = |i: u8| REGISTERS.get(usize::from(i)).copied().into_iter().collect();
+        let register = |i: u8| register_at(i).into_iter().collect();
         Self(
             needs
                 .arguments
@@ -143,12 +153,10 @@ impl Held {
     fn arguments(&self) -> [u8; 6] {
         let mut arguments = UNMOVED;
         for (index, at) in &self.0 {
-            let places = at
-                .iter()
-                .filter_map(|r| REGISTERS.iter().position(|a| a == r));
-            let best = places.min_by_key(|place| (*place != usize::from(*index), *place));
+            let places = at.iter().filter_map(|r| index_of(*r));
+            let best = places.min_by_key(|place| (place != index, *place));
             if let (Some(slot), Some(best)) = (arguments.get_mut(usize::from(*index)), best) {
-                *slot = best as u8;
+                *slot = best;
             }
         }
         arguments
@@ -159,7 +167,7 @@ impl Held {
         let copy = matches!(i.code(), Code::Mov_r64_rm64 | Code::Mov_rm64_r64)
             && i.op1_kind() == OpKind::Register
             && i.op0_kind() == OpKind::Register
-            && REGISTERS.contains(&i.op0_register());
+            && index_of(i.op0_register()).is_some();
         let writes = |access: OpAccess| {
             use OpAccess::{CondWrite, ReadCondWrite, ReadWrite, Write};
             matches!(access, Write | CondWrite | ReadWrite | ReadCondWrite)

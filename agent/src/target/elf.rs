@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
 use object::read::elf::ElfFile64;
-use object::{Endianness, Object, ObjectSection, ObjectSegment, ObjectSymbol, SymbolKind};
+use object::{
+    Endianness, Object, ObjectSection, ObjectSegment, ObjectSymbol, ObjectSymbolTable, SymbolKind,
+};
 
 use super::{Mapping, TargetError, process};
 
@@ -233,6 +235,29 @@ impl Elf {
                 });
             }
         }
+    }
+
+    /// The functions that are called through the file's tables: where in memory the dynamic linker
+    /// writes an address (in the file's own terms), and the name of the function.
+    pub fn imports(&self) -> Vec<(u64, String)> {
+        let Ok(elf) = ElfFile64::<Endianness>::parse(&*self.map) else {
+            return Vec::new();
+        };
+        let (Some(relocations), Some(symbols)) =
+            (elf.dynamic_relocations(), elf.dynamic_symbol_table())
+        else {
+            return Vec::new();
+        };
+        relocations
+            .filter_map(|(place, relocation)| {
+                let object::RelocationTarget::Symbol(index) = relocation.target() else {
+                    return None;
+                };
+                let name = symbols.symbol_by_index(index).ok()?.name().ok()?;
+                let name = name.split('@').next().unwrap_or(name);
+                Some((place, name.to_owned()))
+            })
+            .collect()
     }
 
     /// Address of a data symbol (`_r_debug`, `_PyRuntime`).

@@ -1,31 +1,36 @@
-//! The books of `lab/truth` against what the agent saw of it: byte for byte, block for block, line by
-//! line.
+//! The books of `lab/truth`, and their comparison with what the agent saw.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
+use std::time::Duration;
 
 use serde::Deserialize;
+
+use super::Watched;
+use super::process::Process;
+
+const MANY: Duration = Duration::from_secs(180);
 
 /// A line of the books, and of `--live-sites`: the same words for the same things.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Books {
     pub(crate) pid: u32,
-    pub(crate) sites: Vec<Site>,
+    sites: Vec<Site>,
     #[serde(default)]
-    pub(crate) losses: HashMap<String, u64>,
+    losses: HashMap<String, u64>,
 }
 
 #[derive(Debug, Deserialize)]
-pub(crate) struct Site {
-    pub(crate) function: String,
-    pub(crate) kind: String,
+struct Site {
+    function: String,
+    kind: String,
     #[serde(default)]
-    pub(crate) file: Option<String>,
+    file: Option<String>,
     /// In the books 0: never allocated, -1: from several lines.
     #[serde(default)]
-    pub(crate) line: Option<i64>,
-    pub(crate) bytes: i64,
-    pub(crate) blocks: i64,
+    line: Option<i64>,
+    bytes: i64,
+    blocks: i64,
 }
 
 /// Counters that must be 0 for "nothing lost".
@@ -37,6 +42,35 @@ const LOSSES: [&str; 6] = [
     "threads_full",
     "ring_full",
 ];
+
+/// A running truth program.
+pub(crate) struct Target {
+    pub(crate) process: Process,
+}
+
+impl Target {
+    /// Has it do something and takes the books it prints afterwards.
+    pub(crate) fn run(&mut self, command: &str) -> Books {
+        self.process.say(command);
+        let line = self.process.line(MANY, |line| line.starts_with("{\"pid\""));
+        serde_json::from_str(&line).expect("the books are JSON")
+    }
+
+    /// Panics unless the agent saw exactly what the books say.
+    pub(crate) fn agrees(&mut self, watched: &Watched, books: &Books) {
+        assert!(
+            self.process.runs(),
+            "the target has ended: {}",
+            self.process.transcript()
+        );
+        let differences = differences(books, &seen(watched, books.pid));
+        assert!(
+            differences.is_empty(),
+            "{differences}\n{}",
+            watched.agent.transcript()
+        );
+    }
+}
 
 /// All that is wrong with what was seen, a line each; empty when it agrees with the books.
 pub(crate) fn differences(books: &Books, seen: &Books) -> String {
@@ -60,16 +94,6 @@ pub(crate) fn differences(books: &Books, seen: &Books) -> String {
         }
     }
     differences
-}
-
-/// What was seen of a process, out of a file of `--live-sites`.
-pub(crate) fn of_process(text: &str, pid: u32) -> Books {
-    let lines = text
-        .lines()
-        .map(|line| serde_json::from_str(line).expect("JSON lines"));
-    let mut found: Vec<Books> = lines.filter(|line: &Books| line.pid == pid).collect();
-    assert_eq!(found.len(), 1, "lines for process {pid} in {text}");
-    found.remove(0)
 }
 
 /// Compares what was seen of one site with its books. (malloc maps memory of its own for big blocks
@@ -114,13 +138,56 @@ fn losses(seen: &Books) -> String {
     text
 }
 
+/// Sampling has begun: the sums of the many blocks, within a tolerance, and no block refused.
+pub(crate) fn near(watched: &Watched, books: &Books, tolerance: f64) {
+    let seen = seen(watched, books.pid);
+    for name in ["map_full", "lost_frees", "missed_returns"] {
+        assert_eq!(
+            seen.losses.get(name),
+            Some(&0),
+            "{name}\n{}",
+            watched.agent.transcript()
+        );
+    }
+    for what in ["bytes", "blocks"] {
+        let sum = |sites: &Books| -> f64 {
+            let many = sites.sites.iter().filter(|site| {
+                site.kind == "heap" && plain(&site.function).starts_with("site_many_")
+            });
+            many.map(|site| if what == "bytes" { site.bytes } else { site.blocks } as f64).sum()
+        };
+        let (truth, estimate) = (sum(books), sum(&seen));
+        assert!(truth > 500_000.0, "the target has kept {truth} {what}");
+        let error = (estimate - truth).abs() / truth;
+        assert!(
+            error <= tolerance,
+            "{what}: {estimate} for {truth}, off by {:.2} %",
+            error * 100.0
+        );
+    }
+}
+
+fn seen(watched: &Watched, pid: u32) -> Books {
+    of_process(&watched.read("sites.json"), pid)
+}
+
+/// What was seen of a process, out of a file of `--live-sites`.
+pub(crate) fn of_process(text: &str, pid: u32) -> Books {
+    let lines = text
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON lines"));
+    let mut found: Vec<Books> = lines.filter(|line: &Books| line.pid == pid).collect();
+    assert_eq!(found.len(), 1, "lines for process {pid} in {text}");
+    found.remove(0)
+}
+
 fn of<'a>(seen: &'a Books, function: &str, kind: &str) -> Vec<&'a Site> {
     let fits = |site: &&Site| plain(&site.function) == function && site.kind == kind;
     seen.sites.iter().filter(fits).collect()
 }
 
 /// A function's name without its parameters and the suffix of a part that the compiler split off.
-pub(crate) fn plain(function: &str) -> &str {
+fn plain(function: &str) -> &str {
     let name = function.split('(').next().unwrap_or(function);
     name.split('.').next().unwrap_or(name)
 }

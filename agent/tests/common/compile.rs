@@ -14,6 +14,8 @@ pub(crate) enum Program {
     Truth {
         /// `-fno-omit-frame-pointer`.
         frame_pointers: bool,
+        /// Where its malloc comes from.
+        malloc: Malloc,
     },
     /// `lab/bench/tiny_http.cpp`.
     TinyHttp,
@@ -23,6 +25,23 @@ pub(crate) enum Program {
     Handlers,
     /// `lab/bench/pairs.cpp`, static and stripped.
     StaticStripped,
+}
+
+/// Where a program's malloc comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Malloc {
+    /// The C library, shared.
+    Libc,
+    /// The C library, linked in.
+    LibcStatic,
+    /// A shared library of this name.
+    Library(&'static str),
+    /// An archive of this name.
+    Archive(&'static str),
+    /// musl's C library, shared.
+    Musl,
+    /// musl's C library, linked in.
+    MuslStatic,
 }
 
 type Built = (TempDir, HashMap<Program, PathBuf>);
@@ -47,24 +66,27 @@ pub(crate) fn program(program: Program) -> PathBuf {
 fn build(program: Program, to: &Path) {
     let mut compiler = Command::new("g++");
     compiler
-        .args([
-            "-std=c++20",
-            "-O2",
-            "-g",
-            "-Wall",
-            "-Wextra",
-            "-pthread",
-            "-o",
-        ])
+        .args(["-O2", "-g", "-Wall", "-Wextra", "-pthread", "-o"])
         .arg(to);
     match program {
-        Program::Truth { frame_pointers } => {
+        Program::Truth { malloc, .. } if malloc.is_musl() => {}
+        // The headers of C++17 are the newest that can be used without their library.
+        _ => {
+            compiler.arg("-std=c++20");
+        }
+    }
+    match program {
+        Program::Truth {
+            frame_pointers,
+            malloc,
+        } => {
             let option = if frame_pointers {
                 "-fno-omit-frame-pointer"
             } else {
                 "-fomit-frame-pointer"
             };
-            compiler.arg(option).args(sources("truth"));
+            compiler.arg(option);
+            malloc.link(&mut compiler, sources("truth"));
         }
         Program::TinyHttp => {
             compiler.arg(super::lab("bench/tiny_http.cpp"));
@@ -90,6 +112,47 @@ fn build(program: Program, to: &Path) {
         String::from_utf8_lossy(&output.stderr)
     );
 }
+
+impl Malloc {
+    fn is_musl(self) -> bool {
+        matches!(self, Self::Musl | Self::MuslStatic)
+    }
+
+    /// The rest of the compiler's arguments.
+    fn link(self, compiler: &mut Command, mut sources: Vec<PathBuf>) {
+        if self.is_musl() {
+            sources.retain(|path| !path.ends_with("cxx_family.cpp"));
+            sources.push(super::lab("truth/musl/no_cxx.cpp"));
+            compiler.args(MUSL).args(sources);
+            if self == Self::MuslStatic {
+                compiler.arg("-static");
+            }
+            compiler.args(["-nodefaultlibs", "-lc", "-lgcc"]);
+            return;
+        }
+        compiler.args(sources);
+        match self {
+            Self::LibcStatic => compiler.arg("-static"),
+            // Nothing of it is named: the linker would leave it out.
+            Self::Library(name) => compiler.arg("-Wl,--no-as-needed").arg(format!("-l{name}")),
+            Self::Archive(name) => compiler.arg(format!("-l:lib{name}.a")),
+            _ => compiler,
+        };
+    }
+}
+
+/// g++ with musl's headers and start files in place of glibc's, and only those headers of C++ that
+/// need no library.
+const MUSL: &[&str] = &[
+    "-std=c++17",
+    "-fno-exceptions",
+    "-fno-rtti",
+    "-specs=/usr/lib/x86_64-linux-musl/musl-gcc.specs",
+    "-isystem/usr/include/c++/12",
+    "-isystem/usr/include/x86_64-linux-gnu/c++/12",
+    "-isystem/usr/include/x86_64-linux-musl",
+    "-D__GLIBC_PREREQ(x,y)=0",
+];
 
 fn sources(folder: &str) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(super::lab(folder)).expect("the lab's folder");

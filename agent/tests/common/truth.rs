@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use super::compile::{Program, program};
+use super::compile::{Malloc, Program, program};
 use super::process::Process;
 
 /// A traced run is some hundred times slower per call than an untraced one.
@@ -11,8 +11,20 @@ pub(crate) const RUN: Duration = Duration::from_secs(60);
 
 /// Starts the truth program, which then waits for `go`.
 pub(crate) fn start(frame_pointers: bool) -> Process {
-    let path = program(Program::Truth { frame_pointers });
-    let mut process = Process::start("truth", &mut Command::new(path));
+    start_with(frame_pointers, Malloc::Libc, None)
+}
+
+/// The same with another allocator: linked, or preloaded from a library.
+pub(crate) fn start_with(frame_pointers: bool, malloc: Malloc, preload: Option<&str>) -> Process {
+    let path = program(Program::Truth {
+        frame_pointers,
+        malloc,
+    });
+    let mut command = Command::new(path);
+    if let Some(library) = preload {
+        command.env("LD_PRELOAD", library);
+    }
+    let mut process = Process::start("truth", &mut command);
     process.line(RUN, |line| line.starts_with("ready "));
     process
 }

@@ -5,6 +5,7 @@ mod glibc;
 mod jemalloc;
 mod mimalloc;
 mod musl;
+mod snmalloc;
 mod tcmalloc;
 
 use std::collections::{HashMap, HashSet};
@@ -21,6 +22,7 @@ pub static TABLE: &[&Allocator] = &[
     &jemalloc::JEMALLOC,
     &mimalloc::MIMALLOC,
     &tcmalloc::TCMALLOC,
+    &snmalloc::SNMALLOC,
     &custom::CUSTOM,
 ];
 
@@ -50,6 +52,8 @@ pub struct Function {
     pub factor: u8,
     /// Argument with the pointer, or [`Cookie::NONE`].
     pub pointer: u8,
+    /// It throws when there is no memory: no return probe may be on it.
+    pub throws: bool,
 }
 
 impl Function {
@@ -62,6 +66,7 @@ impl Function {
             size,
             factor: none,
             pointer: none,
+            throws: false,
         }
     }
     /// `name(.., a, b, ..) -> pointer` to `a * b` bytes.
@@ -72,6 +77,7 @@ impl Function {
             size,
             factor,
             pointer: Cookie::NONE,
+            throws: false,
         }
     }
     /// `name(pointer, .., size) -> pointer`.
@@ -82,6 +88,7 @@ impl Function {
             size,
             factor: Cookie::NONE,
             pointer,
+            throws: false,
         }
     }
     /// `name(pointer, .., a, b) -> pointer` to `a * b` bytes.
@@ -92,6 +99,7 @@ impl Function {
             size,
             factor,
             pointer,
+            throws: false,
         }
     }
     /// `name(&pointer, .., size) -> 0 | errno`.
@@ -102,6 +110,7 @@ impl Function {
             size,
             factor: Cookie::NONE,
             pointer,
+            throws: false,
         }
     }
     /// `name(pointer, ..)`.
@@ -113,6 +122,14 @@ impl Function {
             size: none,
             factor: none,
             pointer,
+            throws: false,
+        }
+    }
+    /// The same function, one that may throw.
+    const fn throwing(self) -> Self {
+        Self {
+            throws: true,
+            ..self
         }
     }
     /// Arguments that the kernel program reads.
@@ -140,12 +157,12 @@ static STANDARD: &[Function] = &[
 
 /// C++ `new` and `delete`, where the allocator itself defines them instead of going through malloc.
 static CPLUSPLUS: &[Function] = &[
-    Function::alloc("_Znwm", 0),
-    Function::alloc("_Znam", 0),
+    Function::alloc("_Znwm", 0).throwing(),
+    Function::alloc("_Znam", 0).throwing(),
     Function::alloc("_ZnwmRKSt9nothrow_t", 0),
     Function::alloc("_ZnamRKSt9nothrow_t", 0),
-    Function::alloc("_ZnwmSt11align_val_t", 0),
-    Function::alloc("_ZnamSt11align_val_t", 0),
+    Function::alloc("_ZnwmSt11align_val_t", 0).throwing(),
+    Function::alloc("_ZnamSt11align_val_t", 0).throwing(),
     Function::alloc("_ZnwmSt11align_val_tRKSt9nothrow_t", 0),
     Function::alloc("_ZnamSt11align_val_tRKSt9nothrow_t", 0),
     Function::free("_ZdlPv", 0),
@@ -336,7 +353,7 @@ mod tests {
                 allocator.name
             );
             for (_, f) in all {
-                assert!(f.arguments().all(|a| a < 6), "{}", f.name);
+                assert!(f.arguments().all(|a| a < 4), "{}", f.name);
                 let needs_pointer = f.shape != shape::ALLOC;
                 assert_eq!(f.pointer != Cookie::NONE, needs_pointer, "{}", f.name);
                 assert_eq!(f.size != Cookie::NONE, f.shape != shape::FREE, "{}", f.name);

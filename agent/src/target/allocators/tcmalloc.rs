@@ -1,21 +1,12 @@
-//! tcmalloc (gperftools and Google's own): the C names, `tc_` names, and C++ new/delete directly.
+//! tcmalloc (gperftools and Google's own): the C names, names of its own, and C++ new/delete directly.
 
 use super::{Allocator, CPLUSPLUS, Function, STANDARD};
 
-/// C names only it has.
-static OWN: &[Function] = &[
+/// gperftools; mostly aliases of the plain names.
+static GPERFTOOLS: &[Function] = &[
     Function::free("sdallocx", 0),
-    Function::alloc("tc_new", 0),
-    Function::alloc("tc_newarray", 0),
-    Function::alloc("tc_new_nothrow", 0),
-    Function::alloc("tc_newarray_nothrow", 0),
-    Function::free("tc_delete", 0),
-    Function::free("tc_deletearray", 0),
-    Function::free("tc_free_sized", 0),
-];
-
-/// The C names behind `tc_`; mostly aliases of the plain ones.
-static PREFIXED: &[Function] = &[
+    Function::free("free_sized", 0),
+    Function::free("free_aligned_sized", 0),
     Function::alloc("tc_malloc", 0),
     Function::array("tc_calloc", 0, 1),
     Function::realloc("tc_realloc", 0, 1),
@@ -25,6 +16,76 @@ static PREFIXED: &[Function] = &[
     Function::alloc("tc_pvalloc", 0),
     Function::free("tc_free", 0),
     Function::free("tc_cfree", 0),
+    Function::free("tc_free_sized", 0),
+    Function::alloc("tc_malloc_skip_new_handler", 0),
+    Function::alloc("tc_new", 0).throwing(),
+    Function::alloc("tc_newarray", 0).throwing(),
+    Function::alloc("tc_new_aligned", 0).throwing(),
+    Function::alloc("tc_newarray_aligned", 0).throwing(),
+    Function::alloc("tc_new_nothrow", 0),
+    Function::alloc("tc_newarray_nothrow", 0),
+    Function::alloc("tc_new_aligned_nothrow", 0),
+    Function::alloc("tc_newarray_aligned_nothrow", 0),
+    Function::free("tc_delete", 0),
+    Function::free("tc_delete_sized", 0),
+    Function::free("tc_delete_nothrow", 0),
+    Function::free("tc_delete_aligned", 0),
+    Function::free("tc_delete_sized_aligned", 0),
+    Function::free("tc_delete_aligned_nothrow", 0),
+    Function::free("tc_deletearray", 0),
+    Function::free("tc_deletearray_sized", 0),
+    Function::free("tc_deletearray_nothrow", 0),
+    Function::free("tc_deletearray_aligned", 0),
+    Function::free("tc_deletearray_sized_aligned", 0),
+    Function::free("tc_deletearray_aligned_nothrow", 0),
+];
+
+/// Google's. The size-returning ones hand back pointer and size; the pointer comes first.
+static GOOGLE: &[Function] = &[
+    Function::alloc("TCMallocInternalMalloc", 0),
+    Function::array("TCMallocInternalCalloc", 0, 1),
+    Function::realloc("TCMallocInternalRealloc", 0, 1),
+    Function::realloc_array("TCMallocInternalReallocArray", 0, 1, 2),
+    Function::alloc("TCMallocInternalMemalign", 1),
+    Function::alloc("TCMallocInternalAlignedAlloc", 1),
+    Function::out("TCMallocInternalPosixMemalign", 0, 2),
+    Function::alloc("TCMallocInternalValloc", 0),
+    Function::alloc("TCMallocInternalPvalloc", 0),
+    Function::free("TCMallocInternalFree", 0),
+    Function::free("TCMallocInternalCfree", 0),
+    Function::free("TCMallocInternalFreeSized", 0),
+    Function::free("TCMallocInternalFreeAlignedSized", 0),
+    Function::free("TCMallocInternalSdallocx", 0),
+    Function::alloc("TCMallocInternalNew", 0).throwing(),
+    Function::alloc("TCMallocInternalNewArray", 0).throwing(),
+    Function::alloc("TCMallocInternalNewAligned", 0).throwing(),
+    Function::alloc("TCMallocInternalNewArrayAligned", 0).throwing(),
+    Function::alloc("TCMallocInternalNewNothrow", 0),
+    Function::alloc("TCMallocInternalNewArrayNothrow", 0),
+    Function::alloc("TCMallocInternalNewAlignedNothrow", 0),
+    Function::alloc("TCMallocInternalNewArrayAlignedNothrow", 0),
+    Function::alloc("TCMallocInternalSizeReturningNew", 0).throwing(),
+    Function::alloc("TCMallocInternalSizeReturningNewAligned", 0).throwing(),
+    Function::alloc("__size_returning_new", 0).throwing(),
+    Function::alloc("__size_returning_new_aligned", 0).throwing(),
+    Function::alloc("_Znwm12__hot_cold_t", 0).throwing(),
+    Function::alloc("_Znam12__hot_cold_t", 0).throwing(),
+    Function::alloc("_ZnwmSt11align_val_t12__hot_cold_t", 0).throwing(),
+    Function::alloc("_ZnamSt11align_val_t12__hot_cold_t", 0).throwing(),
+    Function::alloc("_ZnwmRKSt9nothrow_t12__hot_cold_t", 0),
+    Function::alloc("_ZnamRKSt9nothrow_t12__hot_cold_t", 0),
+    Function::free("TCMallocInternalDelete", 0),
+    Function::free("TCMallocInternalDeleteSized", 0),
+    Function::free("TCMallocInternalDeleteNothrow", 0),
+    Function::free("TCMallocInternalDeleteAligned", 0),
+    Function::free("TCMallocInternalDeleteSizedAligned", 0),
+    Function::free("TCMallocInternalDeleteAlignedNothrow", 0),
+    Function::free("TCMallocInternalDeleteArray", 0),
+    Function::free("TCMallocInternalDeleteArraySized", 0),
+    Function::free("TCMallocInternalDeleteArrayNothrow", 0),
+    Function::free("TCMallocInternalDeleteArrayAligned", 0),
+    Function::free("TCMallocInternalDeleteArraySizedAligned", 0),
+    Function::free("TCMallocInternalDeleteArrayAlignedNothrow", 0),
 ];
 
 pub(super) static TCMALLOC: Allocator = Allocator {
@@ -35,5 +96,5 @@ pub(super) static TCMALLOC: Allocator = Allocator {
         "MallocExtension_Internal_GetStats",
     ],
     prefixes: &[""],
-    functions: &[STANDARD, CPLUSPLUS, OWN, PREFIXED],
+    functions: &[STANDARD, CPLUSPLUS, GPERFTOOLS, GOOGLE],
 };

@@ -169,7 +169,11 @@ mod tests {
     use super::*;
 
     fn named(exe: &str) -> Option<RuntimeMatch> {
-        recognise(&Inspected { exe, modules: &[] })
+        recognise(&Inspected {
+            pid: 0,
+            exe,
+            modules: &[],
+        })
     }
 
     #[test]
@@ -192,7 +196,13 @@ mod tests {
 
     #[test]
     fn free_threaded_builds_have_a_t() {
-        let is = |exe| free_threaded_name(&Inspected { exe, modules: &[] });
+        let is = |exe| {
+            free_threaded_name(&Inspected {
+                pid: 0,
+                exe,
+                modules: &[],
+            })
+        };
         assert!(is("/usr/bin/python3.13t"));
         assert!(!is("/usr/bin/python3.13"));
         assert!(!is("/usr/bin/python3-dbg-test"));

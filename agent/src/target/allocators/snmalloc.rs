@@ -1,0 +1,18 @@
+//! snmalloc: under the C names, prefixed `sn_`, or Rust's `sn_rust_` functions.
+
+use super::{Allocator, CPLUSPLUS, Function, STANDARD};
+
+/// What the crate `snmalloc-rs` calls: alignment before size.
+static RUST: &[Function] = &[
+    Function::alloc("sn_rust_alloc", 1),
+    Function::alloc("sn_rust_alloc_zeroed", 1),
+    Function::realloc("sn_rust_realloc", 0, 3),
+    Function::free("sn_rust_dealloc", 0),
+];
+
+pub(super) static SNMALLOC: Allocator = Allocator {
+    name: "snmalloc",
+    markers: &["sn_rust_alloc", "sn_malloc", "__malloc_last_byte_pointer"],
+    prefixes: &["", "sn_"],
+    functions: &[STANDARD, CPLUSPLUS, RUST],
+};

@@ -1,0 +1,56 @@
+//! The truth program with every allocator there is for C and C++: linked, as an archive, preloaded,
+//! static. What the agent sees must be exactly what the books say, and be that allocator's.
+
+mod common;
+
+use common::books::Target;
+use common::compile::Malloc;
+use common::truth;
+use common::{kernel, watch};
+use serde_json::Value;
+
+/// Runs the truth program with an allocator and compares; twice, and with half of it freed.
+fn exact(name: &str, malloc: Malloc, preload: Option<&str>, allocators: &[&str]) {
+    let Some(_turn) = kernel(name) else {
+        return;
+    };
+    let process = truth::start_with(false, malloc, preload);
+    let mut watched = watch(process.id(), &[]);
+    let mut target = Target { process };
+    target.run("go");
+    target.run("free-half");
+    let books = target.run("again");
+    watched.finish();
+    target.agrees(&watched, &books);
+    let report: Value = serde_json::from_str(&watched.read("report.json")).expect("JSON");
+    let said = report["target"]["allocators"].as_array().expect("a list");
+    for allocator in allocators {
+        assert!(
+            said.iter().any(|one| one == allocator),
+            "{allocator}: {said:?}"
+        );
+    }
+}
+
+macro_rules! exact {
+    ($($name:ident: $malloc:expr, $preload:expr, $allocators:expr;)*) => {$(
+        #[test]
+        fn $name() {
+            exact(stringify!($name), $malloc, $preload, &$allocators);
+        }
+    )*};
+}
+
+exact! {
+    glibc_static: Malloc::LibcStatic, None, ["glibc"];
+    jemalloc_linked: Malloc::Library("jemalloc"), None, ["jemalloc"];
+    jemalloc_archive: Malloc::Archive("jemalloc"), None, ["jemalloc"];
+    jemalloc_preloaded: Malloc::Libc, Some("libjemalloc.so.2"), ["jemalloc"];
+    mimalloc_linked: Malloc::Library("mimalloc"), None, ["mimalloc"];
+    mimalloc_preloaded: Malloc::Libc, Some("libmimalloc.so.2"), ["mimalloc"];
+    tcmalloc_linked: Malloc::Library("tcmalloc_minimal"), None, ["tcmalloc"];
+    tcmalloc_archive: Malloc::Archive("tcmalloc_minimal"), None, ["tcmalloc"];
+    tcmalloc_preloaded: Malloc::Libc, Some("libtcmalloc_minimal.so.4"), ["tcmalloc"];
+    musl_shared: Malloc::Musl, None, ["musl"];
+    musl_static: Malloc::MuslStatic, None, ["musl"];
+}
