@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use common::books::{differences, of_process};
-use common::compile::{Program, program};
+use common::compile::{Malloc, Program, program};
 use common::process::Process;
 use common::{binary, folder, skip};
 use serde_json::Value;
@@ -114,6 +114,7 @@ fn pack(root: &Path, archive: &Path) {
             "truth",
             program(Program::Truth {
                 frame_pointers: false,
+                malloc: Malloc::Libc,
             }),
         ),
         ("tiny_http", program(Program::TinyHttp)),
