@@ -129,6 +129,7 @@ impl Source {
         if let Some(watched) = self.watched.get_mut(&pid) {
             watched.links = links;
         }
+        self.watch_faults(pid);
         self.watch_python(pid);
         sink(pid, Observation::Target(now(), info));
         info!(pid, "following PID {pid} in its new program");

@@ -14,6 +14,7 @@ use tracing::{debug, warn};
 
 mod budget;
 pub mod calibrate;
+mod faults;
 mod follow;
 mod go;
 mod options;
@@ -224,6 +225,7 @@ impl Source {
         }
         let info = watched.target.info.clone();
         self.watched.insert(pid, watched);
+        self.watch_faults(pid);
         self.watch_python(pid);
         sink(pid, Observation::Target(now(), info));
         self.sample_one(pid, sink);
@@ -248,6 +250,7 @@ impl Source {
         self.own_options.remove(&pid);
         self.forget_tokens(pid);
         self.forget_python(pid);
+        self.kernel.forget_faults(pid);
         if let Some(mut watched) = self.watched.remove(&pid) {
             // From here on the probes do nothing. Taking them off takes seconds, because the kernel
             // waits for a grace period at each and does one after the other: the ring must not wait.
