@@ -5,6 +5,7 @@
 //! is missing in the next snapshot was evicted: no block has to be remembered by itself.
 
 pub mod epochs;
+pub mod gauges;
 pub mod reading;
 pub mod series;
 

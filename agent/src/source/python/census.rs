@@ -243,6 +243,7 @@ fn tell(walk: &mut Walk<'_, ProcessMemory>, candidate: &Candidate) -> Option<Con
                 kind,
                 entries: found.entries,
                 bytes: each.map(|each| found.table_bytes + each * found.entries),
+                filled_by: Vec::new(),
             })
         }
         What::Instances { class } => Some(Container {
@@ -250,6 +251,7 @@ fn tell(walk: &mut Walk<'_, ProcessMemory>, candidate: &Candidate) -> Option<Con
             kind: "instances".to_string(),
             entries: candidate.entries,
             bytes: None,
+            filled_by: Vec::new(),
         }),
     }
 }
