@@ -2,24 +2,16 @@
 //! a stack while memory grew. Neither is enough alone.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
 
 use super::code::{Code, Store, Via};
 use super::stacks::{Stacks, kind};
-use crate::events::FrameKind;
+use crate::events::{FilledBy, FrameKind};
 
 /// Functions named of one container.
 const MAX_FILLERS: usize = 3;
-
-/// A line that fills a container.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::source) struct Filler {
-    /// Qualified name.
-    pub(in crate::source) function: String,
-    pub(in crate::source) file: String,
-    pub(in crate::source) line: u32,
-    /// Fresh pages in whose stack it was.
-    pub(in crate::source) samples: u64,
-}
 
 /// A container's path, taken apart.
 #[derive(Debug, PartialEq, Eq)]
@@ -106,15 +98,23 @@ fn last(qualified: &str) -> &str {
 
 impl Stacks {
     /// The lines that fill a container, those met most first.
-    pub(in crate::source) fn fillers(&self, path: &str, kind_of: &str) -> Vec<Filler> {
+    pub(in crate::source) fn fillers(&self, path: &str, kind_of: &str) -> Vec<FilledBy> {
         let Some(wanted) = Wanted::of(path, kind_of) else {
             return Vec::new();
         };
+        let fits: FxHashMap<*const Code, (u32, u32)> = self
+            .codes
+            .values()
+            .filter_map(|code| Some((Arc::as_ptr(code), wanted.line(code)?)))
+            .collect();
+        if fits.is_empty() {
+            return Vec::new();
+        }
         // function, file and line -> how well it fits, and how often it was met
         let mut found: BTreeMap<(&str, &str, u32), (u32, u64)> = BTreeMap::new();
         for sampled in self.sampled.values() {
             for (index, (code, _)) in sampled.frames.iter().enumerate() {
-                let Some((fit, line)) = wanted.line(code) else {
+                let Some((fit, line)) = fits.get(&Arc::as_ptr(code)).copied() else {
                     continue;
                 };
                 let claimed = if kind(code.file.as_deref()) == FrameKind::User {
@@ -142,15 +142,15 @@ impl Stacks {
 }
 
 /// Those that fit best; of several that have nothing but a name in common with the container, none.
-fn best(found: BTreeMap<(&str, &str, u32), (u32, u64)>) -> Vec<Filler> {
+fn best(found: BTreeMap<(&str, &str, u32), (u32, u64)>) -> Vec<FilledBy> {
     let fit = found.values().map(|(fit, _)| *fit).max().unwrap_or(0);
-    let mut fillers: Vec<Filler> = found
+    let mut fillers: Vec<FilledBy> = found
         .into_iter()
         .filter(|(_, (one, _))| *one == fit)
-        .map(|((function, file, line), (_, samples))| Filler {
+        .map(|((function, file, line), (_, samples))| FilledBy {
             function: function.to_owned(),
-            file: file.to_owned(),
-            line,
+            file: Some(file.to_owned()),
+            line: Some(line),
             samples,
         })
         .collect();
@@ -190,7 +190,7 @@ mod tests {
         let lines = |fits: &[u32]| {
             let found = fits.iter().enumerate();
             let found = found.map(|(n, fit)| (("f", "app.py", n as u32 + 1), (*fit, 3)));
-            best(found.collect()).iter().map(|f| f.line).collect::<Vec<_>>()
+            best(found.collect()).iter().filter_map(|f| f.line).collect::<Vec<_>>()
         };
         assert_eq!(lines(&[0]), [1]);
         assert!(lines(&[0, 0]).is_empty());

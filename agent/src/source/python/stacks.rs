@@ -32,7 +32,7 @@ pub(in crate::source) struct Stacks {
     pid: u32,
     python: Interpreter,
     layout: u32,
-    codes: FxHashMap<u64, Arc<Code>>,
+    pub(super) codes: FxHashMap<u64, Arc<Code>>,
     /// What the kernel's sites turned out to be; `None`: nothing that could be read.
     known: FxHashMap<u64, Option<SiteId>>,
     pub(super) sampled: FxHashMap<SiteId, Sampled>,
