@@ -111,7 +111,11 @@ fn log_e(key: &GaugeKey, curve: &Curve, from: usize) -> f64 {
         .collect();
     let others = drivers::candidates(curve, key.is_bytes());
     let weight = 0.5 / others.len().max(1) as f64;
-    logs.extend(others.into_iter().filter_map(|driver| Some((of(driver)?, weight))));
+    logs.extend(
+        others
+            .into_iter()
+            .filter_map(|driver| Some((of(driver)?, weight))),
+    );
     even::weighted(&logs)
 }
 
