@@ -29,7 +29,7 @@ use crate::{
     events::{Nanos, Observation, Request, TargetInfo},
     kernel::{Kernel, KernelError, Link},
     plan::{Plan, PlanOptions, Probe, Program, plan},
-    target::{Target, TargetError, inspect, limits},
+    target::{Target, TargetError, inspect, limits, runtimes},
 };
 use budget::Spending;
 pub use options::{TargetOptions, allocations, budget};
@@ -41,6 +41,10 @@ const PREFILL: usize = 120_000;
 
 /// How targets are observed.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of the command line, in any combination"
+)]
 pub struct SourceOptions {
     /// Fingerprint key, credential and map sizes.
     pub settings: Settings,
@@ -348,7 +352,7 @@ impl Source {
 
     fn flags(&self, pid: u32, target: &Target) -> u32 {
         let go = target.runtime.go.as_ref();
-        let requests = if go.is_some_and(|go| go.sees_requests()) {
+        let requests = if go.is_some_and(runtimes::go::Program::sees_requests) {
             target_flags::GO_REQUESTS
         } else {
             target_flags::REQUESTS
