@@ -3,6 +3,8 @@
 //! [`Observation`] is all that passes from the source to decode's right-hand side. It is plain,
 //! serialisable data with its own times, so that a recorded capture replays through the same code.
 
+// tidy: table
+
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};

@@ -132,9 +132,7 @@ impl Pipeline {
             seconds: self.now.since(start),
             ..self.window
         };
-        let (verdict, reason) = self
-            .judge
-            .verdict(&findings, &window, scene);
+        let (verdict, reason) = self.judge.verdict(&findings, &window, scene);
         Report {
             schema: SCHEMA.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),

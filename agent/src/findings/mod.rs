@@ -27,8 +27,8 @@ use crate::events::{Losses, Nanos};
 use crate::growth::{Exposure, Growth, SeriesKey};
 use crate::report::{Cause, State};
 
-use self::compose::Scene;
 use self::cause::{Contrast, KeptByClass};
+use self::compose::Scene;
 use self::gates::{Outcome, Why};
 use self::gauges::GaugeJudge;
 use self::losses::Lost;
@@ -179,8 +179,13 @@ impl Judge {
     /// Judges all gauges after a reading.
     pub fn reading(&mut self, scene: Scene) {
         let options = self.options;
-        self.gauges
-            .judge(scene.gauges, scene.attribution, &options, scene.start, scene.now);
+        self.gauges.judge(
+            scene.gauges,
+            scene.attribution,
+            &options,
+            scene.start,
+            scene.now,
+        );
         self.confirm_gauges(scene);
     }
 

@@ -40,10 +40,10 @@ impl Judge {
             };
             return (verdict, leak_sentence(worst));
         }
-        if scene.growth.snapshots() == 0 {
-            if let Some(reason) = unseen(scene.gauges) {
-                return (Verdict::InsufficientEvidence, reason);
-            }
+        if !scene.growth.sees_blocks()
+            && let Some(reason) = unseen(scene.gauges)
+        {
+            return (Verdict::InsufficientEvidence, reason);
         }
         let needed = 2.0 * self.options.maturity_seconds;
         if window.seconds < needed {
@@ -85,7 +85,9 @@ fn unseen(gauges: &Gauges) -> Option<String> {
         return None;
     }
     Some(if containers && censuses > 0 {
-        format!("containers were counted {censuses} times, {cut} of these not to the end: too little for a verdict")
+        format!(
+            "containers were counted {censuses} times, {cut} of these not to the end: too little for a verdict"
+        )
     } else {
         "no live blocks were read: allocations are not watched in this mode, and neither containers, a \
          collector's heap nor page faults could be"

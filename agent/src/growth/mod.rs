@@ -164,6 +164,11 @@ impl Growth {
         &self.top_sites
     }
 
+    /// Whether live blocks are seen at all: without allocator probes all snapshots are empty.
+    pub fn sees_blocks(&self) -> bool {
+        self.totals.peak_live_bytes > 0.0
+    }
+
     /// Snapshots taken.
     pub fn snapshots(&self) -> u64 {
         self.snapshots

@@ -76,7 +76,9 @@ impl Judge {
         for (key, one) in containers {
             join(&mut groups, key, one, decided(one));
         }
-        for (key, one) in grows(|key| matches!(key, GaugeKey::Container(_, kind) if kind == INSTANCES)) {
+        for (key, one) in
+            grows(|key| matches!(key, GaugeKey::Container(_, kind) if kind == INSTANCES))
+        {
             match groups.first_mut().filter(|group| fits(group, one)) {
                 Some(group) => group.keys.push(key.clone()),
                 None => join(&mut groups, key, one, decided(one)),
@@ -109,7 +111,11 @@ impl Judge {
         }
         let least = options::CONFIRM_AGES * self.options.maturity_seconds;
         for group in self.gauge_groups() {
-            let Some(lead) = group.keys.first().and_then(|key| self.gauges.judged().get(key)) else {
+            let Some(lead) = group
+                .keys
+                .first()
+                .and_then(|key| self.gauges.judged().get(key))
+            else {
                 continue;
             };
             let budget = self.budget_since(lead.onset);
@@ -143,7 +149,7 @@ impl Judge {
                 if known.site.file.is_none() && finding.site.file.is_some() {
                     known.site = finding.site;
                 }
-            } else if finding.basis != Basis::Process || scene.growth.snapshots() == 0 {
+            } else if finding.basis != Basis::Process || !scene.growth.sees_blocks() {
                 // with blocks in sight, the process as a whole says nothing about a leak
                 out.push(finding);
             }
@@ -155,7 +161,10 @@ impl Judge {
         let lead = group.keys.first()?;
         let one = self.gauges.judged().get(lead)?;
         let figures = self.gauge_figures(scene, group);
-        let members = group.keys.iter().filter_map(|key| self.gauges.judged().get(key));
+        let members = group
+            .keys
+            .iter()
+            .filter_map(|key| self.gauges.judged().get(key));
         let state = if self.lost().requests > options::LOSS_ANY {
             State::None
         } else {
@@ -168,7 +177,13 @@ impl Judge {
             Some(route) => scene.attribution.routes.get(route).name.clone(),
             None => UNDECIDED.to_owned(),
         };
-        let per = |events: f64| if events > 0.0 { figures.grown / events } else { 0.0 };
+        let per = |events: f64| {
+            if events > 0.0 {
+                figures.grown / events
+            } else {
+                0.0
+            }
+        };
         let two = one.explained.as_ref().and_then(|explained| explained.two);
         let (per_new, per_repeat) = match (group.cause, two) {
             (_, Some((new, repeat))) if one.window.net > 0.0 => {
@@ -179,13 +194,21 @@ impl Judge {
             (Cause::Background, _) => (0.0, 0.0),
             _ => (per(figures.requests), per(figures.requests)),
         };
-        let scale = if one.window.net > 0.0 { figures.grown / one.window.net } else { 0.0 };
+        let scale = if one.window.net > 0.0 {
+            figures.grown / one.window.net
+        } else {
+            0.0
+        };
         let basis = basis(lead);
         let limit = self.memory.limit(self.options.memory_limit);
         let headroom = limit.map(|limit| limit.saturating_sub(self.memory.last().used) as f64);
         let tracker = self.gauges.tracker(lead);
         let after = |at: Option<Nanos>| at.map(|at| at.since(scene.start));
-        let sure = if basis == Basis::Process { PROCESS_CONFIDENCE } else { 1.0 };
+        let sure = if basis == Basis::Process {
+            PROCESS_CONFIDENCE
+        } else {
+            1.0
+        };
         Some(Finding {
             state,
             cause: group.cause,
@@ -196,14 +219,22 @@ impl Judge {
             container_bytes: 0,
             retained_bytes_per_new_token: per_new,
             retained_bytes_per_repeat_token: per_repeat,
-            retained_bytes_per_request: if group.cause == Cause::Background { 0.0 } else { per(figures.requests) },
+            retained_bytes_per_request: if group.cause == Cause::Background {
+                0.0
+            } else {
+                per(figures.requests)
+            },
             blocks: 0,
             matured_bytes: (one.window.rose * scale) as u64,
             evicted_bytes: (one.window.fell * scale) as u64,
             new_tokens: figures.new as u64,
             growth_bytes_per_second: figures.rate.mean,
             confidence: sure * (1.0 - self.lost().requests),
-            binding: if group.cause == Cause::Background { Binding::None } else { Binding::Inferred },
+            binding: if group.cause == Cause::Background {
+                Binding::None
+            } else {
+                Binding::Inferred
+            },
             time_to_oom_seconds: headroom.and_then(|headroom| time_to_oom(headroom, figures.rate)),
             evidence: sentences::sentences(self, scene, group, one, &figures),
             suspected_after_seconds: after(tracker.suspected),
@@ -226,19 +257,25 @@ impl Judge {
                 line: by.line,
                 ..unknown_site()
             });
-            let profiled = one.about.site.and_then(|(id, _)| scene.attribution.sites.get(id)).map(|site| {
-                let frame = site.leading();
-                SiteSummary {
-                    function: frame.function.clone(),
-                    file: frame.file.clone(),
-                    line: frame.line,
-                    module: frame.module.clone(),
-                    retained_bytes: one.window.net.max(0.0) as u64,
-                    stack: site.stack.to_vec(),
-                }
-            });
+            let profiled = one
+                .about
+                .site
+                .and_then(|(id, _)| scene.attribution.sites.get(id))
+                .map(|site| {
+                    let frame = site.leading();
+                    SiteSummary {
+                        function: frame.function.clone(),
+                        file: frame.file.clone(),
+                        line: frame.line,
+                        module: frame.module.clone(),
+                        retained_bytes: one.window.net.max(0.0) as u64,
+                        stack: site.stack.to_vec(),
+                    }
+                });
             for site in filled.chain(profiled) {
-                let known = |other: &SiteSummary| (&other.function, &other.file) == (&site.function, &site.file);
+                let known = |other: &SiteSummary| {
+                    (&other.function, &other.file) == (&site.function, &site.file)
+                };
                 if !out.iter().any(known) {
                     out.push(site);
                 }
@@ -261,13 +298,21 @@ impl Judge {
             return out;
         };
         let (from, last) = (at(&curve, one.onset), curve.len() - 1);
-        let route = group.route.filter(|route| *route != RouteId::OTHER && route.has_requests());
+        let route = group
+            .route
+            .filter(|route| *route != RouteId::OTHER && route.has_requests());
         let total = |what| curve.total(Driver { route, what }, from, last);
         out.new = total(What::New);
         out.repeat = total(What::Repeat);
         out.requests = total(What::All);
         out.seconds = curve.seconds(from, last);
-        let bytes_of = |i: usize| if lead.is_bytes() { Some(curve.value(i)) } else { curve.points[i].level.bytes };
+        let bytes_of = |i: usize| {
+            if lead.is_bytes() {
+                Some(curve.value(i))
+            } else {
+                curve.points[i].level.bytes
+            }
+        };
         let own: Option<Vec<f64>> = (from..=last).map(bytes_of).collect();
         let steps = |values: &[f64], curve: &Curve, from: usize| -> Vec<(f64, f64)> {
             values
@@ -285,11 +330,18 @@ impl Judge {
         {
             let from = at(&process, one.onset);
             let values: Vec<f64> = (from..process.len()).map(|i| process.value(i)).collect();
-            out.grown = values.last().zip(values.first()).map_or(0.0, |(last, first)| (last - first).max(0.0));
+            out.grown = values
+                .last()
+                .zip(values.first())
+                .map_or(0.0, |(last, first)| (last - first).max(0.0));
             out.rate = rate(&later(&steps(&values, &process, from)), 0.0);
             out.of_process = true;
         }
-        let kept = if one.window.net > 0.0 { one.window.late_floor / one.window.net } else { 0.0 };
+        let kept = if one.window.net > 0.0 {
+            one.window.late_floor / one.window.net
+        } else {
+            0.0
+        };
         out.floor = out.grown * kept.clamp(0.0, 1.0);
         out
     }
@@ -299,9 +351,13 @@ impl Judge {
 fn join(groups: &mut Vec<Group>, key: &GaugeKey, one: &JudgedGauge, decided: bool) {
     let new = group_of(key, one);
     let same = if decided {
-        groups.iter().position(|group| (group.cause, group.route) == (new.cause, new.route))
+        groups
+            .iter()
+            .position(|group| (group.cause, group.route) == (new.cause, new.route))
     } else {
-        let fitting: Vec<usize> = (0..groups.len()).filter(|i| fits(&groups[*i], one)).collect();
+        let fitting: Vec<usize> = (0..groups.len())
+            .filter(|i| fits(&groups[*i], one))
+            .collect();
         fitting.first().copied().filter(|_| fitting.len() == 1)
     };
     match same.and_then(|index| groups.get_mut(index)) {
@@ -313,7 +369,10 @@ fn join(groups: &mut Vec<Group>, key: &GaugeKey, one: &JudgedGauge, decided: boo
 fn group_of(key: &GaugeKey, one: &JudgedGauge) -> Group {
     Group {
         keys: vec![key.clone()],
-        cause: one.explained.as_ref().map_or(Cause::Indeterminate, |e| e.cause),
+        cause: one
+            .explained
+            .as_ref()
+            .map_or(Cause::Indeterminate, |e| e.cause),
         route: one.explained.as_ref().and_then(|e| e.route),
     }
 }
@@ -323,8 +382,10 @@ fn fits(group: &Group, one: &JudgedGauge) -> bool {
     let Some(explained) = &one.explained else {
         return true;
     };
-    let route = group.route.is_none() || explained.route.is_none() || group.route == explained.route;
-    let cause = [group.cause, explained.cause].contains(&Cause::Indeterminate) || group.cause == explained.cause;
+    let route =
+        group.route.is_none() || explained.route.is_none() || group.route == explained.route;
+    let cause = [group.cause, explained.cause].contains(&Cause::Indeterminate)
+        || group.cause == explained.cause;
     route && cause
 }
 
@@ -354,7 +415,12 @@ fn basis(key: &GaugeKey) -> Basis {
     }
 }
 
-fn container(key: &GaugeKey, one: &JudgedGauge, figures: &Figures, cause: Cause) -> Option<ContainerSummary> {
+fn container(
+    key: &GaugeKey,
+    one: &JudgedGauge,
+    figures: &Figures,
+    cause: Cause,
+) -> Option<ContainerSummary> {
     let GaugeKey::Container(path, kind) = key else {
         return None;
     };
@@ -366,7 +432,13 @@ fn container(key: &GaugeKey, one: &JudgedGauge, figures: &Figures, cause: Cause)
         entries_start: one.first.value as u64,
         entries_end: one.last.value as u64,
         entries_per_new_token: per(figures.new, cause == Cause::TokenKeyed),
-        entries_per_request: per(figures.requests, matches!(cause, Cause::PerRequest | Cause::Mixed | Cause::Indeterminate)),
+        entries_per_request: per(
+            figures.requests,
+            matches!(
+                cause,
+                Cause::PerRequest | Cause::Mixed | Cause::Indeterminate
+            ),
+        ),
         bytes_per_entry: (net > 0.0 && figures.grown > 0.0).then(|| figures.grown / net),
     })
 }

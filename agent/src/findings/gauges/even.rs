@@ -42,12 +42,18 @@ pub fn log_e(growth: &[f64], ticks: &[f64]) -> Option<f64> {
 
 /// Logarithm of the mean of e-values, given by their logarithms with weights.
 pub fn weighted(logs: &[(f64, f64)]) -> f64 {
-    let top = logs.iter().map(|log| log.0).fold(f64::NEG_INFINITY, f64::max);
+    let top = logs
+        .iter()
+        .map(|log| log.0)
+        .fold(f64::NEG_INFINITY, f64::max);
     if !top.is_finite() {
         return top;
     }
     let weights: f64 = logs.iter().map(|log| log.1).sum();
-    let sum: f64 = logs.iter().map(|(log, weight)| weight * (log - top).exp()).sum();
+    let sum: f64 = logs
+        .iter()
+        .map(|(log, weight)| weight * (log - top).exp())
+        .sum();
     top + (sum / weights).ln()
 }
 

@@ -76,7 +76,14 @@ impl GaugeJudge {
     }
 
     /// Judges all gauges after a reading at `now`. `start`: when observing began.
-    pub fn judge(&mut self, gauges: &Gauges, attribution: &Attribution, options: &JudgeOptions, start: Nanos, now: Nanos) {
+    pub fn judge(
+        &mut self,
+        gauges: &Gauges,
+        attribution: &Attribution,
+        options: &JudgeOptions,
+        start: Nanos,
+        now: Nanos,
+    ) {
         let mut outcomes = Vec::new();
         for family in gauges.families() {
             for (key, gauge) in family.gauges() {
@@ -93,17 +100,28 @@ impl GaugeJudge {
             .filter_map(|(_, _, outcome, _)| growing(outcome).map(|grows| grows.1))
             .collect();
         // what never moved cannot be found by chance
-        let moved = outcomes.iter().filter(|(_, curve, _, _)| moves(curve)).count();
-        let least = e_bh(&logs, moved, FALSE_DISCOVERY);
+        let moved = outcomes
+            .iter()
+            .filter(|(_, curve, _, _)| moves(curve))
+            .count();
+        let evident = e_bh(&logs, moved, FALSE_DISCOVERY);
         self.judged.clear();
-        let known: std::collections::BTreeSet<&GaugeKey> = outcomes.iter().map(|one| one.0).collect();
+        let known: std::collections::BTreeSet<&GaugeKey> =
+            outcomes.iter().map(|one| one.0).collect();
         self.trackers.retain(|key, _| known.contains(key));
         for (key, curve, outcome, about) in outcomes {
             let grows = growing(&outcome)
-                .filter(|(_, log)| *log >= least && !is_expected(options, key, &curve))
+                .filter(|(_, log)| *log >= evident && !is_expected(options, key, &curve))
                 .map(|grows| grows.0);
-            let peak = curve.points.iter().map(|point| point.level.high).fold(0.0, f64::max);
-            let wiped = curve.points.last().is_some_and(|last| last.level.value < WIPED * peak);
+            let peak = curve
+                .points
+                .iter()
+                .map(|point| point.level.high)
+                .fold(0.0, f64::max);
+            let wiped = curve
+                .points
+                .last()
+                .is_some_and(|last| last.level.value < WIPED * peak);
             if grows.is_none() && !self.trackers.contains_key(key) && !moves(&curve) {
                 continue;
             }
@@ -115,17 +133,28 @@ impl GaugeJudge {
                 .and_then(|at| curve.points.iter().position(|point| point.at >= at))
                 .unwrap_or(0);
             let window = grows.unwrap_or_else(|| gates::window(&curve, from));
-            let (Some(first), Some(last)) = (curve.points.get(window.from), curve.points.last()) else {
+            let (Some(first), Some(last)) = (curve.points.get(window.from), curve.points.last())
+            else {
                 continue;
             };
             let state = tracker.state.unwrap_or(State::None);
             let explained = (state > State::None)
                 .then(|| {
                     let since = curve.points[window.from].at.since(start);
-                    drivers::explain(&curve, window.from, key.is_bytes(), since, &attribution.routes)
+                    drivers::explain(
+                        &curve,
+                        window.from,
+                        key.is_bytes(),
+                        since,
+                        &attribution.routes,
+                    )
                 })
                 .flatten();
-            let why = if let Outcome::Still(why) = outcome { Some(why) } else { None };
+            let why = if let Outcome::Still(why) = outcome {
+                Some(why)
+            } else {
+                None
+            };
             let about = about.clone();
             self.judged.insert(
                 key.clone(),
@@ -161,7 +190,8 @@ impl GaugeJudge {
     /// Raises the state of some gauges: their growth together has passed the budget.
     pub fn confirm(&mut self, keys: &[GaugeKey], now: Nanos) {
         for key in keys {
-            if let (Some(judged), Some(tracker)) = (self.judged.get_mut(key), self.trackers.get_mut(key))
+            if let (Some(judged), Some(tracker)) =
+                (self.judged.get_mut(key), self.trackers.get_mut(key))
                 && tracker.failing.is_none()
             {
                 judged.state = State::Confirmed;
@@ -193,7 +223,10 @@ impl Tracker {
         };
         let grew = self.suspected.map_or(0.0, |at| now.since(at));
         if wiped || now.since(failing) >= patience.max(PATIENCE * grew) {
-            *self = Self { suspected: None, ..Self::default() };
+            *self = Self {
+                suspected: None,
+                ..Self::default()
+            };
         }
     }
 }
@@ -207,10 +240,9 @@ fn growing(outcome: &Outcome) -> Option<(Window, f64)> {
 
 fn moves(curve: &Curve) -> bool {
     let first = curve.points.first().map_or(0.0, |point| point.level.value);
-    curve
-        .points
-        .iter()
-        .any(|point| (point.level.high - first).abs() > 0.5 || (point.level.low - first).abs() > 0.5)
+    curve.points.iter().any(|point| {
+        (point.level.high - first).abs() > 0.5 || (point.level.low - first).abs() > 0.5
+    })
 }
 
 /// The user knows of a cache of this size.

@@ -19,7 +19,13 @@ const MOST_NAMED: usize = 4;
 const MOST_BESIDE: usize = 4;
 
 /// The sentences of a finding that `one` leads.
-pub fn sentences(judge: &Judge, scene: Scene, group: &Group, one: &JudgedGauge, figures: &Figures) -> Vec<String> {
+pub fn sentences(
+    judge: &Judge,
+    scene: Scene,
+    group: &Group,
+    one: &JudgedGauge,
+    figures: &Figures,
+) -> Vec<String> {
     let mut out = Vec::new();
     let Some(lead) = group.keys.first() else {
         return out;
@@ -32,7 +38,10 @@ pub fn sentences(judge: &Judge, scene: Scene, group: &Group, one: &JudgedGauge, 
     }
     for key in group.keys.iter().skip(1).take(MOST_BESIDE) {
         if let Some(beside) = judge.gauges.judged().get(key) {
-            out.push(format!("in step with it: {}", grew(key, beside, figures, scene.attribution)));
+            out.push(format!(
+                "in step with it: {}",
+                grew(key, beside, figures, scene.attribution)
+            ));
         }
     }
     if figures.of_process && figures.grown > 0.0 {
@@ -59,19 +68,29 @@ pub fn sentences(judge: &Judge, scene: Scene, group: &Group, one: &JudgedGauge, 
     }
     let lost = judge.lost();
     if lost.requests > 0.0 {
-        out.push(format!("{:.2} % of requests were lost", 100.0 * lost.requests));
+        out.push(format!(
+            "{:.2} % of requests were lost",
+            100.0 * lost.requests
+        ));
     }
     out
 }
 
 /// What a gauge did.
 fn grew(key: &GaugeKey, one: &JudgedGauge, figures: &Figures, attribution: &Attribution) -> String {
-    let seconds = one.window.seconds.max(figures.seconds.min(one.window.seconds));
+    let seconds = one
+        .window
+        .seconds
+        .max(figures.seconds.min(one.window.seconds));
     let (first, last) = (one.first.value, one.last.value);
     let let_go = if one.window.fell < 0.5 {
         format!(", none let go: unbounded, or larger than {}", number(last))
     } else {
-        format!("; {} of {} were let go", number(one.window.fell), number(one.window.rose))
+        format!(
+            "; {} of {} were let go",
+            number(one.window.fell),
+            number(one.window.rose)
+        )
     };
     match key {
         GaugeKey::Container(path, kind) => format!(
@@ -81,7 +100,10 @@ fn grew(key: &GaugeKey, one: &JudgedGauge, figures: &Figures, attribution: &Attr
         ),
         GaugeKey::Site(lead) => {
             let (function, _) = attribution.sites.describe(*lead);
-            format!("the runtime's heap profile has {} more of {function} than {seconds:.0} s before", bytes(one.window.net))
+            format!(
+                "the runtime's heap profile has {} more of {function} than {seconds:.0} s before",
+                bytes(one.window.net)
+            )
         }
         GaugeKey::Heap => format!(
             "what the collector found reachable went from {} to {} in {seconds:.0} s",
@@ -124,7 +146,10 @@ fn why(explained: &Explained, key: &GaugeKey, attribution: &Attribution) -> Stri
         each(explained.slope)
     );
     if decided {
-        return format!("{best}; whatever else was tried explains it {:.0} times worse or more", DECISIVE.exp());
+        return format!(
+            "{best}; whatever else was tried explains it {:.0} times worse or more",
+            DECISIVE.exp()
+        );
     }
     let others: Vec<String> = explained
         .possible

@@ -15,6 +15,8 @@ const FINE: usize = 16;
 pub const MOST_GAUGES: usize = 256;
 /// What is missing in so many whole readings in a row is gone.
 const GONE: u32 = 2;
+/// If it rose by so much before.
+const RISEN: f64 = 8.0;
 
 /// A level at one time.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -51,13 +53,28 @@ pub struct Tick {
 }
 
 /// One gauge.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Gauge {
     /// By time; `None` where it was not read.
     pub levels: Vec<Option<Level>>,
     /// What else is known of it.
     pub about: About,
     missed: u32,
+    /// Least level so far, and how far it was ever above that.
+    lowest: f64,
+    risen: f64,
+}
+
+impl Default for Gauge {
+    fn default() -> Self {
+        Self {
+            levels: Vec::new(),
+            about: About::default(),
+            missed: 0,
+            lowest: f64::INFINITY,
+            risen: 0.0,
+        }
+    }
 }
 
 /// Gauges that are read together.
@@ -88,6 +105,8 @@ impl Family {
             }
             let gauge = self.gauges.entry(key).or_default();
             gauge.levels.resize(before, None);
+            gauge.lowest = gauge.lowest.min(level.low);
+            gauge.risen = gauge.risen.max(level.high - gauge.lowest);
             // two containers of one name are one gauge
             gauge.levels.push(Some(level));
             gauge.levels.truncate(before + 1);
@@ -101,7 +120,8 @@ impl Family {
                 continue;
             }
             gauge.missed += u32::from(whole);
-            let gone = gauge.missed >= GONE;
+            // small ones that do not grow come and go with what is worth telling
+            let gone = gauge.missed >= GONE && gauge.risen >= RISEN;
             gauge.levels.resize(before, None);
             gauge.levels.push(gone.then(Level::default));
         }
@@ -167,8 +187,7 @@ impl Family {
             let width = self.ticks[i + 1].at.since(self.ticks[i - 1].at);
             width / now.since(self.ticks[i - 1].at).max(1e-9)
         };
-        let Some(at) =
-            (1..self.ticks.len() - FINE - 1).min_by(|a, b| cost(a).total_cmp(&cost(b)))
+        let Some(at) = (1..self.ticks.len() - FINE - 1).min_by(|a, b| cost(a).total_cmp(&cost(b)))
         else {
             return;
         };
@@ -208,12 +227,21 @@ mod tests {
     fn old_times_are_thinned_out_and_extremes_stay() {
         let mut family = Family::default();
         for second in 1..=1_000 {
-            let value = if second == 100 { 5_000.0 } else { second as f64 };
+            let value = if second == 100 {
+                5_000.0
+            } else {
+                second as f64
+            };
             read(&mut family, second, Some(value));
         }
         assert_eq!(family.ticks().len(), MOST_TICKS);
         let gauge = family.get(&key()).unwrap();
-        let high = gauge.levels.iter().flatten().map(|l| l.high).fold(0.0, f64::max);
+        let high = gauge
+            .levels
+            .iter()
+            .flatten()
+            .map(|l| l.high)
+            .fold(0.0, f64::max);
         assert!((high - 5_000.0).abs() < 1e-9);
         assert_eq!(family.ticks()[0].at, Nanos(1_000_000_000));
     }
@@ -221,11 +249,15 @@ mod tests {
     #[test]
     fn what_is_missing_twice_is_gone() {
         let mut family = Family::default();
-        read(&mut family, 1, Some(7.0));
+        read(&mut family, 0, Some(7.0));
+        read(&mut family, 1, Some(70.0));
         read(&mut family, 2, None);
-        assert_eq!(family.get(&key()).unwrap().levels[1], None);
+        assert_eq!(family.get(&key()).unwrap().levels[2], None);
         read(&mut family, 3, None);
-        assert_eq!(family.get(&key()).unwrap().levels[2], Some(Level::default()));
+        assert_eq!(
+            family.get(&key()).unwrap().levels[3],
+            Some(Level::default())
+        );
         for second in 4..20 {
             read(&mut family, second, None);
         }

@@ -112,9 +112,10 @@ impl Gauges {
         let mut by_lead: std::collections::BTreeMap<LeadId, (u64, u64, (SiteId, u64))> =
             std::collections::BTreeMap::new();
         for one in &profile.sites {
-            let sums = by_lead
-                .entry(attribution.sites.lead(one.site))
-                .or_insert((0, 0, (one.site, 0)));
+            let sums =
+                by_lead
+                    .entry(attribution.sites.lead(one.site))
+                    .or_insert((0, 0, (one.site, 0)));
             sums.0 += one.bytes;
             sums.1 += one.objects;
             if one.bytes > sums.2.1 {

@@ -27,7 +27,7 @@ const PAGES: usize = 24 << 20;
 /// Objects visited at most.
 const MAX_OBJECTS: u64 = 2_000_000;
 /// How long a walk may take.
-const MAX_TIME: Duration = Duration::from_millis(1000);
+const MAX_TIME: Duration = Duration::from_secs(1);
 /// Tag of rows that count instances.
 const INSTANCES: u64 = 0x9e37_79b9_7f4a_7c15;
 
