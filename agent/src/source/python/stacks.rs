@@ -19,11 +19,13 @@ const MAX_STACKS: usize = 4096;
 /// Code objects that are remembered.
 const MAX_CODES: usize = 8192;
 
+/// Code and line, innermost first.
+type Frames = Vec<(Arc<Code>, Option<u32>)>;
+
 /// A stack as it is known by its lines, and the pages that were touched there.
 #[derive(Debug)]
 pub(super) struct Sampled {
-    /// Code and line, innermost first.
-    pub(super) frames: Vec<(Arc<Code>, Option<u32>)>,
+    pub(super) frames: Frames,
     pub(super) pages: u64,
 }
 
@@ -95,10 +97,7 @@ impl Stacks {
             .retain(|_, id| id.is_some_and(|id| sampled.contains_key(&id)));
     }
 
-    fn resolve(
-        &mut self,
-        stack: &Stack,
-    ) -> Option<(SiteId, Site, Vec<(Arc<Code>, Option<u32>)>)> {
+    fn resolve(&mut self, stack: &Stack) -> Option<(SiteId, Site, Frames)> {
         let mut pages = Pages::new(ProcessMemory::new(self.pid), PAGES);
         let mut types = Types::new(self.python.layout);
         let depth = (stack.depth as usize).min(stack.frames.len());
