@@ -25,6 +25,8 @@ mod condition;
 #[cfg(target_arch = "bpf")]
 mod go;
 #[cfg(target_arch = "bpf")]
+mod go_blocks;
+#[cfg(target_arch = "bpf")]
 mod http;
 #[cfg(target_arch = "bpf")]
 mod life;

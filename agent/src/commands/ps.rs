@@ -163,5 +163,7 @@ pub(super) fn purpose(program: Program) -> &'static str {
         Program::TaskPoll => "task",
         Program::HandlerEnter | Program::HandlerReturn => "handler",
         Program::GoServe | Program::GoFinish => "request",
+        Program::GoGoroutine => "task",
+        Program::GoNextFree | Program::GoLarge => "alloc",
     }
 }

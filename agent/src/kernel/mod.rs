@@ -96,6 +96,9 @@ const PROBES: &[(&str, Program)] = &[
     ("handler_return", Program::HandlerReturn),
     ("go_serve", Program::GoServe),
     ("go_finish", Program::GoFinish),
+    ("go_goroutine", Program::GoGoroutine),
+    ("go_next_free", Program::GoNextFree),
+    ("go_large", Program::GoLarge),
 ];
 
 /// The two of them that are one program, [`SESSION`], where the kernel has sessions.

@@ -51,9 +51,28 @@ pub enum Program {
     GoServe,
     /// It has returned.
     GoFinish,
+    /// Go's runtime begins or ends a goroutine.
+    GoGoroutine,
+    /// It looks for room in a span of its heap.
+    GoNextFree,
+    /// It has a new span.
+    GoLarge,
 }
 
 impl Program {
+    /// It is only for allocations.
+    pub fn is_allocation(self) -> bool {
+        matches!(
+            self,
+            Self::AllocEnter
+                | Self::AllocReturn
+                | Self::AllocResult
+                | Self::Free
+                | Self::GoNextFree
+                | Self::GoLarge
+        )
+    }
+
     /// It is attached as a uretprobe.
     pub fn is_return(self) -> bool {
         self == Self::AllocReturn
@@ -129,7 +148,7 @@ pub fn plan(target: &Target, options: &PlanOptions) -> Plan {
     if options.tasks
         && let Some(program) = &target.runtime.go
     {
-        planner.go(&target.modules[0], program);
+        planner.go(&target.modules[0], program, options.allocations);
     }
     if !options.handlers.is_empty() {
         planner.handlers(target, &options.handlers);

@@ -118,12 +118,8 @@ impl Source {
         );
         sink(pid, Observation::Target(now(), target.info.clone()));
         let mut plan = self.plan(&target);
-        plan.probes.retain(|probe| {
-            !matches!(
-                probe.program,
-                Program::AllocEnter | Program::AllocReturn | Program::Free
-            )
-        });
+        plan.probes
+            .retain(|probe| !probe.program.is_allocation());
         let links = self.attach_probes(pid, &plan)?;
         if let Some(watched) = self.watched.get_mut(&pid) {
             watched.links = links;

@@ -36,6 +36,8 @@ pub(crate) struct Service {
     pub(crate) env: BTreeMap<String, String>,
     /// The interpreter whose virtual environment it runs in.
     pub(crate) python: Option<String>,
+    /// The Go toolchain that builds it.
+    pub(crate) go: Option<String>,
     /// heaptide's mode for it, when none is asked for.
     #[serde(default = "usual_mode")]
     pub(crate) mode: String,

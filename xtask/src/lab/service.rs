@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::catalog::{Catalog, Service, Variant};
-use super::{http, python};
+use super::{go, http, python};
 use crate::process::{self, lab_cargo, root};
 
 const START_TIME: Duration = Duration::from_secs(20);
@@ -30,7 +30,11 @@ pub(crate) fn build_all() -> Result<()> {
 
 /// Why a service cannot run here, if it cannot.
 pub(crate) fn missing(service: &Service) -> Option<String> {
-    python::missing_interpreter(service.python.as_deref()?)
+    let python = service.python.as_deref();
+    let go = service.go.as_deref();
+    python
+        .and_then(python::missing_interpreter)
+        .or_else(|| go.and_then(go::missing))
 }
 
 /// Builds the load generator.

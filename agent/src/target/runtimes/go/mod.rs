@@ -19,6 +19,13 @@ pub const SERVE: &str = "net/http.serverHandler.ServeHTTP";
 /// `(*response).finishRequest`.
 pub const FINISH: &str = "net/http.(*response).finishRequest";
 
+/// `(*mspan).nextFreeIndex`: a processor looks for room in a span that it has just taken, among others.
+pub const NEXT_FREE: &str = "runtime.(*mspan).nextFreeIndex";
+/// `(*mspan).initHeapBits`: a span is new.
+pub const NEW_SPAN: &str = "runtime.(*mspan).initHeapBits";
+/// `isSystemGoroutine`: asked of each goroutine that begins or ends.
+pub const GOROUTINE: &str = "runtime.isSystemGoroutine";
+
 /// What is known of a Go program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
@@ -28,8 +35,21 @@ pub struct Program {
     pub layout: Option<Layout>,
     /// Where a request of net/http begins and ends, if the program serves any.
     pub requests: Option<Requests>,
+    /// Where objects of the heap can be picked to be followed.
+    pub heap: Heap,
     /// The runtime's variables.
     pub variables: Variables,
+}
+
+/// Functions of the runtime at which objects of the heap, and goroutines, are met.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Heap {
+    /// [`NEXT_FREE`].
+    pub next_free: Option<Function>,
+    /// [`NEW_SPAN`].
+    pub new_span: Option<Function>,
+    /// [`GOROUTINE`].
+    pub goroutine: Option<Function>,
 }
 
 impl Program {
@@ -83,8 +103,8 @@ fn limitation(name: &str, program: Option<&Program>) -> String {
              threads, and its heap profile and its goroutines are not read"
         ),
         Some(_) => {
-            "Go's garbage-collected heap is not followed allocation by allocation: it is judged \
-                    by what its collections leave over and by its heap profile"
+            "Go's garbage-collected heap is followed by samples, an object for every 8 KiB or so: what it \
+             keeps per request is an estimate"
                 .to_string()
         }
     }
@@ -95,6 +115,9 @@ fn program(pid: u32, main: &super::Module, version: Option<&str>) -> Option<Prog
     let wanted = [
         SERVE,
         FINISH,
+        NEXT_FREE,
+        NEW_SPAN,
+        GOROUTINE,
         "runtime.gcControllerCommit",
         "runtime.gcStart",
         "runtime.mProf_FlushLocked",
@@ -118,6 +141,11 @@ fn program(pid: u32, main: &super::Module, version: Option<&str>) -> Option<Prog
         layout: minor(&version).and_then(versions::layout),
         version,
         requests,
+        heap: Heap {
+            next_free: function(NEXT_FREE),
+            new_span: function(NEW_SPAN),
+            goroutine: function(GOROUTINE),
+        },
         variables,
     })
 }

@@ -16,6 +16,8 @@ pub struct Layout {
     pub starts_at: u64,
     /// `g.sched.bp`; `sp` and `pc` are at 56 and 64 everywhere.
     pub saved_bp: u64,
+    /// `runtime.m.curg`.
+    pub current: u16,
     /// `net/http.response.status`.
     pub response_status: u16,
     /// `net/http.Request.Pattern`, 0 before Go 1.23.
@@ -42,6 +44,7 @@ pub fn layout(minor: u32) -> Option<Layout> {
         created_at: 280,
         starts_at: 296,
         saved_bp: 96,
+        current: 184,
         response_status: 120,
         pattern: 232,
     };
@@ -53,6 +56,7 @@ pub fn layout(minor: u32) -> Option<Layout> {
             created_at: 288,
             starts_at: 304,
             saved_bp: 104,
+            current: 192,
             ..base
         }),
         25 => Some(base),
