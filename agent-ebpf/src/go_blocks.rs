@@ -7,7 +7,9 @@
 
 use aya_ebpf::{
     bindings::{BPF_RB_NO_WAKEUP, pt_regs},
-    helpers::{bpf_get_current_pid_tgid, bpf_get_prandom_u32, bpf_ktime_get_ns, bpf_probe_read_user},
+    helpers::{
+        bpf_get_current_pid_tgid, bpf_get_prandom_u32, bpf_ktime_get_ns, bpf_probe_read_user,
+    },
     macros::uprobe,
     programs::ProbeContext,
 };
@@ -115,7 +117,11 @@ pub fn go_large(ctx: ProbeContext) -> u32 {
 #[inline(always)]
 fn take(config: &TargetConfig, regs: *const pt_regs, span: &Span, addr: u64, room: u64) {
     let wanted = u64::from(config.interval);
-    let mut interval = if room > u64::from(u32::MAX) { u64::from(u32::MAX) } else { room };
+    let mut interval = if room > u64::from(u32::MAX) {
+        u64::from(u32::MAX)
+    } else {
+        room
+    };
     if wanted > interval {
         // SAFETY: no preconditions.
         let random = u64::from(unsafe { bpf_get_prandom_u32() });

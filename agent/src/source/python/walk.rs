@@ -442,7 +442,11 @@ impl<'a, R: Read> Walk<'a, R> {
     fn counts_references(&mut self, word: u64) -> bool {
         // Objects that never die count to 2^32 at most.
         const MOST: u64 = 1 << 33;
-        word & 7 == 0 && self.pages.word(word).is_some_and(|count| count != 0 && count < MOST)
+        word & 7 == 0
+            && self
+                .pages
+                .word(word)
+                .is_some_and(|count| count != 0 && count < MOST)
     }
 
     /// The entries of the dictionary just read, which are data: their keys name nothing.

@@ -40,6 +40,9 @@ func main() {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			token, _ := auth.Bearer(r.Header)
 			books.Count(pattern, token)
+			if s.variant.Any != nil {
+				s.variant.Any(pattern)
+			}
 			handler(w, r)
 		})
 	}
