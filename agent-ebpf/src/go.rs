@@ -20,7 +20,7 @@ use heaptide_ebpf::{
 
 use crate::{
     alloc::register,
-    http,
+    go_http2, http,
     maps::{BLANK_CONN, Pending, TASKS, count, settings},
     scope, thread,
 };
@@ -40,7 +40,7 @@ const URL_PATH: u64 = 56;
 /// Longest method that is believed.
 const METHOD_LEN: u64 = 15;
 /// In place of a descriptor: there is one, but it is not looked for.
-const NO_FD: u32 = -2_i32 as u32;
+pub const NO_FD: u32 = -2_i32 as u32;
 
 /// A scan under way on a thread.
 #[repr(C)]
@@ -54,12 +54,12 @@ pub struct GoScan {
     /// 1: a head ended with the last of them.
     whole: u32,
     reserved: u32,
-    scan: Scan,
+    pub scan: Scan,
 }
 
 /// The request that a goroutine serves.
 #[map]
-static GO_REQUESTS: LruHashMap<TaskKey, Pending> = LruHashMap::with_max_entries(8_192, 0);
+pub static GO_REQUESTS: LruHashMap<TaskKey, Pending> = LruHashMap::with_max_entries(8_192, 0);
 /// By thread.
 #[map]
 static GO_SCANS: HashMap<u32, GoScan> = HashMap::with_max_entries(8_192, BPF_F_NO_PREALLOC);
@@ -100,7 +100,7 @@ struct Context {
 
 /// The configuration of the current process, when its requests are seen here.
 #[inline(always)]
-fn watched() -> Option<&'static TargetConfig> {
+pub fn watched() -> Option<&'static TargetConfig> {
     let config = thread::target()?;
     (config.flags & target_flags::GO_REQUESTS != 0).then_some(config)
 }
@@ -125,7 +125,7 @@ pub fn words<const N: usize>(address: u64) -> Option<[u64; N]> {
 
 /// This thread's scan.
 #[inline(always)]
-fn scan_of_thread() -> Option<&'static mut GoScan> {
+pub fn scan_of_thread() -> Option<&'static mut GoScan> {
     let tid = bpf_get_current_pid_tgid() as u32;
     let scan = match GO_SCANS.get_ptr_mut(tid) {
         Some(scan) => scan,
@@ -264,8 +264,12 @@ pub fn go_serve(ctx: ProbeContext) -> u32 {
     // SAFETY: no preconditions.
     let now = unsafe { bpf_ktime_get_ns() };
     if let Some(before) = GO_REQUESTS.get_ptr(key) {
-        // Its handler never returned: it panicked, or took the connection over.
         // SAFETY: a map value; only this goroutine's probes touch it.
+        if unsafe { (*before).reserved } == go_http2::MARK {
+            return 0;
+        }
+        // Its handler never returned: it panicked, or took the connection over.
+        // SAFETY: as above.
         http::send(unsafe { &*before }, tgid, NO_FD, 0, now);
     }
     let Some(blank) = BLANK_CONN.get_ptr(0) else {
@@ -409,6 +413,87 @@ unsafe extern "C" fn round(_index: u32, context: *mut core::ffi::c_void) -> i64 
 unsafe extern "C" fn step(_index: u32, context: *mut core::ffi::c_void) -> i64 {
     // SAFETY: as in `round`; the settings are a static that nothing writes after the load.
     unsafe { head::step(&mut (*(*context.cast::<Context>()).scan).scan, &*settings()) }
+}
+
+/// User bytes under way to the scanner.
+struct Feed {
+    scan: *mut GoScan,
+    from: u64,
+    left: u64,
+}
+
+/// Scans up to so many pieces of user bytes.
+#[inline(never)]
+pub fn feed(scan: *mut GoScan, from: u64, len: u64, pieces: u32) -> u32 {
+    let mut feed = Feed {
+        scan,
+        from,
+        left: len,
+    };
+    // SAFETY: `piece` has the signature the helper asks for; the feed outlives the call.
+    unsafe { generated::bpf_loop(pieces, piece as *mut _, (&raw mut feed).cast(), 0) };
+    0
+}
+
+/// One piece of [`feed`].
+unsafe extern "C" fn piece(_index: u32, context: *mut core::ffi::c_void) -> i64 {
+    // SAFETY: `feed` passes its own.
+    let feed = unsafe { &mut *context.cast::<Feed>() };
+    if feed.left == 0 {
+        return 1;
+    }
+    // SAFETY: the scan of this thread.
+    let state = unsafe { &mut *feed.scan };
+    let rest = if feed.left > CHUNK as u64 {
+        CHUNK as u32
+    } else {
+        feed.left as u32
+    };
+    let size = (rest.wrapping_sub(1) & (CHUNK as u32 - 1)) + 1;
+    // SAFETY: `data` holds CHUNK bytes and more; the helper checks the user address.
+    let failed = unsafe {
+        generated::bpf_probe_read_user(
+            (&raw mut state.scan.data).cast(),
+            size,
+            feed.from as *const _,
+        )
+    };
+    if failed != 0 {
+        count(Counter::ReadFaults);
+        return 1;
+    }
+    feed.from += u64::from(size);
+    feed.left -= u64::from(size);
+    run(feed.scan, size);
+    0
+}
+
+/// Scans some letters.
+#[inline(always)]
+pub fn say<const N: usize>(scan: *mut GoScan, text: &[u8; N]) {
+    // SAFETY: the scan of this thread; its data is longer than the text.
+    unsafe { *(&raw mut (*scan).scan.data).cast::<[u8; N]>() = *text };
+    run(scan, N as u32);
+}
+
+/// Scans what is in the data.
+#[inline(never)]
+fn run(scan: *mut GoScan, len: u32) -> u32 {
+    // SAFETY: the scan of this thread.
+    unsafe {
+        (*scan).scan.position = 0;
+        (*scan).scan.end = len;
+    }
+    let mut context = Context { scan };
+    // The scanner stops where a head begins and where it ends.
+    for _ in 0..2 {
+        // SAFETY: `step` has the signature the helper asks for; the context outlives the call.
+        unsafe {
+            (*scan).scan.event = 0;
+            generated::bpf_loop(STEPS, step as *mut _, (&raw mut context).cast(), 0);
+        }
+    }
+    0
 }
 
 /// What net/http made of a head that is not in the buffer any more (longer than the buffer, or HTTP/2):

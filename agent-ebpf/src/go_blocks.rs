@@ -136,8 +136,9 @@ fn take(config: &TargetConfig, regs: *const pt_regs, span: &Span, addr: u64, roo
     };
     let mut site = 0;
     if config.flags & target_flags::STACKS != 0 {
+        let sp = register!(regs, rsp);
         // SAFETY: the helper checks the address.
-        match unsafe { bpf_probe_read_user(register!(regs, rsp) as *const u64) } {
+        match unsafe { bpf_probe_read_user(sp as *const u64) } {
             Ok(pc) => site = stack::by_frame_pointers(thread, pc, register!(regs, rbp)),
             Err(_) => count(Counter::ReadFaults),
         }

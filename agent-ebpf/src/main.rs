@@ -27,6 +27,8 @@ mod go;
 #[cfg(target_arch = "bpf")]
 mod go_blocks;
 #[cfg(target_arch = "bpf")]
+mod go_http2;
+#[cfg(target_arch = "bpf")]
 mod http;
 #[cfg(target_arch = "bpf")]
 mod life;

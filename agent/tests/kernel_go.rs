@@ -231,3 +231,64 @@ fn marks_and_goroutines_are_what_the_runtime_says() {
         );
     }
 }
+
+/// HTTP/2 as curl speaks it over TLS; the status.
+fn curl(service: &Service, path: &str, more: &[&str]) -> String {
+    let mut command = std::process::Command::new("curl");
+    command.args(["--insecure", "--silent", "--http2", "--output", "/dev/null"]);
+    command.args(["--write-out", "%{http_version} %{http_code}"]);
+    command.args(more);
+    command.arg(format!("https://{}{path}", service.address));
+    run("curl", &mut command, RUN).output
+}
+
+#[test]
+fn requests_by_http2_are_seen_with_their_tokens() {
+    let name = "requests_by_http2_are_seen_with_their_tokens";
+    let Some(_turn) = kernel(name) else {
+        return;
+    };
+    if let Err(reason) = go::build() {
+        return skip(name, &reason);
+    }
+    if std::process::Command::new("curl")
+        .arg("--version")
+        .output()
+        .is_err()
+    {
+        return skip(name, "curl is not installed");
+    }
+    for program in ["nethttp-1.23", "nethttp-1.25-stripped", "nethttp-1.27"] {
+        eprintln!("{program}");
+        let service = Service::start_with(go::path(program), &["--tls"]);
+        let mut observer = Observer::attach(service.process.id(), "watch", &[]);
+        let long = format!("Authorization: Bearer {}", "x".repeat(2000));
+        assert_eq!(curl(&service, "/health?a=query", &[]), "2 200");
+        for token in ["one", "two", "one"] {
+            let bearer = format!("Authorization: Bearer {token}");
+            assert_eq!(curl(&service, "/api/data", &["--header", &bearer]), "2 401");
+        }
+        assert_eq!(curl(&service, "/api/data", &["--header", &long]), "2 401");
+        assert_eq!(curl(&service, "/api/upload", &["--data", "12345"]), "2 201");
+        let seen = observer.seen(6);
+        assert_eq!(
+            heads(&seen),
+            [
+                ("GET /health", Some(200)),
+                ("GET /api/data", Some(401)),
+                ("GET /api/data", Some(401)),
+                ("GET /api/data", Some(401)),
+                ("GET /api/data", Some(401)),
+                ("POST /api/upload", Some(201)),
+            ]
+        );
+        let tokens: Vec<Option<u64>> = seen.iter().map(|one| one.token).collect();
+        assert_eq!(tokens, [None, Some(1), Some(2), Some(1), Some(3), None]);
+        assert_eq!(seen[5].body_bytes, 5);
+        assert!(
+            seen.iter()
+                .all(|one| one.binding == "exact" && !one.token_uncertain),
+            "{seen:#?}"
+        );
+    }
+}

@@ -30,6 +30,12 @@ impl Planner {
             (requests.finish, go::FINISH, Program::GoFinish, cookie.0),
             (requests.serve, go::SERVE, Program::GoServe, cookie.0),
         ];
+        for [head, run, done] in &program.http2 {
+            let status = u64::from(layout.http2_status);
+            probes.push((done.1, done.0, Program::GoHttp2Done, status));
+            probes.push((run.1, run.0, Program::GoHttp2Run, 0));
+            probes.push((head.1, head.0, Program::GoHttp2Head, 0));
+        }
         if allocations {
             let cookie = GoRuntimeCookie::new(layout.current, layout.status as u16);
             let heap = &program.heap;

@@ -51,6 +51,12 @@ pub enum Program {
     GoServe,
     /// It has returned.
     GoFinish,
+    /// Go's net/http has read a head of HTTP/2.
+    GoHttp2Head,
+    /// It calls its handler.
+    GoHttp2Run,
+    /// That has returned.
+    GoHttp2Done,
     /// Go's runtime begins or ends a goroutine.
     GoGoroutine,
     /// It looks for room in a span of its heap.

@@ -60,9 +60,15 @@ impl Service {
 
     /// The same for a program elsewhere.
     pub(crate) fn start_at(path: PathBuf, variant: &str) -> Self {
+        Self::start_with(path, &["--variant", variant])
+    }
+
+    /// The same with other arguments.
+    pub(crate) fn start_with(path: PathBuf, arguments: &[&str]) -> Self {
         let address = http::free_address();
         let mut command = Command::new(path);
-        command.args(["--listen", &address.to_string(), "--variant", variant]);
+        command.args(["--listen", &address.to_string()]);
+        command.args(arguments);
         let mut process = Process::start("a Go service", &mut command);
         let deadline = Instant::now() + START;
         while std::net::TcpStream::connect(address).is_err() {

@@ -20,6 +20,8 @@ pub struct Layout {
     pub current: u16,
     /// `net/http.response.status`.
     pub response_status: u16,
+    /// `net/http.http2responseWriterState.status`.
+    pub http2_status: u16,
     /// `net/http.Request.Pattern`, 0 before Go 1.23.
     pub pattern: u16,
 }
@@ -46,6 +48,7 @@ pub fn layout(minor: u32) -> Option<Layout> {
         saved_bp: 96,
         current: 184,
         response_status: 120,
+        http2_status: 72,
         pattern: 232,
     };
     match minor {
