@@ -17,7 +17,8 @@ use heaptide_ebpf::{Counter, GoBlockRecord, TargetConfig, kind, target_flags};
 
 use crate::{
     alloc::register,
-    go::{request_of, words},
+    go::words,
+    go_tasks::request_of,
     maps::{EVENTS, count},
     stack, thread,
 };

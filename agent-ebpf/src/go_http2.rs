@@ -17,7 +17,8 @@ use heaptide_ebpf::{
 
 use crate::{
     alloc::register,
-    go::{self, GO_REQUESTS, GoScan, NO_FD, scan_of_thread, watched, words},
+    go::{GO_REQUESTS, NO_FD, watched, words},
+    go_scan::{GoScan, feed, say, scan_of_thread},
     http,
     maps::{BLANK_CONN, Pending, count},
     scope, setting,
@@ -160,12 +161,12 @@ fn read(scan: &mut GoScan, from: u64, number: u64) -> u32 {
         let context = (&raw mut fields).cast();
         generated::bpf_loop(most, find as *mut _, context, 0);
         let scan = fields.scan;
-        go::feed(scan, fields.method[0], fields.method[1], 1);
-        go::say(scan, b" ");
-        go::feed(scan, fields.path[0], fields.path[1], 1);
-        go::say(scan, b" HTTP/2\r\n");
+        feed(scan, fields.method[0], fields.method[1], 1);
+        say(scan, b" ");
+        feed(scan, fields.path[0], fields.path[1], 1);
+        say(scan, b" HTTP/2\r\n");
         generated::bpf_loop(most, line as *mut _, context, 0);
-        go::say(scan, b"\r\n");
+        say(scan, b"\r\n");
     }
     u32::from(number <= FIELDS)
 }
@@ -198,10 +199,10 @@ unsafe extern "C" fn line(index: u32, context: *mut core::ffi::c_void) -> i64 {
     };
     if is_credential(name, name_len) || is(name, name_len, LENGTH) {
         let scan = fields.scan;
-        go::feed(scan, name, name_len, 1);
-        go::say(scan, b":");
-        go::feed(scan, value, value_len, PIECES);
-        go::say(scan, b"\r\n");
+        feed(scan, name, name_len, 1);
+        say(scan, b":");
+        feed(scan, value, value_len, PIECES);
+        say(scan, b"\r\n");
     }
     0
 }

@@ -99,6 +99,11 @@ pub fn many<const N: usize>(pid: u32, addresses: &[u64]) -> Vec<Option<[u64; N]>
                 0,
             )
         };
+        if read < 0 && std::io::Error::last_os_error().raw_os_error() != Some(libc::EFAULT) {
+            // The process has ended.
+            all.extend(rest.iter().map(|_| None));
+            break;
+        }
         // It ends at the first that cannot be read.
         let whole = usize::try_from(read).unwrap_or(0) / (N * 8);
         all.extend(words.into_iter().take(whole).map(Some));

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use heaptide_ebpf::{Block, binding};
+use heaptide_ebpf::Block;
 
 use crate::{decode::GoBlock, events::Nanos, source::snapshot::Groups, target::memory};
 
@@ -173,12 +173,19 @@ impl Blocks {
                 gone.push(*address);
                 continue;
             }
-            let sweeps = swept(span[SWEEP] as u32).wrapping_sub(object.swept) as i32;
+            let sweeps = swept(span[SWEEP] as u32)
+                .wrapping_sub(object.swept)
+                .cast_signed();
             if sweeps < 2 {
                 continue;
             }
             let index = (address - start) / size.max(1);
-            wanted.push((*address, span[BITS] + index / 64 * 8, index % 64, sweeps));
+            wanted.push((
+                *address,
+                span[BITS].wrapping_add(index / 64 * 8),
+                index % 64,
+                sweeps,
+            ));
         }
         let words: Vec<u64> = wanted.iter().map(|one| one.1).collect();
         let words = memory::many::<1>(self.pid, &words);
@@ -188,7 +195,10 @@ impl Blocks {
             };
             if word >> bit & 1 == 0 {
                 gone.push(address);
-            } else if sweeps >= if object.during_mark { 4 } else { 2 } && !object.survived {
+                continue;
+            }
+            let enough = if object.during_mark { 4 } else { 2 };
+            if sweeps >= enough && !object.survived {
                 object.survived = true;
                 if at.0.saturating_sub(object.block.born_ns) > UNJUDGED {
                     // It was left out so far: it appears now.
@@ -223,7 +233,7 @@ impl Blocks {
             // the address says nothing of how long an object lives; mixed, it is as good as a die
             let die = (address >> 3).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
             object.block.interval = interval;
-            die * u64::from(interval) >> 32 < own
+            (die * u64::from(interval)) >> 32 < own
         });
         if self.live.len() >= MOST {
             let mut every = false;
@@ -249,8 +259,6 @@ fn swept(sweepgen: u32) -> u32 {
         sweepgen.wrapping_sub(3)
     }
 }
-
-const _: () = assert!(binding::NONE == 0);
 
 #[cfg(test)]
 mod tests {

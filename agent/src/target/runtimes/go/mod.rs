@@ -28,7 +28,7 @@ pub const GOROUTINE: &str = "runtime.isSystemGoroutine";
 
 /// Where HTTP/2 is served: a head has been read, its handler begins, it has returned. Up to Go 1.26, from 1.27
 /// on, and from the module beside the standard library, whose layout is that of the first.
-pub const HTTP2: [[&str; 3]; 3] = [
+pub static HTTP2: [[&str; 3]; 3] = [
     [
         "net/http.(*http2serverConn).newWriterAndRequest",
         "net/http.(*http2serverConn).runHandler",
