@@ -123,7 +123,7 @@ fn log_e(key: &GaugeKey, curve: &Curve, from: usize) -> f64 {
 fn gate(key: &GaugeKey, curve: &Curve, from: usize) -> Option<Why> {
     let last = curve.len() - 1;
     let window = window(curve, from);
-    let (least, seconds) = least(key);
+    let (growth, seconds) = least(key);
     if last + 1 - from < LEAST_LEVELS || window.seconds < seconds {
         return Some(Why::TooFew);
     }
@@ -133,8 +133,8 @@ fn gate(key: &GaugeKey, curve: &Curve, from: usize) -> Option<Why> {
     } else {
         Why::Stopped
     };
-    if window.net < least {
-        return Some(if rose < least { Why::TooFew } else { still });
+    if window.net < growth {
+        return Some(if rose < growth { Why::TooFew } else { still });
     }
     if window.net < KEPT * window.rose {
         return Some(Why::Evicts);
@@ -243,10 +243,10 @@ fn linearity(curve: &Curve, from: usize) -> f64 {
 /// Growth per event in the most recent part against the mean, by the clock that suits it best.
 fn freshness(curve: &Curve, from: usize) -> f64 {
     let last = curve.len() - 1;
-    let least = FRESH_SECONDS.max(FRESH_PART * curve.seconds(from, last));
+    let recent = FRESH_SECONDS.max(FRESH_PART * curve.seconds(from, last));
     let start = (from..last)
         .rev()
-        .find(|i| curve.seconds(*i, last) >= least)
+        .find(|i| curve.seconds(*i, last) >= recent)
         .unwrap_or(from);
     CLOCKS
         .iter()

@@ -7,6 +7,7 @@ pub mod compose;
 pub mod curve;
 pub mod drivers;
 pub mod even;
+pub mod figures;
 pub mod gates;
 pub mod sentences;
 
@@ -104,14 +105,14 @@ impl GaugeJudge {
             .iter()
             .filter(|(_, curve, _, _)| moves(curve))
             .count();
-        let least = e_bh(&logs, moved, FALSE_DISCOVERY);
+        let evident = e_bh(&logs, moved, FALSE_DISCOVERY);
         self.judged.clear();
         let known: std::collections::BTreeSet<&GaugeKey> =
             outcomes.iter().map(|one| one.0).collect();
         self.trackers.retain(|key, _| known.contains(key));
         for (key, curve, outcome, about) in outcomes {
             let grows = growing(&outcome)
-                .filter(|(_, log)| *log >= least && !is_expected(options, key, &curve))
+                .filter(|(_, log)| *log >= evident && !is_expected(options, key, &curve))
                 .map(|grows| grows.0);
             let peak = curve
                 .points

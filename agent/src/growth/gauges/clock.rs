@@ -109,10 +109,10 @@ mod tests {
         clock.request(Nanos(30), route, Class::New, 7);
         clock.request(Nanos(10), route, Class::Repeat, 5);
         let early = clock.at(Nanos(20));
-        assert_eq!(early[3].classes, [0.0, 0.0, 1.0, 0.0]);
+        assert_eq!(early[3].classes.map(|n| n as u64), [0, 0, 1, 0]);
         let late = clock.at(Nanos(30));
         let between = late[3].since(&early[3]);
-        assert_eq!(between.classes, [1.0, 0.0, 0.0, 0.0]);
+        assert_eq!(between.classes.map(|n| n as u64), [1, 0, 0, 0]);
         assert!((between.body_bytes - 7.0).abs() < 1e-9);
     }
 }
