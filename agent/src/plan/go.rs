@@ -31,8 +31,12 @@ impl Planner {
             (requests.serve, go::SERVE, Program::GoServe, cookie.0),
         ];
         for [head, run, done] in &program.http2 {
-            let status = u64::from(layout.http2_status);
-            probes.push((done.1, done.0, Program::GoHttp2Done, status));
+            let status = if done.0.starts_with("golang.org/") {
+                go::versions::HTTP2_MODULE_STATUS
+            } else {
+                layout.http2_status
+            };
+            probes.push((done.1, done.0, Program::GoHttp2Done, u64::from(status)));
             probes.push((run.1, run.0, Program::GoHttp2Run, 0));
             probes.push((head.1, head.0, Program::GoHttp2Head, 0));
         }

@@ -20,7 +20,7 @@ pub struct Layout {
     pub current: u16,
     /// `net/http.response.status`.
     pub response_status: u16,
-    /// `net/http.http2responseWriterState.status`.
+    /// `http2.responseWriterState.status` of the standard library.
     pub http2_status: u16,
     /// `net/http.Request.Pattern`, 0 before Go 1.23.
     pub pattern: u16,
@@ -32,6 +32,8 @@ pub const SAVED_SP: u64 = 56;
 pub const SAVED_PC: u64 = 64;
 /// `net/http.conn.bufr`.
 pub const CONNECTION_READER: u16 = 80;
+/// `http2.responseWriterState.status` of the module beside the standard library.
+pub const HTTP2_MODULE_STATUS: u16 = 72;
 /// `runtime.gcController.heapLive`, the same in all versions of the table.
 pub const HEAP_LIVE: u64 = 104;
 /// `runtime.gcController.heapMarked`.
@@ -67,6 +69,7 @@ pub fn layout(minor: u32) -> Option<Layout> {
             created_at: 288,
             starts_at: 304,
             response_status: 128,
+            http2_status: 240,
             ..base
         }),
         _ => None,
