@@ -51,6 +51,8 @@ pub enum Program {
     GoServe,
     /// It has returned.
     GoFinish,
+    /// Go's net/http begins to read a head.
+    GoRead,
     /// Go's net/http has read a head of HTTP/2.
     GoHttp2Head,
     /// It calls its handler.
