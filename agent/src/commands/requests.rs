@@ -71,7 +71,7 @@ impl Requests {
             for group in snapshot.groups {
                 if group.kind == MemoryKind::Heap {
                     state.write(&json!({"pid": pid, "request": group.request,
-                        "binding": group.binding, "bytes": group.bytes, "blocks": group.blocks}));
+                        "binding": group.binding, "of_site": group.site, "bytes": group.bytes, "blocks": group.blocks}));
                 }
             }
         }
