@@ -270,8 +270,8 @@ records! {
         flags: u32,
         /// Byte interval from which user space wants sampling, 0: keep everything.
         interval: u32,
-        /// Zero.
-        reserved: u32,
+        /// Where its counters are, see [`SLOTS`].
+        slot: u32,
     }
     /// Key of the connection map.
     ConnKey = 8 {
@@ -514,15 +514,21 @@ pub mod rule {
     pub const UNKNOWN: u8 = 4;
 }
 
+/// Places for counters: each target has one of its own, as long as there are any. The first is for what
+/// belongs to no target, and for targets that found no place.
+pub const SLOTS: usize = 512;
+
 macro_rules! counters {
     ($($(#[$meta:meta])* $name:ident = $text:literal),* $(,)?) => {
-        /// Per-CPU counters; the discriminant is the index in the map.
+        /// Per-CPU counters; the discriminant is the place in a slot of the map.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(u32)]
         pub enum Counter { $($(#[$meta])* $name),* }
         impl Counter {
             /// All counters in index order.
             pub const ALL: &'static [Counter] = &[$(Counter::$name),*];
+            /// How many there are.
+            pub const COUNT: usize = Self::ALL.len();
             /// The counter's name in reports and metrics.
             #[must_use]
             pub const fn name(self) -> &'static str { match self { $(Counter::$name => $text),* } }

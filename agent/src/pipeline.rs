@@ -1,18 +1,23 @@
 //! The pure stages in a row: observations in, a report out.
 
+mod windows;
+
 use std::collections::VecDeque;
 
 use crate::attribution::Attribution;
 use crate::attribution::routes::RouteId;
 use crate::attribution::tokens::Class;
-use crate::events::{Nanos, Observation, Request, TargetInfo, TokenClass};
+use crate::events::{Nanos, Observation, Opinion, Request, TargetInfo, TokenClass};
 use crate::findings::Judge;
 use crate::findings::compose::Scene;
 use crate::findings::losses::health;
 use crate::growth::Growth;
-use crate::report::{Live, LiveSite, Memory, Report, RouteSummary, SCHEMA, TargetSummary, Window};
+use crate::report::{
+    Live, LiveSite, Memory, Report, RouteSummary, SCHEMA, TargetSummary, Verdict, Window,
+};
 
 pub use crate::findings::options::JudgeOptions;
+use windows::{Judgement, Windows};
 
 /// Seconds over which rates are taken.
 const RATE_SECONDS: u64 = 10;
@@ -22,6 +27,7 @@ pub struct Pipeline {
     attribution: Attribution,
     growth: Growth,
     judge: Judge,
+    windows: Windows,
     target: TargetInfo,
     start: Option<Nanos>,
     now: Nanos,
@@ -37,6 +43,7 @@ impl Pipeline {
             attribution: Attribution::new(options.maturity_seconds),
             growth: Growth::new(Nanos(0)),
             judge: Judge::new(options),
+            windows: Windows::default(),
             target: TargetInfo::default(),
             start: None,
             now: Nanos(0),
@@ -72,6 +79,11 @@ impl Pipeline {
                 self.judge
                     .memory
                     .observe(sample, self.growth.totals.mature_bytes);
+                if self.windows.is_closed() {
+                    // No snapshot tells which requests are still needed: none is.
+                    self.attribution.requests.matured(sample.at);
+                    self.attribution.requests.prune(&[], sample.at);
+                }
             }
             // signals of processes whose blocks are not seen; judged where growth knows them
             Observation::Faults(_)
@@ -88,6 +100,13 @@ impl Pipeline {
                 self.judge.forget();
                 self.attribution.forget();
             }
+            Observation::Window(_, false) => self.windows.end(),
+            Observation::Window(at, true) => {
+                self.windows.begin(*at, self.judgement());
+                self.growth.forget(*at);
+                self.judge.forget_blocks();
+                self.attribution.begin(*at);
+            }
             Observation::Ended(at) => {
                 let after = self.start.map_or(0.0, |start| at.since(start));
                 let said = format!("the target ended after {after:.0} s of observation");
@@ -98,22 +117,55 @@ impl Pipeline {
         }
     }
 
-    /// What can be said now.
-    pub fn report(&self) -> Report {
-        let start = self.start.unwrap_or_default();
+    /// What is thought of the window under way, where allocations are watched in windows.
+    pub fn opinion(&self) -> Opinion {
+        let needed = 2.0 * self.judge.options.maturity_seconds;
+        match self.judgement().verdict {
+            Verdict::Leak => Opinion::Settled,
+            Verdict::Suspect => Opinion::Suspicion,
+            Verdict::NoLeak if self.windows.seconds(self.now) >= Some(needed) => Opinion::Settled,
+            Verdict::NoLeak | Verdict::InsufficientEvidence => Opinion::Open,
+        }
+    }
+
+    /// What the evidence says now.
+    fn judgement(&self) -> Judgement {
         let scene = Scene {
             growth: &self.growth,
             attribution: &self.attribution,
-            start,
+            start: self.start.unwrap_or_default(),
         };
         let findings = self.judge.findings(scene);
-        let window = Window {
-            seconds: self.now.since(start),
-            ..self.window
-        };
+        let window = self.window();
         let (verdict, reason) = self
             .judge
             .verdict(&findings, &window, self.growth.snapshots());
+        let said = Judgement {
+            verdict,
+            reason,
+            findings,
+        };
+        let needed = 2.0 * self.judge.options.maturity_seconds;
+        self.windows
+            .standing(self.now, needed, said, &window, &self.memory())
+    }
+
+    fn window(&self) -> Window {
+        Window {
+            seconds: self.now.since(self.start.unwrap_or_default()),
+            ..self.window
+        }
+    }
+
+    /// What can be said now.
+    pub fn report(&self) -> Report {
+        let start = self.start.unwrap_or_default();
+        let window = self.window();
+        let Judgement {
+            verdict,
+            reason,
+            findings,
+        } = self.judgement();
         Report {
             schema: SCHEMA.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -168,7 +220,12 @@ impl Pipeline {
             runtime: info.runtime.clone(),
             allocators: info.allocators.clone(),
             mode: info.mode.clone(),
-            limitations: info.limitations.clone(),
+            limitations: info
+                .limitations
+                .iter()
+                .cloned()
+                .chain(self.windows.limitation().map(str::to_owned))
+                .collect(),
         }
     }
 

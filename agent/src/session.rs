@@ -8,7 +8,7 @@ use std::{
 use serde_json::json;
 
 use crate::{
-    events::{Losses, MemoryKind, Observation, Site, SiteId, Snapshot},
+    events::{MemoryKind, Observation, Site, SiteId, Snapshot},
     outputs::{LiveStack, LiveStacks},
     pipeline::{JudgeOptions, Pipeline},
     report::Report,
@@ -28,14 +28,11 @@ struct Judged {
     options: JudgeOptions,
     sites: HashMap<SiteId, Site>,
     last: Snapshot,
-    /// Losses of the agent before this process was observed.
-    before: Losses,
 }
 
 impl Judged {
-    fn new(options: JudgeOptions, before: Losses) -> Self {
+    fn new(options: JudgeOptions) -> Self {
         Self {
-            before,
             pipeline: Pipeline::new(options),
             options,
             sites: HashMap::new(),
@@ -95,7 +92,7 @@ impl Session {
             tap,
             ..
         } = self;
-        judged.insert(pid, Judged::new(options, source.losses()?));
+        judged.insert(pid, Judged::new(options));
         let attached = source.attach(pid, &mut |pid, one| deliver(judged, tap, pid, one));
         if attached.is_err() {
             judged.remove(&pid);
@@ -116,7 +113,7 @@ impl Session {
             tap,
             ..
         } = self;
-        judged.insert(pid, Judged::new(options, source.losses()?));
+        judged.insert(pid, Judged::new(options));
         let attached =
             source.attach_with(pid, target, &mut |pid, one| deliver(judged, tap, pid, one));
         if attached.is_err() {
@@ -151,6 +148,12 @@ impl Session {
         let read = now >= self.snapshot_due && source.snapshot(&mut sink)?;
         if read {
             self.snapshot_due = now + SNAPSHOT;
+            for (pid, judged) in &self.judged {
+                if self.source.in_window(*pid) {
+                    let opinion = judged.pipeline.opinion();
+                    self.source.set_opinion(*pid, opinion);
+                }
+            }
         }
         self.adopt();
         Ok(read)
@@ -159,13 +162,9 @@ impl Session {
     /// Children that were followed take their parent's options.
     fn adopt(&mut self) {
         for (child, parent) in self.source.take_followed() {
-            let known = self
-                .judged
-                .get(&parent)
-                .map(|one| (one.options, one.before));
-            if let Some((child, (options, before))) = self.judged.get_mut(&child).zip(known) {
+            let known = self.judged.get(&parent).map(|one| one.options);
+            if let Some((child, options)) = self.judged.get_mut(&child).zip(known) {
                 child.options = options;
-                child.before = before;
                 child.pipeline.set_options(options);
             }
         }
@@ -293,11 +292,7 @@ fn deliver(
     // Whoever is new here is a followed child; `adopt` gives it its parent's options.
     let judged = judged
         .entry(pid)
-        .or_insert_with(|| Judged::new(JudgeOptions::default(), Losses::default()));
-    let observation = match observation {
-        Observation::Losses(losses) => Observation::Losses(losses.after(&judged.before)),
-        other => other,
-    };
+        .or_insert_with(|| Judged::new(JudgeOptions::default()));
     if let Some(tap) = tap {
         tap(pid, &observation);
     }

@@ -24,7 +24,7 @@ use crate::{
     report::Report,
     session::Session,
     settings,
-    source::{SourceOptions, allocations, budget},
+    source::{SourceOptions, allocations, budget, on_growth},
 };
 
 /// Between two drawings of the live view.
@@ -137,6 +137,7 @@ fn source_options(args: &Attach) -> Result<SourceOptions> {
         settings: settings::settings(&args.credential, settings::CAPACITY)?,
         allocations: allocations(args.mode),
         budget: budget(args.mode, args.overhead),
+        on_growth: on_growth(args.mode),
         stacks: !args.no_stacks,
         handlers,
         memory_limit: args.judge.memory_limit,

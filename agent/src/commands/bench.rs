@@ -75,7 +75,7 @@ fn run(
             layout: 1,
             flags: heaptide_ebpf::target_flags::ALLOCATIONS,
             interval: 0,
-            reserved: 0,
+            slot: 0,
         },
     )?;
     let _links = attach(&mut kernel, &probes)?;

@@ -107,9 +107,14 @@ impl Judge {
 
     /// Forgets what was judged: the address space is another one.
     pub fn forget(&mut self) {
+        self.forget_blocks();
+        self.residents.forget();
+    }
+
+    /// Forgets what was judged of blocks: they are not known any more.
+    pub fn forget_blocks(&mut self) {
         self.trackers.clear();
         self.judged.clear();
-        self.residents.forget();
     }
 
     /// Judges all series after a snapshot.

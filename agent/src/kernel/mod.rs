@@ -31,6 +31,9 @@ pub use tracefs::{tracefs_mounted, tracefs_readable};
 
 use crate::plan::{Probe, Program};
 
+/// Values of [`Counter::ALL`].
+pub type Counters = [u64; Counter::COUNT];
+
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/heaptide-ebpf"));
 
 /// A trace event that is attached by a perf event: program, category, event.
@@ -116,7 +119,7 @@ pub struct Kernel {
     targets: HashMap<MapData, u32, Wire<TargetConfig>>,
     shared: Array<MapData, [u64; 2]>,
     rules_version: Array<MapData, u64>,
-    counters: PerCpuArray<MapData, u64>,
+    counters: PerCpuArray<MapData, [u64; Counter::COUNT]>,
     ring: RingBuf<MapData>,
     capacity: u32,
     /// Descriptors of `live` and `rules`, for the batch calls.
@@ -435,21 +438,22 @@ impl Kernel {
         }
     }
 
-    /// Counters, summed over CPUs, in the order of [`Counter::ALL`].
-    pub fn counters(&self) -> Result<Vec<u64>, KernelError> {
-        Counter::ALL
-            .iter()
-            .map(|counter| {
-                let values =
-                    self.counters
-                        .get(&(*counter as u32), 0)
-                        .map_err(|why| KernelError::Map {
-                            name: "COUNTERS",
-                            why,
-                        })?;
-                Ok(values.iter().sum())
-            })
-            .collect()
+    /// The counters of a slot, summed over CPUs, in the order of [`Counter::ALL`].
+    pub fn counters(&self, slot: u32) -> Result<Counters, KernelError> {
+        let cpus = self
+            .counters
+            .get(&slot, 0)
+            .map_err(|why| KernelError::Map {
+                name: "COUNTERS",
+                why,
+            })?;
+        let mut sums = [0; Counter::COUNT];
+        for cpu in cpus.iter() {
+            for (sum, part) in sums.iter_mut().zip(cpu) {
+                *sum += part;
+            }
+        }
+        Ok(sums)
     }
 
     /// Hands every record in the ring to `each`.

@@ -12,8 +12,8 @@ use regex::Regex;
 use thiserror::Error;
 use tracing::{debug, warn};
 
-mod budget;
 pub mod calibrate;
+mod floor;
 mod follow;
 mod go;
 mod options;
@@ -21,19 +21,21 @@ pub mod python;
 mod reading;
 mod regions;
 pub mod residency;
+mod slots;
 mod snapshot;
 mod watched;
+mod windows;
 
 use crate::{
     decode::{self, Event},
     events::{Nanos, Observation, Request, TargetInfo},
-    kernel::{Kernel, KernelError, Link},
+    kernel::{Counters, Kernel, KernelError, Link},
     plan::{Plan, PlanOptions, Probe, Program, plan},
-    target::{Target, TargetError, inspect, limits},
+    target::{self, Target, TargetError, inspect},
 };
-use budget::Spending;
-pub use options::{TargetOptions, allocations, budget};
+pub use options::{TargetOptions, allocations, budget, on_growth};
 use residency::Searches;
+use slots::Slots;
 use watched::Watched;
 
 /// Unwind rules published for a process before its first probe is hit.
@@ -48,6 +50,8 @@ pub struct SourceOptions {
     pub allocations: bool,
     /// Part of the target's CPU time that allocator probes may cost; `None`: whatever it is.
     pub budget: Option<f64>,
+    /// Probe allocators only while memory grows (mode `auto`).
+    pub on_growth: bool,
     /// Functions whose calls are request scopes.
     pub handlers: Vec<Regex>,
     /// Overrides the limit found.
@@ -95,8 +99,9 @@ pub struct Source {
     python: Option<python::Reader>,
     /// CPU nanoseconds that an allocation and its free cost a target on this host.
     pair_cost_ns: f64,
+    slots: Slots,
     /// Counters after the calibration, which does not count.
-    counted: Vec<u64>,
+    counted: Counters,
 }
 
 /// What [`Source`] says: which process, and what of it.
@@ -125,7 +130,8 @@ impl Source {
             snapshot_due: Instant::now(),
             python: None,
             pair_cost_ns: 0.0,
-            counted: vec![0; Counter::ALL.len()],
+            slots: Slots::new(),
+            counted: [0; Counter::COUNT],
         })
     }
 
@@ -176,20 +182,18 @@ impl Source {
         wanted: &dyn Fn(&Probe) -> bool,
         sink: &mut Sink<'_>,
     ) -> Result<(), SourceError> {
-        if let Some(thread) = self.releasing.remove(&pid) {
-            // Old and new probes together would count everything twice. A panic there has let go of
-            // them too.
-            let _ = thread.join();
-        }
+        self.join_release(pid);
         let mut target = inspect(pid)?;
-        let mut plan = self.plan(&target);
+        let windows = self.new_windows(pid);
+        let allocating = windows.is_none_or(|windows| !windows.paused);
+        let mut plan = self.plan(&target, allocating);
         plan.probes.retain(wanted);
         let config = TargetConfig {
             space: u64::from(pid) << 32,
             layout,
-            flags: self.flags(pid, &target),
+            flags: self.flags(pid, &target, allocating),
             interval: 0,
-            reserved: 0,
+            slot: self.slots.take(),
         };
         target
             .info
@@ -201,24 +205,26 @@ impl Source {
             .extend(plan.limitations.iter().cloned());
         self.mode(pid).clone_into(&mut target.info.mode);
         let brk = heap_end(&target);
-        let mut watched = Watched::new(target, config, plan.handlers.clone(), Vec::new(), brk)?;
-        if prefill && self.options_of(pid).allocations && self.options.stacks {
+        let mut watched = Watched::new(target, config, plan.handlers.clone(), brk)
+            .inspect_err(|_| self.slots.give_back(config.slot))?;
+        watched.counted = self.kernel.counters(config.slot)?;
+        watched.windows = windows;
+        if prefill && allocating && self.options_of(pid).allocations && self.options.stacks {
             watched.prefill(&mut self.kernel, PREFILL);
         }
         self.kernel.forget_threads(&watched.target.threads);
         self.kernel.set_target(pid, config)?;
-        watched.links = match self.attach_probes(pid, &plan) {
+        let (allocator, other) = by_kind(&plan);
+        let attached = self.attach_probes(pid, &allocator);
+        let attached = attached.and_then(|links| Ok((links, self.attach_probes(pid, &other)?)));
+        (watched.allocator_links, watched.links) = match attached {
             Ok(links) => links,
             Err(why) => {
                 self.kernel.remove_target(pid);
+                self.slots.give_back(config.slot);
                 return Err(why.into());
             }
         };
-        let options = self.options_of(pid);
-        if let Some(budget) = options.budget.filter(|_| options.allocations) {
-            let cpu = limits(pid, None).map_or(0.0, |sample| sample.cpu_ns as f64 / 1e9);
-            watched.spending = Some(Spending::new(budget, self.losses()?.probe_seconds, cpu));
-        }
         if self.options.enable_go_profile {
             watched.enable_go_profile();
         }
@@ -226,14 +232,17 @@ impl Source {
         self.watched.insert(pid, watched);
         self.watch_python(pid);
         sink(pid, Observation::Target(now(), info));
+        if !allocating {
+            sink(pid, Observation::Window(now(), false));
+        }
         self.sample_one(pid, sink);
         Ok(())
     }
 
-    /// Attaches a plan's probes. Returns and frees come first: an entry whose return is not probed
+    /// Attaches probes. Returns and frees come first: an entry whose return is not probed
     /// yet would be counted as missed.
-    fn attach_probes(&self, pid: u32, plan: &Plan) -> Result<Vec<Link>, KernelError> {
-        let (last, first): (Vec<&Probe>, Vec<&Probe>) = plan.probes.iter().partition(|probe| {
+    fn attach_probes(&self, pid: u32, probes: &[&Probe]) -> Result<Vec<Link>, KernelError> {
+        let (last, first): (Vec<&Probe>, Vec<&Probe>) = probes.iter().partition(|probe| {
             matches!(probe.program, Program::AllocEnter | Program::HandlerEnter)
         });
         let mut links = self.kernel.attach(pid, &first)?;
@@ -252,12 +261,36 @@ impl Source {
             // From here on the probes do nothing. Taking them off takes seconds, because the kernel
             // waits for a grace period at each and does one after the other: the ring must not wait.
             self.kernel.remove_target(pid);
-            let links = mem::take(&mut watched.links);
-            self.releasing.retain(|_, thread| !thread.is_finished());
-            if let Ok(thread) = thread::Builder::new().spawn(move || drop(links)) {
-                self.releasing.insert(pid, thread);
-            }
+            self.forget_threads(pid);
+            self.slots.give_back(watched.config.slot);
+            let mut links = mem::take(&mut watched.allocator_links);
+            links.append(&mut watched.links);
+            self.release(pid, links);
         }
+    }
+
+    /// Takes probes off in a thread of its own.
+    fn release(&mut self, pid: u32, links: Vec<Link>) {
+        self.releasing.retain(|_, thread| !thread.is_finished());
+        if let Ok(thread) = thread::Builder::new().spawn(move || drop(links)) {
+            self.releasing.insert(pid, thread);
+        }
+    }
+
+    /// Waits until the probes of an earlier observation are off: old and new ones together would count
+    /// everything twice.
+    fn join_release(&mut self, pid: u32) {
+        if let Some(thread) = self.releasing.remove(&pid) {
+            // A panic there has let go of them too.
+            let _ = thread.join();
+        }
+    }
+
+    /// What the kernel half remembers of a process's threads holds no longer.
+    fn forget_threads(&self, pid: u32) {
+        // A process that has ended has none.
+        let threads = target::process::threads(pid).unwrap_or_default();
+        self.kernel.forget_threads(&threads);
     }
 
     /// The processes observed now, ended ones included until they are detached.
@@ -330,10 +363,10 @@ impl Source {
         self.watched.get(&pid).map(|watched| &watched.target.info)
     }
 
-    fn plan(&self, target: &Target) -> Plan {
+    fn plan(&self, target: &Target, allocating: bool) -> Plan {
         let own = self.options_of(target.pid());
         let options = PlanOptions {
-            allocations: own.allocations,
+            allocations: own.allocations && allocating,
             handlers: own.handlers,
             tasks: true,
         };
@@ -346,7 +379,7 @@ impl Source {
         layout
     }
 
-    fn flags(&self, pid: u32, target: &Target) -> u32 {
+    fn flags(&self, pid: u32, target: &Target, allocating: bool) -> u32 {
         let go = target.runtime.go.as_ref();
         let requests = if go.is_some_and(|go| go.sees_requests()) {
             target_flags::GO_REQUESTS
@@ -358,7 +391,7 @@ impl Source {
         } else {
             0
         };
-        if self.options_of(pid).allocations {
+        if self.options_of(pid).allocations && allocating {
             requests | stacks | target_flags::ALLOCATIONS | target_flags::MAPPINGS
         } else {
             requests
@@ -370,9 +403,16 @@ impl Source {
         match (options.allocations, options.budget) {
             (false, _) => "watch",
             (true, None) => "trace",
+            (true, Some(_)) if options.on_growth => "auto",
             (true, Some(_)) => "sample",
         }
     }
+}
+
+/// A plan's probes of allocators, and the others.
+fn by_kind(plan: &Plan) -> (Vec<&Probe>, Vec<&Probe>) {
+    let probes = plan.probes.iter();
+    probes.partition(|probe| probe.program.is_allocator())
 }
 
 /// A handler scope has its name in place of a path.

@@ -12,6 +12,8 @@ pub struct TargetOptions {
     pub allocations: bool,
     /// Part of the target's CPU time that allocator probes may cost; `None`: whatever it is.
     pub budget: Option<f64>,
+    /// Probe allocators only while memory grows (mode `auto`).
+    pub on_growth: bool,
     /// Functions whose calls are request scopes.
     pub handlers: Vec<Regex>,
     /// Lowers the memory limit found.
@@ -25,6 +27,7 @@ impl From<&SourceOptions> for TargetOptions {
         Self {
             allocations: options.allocations,
             budget: options.budget,
+            on_growth: options.on_growth,
             handlers: options.handlers.clone(),
             memory_limit: options.memory_limit,
             follow: options.follow,
@@ -35,6 +38,11 @@ impl From<&SourceOptions> for TargetOptions {
 /// Whether a mode probes allocators. The one place that turns modes into probes.
 pub fn allocations(mode: Mode) -> bool {
     mode != Mode::Watch
+}
+
+/// Whether a mode waits for memory to grow before it probes allocators.
+pub fn on_growth(mode: Mode) -> bool {
+    mode == Mode::Auto
 }
 
 /// The budget that a mode keeps to: `trace` costs what it costs, and `watch` has no allocator probes.

@@ -1,15 +1,18 @@
 //! One observed process: its probes, its stacks, its mappings.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    mem,
+};
 
-use heaptide_ebpf::{SITE_PROVISIONAL, TargetConfig, UnwindRule, rule, site_hash};
+use heaptide_ebpf::{Counter, SITE_PROVISIONAL, TargetConfig, UnwindRule, rule, site_hash};
 use tracing::{debug, warn};
 
-use super::{budget::Spending, go::GoReader, regions::Regions, snapshot::Groups};
+use super::{go::GoReader, regions::Regions, snapshot::Groups, windows::Windows};
 use crate::{
     decode::RawStack,
     events::{LiveGroup, MemoryKind, Nanos, Observation, RequestId, Site, SiteId},
-    kernel::{Kernel, Link},
+    kernel::{Counters, Kernel, Link},
     symbols::{Symbolizer, Unwinder},
     target::{Target, TargetError},
 };
@@ -23,10 +26,16 @@ pub(super) struct Watched {
     pub ended: bool,
     /// It has exec'd into this address space at this time, and the new program was not looked at yet.
     pub exec: Option<(u64, Nanos)>,
-    /// Modes with an overhead budget: what was spent.
-    pub spending: Option<Spending>,
-    /// Held to keep the probes on.
+    /// Its slot's counters when it was met: another target may have had the slot before.
+    pub counted: Counters,
+    /// Modes with an overhead budget.
+    pub windows: Option<Windows>,
+    /// Held to keep the probes of allocators on.
+    pub allocator_links: Vec<Link>,
+    /// The same of all others.
     pub links: Vec<Link>,
+    /// Its unwind rules were published.
+    prefilled: bool,
     /// Whether the layout's rules are this process's own: a forked child shares its parent's.
     unwinder: Unwinder,
     symbolizer: Symbolizer,
@@ -52,7 +61,6 @@ impl Watched {
         target: Target,
         config: TargetConfig,
         handlers: Vec<String>,
-        links: Vec<Link>,
         brk: Option<u64>,
     ) -> Result<Self, TargetError> {
         let pid = target.pid();
@@ -64,8 +72,11 @@ impl Watched {
             regions: Regions::new(brk),
             ended: false,
             exec: None,
-            spending: None,
-            links,
+            counted: [0; Counter::COUNT],
+            windows: None,
+            allocator_links: Vec::new(),
+            links: Vec::new(),
+            prefilled: false,
             unwinder: Unwinder::new(pid)?,
             symbolizer: Symbolizer::new(pid)?,
             aliases: HashMap::new(),
@@ -78,6 +89,9 @@ impl Watched {
     /// Publishes rules for the call sites of all modules before the first probe is hit, so that
     /// few stacks need a copy. Bounded; the rest comes with the copies.
     pub(super) fn prefill(&mut self, kernel: &mut Kernel, max: usize) {
+        if mem::replace(&mut self.prefilled, true) {
+            return;
+        }
         let rules = self.unwinder.call_rules(|_| true, max);
         let published = kernel.add_rules(self.config.layout, &rules);
         debug!(
@@ -256,7 +270,7 @@ impl Watched {
 
     /// Allocations are not watched at present.
     pub(super) fn paused(&self) -> bool {
-        self.spending.is_some_and(|spending| spending.paused)
+        self.windows.is_some_and(|windows| windows.paused)
     }
 
     /// After an exec: other binaries, other addresses.
@@ -264,13 +278,12 @@ impl Watched {
         &mut self,
         target: Target,
         config: TargetConfig,
-        links: Vec<Link>,
     ) -> Result<(), TargetError> {
         let pid = target.pid();
         self.go = go_reader(&target, &config);
         self.target = target;
         self.config = config;
-        self.links = links;
+        self.prefilled = false;
         self.regions = Regions::new(None);
         self.unwinder = Unwinder::new(pid)?;
         self.symbolizer = Symbolizer::new(pid)?;

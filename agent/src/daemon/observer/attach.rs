@@ -12,19 +12,15 @@ use crate::daemon::select::Selected;
 use crate::pipeline::JudgeOptions;
 use crate::session::Session;
 use crate::settings::{self, CAPACITY};
-use crate::source::{SourceError, SourceOptions, TargetOptions, allocations, budget};
+use crate::source::{
+    SourceError, SourceOptions, TargetOptions, allocations, budget, on_growth,
+};
 use crate::target::TargetError;
 
 impl Observer {
     /// What the targets count as tokens, without repetition.
     pub(super) fn credentials(&self) -> Vec<Credential> {
-        let mut credentials = vec![];
-        for target in &self.config.targets {
-            let credential = credential_of(&self.config, target);
-            if !credentials.contains(&credential) {
-                credentials.push(credential);
-            }
-        }
+        let mut credentials: Vec<_> = self.config.credentials().into_iter().cloned().collect();
         if credentials.is_empty() {
             // Without targets it is still found out now whether the kernel will do.
             credentials.push(self.config.agent.credential.clone());
@@ -140,6 +136,7 @@ fn target_options(config: &Config, target: &Target) -> TargetOptions {
     TargetOptions {
         allocations: allocations(mode_of(config, target)),
         budget: budget(mode_of(config, target), config.agent.overhead),
+        on_growth: on_growth(mode_of(config, target)),
         // The configuration has tried them all.
         handlers: target
             .handlers
@@ -161,6 +158,7 @@ fn source_options(config: &Config, credential: &Credential) -> Result<SourceOpti
         // Without a target that needs it the cost of allocator probes is not measured.
         allocations: targets.any(|target| allocations(mode_of(config, target))),
         budget: None,
+        on_growth: false,
         handlers: Vec::new(),
         memory_limit: None,
         follow: true,
