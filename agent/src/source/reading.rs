@@ -63,7 +63,7 @@ impl Source {
         self.pump(sink);
         self.kernel.remove_blocks(&stale);
         for (pid, watched) in &mut self.watched {
-            if watched.ended || watched.paused() {
+            if watched.ended || !watched.allocating() {
                 continue;
             }
             let mut all = Vec::new();

@@ -5,7 +5,9 @@ use std::{
     mem,
 };
 
-use heaptide_ebpf::{Counter, SITE_PROVISIONAL, TargetConfig, UnwindRule, rule, site_hash};
+use heaptide_ebpf::{
+    Counter, SITE_PROVISIONAL, TargetConfig, UnwindRule, rule, site_hash, target_flags,
+};
 use tracing::{debug, warn};
 
 use super::{go::GoReader, regions::Regions, snapshot::Groups, windows::Windows};
@@ -268,9 +270,9 @@ impl Watched {
         self.unwound.clear();
     }
 
-    /// Allocations are not watched at present.
-    pub(super) fn paused(&self) -> bool {
-        self.windows.is_some_and(|windows| windows.paused)
+    /// Allocations are watched at present.
+    pub(super) fn allocating(&self) -> bool {
+        self.config.flags & target_flags::ALLOCATIONS != 0
     }
 
     /// After an exec: other binaries, other addresses.
