@@ -424,10 +424,9 @@ impl Observation {
     /// When it was made; a site has no time of its own.
     pub fn at(&self) -> Option<Nanos> {
         match self {
-            Self::Target(at, _)
-            | Self::Forgotten(at)
-            | Self::Ended(at)
-            | Self::Window(at, _) => Some(*at),
+            Self::Target(at, _) | Self::Forgotten(at) | Self::Ended(at) | Self::Window(at, _) => {
+                Some(*at)
+            }
             Self::Request(request) => Some(request.end),
             Self::Site(_) => None,
             Self::Snapshot(snapshot) => Some(snapshot.at),

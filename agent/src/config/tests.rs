@@ -174,7 +174,9 @@ fn kernel_halves_are_bounded() {
     let four = ["bearer", "cookie:a", "cookie:b", "header:X-Key", "cookie:a"];
     let config = parse(&with(&four), Path::new("h.toml")).unwrap();
     assert_eq!(config.credentials().len(), 4);
-    let said = error(&with(&["bearer", "cookie:a", "cookie:b", "header:c", "cookie:e"]));
+    let said = error(&with(&[
+        "bearer", "cookie:a", "cookie:b", "header:c", "cookie:e",
+    ]));
     assert!(said.contains("h.toml:17: target `t4`"), "{said}");
 }
 

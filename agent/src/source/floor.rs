@@ -43,7 +43,11 @@ impl Floor {
         let floor = *least;
         self.current = Some((at, bytes));
         if let Some(last) = self.last {
-            self.row = if floor >= last + STEP { self.row + 1 } else { 0 };
+            self.row = if floor >= last + STEP {
+                self.row + 1
+            } else {
+                0
+            };
         }
         self.last = Some(floor);
         self.lowest = Some(self.lowest.map_or(floor, |lowest| lowest.min(floor)));
@@ -51,9 +55,10 @@ impl Floor {
 
     /// The floor rises.
     pub(super) fn rises(&self) -> bool {
-        let risen = self.last.zip(self.lowest).is_some_and(|(last, lowest)| {
-            last - lowest >= ABOVE.max(lowest / ABOVE_PART)
-        });
+        let risen = self
+            .last
+            .zip(self.lowest)
+            .is_some_and(|(last, lowest)| last - lowest >= ABOVE.max(lowest / ABOVE_PART));
         self.row >= ROW || risen
     }
 }

@@ -242,7 +242,7 @@ impl Source {
     /// Attaches probes. Returns and frees come first: an entry whose return is not probed
     /// yet would be counted as missed.
     fn attach_probes(&self, pid: u32, probes: &[&Probe]) -> Result<Vec<Link>, KernelError> {
-        let (last, first): (Vec<&Probe>, Vec<&Probe>) = probes.iter().partition(|probe| {
+        let (last, first): (Vec<&Probe>, Vec<&Probe>) = probes.iter().copied().partition(|probe| {
             matches!(probe.program, Program::AllocEnter | Program::HandlerEnter)
         });
         let mut links = self.kernel.attach(pid, &first)?;

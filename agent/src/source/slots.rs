@@ -55,7 +55,11 @@ mod tests {
     fn each_target_has_its_own_slot_and_the_last_ones_share_one() {
         let mut slots = Slots::new();
         let taken: Vec<u32> = (0..SLOTS + 5).map(|_| slots.take()).collect();
-        let mut own: Vec<u32> = taken.iter().copied().filter(|slot| *slot != SHARED).collect();
+        let mut own: Vec<u32> = taken
+            .iter()
+            .copied()
+            .filter(|slot| *slot != SHARED)
+            .collect();
         assert_eq!(own.len(), SLOTS - 1);
         own.dedup();
         assert_eq!(own.len(), SLOTS - 1);

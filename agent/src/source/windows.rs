@@ -85,7 +85,11 @@ impl Windows {
         let long = elapsed >= WINDOW;
         let over = ratio > self.budget && (long || self.opinion != Opinion::Open);
         let done = long && self.floor.is_some() && self.opinion == Opinion::Settled;
-        if over || done { Step::Pause } else { Step::Stay }
+        if over || done {
+            Step::Pause
+        } else {
+            Step::Stay
+        }
     }
 
     /// The window, or the pause, begins now.
@@ -203,12 +207,19 @@ impl Source {
         self.kernel.set_target(pid, config)?;
         self.forget_threads(pid);
         sink(pid, Observation::Window(now(), true));
-        let links = self.attach_probes(pid, &probes)?;
-        if let Some(watched) = self.watched.get_mut(&pid) {
-            watched.allocator_links = links;
+        match self.attach_probes(pid, &probes) {
+            Ok(links) => {
+                if let Some(watched) = self.watched.get_mut(&pid) {
+                    watched.allocator_links = links;
+                }
+                info!(pid, "allocator probes are on");
+                Ok(())
+            }
+            Err(why) => {
+                self.pause(pid, sink)?;
+                Err(why.into())
+            }
         }
-        info!(pid, "allocator probes are on");
-        Ok(())
     }
 }
 
@@ -282,7 +293,11 @@ mod tests {
         let now = sample(200, 10.0, 30 << 20);
         assert_eq!(windows.step(LONG, 0.1, &now), Step::Stay);
         windows.set(Opinion::Suspicion);
-        assert_eq!(windows.step(LONG, 0.1, &now), Step::Stay, "it may be confirmed");
+        assert_eq!(
+            windows.step(LONG, 0.1, &now),
+            Step::Stay,
+            "it may be confirmed"
+        );
         windows.set(Opinion::Settled);
         assert_eq!(windows.step(LONG, 0.1, &now), Step::Pause);
         windows.turn(true);

@@ -12,9 +12,7 @@ use crate::daemon::select::Selected;
 use crate::pipeline::JudgeOptions;
 use crate::session::Session;
 use crate::settings::{self, CAPACITY};
-use crate::source::{
-    SourceError, SourceOptions, TargetOptions, allocations, budget, on_growth,
-};
+use crate::source::{SourceError, SourceOptions, TargetOptions, allocations, budget, on_growth};
 use crate::target::TargetError;
 
 impl Observer {
