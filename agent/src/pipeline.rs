@@ -12,8 +12,9 @@ use crate::findings::Judge;
 use crate::findings::compose::Scene;
 use crate::findings::losses::health;
 use crate::growth::Growth;
+use crate::growth::gauges::Gauges;
 use crate::report::{
-    Live, LiveSite, Memory, Report, RouteSummary, SCHEMA, TargetSummary, Verdict, Window,
+    Basis, Live, LiveSite, Memory, Report, RouteSummary, SCHEMA, State, TargetSummary, Window,
 };
 
 pub use crate::findings::options::JudgeOptions;
@@ -26,6 +27,7 @@ const RATE_SECONDS: u64 = 10;
 pub struct Pipeline {
     attribution: Attribution,
     growth: Growth,
+    gauges: Gauges,
     judge: Judge,
     windows: Windows,
     target: TargetInfo,
@@ -42,6 +44,7 @@ impl Pipeline {
         Self {
             attribution: Attribution::new(options.maturity_seconds),
             growth: Growth::new(Nanos(0)),
+            gauges: Gauges::default(),
             judge: Judge::new(options),
             windows: Windows::default(),
             target: TargetInfo::default(),
@@ -79,17 +82,17 @@ impl Pipeline {
                 self.judge
                     .memory
                     .observe(sample, self.growth.totals.mature_bytes);
-                if self.windows.is_closed() {
-                    // No snapshot tells which requests are still needed: none is.
+                self.gauges.memory(sample);
+                if self.windows.is_closed() || self.growth.snapshots() == 0 {
+                    // no snapshot asks for these requests
                     self.attribution.requests.matured(sample.at);
                     self.attribution.requests.prune(&[], sample.at);
                 }
             }
-            // signals of processes whose blocks are not seen; judged where growth knows them
-            Observation::Faults(_)
-            | Observation::Heap(_)
-            | Observation::Profile(_)
-            | Observation::Census(_) => {}
+            Observation::Faults(faults) => self.gauges.faults(faults),
+            Observation::Heap(mark) => self.gauges.heap(mark),
+            Observation::Profile(profile) => self.gauges.profile(profile, &self.attribution),
+            Observation::Census(census) => self.gauges.census(census),
             Observation::Residency(residency) => self.judge.residents.observe(residency),
             Observation::Losses(losses) => {
                 self.attribution.losses(losses);
@@ -97,6 +100,7 @@ impl Pipeline {
             }
             Observation::Forgotten(at) => {
                 self.growth.forget(*at);
+                self.gauges.forget();
                 self.judge.forget();
                 self.attribution.forget();
             }
@@ -115,16 +119,31 @@ impl Pipeline {
                 }
             }
         }
+        if self.gauges.settle(self.now) {
+            self.judge.reading(Scene {
+                growth: &self.growth,
+                attribution: &self.attribution,
+                gauges: &self.gauges,
+                start: self.start.unwrap_or_default(),
+                now: self.now,
+            });
+            self.window.distinct_tokens = self.attribution.tokens.distinct();
+        }
     }
 
     /// What is thought of the window under way, where allocations are watched in windows.
     pub fn opinion(&self) -> Opinion {
         let needed = 2.0 * self.judge.options.maturity_seconds;
-        match self.judgement().verdict {
-            Verdict::Leak => Opinion::Settled,
-            Verdict::Suspect => Opinion::Suspicion,
-            Verdict::NoLeak if self.windows.seconds(self.now) >= Some(needed) => Opinion::Settled,
-            Verdict::NoLeak | Verdict::InsufficientEvidence => Opinion::Open,
+        let judgement = self.judgement();
+        let of_blocks = judgement
+            .findings
+            .iter()
+            .filter(|finding| finding.basis == Basis::Blocks);
+        match of_blocks.map(|finding| finding.state).max() {
+            Some(State::Confirmed) => Opinion::Settled,
+            Some(State::Suspect) => Opinion::Suspicion,
+            _ if self.windows.seconds(self.now) >= Some(needed) => Opinion::Settled,
+            _ => Opinion::Open,
         }
     }
 
@@ -133,13 +152,13 @@ impl Pipeline {
         let scene = Scene {
             growth: &self.growth,
             attribution: &self.attribution,
+            gauges: &self.gauges,
             start: self.start.unwrap_or_default(),
+            now: self.now,
         };
         let findings = self.judge.findings(scene);
         let window = self.window();
-        let (verdict, reason) = self
-            .judge
-            .verdict(&findings, &window, self.growth.snapshots());
+        let (verdict, reason) = self.judge.verdict(&findings, &window, scene);
         let said = Judgement {
             verdict,
             reason,
@@ -184,13 +203,17 @@ impl Pipeline {
 
     /// Bytes of state, estimated.
     pub fn state_bytes(&self) -> usize {
-        self.attribution.state_bytes() + self.growth.state_bytes() + self.judge.state_bytes()
+        self.attribution.state_bytes()
+            + self.growth.state_bytes()
+            + self.gauges.state_bytes()
+            + self.judge.state_bytes()
     }
 
     fn request(&mut self, request: &Request) {
-        let Some(class) = self.attribution.request(request) else {
+        let Some((route, class)) = self.attribution.request(request) else {
             return;
         };
+        self.gauges.request(request, route, class);
         self.window.requests += 1;
         let class = class.token_class();
         match class {

@@ -5,7 +5,7 @@ use std::fs;
 use heaptide_ebpf::TargetConfig;
 use tracing::{debug, info, warn};
 
-use super::{Sink, Source, SourceError, by_kind, now};
+use super::{Sink, Source, SourceError, now, probes::by_kind};
 use crate::{
     decode::Life,
     events::{Nanos, Observation},

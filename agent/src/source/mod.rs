@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     mem,
-    thread::{self, JoinHandle},
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -17,6 +17,7 @@ mod floor;
 mod follow;
 mod go;
 mod options;
+mod probes;
 pub mod python;
 mod reading;
 mod regions;
@@ -30,10 +31,11 @@ use crate::{
     decode::{self, Event},
     events::{Nanos, Observation, Request, TargetInfo},
     kernel::{Counters, Kernel, KernelError, Link},
-    plan::{Plan, PlanOptions, Probe, Program, plan},
-    target::{self, Target, TargetError, inspect},
+    plan::{Plan, PlanOptions, Probe, plan},
+    target::{Target, TargetError, inspect, runtimes},
 };
 pub use options::{TargetOptions, allocations, budget, on_growth};
+use probes::by_kind;
 use residency::Searches;
 use slots::Slots;
 use watched::Watched;
@@ -43,6 +45,10 @@ const PREFILL: usize = 120_000;
 
 /// How targets are observed.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of the command line, in any combination"
+)]
 pub struct SourceOptions {
     /// Fingerprint key, credential and map sizes.
     pub settings: Settings,
@@ -239,19 +245,6 @@ impl Source {
         Ok(())
     }
 
-    /// Attaches probes. Returns and frees come first: an entry whose return is not probed
-    /// yet would be counted as missed.
-    fn attach_probes(&self, pid: u32, probes: &[&Probe]) -> Result<Vec<Link>, KernelError> {
-        let (last, first): (Vec<&Probe>, Vec<&Probe>) = probes.iter().copied().partition(|probe| {
-            matches!(probe.program, Program::AllocEnter | Program::HandlerEnter)
-        });
-        let mut links = self.kernel.attach(pid, &first)?;
-        links.extend(self.kernel.attach(pid, &last)?);
-        // Dropped in order: entries go first then, for the same reason.
-        links.reverse();
-        Ok(links)
-    }
-
     /// Ends the observation of a process.
     pub fn detach(&mut self, pid: u32) {
         self.own_options.remove(&pid);
@@ -267,30 +260,6 @@ impl Source {
             links.append(&mut watched.links);
             self.release(pid, links);
         }
-    }
-
-    /// Takes probes off in a thread of its own.
-    fn release(&mut self, pid: u32, links: Vec<Link>) {
-        self.releasing.retain(|_, thread| !thread.is_finished());
-        if let Ok(thread) = thread::Builder::new().spawn(move || drop(links)) {
-            self.releasing.insert(pid, thread);
-        }
-    }
-
-    /// Waits until the probes of an earlier observation are off: old and new ones together would count
-    /// everything twice.
-    fn join_release(&mut self, pid: u32) {
-        if let Some(thread) = self.releasing.remove(&pid) {
-            // A panic there has let go of them too.
-            let _ = thread.join();
-        }
-    }
-
-    /// What the kernel half remembers of a process's threads holds no longer.
-    fn forget_threads(&self, pid: u32) {
-        // A process that has ended has none.
-        let threads = target::process::threads(pid).unwrap_or_default();
-        self.kernel.forget_threads(&threads);
     }
 
     /// The processes observed now, ended ones included until they are detached.
@@ -381,7 +350,7 @@ impl Source {
 
     fn flags(&self, pid: u32, target: &Target, allocating: bool) -> u32 {
         let go = target.runtime.go.as_ref();
-        let requests = if go.is_some_and(|go| go.sees_requests()) {
+        let requests = if go.is_some_and(runtimes::go::Program::sees_requests) {
             target_flags::GO_REQUESTS
         } else {
             target_flags::REQUESTS
@@ -409,12 +378,6 @@ impl Source {
     }
 }
 
-/// A plan's probes of allocators, and the others.
-fn by_kind(plan: &Plan) -> (Vec<&Probe>, Vec<&Probe>) {
-    let probes = plan.probes.iter();
-    probes.partition(|probe| probe.program.is_allocator())
-}
-
 /// A handler scope has its name in place of a path.
 fn named(mut request: Request, handler: Option<u32>, names: &[String]) -> Request {
     if let Some(number) = handler {
@@ -433,6 +396,17 @@ pub fn now() -> Nanos {
     // SAFETY: a valid timespec.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
     Nanos(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
+}
+
+/// CPU time of this thread.
+fn cpu_time() -> Duration {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: a valid timespec.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 /// Where the program break is now: the end of the heap mapping.
