@@ -24,7 +24,7 @@ use crate::{
     report::Report,
     session::Session,
     settings,
-    source::{SourceOptions, allocations, budget, on_growth},
+    source::{SourceOptions, allocations, automatic, budget},
 };
 
 /// Between two drawings of the live view.
@@ -136,8 +136,8 @@ fn source_options(args: &Attach) -> Result<SourceOptions> {
     Ok(SourceOptions {
         settings: settings::settings(&args.credential, settings::CAPACITY)?,
         allocations: allocations(args.mode),
+        automatic: automatic(args.mode),
         budget: budget(args.mode, args.overhead),
-        on_growth: on_growth(args.mode),
         stacks: !args.no_stacks,
         handlers,
         memory_limit: args.judge.memory_limit,

@@ -128,8 +128,8 @@ fn load() -> (Vec<Check>, Option<f64>) {
     let options = SourceOptions {
         settings,
         allocations: true,
+        automatic: false,
         budget: None,
-        on_growth: false,
         handlers: Vec::new(),
         memory_limit: None,
         follow: false,

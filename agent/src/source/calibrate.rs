@@ -40,7 +40,7 @@ impl Source {
         // Each probe takes the kernel a tenth of a second to take off: only those that are used.
         let always = TargetOptions {
             budget: None,
-            on_growth: false,
+            automatic: false,
             ..(&self.options).into()
         };
         self.own_options.insert(pid, always);

@@ -1,7 +1,7 @@
 //! From kernel to observations: attaches targets, reads ring and maps, follows forks and execs.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     mem,
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -13,6 +13,7 @@ use thiserror::Error;
 use tracing::{debug, warn};
 
 pub mod calibrate;
+mod faults;
 mod floor;
 mod follow;
 mod go;
@@ -30,11 +31,11 @@ mod windows;
 use crate::{
     decode::{self, Event},
     events::{Nanos, Observation, Request, TargetInfo},
-    kernel::{Counters, Kernel, KernelError, Link},
+    kernel::{Counters, Kernel, KernelError},
     plan::{Plan, PlanOptions, Probe, plan},
     target::{Target, TargetError, inspect, runtimes},
 };
-pub use options::{TargetOptions, allocations, budget, on_growth};
+pub use options::{TargetOptions, allocations, automatic, budget};
 use probes::by_kind;
 use residency::Searches;
 use slots::Slots;
@@ -54,10 +55,10 @@ pub struct SourceOptions {
     pub settings: Settings,
     /// Probe allocators (mode `trace`); without it only requests and memory are seen (`watch`).
     pub allocations: bool,
+    /// Only while memory grows, and not where the objects of a target can be read from outside (`auto`).
+    pub automatic: bool,
     /// Part of the target's CPU time that allocator probes may cost; `None`: whatever it is.
     pub budget: Option<f64>,
-    /// Probe allocators only while memory grows (mode `auto`).
-    pub on_growth: bool,
     /// Functions whose calls are request scopes.
     pub handlers: Vec<Regex>,
     /// Overrides the limit found.
@@ -92,6 +93,8 @@ pub struct Source {
     own_options: HashMap<u32, TargetOptions>,
     /// Threads that take probes off processes that are no longer observed.
     releasing: HashMap<u32, JoinHandle<()>>,
+    /// Targets whose objects can be read.
+    readable: HashSet<u32>,
     /// Children followed since they were last asked for: child, parent.
     followed: Vec<(u32, u32)>,
     /// `None`: switched off.
@@ -129,6 +132,7 @@ impl Source {
             watched: HashMap::new(),
             own_options: HashMap::new(),
             releasing: HashMap::new(),
+            readable: HashSet::new(),
             followed: Vec::new(),
             next_layout: 1,
             undecodable: 0,
@@ -164,10 +168,19 @@ impl Source {
 
     /// How a target is observed.
     fn options_of(&self, pid: u32) -> TargetOptions {
-        self.own_options
-            .get(&pid)
-            .cloned()
-            .unwrap_or_else(|| (&self.options).into())
+        let own = self.own_options.get(&pid).cloned();
+        let mut options = own.unwrap_or_else(|| (&self.options).into());
+        options.allocations &= !(options.automatic && self.readable.contains(&pid));
+        options
+    }
+
+    /// Notes whether the objects of a target can be read.
+    fn note_readable(&mut self, target: &Target) {
+        if target.runtime.python.is_some() {
+            self.readable.insert(target.pid());
+        } else {
+            self.readable.remove(&target.pid());
+        }
     }
 
     /// The children followed since the last call, each with its parent.
@@ -190,6 +203,7 @@ impl Source {
     ) -> Result<(), SourceError> {
         self.join_release(pid);
         let mut target = inspect(pid)?;
+        self.note_readable(&target);
         let windows = self.new_windows(pid);
         let allocating = windows.is_none_or(|windows| !windows.paused);
         let mut plan = self.plan(&target, allocating);
@@ -236,6 +250,7 @@ impl Source {
         }
         let info = watched.target.info.clone();
         self.watched.insert(pid, watched);
+        self.watch_faults(pid);
         self.watch_python(pid);
         sink(pid, Observation::Target(now(), info));
         if !allocating {
@@ -248,8 +263,10 @@ impl Source {
     /// Ends the observation of a process.
     pub fn detach(&mut self, pid: u32) {
         self.own_options.remove(&pid);
+        self.readable.remove(&pid);
         self.forget_tokens(pid);
         self.forget_python(pid);
+        self.kernel.forget_faults(pid);
         if let Some(mut watched) = self.watched.remove(&pid) {
             // From here on the probes do nothing. Taking them off takes seconds, because the kernel
             // waits for a grace period at each and does one after the other: the ring must not wait.
@@ -372,7 +389,7 @@ impl Source {
         match (options.allocations, options.budget) {
             (false, _) => "watch",
             (true, None) => "trace",
-            (true, Some(_)) if options.on_growth => "auto",
+            (true, Some(_)) if options.automatic => "auto",
             (true, Some(_)) => "sample",
         }
     }

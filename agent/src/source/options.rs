@@ -10,10 +10,11 @@ use crate::cli::values::Mode;
 pub struct TargetOptions {
     /// Probe its allocators; without it only requests and memory are seen.
     pub allocations: bool,
+    /// Probe them only while memory grows, and leave them alone where the objects of a target can be read
+    /// from outside: allocators see little of such a heap, and cost.
+    pub automatic: bool,
     /// Part of the target's CPU time that allocator probes may cost; `None`: whatever it is.
     pub budget: Option<f64>,
-    /// Probe allocators only while memory grows (mode `auto`).
-    pub on_growth: bool,
     /// Functions whose calls are request scopes.
     pub handlers: Vec<Regex>,
     /// Lowers the memory limit found.
@@ -26,8 +27,8 @@ impl From<&SourceOptions> for TargetOptions {
     fn from(options: &SourceOptions) -> Self {
         Self {
             allocations: options.allocations,
+            automatic: options.automatic,
             budget: options.budget,
-            on_growth: options.on_growth,
             handlers: options.handlers.clone(),
             memory_limit: options.memory_limit,
             follow: options.follow,
@@ -40,8 +41,8 @@ pub fn allocations(mode: Mode) -> bool {
     mode != Mode::Watch
 }
 
-/// Whether a mode waits for memory to grow before it probes allocators.
-pub fn on_growth(mode: Mode) -> bool {
+/// Whether a mode leaves it to heaptide whether a target's allocators are probed.
+pub fn automatic(mode: Mode) -> bool {
     mode == Mode::Auto
 }
 

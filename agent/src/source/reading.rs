@@ -81,6 +81,7 @@ impl Source {
     pub fn sample(&mut self, sink: &mut Sink<'_>) -> Result<(), SourceError> {
         self.turn_windows(sink)?;
         self.search_for_tokens(sink);
+        self.read_faults(sink);
         self.read_python(sink);
         for pid in self.pids() {
             self.sample_one(pid, sink);

@@ -10,7 +10,7 @@ use heaptide_ebpf::{
 };
 use tracing::{debug, warn};
 
-use super::{go::GoReader, regions::Regions, snapshot::Groups, windows::Windows};
+use super::{go::GoReader, python::Stacks, regions::Regions, snapshot::Groups, windows::Windows};
 use crate::{
     decode::RawStack,
     events::{LiveGroup, MemoryKind, Nanos, Observation, RequestId, Site, SiteId},
@@ -41,6 +41,8 @@ pub(super) struct Watched {
     /// Whether the layout's rules are this process's own: a forked child shares its parent's.
     unwinder: Unwinder,
     symbolizer: Symbolizer,
+    /// Stacks of Python frames at page faults.
+    pub python: Option<Stacks>,
     /// Go programs say more of themselves.
     go: Option<GoReader>,
     /// Provisional site ids and what they turned out to be.
@@ -68,6 +70,7 @@ impl Watched {
         let pid = target.pid();
         Ok(Self {
             go: go_reader(&target, &config),
+            python: python_stacks(&target, &config),
             target,
             config,
             handlers,
@@ -283,6 +286,7 @@ impl Watched {
     ) -> Result<(), TargetError> {
         let pid = target.pid();
         self.go = go_reader(&target, &config);
+        self.python = python_stacks(&target, &config);
         self.target = target;
         self.config = config;
         self.prefilled = false;
@@ -299,4 +303,9 @@ impl Watched {
 fn go_reader(target: &Target, config: &TargetConfig) -> Option<GoReader> {
     let program = target.runtime.go.as_ref()?;
     GoReader::new(target.pid(), config.layout, program)
+}
+
+fn python_stacks(target: &Target, config: &TargetConfig) -> Option<Stacks> {
+    let python = target.runtime.python.clone()?;
+    Some(Stacks::new(target.pid(), config.layout, python))
 }

@@ -130,7 +130,7 @@ impl Source {
         let options = self.options_of(pid);
         let budget = options.budget.filter(|_| options.allocations)?;
         let cpu = target::limits(pid, None).map_or(0.0, |sample| sample.cpu_ns as f64 / 1e9);
-        Some(Windows::new(budget, options.on_growth, cpu))
+        Some(Windows::new(budget, options.automatic, cpu))
     }
 
     /// Takes allocator probes off or puts them on, as the budgets ask. To be called every second.
