@@ -36,9 +36,11 @@ pub fn rate(epochs: &[(f64, f64)], variance: f64) -> Rate {
 
 /// Seconds until `headroom` bytes are used up.
 pub fn time_to_oom(headroom: f64, rate: Rate) -> Option<TimeToOom> {
+    let slow = rate.mean - UPPER * rate.error;
     (rate.mean > 0.0).then(|| TimeToOom {
         median: headroom.max(0.0) / rate.mean,
         early: headroom.max(0.0) / (rate.mean + UPPER * rate.error),
+        late: (slow > 0.0).then(|| headroom.max(0.0) / slow),
     })
 }
 
