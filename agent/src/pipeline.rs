@@ -69,9 +69,10 @@ impl Pipeline {
                 self.window.distinct_tokens = self.attribution.tokens.distinct();
             }
             Observation::Memory(sample) => {
+                let totals = self.growth.totals;
                 self.judge
                     .memory
-                    .observe(sample, self.growth.totals.mature_bytes);
+                    .observe(sample, totals.mature_bytes, totals.live_bytes);
             }
             // signals of processes whose blocks are not seen; judged where growth knows them
             Observation::Faults(_)

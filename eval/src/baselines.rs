@@ -6,12 +6,13 @@ use std::collections::BTreeMap;
 use heaptide::events::{LiveGroup, MemorySample, RequestId, Snapshot};
 
 /// Name and threshold of each baseline.
-pub(crate) const BASELINES: [(&str, f64); 6] = [
+pub(crate) const BASELINES: [(&str, f64); 7] = [
     ("RSS slope (part of the headroom per hour)", 1.0),
     ("predict_linear, 10 m window, 4 h ahead", 1.0),
     ("the same, and used >= 60 % of the limit", 1.0),
     ("Mann-Kendall on live bytes (z)", 10.0),
-    ("memleak: outstanding for 60 s (part of the headroom)", 0.05),
+    ("memleak: outstanding for 60 s (MiB of one stack)", 1.0),
+    ("the same, as a part of the headroom", 0.05),
     ("Scalene's score", 0.95),
 ];
 /// Seconds after the attach before a baseline may alarm.
@@ -21,6 +22,7 @@ const OLD: f64 = 60.0;
 /// Window and horizon of `predict_linear`, seconds.
 const WINDOW: f64 = 600.0;
 const HORIZON: f64 = 4.0 * 3_600.0;
+const MIB: f64 = 1_048_576.0;
 
 /// One snapshot, as a baseline sees it.
 #[derive(Clone, Copy)]
@@ -119,7 +121,7 @@ impl Baselines {
             let ahead = (recent.0 + recent.1 * (point.t + HORIZON) - first.used) / headroom;
             let high = point.used >= 0.6 * self.limit;
             let level = if high { ahead } else { 0.0 };
-            let now = [all.1 * 3_600.0 / headroom, ahead, level, 0.0, point.old / headroom, 0.0];
+            let now = [all.1 * 3_600.0 / headroom, ahead, level, 0.0, point.old / MIB, point.old / headroom, 0.0];
             for (score, now) in scores.iter_mut().zip(now) {
                 *score = score.max(now);
             }
@@ -131,7 +133,7 @@ impl Baselines {
                 scores[3] = scores[3].max(mann_kendall(part));
             }
         }
-        scores[5] = self.scalene;
+        scores[6] = self.scalene;
         scores
     }
 }

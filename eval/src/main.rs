@@ -1,6 +1,7 @@
 //! `heaptide-eval`, run by `cargo xtask eval`: the detector and others over a labelled corpus.
 
 mod baselines;
+mod bench;
 mod classes;
 mod fillers;
 mod keepers;
@@ -53,10 +54,19 @@ struct Arguments {
     /// Only the trace of this number.
     #[arg(long)]
     trace: Option<u64>,
+    /// Fails when the figures are below the floors that tests/CI hold.
+    #[arg(long)]
+    check: bool,
+    /// Measures state and CPU of the detector instead.
+    #[arg(long)]
+    bench: bool,
 }
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
+    if arguments.bench {
+        return bench::run();
+    }
     let family = if arguments.tuning { Family::Tuning } else { Family::HeldOut };
     let began = Instant::now();
     let scores = Scores::new(corpus(&arguments, family)?);
@@ -66,6 +76,9 @@ fn main() -> Result<()> {
         scores.print_faults();
     }
     println!("{:?} families, seed {}, {:.0} s", family, arguments.seed, began.elapsed().as_secs_f64());
+    if arguments.check {
+        scores.check()?;
+    }
     Ok(())
 }
 

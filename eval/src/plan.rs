@@ -19,7 +19,7 @@ pub(crate) const ROUTES: [&str; 5] = [
 /// The route with little traffic.
 const RARE: usize = 4;
 /// Requests of a trace, about.
-const REQUESTS: f64 = 40_000.0;
+const REQUESTS: f64 = 25_000.0;
 /// Requests with an effect that a leak needs to be told from chance.
 const EVENTS: f64 = 300.0;
 
@@ -94,7 +94,7 @@ impl Plan {
             Class::Sessions | Class::GcSawtooth => (random.log_range(2.0, 200.0), 400.0),
             Class::SlowRequests => (random.log_range(2.0, 200.0), 240.0),
             Class::BigCache | Class::LateOnset => (random.log_range(2.0, 500.0), 240.0),
-            _ => (random.log_range(2.0, 5_000.0), 110.0),
+            _ => (random.log_range(2.0, 5_000.0), 80.0),
         };
         let rare = if class == Class::RareRoute { random.log_range(0.01, 0.05) } else { 0.02 };
         let main = random.range(0.3, 0.6);

@@ -63,6 +63,8 @@ pub(crate) struct Outcome {
     pub(crate) false_confirmation: bool,
     /// Something that is no leak has a state at the end.
     pub(crate) false_suspicion: bool,
+    /// The first thing that was said wrongly.
+    pub(crate) false_finding: Option<String>,
     /// The worst finding at the end names route and function of a leak.
     pub(crate) place: Option<bool>,
     pub(crate) cause: Option<CauseScore>,
@@ -107,7 +109,7 @@ pub(crate) fn trace(class: Class, family: Family, number: u64, seed: u64) -> Out
     }
     let mut outcome = run.finish(family, number, t.min(stop));
     if let Some((forecast, used, at)) = run.forecast {
-        let truth = time_to_oom(&plan, world.kept_per_request(), used, at);
+        let truth = time_to_oom(&plan, world.kept(), used, at);
         outcome.forecast = Some(Forecast { truth, ..forecast });
     }
     outcome.oom = run.onset_oom(&world);
@@ -121,6 +123,7 @@ struct Run<'a> {
     suspected_at: Option<f64>,
     confirmed_at: Option<f64>,
     false_confirmation: bool,
+    false_finding: Option<String>,
     forecast: Option<(Forecast, f64, f64)>,
     last: Option<Report>,
 }
@@ -134,6 +137,7 @@ impl<'a> Run<'a> {
             suspected_at: None,
             confirmed_at: None,
             false_confirmation: false,
+            false_finding: None,
             forecast: None,
             last: None,
         }
@@ -149,6 +153,7 @@ impl<'a> Run<'a> {
                 }
             } else if finding.state == State::Confirmed {
                 self.false_confirmation = true;
+                self.false_finding.get_or_insert_with(|| named(finding, t));
             }
         }
         self.last = Some(report.clone());
@@ -195,6 +200,9 @@ impl<'a> Run<'a> {
             found: all && !self.plan.leaks.is_empty() && (confirmed || lossy),
             false_confirmation: self.false_confirmation || (lossy && self.confirmed_at.is_some()),
             false_suspicion: states.iter().any(|f| self.leak_of(f).is_none()),
+            false_finding: self.false_finding.clone().or_else(|| {
+                states.iter().find(|f| self.leak_of(f).is_none()).map(|f| named(f, seconds))
+            }),
             place,
             cause: scored.and_then(|(leak, top)| self.cause(leak, top.cause, seconds)),
             said: scored.map(|(_, top)| top.cause),
@@ -239,8 +247,15 @@ impl<'a> Run<'a> {
     }
 
     fn onset_oom(&self, world: &World) -> f64 {
-        time_to_oom(self.plan, world.kept_per_request(), self.plan.base, self.onset)
+        time_to_oom(self.plan, world.kept(), self.plan.base, self.onset)
     }
+}
+
+fn named(finding: &Finding, t: f64) -> String {
+    format!(
+        "at {t:.0} s {:?} {:?} {} {}: {}",
+        finding.state, finding.cause, finding.route, finding.site.function, finding.evidence.join("; ")
+    )
 }
 
 fn forecast(finding: &Finding) -> Option<Forecast> {
@@ -253,10 +268,10 @@ fn forecast(finding: &Finding) -> Option<Forecast> {
     })
 }
 
-/// Seconds after `at` until `used` has become the limit, if each request keeps so much.
-fn time_to_oom(plan: &Plan, kept: f64, used: f64, at: f64) -> f64 {
-    let per_request = kept * plan.overhead;
-    let rate = per_request * plan.traffic.rate;
+/// Seconds after `at` until `used` has become the limit, if each request and each second keep so much.
+fn time_to_oom(plan: &Plan, kept: (f64, f64), used: f64, at: f64) -> f64 {
+    let (per_request, per_second) = (kept.0 * plan.overhead, kept.1 * plan.overhead);
+    let rate = per_request * plan.traffic.rate + per_second;
     if rate <= 0.0 {
         return f64::INFINITY;
     }
@@ -267,7 +282,7 @@ fn time_to_oom(plan: &Plan, kept: f64, used: f64, at: f64) -> f64 {
         if used >= plan.limit {
             break;
         }
-        used += per_request * plan.traffic.rate_at(t + step / 2.0) * step;
+        used += (per_request * plan.traffic.rate_at(t + step / 2.0) + per_second) * step;
         t += step;
     }
     t - at

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use anyhow::{Result, ensure};
 use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
 
 use crate::baselines::BASELINES;
@@ -10,6 +11,9 @@ use crate::run::{CauseScore, Outcome};
 
 /// Part of the processes that leak, for precision.
 const PREVALENCE: f64 = 0.1;
+/// Floors of `--check`.
+const LEAST_RECALL: f64 = 0.95;
+const LEAST_RIGHT: f64 = 0.9;
 /// Seconds of a month.
 const MONTH: f64 = 30.0 * 86_400.0;
 
@@ -153,6 +157,28 @@ impl Scores {
         all.false_confirmations as f64 / (all.seconds / MONTH).max(1e-9)
     }
 
+    /// Fails when a figure is below the floor that regressions are caught by. With few traces per class
+    /// one wrong trace is some percent, so floors are below what docs/eval.md reports.
+    pub(crate) fn check(&self) -> Result<()> {
+        let leaks = self.of(&[Kind::Leak]);
+        let all = self.of(&[Kind::Leak, Kind::Benign, Kind::LossyLeak, Kind::FaultyLeak]);
+        ensure!(leaks.recall() >= LEAST_RECALL, "recall {:.3} is below {LEAST_RECALL}", leaks.recall());
+        ensure!(
+            all.false_confirmations == 0,
+            "{} traces have a false confirmation",
+            all.false_confirmations
+        );
+        let right = part(leaks.right, leaks.knowable);
+        ensure!(right >= LEAST_RIGHT, "causes are right in {right:.3}, below {LEAST_RIGHT}");
+        let abstained = part(leaks.abstained, leaks.unknowable);
+        ensure!(
+            leaks.unknowable == 0 || abstained >= LEAST_RIGHT,
+            "where the cause cannot be known, one is said in {:.3}",
+            1.0 - abstained
+        );
+        Ok(())
+    }
+
     pub(crate) fn print(&self) {
         let mut table = Table::new();
         table.load_preset(ASCII_MARKDOWN).set_header([
@@ -239,6 +265,9 @@ impl Scores {
             }
             if one.place == Some(false) {
                 faults.push("place".to_owned());
+            }
+            if let Some(finding) = &one.false_finding {
+                faults.push(finding.clone());
             }
             if !faults.is_empty() {
                 println!(

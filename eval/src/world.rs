@@ -100,21 +100,23 @@ impl<'a> World<'a> {
         self.snapshot(sink);
     }
 
-    /// Mean bytes that the leaks keep of one request, as far as they have come.
-    pub(crate) fn kept_per_request(&self) -> f64 {
-        let leaks = self.plan.leaks.iter();
-        leaks
-            .map(|leak| {
-                let keeper = &self.plan.keepers[leak.keeper];
-                let holding = &self.holdings[leak.keeper];
-                let part = match keeper.policy {
-                    Policy::Partly(share, _) => 1.0 - share,
-                    _ => 1.0,
-                };
-                let requests = self.plan.requests(keeper.from, self.now);
-                part * holding.bytes / requests.max(1.0)
-            })
-            .sum()
+    /// Mean bytes that the leaks keep of one request, and per second without any, as far as they have come.
+    pub(crate) fn kept(&self) -> (f64, f64) {
+        let mut kept = (0.0, 0.0);
+        for leak in &self.plan.leaks {
+            let keeper = &self.plan.keepers[leak.keeper];
+            let part = match keeper.policy {
+                Policy::Partly(share, _) => 1.0 - share,
+                _ => 1.0,
+            };
+            let bytes = part * self.holdings[leak.keeper].bytes;
+            if let Trigger::Timer(_) = keeper.trigger {
+                kept.1 += bytes / (self.now - keeper.from).max(1.0);
+            } else {
+                kept.0 += bytes / self.plan.requests(keeper.from, self.now).max(1.0);
+            }
+        }
+        kept
     }
 
     /// A keeper that has met the tokens from before the attach.
@@ -186,7 +188,7 @@ impl<'a> World<'a> {
         self.holdings[index].made += 1;
         self.holdings[index].set(token, Presence::Present);
         if let Policy::Table(factor, least) = keeper.policy {
-            self.grow_table(index, request, factor, least, size);
+            self.grow_table(index, request, factor, least);
             return;
         }
         self.holdings[index].bytes += size;
@@ -231,14 +233,14 @@ impl<'a> World<'a> {
         self.holdings[index].due.push(Reverse((at, held)));
     }
 
-    fn grow_table(&mut self, index: usize, request: Option<u64>, factor: f64, least: usize, size: f64) {
+    fn grow_table(&mut self, index: usize, request: Option<u64>, factor: f64, least: usize) {
         let made = self.holdings[index].made;
         let (old, capacity) = self.holdings[index].table.unwrap_or((NONE, 0));
         if made <= capacity {
             return;
         }
         let next = ((capacity as f64 * factor) as usize).max(least).max(made);
-        let entry = self.plan.keepers[index].sizes.median.min(size);
+        let entry = self.plan.keepers[index].sizes.median;
         let new = self.allocate(site_id(index, 0), request, entry * next as f64);
         self.release(old);
         self.holdings[index].table = Some((new, next));

@@ -91,7 +91,7 @@ pub fn sentences(
         out.push(format!(
             "confirmed when {} of growth has outlived its requests, {} so far",
             bytes(budget),
-            bytes(window.late_floor)
+            bytes(window.fresh_floor)
         ));
     }
     if grows && window.evicted > 0.01 * window.matured {

@@ -14,6 +14,7 @@ pub mod losses;
 pub mod memory;
 pub mod options;
 pub mod residency;
+pub mod tables;
 pub mod verdict;
 pub mod window;
 
@@ -31,7 +32,7 @@ use self::gates::{Outcome, Why};
 use self::losses::Lost;
 use self::memory::MemoryHistory;
 use self::options::{
-    CONFIRM_AGES, DROP_CONFIRMED_SECONDS, DROP_SUSPECT_SECONDS, FALSE_DISCOVERY, JudgeOptions,
+    CONFIRM_AGES, DROP_CONFIRMED_SECONDS, DROP_SUSPECT_SECONDS, FALSE_DISCOVERY, JudgeOptions, PART_OF_GROUP,
     LOSS_ANY, LOSS_CONFIRM, PATIENCE, WIPED,
 };
 use self::residency::Residents;
@@ -83,6 +84,8 @@ pub struct Judge {
     pub losses: Losses,
     /// Tokens found in memory.
     pub residents: Residents,
+    /// What was judged of tables.
+    tables: tables::TableJudge,
     trackers: BTreeMap<SeriesKey, Tracker>,
     judged: BTreeMap<SeriesKey, Judged>,
 }
@@ -95,6 +98,7 @@ impl Judge {
             memory: MemoryHistory::default(),
             losses: Losses::default(),
             residents: Residents::default(),
+            tables: tables::TableJudge::default(),
             trackers: BTreeMap::new(),
             judged: BTreeMap::new(),
         }
@@ -110,6 +114,7 @@ impl Judge {
         self.trackers.clear();
         self.judged.clear();
         self.residents.forget();
+        self.tables.forget();
     }
 
     /// Judges all series after a snapshot.
@@ -167,6 +172,7 @@ impl Judge {
         if self.lost().worst() <= LOSS_CONFIRM {
             self.confirm(growth, now);
         }
+        self.judge_tables(growth, now);
     }
 
     /// What was judged at the last snapshot.
@@ -190,13 +196,29 @@ impl Judge {
 
     /// Bytes by which the floor must grow before a leak that began in epoch `onset` is confirmed.
     pub fn budget_bytes(&self, growth: &Growth, onset: usize) -> f64 {
+        self.budget_since(growth.epochs.start(onset))
+    }
+
+    /// The same of a leak that began at some time.
+    fn budget_since(&self, onset: Nanos) -> f64 {
         match self.memory.limit(self.options.memory_limit) {
             None => options::BUDGET_WITHOUT_LIMIT,
             Some(limit) => {
-                let used = self.memory.used_at(growth.epochs.start(onset));
+                let used = self.memory.used_at(onset);
                 self.options.budget * limit.saturating_sub(used) as f64
             }
         }
+    }
+
+    /// Bytes that the process may still use.
+    fn headroom(&self) -> Option<f64> {
+        let limit = self.memory.limit(self.options.memory_limit)?;
+        Some(limit.saturating_sub(self.memory.last().used) as f64)
+    }
+
+    /// What so many heap bytes take of the limit: allocators round up and keep books.
+    fn resident(&self, heap: f64) -> f64 {
+        heap * self.memory.overhead()
     }
 
     /// Bytes of state, estimated.
@@ -215,11 +237,10 @@ impl Judge {
     fn confirm(&mut self, growth: &Growth, now: Nanos) {
         let least = CONFIRM_AGES * self.options.maturity_seconds;
         for group in compose::groups(&self.judged) {
-            let floor: f64 = group
-                .iter()
-                .filter_map(|key| self.judged.get(key))
-                .map(|j| j.window.late_floor)
-                .sum();
+            let floors = group.iter().filter_map(|key| self.judged.get(key));
+            let floors = floors.map(|j| j.window.fresh_floor);
+            let most = floors.clone().fold(0.0, f64::max);
+            let floor = self.resident(floors.sum());
             let Some(lead) = group.first().and_then(|key| self.judged.get(key)) else {
                 continue;
             };
@@ -229,9 +250,11 @@ impl Judge {
                 continue;
             }
             for key in &group {
+                // what is small beside the rest of its group is not confirmed along with it
                 if let (Some(judged), Some(tracker)) =
                     (self.judged.get_mut(key), self.trackers.get_mut(key))
                     && tracker.failing.is_none()
+                    && judged.window.fresh_floor >= PART_OF_GROUP * most
                 {
                     judged.state = State::Confirmed;
                     tracker.state = Some(State::Confirmed);
