@@ -63,7 +63,8 @@ fn searched(variant: &str, mode: &str) -> (Value, u64) {
     eprintln!("{variant}: {tokens} tokens sent, {residency}");
     assert_eq!(residency["tokens"].as_u64(), Some(tokens));
     assert_eq!(residency["cut"], false);
-    assert!(residency["scanned_bytes"].as_u64() > Some(1 << 20));
+    // A service that keeps nothing has less than a mebibyte of written pages.
+    assert!(residency["scanned_bytes"].as_u64() > Some(1 << 18));
     (report, tokens)
 }
 
@@ -93,7 +94,7 @@ fn a_map_keeps_every_token() {
     let said = report["residency"]["said"].as_str().expect("a sentence");
     assert!(said.contains("are still in memory"), "{said}");
     let findings = report["findings"].as_array().expect("findings");
-    let evidence = findings.iter().flat_map(|one| one["evidence"].as_array());
+    let evidence = findings.iter().filter_map(|one| one["evidence"].as_array());
     let evidence: Vec<&str> = evidence.flatten().filter_map(Value::as_str).collect();
     assert!(
         evidence

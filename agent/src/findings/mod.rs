@@ -10,6 +10,7 @@ pub mod evalue;
 pub mod evidence;
 pub mod forecast;
 pub mod gates;
+pub mod gauges;
 pub mod losses;
 pub mod memory;
 pub mod options;
@@ -28,7 +29,9 @@ use crate::growth::{Exposure, Growth, SeriesKey};
 use crate::report::{Cause, State};
 
 use self::cause::{Contrast, KeptByClass};
+use self::compose::Scene;
 use self::gates::{Outcome, Why};
+use self::gauges::GaugeJudge;
 use self::losses::Lost;
 use self::memory::MemoryHistory;
 use self::options::{
@@ -86,6 +89,8 @@ pub struct Judge {
     pub residents: Residents,
     /// What was judged of tables.
     tables: tables::TableJudge,
+    /// What is judged without allocator probes.
+    pub gauges: GaugeJudge,
     trackers: BTreeMap<SeriesKey, Tracker>,
     judged: BTreeMap<SeriesKey, Judged>,
 }
@@ -99,6 +104,7 @@ impl Judge {
             losses: Losses::default(),
             residents: Residents::default(),
             tables: tables::TableJudge::default(),
+            gauges: GaugeJudge::default(),
             trackers: BTreeMap::new(),
             judged: BTreeMap::new(),
         }
@@ -115,6 +121,7 @@ impl Judge {
         self.judged.clear();
         self.residents.forget();
         self.tables.forget();
+        self.gauges.forget();
     }
 
     /// Judges all series after a snapshot.
@@ -175,6 +182,19 @@ impl Judge {
         self.judge_tables(growth, now);
     }
 
+    /// Judges all gauges after a reading.
+    pub fn reading(&mut self, scene: Scene) {
+        let options = self.options;
+        self.gauges.judge(
+            scene.gauges,
+            scene.attribution,
+            &options,
+            scene.start,
+            scene.now,
+        );
+        self.confirm_gauges(scene);
+    }
+
     /// What was judged at the last snapshot.
     pub fn judged(&self) -> &BTreeMap<SeriesKey, Judged> {
         &self.judged
@@ -199,8 +219,8 @@ impl Judge {
         self.budget_since(growth.epochs.start(onset))
     }
 
-    /// The same of a leak that began at some time.
-    fn budget_since(&self, onset: Nanos) -> f64 {
+    /// The same for a leak that began at `onset`.
+    pub fn budget_since(&self, onset: Nanos) -> f64 {
         match self.memory.limit(self.options.memory_limit) {
             None => options::BUDGET_WITHOUT_LIMIT,
             Some(limit) => {
@@ -224,6 +244,7 @@ impl Judge {
     /// Bytes of state, estimated.
     pub fn state_bytes(&self) -> usize {
         self.judged.len() * (size_of::<Judged>() + size_of::<Tracker>() + 64)
+            + self.gauges.state_bytes()
             + size_of_val(self.memory.points())
     }
 
