@@ -14,6 +14,7 @@ use crate::growth::gauges::Gauges;
 use crate::report::{Live, LiveSite, Memory, Report, RouteSummary, SCHEMA, TargetSummary, Window};
 
 pub use crate::findings::options::JudgeOptions;
+pub use crate::findings::plateaus::Plateaus;
 
 /// Seconds over which rates are taken.
 const RATE_SECONDS: u64 = 10;
@@ -51,6 +52,16 @@ impl Pipeline {
     /// Judges by other settings from now on. The maturity age stays what it was.
     pub fn set_options(&mut self, options: JudgeOptions) {
         self.judge.options = options;
+    }
+
+    /// Takes up plateaus that were learned of the same service before.
+    pub fn learn(&mut self, plateaus: &Plateaus) {
+        self.judge.plateaus.learn(plateaus);
+    }
+
+    /// What functions kept when they were full, learned or taken up.
+    pub fn plateaus(&self) -> &Plateaus {
+        &self.judge.plateaus
     }
 
     /// Takes one observation.

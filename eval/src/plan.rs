@@ -77,6 +77,11 @@ impl Plan {
         plan
     }
 
+    /// Whether all entries of the leak are in one block.
+    pub(crate) fn is_one_block(&self) -> bool {
+        matches!(self.class, Class::TableDoubling | Class::ReallocGrowth)
+    }
+
     /// Requests expected over some seconds.
     pub(crate) fn requests(&self, from: f64, to: f64) -> f64 {
         let steps = 200;

@@ -108,7 +108,8 @@ pub(crate) fn trace(class: Class, family: Family, number: u64, seed: u64) -> Out
         }
     }
     let mut outcome = run.finish(family, number, t.min(stop));
-    if let Some((forecast, used, at)) = run.forecast {
+    // what a table takes comes by steps, so that there is no time to forecast but the next step's
+    if let Some((forecast, used, at)) = run.forecast.filter(|_| !plan.is_one_block()) {
         let truth = time_to_oom(&plan, world.kept(), used, at);
         outcome.forecast = Some(Forecast { truth, ..forecast });
     }
@@ -220,7 +221,9 @@ impl<'a> Run<'a> {
                 let tokens = self.plan.requests(keeper.from, seconds - 12.0)
                     * traffic.routes[route]
                     * (1.0 - traffic.anonymous);
-                let least = tokens * traffic.fresh.min(1.0 - traffic.fresh);
+                // of what was not sampled nothing is known
+                let seen = self.plan.faults.sampling;
+                let least = seen * tokens * traffic.fresh.min(1.0 - traffic.fresh);
                 if (UNKNOWABLE..KNOWABLE).contains(&least) {
                     return None;
                 }
@@ -228,7 +231,7 @@ impl<'a> Run<'a> {
             }
         };
         // in one block there is one owner, whoever the entries belong to
-        let one_block = matches!(self.plan.class, Class::TableDoubling | Class::ReallocGrowth);
+        let one_block = self.plan.is_one_block();
         Some(match (knowable, said) {
             (true, said) if said == leak.cause => CauseScore::Right,
             (_, Cause::Indeterminate) if one_block => CauseScore::Abstained,

@@ -14,6 +14,7 @@ pub mod gauges;
 pub mod losses;
 pub mod memory;
 pub mod options;
+pub mod plateaus;
 pub mod residency;
 pub mod tables;
 pub mod verdict;
@@ -87,6 +88,8 @@ pub struct Judge {
     pub losses: Losses,
     /// Tokens found in memory.
     pub residents: Residents,
+    /// What functions kept when they were full.
+    pub plateaus: plateaus::Plateaus,
     /// What was judged of tables.
     tables: tables::TableJudge,
     /// What is judged without allocator probes.
@@ -103,6 +106,7 @@ impl Judge {
             memory: MemoryHistory::default(),
             losses: Losses::default(),
             residents: Residents::default(),
+            plateaus: plateaus::Plateaus::default(),
             tables: tables::TableJudge::default(),
             gauges: GaugeJudge::default(),
             trackers: BTreeMap::new(),
@@ -146,7 +150,8 @@ impl Judge {
             let view = view(growth, *key, series);
             let grows = growing(outcome)
                 .filter(|(window, log)| *log >= least && !self.is_expected(window))
-                .map(|(window, _)| window);
+                .map(|(window, _)| window)
+                .filter(|window| !self.is_known(attribution, key, window));
             let tracker = self.trackers.entry(*key).or_default();
             let wiped = series.live_bytes() < WIPED * view.peak_before(view.len());
             tracker.step(grows, now, wiped);
@@ -174,6 +179,7 @@ impl Judge {
                 kept,
                 exposed,
             };
+            self.learn(attribution, key, &judged, &view);
             self.judged.insert(*key, judged);
         }
         if self.lost().worst() <= LOSS_CONFIRM {
@@ -246,6 +252,24 @@ impl Judge {
         self.judged.len() * (size_of::<Judged>() + size_of::<Tracker>() + 64)
             + self.gauges.state_bytes()
             + size_of_val(self.memory.points())
+    }
+
+    /// Whether the series is within a plateau that was learned before.
+    fn is_known(&self, attribution: &Attribution, key: &SeriesKey, window: &Window) -> bool {
+        !self.plateaus.is_empty() && self.plateaus.holds(&plateaus::name(attribution, key), window)
+    }
+
+    fn learn(&mut self, attribution: &Attribution, key: &SeriesKey, judged: &Judged, view: &View) {
+        let stopped = matches!(judged.why, Some(Why::Evicts | Why::Stopped));
+        if judged.state == State::None && stopped {
+            let whole = view.first().map(|first| view.window(first));
+            let peak = view.peak_before(view.len());
+            if let Some(whole) = whole {
+                self.plateaus.full(plateaus::name(attribution, key), &whole, peak);
+            }
+        } else if judged.state == State::Confirmed && !self.plateaus.is_empty() {
+            self.plateaus.outgrown(&plateaus::name(attribution, key));
+        }
     }
 
     fn is_expected(&self, window: &Window) -> bool {
