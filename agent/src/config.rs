@@ -63,6 +63,8 @@ pub struct Agent {
     pub report_interval: Duration,
     /// Most processes observed at once; the rest is logged and left alone.
     pub max_processes: usize,
+    /// File that keeps learned plateaus over a restart; none: they are learned anew.
+    pub state: Option<PathBuf>,
 }
 
 impl Default for Agent {
@@ -78,6 +80,7 @@ impl Default for Agent {
             scan_interval: Duration::from_secs(5),
             report_interval: Duration::from_secs(10),
             max_processes: 64,
+            state: None,
         }
     }
 }

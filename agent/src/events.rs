@@ -35,7 +35,9 @@ impl Nanos {
 pub struct RequestId(pub u64);
 
 /// A call stack, by the hash of its addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct SiteId(pub u64);
 
 /// The keyed fingerprint of a credential. Never the credential.

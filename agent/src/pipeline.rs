@@ -18,6 +18,7 @@ use crate::report::{
 };
 
 pub use crate::findings::options::JudgeOptions;
+pub use crate::findings::plateaus::Plateaus;
 use windows::{Judgement, Windows};
 
 /// Seconds over which rates are taken.
@@ -60,6 +61,16 @@ impl Pipeline {
         self.judge.options = options;
     }
 
+    /// Takes up plateaus that were learned of the same service before.
+    pub fn learn(&mut self, plateaus: &Plateaus) {
+        self.judge.plateaus.learn(plateaus);
+    }
+
+    /// What functions kept when they were full, learned or taken up.
+    pub fn plateaus(&self) -> &Plateaus {
+        &self.judge.plateaus
+    }
+
     /// Takes one observation.
     pub fn observe(&mut self, observation: &Observation) {
         if let Some(at) = observation.at() {
@@ -79,9 +90,10 @@ impl Pipeline {
                 self.window.distinct_tokens = self.attribution.tokens.distinct();
             }
             Observation::Memory(sample) => {
+                let totals = self.growth.totals;
                 self.judge
                     .memory
-                    .observe(sample, self.growth.totals.mature_bytes);
+                    .observe(sample, totals.mature_bytes, totals.live_bytes);
                 self.gauges.memory(sample);
                 if self.windows.is_closed() || self.growth.snapshots() == 0 {
                     // no snapshot asks for these requests

@@ -241,8 +241,12 @@ pub struct ContainerSummary {
 pub struct TimeToOom {
     /// With the growth as measured.
     pub median: f64,
-    /// With the growth at the upper end of its interval.
+    /// With the growth at the upper end of its interval: it comes later with a probability of 95 %.
     pub early: f64,
+    /// With the growth at the lower end: it comes earlier with a probability of 95 %. `None`: no growth
+    /// at all is within the interval.
+    #[serde(default)]
+    pub late: Option<f64>,
 }
 
 /// A code location.

@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::{
     events::{MemoryKind, Observation, Site, SiteId, Snapshot},
     outputs::{LiveStack, LiveStacks},
-    pipeline::{JudgeOptions, Pipeline},
+    pipeline::{JudgeOptions, Pipeline, Plateaus},
     report::Report,
     source::{Source, SourceError, SourceOptions, TargetOptions},
 };
@@ -206,6 +206,20 @@ impl Session {
     /// What cannot be seen of any process on this host, and why.
     pub fn limitations(&self) -> &[String] {
         self.source.limitations()
+    }
+
+    /// Tells the judge of a process what was learned of its service before.
+    pub fn learn(&mut self, pid: u32, plateaus: &Plateaus) {
+        if let Some(judged) = self.judged.get_mut(&pid) {
+            judged.pipeline.learn(plateaus);
+        }
+    }
+
+    /// What was learned of a process.
+    pub fn plateaus(&self, pid: u32) -> Option<&Plateaus> {
+        self.judged
+            .get(&pid)
+            .map(|judged| judged.pipeline.plateaus())
     }
 
     /// What is thought of a process.

@@ -5,6 +5,7 @@ use clap::Subcommand;
 
 mod agent;
 mod cpu;
+mod detector;
 mod probes;
 mod python;
 mod request_cost;
@@ -25,6 +26,8 @@ enum What {
     Probes(probes::Arguments),
     /// Throughput of the Python frameworks with heaptide and without.
     Python(python::Arguments),
+    /// State and CPU of the detector with all series taken.
+    Detector,
     /// Memory and CPU of heaptide itself.
     Agent(agent::Arguments),
     /// How fast memory is searched for tokens, and what that does to the target's latency.
@@ -36,6 +39,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         What::RequestCost(arguments) => request_cost::run(arguments),
         What::Probes(arguments) => probes::run(arguments),
         What::Python(arguments) => python::run(arguments),
+        What::Detector => detector::run(),
         What::Agent(arguments) => agent::run(arguments),
         What::Residency(arguments) => residency::run(arguments),
     }

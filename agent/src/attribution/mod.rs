@@ -8,9 +8,8 @@ pub mod tokens;
 pub mod tree;
 
 use std::collections::HashMap;
-use std::hash::BuildHasherDefault;
 
-use siphasher::sip::SipHasher13;
+use rustc_hash::FxBuildHasher;
 
 use crate::events::{Binding, LiveGroup, Losses, Nanos, Request};
 
@@ -21,7 +20,7 @@ use self::tokens::{Class, Tokens};
 
 /// A map whose iteration order depends on nothing but its content, so that a replay gives the same
 /// report to the last bit. Keys are kernel numbers, not text chosen by a client.
-pub type Map<K, V> = HashMap<K, V, BuildHasherDefault<SipHasher13>>;
+pub type Map<K, V> = HashMap<K, V, FxBuildHasher>;
 
 /// Blocks whose request ended this long ago without its record having come are given up, seconds.
 /// Long, because a stream or a long poll looks the same until it ends.

@@ -6,7 +6,8 @@ use crate::report::{Cause, State};
 
 use super::cause::Contrast;
 use super::compose::Scene;
-use super::options::LEAST_CONTRAST;
+use super::options::{FRESH, KEPT, LEAST_CONTRAST, LINEAR};
+use super::window::Window;
 use super::{Judge, Judged, residency};
 
 /// The sentences of a finding led by the series `key`. `grows`: it is not excused.
@@ -42,6 +43,15 @@ pub fn sentences(
             judge.options.maturity_seconds,
             number(gone.max(0.0)),
         ));
+    }
+    if let Some((kept, age)) = scene.growth.get(key).and_then(Series::survival) {
+        out.push(format!(
+            "{:.0} % of what matured is kept for {age:.0} s and longer (Kaplan-Meier)",
+            100.0 * kept
+        ));
+    }
+    if grows {
+        out.push(gates(window));
     }
     if key.route.has_requests() {
         let Contrast {
@@ -91,7 +101,7 @@ pub fn sentences(
         out.push(format!(
             "confirmed when {} of growth has outlived its requests, {} so far",
             bytes(budget),
-            bytes(window.late_floor)
+            bytes(window.fresh_floor)
         ));
     }
     if grows && window.evicted > 0.01 * window.matured {
@@ -113,6 +123,24 @@ pub fn sentences(
         ));
     }
     out
+}
+
+/// How far each gate is passed.
+fn gates(window: &Window) -> String {
+    let fresh = window.freshness.map_or_else(String::new, |fresh| {
+        format!(", the latest part {:.0} % of the mean", 100.0 * fresh)
+    });
+    format!(
+        "kept {:.0} % of what matured in {:.0} s ({:.0} at least); its later half brought {:.0} % of what the \
+         earlier brought per event{fresh} ({:.0} and {:.0} at least); never below {} lately",
+        100.0 * window.net / window.matured.max(1.0),
+        window.seconds,
+        100.0 * KEPT,
+        100.0 * window.linearity,
+        100.0 * LINEAR,
+        100.0 * FRESH,
+        bytes(window.late_floor),
+    )
 }
 
 /// `12,410`.
