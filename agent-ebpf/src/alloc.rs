@@ -14,7 +14,7 @@ use heaptide_ebpf::{Block, BlockKey, Cookie, Counter, INFLIGHT_DEPTH, shape, tar
 
 use crate::{
     condition,
-    maps::{LIVE, SHARED, Thread, count, fetch_add},
+    maps::{LIVE, LIVE_BLOCKS, Thread, count, fetch_add},
     setting, stack, thread,
 };
 
@@ -369,9 +369,9 @@ fn goes_on(thread: &mut Thread, sp: u64) -> bool {
 fn sample(thread: &Thread, size: u64) -> (bool, u32) {
     let mut interval = thread.interval;
     let from = u64::from(setting!(sample_from));
-    if let Some(shared) = SHARED.get_ptr(0) {
+    if let Some(live) = LIVE_BLOCKS.get_ptr(0) {
         // SAFETY: a slot of an array map; a value that is off by a few is good enough here.
-        let live = unsafe { core::ptr::read_volatile(&raw const (*shared).live) };
+        let live = unsafe { core::ptr::read_volatile(live) };
         if live >= from {
             // Doubles with every sixteenth of the room that is left, so that it is never used up.
             let room = u64::from(setting!(capacity)).wrapping_sub(from);
@@ -402,8 +402,8 @@ fn product(a: u64, b: u64) -> u64 {
 /// Keeps count of the entries in the live map.
 #[inline(always)]
 fn live_changed(by: i64) {
-    if let Some(shared) = SHARED.get_ptr_mut(0) {
+    if let Some(live) = LIVE_BLOCKS.get_ptr_mut(0) {
         // SAFETY: a slot of an array map, aligned.
-        unsafe { fetch_add(&raw mut (*shared).live, by as u64) };
+        unsafe { fetch_add(live, by as u64) };
     }
 }

@@ -194,13 +194,6 @@ pub struct Reading {
     pub scan: Scan,
 }
 
-/// Requests and live blocks: numbers shared by all CPUs.
-#[repr(C)]
-pub struct Shared {
-    pub last_request: u64,
-    pub live: u64,
-}
-
 /// Capacities are set by the loader.
 #[map]
 pub static LIVE: HashMap<BlockKey, Block> = HashMap::with_max_entries(1, 0);
@@ -231,7 +224,10 @@ pub static BLANK_THREAD: Array<Thread> = Array::with_max_entries(1, 0);
 #[map]
 pub static BLANK_CONN: Array<Conn> = Array::with_max_entries(1, 0);
 #[map]
-pub static SHARED: Array<Shared> = Array::with_max_entries(1, 0);
+pub static LAST_REQUEST: Array<u64> = Array::with_max_entries(1, 0);
+/// Entries of `LIVE`. User space writes it too, so nothing else may be in this value.
+#[map]
+pub static LIVE_BLOCKS: Array<u64> = Array::with_max_entries(1, 0);
 #[map]
 pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::ALL.len() as u32, 0);
 #[map]

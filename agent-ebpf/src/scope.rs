@@ -11,16 +11,16 @@ use heaptide_ebpf::{Cookie, Counter, PATH_LEN, RequestRecord, TaskKey, binding, 
 
 use crate::{
     alloc::register,
-    maps::{EVENTS, SHARED, TASKS, Thread, count, fetch_add},
+    maps::{EVENTS, LAST_REQUEST, TASKS, Thread, count, fetch_add},
     thread,
 };
 
 /// A new request id, never 0; 0 only if the map is gone.
 #[inline(always)]
 pub fn next_request() -> u64 {
-    match SHARED.get_ptr_mut(0) {
+    match LAST_REQUEST.get_ptr_mut(0) {
         // SAFETY: a slot of an array map, aligned.
-        Some(shared) => unsafe { fetch_add(&raw mut (*shared).last_request, 1) + 1 },
+        Some(last) => unsafe { fetch_add(last, 1) + 1 },
         None => 0,
     }
 }

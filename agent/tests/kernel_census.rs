@@ -6,6 +6,7 @@ mod common;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
 use common::process::Process;
@@ -143,7 +144,15 @@ const KNOWN: &[(&str, &str, u64)] = &[
 fn containers_have_their_names_and_sizes() {
     for python in interpreters("containers_have_their_names_and_sizes") {
         let mut target = Target::start(&python);
-        let census = target.census();
+        let mut census = target.census();
+        // "ready" is printed before the interpreter has come to rest.
+        for _ in 0..20 {
+            if census.torn == 0 {
+                break;
+            }
+            thread::sleep(Duration::from_millis(50));
+            census = target.census();
+        }
         let found = entries(&census);
         let version = &target.version;
         for (path, kind, size) in KNOWN {

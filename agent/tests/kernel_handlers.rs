@@ -9,7 +9,7 @@ use std::time::Duration;
 use common::compile::{Program, program};
 use common::kernel;
 use common::process::Process;
-use common::requests::Observer;
+use common::requests::{Observer, Seen};
 
 const RUN: Duration = Duration::from_secs(30);
 const CALLS: usize = 300;
@@ -34,7 +34,11 @@ fn handlers_are_requests() {
     let calls = THREADS * CALLS;
     let seen = observer.seen(2 * calls);
     let heads: HashMap<u64, &str> = seen.iter().map(|one| (one.id, one.head.as_str())).collect();
-    assert_eq!(heads.len(), 2 * calls, "ids are unique");
+    let twice: Vec<&Seen> = seen
+        .iter()
+        .filter(|one| seen.iter().filter(|other| other.id == one.id).count() > 1)
+        .collect();
+    assert_eq!(heads.len(), 2 * calls, "ids are unique: {twice:#?}");
     for name in ["serve::handle_keep", "serve::handle_drop"] {
         let counted = heads.values().filter(|head| head.contains(name)).count();
         assert_eq!(counted, calls, "{name}");

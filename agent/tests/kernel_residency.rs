@@ -63,7 +63,8 @@ fn searched(variant: &str, mode: &str) -> (Value, u64) {
     eprintln!("{variant}: {tokens} tokens sent, {residency}");
     assert_eq!(residency["tokens"].as_u64(), Some(tokens));
     assert_eq!(residency["cut"], false);
-    assert!(residency["scanned_bytes"].as_u64() > Some(1 << 20));
+    // A service that keeps nothing has less than a mebibyte of written pages.
+    assert!(residency["scanned_bytes"].as_u64() > Some(1 << 18));
     (report, tokens)
 }
 

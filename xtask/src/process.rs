@@ -84,9 +84,10 @@ fn shown(command: &Command) -> String {
     text
 }
 
-/// Where a program is on PATH.
+/// Where a program is on PATH, or where root has it: Debian keeps `sbin` from the PATH of others.
 pub(crate) fn on_path(program: &str) -> Option<PathBuf> {
     env::split_paths(&env::var_os("PATH").unwrap_or_default())
+        .chain(["/usr/local/sbin".into(), "/usr/sbin".into()])
         .map(|folder| folder.join(program))
         .find(|path| path.is_file())
 }
@@ -108,7 +109,7 @@ pub(crate) fn as_root(program: impl AsRef<OsStr>) -> Command {
         return command(program);
     }
     let mut sudo = command("sudo");
-    let path = env::var("PATH").unwrap_or_default();
+    let path = env::var("PATH").unwrap_or_default() + ":/usr/local/sbin:/usr/sbin";
     // With a terminal sudo may ask; without one it must fail and not wait.
     if !has_terminal() {
         sudo.arg("-n");

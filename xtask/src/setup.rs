@@ -20,6 +20,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("g++", "g++"),
     ("promtool", "prometheus"),
     ("wrk", "wrk"),
+    ("bpftool", "bpftool"),
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("busybox", "busybox-static"),
 ];

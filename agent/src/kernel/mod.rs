@@ -114,7 +114,7 @@ pub struct Kernel {
     _threads: Map,
     threads_fd: RawFd,
     targets: HashMap<MapData, u32, Wire<TargetConfig>>,
-    shared: Array<MapData, [u64; 2]>,
+    live_blocks: Array<MapData, u64>,
     rules_version: Array<MapData, u64>,
     counters: PerCpuArray<MapData, u64>,
     ring: RingBuf<MapData>,
@@ -203,7 +203,8 @@ impl Kernel {
             _threads: take("THREADS")?,
             threads_fd,
             targets: HashMap::try_from(take("TARGETS")?).map_err(|why| mapped("TARGETS", why))?,
-            shared: Array::try_from(take("SHARED")?).map_err(|why| mapped("SHARED", why))?,
+            live_blocks: Array::try_from(take("LIVE_BLOCKS")?)
+                .map_err(|why| mapped("LIVE_BLOCKS", why))?,
             rules_version: Array::try_from(take("RULES_VERSION")?)
                 .map_err(|why| mapped("RULES_VERSION", why))?,
             counters: PerCpuArray::try_from(take("COUNTERS")?)
@@ -425,11 +426,13 @@ impl Kernel {
         for key in keys {
             removed += u64::from(self.live.remove(&Wire(*key)).is_ok());
         }
-        if let Ok(mut shared) = self.shared.get(&0, 0) {
+        if removed == 0 {
+            return;
+        }
+        if let Ok(live) = self.live_blocks.get(&0, 0) {
             // Not atomic against the programs: off by a few until the next removal, and only the
             // place where sampling begins depends on it.
-            shared[1] = shared[1].saturating_sub(removed);
-            if let Err(why) = self.shared.set(0, shared, 0) {
+            if let Err(why) = self.live_blocks.set(0, live.saturating_sub(removed), 0) {
                 warn!("cannot correct the count of live blocks: {why}");
             }
         }

@@ -80,14 +80,21 @@ impl Observer {
         lines.collect::<Result<_, _>>().expect("JSON lines")
     }
 
+    /// The lines that are requests: sites, heaps and censuses stand among them.
+    fn requests(&self) -> Vec<Value> {
+        let mut lines = self.lines();
+        lines.retain(|line| line.get("id").is_some());
+        lines
+    }
+
     /// The requests since the last call: waits for `count` of them, and a moment for any beyond.
     pub(crate) fn seen(&mut self, count: usize) -> Vec<Seen> {
         let deadline = Instant::now() + PATIENCE;
-        while self.lines().len() < self.taken + count && Instant::now() < deadline {
+        while self.requests().len() < self.taken + count && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(20));
         }
         thread::sleep(MORE);
-        let lines = self.lines();
+        let lines = self.requests();
         let new = lines[self.taken..].iter().cloned();
         self.taken = lines.len();
         let seen: Vec<Seen> = new

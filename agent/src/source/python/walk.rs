@@ -429,12 +429,24 @@ impl<'a, R: Read> Walk<'a, R> {
         objects::fields(self.pages, object, info, &mut self.list)?;
         let list = std::mem::take(&mut self.list);
         for word in &list {
-            if *word > 4096 {
+            if *word > 4096 && self.counts_references(*word) {
                 self.push_field(*word, step);
             }
         }
         self.list = list;
         Ok(())
+    }
+
+    /// Whether a word of unknown meaning can point to an object: what points into a table of pairs finds
+    /// a class where an object has its type, and a pointer where it counts its references.
+    fn counts_references(&mut self, word: u64) -> bool {
+        // Objects that never die count to 2^32 at most.
+        const MOST: u64 = 1 << 33;
+        word & 7 == 0
+            && self
+                .pages
+                .word(word)
+                .is_some_and(|count| count != 0 && count < MOST)
     }
 
     /// The entries of the dictionary just read, which are data: their keys name nothing.
