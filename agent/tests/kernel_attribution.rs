@@ -37,7 +37,17 @@ fn workers(pid: u32) -> Vec<u64> {
 
 #[test]
 fn blocks_carry_their_own_requests_route() {
-    let name = "blocks_carry_their_own_requests_route";
+    attributed("blocks_carry_their_own_requests_route", "attribution");
+}
+
+/// What a request has started with `spawn`, a `JoinSet` or `spawn_blocking` belongs to it, also after it
+/// was answered.
+#[test]
+fn children_inherit_their_request() {
+    attributed("children_inherit_their_request", "children");
+}
+
+fn attributed(name: &str, variant: &str) {
     let Some(_turn) = kernel(name) else {
         return;
     };
@@ -49,7 +59,7 @@ fn blocks_carry_their_own_requests_route() {
         "--listen",
         "127.0.0.1:0",
         "--variant",
-        "attribution",
+        variant,
         "--await-ms",
         "2",
     ]);
@@ -75,6 +85,8 @@ fn blocks_carry_their_own_requests_route() {
     load.args(["--connections", "64", "--fresh", "0.2", "--repeat", "0.8"]);
     let loaded = run("lab-load", &mut load, RUN);
     assert_eq!(loaded.code, Some(0), "{}", loaded.errors);
+    // For the last grandchildren.
+    std::thread::sleep(Duration::from_millis(200));
     let truth = http::get(address, "/truth");
     let truth = truth.split("\r\n\r\n").nth(1).expect("a body");
     let truth: Value = serde_json::from_str(truth).expect("JSON");

@@ -5,6 +5,7 @@ use clap::Subcommand;
 
 mod agent;
 mod cpu;
+mod native;
 mod probes;
 mod python;
 mod request_cost;
@@ -23,6 +24,8 @@ enum What {
     RequestCost(request_cost::Arguments),
     /// What a probed malloc and free cost, beside other ways.
     Probes(probes::Arguments),
+    /// The same with each allocator, beside one counting probe on it.
+    Native(native::Arguments),
     /// Throughput of the Python frameworks with heaptide and without.
     Python(python::Arguments),
     /// Memory and CPU of heaptide itself.
@@ -35,6 +38,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     match &arguments.what {
         What::RequestCost(arguments) => request_cost::run(arguments),
         What::Probes(arguments) => probes::run(arguments),
+        What::Native(arguments) => native::run(arguments),
         What::Python(arguments) => python::run(arguments),
         What::Agent(arguments) => agent::run(arguments),
         What::Residency(arguments) => residency::run(arguments),

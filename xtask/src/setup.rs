@@ -25,15 +25,19 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("busybox", "busybox-static"),
 ];
 
-/// Libraries that tests link programs with, and the Debian packages that have them.
+/// Libraries and headers that tests build programs with, and the Debian packages that have them.
 const LIBRARIES: &[(&str, &str)] = &[
-    ("x86_64-linux-gnu/libjemalloc.a", "libjemalloc-dev"),
-    ("x86_64-linux-gnu/libmimalloc.so", "libmimalloc-dev"),
+    ("lib/x86_64-linux-gnu/libjemalloc.a", "libjemalloc-dev"),
+    ("lib/x86_64-linux-gnu/libmimalloc.so", "libmimalloc-dev"),
     (
-        "x86_64-linux-gnu/libtcmalloc_minimal.a",
+        "lib/x86_64-linux-gnu/libtcmalloc_minimal.a",
         "libgoogle-perftools-dev",
     ),
-    ("x86_64-linux-musl/libc.a", "musl-tools"),
+    ("lib/x86_64-linux-musl/libc.a", "musl-tools"),
+    (
+        "include/x86_64-linux-gnu/sys/sdt.h",
+        "systemtap-sdt-dev",
+    ),
 ];
 
 /// The oldest kernel that heaptide is made for, which a test boots.
@@ -113,7 +117,7 @@ fn libraries() -> Result<()> {
     }
     let missing: Vec<String> = LIBRARIES
         .iter()
-        .filter(|(library, _)| !Path::new("/usr/lib").join(library).exists())
+        .filter(|(library, _)| !Path::new("/usr").join(library).exists())
         .map(|&(_, package)| package.to_owned())
         .collect();
     install(&missing)

@@ -25,6 +25,8 @@ pub(crate) enum Program {
     Handlers,
     /// `lab/bench/pairs.cpp`, static and stripped.
     StaticStripped,
+    /// `agent/tests/fixtures/programs/otel_memory.c`.
+    OtelMemory,
 }
 
 /// Where a program's malloc comes from.
@@ -70,6 +72,9 @@ fn build(program: Program, to: &Path) {
         .arg(to);
     match program {
         Program::Truth { malloc, .. } if malloc.is_musl() => {}
+        Program::OtelMemory => {
+            compiler.args(["-x", "c"]);
+        }
         // The headers of C++17 are the newest that can be used without their library.
         _ => {
             compiler.arg("-std=c++20");
@@ -96,6 +101,9 @@ fn build(program: Program, to: &Path) {
         }
         Program::Handlers => {
             compiler.arg(super::lab("requests/handlers.cpp"));
+        }
+        Program::OtelMemory => {
+            compiler.arg(super::fixture("programs/otel_memory.c"));
         }
         Program::StaticStripped => {
             compiler
