@@ -27,6 +27,8 @@ pub(crate) enum Program {
     StaticStripped,
     /// `agent/tests/fixtures/programs/otel_memory.c`.
     OtelMemory,
+    /// `agent/tests/fixtures/programs/crowd.cpp`.
+    Crowd,
 }
 
 /// Where a program's malloc comes from.
@@ -104,6 +106,9 @@ fn build(program: Program, to: &Path) {
         }
         Program::OtelMemory => {
             compiler.arg(super::fixture("programs/otel_memory.c"));
+        }
+        Program::Crowd => {
+            compiler.arg(super::fixture("programs/crowd.cpp"));
         }
         Program::StaticStripped => {
             compiler

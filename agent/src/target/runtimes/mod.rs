@@ -2,6 +2,7 @@
 
 pub mod cpython;
 pub mod go;
+mod smol;
 mod threads;
 mod tokio;
 
@@ -9,7 +10,7 @@ use super::Module;
 
 /// All runtimes; the first that recognises a target wins, else plain threads.
 static TABLE: &[fn(&Inspected<'_>) -> Option<RuntimeMatch>] =
-    &[go::recognise, cpython::recognise, tokio::recognise];
+    &[go::recognise, cpython::recognise, tokio::recognise, smol::recognise];
 
 /// What a runtime's recogniser may look at.
 pub(super) struct Inspected<'a> {
