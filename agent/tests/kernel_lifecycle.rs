@@ -1,5 +1,6 @@
 //! What happens to a program while it runs, or before heaptide comes: libraries replaced on disk, a mount
-//! namespace and a root of its own, an allocator that is loaded late, hundreds of threads.
+//! namespace and a root of its own, an allocator that is loaded late, hundreds of threads; and debug
+//! information that is elsewhere.
 
 mod common;
 
@@ -11,7 +12,7 @@ use std::time::Duration;
 use common::books::{Books, Target, differences, of_process};
 use common::compile::{Malloc, Program, program};
 use common::process::{Process, run};
-use common::{Watched, folder, kernel, truth, watch};
+use common::{Watched, folder, kernel, truth, watch, watch_in};
 use serde_json::{Value, json};
 
 const RUN: Duration = Duration::from_secs(60);
@@ -24,8 +25,8 @@ fn truth_program() -> PathBuf {
 }
 
 /// Watches a truth program, has it run, and compares.
-fn exact(process: Process) {
-    let mut watched = watch(process.id(), &[]);
+fn exact(process: Process, variables: &[(&str, &str)]) {
+    let mut watched = watch_in(process.id(), &[], variables);
     let mut target = Target { process };
     target.run("go");
     let books = target.run("free-half");
@@ -44,6 +45,15 @@ fn libraries(program: &Path) -> Vec<PathBuf> {
     found.dedup();
     assert!(found.len() >= 2, "{}", listed.output);
     found
+}
+
+/// Copies them to where a program with that root finds them.
+fn copy_libraries(program: &Path, root: &Path) {
+    for library in libraries(program) {
+        let to = root.join(library.strip_prefix("/").expect("absolute"));
+        fs::create_dir_all(to.parent().expect("a folder")).expect("a folder");
+        fs::copy(&library, &to).expect("a copy");
+    }
 }
 
 fn libc(program: &Path) -> PathBuf {
@@ -70,7 +80,7 @@ fn upgraded_in_place() {
         fs::write(&new, b"the next version").expect("a file");
         fs::rename(&new, path).expect("a new file in its place");
     }
-    exact(process);
+    exact(process, &[]);
 }
 
 /// Under the path of its C library it sees another file than we do.
@@ -87,7 +97,7 @@ fn in_a_mount_namespace() {
     let mut command = Command::new("unshare");
     let mount = "mount --bind \"$1\" \"$2\" && exec \"$3\"";
     command.args(["--mount", "sh", "-c", mount, "sh"]);
-    exact(truth::start_as(command.args([&own, &libc, &program])));
+    exact(truth::start_as(command.args([&own, &libc, &program])), &[]);
 }
 
 /// As in a container: nothing that it has mapped can be opened under its path from here.
@@ -98,14 +108,75 @@ fn in_a_root_of_its_own() {
     };
     let folder = folder();
     let program = truth_program();
-    for library in libraries(&program) {
-        let to = folder.path().join(library.strip_prefix("/").expect("absolute"));
-        fs::create_dir_all(to.parent().expect("a folder")).expect("a folder");
-        fs::copy(&library, &to).expect("a copy");
-    }
+    copy_libraries(&program, folder.path());
     fs::copy(&program, folder.path().join("service")).expect("a copy");
     let mut command = Command::new("chroot");
-    exact(truth::start_as(command.arg(folder.path()).arg("/service")));
+    let process = truth::start_as(command.arg(folder.path()).arg("/service"));
+    exact(process, &[]);
+}
+
+/// A program without symbols, and what was taken from it, in a folder.
+fn split(folder: &Path) -> (PathBuf, PathBuf) {
+    let (program, debug) = (folder.join("service"), folder.join("service.debug"));
+    fs::copy(truth_program(), &program).expect("a copy");
+    let tool = |name: &'static str, arguments: &[&str], paths: &[&Path]| {
+        let done = run(name, Command::new(name).args(arguments).args(paths), RUN);
+        assert_eq!(done.code, Some(0), "{}", done.errors);
+    };
+    tool("objcopy", &["--only-keep-debug"], &[&program, &debug]);
+    let link = format!("--add-gnu-debuglink={}", debug.display());
+    tool("objcopy", &["--strip-all", &link], &[&program]);
+    (program, debug)
+}
+
+/// The build id of a program.
+fn build_id(program: &Path) -> String {
+    let notes = run("readelf", Command::new("readelf").arg("-n").arg(program), RUN);
+    let id = notes.output.split("Build ID: ").nth(1).expect("a build id");
+    id.split_whitespace().next().expect("a word").to_owned()
+}
+
+/// `agrees` compares files and lines too: they can only come from the other file.
+#[test]
+fn debug_information_beside_the_program() {
+    let Some(_turn) = kernel("debug_information_beside_the_program") else {
+        return;
+    };
+    let folder = folder();
+    let (program, _debug) = split(folder.path());
+    exact(truth::start_as(&mut Command::new(program)), &[]);
+}
+
+#[test]
+fn debug_information_by_build_id() {
+    let Some(_turn) = kernel("debug_information_by_build_id") else {
+        return;
+    };
+    let root = folder();
+    let (program, debug) = split(root.path());
+    copy_libraries(&program, root.path());
+    let id = build_id(&program);
+    let to = root.path().join("usr/lib/debug/.build-id").join(&id[..2]);
+    fs::create_dir_all(&to).expect("a folder");
+    fs::rename(debug, to.join(format!("{}.debug", &id[2..]))).expect("moved");
+    let mut command = Command::new("chroot");
+    exact(truth::start_as(command.arg(root.path()).arg("/service")), &[]);
+}
+
+/// As a client of debuginfod has left it.
+#[test]
+fn debug_information_fetched_before() {
+    let Some(_turn) = kernel("debug_information_fetched_before") else {
+        return;
+    };
+    let folder = folder();
+    let (program, debug) = split(folder.path());
+    let to = folder.path().join("cache").join(build_id(&program));
+    fs::create_dir_all(&to).expect("a folder");
+    fs::rename(debug, to.join("debuginfo")).expect("moved");
+    let cache = folder.path().join("cache").display().to_string();
+    let process = truth::start_as(&mut Command::new(program));
+    exact(process, &[("DEBUGINFOD_CACHE_PATH", &cache)]);
 }
 
 fn crowd() -> (Process, Watched) {
