@@ -3,6 +3,8 @@
 //! [`Observation`] is all that passes from the source to decode's right-hand side. It is plain,
 //! serialisable data with its own times, so that a recorded capture replays through the same code.
 
+// tidy: table
+
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -278,6 +280,23 @@ pub struct Container {
     pub entries: u64,
     /// Bytes of the container itself and what only its entries hold, where it was estimated.
     pub bytes: Option<u64>,
+    /// The code that stores into it, as far as samples and the program's code tell: best first, empty
+    /// when it is not known.
+    #[serde(default)]
+    pub filled_by: Vec<FilledBy>,
+}
+
+/// A place of the program that stores into a container.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FilledBy {
+    /// Function.
+    pub function: String,
+    /// Source file.
+    pub file: Option<String>,
+    /// Line that stores.
+    pub line: Option<u32>,
+    /// Stack samples that had it; 0 when it is known otherwise.
+    pub samples: u64,
 }
 
 /// The containers of a target's heap as a walk from outside found them.

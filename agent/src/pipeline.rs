@@ -10,6 +10,7 @@ use crate::findings::Judge;
 use crate::findings::compose::Scene;
 use crate::findings::losses::health;
 use crate::growth::Growth;
+use crate::growth::gauges::Gauges;
 use crate::report::{Live, LiveSite, Memory, Report, RouteSummary, SCHEMA, TargetSummary, Window};
 
 pub use crate::findings::options::JudgeOptions;
@@ -21,6 +22,7 @@ const RATE_SECONDS: u64 = 10;
 pub struct Pipeline {
     attribution: Attribution,
     growth: Growth,
+    gauges: Gauges,
     judge: Judge,
     target: TargetInfo,
     start: Option<Nanos>,
@@ -36,6 +38,7 @@ impl Pipeline {
         Self {
             attribution: Attribution::new(options.maturity_seconds),
             growth: Growth::new(Nanos(0)),
+            gauges: Gauges::default(),
             judge: Judge::new(options),
             target: TargetInfo::default(),
             start: None,
@@ -72,12 +75,17 @@ impl Pipeline {
                 self.judge
                     .memory
                     .observe(sample, self.growth.totals.mature_bytes);
+                self.gauges.memory(sample);
+                if self.growth.snapshots() == 0 {
+                    // no snapshot will ever ask for these requests
+                    self.attribution.requests.matured(sample.at);
+                    self.attribution.requests.prune(&[], sample.at);
+                }
             }
-            // signals of processes whose blocks are not seen; judged where growth knows them
-            Observation::Faults(_)
-            | Observation::Heap(_)
-            | Observation::Profile(_)
-            | Observation::Census(_) => {}
+            Observation::Faults(faults) => self.gauges.faults(faults),
+            Observation::Heap(mark) => self.gauges.heap(mark),
+            Observation::Profile(profile) => self.gauges.profile(profile, &self.attribution),
+            Observation::Census(census) => self.gauges.census(census),
             Observation::Residency(residency) => self.judge.residents.observe(residency),
             Observation::Losses(losses) => {
                 self.attribution.losses(losses);
@@ -85,6 +93,7 @@ impl Pipeline {
             }
             Observation::Forgotten(at) => {
                 self.growth.forget(*at);
+                self.gauges.forget();
                 self.judge.forget();
                 self.attribution.forget();
             }
@@ -96,6 +105,16 @@ impl Pipeline {
                 }
             }
         }
+        if self.gauges.settle(self.now) {
+            self.judge.reading(Scene {
+                growth: &self.growth,
+                attribution: &self.attribution,
+                gauges: &self.gauges,
+                start: self.start.unwrap_or_default(),
+                now: self.now,
+            });
+            self.window.distinct_tokens = self.attribution.tokens.distinct();
+        }
     }
 
     /// What can be said now.
@@ -104,16 +123,16 @@ impl Pipeline {
         let scene = Scene {
             growth: &self.growth,
             attribution: &self.attribution,
+            gauges: &self.gauges,
             start,
+            now: self.now,
         };
         let findings = self.judge.findings(scene);
         let window = Window {
             seconds: self.now.since(start),
             ..self.window
         };
-        let (verdict, reason) = self
-            .judge
-            .verdict(&findings, &window, self.growth.snapshots());
+        let (verdict, reason) = self.judge.verdict(&findings, &window, scene);
         Report {
             schema: SCHEMA.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -132,13 +151,17 @@ impl Pipeline {
 
     /// Bytes of state, estimated.
     pub fn state_bytes(&self) -> usize {
-        self.attribution.state_bytes() + self.growth.state_bytes() + self.judge.state_bytes()
+        self.attribution.state_bytes()
+            + self.growth.state_bytes()
+            + self.gauges.state_bytes()
+            + self.judge.state_bytes()
     }
 
     fn request(&mut self, request: &Request) {
-        let Some(class) = self.attribution.request(request) else {
+        let Some((route, class)) = self.attribution.request(request) else {
             return;
         };
+        self.gauges.request(request, route, class);
         self.window.requests += 1;
         let class = class.token_class();
         match class {

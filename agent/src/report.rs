@@ -190,6 +190,50 @@ pub struct Finding {
     pub suspected_after_seconds: Option<f64>,
     /// Seconds after the attach at which it was confirmed.
     pub confirmed_after_seconds: Option<f64>,
+    /// What it was judged by.
+    #[serde(default)]
+    pub basis: Basis,
+    /// The container that grows, where one is known.
+    #[serde(default)]
+    pub container: Option<ContainerSummary>,
+}
+
+/// What a finding was judged by.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Basis {
+    /// Live blocks, by allocator probes.
+    #[default]
+    Blocks,
+    /// The entries of a container, counted from outside.
+    Container,
+    /// What the collector found reachable.
+    Collector,
+    /// The runtime's own heap profile.
+    Profile,
+    /// The process's memory as a whole.
+    Process,
+}
+
+/// A container that grows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ContainerSummary {
+    /// How it is reached (`app.claims_cache`): names of the program only.
+    pub path: String,
+    /// Its type.
+    pub kind: String,
+    /// Entries when the growth began.
+    pub entries_start: u64,
+    /// Entries now.
+    pub entries_end: u64,
+    /// Entries per request with a new token, when the cause is those.
+    pub entries_per_new_token: Option<f64>,
+    /// Entries per request of its route.
+    pub entries_per_request: Option<f64>,
+    /// Bytes of one entry with what it holds, estimated.
+    pub bytes_per_entry: Option<f64>,
 }
 
 /// When memory runs out.

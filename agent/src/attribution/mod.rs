@@ -74,8 +74,8 @@ impl Attribution {
         }
     }
 
-    /// Takes a request's record. Gives its token class when it is the first of this request.
-    pub fn request(&mut self, request: &Request) -> Option<Class> {
+    /// Takes a request's record. Gives its route and token class when it is the first of this request.
+    pub fn request(&mut self, request: &Request) -> Option<(RouteId, Class)> {
         // when the first record was lost, the second says as much
         if request.again
             && let Some(entry) = self.requests.get(request.id)
@@ -98,7 +98,7 @@ impl Attribution {
             mature_at: plus(request.end, self.routes.maturity_seconds(route)),
         };
         self.requests.insert(request.id, entry);
-        Some(class)
+        Some((route, class))
     }
 
     /// Another address space: its caches are empty, so every token is new to it.

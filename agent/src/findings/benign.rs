@@ -2,7 +2,7 @@
 //! way, and memory that was freed but kept by the allocator.
 
 use crate::events::Binding;
-use crate::report::{Cause, Finding, SiteSummary, State};
+use crate::report::{Basis, Cause, Finding, SiteSummary, State};
 
 use super::Judge;
 use super::compose::{Scene, unknown_site};
@@ -100,5 +100,7 @@ fn blank(cause: Cause, site: SiteSummary) -> Finding {
         evidence: Vec::new(),
         suspected_after_seconds: None,
         confirmed_after_seconds: None,
+        basis: Basis::Blocks,
+        container: None,
     }
 }

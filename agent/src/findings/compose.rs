@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use crate::attribution::Attribution;
 use crate::events::{Binding, Nanos, SiteId};
 use crate::growth::epochs::Epochs;
+use crate::growth::gauges::Gauges;
 use crate::growth::{Growth, SeriesKey};
-use crate::report::{Cause, Finding, SiteSummary, State};
+use crate::report::{Basis, Cause, Finding, SiteSummary, State};
 
 use super::cause::contrast;
 use super::forecast::{rate, time_to_oom};
@@ -101,8 +102,12 @@ pub struct Scene<'a> {
     pub growth: &'a Growth,
     /// Names.
     pub attribution: &'a Attribution,
+    /// What was read without allocator probes.
+    pub gauges: &'a Gauges,
     /// When observing began.
     pub start: Nanos,
+    /// The time of the last observation.
+    pub now: Nanos,
 }
 
 impl Judge {
@@ -112,6 +117,8 @@ impl Judge {
             .iter()
             .filter_map(|group| self.finding(scene, group, None))
             .collect();
+        let gauges = self.gauge_findings(scene, &mut out);
+        out.extend(gauges);
         let mut still: Vec<(f64, &SeriesKey, Cause)> = Vec::new();
         for (key, one) in self
             .judged()
@@ -209,6 +216,8 @@ impl Judge {
             evidence: evidence::sentences(self, scene, lead_key, lead, excuse.is_none()),
             suspected_after_seconds: first(trackers.clone().filter_map(|t| t.suspected).collect()),
             confirmed_after_seconds: first(trackers.filter_map(|t| t.confirmed).collect()),
+            basis: Basis::Blocks,
+            container: None,
         })
     }
 

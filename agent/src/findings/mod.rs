@@ -10,6 +10,7 @@ pub mod evalue;
 pub mod evidence;
 pub mod forecast;
 pub mod gates;
+pub mod gauges;
 pub mod losses;
 pub mod memory;
 pub mod options;
@@ -27,7 +28,9 @@ use crate::growth::{Exposure, Growth, SeriesKey};
 use crate::report::{Cause, State};
 
 use self::cause::{Contrast, KeptByClass};
+use self::compose::Scene;
 use self::gates::{Outcome, Why};
+use self::gauges::GaugeJudge;
 use self::losses::Lost;
 use self::memory::MemoryHistory;
 use self::options::{
@@ -83,6 +86,8 @@ pub struct Judge {
     pub losses: Losses,
     /// Tokens found in memory.
     pub residents: Residents,
+    /// What is judged without allocator probes.
+    pub gauges: GaugeJudge,
     trackers: BTreeMap<SeriesKey, Tracker>,
     judged: BTreeMap<SeriesKey, Judged>,
 }
@@ -95,6 +100,7 @@ impl Judge {
             memory: MemoryHistory::default(),
             losses: Losses::default(),
             residents: Residents::default(),
+            gauges: GaugeJudge::default(),
             trackers: BTreeMap::new(),
             judged: BTreeMap::new(),
         }
@@ -110,6 +116,7 @@ impl Judge {
         self.trackers.clear();
         self.judged.clear();
         self.residents.forget();
+        self.gauges.forget();
     }
 
     /// Judges all series after a snapshot.
@@ -169,6 +176,19 @@ impl Judge {
         }
     }
 
+    /// Judges all gauges after a reading.
+    pub fn reading(&mut self, scene: Scene) {
+        let options = self.options;
+        self.gauges.judge(
+            scene.gauges,
+            scene.attribution,
+            &options,
+            scene.start,
+            scene.now,
+        );
+        self.confirm_gauges(scene);
+    }
+
     /// What was judged at the last snapshot.
     pub fn judged(&self) -> &BTreeMap<SeriesKey, Judged> {
         &self.judged
@@ -190,10 +210,15 @@ impl Judge {
 
     /// Bytes by which the floor must grow before a leak that began in epoch `onset` is confirmed.
     pub fn budget_bytes(&self, growth: &Growth, onset: usize) -> f64 {
+        self.budget_since(growth.epochs.start(onset))
+    }
+
+    /// The same for a leak that began at `onset`.
+    pub fn budget_since(&self, onset: Nanos) -> f64 {
         match self.memory.limit(self.options.memory_limit) {
             None => options::BUDGET_WITHOUT_LIMIT,
             Some(limit) => {
-                let used = self.memory.used_at(growth.epochs.start(onset));
+                let used = self.memory.used_at(onset);
                 self.options.budget * limit.saturating_sub(used) as f64
             }
         }
@@ -202,6 +227,7 @@ impl Judge {
     /// Bytes of state, estimated.
     pub fn state_bytes(&self) -> usize {
         self.judged.len() * (size_of::<Judged>() + size_of::<Tracker>() + 64)
+            + self.gauges.state_bytes()
             + size_of_val(self.memory.points())
     }
 

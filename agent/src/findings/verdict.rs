@@ -1,18 +1,20 @@
 //! The verdict and the sentence that gives its reason.
 
-use crate::report::{Cause, Finding, State, Verdict, Window};
+use crate::growth::gauges::{GaugeKey, Gauges};
+use crate::report::{Basis, Cause, Finding, State, Verdict, Window};
 
 use super::Judge;
+use super::compose::Scene;
 use super::evidence::{bytes, number};
 use super::options::{LEAST_REQUESTS, LOSS_ANY};
 
 impl Judge {
-    /// The verdict over `findings`, and why. `snapshots`: how often blocks were read.
+    /// The verdict over `findings`, and why.
     pub fn verdict(
         &self,
         findings: &[Finding],
         window: &Window,
-        snapshots: u64,
+        scene: Scene,
     ) -> (Verdict, String) {
         let lost = self.lost();
         if lost.worst() > LOSS_ANY {
@@ -38,9 +40,10 @@ impl Judge {
             };
             return (verdict, leak_sentence(worst));
         }
-        if snapshots == 0 {
-            let reason = "no live blocks were read: allocations are not watched in this mode";
-            return (Verdict::InsufficientEvidence, reason.to_owned());
+        if !scene.growth.sees_blocks()
+            && let Some(reason) = unseen(scene.gauges)
+        {
+            return (Verdict::InsufficientEvidence, reason);
         }
         let needed = 2.0 * self.options.maturity_seconds;
         if window.seconds < needed {
@@ -62,15 +65,56 @@ impl Judge {
     }
 }
 
+/// Levels of a gauge that are enough to say that it does not grow.
+const LEAST_LEVELS: usize = 5;
+/// Goroutines by where they wait: not the containers of a program.
+const GOROUTINES: &str = "goroutines";
+
+/// Why gauges cannot show that nothing grows, if they cannot.
+fn unseen(gauges: &Gauges) -> Option<String> {
+    let levels = |key: GaugeKey| gauges.family(&key).ticks().len();
+    let (censuses, cut) = gauges.censuses();
+    let containers = gauges
+        .family(&GaugeKey::Container(String::new(), String::new()))
+        .gauges()
+        .any(|(key, _)| !matches!(key, GaugeKey::Container(_, kind) if kind == GOROUTINES));
+    if containers && censuses >= LEAST_LEVELS as u64 && 2 * cut <= censuses
+        || levels(GaugeKey::Heap) >= LEAST_LEVELS
+        || levels(GaugeKey::Faults) >= LEAST_LEVELS
+    {
+        return None;
+    }
+    Some(if containers && censuses > 0 {
+        format!(
+            "containers were counted {censuses} times, {cut} of these not to the end: too little for a verdict"
+        )
+    } else {
+        "no live blocks were read: allocations are not watched in this mode, and neither containers, a \
+         collector's heap nor page faults could be"
+            .to_owned()
+    })
+}
+
 fn leak_sentence(finding: &Finding) -> String {
     let sure = if finding.state == State::Confirmed {
         "grows without bounds"
     } else {
         "may grow without bounds"
     };
-    let place = match finding.site.line {
-        Some(line) => format!("{} (line {line})", finding.site.function),
-        None => finding.site.function.clone(),
+    let place = match (finding.site.line, &finding.container) {
+        (Some(line), _) if finding.basis == Basis::Blocks => {
+            format!("allocated in {} (line {line})", finding.site.function)
+        }
+        (None, _) if finding.basis == Basis::Blocks => {
+            format!("allocated in {}", finding.site.function)
+        }
+        (Some(line), Some(container)) => format!(
+            "held by {} ({}), filled in {} (line {line})",
+            container.path, container.kind, finding.site.function
+        ),
+        (None, Some(container)) => format!("held by {} ({})", container.path, container.kind),
+        (Some(line), None) => format!("allocated in {} (line {line})", finding.site.function),
+        (None, None) => "by what code is not known".to_owned(),
     };
     let per = match finding.cause {
         Cause::TokenKeyed => format!(
@@ -87,7 +131,7 @@ fn leak_sentence(finding: &Finding) -> String {
             bytes(finding.retained_bytes_per_request)
         ),
     };
-    format!("{} {sure}: {per}, allocated in {place}.", finding.route)
+    format!("{} {sure}: {per}, {place}.", finding.route)
 }
 
 fn no_leak_sentence(findings: &[Finding], window: &Window) -> String {

@@ -5,6 +5,7 @@
 //! is missing in the next snapshot was evicted: no block has to be remembered by itself.
 
 pub mod epochs;
+pub mod gauges;
 pub mod reading;
 pub mod series;
 
@@ -161,6 +162,11 @@ impl Growth {
     /// Leads by live bytes: `(lead, bytes, blocks)`, at most 20.
     pub fn top_sites(&self) -> &[(LeadId, f64, f64)] {
         &self.top_sites
+    }
+
+    /// Whether live blocks are seen at all: without allocator probes all snapshots are empty.
+    pub fn sees_blocks(&self) -> bool {
+        self.totals.peak_live_bytes > 0.0
     }
 
     /// Snapshots taken.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{LiveStack, LiveStacks};
 use crate::events::{Binding, Frame, FrameKind};
 use crate::report::{
-    Cause, Finding, Health, Live, LiveSite, Memory, Report, ResidencySummary, ResidentAge,
+    Basis, Cause, Finding, Health, Live, LiveSite, Memory, Report, ResidencySummary, ResidentAge,
     RouteSummary, SCHEMA, SiteSummary, State, TargetSummary, TimeToOom, Verdict, Window,
 };
 
@@ -57,6 +57,8 @@ pub(crate) fn finding(state: State, cause: Cause, route: &str) -> Finding {
         evidence: vec!["12,410 entries, none let go in 64 s".to_owned()],
         suspected_after_seconds: Some(12.0),
         confirmed_after_seconds: Some(44.0),
+        basis: Basis::Blocks,
+        container: None,
     }
 }
 

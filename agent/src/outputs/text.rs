@@ -9,7 +9,7 @@ use super::format::{base_name, bytes, cause, count, counted, duration, percent, 
 use super::format::{location, site_location};
 use super::{OutputError, file};
 use crate::events::{Binding, Frame};
-use crate::report::{Cause, Finding, Health, Report, State, Verdict};
+use crate::report::{Basis, Cause, ContainerSummary, Finding, Health, Report, State, Verdict};
 
 /// Routes in the table.
 const ROUTES: usize = 8;
@@ -17,6 +17,8 @@ const ROUTES: usize = 8;
 const FRAMES: usize = 12;
 /// Longest name printed.
 const NAME: usize = 100;
+/// Longest path of a container printed.
+const CONTAINER: usize = 160;
 
 /// Writes the verdict to `path`, whole or not at all, or to standard output.
 pub fn write(report: &Report, path: Option<&Path>) -> Result<(), OutputError> {
@@ -71,33 +73,70 @@ pub fn kept(finding: &Finding) -> String {
     let repeat = bytes(finding.retained_bytes_per_repeat_token);
     let request = bytes(finding.retained_bytes_per_request);
     let let_go = let_go(finding);
-    let blocks = counted(finding.blocks, "block", "blocks");
+    let held = held(finding);
     match finding.cause {
         Cause::TokenKeyed => format!(
             "+{new} kept per new token, {repeat} per repeated token; {}, {let_go}",
             counted(finding.new_tokens, "token", "tokens")
         ),
-        Cause::Mixed => format!(
-            "+{new} kept per new token and +{repeat} per repeated token; {blocks}, {let_go}"
-        ),
+        Cause::Mixed => {
+            format!("+{new} kept per new token and +{repeat} per repeated token; {held}, {let_go}")
+        }
         Cause::PerRequest => {
-            format!("+{request} kept per request, whatever its token; {blocks}, {let_go}")
+            format!("+{request} kept per request, whatever its token; {held}, {let_go}")
         }
         Cause::Background => format!(
-            "+{}/s without a request; {blocks}, {let_go}",
+            "+{}/s without a request; {held}, {let_go}",
             bytes(finding.growth_bytes_per_second)
         ),
         Cause::Indeterminate => format!(
-            "+{request} kept per request, too few new or repeated tokens to tell which; {blocks}, \
+            "+{request} kept per request, too few new or repeated tokens to tell which; {held}, \
              {let_go}"
         ),
         Cause::BoundedCache | Cause::WarmUp | Cause::AllocatorRetention | Cause::WorkingSet => {
             format!(
-                "{} held in {blocks}, {let_go}",
+                "{} held in {held}, {let_go}",
                 bytes(finding.retained_bytes as f64)
             )
         }
     }
+}
+
+/// What holds the memory: blocks, entries of a container, or what was measured.
+fn held(finding: &Finding) -> String {
+    if let Some(container) = &finding.container {
+        let entries = container
+            .entries_end
+            .saturating_sub(container.entries_start);
+        return counted(entries, "entry more", "entries more");
+    }
+    match finding.basis {
+        Basis::Blocks => counted(finding.blocks, "block", "blocks"),
+        Basis::Container => "a container".to_owned(),
+        Basis::Collector => "seen in the collector's heap".to_owned(),
+        Basis::Profile => "seen in the runtime's heap profile".to_owned(),
+        Basis::Process => "seen in the process's memory only".to_owned(),
+    }
+}
+
+/// `app.claims_cache (dict) 1,000 -> 3,000 entries, 1.00 per new token, 1.9 KiB each`.
+fn container_line(container: &ContainerSummary) -> String {
+    let mut text = format!(
+        "{} ({}) {} -> {} entries",
+        printable(&container.path, CONTAINER),
+        printable(&container.kind, NAME),
+        count(container.entries_start),
+        count(container.entries_end)
+    );
+    if let Some(each) = container.entries_per_new_token {
+        let _ = write!(text, ", {each:.2} per new token");
+    } else if let Some(each) = container.entries_per_request {
+        let _ = write!(text, ", {each:.2} per request");
+    }
+    if let Some(each) = container.bytes_per_entry {
+        let _ = write!(text, ", {} each", bytes(each));
+    }
+    text
 }
 
 fn let_go(finding: &Finding) -> String {
@@ -122,7 +161,17 @@ fn push_finding(text: &mut String, finding: &Finding) {
     } else {
         "SUSPECT"
     };
-    let place = if finding.site.file.is_some() {
+    let place = if let Some(container) = finding
+        .container
+        .as_ref()
+        .filter(|_| finding.site.file.is_none())
+    {
+        format!(
+            "{} ({})",
+            printable(&container.path, CONTAINER),
+            printable(&container.kind, NAME)
+        )
+    } else if finding.site.file.is_some() {
         format!(
             "{} {}",
             site_location(&finding.site),
@@ -145,6 +194,9 @@ fn push_finding(text: &mut String, finding: &Finding) {
             printable(&finding.route, NAME)
         ),
     );
+    if let Some(container) = &finding.container {
+        line(text, 1, &container_line(container));
+    }
     line(text, 1, &kept(finding));
     if let Some(oom) = finding.time_to_oom_seconds {
         let (median, early) = (duration(oom.median), duration(oom.early));
@@ -199,6 +251,9 @@ fn frame_line(frame: &Frame) -> String {
 
 fn confidence(finding: &Finding) -> String {
     let binding = match finding.binding {
+        _ if finding.basis != Basis::Blocks => {
+            "route and cause by regression on what came meanwhile"
+        }
         Binding::Exact => "blocks tied to their requests exactly",
         Binding::Inferred => "blocks tied to their requests by inference (several share a thread)",
         Binding::None => "blocks not tied to requests",

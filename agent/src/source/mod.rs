@@ -29,7 +29,7 @@ use crate::{
     events::{Nanos, Observation, Request, TargetInfo},
     kernel::{Kernel, KernelError, Link},
     plan::{Plan, PlanOptions, Probe, Program, plan},
-    target::{Target, TargetError, inspect, limits},
+    target::{Target, TargetError, inspect, limits, runtimes},
 };
 use budget::Spending;
 pub use options::{TargetOptions, allocations, budget};
@@ -41,6 +41,10 @@ const PREFILL: usize = 120_000;
 
 /// How targets are observed.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of the command line, in any combination"
+)]
 pub struct SourceOptions {
     /// Fingerprint key, credential and map sizes.
     pub settings: Settings,
@@ -348,7 +352,7 @@ impl Source {
 
     fn flags(&self, pid: u32, target: &Target) -> u32 {
         let go = target.runtime.go.as_ref();
-        let requests = if go.is_some_and(|go| go.sees_requests()) {
+        let requests = if go.is_some_and(runtimes::go::Program::sees_requests) {
             target_flags::GO_REQUESTS
         } else {
             target_flags::REQUESTS
@@ -393,6 +397,17 @@ pub fn now() -> Nanos {
     // SAFETY: a valid timespec.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
     Nanos(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
+}
+
+/// CPU time of this thread.
+fn cpu_time() -> Duration {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: a valid timespec.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 /// Where the program break is now: the end of the heap mapping.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::{
-    events::{Census, Container, FrameKind, Nanos, SiteId},
+    events::{Census, Container, FilledBy, FrameKind, Nanos, SiteId},
     symbols::Symbolizer,
     target::{
         memory,
@@ -31,8 +31,9 @@ const FRAMES: usize = 16;
 /// Reads the goroutines of one process.
 pub(super) struct Reader {
     pid: u32,
-    /// Names by (where it was begun, what it runs), so that a group keeps its name.
-    names: HashMap<(u64, u64), String>,
+    /// Names, and where its goroutines wait, by (where it was begun, what it runs), so that a group
+    /// keeps its name.
+    names: HashMap<(u64, u64), (String, Option<FilledBy>)>,
 }
 
 /// Goroutines that were begun at one place and run the same function.
@@ -94,11 +95,15 @@ impl Reader {
         groups.truncate(TOLD);
         let containers = groups
             .into_iter()
-            .map(|(key, group)| Container {
-                path: self.name(key, &group, symbolizer),
-                kind: "goroutines".to_string(),
-                entries: group.count,
-                bytes: Some(group.stack_bytes),
+            .map(|(key, group)| {
+                let (path, waits) = self.name(key, &group, symbolizer);
+                Container {
+                    path,
+                    kind: "goroutines".to_string(),
+                    entries: group.count,
+                    bytes: Some(group.stack_bytes),
+                    filled_by: waits.into_iter().collect(),
+                }
             })
             .collect();
         Some(Census {
@@ -111,7 +116,12 @@ impl Reader {
     }
 
     /// `main.waitForReply at leaks.go:127 (runtime.chanrecv1), begun by main.AwaitReply`.
-    fn name(&mut self, key: (u64, u64), group: &Group, symbolizer: &mut Symbolizer) -> String {
+    fn name(
+        &mut self,
+        key: (u64, u64),
+        group: &Group,
+        symbolizer: &mut Symbolizer,
+    ) -> (String, Option<FilledBy>) {
         if let Some(name) = self.names.get(&key) {
             return name.clone();
         }
@@ -120,6 +130,15 @@ impl Reader {
             .stack
             .iter()
             .position(|frame| frame.kind != FrameKind::Allocator);
+        let place = at.map(|at| {
+            let frame = &waits.stack[at];
+            FilledBy {
+                function: frame.function.clone(),
+                file: frame.file.clone(),
+                line: frame.line,
+                samples: 0,
+            }
+        });
         let mut name = match at {
             Some(at) => {
                 let frame = &waits.stack[at];
@@ -142,9 +161,9 @@ impl Reader {
         let begun = symbolizer.resolve(SiteId(0), &[key.0], false, false);
         name = format!("{name}, begun by {}", begun.stack[0].function);
         if self.names.len() < 4096 {
-            self.names.insert(key, name.clone());
+            self.names.insert(key, (name.clone(), place.clone()));
         }
-        name
+        (name, place)
     }
 
     /// Program counters of a goroutine that waits, by its frame pointers: Go keeps them on x86-64.

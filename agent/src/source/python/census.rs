@@ -27,7 +27,7 @@ const PAGES: usize = 24 << 20;
 /// Objects visited at most.
 const MAX_OBJECTS: u64 = 2_000_000;
 /// How long a walk may take.
-const MAX_TIME: Duration = Duration::from_millis(1000);
+const MAX_TIME: Duration = Duration::from_secs(1);
 /// Tag of rows that count instances.
 const INSTANCES: u64 = 0x9e37_79b9_7f4a_7c15;
 
@@ -243,6 +243,7 @@ fn tell(walk: &mut Walk<'_, ProcessMemory>, candidate: &Candidate) -> Option<Con
                 kind,
                 entries: found.entries,
                 bytes: each.map(|each| found.table_bytes + each * found.entries),
+                filled_by: Vec::new(),
             })
         }
         What::Instances { class } => Some(Container {
@@ -250,6 +251,7 @@ fn tell(walk: &mut Walk<'_, ProcessMemory>, candidate: &Candidate) -> Option<Con
             kind: "instances".to_string(),
             entries: candidate.entries,
             bytes: None,
+            filled_by: Vec::new(),
         }),
     }
 }

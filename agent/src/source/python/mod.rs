@@ -20,14 +20,18 @@ use tracing::{debug, warn};
 pub use census::{CensusError, Censuses};
 pub use memory::{Pages, ProcessMemory, Read};
 
-use crate::events::Census;
+use crate::events::{Census, Nanos};
 use crate::target::process;
 use crate::target::runtimes::cpython::Interpreter;
 
 /// Between the starts of two censuses of a target, at least.
 const PERIOD: Duration = Duration::from_secs(3);
-/// A census of so long is followed by a pause of `SHARE` times that: 1 % of a core.
+/// A census that takes so much CPU time is followed by a pause of `SHARE` times that: 1 % of a core.
 const SHARE: u32 = 100;
+/// The first so many censuses may take [`EARLY_SHARE`] instead, so that a big heap is judged within a minute.
+const EARLY: u32 = 8;
+/// 4 % of a core.
+const EARLY_SHARE: u32 = 25;
 /// Walks of a layout that does not fit, before it is given up.
 const PATIENCE: u32 = 5;
 
@@ -61,6 +65,7 @@ struct Watching {
     censuses: Censuses,
     due: Instant,
     failed: u32,
+    taken: u32,
 }
 
 impl Reader {
@@ -135,6 +140,7 @@ fn run(orders: &Receiver<Order>, to: &Sender<(u32, Reading)>) {
                     censuses: Censuses::new(pid, *python),
                     due: Instant::now(),
                     failed: 0,
+                    taken: 0,
                 };
                 targets.insert(pid, target);
             }
@@ -170,14 +176,22 @@ impl Watching {
         if !same {
             return false;
         }
-        let begun = Instant::now();
+        let (begun, worked) = (Instant::now(), super::cpu_time());
         let taken = self.censuses.take();
         let took = begun.elapsed();
-        self.due = begun + PERIOD.max(took * SHARE);
+        let worked = super::cpu_time().saturating_sub(worked);
+        self.taken = self.taken.saturating_add(1);
+        let share = if self.taken <= EARLY {
+            EARLY_SHARE
+        } else {
+            SHARE
+        };
+        self.due = begun + PERIOD.max(worked * share);
         match taken {
             Ok(mut census) => {
                 self.failed = 0;
-                census.at = super::now();
+                // a container was counted somewhere in between
+                census.at = Nanos(super::now().0.saturating_sub(took.as_nanos() as u64 / 2));
                 debug!(
                     pid,
                     objects = census.objects,

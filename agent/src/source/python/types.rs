@@ -53,6 +53,10 @@ pub(super) enum Shape {
 
 /// What is known of a type.
 #[derive(Clone, Copy, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one flag of tp_flags, in any combination"
+)]
 pub(super) struct TypeInfo {
     pub(super) shape: Shape,
     /// Its instances are known to the collector.
@@ -137,7 +141,7 @@ impl Types {
                 (shape, _) => shape,
             }
         } else {
-            self.builtin(pages, address, flags)?
+            Self::builtin(pages, address, flags)?
         };
         Some(TypeInfo {
             shape,
@@ -151,7 +155,7 @@ impl Types {
         })
     }
 
-    fn builtin<R: Read>(&self, pages: &mut Pages<R>, address: u64, flags: u64) -> Option<Shape> {
+    fn builtin<R: Read>(pages: &mut Pages<R>, address: u64, flags: u64) -> Option<Shape> {
         let by_flag = [
             (STR, Shape::Str),
             (BYTES, Shape::Bytes),

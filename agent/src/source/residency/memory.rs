@@ -95,6 +95,7 @@ pub(super) fn read(
     let refused = |why| MemoryError::Refused { pid, why };
     let pagemap = File::open(format!("/proc/{pid}/pagemap")).map_err(refused)?;
     let mut done = Read::default();
+    let mut states = vec![0_u64; PAGES];
     for mapping in maps::read(pid)? {
         // Reading a device's memory may do something.
         if !mapping.writable || mapping.end <= from || mapping.path.starts_with("/dev/") {
@@ -102,7 +103,6 @@ pub(super) fn read(
         }
         let mut at = mapping.start.max(from);
         while at < mapping.end {
-            let mut states = [0_u64; PAGES];
             let pages = ((mapping.end - at) / PAGE).min(PAGES as u64) as usize;
             let bytes = bytemuck::cast_slice_mut(states.get_mut(..pages).unwrap_or_default());
             let got = pagemap.read_at(bytes, at / PAGE * 8).map_err(refused)? / 8;

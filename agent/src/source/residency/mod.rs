@@ -221,12 +221,10 @@ impl Source {
             return;
         };
         match searches.step(now()) {
-            None => {}
-            Some((pid, Ok(residency))) => {
-                if !residency.ages.is_empty() {
-                    sink(pid, Observation::Residency(residency));
-                }
+            Some((pid, Ok(residency))) if !residency.ages.is_empty() => {
+                sink(pid, Observation::Residency(residency));
             }
+            None | Some((_, Ok(_))) => {}
             Some((pid, Err(why))) => {
                 let Some(watched) = self.watched.get_mut(&pid) else {
                     return;

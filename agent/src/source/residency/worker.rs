@@ -82,10 +82,10 @@ fn work(key: TailKey, least: u8, todo: &Receiver<Job>, finished: &Sender<Done>) 
     }
     let mut buffer = None;
     while let Ok(job) = todo.recv() {
-        let begun = cpu_time();
+        let begun = crate::source::cpu_time();
         let mut found = Vec::new();
         let read = search(&job, key, least, &mut buffer, &mut found, || {
-            cpu_time().saturating_sub(begun) < LONGEST
+            crate::source::cpu_time().saturating_sub(begun) < LONGEST
         });
         found.sort_unstable();
         found.dedup();
@@ -93,7 +93,7 @@ fn work(key: TailKey, least: u8, todo: &Receiver<Job>, finished: &Sender<Done>) 
             pid: job.pid,
             read,
             found,
-            cost: cpu_time().saturating_sub(begun),
+            cost: crate::source::cpu_time().saturating_sub(begun),
         };
         if finished.send(done).is_err() {
             break;
@@ -127,15 +127,4 @@ fn search(
     own.wipe();
     *buffer = Some(own);
     read
-}
-
-/// CPU time of this thread.
-fn cpu_time() -> Duration {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: a valid timespec.
-    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }

@@ -96,7 +96,7 @@ impl Layout {
     pub const CODE_LOCALSPLUSNAMES: u64 = 96;
 
     /// The layout of a version, if it is known. `offsets` are what the interpreter says itself.
-    pub(super) fn of(version: Version, offsets: Option<DebugOffsets>) -> Option<Self> {
+    pub(super) fn of(version: Version, offsets: Option<&DebugOffsets>) -> Option<Self> {
         if version.major != 3 || !version.last {
             return None;
         }
@@ -276,7 +276,7 @@ mod tests {
         assert_eq!(offsets.version(), 0x030d_01f0);
         assert!(!offsets.free_threaded());
         let version = Version::from_hex(offsets.version()).unwrap();
-        assert_eq!(Layout::of(version, Some(offsets)).unwrap().modules, 4711);
+        assert_eq!(Layout::of(version, Some(&offsets)).unwrap().modules, 4711);
         assert_eq!(DebugOffsets::parse(b"xdebugpy"), None, "cut short");
     }
 }

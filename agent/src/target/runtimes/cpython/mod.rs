@@ -47,7 +47,7 @@ pub(super) fn recognise(inspected: &Inspected<'_>) -> Option<RuntimeMatch> {
     };
     let build = version::Build::of(module, address);
     module.elf.release();
-    let named = name_match(inspected).flatten();
+    let named = name_match(inspected).and_then(|named| named.version);
     let mut limitations = vec![ARENAS.to_string()];
     let free_threaded = build.free_threaded || free_threaded_name(inspected);
     let mut python = None;
@@ -56,7 +56,7 @@ pub(super) fn recognise(inspected: &Inspected<'_>) -> Option<RuntimeMatch> {
             "a free-threaded build of CPython {version}: its containers and its stacks are not read \
              (heaptide knows the layout of builds with a GIL only)"
         )),
-        (Some(version), false) => match Layout::of(version, build.offsets) {
+        (Some(version), false) => match Layout::of(version, build.offsets.as_ref()) {
             Some(layout) => {
                 python = Some(Interpreter {
                     version,
@@ -111,15 +111,23 @@ fn base_names<'a>(inspected: &'a Inspected<'_>) -> impl Iterator<Item = &'a str>
     std::iter::once(exe).chain(inspected.modules.iter().map(|m| m.name.as_str()))
 }
 
-/// Whether a file has the name of an interpreter, and the version in that name.
-fn name_match(inspected: &Inspected<'_>) -> Option<Option<String>> {
+/// A file with the name of an interpreter.
+struct Named {
+    /// The version in that name.
+    version: Option<String>,
+}
+
+/// Whether a file has the name of an interpreter.
+fn name_match(inspected: &Inspected<'_>) -> Option<Named> {
     let name = NAME.as_ref()?;
     let versions: Vec<Option<String>> = base_names(inspected)
         .filter_map(|n| name.captures(n))
         .map(|found| found.get(1).map(|v| v.as_str().to_string()))
         .collect();
     let first = versions.first()?.clone();
-    Some(versions.into_iter().flatten().next().or(first))
+    Some(Named {
+        version: versions.into_iter().flatten().next().or(first),
+    })
 }
 
 fn free_threaded_name(inspected: &Inspected<'_>) -> bool {
@@ -133,7 +141,7 @@ fn free_threaded_name(inspected: &Inspected<'_>) -> bool {
 
 /// An interpreter without the structure that this module reads: before 3.8, or sections stripped.
 fn by_name(inspected: &Inspected<'_>) -> Option<RuntimeMatch> {
-    let version = name_match(inspected)?;
+    let version = name_match(inspected)?.version;
     let said = version.as_deref().unwrap_or("of unknown version");
     Some(RuntimeMatch {
         name: match &version {

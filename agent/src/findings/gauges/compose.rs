@@ -1,0 +1,470 @@
+//! From gauges to findings: what belongs to one leak is one finding.
+
+use crate::attribution::routes::RouteId;
+use crate::events::{Binding, Nanos};
+use crate::findings::compose::{Scene, unknown_site};
+use crate::findings::forecast::{Rate, rate, time_to_oom};
+use crate::findings::{Judge, losses::Lost, options};
+use crate::growth::gauges::GaugeKey;
+use crate::report::{Basis, Cause, ContainerSummary, Finding, SiteSummary, State};
+
+use super::curve::{Curve, Driver, What};
+use super::gates::INSTANCES;
+use super::{JudgedGauge, sentences};
+
+/// Other sites named in a finding.
+const MOST_ALSO: usize = 8;
+/// How much a finding may be relied on that knows neither container nor site.
+const PROCESS_CONFIDENCE: f64 = 0.5;
+/// The route of what several routes may have done.
+pub const UNDECIDED: &str = "(undecided)";
+
+/// Gauges of one leak; the first is what it is named after.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Group {
+    /// Gauges, the leading one first.
+    pub keys: Vec<GaugeKey>,
+    /// Why they grow.
+    pub cause: Cause,
+    /// By which route; `None`: undecided.
+    pub route: Option<RouteId>,
+}
+
+/// Figures of a group.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Figures {
+    /// Bytes it grew by since its onset.
+    pub grown: f64,
+    /// Part of those that the last third of the time never went below.
+    pub floor: f64,
+    /// The bytes are the process's own, not the container's.
+    pub of_process: bool,
+    /// Requests since the onset with a new token.
+    pub new: f64,
+    /// With a token used before.
+    pub repeat: f64,
+    /// All.
+    pub requests: f64,
+    /// Seconds since the onset.
+    pub seconds: f64,
+    /// Bytes per second.
+    pub rate: Rate,
+}
+
+impl Judge {
+    /// Growing gauges by leak, the biggest growth first.
+    pub fn gauge_groups(&self) -> Vec<Group> {
+        let judged = self.gauges.judged();
+        let grows = |want: fn(&GaugeKey) -> bool| {
+            judged
+                .iter()
+                .filter(move |(key, one)| one.state > State::None && want(key))
+        };
+        let mut groups: Vec<Group> = Vec::new();
+        // containers first: they are counted exactly
+        let decided = |one: &JudgedGauge| {
+            one.explained
+                .as_ref()
+                .is_some_and(|e| e.cause != Cause::Indeterminate && e.route.is_some())
+        };
+        let mut containers: Vec<(&GaugeKey, &JudgedGauge)> = grows(is_container).collect();
+        containers.sort_by(|a, b| {
+            (decided(b.1), weight(b))
+                .partial_cmp(&(decided(a.1), weight(a)))
+                .unwrap_or(std::cmp::Ordering::Equal)
+        });
+        for (key, one) in containers {
+            join(&mut groups, key, one, decided(one));
+        }
+        for (key, one) in
+            grows(|key| matches!(key, GaugeKey::Container(_, kind) if kind == INSTANCES))
+        {
+            match groups.first_mut().filter(|group| fits(group, one)) {
+                Some(group) => group.keys.push(key.clone()),
+                None => join(&mut groups, key, one, decided(one)),
+            }
+        }
+        // a heap and its sites are one; what a container holds is in them
+        let mut rest: Vec<(&GaugeKey, &JudgedGauge)> =
+            grows(|key| matches!(key, GaugeKey::Site(_) | GaugeKey::Heap)).collect();
+        rest.sort_by(|a, b| {
+            (b.0 == &GaugeKey::Heap, b.1.window.net)
+                .partial_cmp(&(a.0 == &GaugeKey::Heap, a.1.window.net))
+                .unwrap_or(std::cmp::Ordering::Equal)
+        });
+        // page faults say more than resident memory
+        rest.extend(grows(|key| *key == GaugeKey::Faults));
+        rest.extend(grows(|key| *key == GaugeKey::Process));
+        for (key, one) in rest {
+            match groups.first_mut() {
+                Some(group) => group.keys.push(key.clone()),
+                None => groups.push(group_of(key, one)),
+            }
+        }
+        groups
+    }
+
+    /// Confirms the groups that have passed the growth budget.
+    pub fn confirm_gauges(&mut self, scene: Scene) {
+        if Lost::new(&self.losses).requests > options::LOSS_CONFIRM {
+            return;
+        }
+        let least = options::CONFIRM_AGES * self.options.maturity_seconds;
+        for group in self.gauge_groups() {
+            let Some(lead) = group
+                .keys
+                .first()
+                .and_then(|key| self.gauges.judged().get(key))
+            else {
+                continue;
+            };
+            let budget = self.budget_since(lead.onset);
+            let figures = self.gauge_figures(scene, &group);
+            if figures.floor >= budget && figures.seconds >= least {
+                self.gauges.confirm(&group.keys, scene.now);
+            }
+        }
+    }
+
+    /// Findings of gauges. What `blocks` say already takes the container along instead.
+    pub fn gauge_findings(&self, scene: Scene, blocks: &mut [Finding]) -> Vec<Finding> {
+        let mut out = Vec::new();
+        for group in self.gauge_groups() {
+            let Some(finding) = self.gauge_finding(scene, &group) else {
+                continue;
+            };
+            let same = blocks.iter_mut().find(|known| {
+                known.state > State::None
+                    && known.route == finding.route
+                    && (known.cause == finding.cause
+                        || known.cause == Cause::Indeterminate
+                        || finding.cause == Cause::Indeterminate)
+            });
+            if let Some(known) = same {
+                known.container = finding.container;
+                known.evidence.extend(finding.evidence);
+                if known.cause == Cause::Indeterminate {
+                    known.cause = finding.cause;
+                }
+                if known.site.file.is_none() && finding.site.file.is_some() {
+                    known.site = finding.site;
+                }
+            } else if finding.basis != Basis::Process || !scene.growth.sees_blocks() {
+                // with blocks in sight, the process as a whole says nothing about a leak
+                out.push(finding);
+            }
+        }
+        out
+    }
+
+    fn gauge_finding(&self, scene: Scene, group: &Group) -> Option<Finding> {
+        let lead = group.keys.first()?;
+        let one = self.gauges.judged().get(lead)?;
+        let figures = self.gauge_figures(scene, group);
+        let members = group
+            .keys
+            .iter()
+            .filter_map(|key| self.gauges.judged().get(key));
+        let state = if self.lost().requests > options::LOSS_ANY {
+            State::None
+        } else {
+            members.map(|one| one.state).max()?
+        };
+        let mut sites = self.sites_of(scene, group).into_iter();
+        let site = sites.next().unwrap_or_else(unknown_site);
+        let route = match group.route {
+            Some(route) if route == RouteId::OTHER => "(all routes)".to_owned(),
+            Some(route) => scene.attribution.routes.get(route).name.clone(),
+            None => UNDECIDED.to_owned(),
+        };
+        let per = |events: f64| {
+            if events > 0.0 {
+                figures.grown / events
+            } else {
+                0.0
+            }
+        };
+        let two = one.explained.as_ref().and_then(|explained| explained.two);
+        let (per_new, per_repeat) = match (group.cause, two) {
+            (_, Some((new, repeat))) if one.window.net > 0.0 => {
+                let each = figures.grown / one.window.net;
+                (new * each, repeat * each)
+            }
+            (Cause::TokenKeyed, _) => (per(figures.new), 0.0),
+            (Cause::Background, _) => (0.0, 0.0),
+            _ => (per(figures.requests), per(figures.requests)),
+        };
+        let scale = if one.window.net > 0.0 {
+            figures.grown / one.window.net
+        } else {
+            0.0
+        };
+        let basis = basis(lead);
+        let limit = self.memory.limit(self.options.memory_limit);
+        let headroom = limit.map(|limit| limit.saturating_sub(self.memory.last().used) as f64);
+        let tracker = self.gauges.tracker(lead);
+        let after = |at: Option<Nanos>| at.map(|at| at.since(scene.start));
+        let sure = if basis == Basis::Process {
+            PROCESS_CONFIDENCE
+        } else {
+            1.0
+        };
+        Some(Finding {
+            state,
+            cause: group.cause,
+            route,
+            site,
+            also: sites.take(MOST_ALSO).collect(),
+            retained_bytes: figures.grown as u64,
+            container_bytes: 0,
+            retained_bytes_per_new_token: per_new,
+            retained_bytes_per_repeat_token: per_repeat,
+            retained_bytes_per_request: if group.cause == Cause::Background {
+                0.0
+            } else {
+                per(figures.requests)
+            },
+            blocks: 0,
+            matured_bytes: (one.window.rose * scale) as u64,
+            evicted_bytes: (one.window.fell * scale) as u64,
+            new_tokens: figures.new as u64,
+            growth_bytes_per_second: figures.rate.mean,
+            confidence: sure * (1.0 - self.lost().requests),
+            binding: if group.cause == Cause::Background {
+                Binding::None
+            } else {
+                Binding::Inferred
+            },
+            time_to_oom_seconds: headroom.and_then(|headroom| time_to_oom(headroom, figures.rate)),
+            evidence: sentences::sentences(self, scene, group, one, &figures),
+            suspected_after_seconds: after(tracker.suspected),
+            confirmed_after_seconds: after(tracker.confirmed),
+            basis,
+            container: container(lead, one, &figures, group.cause),
+        })
+    }
+
+    /// The places that fill the group's gauges, best first.
+    fn sites_of(&self, scene: Scene, group: &Group) -> Vec<SiteSummary> {
+        let mut out: Vec<SiteSummary> = Vec::new();
+        for key in &group.keys {
+            let Some(one) = self.gauges.judged().get(key) else {
+                continue;
+            };
+            let filled = one.about.filled_by.iter().map(|by| SiteSummary {
+                function: by.function.clone(),
+                file: by.file.clone(),
+                line: by.line,
+                ..unknown_site()
+            });
+            let profiled = one
+                .about
+                .site
+                .and_then(|(id, _)| scene.attribution.sites.get(id))
+                .map(|site| {
+                    let frame = site.leading();
+                    SiteSummary {
+                        function: frame.function.clone(),
+                        file: frame.file.clone(),
+                        line: frame.line,
+                        module: frame.module.clone(),
+                        retained_bytes: one.window.net.max(0.0) as u64,
+                        stack: site.stack.to_vec(),
+                    }
+                });
+            for site in filled.chain(profiled) {
+                let known = |other: &SiteSummary| {
+                    (&other.function, &other.file) == (&site.function, &site.file)
+                };
+                if !out.iter().any(known) {
+                    out.push(site);
+                }
+            }
+        }
+        out
+    }
+
+    /// What a group has grown by, and what came in the same time.
+    pub fn gauge_figures(&self, scene: Scene, group: &Group) -> Figures {
+        let Some((lead, one)) = group
+            .keys
+            .first()
+            .and_then(|key| Some((key, self.gauges.judged().get(key)?)))
+        else {
+            return Figures::default();
+        };
+        let mut out = Figures::default();
+        let Some(curve) = curve_of(scene, lead) else {
+            return out;
+        };
+        let (from, last) = (at(&curve, one.onset), curve.len() - 1);
+        let route = group
+            .route
+            .filter(|route| *route != RouteId::OTHER && route.has_requests());
+        let total = |what| curve.total(Driver { route, what }, from, last);
+        out.new = total(What::New);
+        out.repeat = total(What::Repeat);
+        out.requests = total(What::All);
+        out.seconds = curve.seconds(from, last);
+        let bytes_of = |i: usize| {
+            if lead.is_bytes() {
+                Some(curve.value(i))
+            } else {
+                curve.points[i].level.bytes
+            }
+        };
+        let own: Option<Vec<f64>> = (from..=last).map(bytes_of).collect();
+        let steps = |values: &[f64], curve: &Curve, from: usize| -> Vec<(f64, f64)> {
+            values
+                .windows(2)
+                .enumerate()
+                .map(|(i, pair)| (curve.seconds(from + i, from + i + 1), pair[1] - pair[0]))
+                .collect()
+        };
+        if let Some(own) = own.filter(|own| own.len() > 1) {
+            out.grown = (own[own.len() - 1] - own[0]).max(0.0);
+            out.rate = rate(&later(&steps(&own, &curve, from)), 0.0);
+        } else if let Some(process) = [GaugeKey::Faults, GaugeKey::Heap, GaugeKey::Process]
+            .iter()
+            .find_map(|key| curve_of(scene, key).filter(|curve| curve.len() > 2))
+        {
+            let from = at(&process, one.onset);
+            let values: Vec<f64> = (from..process.len()).map(|i| process.value(i)).collect();
+            out.grown = values
+                .last()
+                .zip(values.first())
+                .map_or(0.0, |(last, first)| (last - first).max(0.0));
+            out.rate = rate(&later(&steps(&values, &process, from)), 0.0);
+            out.of_process = true;
+        }
+        let kept = if one.window.net > 0.0 {
+            one.window.late_floor / one.window.net
+        } else {
+            0.0
+        };
+        out.floor = out.grown * kept.clamp(0.0, 1.0);
+        out
+    }
+}
+
+/// Into the group of the same route and cause; what is undecided into the only one that it fits.
+fn join(groups: &mut Vec<Group>, key: &GaugeKey, one: &JudgedGauge, decided: bool) {
+    let new = group_of(key, one);
+    let same = if decided {
+        groups
+            .iter()
+            .position(|group| (group.cause, group.route) == (new.cause, new.route))
+    } else {
+        let fitting: Vec<usize> = (0..groups.len())
+            .filter(|i| fits(&groups[*i], one))
+            .collect();
+        fitting.first().copied().filter(|_| fitting.len() == 1)
+    };
+    match same.and_then(|index| groups.get_mut(index)) {
+        Some(group) => group.keys.push(key.clone()),
+        None => groups.push(new),
+    }
+}
+
+fn group_of(key: &GaugeKey, one: &JudgedGauge) -> Group {
+    Group {
+        keys: vec![key.clone()],
+        cause: one
+            .explained
+            .as_ref()
+            .map_or(Cause::Indeterminate, |e| e.cause),
+        route: one.explained.as_ref().and_then(|e| e.route),
+    }
+}
+
+/// Whether the group's route and cause are possible for this gauge too.
+fn fits(group: &Group, one: &JudgedGauge) -> bool {
+    let Some(explained) = &one.explained else {
+        return true;
+    };
+    let route =
+        group.route.is_none() || explained.route.is_none() || group.route == explained.route;
+    let cause = [group.cause, explained.cause].contains(&Cause::Indeterminate)
+        || group.cause == explained.cause;
+    route && cause
+}
+
+/// What to name a leak after: known bytes first, then entries; of equals the shorter path.
+fn weight((key, one): &(&GaugeKey, &JudgedGauge)) -> (f64, f64, f64) {
+    let bytes = one
+        .last
+        .bytes
+        .zip(one.first.bytes)
+        .map_or(0.0, |(last, first)| last - first);
+    let GaugeKey::Container(path, _) = key else {
+        return (bytes, one.window.net, 0.0);
+    };
+    (bytes, one.window.net, -(path.len() as f64))
+}
+
+fn is_container(key: &GaugeKey) -> bool {
+    matches!(key, GaugeKey::Container(_, kind) if kind != INSTANCES)
+}
+
+fn basis(key: &GaugeKey) -> Basis {
+    match key {
+        GaugeKey::Container(..) => Basis::Container,
+        GaugeKey::Site(_) => Basis::Profile,
+        GaugeKey::Heap => Basis::Collector,
+        GaugeKey::Faults | GaugeKey::Process => Basis::Process,
+    }
+}
+
+fn container(
+    key: &GaugeKey,
+    one: &JudgedGauge,
+    figures: &Figures,
+    cause: Cause,
+) -> Option<ContainerSummary> {
+    let GaugeKey::Container(path, kind) = key else {
+        return None;
+    };
+    let net = one.window.net;
+    let per = |events: f64, wanted: bool| (wanted && events > 0.0).then(|| net / events);
+    Some(ContainerSummary {
+        path: path.clone(),
+        kind: kind.clone(),
+        entries_start: one.first.value as u64,
+        entries_end: one.last.value as u64,
+        entries_per_new_token: per(figures.new, cause == Cause::TokenKeyed),
+        entries_per_request: per(
+            figures.requests,
+            matches!(
+                cause,
+                Cause::PerRequest | Cause::Mixed | Cause::Indeterminate
+            ),
+        ),
+        bytes_per_entry: (net > 0.0 && figures.grown > 0.0).then(|| figures.grown / net),
+    })
+}
+
+/// The levels of a gauge.
+pub fn curve_of(scene: Scene, key: &GaugeKey) -> Option<Curve> {
+    let family = scene.gauges.family(key);
+    let curve = Curve::new(family, family.get(key)?, &scene.attribution.routes);
+    (!curve.is_empty()).then_some(curve)
+}
+
+/// The last point that is not later than `onset`, else the first.
+fn at(curve: &Curve, onset: Nanos) -> usize {
+    curve
+        .points
+        .partition_point(|point| point.at <= onset)
+        .saturating_sub(1)
+}
+
+/// The later half of the time.
+fn later(steps: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let half = steps.iter().map(|step| step.0).sum::<f64>() / 2.0;
+    let mut seconds = 0.0;
+    let from = steps.iter().position(|step| {
+        seconds += step.0;
+        seconds > half
+    });
+    steps[from.unwrap_or(0)..].to_vec()
+}

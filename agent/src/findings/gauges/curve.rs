@@ -1,0 +1,185 @@
+//! A gauge's levels with the requests that ended between them.
+
+use std::collections::BTreeMap;
+
+use crate::attribution::routes::{RouteId, Routes};
+use crate::attribution::tokens::Class;
+use crate::events::Nanos;
+use crate::growth::gauges::clock::RouteCounts;
+use crate::growth::gauges::family::{Family, Gauge, Level};
+
+/// Routes that may explain growth, the busiest.
+const MOST_ROUTES: usize = 16;
+
+/// What may drive a gauge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum What {
+    /// Requests whose token is new on the route.
+    New,
+    /// Requests whose token is new anywhere.
+    First,
+    /// Requests whose token was used on the route before.
+    Repeat,
+    /// Requests with any token.
+    Tokens,
+    /// Requests without one.
+    Anonymous,
+    /// All requests.
+    All,
+    /// Bytes of their bodies.
+    Body,
+    /// Seconds: no request at all.
+    Seconds,
+}
+
+/// What drives a gauge, and on which route; `None`: on all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Driver {
+    /// Route.
+    pub route: Option<RouteId>,
+    /// Events.
+    pub what: What,
+}
+
+impl Driver {
+    /// Time itself.
+    pub const SECONDS: Self = Self {
+        route: None,
+        what: What::Seconds,
+    };
+
+    /// Events of this kind on all routes.
+    pub const fn anywhere(what: What) -> Self {
+        Self { route: None, what }
+    }
+
+    fn of(self, counts: &RouteCounts) -> f64 {
+        let class = |class: Class| counts.classes[class.index()];
+        match self.what {
+            What::New => class(Class::New) + class(Class::NewHere),
+            What::First => class(Class::New),
+            What::Repeat => class(Class::Repeat),
+            What::Tokens => class(Class::New) + class(Class::NewHere) + class(Class::Repeat),
+            What::Anonymous => class(Class::None),
+            What::All => counts.requests(),
+            What::Body => counts.body_bytes,
+            What::Seconds => 0.0,
+        }
+    }
+}
+
+/// A level and its time.
+#[derive(Clone, Copy, Debug)]
+pub struct Point {
+    /// When.
+    pub at: Nanos,
+    /// What was read.
+    pub level: Level,
+}
+
+/// The levels of one gauge, oldest first, and what came between them.
+#[derive(Clone, Debug)]
+pub struct Curve {
+    /// Levels.
+    pub points: Vec<Point>,
+    /// What came between two of them, by route.
+    steps: BTreeMap<RouteId, Vec<RouteCounts>>,
+    /// The same of all routes.
+    all: Vec<RouteCounts>,
+}
+
+impl Curve {
+    /// From a gauge of `family`.
+    pub fn new(family: &Family, gauge: &Gauge, routes: &Routes) -> Self {
+        let read: Vec<usize> = (0..gauge.levels.len())
+            .filter(|i| gauge.levels[*i].is_some())
+            .collect();
+        let points = read
+            .iter()
+            .filter_map(|i| {
+                Some(Point {
+                    at: family.ticks()[*i].at,
+                    level: gauge.levels[*i]?,
+                })
+            })
+            .collect();
+        let mut steps: BTreeMap<RouteId, Vec<RouteCounts>> = BTreeMap::new();
+        let intervals = read.len().saturating_sub(1);
+        let mut all = vec![RouteCounts::default(); intervals];
+        for (step, pair) in read.windows(2).enumerate() {
+            let (before, now) = (&family.ticks()[pair[0]], &family.ticks()[pair[1]]);
+            for (index, counts) in now.counts.iter().enumerate() {
+                let earlier = before.counts.get(index).copied().unwrap_or_default();
+                let came = counts.since(&earlier);
+                if came.requests() <= 0.0 {
+                    continue;
+                }
+                let route = routes.resolve(RouteId(index as u16));
+                steps
+                    .entry(route)
+                    .or_insert_with(|| vec![RouteCounts::default(); intervals])[step]
+                    .add(&came);
+                all[step].add(&came);
+            }
+        }
+        if steps.len() > MOST_ROUTES {
+            let busy = |steps: &[RouteCounts]| steps.iter().map(RouteCounts::requests).sum::<f64>();
+            let mut order: Vec<(RouteId, f64)> =
+                steps.iter().map(|(id, steps)| (*id, busy(steps))).collect();
+            order.sort_by(|a, b| b.1.total_cmp(&a.1));
+            for (id, _) in order.split_off(MOST_ROUTES) {
+                steps.remove(&id);
+            }
+        }
+        Self { points, steps, all }
+    }
+
+    /// Number of levels.
+    pub fn len(&self) -> usize {
+        self.points.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.points.is_empty()
+    }
+
+    /// The level at point `i`.
+    pub fn value(&self, i: usize) -> f64 {
+        self.points[i].level.value
+    }
+
+    /// Seconds between two points.
+    pub fn seconds(&self, from: usize, to: usize) -> f64 {
+        self.points[to].at.since(self.points[from].at)
+    }
+
+    /// Growth in each step of `from..to` (points).
+    pub fn growth(&self, from: usize, to: usize) -> Vec<f64> {
+        (from..to)
+            .map(|i| self.value(i + 1) - self.value(i))
+            .collect()
+    }
+
+    /// Events of `driver` in each step between the points `from` and `to`.
+    pub fn events(&self, driver: Driver, from: usize, to: usize) -> Vec<f64> {
+        match (driver.what, driver.route) {
+            (What::Seconds, _) => (from..to).map(|i| self.seconds(i, i + 1)).collect(),
+            (_, None) => self.all[from..to].iter().map(|c| driver.of(c)).collect(),
+            (_, Some(route)) => match self.steps.get(&route) {
+                Some(steps) => steps[from..to].iter().map(|c| driver.of(c)).collect(),
+                None => vec![0.0; to - from],
+            },
+        }
+    }
+
+    /// Events of `driver` between two points.
+    pub fn total(&self, driver: Driver, from: usize, to: usize) -> f64 {
+        self.events(driver, from, to).iter().sum()
+    }
+
+    /// Routes with requests.
+    pub fn routes(&self) -> impl Iterator<Item = RouteId> {
+        self.steps.keys().copied()
+    }
+}

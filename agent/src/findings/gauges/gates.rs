@@ -1,0 +1,258 @@
+//! The gates of one gauge: does it grow without bounds, or why not.
+
+use crate::findings::gates::Why;
+use crate::findings::options::{
+    EVICTING, FRESH, FRESH_PART, FRESH_SECONDS, KEPT, LEAST_HOLDERS, LEVEL, LINEAR, RECORD,
+};
+use crate::growth::gauges::GaugeKey;
+
+use super::curve::{Curve, Driver, What};
+use super::{drivers, even};
+
+/// Levels that a suspicion needs, the first included.
+const LEAST_LEVELS: usize = 5;
+/// Growth in bytes that is worth a suspicion, where bytes are measured.
+const LEAST_BYTES: f64 = 256.0 * 1024.0;
+/// The same for the process as a whole, and for sites of a sampled profile.
+const LEAST_COARSE_BYTES: f64 = 1024.0 * 1024.0;
+/// What may be garbage that waits for a collector, and memory that nobody accounts for, is looked at for
+/// longer, seconds.
+const COARSE_SECONDS: f64 = 24.0;
+/// Kind of what counts all instances of a class, reachable or not.
+pub const INSTANCES: &str = "instances";
+/// Kinds that set themselves a bound say so.
+const BOUNDED: &str = " of at most ";
+
+/// Figures of a gauge over the points `from..`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Window {
+    /// First point.
+    pub from: usize,
+    /// Seconds from it.
+    pub seconds: f64,
+    /// Level now less that at the first point.
+    pub net: f64,
+    /// All that it rose, and fell.
+    pub rose: f64,
+    /// See `rose`.
+    pub fell: f64,
+    /// Least level in the last third less that at the first point.
+    pub late_floor: f64,
+}
+
+/// What the gates say.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Outcome {
+    /// It grows; with the logarithm of the e-value of that.
+    Growing(Window, f64),
+    /// It does not.
+    Still(Why),
+}
+
+/// Puts one gauge through the gates.
+pub fn judge(key: &GaugeKey, curve: &Curve) -> Outcome {
+    if let GaugeKey::Container(_, kind) = key
+        && kind.contains(BOUNDED)
+    {
+        return Outcome::Still(Why::Evicts);
+    }
+    let Some(last) = curve.len().checked_sub(1) else {
+        return Outcome::Still(Why::TooFew);
+    };
+    let Some(why) = gate(key, curve, 0) else {
+        return growing(key, curve, 0);
+    };
+    // a late onset is hidden in the whole history, but what lets go is judged by all of it
+    let mut length = last / 2;
+    while length + 1 >= LEAST_LEVELS {
+        let from = last - length;
+        let (rose, fell) = swings(curve, 0, from);
+        if (rose <= 0.0 || fell < EVICTING * rose) && gate(key, curve, from).is_none() {
+            return growing(key, curve, from);
+        }
+        length /= 2;
+    }
+    Outcome::Still(why)
+}
+
+/// The figures of a window.
+pub fn window(curve: &Curve, from: usize) -> Window {
+    let last = curve.len() - 1;
+    let seconds = curve.seconds(from, last);
+    let late = late_from(curve, from);
+    let (rose, fell) = swings(curve, from, last);
+    let floor = curve.points[late..]
+        .iter()
+        .map(|point| point.level.low)
+        .fold(f64::INFINITY, f64::min);
+    Window {
+        from,
+        seconds,
+        net: curve.value(last) - curve.value(from),
+        rose,
+        fell,
+        late_floor: floor - curve.value(from),
+    }
+}
+
+fn growing(key: &GaugeKey, curve: &Curve, from: usize) -> Outcome {
+    Outcome::Growing(window(curve, from), log_e(key, curve, from))
+}
+
+/// Half of the belief lies on time and on all requests, half on what may drive it in particular.
+fn log_e(key: &GaugeKey, curve: &Curve, from: usize) -> f64 {
+    let last = curve.len() - 1;
+    let growth = curve.growth(from, last);
+    let of = |driver| even::log_e(&growth, &curve.events(driver, from, last));
+    let plain = [Driver::SECONDS, Driver::anywhere(What::All)];
+    let mut logs: Vec<(f64, f64)> = plain
+        .iter()
+        .filter_map(|driver| Some((of(*driver)?, 0.25)))
+        .collect();
+    let others = drivers::candidates(curve, key.is_bytes());
+    let weight = 0.5 / others.len().max(1) as f64;
+    logs.extend(
+        others
+            .into_iter()
+            .filter_map(|driver| Some((of(driver)?, weight))),
+    );
+    even::weighted(&logs)
+}
+
+/// The first gate that the points `from..` do not pass.
+fn gate(key: &GaugeKey, curve: &Curve, from: usize) -> Option<Why> {
+    let last = curve.len() - 1;
+    let window = window(curve, from);
+    let (growth, seconds) = least(key);
+    if last + 1 - from < LEAST_LEVELS || window.seconds < seconds {
+        return Some(Why::TooFew);
+    }
+    let (rose, fell) = swings(curve, 0, last);
+    let still = if fell >= EVICTING * rose {
+        Why::Evicts
+    } else {
+        Why::Stopped
+    };
+    if window.net < growth {
+        return Some(if rose < growth { Why::TooFew } else { still });
+    }
+    if window.net < KEPT * window.rose {
+        return Some(Why::Evicts);
+    }
+    if linearity(curve, from) < LINEAR || freshness(curve, from) < FRESH {
+        return Some(still);
+    }
+    // records: the last third stays above what was there before it, and clearly above all that was there
+    // before the window
+    let base = curve.value(from);
+    let peak = |points: std::ops::Range<usize>| {
+        curve.points[points]
+            .iter()
+            .map(|point| point.level.high)
+            .fold(f64::NEG_INFINITY, f64::max)
+    };
+    let late = late_from(curve, from);
+    if window.late_floor <= 0.0
+        || window.late_floor < LEVEL * (peak(from..late.max(from + 1)) - base)
+        || (from > 0 && window.late_floor + base < peak(0..from) + (RECORD - 1.0) * rose)
+    {
+        return Some(still);
+    }
+    None
+}
+
+/// Growth and seconds that a suspicion needs.
+fn least(key: &GaugeKey) -> (f64, f64) {
+    match key {
+        GaugeKey::Container(_, kind) if kind == INSTANCES => (LEAST_HOLDERS, COARSE_SECONDS),
+        GaugeKey::Container(..) => (LEAST_HOLDERS, 9.0),
+        GaugeKey::Heap => (LEAST_BYTES, 9.0),
+        GaugeKey::Site(_) => (LEAST_COARSE_BYTES, 9.0),
+        GaugeKey::Faults | GaugeKey::Process => (LEAST_COARSE_BYTES, COARSE_SECONDS),
+    }
+}
+
+/// All that a gauge rose and fell between two points, excursions between its levels included.
+fn swings(curve: &Curve, from: usize, to: usize) -> (f64, f64) {
+    let (mut rose, mut fell) = (0.0, 0.0);
+    for pair in curve.points[from..=to].windows(2) {
+        let (before, now) = (pair[0].level.value, pair[1].level);
+        let net = now.value - before;
+        // what was hidden by thinning: down to its low, or up to its high, and back
+        let hidden = (before.min(now.value) - now.low)
+            .max(now.high - before.max(now.value))
+            .max(0.0);
+        rose += net.max(0.0) + hidden;
+        fell += (-net).max(0.0) + hidden;
+    }
+    (rose, fell)
+}
+
+/// The first point of the last third.
+fn late_from(curve: &Curve, from: usize) -> usize {
+    let last = curve.len() - 1;
+    let late = 2.0 / 3.0 * curve.seconds(from, last);
+    (from..last)
+        .find(|i| curve.seconds(from, *i) >= late)
+        .unwrap_or(last)
+}
+
+/// Clocks by which growth may be even.
+const CLOCKS: [Driver; 4] = [
+    Driver::SECONDS,
+    Driver::anywhere(What::All),
+    Driver::anywhere(What::Tokens),
+    Driver::anywhere(What::First),
+];
+
+/// Growth per event over some points; `None` without events.
+fn rate(curve: &Curve, clock: Driver, from: usize, to: usize) -> Option<f64> {
+    let ticks = curve.total(clock, from, to);
+    (ticks > 0.0).then(|| (curve.value(to) - curve.value(from)) / ticks)
+}
+
+/// Late against early growth per event, by the clock that suits it best.
+fn linearity(curve: &Curve, from: usize) -> f64 {
+    let last = curve.len() - 1;
+    CLOCKS
+        .iter()
+        .filter_map(|clock| {
+            let events = curve.events(*clock, from, last);
+            let total: f64 = events.iter().sum();
+            let mut sum = 0.0;
+            let half = events.iter().position(|ticks| {
+                sum += ticks;
+                sum >= total / 2.0
+            })? + 1
+                + from;
+            let half = half.min(last - 1).max(from + 1);
+            let early = rate(curve, *clock, from, half)?;
+            let late = rate(curve, *clock, half, last)?;
+            // a short window must not hide that growth was faster before it
+            let before = rate(curve, *clock, 0, from).unwrap_or(0.0);
+            let against = early.max(before);
+            Some(if against > 0.0 {
+                late / against
+            } else {
+                f64::from(u8::from(late > 0.0))
+            })
+        })
+        .fold(0.0, f64::max)
+}
+
+/// Growth per event in the most recent part against the mean, by the clock that suits it best.
+fn freshness(curve: &Curve, from: usize) -> f64 {
+    let last = curve.len() - 1;
+    let recent = FRESH_SECONDS.max(FRESH_PART * curve.seconds(from, last));
+    let start = (from..last)
+        .rev()
+        .find(|i| curve.seconds(*i, last) >= recent)
+        .unwrap_or(from);
+    CLOCKS
+        .iter()
+        .filter_map(|clock| {
+            let mean = rate(curve, *clock, from, last).filter(|mean| *mean > 0.0)?;
+            Some(rate(curve, *clock, start, last)? / mean)
+        })
+        .fold(0.0, f64::max)
+}

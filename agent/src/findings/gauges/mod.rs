@@ -1,0 +1,255 @@
+//! Findings without allocator probes: gauges that grow without bounds, and what makes them grow. Pure.
+//!
+//! After each reading [`GaugeJudge::judge`] puts every gauge through the gates and explains the growth of
+//! those that pass; [`compose`] puts together what belongs to one leak.
+
+pub mod compose;
+pub mod curve;
+pub mod drivers;
+pub mod even;
+pub mod gates;
+pub mod sentences;
+
+use std::collections::BTreeMap;
+
+use crate::attribution::Attribution;
+use crate::events::Nanos;
+use crate::growth::gauges::family::Level;
+use crate::growth::gauges::{About, GaugeKey, Gauges};
+use crate::report::State;
+
+use self::curve::Curve;
+use self::drivers::Explained;
+use self::gates::{Outcome, Window};
+use super::evalue::e_bh;
+use super::gates::Why;
+use super::options::{
+    DROP_CONFIRMED_SECONDS, DROP_SUSPECT_SECONDS, FALSE_DISCOVERY, JudgeOptions, PATIENCE, WIPED,
+};
+
+/// What is remembered of a gauge between readings.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Tracker {
+    /// When it was first suspected.
+    pub suspected: Option<Nanos>,
+    /// When it was first confirmed.
+    pub confirmed: Option<Nanos>,
+    /// Its state now.
+    pub state: Option<State>,
+    /// When the growth began.
+    onset: Option<Nanos>,
+    failing: Option<Nanos>,
+}
+
+/// What was judged of one gauge at the last reading.
+#[derive(Clone, Debug)]
+pub struct JudgedGauge {
+    /// Its state.
+    pub state: State,
+    /// Why it does not grow, if it does not.
+    pub why: Option<Why>,
+    /// Window of the growth, else the whole history.
+    pub window: Window,
+    /// When the growth began.
+    pub onset: Nanos,
+    /// Level at the onset.
+    pub first: Level,
+    /// Level now.
+    pub last: Level,
+    /// What explains its growth, once there is enough of it.
+    pub explained: Option<Explained>,
+    /// What else is known of it.
+    pub about: About,
+}
+
+/// The judge of all gauges of one target.
+#[derive(Debug, Default)]
+pub struct GaugeJudge {
+    trackers: BTreeMap<GaugeKey, Tracker>,
+    judged: BTreeMap<GaugeKey, JudgedGauge>,
+}
+
+impl GaugeJudge {
+    /// Forgets what was judged: the address space is another one.
+    pub fn forget(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Judges all gauges after a reading at `now`. `start`: when observing began.
+    pub fn judge(
+        &mut self,
+        gauges: &Gauges,
+        attribution: &Attribution,
+        options: &JudgeOptions,
+        start: Nanos,
+        now: Nanos,
+    ) {
+        let mut outcomes = Vec::new();
+        for family in gauges.families() {
+            for (key, gauge) in family.gauges() {
+                let curve = Curve::new(family, gauge, &attribution.routes);
+                if curve.is_empty() {
+                    continue;
+                }
+                let outcome = gates::judge(key, &curve);
+                outcomes.push((key, curve, outcome, &gauge.about));
+            }
+        }
+        let logs: Vec<f64> = outcomes
+            .iter()
+            .filter_map(|(_, _, outcome, _)| growing(outcome).map(|grows| grows.1))
+            .collect();
+        // what never moved cannot be found by chance
+        let moved = outcomes
+            .iter()
+            .filter(|(_, curve, _, _)| moves(curve))
+            .count();
+        let evident = e_bh(&logs, moved, FALSE_DISCOVERY);
+        self.judged.clear();
+        let known: std::collections::BTreeSet<&GaugeKey> =
+            outcomes.iter().map(|one| one.0).collect();
+        self.trackers.retain(|key, _| known.contains(key));
+        for (key, curve, outcome, about) in outcomes {
+            let grows = growing(&outcome)
+                .filter(|(_, log)| *log >= evident && !is_expected(options, key, &curve))
+                .map(|grows| grows.0);
+            let peak = curve
+                .points
+                .iter()
+                .map(|point| point.level.high)
+                .fold(0.0, f64::max);
+            let wiped = curve
+                .points
+                .last()
+                .is_some_and(|last| last.level.value < WIPED * peak);
+            if grows.is_none() && !self.trackers.contains_key(key) && !moves(&curve) {
+                continue;
+            }
+            let tracker = self.trackers.entry(key.clone()).or_default();
+            let began = grows.map(|window| curve.points[window.from].at);
+            tracker.step(began, now, wiped);
+            let from = tracker
+                .onset
+                .and_then(|at| curve.points.iter().position(|point| point.at >= at))
+                .unwrap_or(0);
+            let window = grows.unwrap_or_else(|| gates::window(&curve, from));
+            let (Some(first), Some(last)) = (curve.points.get(window.from), curve.points.last())
+            else {
+                continue;
+            };
+            let state = tracker.state.unwrap_or(State::None);
+            let explained = (state > State::None)
+                .then(|| {
+                    let since = curve.points[window.from].at.since(start);
+                    drivers::explain(
+                        &curve,
+                        window.from,
+                        key.is_bytes(),
+                        since,
+                        &attribution.routes,
+                    )
+                })
+                .flatten();
+            let why = if let Outcome::Still(why) = outcome {
+                Some(why)
+            } else {
+                None
+            };
+            let about = about.clone();
+            self.judged.insert(
+                key.clone(),
+                JudgedGauge {
+                    state,
+                    why,
+                    window,
+                    onset: first.at,
+                    first: first.level,
+                    last: last.level,
+                    explained,
+                    about,
+                },
+            );
+        }
+    }
+
+    /// What was judged at the last reading.
+    pub fn judged(&self) -> &BTreeMap<GaugeKey, JudgedGauge> {
+        &self.judged
+    }
+
+    /// What is remembered of a gauge.
+    pub fn tracker(&self, key: &GaugeKey) -> Tracker {
+        self.trackers.get(key).copied().unwrap_or_default()
+    }
+
+    /// Bytes of state, estimated.
+    pub fn state_bytes(&self) -> usize {
+        self.judged.len() * 900 + self.trackers.len() * 200
+    }
+
+    /// Raises the state of some gauges: their growth together has passed the budget.
+    pub fn confirm(&mut self, keys: &[GaugeKey], now: Nanos) {
+        for key in keys {
+            if let (Some(judged), Some(tracker)) =
+                (self.judged.get_mut(key), self.trackers.get_mut(key))
+                && tracker.failing.is_none()
+            {
+                judged.state = State::Confirmed;
+                tracker.state = Some(State::Confirmed);
+                tracker.confirmed.get_or_insert(now);
+            }
+        }
+    }
+}
+
+impl Tracker {
+    /// One reading further; `grows`: since when, if all gates are passed.
+    fn step(&mut self, grows: Option<Nanos>, now: Nanos, wiped: bool) {
+        if grows.is_some() {
+            self.onset = grows;
+            self.failing = None;
+            self.suspected.get_or_insert(now);
+            self.state = self.state.max(Some(State::Suspect));
+            return;
+        }
+        let Some(state) = self.state else {
+            return;
+        };
+        let failing = *self.failing.get_or_insert(now);
+        let patience = if state == State::Confirmed {
+            DROP_CONFIRMED_SECONDS
+        } else {
+            DROP_SUSPECT_SECONDS
+        };
+        let grew = self.suspected.map_or(0.0, |at| now.since(at));
+        if wiped || now.since(failing) >= patience.max(PATIENCE * grew) {
+            *self = Self {
+                suspected: None,
+                ..Self::default()
+            };
+        }
+    }
+}
+
+fn growing(outcome: &Outcome) -> Option<(Window, f64)> {
+    match outcome {
+        Outcome::Growing(window, log_e) => Some((*window, *log_e)),
+        Outcome::Still(_) => None,
+    }
+}
+
+fn moves(curve: &Curve) -> bool {
+    let first = curve.points.first().map_or(0.0, |point| point.level.value);
+    curve.points.iter().any(|point| {
+        (point.level.high - first).abs() > 0.5 || (point.level.low - first).abs() > 0.5
+    })
+}
+
+/// The user knows of a cache of this size.
+fn is_expected(options: &JudgeOptions, key: &GaugeKey, curve: &Curve) -> bool {
+    let held = curve.points.last().map_or(0.0, |point| point.level.value);
+    matches!(key, GaugeKey::Container(..))
+        && options
+            .expect_cache_entries
+            .is_some_and(|entries| held <= entries as f64)
+}

@@ -1,0 +1,179 @@
+//! What a finding of gauges rests on, in sentences.
+
+use crate::attribution::Attribution;
+use crate::attribution::routes::RouteId;
+use crate::findings::compose::Scene;
+use crate::findings::evidence::{bytes, number};
+use crate::findings::{Judge, residency};
+use crate::growth::gauges::GaugeKey;
+use crate::report::State;
+
+use super::JudgedGauge;
+use super::compose::{Figures, Group};
+use super::curve::{Driver, What};
+use super::drivers::{DECISIVE, Explained};
+
+/// Explanations named at most.
+const MOST_NAMED: usize = 4;
+/// Gauges named beside the leading one.
+const MOST_BESIDE: usize = 4;
+
+/// The sentences of a finding that `one` leads.
+pub fn sentences(
+    judge: &Judge,
+    scene: Scene,
+    group: &Group,
+    one: &JudgedGauge,
+    figures: &Figures,
+) -> Vec<String> {
+    let mut out = Vec::new();
+    let Some(lead) = group.keys.first() else {
+        return out;
+    };
+    out.push(grew(lead, one, figures, scene.attribution));
+    if let Some(explained) = &one.explained {
+        out.push(why(explained, lead, scene.attribution));
+    } else {
+        out.push("too few readings yet to tell which requests make it grow".to_owned());
+    }
+    for key in group.keys.iter().skip(1).take(MOST_BESIDE) {
+        if let Some(beside) = judge.gauges.judged().get(key) {
+            out.push(format!(
+                "in step with it: {}",
+                grew(key, beside, figures, scene.attribution)
+            ));
+        }
+    }
+    if figures.of_process && figures.grown > 0.0 {
+        out.push(format!(
+            "its entries' size is not known: the process grew by {} in the same time, all of it counted as theirs",
+            bytes(figures.grown)
+        ));
+    }
+    let state = group
+        .keys
+        .iter()
+        .filter_map(|key| judge.gauges.judged().get(key))
+        .map(|one| one.state)
+        .max();
+    if state == Some(State::Suspect) {
+        out.push(format!(
+            "confirmed when it has kept {} more than at first, {} so far",
+            bytes(judge.budget_since(one.onset)),
+            bytes(figures.floor)
+        ));
+    }
+    if let Some(summary) = judge.residents.summary(scene.now) {
+        out.extend(residency::evidence(&summary, group.cause));
+    }
+    let lost = judge.lost();
+    if lost.requests > 0.0 {
+        out.push(format!(
+            "{:.2} % of requests were lost",
+            100.0 * lost.requests
+        ));
+    }
+    out
+}
+
+/// What a gauge did.
+fn grew(key: &GaugeKey, one: &JudgedGauge, figures: &Figures, attribution: &Attribution) -> String {
+    let seconds = one
+        .window
+        .seconds
+        .max(figures.seconds.min(one.window.seconds));
+    let (first, last) = (one.first.value, one.last.value);
+    let let_go = if one.window.fell < 0.5 {
+        format!(", none let go: unbounded, or larger than {}", number(last))
+    } else {
+        format!(
+            "; {} of {} were let go",
+            number(one.window.fell),
+            number(one.window.rose)
+        )
+    };
+    match key {
+        GaugeKey::Container(path, kind) => format!(
+            "{path} ({kind}) went from {} to {} entries in {seconds:.0} s{let_go}",
+            number(first),
+            number(last)
+        ),
+        GaugeKey::Site(lead) => {
+            let (function, _) = attribution.sites.describe(*lead);
+            format!(
+                "the runtime's heap profile has {} more of {function} than {seconds:.0} s before",
+                bytes(one.window.net)
+            )
+        }
+        GaugeKey::Heap => format!(
+            "what the collector found reachable went from {} to {} in {seconds:.0} s",
+            bytes(first),
+            bytes(last)
+        ),
+        GaugeKey::Faults => format!(
+            "{} of pages were touched for the first time in {seconds:.0} s, and it goes on",
+            bytes(one.window.net)
+        ),
+        GaugeKey::Process => format!(
+            "resident anonymous memory went from {} to {} in {seconds:.0} s; neither a container nor a site is known",
+            bytes(first),
+            bytes(last)
+        ),
+    }
+}
+
+/// What explains it.
+fn why(explained: &Explained, key: &GaugeKey, attribution: &Attribution) -> String {
+    let each = |slope: f64| {
+        if key.is_bytes() {
+            bytes(slope)
+        } else {
+            format!("{slope:.2} entries")
+        }
+    };
+    if let Some((new, repeat)) = explained.two {
+        return format!(
+            "it follows {}: {} per new token and {} per repeated one",
+            name(explained.driver, attribution),
+            each(new),
+            each(repeat)
+        );
+    }
+    let decided = explained.possible.len() == 1;
+    let best = format!(
+        "it follows {} ({} each)",
+        name(explained.driver, attribution),
+        each(explained.slope)
+    );
+    if decided {
+        return format!(
+            "{best}; whatever else was tried explains it {:.0} times worse or more",
+            DECISIVE.exp()
+        );
+    }
+    let others: Vec<String> = explained
+        .possible
+        .iter()
+        .filter(|driver| **driver != explained.driver)
+        .take(MOST_NAMED)
+        .map(|driver| name(*driver, attribution))
+        .collect();
+    format!("{best}; not excluded: {}", others.join(", "))
+}
+
+fn name(driver: Driver, attribution: &Attribution) -> String {
+    let what = match driver.what {
+        What::New => "requests with a new token",
+        What::First => "requests with a token first seen",
+        What::Repeat => "requests with a repeated token",
+        What::Tokens => "requests with any token",
+        What::Anonymous => "requests without a token",
+        What::All => "all requests",
+        What::Body => "bytes of bodies",
+        What::Seconds => return "time, not requests".to_owned(),
+    };
+    match driver.route {
+        Some(RouteId::OTHER) | None => format!("{what} on all routes"),
+        Some(route) => format!("{what} on {}", attribution.routes.get(route).name),
+    }
+}

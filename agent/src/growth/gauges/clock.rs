@@ -1,0 +1,118 @@
+//! How many requests of each route and token class had ended at any time a gauge was read.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::attribution::routes::RouteId;
+use crate::attribution::tokens::Class;
+use crate::events::Nanos;
+
+/// Requests that are not counted yet at most.
+const MOST_WAITING: usize = 65_536;
+
+/// What had come of one route.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct RouteCounts {
+    /// Requests by token class.
+    pub classes: [f64; Class::COUNT],
+    /// Bytes of bodies.
+    pub body_bytes: f64,
+}
+
+impl RouteCounts {
+    /// What came since `earlier`.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let mut out = *self;
+        for (now, before) in out.classes.iter_mut().zip(earlier.classes) {
+            *now -= before;
+        }
+        out.body_bytes -= earlier.body_bytes;
+        out
+    }
+
+    /// Adds another route's.
+    pub fn add(&mut self, other: &Self) {
+        for (sum, part) in self.classes.iter_mut().zip(other.classes) {
+            *sum += part;
+        }
+        self.body_bytes += other.body_bytes;
+    }
+
+    /// All requests.
+    pub fn requests(&self) -> f64 {
+        self.classes.iter().sum()
+    }
+}
+
+/// Totals by route, from the beginning on.
+pub type Counts = Arc<[RouteCounts]>;
+
+/// Counts requests in the order of their ends.
+#[derive(Clone, Debug, Default)]
+pub struct Clock {
+    totals: Vec<RouteCounts>,
+    /// Ended, but perhaps later than the next reading.
+    recent: VecDeque<(Nanos, RouteId, Class, u64)>,
+}
+
+impl Clock {
+    /// A request ended.
+    pub fn request(&mut self, end: Nanos, route: RouteId, class: Class, body_bytes: u64) {
+        if self.recent.len() >= MOST_WAITING
+            && let Some(oldest) = self.recent.pop_front()
+        {
+            self.count(oldest);
+        }
+        self.recent.push_back((end, route, class, body_bytes));
+    }
+
+    /// The totals at `at`, which is never earlier than the last time asked for.
+    pub fn at(&mut self, at: Nanos) -> Counts {
+        let recent = std::mem::take(&mut self.recent);
+        for one in recent {
+            if one.0 <= at {
+                self.count(one);
+            } else {
+                self.recent.push_back(one);
+            }
+        }
+        self.totals.as_slice().into()
+    }
+
+    /// Bytes of state, estimated.
+    pub fn state_bytes(&self) -> usize {
+        self.recent.capacity() * size_of::<(Nanos, RouteId, Class, u64)>()
+            + self.totals.len() * size_of::<RouteCounts>()
+    }
+
+    fn count(&mut self, (_, route, class, body): (Nanos, RouteId, Class, u64)) {
+        let route = usize::from(route.0);
+        if self.totals.len() <= route {
+            self.totals.resize(route + 1, RouteCounts::default());
+        }
+        if let Some(totals) = self.totals.get_mut(route) {
+            totals.classes[class.index()] += 1.0;
+            totals.body_bytes += body as f64;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_count_at_their_end_however_late_their_record_comes() {
+        let mut clock = Clock::default();
+        let route = RouteId(3);
+        clock.request(Nanos(30), route, Class::New, 7);
+        clock.request(Nanos(10), route, Class::Repeat, 5);
+        let early = clock.at(Nanos(20));
+        assert_eq!(early[3].classes.map(|n| n as u64), [0, 0, 1, 0]);
+        let late = clock.at(Nanos(30));
+        let between = late[3].since(&early[3]);
+        assert_eq!(between.classes.map(|n| n as u64), [1, 0, 0, 0]);
+        assert!((between.body_bytes - 7.0).abs() < 1e-9);
+    }
+}

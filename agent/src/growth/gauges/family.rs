@@ -1,0 +1,266 @@
+//! Gauges that are read together: their times, and at most [`MOST_TICKS`] levels of each.
+
+use std::collections::BTreeMap;
+
+use crate::events::Nanos;
+
+use super::clock::Counts;
+use super::{About, GaugeKey};
+
+/// Times kept. The old ones are thinned out.
+pub const MOST_TICKS: usize = 64;
+/// The newest times are never thinned out.
+const FINE: usize = 16;
+/// Gauges of one family.
+pub const MOST_GAUGES: usize = 256;
+/// What is missing in so many whole readings in a row is gone.
+const GONE: u32 = 2;
+/// If it rose by so much before.
+const RISEN: f64 = 8.0;
+
+/// A level at one time.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Level {
+    /// Entries or bytes.
+    pub value: f64,
+    /// Bytes, where they are known.
+    pub bytes: Option<f64>,
+    /// Least level since the time before.
+    pub low: f64,
+    /// Highest level since the time before.
+    pub high: f64,
+}
+
+impl Level {
+    /// As it was read.
+    pub fn of(value: f64, bytes: Option<f64>) -> Self {
+        Self {
+            value,
+            bytes,
+            low: value,
+            high: value,
+        }
+    }
+}
+
+/// A time at which gauges were read.
+#[derive(Clone, Debug)]
+pub struct Tick {
+    /// When.
+    pub at: Nanos,
+    /// What had come by then.
+    pub counts: Counts,
+}
+
+/// One gauge.
+#[derive(Clone, Debug)]
+pub struct Gauge {
+    /// By time; `None` where it was not read.
+    pub levels: Vec<Option<Level>>,
+    /// What else is known of it.
+    pub about: About,
+    missed: u32,
+    /// Least level so far, and how far it was ever above that.
+    lowest: f64,
+    risen: f64,
+}
+
+impl Default for Gauge {
+    fn default() -> Self {
+        Self {
+            levels: Vec::new(),
+            about: About::default(),
+            missed: 0,
+            lowest: f64::INFINITY,
+            risen: 0.0,
+        }
+    }
+}
+
+/// Gauges that are read together.
+#[derive(Clone, Debug, Default)]
+pub struct Family {
+    ticks: Vec<Tick>,
+    gauges: BTreeMap<GaugeKey, Gauge>,
+    refused: u64,
+}
+
+impl Family {
+    /// Takes a reading; `false` when it is not later than the last.
+    pub fn push(
+        &mut self,
+        at: Nanos,
+        counts: Counts,
+        levels: Vec<(GaugeKey, Level, About)>,
+        whole: bool,
+    ) -> bool {
+        if self.ticks.last().is_some_and(|last| at <= last.at) {
+            return false;
+        }
+        let before = self.ticks.len();
+        self.ticks.push(Tick { at, counts });
+        for (key, level, about) in levels {
+            if !self.gauges.contains_key(&key) && !self.make_room() {
+                continue;
+            }
+            let gauge = self.gauges.entry(key).or_default();
+            gauge.levels.resize(before, None);
+            gauge.lowest = gauge.lowest.min(level.low);
+            gauge.risen = gauge.risen.max(level.high - gauge.lowest);
+            // two containers of one name are one gauge
+            gauge.levels.push(Some(level));
+            gauge.levels.truncate(before + 1);
+            gauge.missed = 0;
+            if !about.filled_by.is_empty() || about.site.is_some() {
+                gauge.about = about;
+            }
+        }
+        for gauge in self.gauges.values_mut() {
+            if gauge.levels.len() > before {
+                continue;
+            }
+            gauge.missed += u32::from(whole);
+            // small ones that do not grow come and go with what is worth telling
+            let gone = gauge.missed >= GONE && gauge.risen >= RISEN;
+            gauge.levels.resize(before, None);
+            gauge.levels.push(gone.then(Level::default));
+        }
+        self.gauges.retain(|_, gauge| gauge.missed < 8 * GONE);
+        self.thin();
+        true
+    }
+
+    /// Times, oldest first.
+    pub fn ticks(&self) -> &[Tick] {
+        &self.ticks
+    }
+
+    /// All gauges.
+    pub fn gauges(&self) -> impl Iterator<Item = (&GaugeKey, &Gauge)> {
+        self.gauges.iter()
+    }
+
+    /// One gauge.
+    pub fn get(&self, key: &GaugeKey) -> Option<&Gauge> {
+        self.gauges.get(key)
+    }
+
+    /// Gauges that found no place.
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// Bytes of state, estimated.
+    pub fn state_bytes(&self) -> usize {
+        let counts: usize = self.ticks.iter().map(|tick| tick.counts.len()).sum();
+        counts * size_of::<super::clock::RouteCounts>()
+            + self.gauges.len() * (MOST_TICKS * size_of::<Option<Level>>() + 400)
+    }
+
+    /// The gauge that is missing longest makes room for another.
+    fn make_room(&mut self) -> bool {
+        if self.gauges.len() < MOST_GAUGES {
+            return true;
+        }
+        let missing = self.gauges.iter().max_by_key(|(_, gauge)| gauge.missed);
+        let Some(key) = missing
+            .filter(|(_, gauge)| gauge.missed > 0)
+            .map(|(key, _)| key.clone())
+        else {
+            self.refused += 1;
+            return false;
+        };
+        self.gauges.remove(&key);
+        true
+    }
+
+    /// When there are too many times: drops the one whose loss costs least for its age. Its extremes go
+    /// to the next.
+    fn thin(&mut self) {
+        if self.ticks.len() <= MOST_TICKS {
+            return;
+        }
+        let Some(now) = self.ticks.last().map(|tick| tick.at) else {
+            return;
+        };
+        let cost = |i: &usize| {
+            let width = self.ticks[i + 1].at.since(self.ticks[i - 1].at);
+            width / now.since(self.ticks[i - 1].at).max(1e-9)
+        };
+        let Some(at) = (1..self.ticks.len() - FINE - 1).min_by(|a, b| cost(a).total_cmp(&cost(b)))
+        else {
+            return;
+        };
+        self.ticks.remove(at);
+        for gauge in self.gauges.values_mut() {
+            let gone = gauge.levels.remove(at);
+            if let (Some(gone), Some(Some(next))) = (gone, gauge.levels.get_mut(at)) {
+                next.low = next.low.min(gone.low);
+                next.high = next.high.max(gone.high);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key() -> GaugeKey {
+        GaugeKey::Container("app.cache".to_owned(), "dict".to_owned())
+    }
+
+    fn read(family: &mut Family, second: u64, value: Option<f64>) {
+        let levels = value
+            .map(|value| (key(), Level::of(value, None), About::default()))
+            .into_iter()
+            .collect();
+        family.push(
+            Nanos(second * 1_000_000_000),
+            Vec::new().into(),
+            levels,
+            true,
+        );
+    }
+
+    #[test]
+    fn old_times_are_thinned_out_and_extremes_stay() {
+        let mut family = Family::default();
+        for second in 1..=1_000 {
+            let value = if second == 100 {
+                5_000.0
+            } else {
+                second as f64
+            };
+            read(&mut family, second, Some(value));
+        }
+        assert_eq!(family.ticks().len(), MOST_TICKS);
+        let gauge = family.get(&key()).unwrap();
+        let high = gauge
+            .levels
+            .iter()
+            .flatten()
+            .map(|l| l.high)
+            .fold(0.0, f64::max);
+        assert!((high - 5_000.0).abs() < 1e-9);
+        assert_eq!(family.ticks()[0].at, Nanos(1_000_000_000));
+    }
+
+    #[test]
+    fn what_is_missing_twice_is_gone() {
+        let mut family = Family::default();
+        read(&mut family, 0, Some(7.0));
+        read(&mut family, 1, Some(70.0));
+        read(&mut family, 2, None);
+        assert_eq!(family.get(&key()).unwrap().levels[2], None);
+        read(&mut family, 3, None);
+        assert_eq!(
+            family.get(&key()).unwrap().levels[3],
+            Some(Level::default())
+        );
+        for second in 4..20 {
+            read(&mut family, second, None);
+        }
+        assert!(family.get(&key()).is_none());
+    }
+}

@@ -1,0 +1,290 @@
+//! Gauges: what is seen of a process without allocator probes, as levels over time. Pure and bounded.
+//!
+//! A gauge is a container of a census, a collector's heap, a site of a runtime's own profile, or the
+//! process's memory. Its levels are read at the times of its [`Family`], and at each of these times the
+//! [`clock`] knows how many requests of each route and token class had ended: what findings lay side by
+//! side.
+
+pub mod clock;
+pub mod family;
+
+use std::collections::VecDeque;
+
+use crate::attribution::Attribution;
+use crate::attribution::routes::RouteId;
+use crate::attribution::sites::LeadId;
+use crate::attribution::tokens::Class;
+use crate::events::{
+    Census, Container, Faults, FilledBy, HeapMark, MemorySample, Nanos, Profile, Request, SiteId,
+};
+
+use self::clock::Clock;
+use self::family::{Family, Level};
+
+/// Records of requests come a little after their end: a reading is placed among them when they are in.
+const SETTLED_SECONDS: f64 = 1.0;
+/// Readings that wait for that at most.
+const MOST_WAITING: usize = 64;
+/// Seconds between two levels of the process's memory, at least.
+const PROCESS_SECONDS: f64 = 2.5;
+/// Seconds between two levels of a collector's heap, at least.
+const HEAP_SECONDS: f64 = 2.0;
+
+/// What a gauge measures.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum GaugeKey {
+    /// Entries of the container at this path, of this kind.
+    Container(String, String),
+    /// Bytes that the runtime's profile has for this code.
+    Site(LeadId),
+    /// Bytes that the collector found reachable.
+    Heap,
+    /// Bytes of pages touched for the first time.
+    Faults,
+    /// Resident anonymous bytes.
+    Process,
+}
+
+impl GaugeKey {
+    /// Whether its levels are bytes (else entries).
+    pub fn is_bytes(&self) -> bool {
+        !matches!(self, Self::Container(..))
+    }
+}
+
+/// What is known of a gauge beside its levels.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct About {
+    /// What stores into the container.
+    pub filled_by: Vec<FilledBy>,
+    /// The profile's biggest stack for this code, and its bytes.
+    pub site: Option<(SiteId, u64)>,
+}
+
+/// A reading that waits for the records of its time.
+#[derive(Clone, Debug)]
+struct Waiting {
+    at: Nanos,
+    /// Index in [`Gauges::families`].
+    family: usize,
+    levels: Vec<(GaugeKey, Level, About)>,
+    /// All that there is was read: what is missing is gone.
+    whole: bool,
+}
+
+/// Families, by index.
+const CENSUS: usize = 0;
+const PROFILE: usize = 1;
+const HEAP: usize = 2;
+const FAULTS: usize = 3;
+const PROCESS: usize = 4;
+
+/// All gauges of one target.
+#[derive(Clone, Debug, Default)]
+pub struct Gauges {
+    clock: Clock,
+    families: [Family; 5],
+    waiting: VecDeque<Waiting>,
+    heap: Option<HeapMark>,
+    last_faults: Option<Nanos>,
+    last_process: Option<Nanos>,
+    censuses: u64,
+    cut_censuses: u64,
+}
+
+impl Gauges {
+    /// A request ended.
+    pub fn request(&mut self, request: &Request, route: RouteId, class: Class) {
+        self.clock
+            .request(request.end, route, class, request.body_bytes);
+    }
+
+    /// Takes a census.
+    pub fn census(&mut self, census: &Census) {
+        self.censuses += 1;
+        self.cut_censuses += u64::from(census.cut);
+        let levels = census.containers.iter().map(of_container).collect();
+        self.wait(census.at, CENSUS, levels, !census.cut);
+    }
+
+    /// Takes a runtime's profile; sites with one leading frame are one gauge.
+    pub fn profile(&mut self, profile: &Profile, attribution: &Attribution) {
+        let mut by_lead: std::collections::BTreeMap<LeadId, (u64, u64, (SiteId, u64))> =
+            std::collections::BTreeMap::new();
+        for one in &profile.sites {
+            let sums =
+                by_lead
+                    .entry(attribution.sites.lead(one.site))
+                    .or_insert((0, 0, (one.site, 0)));
+            sums.0 += one.bytes;
+            sums.1 += one.objects;
+            if one.bytes > sums.2.1 {
+                sums.2 = (one.site, one.bytes);
+            }
+        }
+        let levels = by_lead
+            .into_iter()
+            .map(|(lead, (bytes, _, site))| {
+                let about = About {
+                    site: Some(site),
+                    ..About::default()
+                };
+                (
+                    GaugeKey::Site(lead),
+                    Level::of(bytes as f64, Some(bytes as f64)),
+                    about,
+                )
+            })
+            .collect();
+        self.wait(profile.at, PROFILE, levels, true);
+    }
+
+    /// Takes a collector's heap. Only a collection that was not seen yet says anything new.
+    pub fn heap(&mut self, mark: &HeapMark) {
+        let before = self.heap;
+        if before.is_some_and(|before| {
+            mark.cycles <= before.cycles || mark.at.since(before.at) < HEAP_SECONDS
+        }) {
+            return;
+        }
+        self.heap = Some(*mark);
+        let bytes = mark.marked_bytes as f64;
+        let level = (
+            GaugeKey::Heap,
+            Level::of(bytes, Some(bytes)),
+            About::default(),
+        );
+        self.wait(mark.at, HEAP, vec![level], true);
+    }
+
+    /// Takes page faults. Copied pages were there before: they are no growth.
+    pub fn faults(&mut self, faults: &Faults) {
+        if is_soon(&mut self.last_faults, faults.at) {
+            return;
+        }
+        let bytes = faults.fresh_bytes as f64;
+        let level = (
+            GaugeKey::Faults,
+            Level::of(bytes, Some(bytes)),
+            About::default(),
+        );
+        self.wait(faults.at, FAULTS, vec![level], true);
+    }
+
+    /// Takes the process's memory.
+    pub fn memory(&mut self, sample: &MemorySample) {
+        if is_soon(&mut self.last_process, sample.at) {
+            return;
+        }
+        let bytes = sample.rss_anon as f64;
+        let level = (
+            GaugeKey::Process,
+            Level::of(bytes, Some(bytes)),
+            About::default(),
+        );
+        self.wait(sample.at, PROCESS, vec![level], true);
+    }
+
+    /// Places the readings whose requests are in by `now`. Whether there were any.
+    pub fn settle(&mut self, now: Nanos) -> bool {
+        let mut any = false;
+        while let Some(next) = self
+            .waiting
+            .iter()
+            .enumerate()
+            .min_by_key(|(_, reading)| reading.at)
+            .filter(|(_, reading)| now.since(reading.at) >= SETTLED_SECONDS)
+            .map(|(index, _)| index)
+        {
+            any |= self.place(next);
+        }
+        any
+    }
+
+    /// Forgets all levels: the address space is another one.
+    pub fn forget(&mut self) {
+        let clock = std::mem::take(&mut self.clock);
+        *self = Self {
+            clock,
+            ..Self::default()
+        };
+    }
+
+    /// All families with their gauges.
+    pub fn families(&self) -> &[Family] {
+        &self.families
+    }
+
+    /// The family of what is measured.
+    pub fn family(&self, key: &GaugeKey) -> &Family {
+        let index = match key {
+            GaugeKey::Container(..) => CENSUS,
+            GaugeKey::Site(_) => PROFILE,
+            GaugeKey::Heap => HEAP,
+            GaugeKey::Faults => FAULTS,
+            GaugeKey::Process => PROCESS,
+        };
+        &self.families[index]
+    }
+
+    /// Times at which containers were counted, and at which of those not to the end.
+    pub fn censuses(&self) -> (u64, u64) {
+        (self.censuses, self.cut_censuses)
+    }
+
+    /// Bytes of state, estimated.
+    pub fn state_bytes(&self) -> usize {
+        let families: usize = self.families.iter().map(Family::state_bytes).sum();
+        families + self.clock.state_bytes()
+    }
+
+    fn wait(
+        &mut self,
+        at: Nanos,
+        family: usize,
+        levels: Vec<(GaugeKey, Level, About)>,
+        whole: bool,
+    ) {
+        if self.waiting.len() >= MOST_WAITING {
+            self.place(0);
+        }
+        self.waiting.push_back(Waiting {
+            at,
+            family,
+            levels,
+            whole,
+        });
+    }
+
+    fn place(&mut self, index: usize) -> bool {
+        let Some(reading) = self.waiting.remove(index) else {
+            return false;
+        };
+        let counts = self.clock.at(reading.at);
+        self.families[reading.family].push(reading.at, counts, reading.levels, reading.whole)
+    }
+}
+
+fn of_container(container: &Container) -> (GaugeKey, Level, About) {
+    let about = About {
+        filled_by: container.filled_by.clone(),
+        site: None,
+    };
+    (
+        GaugeKey::Container(container.path.clone(), container.kind.clone()),
+        Level::of(
+            container.entries as f64,
+            container.bytes.map(|bytes| bytes as f64),
+        ),
+        about,
+    )
+}
+
+/// Whether `at` is too soon after the last time, which it becomes else.
+fn is_soon(last: &mut Option<Nanos>, at: Nanos) -> bool {
+    let soon = last.is_some_and(|last| at.since(last) < PROCESS_SECONDS);
+    if !soon {
+        *last = Some(at);
+    }
+    soon
+}
