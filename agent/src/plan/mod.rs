@@ -59,6 +59,19 @@ pub enum Program {
 }
 
 impl Program {
+    /// It is for an allocator's functions.
+    pub fn is_allocator(self) -> bool {
+        matches!(
+            self,
+            Self::AllocEnter
+                | Self::AllocReturn
+                | Self::AllocResult
+                | Self::Free
+                | Self::UsdtAlloc
+                | Self::UsdtFree
+        )
+    }
+
     /// It is attached as a uretprobe.
     pub fn is_return(self) -> bool {
         self == Self::AllocReturn

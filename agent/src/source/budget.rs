@@ -10,7 +10,7 @@ use heaptide_ebpf::target_flags;
 use tracing::{debug, info, warn};
 
 use super::{Sink, Source, SourceError, now};
-use crate::{events::Observation, plan::Program};
+use crate::events::Observation;
 
 /// A window is at least this long: blocks are judged 10 s after their request, so a shorter one would
 /// only cost.
@@ -118,12 +118,7 @@ impl Source {
         );
         sink(pid, Observation::Target(now(), target.info.clone()));
         let mut plan = self.plan(&target);
-        plan.probes.retain(|probe| {
-            !matches!(
-                probe.program,
-                Program::AllocEnter | Program::AllocReturn | Program::Free
-            )
-        });
+        plan.probes.retain(|probe| !probe.program.is_allocator());
         let links = self.attach_probes(pid, &plan)?;
         if let Some(watched) = self.watched.get_mut(&pid) {
             watched.links = links;

@@ -16,6 +16,7 @@ mod budget;
 pub mod calibrate;
 mod follow;
 mod go;
+mod libraries;
 mod options;
 pub mod python;
 mod reading;

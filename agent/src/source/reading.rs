@@ -80,6 +80,7 @@ impl Source {
     pub fn sample(&mut self, sink: &mut Sink<'_>) -> Result<(), SourceError> {
         let losses = self.losses()?;
         self.keep_budgets(losses.probe_seconds, sink);
+        self.meet_libraries(sink);
         self.search_for_tokens(sink);
         self.read_python(sink);
         for pid in self.pids() {

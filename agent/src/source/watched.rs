@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use heaptide_ebpf::{SITE_PROVISIONAL, TargetConfig, UnwindRule, rule, site_hash};
 use tracing::{debug, warn};
 
-use super::{budget::Spending, go::GoReader, regions::Regions, snapshot::Groups};
+use super::{budget::Spending, go::GoReader, libraries::Code, regions::Regions, snapshot::Groups};
 use crate::{
     decode::RawStack,
     events::{LiveGroup, MemoryKind, Nanos, Observation, RequestId, Site, SiteId},
@@ -17,6 +17,8 @@ use crate::{
 /// One observed process.
 pub(super) struct Watched {
     pub target: Target,
+    /// The files with code that were mapped so far.
+    pub code: Code,
     pub config: TargetConfig,
     pub handlers: Vec<String>,
     pub regions: Regions,
@@ -58,6 +60,7 @@ impl Watched {
         let pid = target.pid();
         Ok(Self {
             go: go_reader(&target, &config),
+            code: Code::of(&target),
             target,
             config,
             handlers,
@@ -268,6 +271,7 @@ impl Watched {
     ) -> Result<(), TargetError> {
         let pid = target.pid();
         self.go = go_reader(&target, &config);
+        self.code = Code::of(&target);
         self.target = target;
         self.config = config;
         self.links = links;
