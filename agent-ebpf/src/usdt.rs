@@ -128,5 +128,9 @@ fn value(regs: *const pt_regs, at: Operand) -> u64 {
         }
         _ => shift,
     };
-    if at.is_wide() { whole } else { whole & 0xffff_ffff }
+    if at.is_wide() {
+        whole
+    } else {
+        whole & 0xffff_ffff
+    }
 }

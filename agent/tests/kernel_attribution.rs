@@ -101,8 +101,12 @@ fn attributed(name: &str, variant: &str) {
         .iter()
         .filter_map(|line| line["id"].as_u64().zip(line["head"].as_str()))
         .collect();
+    let functions: HashMap<u64, &str> = lines
+        .iter()
+        .filter_map(|line| line["site"].as_u64().zip(line["function"].as_str()))
+        .collect();
     let kept = truth["by_route"].as_object().expect("routes");
-    let (mut total, mut right, mut wrong) = (0, 0, 0);
+    let (mut total, mut right, mut wrong, mut named) = (0, 0, 0, 0);
     for (route, blocks) in kept {
         let size = blocks["block_bytes"].as_f64().expect("a size");
         total += blocks["count"].as_u64().expect("a count");
@@ -116,6 +120,11 @@ fn attributed(name: &str, variant: &str) {
             let Some(request) = group["request"].as_u64() else {
                 continue;
             };
+            // No frame pointers, and some 50 frames of tokio and hyper below.
+            let site = group["site"].as_u64().and_then(|site| functions.get(&site));
+            if site.is_some_and(|function| function.ends_with("keep")) {
+                named += number as u64;
+            }
             match heads.get(&request) {
                 Some(head) if head.starts_with(start) && group["binding"] == "exact" => {
                     right += number as u64;
@@ -131,6 +140,10 @@ fn attributed(name: &str, variant: &str) {
     assert!(total > 3000, "too few to say anything: {truth}");
     assert!(right as f64 >= 0.99 * total as f64, "{right} of {total}");
     assert_eq!(wrong, 0);
+    assert!(
+        named as f64 >= 0.99 * total as f64,
+        "{named} of {total} by name"
+    );
     // Every request was seen, and no more than were sent (and the one that asked for the truth): those
     // under way when the load ends are given up by the service before they are in its books.
     let requests = truth["total_requests"].as_u64().expect("a number");

@@ -58,7 +58,8 @@ fn copy_libraries(program: &Path, root: &Path) {
 
 fn libc(program: &Path) -> PathBuf {
     let mut all = libraries(program).into_iter();
-    all.find(|path| path.ends_with("libc.so.6")).expect("a libc")
+    all.find(|path| path.ends_with("libc.so.6"))
+        .expect("a libc")
 }
 
 /// A package manager renames a new file over the old one: the process runs from a file without a name.
@@ -131,7 +132,11 @@ fn split(folder: &Path) -> (PathBuf, PathBuf) {
 
 /// The build id of a program.
 fn build_id(program: &Path) -> String {
-    let notes = run("readelf", Command::new("readelf").arg("-n").arg(program), RUN);
+    let notes = run(
+        "readelf",
+        Command::new("readelf").arg("-n").arg(program),
+        RUN,
+    );
     let id = notes.output.split("Build ID: ").nth(1).expect("a build id");
     id.split_whitespace().next().expect("a word").to_owned()
 }
@@ -160,7 +165,10 @@ fn debug_information_by_build_id() {
     fs::create_dir_all(&to).expect("a folder");
     fs::rename(debug, to.join(format!("{}.debug", &id[2..]))).expect("moved");
     let mut command = Command::new("chroot");
-    exact(truth::start_as(command.arg(root.path()).arg("/service")), &[]);
+    exact(
+        truth::start_as(command.arg(root.path()).arg("/service")),
+        &[],
+    );
 }
 
 /// As a client of debuginfod has left it.
@@ -233,5 +241,8 @@ fn an_allocator_loaded_late() {
     kept(&watched, &target, "keep_late", 250, 200);
     let report: Value = serde_json::from_str(&watched.read("report.json")).expect("JSON");
     let said = report["target"]["allocators"].to_string();
-    assert!(said.contains("glibc") && said.contains("mimalloc"), "{said}");
+    assert!(
+        said.contains("glibc") && said.contains("mimalloc"),
+        "{said}"
+    );
 }

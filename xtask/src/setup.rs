@@ -34,10 +34,7 @@ const LIBRARIES: &[(&str, &str)] = &[
         "libgoogle-perftools-dev",
     ),
     ("lib/x86_64-linux-musl/libc.a", "musl-tools"),
-    (
-        "include/x86_64-linux-gnu/sys/sdt.h",
-        "systemtap-sdt-dev",
-    ),
+    ("include/x86_64-linux-gnu/sys/sdt.h", "systemtap-sdt-dev"),
 ];
 
 /// The oldest kernel that heaptide is made for, which a test boots.

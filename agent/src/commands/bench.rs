@@ -20,9 +20,7 @@ pub(super) fn floor(args: &BenchTarget) -> Result<ExitCode> {
         let malloc = probes
             .iter()
             // Aliases are planned once, under the allocator's own name (`mi_malloc`).
-            .find(|probe| {
-                probe.symbol.ends_with("malloc") && probe.program == Program::AllocEnter
-            })
+            .find(|probe| probe.symbol.ends_with("malloc") && probe.program == Program::AllocEnter)
             .context("the target has no malloc")?;
         Ok(kernel.attach_counting(args.pid, malloc)?)
     })

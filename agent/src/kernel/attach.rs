@@ -65,12 +65,7 @@ const TYPE_TRACEPOINT: u32 = 2;
 const SEMAPHORE_SHIFT: u32 = 32;
 
 /// Attaches a program to a probe's place in one process, or in all when `pid` is 0.
-pub fn uprobe(
-    program: RawFd,
-    pid: u32,
-    probe: &Probe,
-    returns: bool,
-) -> io::Result<Link> {
+pub fn uprobe(program: RawFd, pid: u32, probe: &Probe, returns: bool) -> io::Result<Link> {
     let pmu = uprobe_pmu()?;
     let path = CString::new(probe.path.as_os_str().as_bytes())
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "a path with a zero byte"))?;

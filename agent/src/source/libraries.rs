@@ -45,7 +45,10 @@ impl Source {
                 continue;
             }
             if let Err(why) = self.probe_libraries(pid, sink) {
-                warn!(pid, "allocators of a library mapped later are not seen: {why}");
+                warn!(
+                    pid,
+                    "allocators of a library mapped later are not seen: {why}"
+                );
             }
         }
     }
@@ -70,7 +73,8 @@ impl Source {
         } else {
             // An entry whose return is not probed yet would be counted as missed.
             let is_entry = |probe: &&Probe| probe.program == Program::AllocEnter;
-            let (last, first): (Vec<&Probe>, Vec<&Probe>) = probes.iter().partition(|p| is_entry(p));
+            let (last, first): (Vec<&Probe>, Vec<&Probe>) =
+                probes.iter().partition(|p| is_entry(p));
             let mut links = self.kernel.attach(pid, &first)?;
             links.extend(self.kernel.attach(pid, &last)?);
             links
@@ -83,7 +87,11 @@ impl Source {
             return Ok(());
         }
         let names: Vec<&str> = probes.iter().map(|probe| &*probe.symbol).collect();
-        info!(pid, "{} are probed in a library mapped later", names.join(", "));
+        info!(
+            pid,
+            "{} are probed in a library mapped later",
+            names.join(", ")
+        );
         // What was said of it before holds still.
         let before = &watched.target.info;
         target.info.mode.clone_from(&before.mode);

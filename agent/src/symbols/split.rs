@@ -58,6 +58,9 @@ mod tests {
         for len in 0..note.len() {
             assert_eq!(build_id(&note[..len]), None);
         }
-        assert_eq!(build_id(b"\x04\0\0\0\x03\0\0\0\x01\0\0\0GNU\0\xde\xad\x01"), None);
+        assert_eq!(
+            build_id(b"\x04\0\0\0\x03\0\0\0\x01\0\0\0GNU\0\xde\xad\x01"),
+            None
+        );
     }
 }

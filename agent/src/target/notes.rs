@@ -177,10 +177,7 @@ mod tests {
             [operand::REGISTER, operand::MEMORY, operand::CONSTANT]
         );
         assert_eq!(arguments[0].register(), 7);
-        assert_eq!(
-            (arguments[1].register(), arguments[1].offset()),
-            (5, -16)
-        );
+        assert_eq!((arguments[1].register(), arguments[1].offset()), (5, -16));
         assert_eq!(arguments[2].offset(), 64);
         assert_eq!(found[1].1.arguments, None);
     }

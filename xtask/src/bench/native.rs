@@ -104,8 +104,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         }
         let [none, floor, off, on] = measured.map(|all| median(&all));
         let ratio = off / floor;
-        // A NaN is no good value.
-        if !(ratio <= LIMIT) {
+        if ratio.is_nan() || ratio > LIMIT {
             broken.push(format!("{}: {ratio:.2} x the floor", malloc.name));
         }
         let ns = |value: f64| format!("{value:.1}");
@@ -153,11 +152,7 @@ fn measure(heaptide: &Path, program: &Path, malloc: Malloc, way: Way) -> Result<
     }
     let _tool = match way {
         Way::None => None,
-        _ => Some(Tool::start(
-            &mut command,
-            "attached",
-            tempfile::tempdir()?,
-        )?),
+        _ => Some(Tool::start(&mut command, "attached", tempfile::tempdir()?)?),
     };
     // Caches, unwind rules and first stacks are no part of the steady state.
     target.ask("pairs", pairs / 20)?;

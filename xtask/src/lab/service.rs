@@ -40,9 +40,12 @@ pub(crate) fn missing(service: &Service) -> Option<String> {
 
 /// Whether programs can be built for a platform: Rust's library for it is there.
 pub(crate) fn has_rust_target(target: &str) -> bool {
-    let folder = process::output(
-        process::command("rustc").args(["--print", "target-libdir", "--target", target]),
-    );
+    let folder = process::output(process::command("rustc").args([
+        "--print",
+        "target-libdir",
+        "--target",
+        target,
+    ]));
     folder.is_ok_and(|folder| Path::new(folder.trim()).is_dir())
 }
 

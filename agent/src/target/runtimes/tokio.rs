@@ -55,7 +55,8 @@ pub(super) fn task_points(
         seen = true;
         if words.iter().all(|word| symbol.name.contains(word)) {
             let name = format!("{:#}", rustc_demangle::demangle(symbol.name));
-            if pattern.is_match(&name) && !tasks.iter().any(|t: &TaskPoint| t.vaddr == symbol.address)
+            if pattern.is_match(&name)
+                && !tasks.iter().any(|t: &TaskPoint| t.vaddr == symbol.address)
             {
                 let (vaddr, size) = (symbol.address, symbol.size);
                 tasks.push(TaskPoint {
