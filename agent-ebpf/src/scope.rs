@@ -103,12 +103,7 @@ pub fn task_poll(ctx: ProbeContext) -> u32 {
     // SAFETY: a plain integer.
     thread.request = match unsafe { TASKS.get(key) } {
         Some(request) => *request,
-        None => {
-            if inherited != 0 {
-                let _ = TASKS.insert(key, inherited, 0);
-            }
-            inherited
-        }
+        None => inherited,
     };
     0
 }

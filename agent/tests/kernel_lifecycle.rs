@@ -56,7 +56,7 @@ fn copy_libraries(program: &Path, root: &Path) {
     }
 }
 
-fn libc(program: &Path) -> PathBuf {
+fn c_library(program: &Path) -> PathBuf {
     let mut all = libraries(program).into_iter();
     all.find(|path| path.ends_with("libc.so.6"))
         .expect("a libc")
@@ -71,7 +71,7 @@ fn upgraded_in_place() {
     let folder = folder();
     let (program, libc) = (folder.path().join("truth"), folder.path().join("libc.so.6"));
     fs::copy(truth_program(), &program).expect("a copy");
-    fs::copy(self::libc(&program), &libc).expect("a copy");
+    fs::copy(c_library(&program), &libc).expect("a copy");
     let mut command = Command::new(&program);
     command.env("LD_LIBRARY_PATH", folder.path());
     let process = truth::start_as(&mut command);
@@ -93,7 +93,7 @@ fn in_a_mount_namespace() {
     let folder = folder();
     let program = truth_program();
     let own = folder.path().join("own-libc");
-    let libc = fs::canonicalize(libc(&program)).expect("a path");
+    let libc = fs::canonicalize(c_library(&program)).expect("a path");
     fs::copy(&libc, &own).expect("a copy");
     let mut command = Command::new("unshare");
     let mount = "mount --bind \"$1\" \"$2\" && exec \"$3\"";
@@ -234,7 +234,7 @@ fn an_allocator_loaded_late() {
     };
     let (mut target, mut watched) = crowd();
     ask(&mut target, "load libmimalloc.so.2");
-    let late = |line: &str| line.contains("mi_malloc") && line.contains("mapped later");
+    let late = |line: &str| line.contains("libmimalloc") && line.contains("mapped later");
     watched.agent.error_line(RUN, late);
     ask(&mut target, "late");
     watched.finish();

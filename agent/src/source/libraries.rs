@@ -72,9 +72,10 @@ impl Source {
             Vec::new()
         } else {
             // An entry whose return is not probed yet would be counted as missed.
-            let is_entry = |probe: &&Probe| probe.program == Program::AllocEnter;
-            let (last, first): (Vec<&Probe>, Vec<&Probe>) =
-                probes.iter().partition(|p| is_entry(p));
+            let (last, first): (Vec<&Probe>, Vec<&Probe>) = probes
+                .iter()
+                .copied()
+                .partition(|probe| probe.program == Program::AllocEnter);
             let mut links = self.kernel.attach(pid, &first)?;
             links.extend(self.kernel.attach(pid, &last)?);
             links
@@ -86,12 +87,15 @@ impl Source {
         if probes.is_empty() {
             return Ok(());
         }
-        let names: Vec<&str> = probes.iter().map(|probe| &*probe.symbol).collect();
-        info!(
-            pid,
-            "{} are probed in a library mapped later",
-            names.join(", ")
-        );
+        let mut files: Vec<_> = probes.iter().map(|probe| &probe.path).collect();
+        files.dedup();
+        for file in files {
+            info!(
+                pid,
+                "{} was mapped later: its allocator is probed now",
+                file.display()
+            );
+        }
         // What was said of it before holds still.
         let before = &watched.target.info;
         target.info.mode.clone_from(&before.mode);
