@@ -57,6 +57,29 @@ pub const fn site_step(hash: u64, frame: u64) -> u64 {
         .rotate_left(29)
 }
 
+/// Set in [`Stack::layout`] of a stack of Python frames: its entries are those of [`python_frame`].
+pub const PYTHON_LAYOUT: u32 = 1 << 31;
+
+/// A frame of Python code in one word: the address of its code object, which is a multiple of 16, and which
+/// instruction it is at. An instruction that does not fit is the last that does.
+#[inline(always)]
+#[must_use]
+pub const fn python_frame(code: u64, instruction: u64) -> u64 {
+    let most = (1 << 20) - 1;
+    let instruction = if instruction > most {
+        most
+    } else {
+        instruction
+    };
+    (code >> 4 << 20 | instruction) & !SITE_PROVISIONAL
+}
+
+/// What [`python_frame`] was made of.
+#[must_use]
+pub const fn python_place(frame: u64) -> (u64, u64) {
+    (frame >> 20 << 4, frame & ((1 << 20) - 1))
+}
+
 /// How a probed allocator function takes and gives memory (design.md: call shape).
 pub mod shape {
     /// `f(.., size, ..) -> pointer`, optionally `nmemb * size`.
@@ -352,6 +375,66 @@ records! {
         /// Zero.
         reserved: u32,
     }
+    /// Page faults of a target that brought it memory of its own, by tgid.
+    FaultTotals = 24 {
+        /// Pages written for the first time.
+        fresh: u64,
+        /// Pages copied on write.
+        copied: u64,
+        /// Until when the stacks of faults are paid for, see `faults.rs`.
+        paid_ns: u64,
+    }
+    /// Key of the map of fresh pages by place.
+    FaultKey = 24 {
+        /// Site id, 0: none was taken.
+        site: u64,
+        /// Request that was current, 0 for none.
+        request: u64,
+        /// Process.
+        tgid: u64,
+    }
+    /// Where a Python target's frames are found, by tgid; offsets in bytes.
+    PythonConfig = 80 {
+        /// Address of `_PyRuntime`.
+        runtime: u64,
+        /// The target's PID namespace: thread states name threads by their number there.
+        namespace_device: u64,
+        /// Its inode.
+        namespace_inode: u64,
+        /// First interpreter in the runtime.
+        interpreters: u32,
+        /// First thread state in an interpreter.
+        threads: u32,
+        /// Next thread state in a thread state.
+        next: u32,
+        /// `native_thread_id` in a thread state.
+        thread_id: u32,
+        /// What leads to the current frame in a thread state.
+        frame: u32,
+        /// The frame in what that leads to, `u32::MAX`: that is the frame.
+        frame_through: u32,
+        /// Code object in a frame.
+        code: u32,
+        /// Caller's frame in a frame.
+        previous: u32,
+        /// Instruction in a frame.
+        instruction: u32,
+        /// Owner in a frame, one byte.
+        owner: u32,
+        /// Owner of the interpreter's own frames, which have no code.
+        entry_owner: u32,
+        /// First instruction in a code object.
+        bytecode: u32,
+        /// Zero.
+        reserved: u64,
+    }
+    /// A thread's Python state, by tid.
+    PythonThread = 16 {
+        /// Address of the thread state.
+        state: u64,
+        /// The thread id it names.
+        thread_id: u64,
+    }
     /// Key of the connection map.
     ConnKey = 8 {
         /// Process.
@@ -646,4 +729,12 @@ counters! {
     ReadFaults = "read_faults",
     /// System calls looked at for a target.
     Syscalls = "syscalls",
+    /// The map of fresh pages by place refused one.
+    FaultsFull = "faults_full",
+    /// Fresh pages whose stack was not taken, because too many came at once.
+    FaultsUnsampled = "faults_unsampled",
+    /// Stacks of Python frames taken.
+    PythonStacks = "python_stacks",
+    /// Fresh pages of threads that have no Python frames, or none that could be read.
+    PythonMissed = "python_missed",
 }

@@ -23,6 +23,8 @@ mod answer;
 #[cfg(target_arch = "bpf")]
 mod condition;
 #[cfg(target_arch = "bpf")]
+mod faults;
+#[cfg(target_arch = "bpf")]
 mod go;
 #[cfg(target_arch = "bpf")]
 mod http;
@@ -30,6 +32,8 @@ mod http;
 mod life;
 #[cfg(target_arch = "bpf")]
 mod maps;
+#[cfg(target_arch = "bpf")]
+mod python;
 #[cfg(target_arch = "bpf")]
 mod reading;
 #[cfg(target_arch = "bpf")]

@@ -6,8 +6,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf},
 };
 use heaptide_ebpf::{
-    Block, BlockKey, ConnKey, Counter, INFLIGHT_DEPTH, PATH_LEN, RuleKey, Settings, Stack,
-    TargetConfig, TaskKey, UnwindRule,
+    Block, BlockKey, ConnKey, Counter, FaultKey, FaultTotals, INFLIGHT_DEPTH, PATH_LEN,
+    PythonConfig, PythonThread, RuleKey, Settings, Stack, TargetConfig, TaskKey, UnwindRule,
     head::{Parser, Scan},
 };
 
@@ -209,6 +209,19 @@ pub static RULES: HashMap<RuleKey, UnwindRule> =
 pub static RULES_VERSION: Array<u64> = Array::with_max_entries(1, 0);
 #[map]
 pub static TARGETS: HashMap<u32, TargetConfig> = HashMap::with_max_entries(4_096, 0);
+/// Page faults of targets; the agent makes the entries.
+#[map]
+pub static FAULTS: HashMap<u32, FaultTotals> = HashMap::with_max_entries(4_096, 0);
+/// Fresh pages by place since the agent has read them last.
+#[map]
+pub static FAULT_SITES: HashMap<FaultKey, u64> =
+    HashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
+#[map]
+pub static PYTHONS: HashMap<u32, PythonConfig> =
+    HashMap::with_max_entries(4_096, BPF_F_NO_PREALLOC);
+/// Thread states found earlier.
+#[map]
+pub static PYTHON_THREADS: LruHashMap<u32, PythonThread> = LruHashMap::with_max_entries(8_192, 0);
 #[map]
 pub static THREADS: HashMap<u32, Thread> = HashMap::with_max_entries(32_768, BPF_F_NO_PREALLOC);
 #[map]

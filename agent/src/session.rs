@@ -87,7 +87,7 @@ impl Session {
         self.tap = Some(tap);
     }
 
-    /// Begins to observe a process.
+    /// Begins to observe a process, and the children of the same program that it has.
     pub fn attach(&mut self, pid: u32, options: JudgeOptions) -> Result<(), SourceError> {
         let Self {
             source,
@@ -96,9 +96,16 @@ impl Session {
             ..
         } = self;
         judged.insert(pid, Judged::new(options, source.losses()?));
-        let attached = source.attach(pid, &mut |pid, one| deliver(judged, tap, pid, one));
-        if attached.is_err() {
-            judged.remove(&pid);
+        let mut sink = |pid, one| deliver(judged, tap, pid, one);
+        let attached = source.attach(pid, &mut sink);
+        match attached {
+            Ok(()) => {
+                source.follow_children(pid, &mut sink);
+                self.adopt();
+            }
+            Err(_) => {
+                judged.remove(&pid);
+            }
         }
         attached
     }

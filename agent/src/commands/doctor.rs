@@ -128,6 +128,7 @@ fn load() -> (Vec<Check>, Option<f64>) {
     let options = SourceOptions {
         settings,
         allocations: true,
+        automatic: false,
         budget: None,
         handlers: Vec::new(),
         memory_limit: None,

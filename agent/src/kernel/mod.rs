@@ -18,6 +18,7 @@ use tracing::{debug, warn};
 
 pub mod attach;
 mod error;
+mod faults;
 mod multi;
 mod programs;
 mod raw;
@@ -25,6 +26,7 @@ mod tracefs;
 
 pub use attach::Link;
 pub use error::KernelError;
+use faults::FaultMaps;
 use programs::Programs;
 use raw::{Runs, Wire};
 pub use tracefs::{tracefs_mounted, tracefs_readable};
@@ -51,7 +53,13 @@ type RawTracepoint = (&'static str, &'static CStr, &'static str);
 /// In place of [`ENTERS`] where tracefs cannot be read.
 const RAW_ENTER: RawTracepoint = ("sys_enter", c"sys_enter", "closed connections and mappings");
 
-const RAW_TRACEPOINTS: [RawTracepoint; 3] = [
+const RAW_TRACEPOINTS: [RawTracepoint; 5] = [
+    ("page_fault_user", c"page_fault_user", "page faults"),
+    (
+        "page_fault_kernel",
+        c"page_fault_kernel",
+        "page faults in system calls",
+    ),
     ("sys_exit", c"sys_exit", "requests and mappings"),
     ("process_exec", c"sched_process_exec", "execs"),
     ("process_exit", c"sched_process_exit", "ends of processes"),
@@ -119,6 +127,7 @@ pub struct Kernel {
     live_blocks: Array<MapData, u64>,
     rules_version: Array<MapData, u64>,
     counters: PerCpuArray<MapData, u64>,
+    faults: FaultMaps,
     ring: RingBuf<MapData>,
     capacity: u32,
     /// Descriptors of `live` and `rules`, for the batch calls.
@@ -211,6 +220,7 @@ impl Kernel {
                 .map_err(|why| mapped("RULES_VERSION", why))?,
             counters: PerCpuArray::try_from(take("COUNTERS")?)
                 .map_err(|why| mapped("COUNTERS", why))?,
+            faults: FaultMaps::new(&mut take)?,
             ring: RingBuf::try_from(take("EVENTS")?).map_err(|why| mapped("EVENTS", why))?,
             capacity: settings.capacity,
             live_fd,

@@ -15,6 +15,7 @@ const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_BTF_LOAD: libc::c_int = 18;
 const BPF_RAW_TRACEPOINT_OPEN: libc::c_int = 17;
 const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
+const BPF_MAP_LOOKUP_AND_DELETE_BATCH: libc::c_int = 25;
 const BPF_MAP_UPDATE_BATCH: libc::c_int = 26;
 const BPF_LINK_CREATE: libc::c_int = 28;
 /// `enum bpf_attach_type`.
@@ -307,7 +308,21 @@ impl<K: bytemuck::Pod, V: bytemuck::Pod> Batch<K, V> {
     }
 
     /// Calls `each` for every entry. Entries that come and go meanwhile may be seen or not.
-    pub(super) fn for_each(&mut self, map: RawFd, mut each: impl FnMut(&K, &V)) -> io::Result<()> {
+    pub(super) fn for_each(&mut self, map: RawFd, each: impl FnMut(&K, &V)) -> io::Result<()> {
+        self.each(BPF_MAP_LOOKUP_BATCH, map, each)
+    }
+
+    /// The same, and takes the entries out: what is added to one meanwhile is in it or in a new one.
+    pub(super) fn take_each(&mut self, map: RawFd, each: impl FnMut(&K, &V)) -> io::Result<()> {
+        self.each(BPF_MAP_LOOKUP_AND_DELETE_BATCH, map, each)
+    }
+
+    fn each(
+        &mut self,
+        command: libc::c_int,
+        map: RawFd,
+        mut each: impl FnMut(&K, &V),
+    ) -> io::Result<()> {
         let mut cursor = 0u32;
         let mut next = 0u32;
         let mut begun = false;
@@ -321,7 +336,7 @@ impl<K: bytemuck::Pod, V: bytemuck::Pod> Batch<K, V> {
                 map: map as u32,
                 ..BatchAttr::default()
             };
-            let result = bpf(BPF_MAP_LOOKUP_BATCH, &mut attr);
+            let result = bpf(command, &mut attr);
             let count = (attr.count as usize).min(self.keys.len());
             match result {
                 Ok(_) => {}

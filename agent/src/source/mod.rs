@@ -1,7 +1,7 @@
 //! From kernel to observations: attaches targets, reads ring and maps, follows forks and execs.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     mem,
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -14,6 +14,7 @@ use tracing::{debug, warn};
 
 mod budget;
 pub mod calibrate;
+mod faults;
 mod follow;
 mod go;
 mod libraries;
@@ -33,7 +34,7 @@ use crate::{
     target::{Target, TargetError, inspect, limits, runtimes},
 };
 use budget::Spending;
-pub use options::{TargetOptions, allocations, budget};
+pub use options::{TargetOptions, allocations, automatic, budget};
 use residency::Searches;
 use watched::Watched;
 
@@ -51,6 +52,8 @@ pub struct SourceOptions {
     pub settings: Settings,
     /// Probe allocators (mode `trace`); without it only requests and memory are seen (`watch`).
     pub allocations: bool,
+    /// Not where the objects of a target can be read from outside (`auto`).
+    pub automatic: bool,
     /// Part of the target's CPU time that allocator probes may cost; `None`: whatever it is.
     pub budget: Option<f64>,
     /// Functions whose calls are request scopes.
@@ -87,6 +90,8 @@ pub struct Source {
     own_options: HashMap<u32, TargetOptions>,
     /// Threads that take probes off processes that are no longer observed.
     releasing: HashMap<u32, JoinHandle<()>>,
+    /// Targets whose objects can be read.
+    readable: HashSet<u32>,
     /// Children followed since they were last asked for: child, parent.
     followed: Vec<(u32, u32)>,
     /// `None`: switched off.
@@ -123,6 +128,7 @@ impl Source {
             watched: HashMap::new(),
             own_options: HashMap::new(),
             releasing: HashMap::new(),
+            readable: HashSet::new(),
             followed: Vec::new(),
             next_layout: 1,
             undecodable: 0,
@@ -157,10 +163,19 @@ impl Source {
 
     /// How a target is observed.
     fn options_of(&self, pid: u32) -> TargetOptions {
-        self.own_options
-            .get(&pid)
-            .cloned()
-            .unwrap_or_else(|| (&self.options).into())
+        let own = self.own_options.get(&pid).cloned();
+        let mut options = own.unwrap_or_else(|| (&self.options).into());
+        options.allocations &= !(options.automatic && self.readable.contains(&pid));
+        options
+    }
+
+    /// Notes whether the objects of a target can be read.
+    fn note_readable(&mut self, target: &Target) {
+        if target.runtime.python.is_some() {
+            self.readable.insert(target.pid());
+        } else {
+            self.readable.remove(&target.pid());
+        }
     }
 
     /// The children followed since the last call, each with its parent.
@@ -187,6 +202,7 @@ impl Source {
             let _ = thread.join();
         }
         let mut target = inspect(pid)?;
+        self.note_readable(&target);
         let mut plan = self.plan(&target);
         plan.probes.retain(wanted);
         let config = TargetConfig {
@@ -229,6 +245,7 @@ impl Source {
         }
         let info = watched.target.info.clone();
         self.watched.insert(pid, watched);
+        self.watch_faults(pid);
         self.watch_python(pid);
         sink(pid, Observation::Target(now(), info));
         self.sample_one(pid, sink);
@@ -251,8 +268,10 @@ impl Source {
     /// Ends the observation of a process.
     pub fn detach(&mut self, pid: u32) {
         self.own_options.remove(&pid);
+        self.readable.remove(&pid);
         self.forget_tokens(pid);
         self.forget_python(pid);
+        self.kernel.forget_faults(pid);
         if let Some(mut watched) = self.watched.remove(&pid) {
             // From here on the probes do nothing. Taking them off takes seconds, because the kernel
             // waits for a grace period at each and does one after the other: the ring must not wait.

@@ -82,6 +82,7 @@ impl Source {
         self.keep_budgets(losses.probe_seconds, sink);
         self.meet_libraries(sink);
         self.search_for_tokens(sink);
+        self.read_faults(sink);
         self.read_python(sink);
         for pid in self.pids() {
             self.sample_one(pid, sink);

@@ -5,7 +5,10 @@ use std::collections::{HashMap, HashSet};
 use heaptide_ebpf::{SITE_PROVISIONAL, TargetConfig, UnwindRule, rule, site_hash};
 use tracing::{debug, warn};
 
-use super::{budget::Spending, go::GoReader, libraries::Code, regions::Regions, snapshot::Groups};
+use super::{
+    budget::Spending, go::GoReader, libraries::Code, python::Stacks, regions::Regions,
+    snapshot::Groups,
+};
 use crate::{
     decode::RawStack,
     events::{LiveGroup, MemoryKind, Nanos, Observation, RequestId, Site, SiteId},
@@ -32,6 +35,8 @@ pub(super) struct Watched {
     /// Whether the layout's rules are this process's own: a forked child shares its parent's.
     unwinder: Unwinder,
     symbolizer: Symbolizer,
+    /// Stacks of Python frames at page faults.
+    pub python: Option<Stacks>,
     /// Go programs say more of themselves.
     go: Option<GoReader>,
     /// Provisional site ids and what they turned out to be.
@@ -61,6 +66,7 @@ impl Watched {
         Ok(Self {
             go: go_reader(&target, &config),
             code: Code::of(&target),
+            python: python_stacks(&target, &config),
             target,
             config,
             handlers,
@@ -272,6 +278,7 @@ impl Watched {
         let pid = target.pid();
         self.go = go_reader(&target, &config);
         self.code = Code::of(&target);
+        self.python = python_stacks(&target, &config);
         self.target = target;
         self.config = config;
         self.links = links;
@@ -288,4 +295,9 @@ impl Watched {
 fn go_reader(target: &Target, config: &TargetConfig) -> Option<GoReader> {
     let program = target.runtime.go.as_ref()?;
     GoReader::new(target.pid(), config.layout, program)
+}
+
+fn python_stacks(target: &Target, config: &TargetConfig) -> Option<Stacks> {
+    let python = target.runtime.python.clone()?;
+    Some(Stacks::new(target.pid(), config.layout, python))
 }

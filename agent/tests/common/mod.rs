@@ -5,6 +5,7 @@
 pub(crate) mod books;
 pub(crate) mod compile;
 pub(crate) mod http;
+pub(crate) mod interpreters;
 pub(crate) mod leftovers;
 pub(crate) mod process;
 pub(crate) mod requests;
