@@ -276,9 +276,7 @@ pub fn free(ctx: ProbeContext) -> u32 {
         addr,
         space: thread.space,
     };
-    if LIVE.remove(key).is_ok() {
-        live_changed(-1);
-        count_in(thread.slot, Counter::Freed);
+    if forget(key, thread.slot) {
         return 0;
     }
     // `realloc(p, 0)` calls free on a block that its entry has already taken out.
@@ -293,9 +291,20 @@ pub fn free(ctx: ProbeContext) -> u32 {
     0
 }
 
+/// Takes a block that is freed out of the live map; whether it was there.
+#[inline(always)]
+pub(crate) fn forget(key: BlockKey, slot: u32) -> bool {
+    let known = LIVE.remove(key).is_ok();
+    if known {
+        live_changed(-1);
+        count_in(slot, Counter::Freed);
+    }
+    known
+}
+
 /// Enters `block` in the live map.
 #[inline(always)]
-fn enter(thread: &mut Thread, index: usize, nested: u64, pointer: u64, block: &Block) {
+pub(crate) fn enter(thread: &mut Thread, index: usize, nested: u64, pointer: u64, block: &Block) {
     let key = BlockKey {
         addr: pointer,
         space: thread.space,

@@ -213,6 +213,85 @@ impl GoCookie {
     }
 }
 
+/// Where an argument of a static probe is found: kind in 2 bits, register in 4 (in the processor's
+/// order), whether it has 8 bytes in 1, and an offset or constant in 13.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Operand(pub u32);
+
+/// Kinds of an [`Operand`].
+pub mod operand {
+    /// In a register.
+    pub const REGISTER: u32 = 0;
+    /// In memory, at a register and an offset.
+    pub const MEMORY: u32 = 1;
+    /// A constant.
+    pub const CONSTANT: u32 = 2;
+    /// Bits of an operand.
+    pub const BITS: u32 = 20;
+}
+
+impl Operand {
+    /// `None`: the offset does not fit.
+    #[must_use]
+    pub const fn new(kind: u32, register: u32, wide: bool, offset: i64) -> Option<Self> {
+        if offset < -4096 || offset > 4095 {
+            return None;
+        }
+        let wide = if wide { 1 << 6 } else { 0 };
+        Some(Self(
+            kind | register << 2 | wide | (offset as u32 & 0x1fff) << 7,
+        ))
+    }
+    /// One of [`operand`].
+    #[must_use]
+    pub const fn kind(self) -> u32 {
+        self.0 & 3
+    }
+    /// Number of the register.
+    #[must_use]
+    pub const fn register(self) -> u8 {
+        (self.0 >> 2 & 15) as u8
+    }
+    /// It has 8 bytes, else 4.
+    #[must_use]
+    pub const fn is_wide(self) -> bool {
+        self.0 >> 6 & 1 != 0
+    }
+    /// The offset, or the constant.
+    #[must_use]
+    pub const fn offset(self) -> i32 {
+        ((self.0 >> 7) << 19) as i32 >> 19
+    }
+}
+
+/// Attach cookie of a static probe: up to three arguments, and the row of the allocator table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UsdtCookie(pub u64);
+
+impl UsdtCookie {
+    /// Packs a cookie.
+    #[must_use]
+    pub const fn new(operands: [Operand; 3], allocator: u8) -> Self {
+        Self(
+            operands[0].0 as u64
+                | (operands[1].0 as u64) << operand::BITS
+                | (operands[2].0 as u64) << (2 * operand::BITS)
+                | (allocator as u64) << (3 * operand::BITS),
+        )
+    }
+    /// One of the three.
+    #[must_use]
+    pub const fn operand(self, index: u32) -> Operand {
+        let mask = (1 << operand::BITS) - 1;
+        Operand((self.0 >> (index * operand::BITS)) as u32 & mask)
+    }
+    /// Row of the allocator table.
+    #[must_use]
+    pub const fn allocator(self) -> u8 {
+        (self.0 >> (3 * operand::BITS)) as u8
+    }
+}
+
 macro_rules! records {
     ($($(#[$meta:meta])* $name:ident = $size:literal { $($(#[$fmeta:meta])* $field:ident : $ty:ty),* $(,)? })*) => {$(
         $(#[$meta])*

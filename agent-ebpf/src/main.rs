@@ -44,6 +44,8 @@ mod stack;
 mod syscalls;
 #[cfg(target_arch = "bpf")]
 mod thread;
+#[cfg(target_arch = "bpf")]
+mod usdt;
 
 /// Called by no program: every panic path is compiled out or refused by the verifier.
 #[cfg(target_arch = "bpf")]

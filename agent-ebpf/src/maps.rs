@@ -84,6 +84,8 @@ pub struct Thread {
     pub request: u64,
     /// The logical task it polls, 0 for none.
     pub task: u64,
+    /// When the block that it lies in was allocated (the low 32 bits of ns), 0 if that is not tracked.
+    pub task_born: u64,
     /// Stack pointer at the entry of that poll: once the stack is above it, the poll is over. This
     /// saves a return probe.
     pub task_sp: u64,

@@ -184,11 +184,14 @@ pub struct Site {
 }
 
 impl Site {
-    /// The frame to show a person: the first of the application's own code, else the first that is
-    /// not the allocator's, else the innermost.
+    /// The frame to show a person: the first of the application's own code, else the first without a
+    /// name in a file (a stripped application's), else the first that is not the allocator's, else the
+    /// innermost.
     pub fn leading(&self) -> &Frame {
         let first = |kinds: &[FrameKind]| self.stack.iter().find(|f| kinds.contains(&f.kind));
+        let is_nameless = |f: &&Frame| f.kind == FrameKind::Unknown && !f.module.starts_with('[');
         first(&[FrameKind::User])
+            .or_else(|| self.stack.iter().find(is_nameless))
             .or_else(|| first(&[FrameKind::Library, FrameKind::Unknown]))
             .unwrap_or(&self.stack[0])
     }

@@ -6,6 +6,7 @@ use clap::Subcommand;
 mod agent;
 mod cpu;
 mod detector;
+mod native;
 mod probes;
 mod python;
 mod request_cost;
@@ -24,6 +25,8 @@ enum What {
     RequestCost(request_cost::Arguments),
     /// What a probed malloc and free cost, beside other ways.
     Probes(probes::Arguments),
+    /// The same with each allocator, beside one counting probe on it.
+    Native(native::Arguments),
     /// Throughput of the Python frameworks with heaptide and without.
     Python(python::Arguments),
     /// State and CPU of the detector with all series taken.
@@ -38,6 +41,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     match &arguments.what {
         What::RequestCost(arguments) => request_cost::run(arguments),
         What::Probes(arguments) => probes::run(arguments),
+        What::Native(arguments) => native::run(arguments),
         What::Python(arguments) => python::run(arguments),
         What::Detector => detector::run(),
         What::Agent(arguments) => agent::run(arguments),

@@ -19,7 +19,8 @@ pub(super) fn floor(args: &BenchTarget) -> Result<ExitCode> {
     run(args, |kernel, probes| {
         let malloc = probes
             .iter()
-            .find(|probe| probe.symbol == "malloc" && probe.program == Program::AllocEnter)
+            // Aliases are planned once, under the allocator's own name (`mi_malloc`).
+            .find(|probe| probe.symbol.ends_with("malloc") && probe.program == Program::AllocEnter)
             .context("the target has no malloc")?;
         Ok(kernel.attach_counting(args.pid, malloc)?)
     })

@@ -163,5 +163,6 @@ pub(super) fn purpose(program: Program) -> &'static str {
         Program::TaskPoll => "task",
         Program::HandlerEnter | Program::HandlerReturn => "handler",
         Program::GoServe | Program::GoFinish => "request",
+        Program::UsdtAlloc | Program::UsdtFree => "sample",
     }
 }

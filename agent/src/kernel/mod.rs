@@ -107,6 +107,8 @@ const PROBES: &[(&str, Program)] = &[
     ("handler_return", Program::HandlerReturn),
     ("go_serve", Program::GoServe),
     ("go_finish", Program::GoFinish),
+    ("usdt_alloc", Program::UsdtAlloc),
+    ("usdt_free", Program::UsdtFree),
 ];
 
 /// The two of them that are one program, [`SESSION`], where the kernel has sessions.
@@ -336,11 +338,7 @@ impl Kernel {
             _ => Runs::Entry,
         };
         let links = if let Some(program) = self.programs.multi(name) {
-            let places: Vec<(u64, u64)> = probes
-                .iter()
-                .map(|probe| (probe.file_offset, probe.cookie))
-                .collect();
-            let link = multi::attach(program, pid, &first.path, &places, runs);
+            let link = multi::attach(program, pid, &first.path, probes, runs);
             let link = link.map_err(|why| {
                 let symbols: Vec<&str> = probes.iter().map(|probe| &*probe.symbol).collect();
                 KernelError::attach(&symbols.join(", "), pid, why)
@@ -349,8 +347,7 @@ impl Kernel {
         } else {
             let program = self.programs.single(name)?;
             let attach = |probe: &&Probe| {
-                let (path, offset) = (&probe.path, probe.file_offset);
-                attach::uprobe(program, pid, path, offset, returns, probe.cookie)
+                attach::uprobe(program, pid, probe, returns)
                     .map_err(|why| KernelError::attach(&probe.symbol, pid, why))
             };
             probes.iter().map(attach).collect::<Result<_, _>>()?

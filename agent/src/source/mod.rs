@@ -17,6 +17,7 @@ mod faults;
 mod floor;
 mod follow;
 mod go;
+mod libraries;
 mod options;
 mod probes;
 pub mod python;

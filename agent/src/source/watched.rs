@@ -10,7 +10,10 @@ use heaptide_ebpf::{
 };
 use tracing::{debug, warn};
 
-use super::{go::GoReader, python::Stacks, regions::Regions, snapshot::Groups, windows::Windows};
+use super::{
+    go::GoReader, libraries::Code, python::Stacks, regions::Regions, snapshot::Groups,
+    windows::Windows,
+};
 use crate::{
     decode::RawStack,
     events::{LiveGroup, MemoryKind, Nanos, Observation, RequestId, Site, SiteId},
@@ -22,6 +25,8 @@ use crate::{
 /// One observed process.
 pub(super) struct Watched {
     pub target: Target,
+    /// The files with code that were mapped so far.
+    pub code: Code,
     pub config: TargetConfig,
     pub handlers: Vec<String>,
     pub regions: Regions,
@@ -70,6 +75,7 @@ impl Watched {
         let pid = target.pid();
         Ok(Self {
             go: go_reader(&target, &config),
+            code: Code::of(&target),
             python: python_stacks(&target, &config),
             target,
             config,
@@ -286,6 +292,7 @@ impl Watched {
     ) -> Result<(), TargetError> {
         let pid = target.pid();
         self.go = go_reader(&target, &config);
+        self.code = Code::of(&target);
         self.python = python_stacks(&target, &config);
         self.target = target;
         self.config = config;

@@ -115,6 +115,13 @@ pub(crate) fn lab(name: &str) -> PathBuf {
         .join(name)
 }
 
+/// A file of the tests' own.
+pub(crate) fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures")
+        .join(name)
+}
+
 /// Says that a test is skipped, in the form that `cargo xtask test` collects. Written past the test
 /// harness, which swallows what `eprintln!` says.
 pub(crate) fn skip(name: &str, reason: &str) {
