@@ -292,6 +292,30 @@ impl UsdtCookie {
     }
 }
 
+/// The attach cookie of a probe in Go's runtime, which says where its structures have what is looked at.
+///
+/// Bits: 0-15 `m.curg`, 16-31 `g.atomicstatus`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GoRuntimeCookie(pub u64);
+
+impl GoRuntimeCookie {
+    /// Packs a cookie.
+    #[must_use]
+    pub const fn new(current: u16, status: u16) -> Self {
+        Self(current as u64 | (status as u64) << 16)
+    }
+    /// Offset of the current goroutine in a thread's structure.
+    #[must_use]
+    pub const fn current(self) -> u64 {
+        self.0 & 0xffff
+    }
+    /// Offset of a goroutine's status.
+    #[must_use]
+    pub const fn status(self) -> u64 {
+        self.0 >> 16 & 0xffff
+    }
+}
+
 macro_rules! records {
     ($($(#[$meta:meta])* $name:ident = $size:literal { $($(#[$fmeta:meta])* $field:ident : $ty:ty),* $(,)? })*) => {$(
         $(#[$meta])*
@@ -569,6 +593,36 @@ records! {
         /// Zero.
         reserved: u64,
     }
+    /// Ring record: an object of Go's heap that is followed. Who follows it looks it up in the collector's
+    /// own books: nothing tells of its end.
+    GoBlockRecord = 80 {
+        /// [`kind::GO_BLOCK`].
+        kind: u32,
+        /// Process.
+        tgid: u32,
+        /// Where it lies.
+        addr: u64,
+        /// The `runtime.mspan` it lies in.
+        span: u64,
+        /// Its bytes: those of its size class.
+        size: u64,
+        /// Site id.
+        site: u64,
+        /// Request that was current.
+        request: u64,
+        /// Birth.
+        born_ns: u64,
+        /// Bytes it stands for, its own included.
+        interval: u32,
+        /// The span's `sweepgen` at the time.
+        sweep: u32,
+        /// Address space.
+        space: u64,
+        /// One of [`binding`].
+        binding: u32,
+        /// Zero.
+        reserved: u32,
+    }
     /// What counts as a credential and the key of the fingerprint; constant for a load.
     Settings = 136 {
         /// `SipHash` key, random per start.
@@ -604,6 +658,8 @@ pub mod kind {
     pub const STACK: u32 = 3;
     /// [`super::LifeRecord`].
     pub const LIFE: u32 = 4;
+    /// [`super::GoBlockRecord`].
+    pub const GO_BLOCK: u32 = 5;
 }
 
 /// `op` of [`VmRecord`].

@@ -27,6 +27,14 @@ mod faults;
 #[cfg(target_arch = "bpf")]
 mod go;
 #[cfg(target_arch = "bpf")]
+mod go_blocks;
+#[cfg(target_arch = "bpf")]
+mod go_http2;
+#[cfg(target_arch = "bpf")]
+mod go_scan;
+#[cfg(target_arch = "bpf")]
+mod go_tasks;
+#[cfg(target_arch = "bpf")]
 mod http;
 #[cfg(target_arch = "bpf")]
 mod life;

@@ -6,6 +6,8 @@ use clap::Subcommand;
 mod agent;
 mod cpu;
 mod detector;
+mod go;
+mod go_soak;
 mod native;
 mod probes;
 mod python;
@@ -31,6 +33,10 @@ enum What {
     Python(python::Arguments),
     /// State and CPU of the detector with all series taken.
     Detector,
+    /// The same of Go's, with requests and heap watched and with objects followed.
+    Go(go::Arguments),
+    /// A Go service under full load while heaptide comes and goes.
+    GoSoak(go_soak::Arguments),
     /// Memory and CPU of heaptide itself.
     Agent(agent::Arguments),
     /// How fast memory is searched for tokens, and what that does to the target's latency.
@@ -44,6 +50,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         What::Native(arguments) => native::run(arguments),
         What::Python(arguments) => python::run(arguments),
         What::Detector => detector::run(),
+        What::Go(arguments) => go::run(arguments),
+        What::GoSoak(arguments) => go_soak::run(arguments),
         What::Agent(arguments) => agent::run(arguments),
         What::Residency(arguments) => residency::run(arguments),
     }

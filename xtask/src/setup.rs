@@ -11,7 +11,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 
 use crate::lab::catalog::Catalog;
-use crate::lab::{python, service};
+use crate::lab::{go, python, service};
 use crate::process::{as_root, command, on_path, output, run as run_command, succeeds};
 use crate::toolchain::{self, Toolchain};
 
@@ -79,6 +79,7 @@ pub(crate) fn everything(lab: bool) -> Result<()> {
         rust_targets()?;
         programs(Catalog::load()?.programs())?;
         interpreters()?;
+        go_toolchains()?;
     }
     oldest_kernel()?;
     let found = ebpf_toolchain()?;
@@ -134,6 +135,16 @@ fn rust_targets() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What builds the Go services.
+fn go_toolchains() -> Result<()> {
+    let versions: BTreeSet<String> = Catalog::load()?
+        .services
+        .into_iter()
+        .filter_map(|service| service.go)
+        .collect();
+    versions.iter().try_for_each(|version| go::prepare(version))
 }
 
 /// Installs the packages of those programs that are not on PATH.

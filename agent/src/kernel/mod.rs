@@ -109,6 +109,12 @@ const PROBES: &[(&str, Program)] = &[
     ("go_finish", Program::GoFinish),
     ("usdt_alloc", Program::UsdtAlloc),
     ("usdt_free", Program::UsdtFree),
+    ("go_h2_head", Program::GoHttp2Head),
+    ("go_h2_run", Program::GoHttp2Run),
+    ("go_h2_done", Program::GoHttp2Done),
+    ("go_goroutine", Program::GoGoroutine),
+    ("go_next_free", Program::GoNextFree),
+    ("go_large", Program::GoLarge),
 ];
 
 /// The two of them that are one program, [`SESSION`], where the kernel has sessions.

@@ -56,6 +56,18 @@ pub enum Program {
     UsdtAlloc,
     /// It says that such a block is given back.
     UsdtFree,
+    /// Go's net/http has read a head of HTTP/2.
+    GoHttp2Head,
+    /// It calls its handler.
+    GoHttp2Run,
+    /// That has returned.
+    GoHttp2Done,
+    /// Go's runtime begins or ends a goroutine.
+    GoGoroutine,
+    /// It looks for room in a span of its heap.
+    GoNextFree,
+    /// It has a new span.
+    GoLarge,
 }
 
 impl Program {
@@ -69,6 +81,8 @@ impl Program {
                 | Self::Free
                 | Self::UsdtAlloc
                 | Self::UsdtFree
+                | Self::GoNextFree
+                | Self::GoLarge
         )
     }
 
@@ -149,7 +163,7 @@ pub fn plan(target: &Target, options: &PlanOptions) -> Plan {
     if options.tasks
         && let Some(program) = &target.runtime.go
     {
-        planner.go(&target.modules[0], program);
+        planner.go(&target.modules[0], program, options.allocations);
     }
     if !options.handlers.is_empty() {
         planner.handlers(target, &options.handlers);

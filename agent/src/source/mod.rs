@@ -328,7 +328,11 @@ impl Source {
                 }
                 Event::Stack(raw) => watched.unwind(&mut self.kernel, &raw, now()),
                 Event::Life(life) => self.life(record.tgid, life, sink),
+                Event::GoBlock(block) => watched.go_block(&block),
             }
+        }
+        for watched in self.watched.values_mut().filter(|watched| !watched.ended) {
+            watched.watch_go(&mut self.kernel, now());
         }
         self.meet_new_programs(sink);
     }

@@ -67,9 +67,9 @@ impl Source {
                 continue;
             }
             let mut all = Vec::new();
-            if let Some(groups) = groups.remove(&watched.config.space) {
-                watched.resolve_groups(&self.kernel, groups, &mut all, &mut |one| sink(*pid, one));
-            }
+            let mut groups = groups.remove(&watched.config.space).unwrap_or_default();
+            watched.add_go(&mut groups, at);
+            watched.resolve_groups(&self.kernel, groups, &mut all, &mut |one| sink(*pid, one));
             all.extend(watched.mappings(&self.kernel, &mut |one| sink(*pid, one)));
             watched.prune(&copies, at);
             sink(*pid, Observation::Snapshot(Snapshot { at, groups: all }));

@@ -15,7 +15,7 @@ use super::{
     windows::Windows,
 };
 use crate::{
-    decode::RawStack,
+    decode::{GoBlock, RawStack},
     events::{LiveGroup, MemoryKind, Nanos, Observation, RequestId, Site, SiteId},
     kernel::{Counters, Kernel, Link},
     symbols::{Symbolizer, Unwinder},
@@ -257,6 +257,38 @@ impl Watched {
             .retain(|site, _| aliases.values().any(|alias| alias.site == *site));
     }
 
+    /// Follows an object of a Go program's heap.
+    pub(super) fn go_block(&mut self, new: &GoBlock) {
+        if let Some(go) = &mut self.go
+            && new.space == self.config.space
+        {
+            go.block(new);
+        }
+    }
+
+    /// Looks after those that are followed.
+    pub(super) fn watch_go(&mut self, kernel: &mut Kernel, at: Nanos) {
+        let Some(go) = &mut self.go else { return };
+        go.watch(at);
+        let interval = go.interval();
+        if interval > self.config.interval {
+            self.config.interval = interval;
+            if let Err(why) = kernel.set_target(self.target.pid(), self.config) {
+                warn!(
+                    pid = self.target.pid(),
+                    "fewer objects cannot be asked for: {why}"
+                );
+            }
+        }
+    }
+
+    /// Adds those that are there to a snapshot.
+    pub(super) fn add_go(&mut self, groups: &mut Groups, at: Nanos) {
+        if let Some(go) = &mut self.go {
+            go.add_to(groups, at);
+        }
+    }
+
     /// Reads what a Go program says of its heap.
     pub(super) fn read_go(&mut self, at: Nanos, sink: &mut dyn FnMut(Observation)) {
         if let Some(go) = &mut self.go {
@@ -277,6 +309,9 @@ impl Watched {
         self.regions = Regions::new(None);
         self.aliases.clear();
         self.unwound.clear();
+        if let Some(go) = &mut self.go {
+            go.forget();
+        }
     }
 
     /// Allocations are watched at present.

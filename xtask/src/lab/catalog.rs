@@ -41,6 +41,8 @@ pub(crate) struct Service {
     /// Its program has no symbols: lines of the source cannot be said.
     #[serde(default)]
     pub(crate) stripped: bool,
+    /// The Go toolchain that builds it.
+    pub(crate) go: Option<String>,
     /// heaptide's mode for it, when none is asked for.
     #[serde(default = "usual_mode")]
     pub(crate) mode: String,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::catalog::{Catalog, Service, Variant};
-use super::{http, python};
+use super::{go, http, python};
 use crate::process::{self, lab_cargo, root};
 
 const START_TIME: Duration = Duration::from_secs(20);
@@ -35,7 +35,11 @@ pub(crate) fn missing(service: &Service) -> Option<String> {
     {
         return Some(format!("no Rust library for {target} (rustup target add)"));
     }
-    python::missing_interpreter(service.python.as_deref()?)
+    let python = service.python.as_deref();
+    let go = service.go.as_deref();
+    python
+        .and_then(python::missing_interpreter)
+        .or_else(|| go.and_then(go::missing))
 }
 
 /// Whether programs can be built for a platform: Rust's library for it is there.
