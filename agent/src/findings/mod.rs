@@ -15,6 +15,7 @@ pub mod losses;
 pub mod memory;
 pub mod options;
 pub mod residency;
+pub mod service;
 pub mod verdict;
 pub mod window;
 
