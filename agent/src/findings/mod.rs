@@ -16,6 +16,7 @@ pub mod memory;
 pub mod options;
 pub mod plateaus;
 pub mod residency;
+pub mod service;
 pub mod tables;
 pub mod verdict;
 pub mod window;
