@@ -20,9 +20,10 @@ use crate::{
     alloc::register,
     go_http2,
     go_scan::{GoScan, read_head, scan_of_thread},
+    go_tasks::begun,
     http,
     maps::{BLANK_CONN, Pending, TASKS, count},
-    scope, thread,
+    thread,
 };
 
 /// `http.Request.Method` (a string), `.URL`, `.ContentLength`; `url.URL.Path`.
@@ -103,7 +104,7 @@ pub fn go_serve(ctx: ProbeContext) -> u32 {
     // SAFETY: as above.
     let pending = unsafe { &mut *pending };
     count(Counter::Requests);
-    pending.request = scope::next_request();
+    pending.request = begun(key);
     pending.start_ns = now;
     pending.task = key.task;
     pending.tid = bpf_get_current_pid_tgid() as u32;

@@ -166,7 +166,8 @@ pub(super) fn purpose(program: Program) -> &'static str {
         | Program::GoFinish
         | Program::GoHttp2Head
         | Program::GoHttp2Run
-        | Program::GoHttp2Done => "request",
+        | Program::GoHttp2Done
+        | Program::GoRead => "request",
         Program::GoGoroutine => "task",
         Program::GoNextFree | Program::GoLarge => "alloc",
         Program::UsdtAlloc | Program::UsdtFree => "sample",

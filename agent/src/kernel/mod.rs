@@ -113,6 +113,7 @@ const PROBES: &[(&str, Program)] = &[
     ("go_h2_head", Program::GoHttp2Head),
     ("go_h2_run", Program::GoHttp2Run),
     ("go_h2_done", Program::GoHttp2Done),
+    ("go_read", Program::GoRead),
     ("go_goroutine", Program::GoGoroutine),
     ("go_next_free", Program::GoNextFree),
     ("go_large", Program::GoLarge),

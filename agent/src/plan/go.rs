@@ -44,6 +44,7 @@ impl Planner {
             let cookie = GoRuntimeCookie::new(layout.current, layout.status as u16);
             let heap = &program.heap;
             for (function, name, kernel) in [
+                (heap.read, go::READ, Program::GoRead),
                 (heap.goroutine, go::GOROUTINE, Program::GoGoroutine),
                 (heap.new_span, go::NEW_SPAN, Program::GoLarge),
                 (heap.next_free, go::NEXT_FREE, Program::GoNextFree),

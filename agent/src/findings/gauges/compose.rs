@@ -129,8 +129,8 @@ impl Judge {
                 if known.site.file.is_none() && finding.site.file.is_some() {
                     known.site = finding.site;
                 }
-            } else if finding.basis != Basis::Process || !scene.growth.sees_blocks() {
-                // with blocks in sight, the process as a whole says nothing about a leak
+            } else if finding.basis == Basis::Container || !scene.growth.sees_blocks() {
+                // with blocks in sight, the process or its heap as a whole says nothing about a leak
                 out.push(finding);
             }
         }
