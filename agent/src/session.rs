@@ -8,7 +8,7 @@ use std::{
 use serde_json::json;
 
 use crate::{
-    events::{Losses, MemoryKind, Observation, Site, SiteId, Snapshot},
+    events::{MemoryKind, Observation, Site, SiteId, Snapshot},
     outputs::{LiveStack, LiveStacks},
     pipeline::{JudgeOptions, Pipeline, Plateaus},
     report::Report,
@@ -28,14 +28,11 @@ struct Judged {
     options: JudgeOptions,
     sites: HashMap<SiteId, Site>,
     last: Snapshot,
-    /// Losses of the agent before this process was observed.
-    before: Losses,
 }
 
 impl Judged {
-    fn new(options: JudgeOptions, before: Losses) -> Self {
+    fn new(options: JudgeOptions) -> Self {
         Self {
-            before,
             pipeline: Pipeline::new(options),
             options,
             sites: HashMap::new(),
@@ -87,7 +84,7 @@ impl Session {
         self.tap = Some(tap);
     }
 
-    /// Begins to observe a process.
+    /// Begins to observe a process, and the children of the same program that it has.
     pub fn attach(&mut self, pid: u32, options: JudgeOptions) -> Result<(), SourceError> {
         let Self {
             source,
@@ -95,10 +92,17 @@ impl Session {
             tap,
             ..
         } = self;
-        judged.insert(pid, Judged::new(options, source.losses()?));
-        let attached = source.attach(pid, &mut |pid, one| deliver(judged, tap, pid, one));
-        if attached.is_err() {
-            judged.remove(&pid);
+        judged.insert(pid, Judged::new(options));
+        let mut sink = |pid, one| deliver(judged, tap, pid, one);
+        let attached = source.attach(pid, &mut sink);
+        match attached {
+            Ok(()) => {
+                source.follow_children(pid, &mut sink);
+                self.adopt();
+            }
+            Err(_) => {
+                judged.remove(&pid);
+            }
         }
         attached
     }
@@ -116,7 +120,7 @@ impl Session {
             tap,
             ..
         } = self;
-        judged.insert(pid, Judged::new(options, source.losses()?));
+        judged.insert(pid, Judged::new(options));
         let attached =
             source.attach_with(pid, target, &mut |pid, one| deliver(judged, tap, pid, one));
         if attached.is_err() {
@@ -151,6 +155,12 @@ impl Session {
         let read = now >= self.snapshot_due && source.snapshot(&mut sink)?;
         if read {
             self.snapshot_due = now + SNAPSHOT;
+            for (pid, judged) in &self.judged {
+                if self.source.in_window(*pid) {
+                    let opinion = judged.pipeline.opinion();
+                    self.source.set_opinion(*pid, opinion);
+                }
+            }
         }
         self.adopt();
         Ok(read)
@@ -159,13 +169,9 @@ impl Session {
     /// Children that were followed take their parent's options.
     fn adopt(&mut self) {
         for (child, parent) in self.source.take_followed() {
-            let known = self
-                .judged
-                .get(&parent)
-                .map(|one| (one.options, one.before));
-            if let Some((child, (options, before))) = self.judged.get_mut(&child).zip(known) {
+            let known = self.judged.get(&parent).map(|one| one.options);
+            if let Some((child, options)) = self.judged.get_mut(&child).zip(known) {
                 child.options = options;
-                child.before = before;
                 child.pipeline.set_options(options);
             }
         }
@@ -211,7 +217,9 @@ impl Session {
 
     /// What was learned of a process.
     pub fn plateaus(&self, pid: u32) -> Option<&Plateaus> {
-        self.judged.get(&pid).map(|judged| judged.pipeline.plateaus())
+        self.judged
+            .get(&pid)
+            .map(|judged| judged.pipeline.plateaus())
     }
 
     /// What is thought of a process.
@@ -305,11 +313,7 @@ fn deliver(
     // Whoever is new here is a followed child; `adopt` gives it its parent's options.
     let judged = judged
         .entry(pid)
-        .or_insert_with(|| Judged::new(JudgeOptions::default(), Losses::default()));
-    let observation = match observation {
-        Observation::Losses(losses) => Observation::Losses(losses.after(&judged.before)),
-        other => other,
-    };
+        .or_insert_with(|| Judged::new(JudgeOptions::default()));
     if let Some(tap) = tap {
         tap(pid, &observation);
     }

@@ -87,7 +87,11 @@ impl Baselines {
             self.sample(newest, tracked);
         }
         if point.t >= PATIENCE && live > 1.01 * self.points[0].live {
-            self.scalene = self.lines.values().map(Counts::score).fold(self.scalene, f64::max);
+            self.scalene = self
+                .lines
+                .values()
+                .map(Counts::score)
+                .fold(self.scalene, f64::max);
         }
     }
 
@@ -112,7 +116,12 @@ impl Baselines {
         };
         let headroom = (self.limit - first.used).max(1.0);
         let mut from = 0;
-        for (index, point) in self.points.iter().enumerate().filter(|(_, p)| p.t >= PATIENCE) {
+        for (index, point) in self
+            .points
+            .iter()
+            .enumerate()
+            .filter(|(_, p)| p.t >= PATIENCE)
+        {
             while self.points[from].t < point.t - WINDOW {
                 from += 1;
             }
@@ -121,7 +130,15 @@ impl Baselines {
             let ahead = (recent.0 + recent.1 * (point.t + HORIZON) - first.used) / headroom;
             let high = point.used >= 0.6 * self.limit;
             let level = if high { ahead } else { 0.0 };
-            let now = [all.1 * 3_600.0 / headroom, ahead, level, 0.0, point.old / MIB, point.old / headroom, 0.0];
+            let now = [
+                all.1 * 3_600.0 / headroom,
+                ahead,
+                level,
+                0.0,
+                point.old / MIB,
+                point.old / headroom,
+                0.0,
+            ];
             for (score, now) in scores.iter_mut().zip(now) {
                 *score = score.max(now);
             }
@@ -152,7 +169,9 @@ fn identity(group: &LiveGroup) -> (u64, Option<RequestId>, u64) {
 /// Least squares of `used` over time: intercept and slope.
 fn line(points: &[Point]) -> (f64, f64) {
     let n = points.len() as f64;
-    let (t, y) = points.iter().fold((0.0, 0.0), |sum, p| (sum.0 + p.t / n, sum.1 + p.used / n));
+    let (t, y) = points
+        .iter()
+        .fold((0.0, 0.0), |sum, p| (sum.0 + p.t / n, sum.1 + p.used / n));
     let (mut tt, mut ty) = (0.0, 0.0);
     for point in points {
         tt += (point.t - t).powi(2);
@@ -165,7 +184,11 @@ fn line(points: &[Point]) -> (f64, f64) {
 /// The test statistic for a monotonous trend of live bytes, over at most a hundred points.
 fn mann_kendall(points: &[Point]) -> f64 {
     let step = points.len().div_ceil(100).max(1);
-    let live: Vec<f64> = points.iter().step_by(step).map(|point| point.live).collect();
+    let live: Vec<f64> = points
+        .iter()
+        .step_by(step)
+        .map(|point| point.live)
+        .collect();
     let n = live.len() as f64;
     if n < 4.0 {
         return 0.0;

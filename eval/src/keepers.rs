@@ -1,7 +1,7 @@
 //! What a function keeps of the requests that come through it, and when it lets go.
 
-use std::collections::{BinaryHeap, VecDeque};
 use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
 
 use crate::traffic::Sizes;
 

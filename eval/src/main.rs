@@ -70,7 +70,11 @@ fn main() -> Result<()> {
     if arguments.bench {
         return bench::run();
     }
-    let family = if arguments.tuning { Family::Tuning } else { Family::HeldOut };
+    let family = if arguments.tuning {
+        Family::Tuning
+    } else {
+        Family::HeldOut
+    };
     let began = Instant::now();
     let scores = Scores::new(corpus(&arguments, family)?);
     scores.print();
@@ -78,7 +82,12 @@ fn main() -> Result<()> {
     if arguments.faults {
         scores.print_faults();
     }
-    println!("{:?} families, seed {}, {:.0} s", family, arguments.seed, began.elapsed().as_secs_f64());
+    println!(
+        "{:?} families, seed {}, {:.0} s",
+        family,
+        arguments.seed,
+        began.elapsed().as_secs_f64()
+    );
     if arguments.check {
         scores.check()?;
     }
@@ -129,7 +138,8 @@ mod tests {
     /// A few traces of each class but the longest, of the families that were tuned on: what was right stays so.
     #[test]
     fn a_small_corpus_reaches_the_floors() {
-        let arguments = Arguments::parse_from(["eval", "--tuning", "--traces", "1", "--but", "soak"]);
+        let arguments =
+            Arguments::parse_from(["eval", "--tuning", "--traces", "1", "--but", "soak"]);
         let scores = Scores::new(corpus(&arguments, Family::Tuning).expect("outcomes"));
         scores.print();
         scores.print_faults();

@@ -65,11 +65,14 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn new(class: Class, family: Family, number: u64, seed: u64) -> Self {
-        let mixed = [class as u64, family as u64, number]
-            .iter()
-            .fold(seed ^ 0x3141_5926_5358_9793, |hash, part| {
-                (hash ^ part).wrapping_mul(0x0000_0100_0000_01B3).rotate_left(29)
-            });
+        let mixed = [class as u64, family as u64, number].iter().fold(
+            seed ^ 0x3141_5926_5358_9793,
+            |hash, part| {
+                (hash ^ part)
+                    .wrapping_mul(0x0000_0100_0000_01B3)
+                    .rotate_left(29)
+            },
+        );
         let mut random = Random::new(mixed);
         let mut plan = Self::traffic_of(class, family, mixed, &mut random);
         plan.draw_keepers(&mut random);
@@ -101,7 +104,11 @@ impl Plan {
             Class::BigCache | Class::LateOnset => (random.log_range(2.0, 500.0), 240.0),
             _ => (random.log_range(2.0, 5_000.0), 80.0),
         };
-        let rare = if class == Class::RareRoute { random.log_range(0.01, 0.05) } else { 0.02 };
+        let rare = if class == Class::RareRoute {
+            random.log_range(0.01, 0.05)
+        } else {
+            0.02
+        };
         let main = random.range(0.3, 0.6);
         let rest = (1.0 - main - rare) / 3.0;
         let fresh = match class {
@@ -179,7 +186,13 @@ impl Plan {
         }
     }
 
-    fn keeper(&self, route: Option<usize>, trigger: Trigger, policy: Policy, random: &mut Random) -> Keeper {
+    fn keeper(
+        &self,
+        route: Option<usize>,
+        trigger: Trigger,
+        policy: Policy,
+        random: &mut Random,
+    ) -> Keeper {
         let median = random.log_range(100.0, 8_000.0);
         Keeper {
             function: format!("keep_{}", self.keepers.len()),
@@ -193,7 +206,13 @@ impl Plan {
         }
     }
 
-    fn leak(&mut self, route: Option<usize>, trigger: Trigger, policy: Policy, random: &mut Random) {
+    fn leak(
+        &mut self,
+        route: Option<usize>,
+        trigger: Trigger,
+        policy: Policy,
+        random: &mut Random,
+    ) {
         let mut keeper = self.keeper(route, trigger, policy, random);
         if trigger == Trigger::Request {
             keeper.chance = random.range(0.2, 1.0);
@@ -204,12 +223,19 @@ impl Plan {
             Trigger::Request => Cause::PerRequest,
             Trigger::Timer(_) => Cause::Background,
         };
-        self.leaks.push(Leak { keeper: self.keepers.len(), cause });
+        self.leaks.push(Leak {
+            keeper: self.keepers.len(),
+            cause,
+        });
         self.keepers.push(keeper);
     }
 
     fn draw_keepers(&mut self, random: &mut Random) {
-        let either = if random.chance(0.5) { Trigger::Token } else { Trigger::Request };
+        let either = if random.chance(0.5) {
+            Trigger::Token
+        } else {
+            Trigger::Request
+        };
         let rate = self.traffic.rate;
         match self.class {
             Class::TokenKeyed | Class::LateAttach | Class::LostFreesLeak => {
@@ -233,7 +259,11 @@ impl Plan {
                 self.leak(Some(0), either, Policy::Table(1.125, 8), random);
             }
             Class::Several => {
-                let kinds = [Trigger::Token, Trigger::Request, Trigger::Timer(random.log_range(1.0, 20.0))];
+                let kinds = [
+                    Trigger::Token,
+                    Trigger::Request,
+                    Trigger::Timer(random.log_range(1.0, 20.0)),
+                ];
                 let skip = random.below(4);
                 for (index, trigger) in kinds.into_iter().enumerate().filter(|(i, _)| *i != skip) {
                     let route = (index < 2).then_some(index);
@@ -248,12 +278,15 @@ impl Plan {
             Class::Ttl => self.caches(&[1], random),
             Class::BatchTtl => self.caches(&[2], random),
             Class::Sessions => self.caches(&[3], random),
-            Class::LostFrees | Class::SampledCache | Class::Deploy => self.caches(&[0, 1, 3], random),
+            Class::LostFrees | Class::SampledCache | Class::Deploy => {
+                self.caches(&[0, 1, 3], random)
+            }
             Class::Soak | Class::BigCache => self.caches(&[0, 1, 2, 3, 4], random),
             Class::WarmUp => self.caches(&[4], random),
             Class::GcSawtooth => {
                 let every = random.log_range(5.0, 50.0);
-                let mut keeper = self.keeper(Some(0), Trigger::Request, Policy::Batch(every), random);
+                let mut keeper =
+                    self.keeper(Some(0), Trigger::Request, Policy::Batch(every), random);
                 keeper.chance = (40.0 / rate).min(1.0);
                 self.keepers.push(keeper);
             }
@@ -275,7 +308,12 @@ impl Plan {
         }
         let fillers = fillers::draw(&self.traffic, self.seconds, random);
         self.keepers.extend(fillers);
-        if let Some(part) = self.leaks.iter().map(|l| self.part(&self.keepers[l.keeper])).reduce(f64::min) {
+        if let Some(part) = self
+            .leaks
+            .iter()
+            .map(|l| self.part(&self.keepers[l.keeper]))
+            .reduce(f64::min)
+        {
             // a table grows by factors, so it needs more entries to grow often
             let events = if self.is_one_block() { 2_000.0 } else { EVENTS };
             let needed = events / (part * rate);
@@ -294,14 +332,25 @@ impl Plan {
         // entries that come at a rate which is cheap to simulate
         let chance = (60.0 / (rate * part)).min(1.0);
         let inserts = rate * part * chance;
-        let trigger = if random.chance(0.5) { Trigger::Token } else { Trigger::Request };
+        let trigger = if random.chance(0.5) {
+            Trigger::Token
+        } else {
+            Trigger::Request
+        };
         let policy = match kinds[random.below(kinds.len())] {
             // full after a part of the trace, if entries came with every request
-            0 => Policy::Lru((inserts * self.seconds * random.log_range(0.01, 0.3)).clamp(20.0, 3_000.0) as usize),
+            0 => Policy::Lru(
+                (inserts * self.seconds * random.log_range(0.01, 0.3)).clamp(20.0, 3_000.0)
+                    as usize,
+            ),
             1 => Policy::Ttl(random.log_range(10.0, 120.0)),
             2 => Policy::Batch(random.log_range(60.0, 300.0)),
-            3 => Policy::Exponential(random.log_range(10.0, (self.seconds / 6.0).clamp(20.0, 300.0))),
-            _ => Policy::First((inserts * self.seconds * random.range(0.02, 0.2)).clamp(20.0, 5_000.0) as usize),
+            3 => {
+                Policy::Exponential(random.log_range(10.0, (self.seconds / 6.0).clamp(20.0, 300.0)))
+            }
+            _ => Policy::First(
+                (inserts * self.seconds * random.range(0.02, 0.2)).clamp(20.0, 5_000.0) as usize,
+            ),
         };
         let mut keeper = self.keeper(Some(0), trigger, policy, random);
         keeper.chance = chance;
@@ -314,9 +363,13 @@ impl Plan {
         match keeper.policy {
             Policy::Lru(most) => most as f64,
             Policy::First(most) => most as f64,
-            Policy::Ttl(seconds) | Policy::Batch(seconds) => inserts * (seconds + 2.0 * self.interval),
+            Policy::Ttl(seconds) | Policy::Batch(seconds) => {
+                inserts * (seconds + 2.0 * self.interval)
+            }
             Policy::Exponential(mean) => inserts * mean,
-            Policy::Pool => 3.0 * self.traffic.rate * self.traffic.shape.most() * self.traffic.latency + 5.0,
+            Policy::Pool => {
+                3.0 * self.traffic.rate * self.traffic.shape.most() * self.traffic.latency + 5.0
+            }
             _ => 0.0,
         }
         .max(4.0)
@@ -334,8 +387,16 @@ impl Plan {
             })
             .sum();
         let headroom = if grows > 0.0 {
-            let onset = self.leaks.iter().map(|leak| self.keepers[leak.keeper].from).fold(0.0, f64::max);
-            let kept = if self.class == Class::PartlyEvicted { 0.6 } else { 1.0 };
+            let onset = self
+                .leaks
+                .iter()
+                .map(|leak| self.keepers[leak.keeper].from)
+                .fold(0.0, f64::max);
+            let kept = if self.class == Class::PartlyEvicted {
+                0.6
+            } else {
+                1.0
+            };
             kept * grows * (self.seconds - onset) * random.range(4.5, 8.0)
         } else {
             let held: f64 = self.keepers[..fillers]
@@ -353,7 +414,8 @@ impl Plan {
         for index in fillers..self.keepers.len() {
             let entries = self.plateau(&self.keepers[index]);
             let bytes = headroom * random.log_range(0.0003, 0.004) / entries;
-            self.keepers[index].sizes = Sizes::draw(self.traffic.family, bytes.clamp(16.0, 1e6), random);
+            self.keepers[index].sizes =
+                Sizes::draw(self.traffic.family, bytes.clamp(16.0, 1e6), random);
         }
         let busy = self.traffic.rate * self.traffic.latency;
         self.working = match self.class {

@@ -134,7 +134,9 @@ impl<'a> Run<'a> {
         let leaks = plan.leaks.iter();
         Self {
             plan,
-            onset: leaks.map(|leak| plan.keepers[leak.keeper].from).fold(0.0, f64::max),
+            onset: leaks
+                .map(|leak| plan.keepers[leak.keeper].from)
+                .fold(0.0, f64::max),
             suspected_at: None,
             confirmed_at: None,
             false_confirmation: false,
@@ -168,24 +170,36 @@ impl<'a> Run<'a> {
             let names = std::iter::once(&finding.site).chain(&finding.also);
             // blocks given to another request are found where they were put
             let same_route = finding.route == route || self.plan.faults.wrong > 0.0;
-            same_route && names.into_iter().any(|site| site.function == keeper.function)
+            same_route
+                && names
+                    .into_iter()
+                    .any(|site| site.function == keeper.function)
         })
     }
 
     fn finish(&self, family: Family, number: u64, seconds: f64) -> Outcome {
         let findings = self.last.iter().flat_map(|report| &report.findings);
         let states: Vec<&Finding> = findings.filter(|f| f.state > State::None).collect();
-        let confirmed = states.iter().any(|f| f.state == State::Confirmed && self.leak_of(f).is_some());
+        let confirmed = states
+            .iter()
+            .any(|f| f.state == State::Confirmed && self.leak_of(f).is_some());
         let all = self.plan.leaks.iter().all(|leak| {
             let function = &self.plan.keepers[leak.keeper].function;
-            states.iter().any(|f| self.leak_of(f).is_some_and(|l| &self.plan.keepers[l.keeper].function == function))
+            states.iter().any(|f| {
+                self.leak_of(f)
+                    .is_some_and(|l| &self.plan.keepers[l.keeper].function == function)
+            })
         });
         let top = states.first().copied();
         let lossy = self.plan.class.kind() == Kind::LossyLeak;
-        let place = (!self.plan.leaks.is_empty()).then_some(top).flatten().map(|top| {
-            self.leak_of(top).is_some_and(|leak| self.plan.keepers[leak.keeper].function == top.site.function)
-                && (self.plan.faults.wrong <= 0.0 || top.route == ROUTES[0])
-        });
+        let place = (!self.plan.leaks.is_empty())
+            .then_some(top)
+            .flatten()
+            .map(|top| {
+                self.leak_of(top).is_some_and(|leak| {
+                    self.plan.keepers[leak.keeper].function == top.site.function
+                }) && (self.plan.faults.wrong <= 0.0 || top.route == ROUTES[0])
+            });
         let scored = top.and_then(|top| Some((self.leak_of(top)?, top)));
         let since = |at: Option<f64>| at.map(|at| at - self.onset);
         Outcome {
@@ -202,7 +216,10 @@ impl<'a> Run<'a> {
             false_confirmation: self.false_confirmation || (lossy && self.confirmed_at.is_some()),
             false_suspicion: states.iter().any(|f| self.leak_of(f).is_none()),
             false_finding: self.false_finding.clone().or_else(|| {
-                states.iter().find(|f| self.leak_of(f).is_none()).map(|f| named(f, seconds))
+                states
+                    .iter()
+                    .find(|f| self.leak_of(f).is_none())
+                    .map(|f| named(f, seconds))
             }),
             place,
             cause: scored.and_then(|(leak, top)| self.cause(leak, top.cause, seconds)),
@@ -257,7 +274,11 @@ impl<'a> Run<'a> {
 fn named(finding: &Finding, t: f64) -> String {
     format!(
         "at {t:.0} s {:?} {:?} {} {}: {}",
-        finding.state, finding.cause, finding.route, finding.site.function, finding.evidence.join("; ")
+        finding.state,
+        finding.cause,
+        finding.route,
+        finding.site.function,
+        finding.evidence.join("; ")
     )
 }
 

@@ -56,8 +56,10 @@ impl Figures {
             }
             if one.kind != Kind::LossyLeak {
                 let allowed = (0.06 * one.oom).max(120.0);
-                self.confirmed.push(one.confirmed.map_or(f64::INFINITY, |c| c / allowed));
-                self.confirmed_seconds.push(one.confirmed.unwrap_or(f64::INFINITY));
+                self.confirmed
+                    .push(one.confirmed.map_or(f64::INFINITY, |c| c / allowed));
+                self.confirmed_seconds
+                    .push(one.confirmed.unwrap_or(f64::INFINITY));
             }
         }
         match one.cause {
@@ -81,7 +83,8 @@ impl Figures {
             self.forecasts += 1;
             let within = forecast.early <= forecast.truth && forecast.truth <= forecast.late;
             self.covered += usize::from(within);
-            self.errors.push((forecast.median / forecast.truth - 1.0).abs());
+            self.errors
+                .push((forecast.median / forecast.truth - 1.0).abs());
         }
     }
 
@@ -96,10 +99,18 @@ impl Figures {
 
     fn row(&self, name: &str) -> Vec<String> {
         let percent = |n: usize, of: usize| {
-            if of == 0 { "-".to_owned() } else { format!("{:.1}", 100.0 * part(n, of)) }
+            if of == 0 {
+                "-".to_owned()
+            } else {
+                format!("{:.1}", 100.0 * part(n, of))
+            }
         };
         let some = |values: &[f64], digits: usize| {
-            if values.is_empty() { "-".to_owned() } else { format!("{:.digits$}", median(values)) }
+            if values.is_empty() {
+                "-".to_owned()
+            } else {
+                format!("{:.digits$}", median(values))
+            }
         };
         vec![
             name.to_owned(),
@@ -114,7 +125,10 @@ impl Figures {
             some(&self.confirmed_seconds, 0),
             some(&self.confirmed, 2),
             percent(self.covered, self.forecasts),
-            some(&self.errors.iter().map(|e| 100.0 * e).collect::<Vec<_>>(), 1),
+            some(
+                &self.errors.iter().map(|e| 100.0 * e).collect::<Vec<_>>(),
+                1,
+            ),
             format!("{:.2}", self.seconds / MONTH),
         ]
     }
@@ -130,7 +144,9 @@ impl Scores {
     pub(crate) fn new(outcomes: Vec<Outcome>) -> Self {
         let mut by_class: BTreeMap<String, (Kind, Figures)> = BTreeMap::new();
         for one in &outcomes {
-            let entry = by_class.entry(one.class.clone()).or_insert_with(|| (one.kind, Figures::default()));
+            let entry = by_class
+                .entry(one.class.clone())
+                .or_insert_with(|| (one.kind, Figures::default()));
             entry.1.add(one);
         }
         Self { by_class, outcomes }
@@ -148,7 +164,10 @@ impl Scores {
     /// With one process in ten leaking.
     pub(crate) fn precision(&self) -> f64 {
         let recall = self.of(&[Kind::Leak]).recall();
-        precision(recall, self.of(&[Kind::Leak, Kind::Benign]).false_positive_rate())
+        precision(
+            recall,
+            self.of(&[Kind::Leak, Kind::Benign]).false_positive_rate(),
+        )
     }
 
     /// Confirmations of what is no leak per process and month of simulated time.
@@ -162,14 +181,21 @@ impl Scores {
     pub(crate) fn check(&self) -> Result<()> {
         let leaks = self.of(&[Kind::Leak]);
         let all = self.of(&[Kind::Leak, Kind::Benign, Kind::LossyLeak, Kind::FaultyLeak]);
-        ensure!(leaks.recall() >= LEAST_RECALL, "recall {:.3} is below {LEAST_RECALL}", leaks.recall());
+        ensure!(
+            leaks.recall() >= LEAST_RECALL,
+            "recall {:.3} is below {LEAST_RECALL}",
+            leaks.recall()
+        );
         ensure!(
             all.false_confirmations == 0,
             "{} traces have a false confirmation",
             all.false_confirmations
         );
         let right = part(leaks.right, leaks.knowable);
-        ensure!(right >= LEAST_RIGHT, "causes are right in {right:.3}, below {LEAST_RIGHT}");
+        ensure!(
+            right >= LEAST_RIGHT,
+            "causes are right in {right:.3}, below {LEAST_RIGHT}"
+        );
         let abstained = part(leaks.abstained, leaks.unknowable);
         ensure!(
             leaks.unknowable == 0 || abstained >= LEAST_RIGHT,
@@ -182,8 +208,20 @@ impl Scores {
     pub(crate) fn print(&self) {
         let mut table = Table::new();
         table.load_preset(ASCII_MARKDOWN).set_header([
-            "class", "traces", "recall %", "false conf.", "false susp.", "cause %", "abstains %", "place %",
-            "suspect s", "confirmed s", "of allowed", "covered %", "error %", "months",
+            "class",
+            "traces",
+            "recall %",
+            "false conf.",
+            "false susp.",
+            "cause %",
+            "abstains %",
+            "place %",
+            "suspect s",
+            "confirmed s",
+            "of allowed",
+            "covered %",
+            "error %",
+            "months",
         ]);
         for (name, (_, figures)) in &self.by_class {
             table.add_row(figures.row(name));
@@ -214,14 +252,31 @@ impl Scores {
     /// Recall and precision of the baselines, beside the detector's.
     pub(crate) fn print_baselines(&self, tuning: bool) {
         let mut table = Table::new();
-        table.load_preset(ASCII_MARKDOWN).set_header(["method", "threshold", "recall %", "false alarms %", "precision"]);
-        let leaks: Vec<&Outcome> = self.outcomes.iter().filter(|one| one.kind == Kind::Leak).collect();
-        let benign: Vec<&Outcome> = self.outcomes.iter().filter(|one| one.kind == Kind::Benign).collect();
+        table.load_preset(ASCII_MARKDOWN).set_header([
+            "method",
+            "threshold",
+            "recall %",
+            "false alarms %",
+            "precision",
+        ]);
+        let leaks: Vec<&Outcome> = self
+            .outcomes
+            .iter()
+            .filter(|one| one.kind == Kind::Leak)
+            .collect();
+        let benign: Vec<&Outcome> = self
+            .outcomes
+            .iter()
+            .filter(|one| one.kind == Kind::Benign)
+            .collect();
         if leaks.is_empty() || benign.is_empty() {
             return;
         }
         let above = |of: &[&Outcome], index: usize, least: f64| {
-            of.iter().filter(|one| one.baselines[index] >= least).count() as f64 / of.len() as f64
+            of.iter()
+                .filter(|one| one.baselines[index] >= least)
+                .count() as f64
+                / of.len() as f64
         };
         let mut row = |name: &str, threshold: String, recall: f64, alarms: f64| {
             table.add_row([
@@ -233,9 +288,17 @@ impl Scores {
             ]);
         };
         let (found, benign_figures) = (self.of(&[Kind::Leak]).recall(), self.of(&[Kind::Benign]));
-        row("heaptide, confirmed", String::new(), found, benign_figures.false_positive_rate());
+        row(
+            "heaptide, confirmed",
+            String::new(),
+            found,
+            benign_figures.false_positive_rate(),
+        );
         for (index, (name, threshold)) in BASELINES.iter().enumerate() {
-            let (recall, alarms) = (above(&leaks, index, *threshold), above(&benign, index, *threshold));
+            let (recall, alarms) = (
+                above(&leaks, index, *threshold),
+                above(&benign, index, *threshold),
+            );
             row(name, format!("{threshold}"), recall, alarms);
             if tuning {
                 let best = leaks.iter().map(|one| one.baselines[index]).max_by(|a, b| {
@@ -243,7 +306,12 @@ impl Scores {
                     f1(*a).total_cmp(&f1(*b))
                 });
                 let best = best.unwrap_or_default();
-                row("  its best here", format!("{best:.3}"), above(&leaks, index, best), above(&benign, index, best));
+                row(
+                    "  its best here",
+                    format!("{best:.3}"),
+                    above(&leaks, index, best),
+                    above(&benign, index, best),
+                );
             }
         }
         println!("{table}");
@@ -260,7 +328,10 @@ impl Scores {
             if one.false_confirmation && one.kind != Kind::Hard {
                 faults.push("false confirmation".to_owned());
             }
-            if matches!(one.cause, Some(CauseScore::Wrong | CauseScore::Unsaid | CauseScore::Guessed)) {
+            if matches!(
+                one.cause,
+                Some(CauseScore::Wrong | CauseScore::Unsaid | CauseScore::Guessed)
+            ) {
                 faults.push(format!("cause {:?}, said {:?}", one.cause, one.said));
             }
             if one.place == Some(false) {
@@ -272,8 +343,15 @@ impl Scores {
             if !faults.is_empty() {
                 println!(
                     "{:?} {} {}: {} (rate {:.1}, {:.0} s, suspected {:?}, confirmed {:?}, of {:.0})",
-                    one.family, one.class, one.number, faults.join(", "), one.rate, one.seconds,
-                    one.suspected, one.confirmed, one.oom
+                    one.family,
+                    one.class,
+                    one.number,
+                    faults.join(", "),
+                    one.rate,
+                    one.seconds,
+                    one.suspected,
+                    one.confirmed,
+                    one.oom
                 );
             }
         }
@@ -282,12 +360,20 @@ impl Scores {
 
 fn f1(recall: f64, alarms: f64) -> f64 {
     let precision = precision(recall, alarms);
-    if precision + recall > 0.0 { 2.0 * precision * recall / (precision + recall) } else { 0.0 }
+    if precision + recall > 0.0 {
+        2.0 * precision * recall / (precision + recall)
+    } else {
+        0.0
+    }
 }
 
 fn precision(recall: f64, alarms: f64) -> f64 {
     let (right, wrong) = (PREVALENCE * recall, (1.0 - PREVALENCE) * alarms);
-    if right + wrong > 0.0 { right / (right + wrong) } else { 0.0 }
+    if right + wrong > 0.0 {
+        right / (right + wrong)
+    } else {
+        0.0
+    }
 }
 
 fn part(n: usize, of: usize) -> f64 {

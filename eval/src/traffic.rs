@@ -49,10 +49,9 @@ impl Shape {
                 random.below(1 << 30) as u64,
             ),
             // a day, compressed
-            (Family::HeldOut, _) => Self::Swing(
-                random.range(0.5, 2.0) * seconds,
-                random.range(0.2, 0.8),
-            ),
+            (Family::HeldOut, _) => {
+                Self::Swing(random.range(0.5, 2.0) * seconds, random.range(0.2, 0.8))
+            }
         }
     }
 

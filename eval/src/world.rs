@@ -53,7 +53,11 @@ impl<'a> World<'a> {
             now: 0.0,
             used: plan.base,
         };
-        world.holdings = plan.keepers.iter().map(|keeper| world.known(keeper)).collect();
+        world.holdings = plan
+            .keepers
+            .iter()
+            .map(|keeper| world.known(keeper))
+            .collect();
         world
     }
 
@@ -65,7 +69,10 @@ impl<'a> World<'a> {
             mode: "trace".to_owned(),
             ..TargetInfo::default()
         };
-        let mut out = vec![Observation::Target(Nanos(START), info), site(WORKING, "parse", 1)];
+        let mut out = vec![
+            Observation::Target(Nanos(START), info),
+            site(WORKING, "parse", 1),
+        ];
         for (index, keeper) in self.plan.keepers.iter().enumerate() {
             for block in 0..2 {
                 let id = site_id(index, block);
@@ -155,7 +162,14 @@ impl<'a> World<'a> {
         } else {
             NONE
         };
-        self.under_way.push(Reverse((end, self.requests, start, token, route as u8, working)));
+        self.under_way.push(Reverse((
+            end,
+            self.requests,
+            start,
+            token,
+            route as u8,
+            working,
+        )));
         for index in 0..plan.keepers.len() {
             let keeper = &plan.keepers[index];
             if keeper.route.is_some_and(|only| only != route)
@@ -209,7 +223,11 @@ impl<'a> World<'a> {
             }
             Policy::Ttl(_) | Policy::Batch(_) => {
                 // a TTL sweep needs the time of each: in `due`
-                let after = if let Policy::Ttl(after) = keeper.policy { after } else { 0.0 };
+                let after = if let Policy::Ttl(after) = keeper.policy {
+                    after
+                } else {
+                    0.0
+                };
                 if after > 0.0 {
                     self.due(index, held, after);
                 } else {
@@ -391,7 +409,12 @@ impl<'a> World<'a> {
         self.free.clear();
         self.under_way.clear();
         self.held = 0.0;
-        self.holdings = self.plan.keepers.iter().map(|_| Holding::default()).collect();
+        self.holdings = self
+            .plan
+            .keepers
+            .iter()
+            .map(|_| Holding::default())
+            .collect();
         sink(Observation::Forgotten(Nanos(self.nanos())));
     }
 
@@ -400,7 +423,11 @@ impl<'a> World<'a> {
         let groups: Vec<LiveGroup> = self.groups.iter().filter(|g| g.seen > 0).copied().collect();
         let live: f64 = groups.iter().map(|group| group.bytes).sum();
         let plan = self.plan;
-        let decay = if plan.ratchet { 1.0 } else { 1.0 - 0.003 * plan.interval };
+        let decay = if plan.ratchet {
+            1.0
+        } else {
+            1.0 - 0.003 * plan.interval
+        };
         self.held = (live * plan.overhead).max(self.held * decay.max(0.5));
         // what is no heap: code read in, stacks, buffers of the kernel
         let drift = plan.drift * (1.0 - (-self.now / plan.drift_seconds).exp());

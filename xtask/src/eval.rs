@@ -21,6 +21,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 /// Builds the program for release and runs it.
 pub(crate) fn run_with(arguments: &[String]) -> Result<()> {
     let mut cargo = cargo();
-    cargo.args(["run", "--quiet", "--release", "--package", "heaptide-eval", "--"]);
+    cargo.args([
+        "run",
+        "--quiet",
+        "--release",
+        "--package",
+        "heaptide-eval",
+        "--",
+    ]);
     process::run(cargo.args(arguments))
 }

@@ -58,6 +58,8 @@ pub struct Attribution {
     pub sites: Sites,
     maturity_floor: f64,
     records_lost: bool,
+    /// Since when blocks are seen.
+    since: Nanos,
 }
 
 impl Attribution {
@@ -70,6 +72,7 @@ impl Attribution {
             sites: Sites::new(),
             maturity_floor,
             records_lost: false,
+            since: Nanos(0),
         }
     }
 
@@ -93,7 +96,7 @@ impl Attribution {
         let entry = Entry {
             route,
             class,
-            exposed: !missed,
+            exposed: !missed && request.start >= self.since,
             mature_at: plus(request.end, self.routes.maturity_seconds(route)),
         };
         self.requests.insert(request.id, entry);
@@ -103,6 +106,12 @@ impl Attribution {
     /// Another address space: its caches are empty, so every token is new to it.
     pub fn forget(&mut self) {
         self.tokens.forget();
+    }
+
+    /// Blocks are seen from now on: requests that began before have more than are seen.
+    pub fn begin(&mut self, at: Nanos) {
+        self.since = at;
+        self.requests.begin();
     }
 
     /// Takes the losses: only when records were lost may an unknown request be anything but in flight.

@@ -162,6 +162,13 @@ pub(super) fn purpose(program: Program) -> &'static str {
         Program::Free => "free",
         Program::TaskPoll => "task",
         Program::HandlerEnter | Program::HandlerReturn => "handler",
-        Program::GoServe | Program::GoFinish => "request",
+        Program::GoServe
+        | Program::GoFinish
+        | Program::GoHttp2Head
+        | Program::GoHttp2Run
+        | Program::GoHttp2Done => "request",
+        Program::GoGoroutine => "task",
+        Program::GoNextFree | Program::GoLarge => "alloc",
+        Program::UsdtAlloc | Program::UsdtFree => "sample",
     }
 }

@@ -311,8 +311,5 @@ impl Observer {
 
 /// What counts as a token in a target.
 fn credential_of(config: &Config, target: &Target) -> Credential {
-    target
-        .credential
-        .clone()
-        .unwrap_or_else(|| config.agent.credential.clone())
+    config.credential_of(target).clone()
 }

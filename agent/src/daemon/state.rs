@@ -68,7 +68,9 @@ impl State {
 
 fn read(path: &Path) -> io::Result<BTreeMap<String, Plateaus>> {
     if fs::metadata(path)?.len() > LARGEST {
-        return Err(io::Error::other("the file is too large to be a state of heaptide"));
+        return Err(io::Error::other(
+            "the file is too large to be a state of heaptide",
+        ));
     }
     serde_json::from_str(&fs::read_to_string(path)?).map_err(io::Error::from)
 }

@@ -186,7 +186,13 @@ fn parts(a: Kept, b: Kept, factor: f64) -> (f64, f64, f64) {
 
 /// Kullback and Leibler's divergence of two coins.
 fn divergence(p: f64, q: f64) -> f64 {
-    let part = |p: f64, q: f64| if p > 0.0 { p * (p / q.max(1e-12)).ln() } else { 0.0 };
+    let part = |p: f64, q: f64| {
+        if p > 0.0 {
+            p * (p / q.max(1e-12)).ln()
+        } else {
+            0.0
+        }
+    };
     part(p, q) + part(1.0 - p, 1.0 - q)
 }
 

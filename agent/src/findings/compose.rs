@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::attribution::Attribution;
-use crate::events::{Binding, Nanos, SiteId};
+use crate::events::{Binding, FrameKind, Nanos, SiteId};
 use crate::growth::epochs::Epochs;
 use crate::growth::gauges::Gauges;
 use crate::growth::{Growth, SeriesKey};
@@ -173,6 +173,7 @@ impl Judge {
             let summary = summary(scene.attribution, &series.sites, series.live_bytes());
             sites.extend(summary);
         }
+        put_own_code_first(&mut sites);
         let mut sites = sites.into_iter();
         let site = sites.next().unwrap_or_else(unknown_site);
         let state = group
@@ -227,13 +228,19 @@ impl Judge {
     /// Growth of the process by all that grows without bounds, as it becomes resident: memory runs out by
     /// all of it together.
     fn growth_of_all(&self, scene: Scene) -> Rate {
-        let stated = self.judged().iter().filter(|(_, one)| one.state > State::None);
+        let stated = self
+            .judged()
+            .iter()
+            .filter(|(_, one)| one.state > State::None);
         let keys: Vec<SeriesKey> = stated.clone().map(|(key, _)| *key).collect();
         let Some(onset) = stated.map(|(_, one)| one.onset).min() else {
             return Rate::default();
         };
         let classes = keys.iter().filter_map(|key| scene.growth.get(key));
-        let variance = classes.flat_map(|series| series.classes).map(|class| class.variance).sum();
+        let variance = classes
+            .flat_map(|series| series.classes)
+            .map(|class| class.variance)
+            .sum();
         let blocks = Self::growth_of(scene, &keys, onset, variance);
         Rate {
             mean: self.resident(blocks.mean + self.tables.rate()),
@@ -242,12 +249,7 @@ impl Judge {
     }
 
     /// Growth since the onset, and how fast it is now.
-    fn growth_of(
-        scene: Scene,
-        group: &[SeriesKey],
-        onset: usize,
-        variance: f64,
-    ) -> Rate {
+    fn growth_of(scene: Scene, group: &[SeriesKey], onset: usize, variance: f64) -> Rate {
         let epochs: &Epochs = &scene.growth.epochs;
         let from = onset.min(epochs.len().saturating_sub(2));
         let steps: Vec<(f64, f64)> = (from..epochs.len())
@@ -315,7 +317,11 @@ fn binding(key: SeriesKey, sums: &Sums) -> Binding {
 }
 
 /// The biggest site of a series, with the bytes of the whole series.
-pub(super) fn summary(attribution: &Attribution, sites: &[(SiteId, f64)], bytes: f64) -> Option<SiteSummary> {
+pub(super) fn summary(
+    attribution: &Attribution,
+    sites: &[(SiteId, f64)],
+    bytes: f64,
+) -> Option<SiteSummary> {
     let site = sites
         .iter()
         .find_map(|(id, _)| attribution.sites.get(*id))?;
@@ -328,6 +334,19 @@ pub(super) fn summary(attribution: &Attribution, sites: &[(SiteId, f64)], bytes:
         retained_bytes: bytes as u64,
         stack: site.stack.to_vec(),
     })
+}
+
+/// Where a library's own call and the application's both keep memory for the same cause, people look for
+/// the application's line: it comes first unless it is a trifle beside the other.
+fn put_own_code_first(sites: &mut [SiteSummary]) {
+    let is_own = |site: &SiteSummary| site.stack.iter().any(|f| f.kind == FrameKind::User);
+    let most = sites.first().map_or(0, |site| site.retained_bytes);
+    let own = sites
+        .iter()
+        .position(|site| is_own(site) && site.retained_bytes >= most / 5);
+    if let Some(own) = own {
+        sites[..=own].rotate_right(1);
+    }
 }
 
 /// When no stack is known.

@@ -70,7 +70,11 @@ fn drift(epochs: &[(f64, f64)], seconds: f64) -> f64 {
     let n = taken.clone().count() as f64;
     let mean = taken.clone().map(|(s, bytes)| bytes / s).sum::<f64>() / n.max(1.0);
     let squares: f64 = taken.map(|(s, bytes)| (bytes / s - mean).powi(2)).sum();
-    if n < 2.0 { 0.0 } else { (squares / (n - 1.0)).sqrt() }
+    if n < 2.0 {
+        0.0
+    } else {
+        (squares / (n - 1.0)).sqrt()
+    }
 }
 
 /// Seconds until `headroom` bytes are used up. The interval is that of the rate's logarithm.

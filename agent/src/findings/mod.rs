@@ -36,8 +36,8 @@ use self::gauges::GaugeJudge;
 use self::losses::Lost;
 use self::memory::MemoryHistory;
 use self::options::{
-    CONFIRM_AGES, DROP_CONFIRMED_SECONDS, DROP_SUSPECT_SECONDS, FALSE_DISCOVERY, JudgeOptions, PART_OF_GROUP,
-    LOSS_ANY, LOSS_CONFIRM, PATIENCE, WIPED,
+    CONFIRM_AGES, DROP_CONFIRMED_SECONDS, DROP_SUSPECT_SECONDS, FALSE_DISCOVERY, JudgeOptions,
+    LOSS_ANY, LOSS_CONFIRM, PART_OF_GROUP, PATIENCE, WIPED,
 };
 use self::residency::Residents;
 use self::window::{View, Window};
@@ -121,11 +121,16 @@ impl Judge {
 
     /// Forgets what was judged: the address space is another one.
     pub fn forget(&mut self) {
-        self.trackers.clear();
-        self.judged.clear();
+        self.forget_blocks();
         self.residents.forget();
         self.tables.forget();
         self.gauges.forget();
+    }
+
+    /// Forgets what was judged of blocks: they are not known any more.
+    pub fn forget_blocks(&mut self) {
+        self.trackers.clear();
+        self.judged.clear();
     }
 
     /// Judges all series after a snapshot.
@@ -256,7 +261,10 @@ impl Judge {
 
     /// Whether the series is within a plateau that was learned before.
     fn is_known(&self, attribution: &Attribution, key: &SeriesKey, window: &Window) -> bool {
-        !self.plateaus.is_empty() && self.plateaus.holds(&plateaus::name(attribution, key), window)
+        !self.plateaus.is_empty()
+            && self
+                .plateaus
+                .holds(&plateaus::name(attribution, key), window)
     }
 
     fn learn(&mut self, attribution: &Attribution, key: &SeriesKey, judged: &Judged, view: &View) {
@@ -265,7 +273,8 @@ impl Judge {
             let whole = view.first().map(|first| view.window(first));
             let peak = view.peak_before(view.len());
             if let Some(whole) = whole {
-                self.plateaus.full(plateaus::name(attribution, key), &whole, peak);
+                self.plateaus
+                    .full(plateaus::name(attribution, key), &whole, peak);
             }
         } else if judged.state == State::Confirmed && !self.plateaus.is_empty() {
             self.plateaus.outgrown(&plateaus::name(attribution, key));

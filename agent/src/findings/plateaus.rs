@@ -74,7 +74,10 @@ impl Plateaus {
         known.holders = known.holders.max(plateau.holders);
         known.bytes = known.bytes.max(plateau.bytes);
         if self.all.len() > MOST {
-            let least = self.all.iter().min_by(|a, b| a.1.bytes.total_cmp(&b.1.bytes));
+            let least = self
+                .all
+                .iter()
+                .min_by(|a, b| a.1.bytes.total_cmp(&b.1.bytes));
             if let Some(name) = least.map(|(name, _)| name.clone()) {
                 self.all.remove(&name);
             }
@@ -97,16 +100,34 @@ mod tests {
     fn the_smallest_go_first_and_the_larger_stays() {
         let mut plateaus = Plateaus::default();
         for n in 0..600u32 {
-            let plateau = Plateau { holders: 30.0, bytes: f64::from(n) };
+            let plateau = Plateau {
+                holders: 30.0,
+                bytes: f64::from(n),
+            };
             plateaus.raise(format!("{n}"), plateau);
         }
         assert_eq!(plateaus.all.len(), MOST);
         assert!(!plateaus.all.contains_key("0") && plateaus.all.contains_key("599"));
         let mut other = Plateaus::default();
-        other.raise("599".to_owned(), Plateau { holders: 10.0, bytes: 1e6 });
+        other.raise(
+            "599".to_owned(),
+            Plateau {
+                holders: 10.0,
+                bytes: 1e6,
+            },
+        );
         plateaus.learn(&other);
-        assert_eq!(plateaus.all["599"], Plateau { holders: 30.0, bytes: 1e6 });
+        assert_eq!(
+            plateaus.all["599"],
+            Plateau {
+                holders: 30.0,
+                bytes: 1e6
+            }
+        );
         let text = serde_json::to_string(&plateaus).expect("plain data");
-        assert_eq!(serde_json::from_str::<Plateaus>(&text).expect("the same"), plateaus);
+        assert_eq!(
+            serde_json::from_str::<Plateaus>(&text).expect("the same"),
+            plateaus
+        );
     }
 }

@@ -75,7 +75,10 @@ pub fn growing(table: &Table, now: Nanos) -> Option<Growing> {
     let full = |k: usize| steps[k - 1].bytes;
     let k = steps.len() - 1;
     let half = last.at.since(first.at) / 2.0;
-    let j = (1..k).rev().find(|j| last.at.since(steps[*j].at) >= half).unwrap_or(1);
+    let j = (1..k)
+        .rev()
+        .find(|j| last.at.since(steps[*j].at) >= half)
+        .unwrap_or(1);
     let rate = (full(k) - full(j)) / last.at.since(steps[j].at).max(1e-9);
     let age = now.since(last.at);
     let due = (last.bytes - full(k)) / rate;
@@ -94,7 +97,11 @@ impl TableJudge {
 
     /// Bytes filled per second of all tables that grow.
     pub fn rate(&self) -> f64 {
-        self.trackers.values().filter_map(|one| one.growing).map(|growing| growing.rate).sum()
+        self.trackers
+            .values()
+            .filter_map(|one| one.growing)
+            .map(|growing| growing.rate)
+            .sum()
     }
 
     /// Bytes of state, estimated.
@@ -131,9 +138,14 @@ impl Judge {
         let tables = scene.growth.tables.iter();
         let findings = tables.filter_map(|(lead, table)| self.table_finding(scene, *lead, table));
         let names = |finding: &Finding, site: &SiteSummary| {
-            finding.state > State::None && std::iter::once(&finding.site).chain(&finding.also).any(|s| s.function == site.function)
+            finding.state > State::None
+                && std::iter::once(&finding.site)
+                    .chain(&finding.also)
+                    .any(|s| s.function == site.function)
         };
-        findings.filter(|one| !known.iter().any(|other| names(other, &one.site))).collect()
+        findings
+            .filter(|one| !known.iter().any(|other| names(other, &one.site)))
+            .collect()
     }
 
     fn table_finding(&self, scene: Scene, lead: LeadId, table: &Table) -> Option<Finding> {
@@ -147,7 +159,8 @@ impl Judge {
         };
         let last = table.steps.last()?;
         let (route, cause) = owner(table, scene);
-        let site = super::compose::summary(scene.attribution, &[(table.site, last.bytes)], last.bytes)?;
+        let site =
+            super::compose::summary(scene.attribution, &[(table.site, last.bytes)], last.bytes)?;
         let since = |at: Option<Nanos>| at.map(|at| at.since(scene.start));
         let first = table.steps.first()?;
         let evidence = vec![
@@ -179,7 +192,10 @@ impl Judge {
             confidence: 1.0 - self.lost().worst(),
             time_to_oom_seconds: self.headroom().and_then(|headroom| {
                 // between two steps the fill is not seen: it may be half as fast, or as fast again
-                let rate = Rate { mean: self.resident(growing.rate), error: self.resident(growing.rate) * 0.2 };
+                let rate = Rate {
+                    mean: self.resident(growing.rate),
+                    error: self.resident(growing.rate) * 0.2,
+                };
                 time_to_oom(headroom, rate)
             }),
             evidence,

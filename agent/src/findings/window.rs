@@ -152,7 +152,9 @@ impl View<'_> {
         let last = self.len() - 1;
         let latest = |part: f64| {
             let start = self.epochs.now().seconds() - part;
-            (from..last).find(|i| self.epochs.start(*i).seconds() >= start).unwrap_or(last)
+            (from..last)
+                .find(|i| self.epochs.start(*i).seconds() >= start)
+                .unwrap_or(last)
         };
         let floor = |from: usize| {
             let floors = self.series.epochs[from..].iter().map(|e| e.floor);

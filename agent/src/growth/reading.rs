@@ -163,7 +163,10 @@ impl Reading {
             .filter(|(_, now)| is_one(now))
             .map(|(lead, now)| (*lead, now.biggest))
             .collect();
-        reading.top_sites = top(leads.into_iter().map(|(l, now)| (l, now.bytes, now.blocks)).collect());
+        reading.top_sites = top(leads
+            .into_iter()
+            .map(|(l, now)| (l, now.bytes, now.blocks))
+            .collect());
         reading.immature = immature.into_iter().collect();
         reading.immature.sort_by(|a, b| b.1.total_cmp(&a.1));
         reading.immature.truncate(MOST_IMMATURE);

@@ -63,7 +63,9 @@ impl Tables {
             table.take(block, now);
         }
         self.all.retain(|lead, table| {
-            let seen = biggest.binary_search_by(|(other, _)| other.cmp(lead)).is_ok();
+            let seen = biggest
+                .binary_search_by(|(other, _)| other.cmp(lead))
+                .is_ok();
             table.missing = if seen { 0 } else { table.missing + 1 };
             table.find_owners(attribution);
             table.missing < PATIENCE

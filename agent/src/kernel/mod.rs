@@ -18,6 +18,7 @@ use tracing::{debug, warn};
 
 pub mod attach;
 mod error;
+mod faults;
 mod multi;
 mod programs;
 mod raw;
@@ -25,11 +26,15 @@ mod tracefs;
 
 pub use attach::Link;
 pub use error::KernelError;
+use faults::FaultMaps;
 use programs::Programs;
 use raw::{Runs, Wire};
 pub use tracefs::{tracefs_mounted, tracefs_readable};
 
 use crate::plan::{Probe, Program};
+
+/// Values of [`Counter::ALL`].
+pub type Counters = [u64; Counter::COUNT];
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/heaptide-ebpf"));
 
@@ -51,7 +56,13 @@ type RawTracepoint = (&'static str, &'static CStr, &'static str);
 /// In place of [`ENTERS`] where tracefs cannot be read.
 const RAW_ENTER: RawTracepoint = ("sys_enter", c"sys_enter", "closed connections and mappings");
 
-const RAW_TRACEPOINTS: [RawTracepoint; 3] = [
+const RAW_TRACEPOINTS: [RawTracepoint; 5] = [
+    ("page_fault_user", c"page_fault_user", "page faults"),
+    (
+        "page_fault_kernel",
+        c"page_fault_kernel",
+        "page faults in system calls",
+    ),
     ("sys_exit", c"sys_exit", "requests and mappings"),
     ("process_exec", c"sched_process_exec", "execs"),
     ("process_exit", c"sched_process_exit", "ends of processes"),
@@ -96,6 +107,14 @@ const PROBES: &[(&str, Program)] = &[
     ("handler_return", Program::HandlerReturn),
     ("go_serve", Program::GoServe),
     ("go_finish", Program::GoFinish),
+    ("usdt_alloc", Program::UsdtAlloc),
+    ("usdt_free", Program::UsdtFree),
+    ("go_h2_head", Program::GoHttp2Head),
+    ("go_h2_run", Program::GoHttp2Run),
+    ("go_h2_done", Program::GoHttp2Done),
+    ("go_goroutine", Program::GoGoroutine),
+    ("go_next_free", Program::GoNextFree),
+    ("go_large", Program::GoLarge),
 ];
 
 /// The two of them that are one program, [`SESSION`], where the kernel has sessions.
@@ -116,7 +135,8 @@ pub struct Kernel {
     targets: HashMap<MapData, u32, Wire<TargetConfig>>,
     live_blocks: Array<MapData, u64>,
     rules_version: Array<MapData, u64>,
-    counters: PerCpuArray<MapData, u64>,
+    counters: PerCpuArray<MapData, [u64; Counter::COUNT]>,
+    faults: FaultMaps,
     ring: RingBuf<MapData>,
     capacity: u32,
     /// Descriptors of `live` and `rules`, for the batch calls.
@@ -209,6 +229,7 @@ impl Kernel {
                 .map_err(|why| mapped("RULES_VERSION", why))?,
             counters: PerCpuArray::try_from(take("COUNTERS")?)
                 .map_err(|why| mapped("COUNTERS", why))?,
+            faults: FaultMaps::new(&mut take)?,
             ring: RingBuf::try_from(take("EVENTS")?).map_err(|why| mapped("EVENTS", why))?,
             capacity: settings.capacity,
             live_fd,
@@ -323,11 +344,7 @@ impl Kernel {
             _ => Runs::Entry,
         };
         let links = if let Some(program) = self.programs.multi(name) {
-            let places: Vec<(u64, u64)> = probes
-                .iter()
-                .map(|probe| (probe.file_offset, probe.cookie))
-                .collect();
-            let link = multi::attach(program, pid, &first.path, &places, runs);
+            let link = multi::attach(program, pid, &first.path, probes, runs);
             let link = link.map_err(|why| {
                 let symbols: Vec<&str> = probes.iter().map(|probe| &*probe.symbol).collect();
                 KernelError::attach(&symbols.join(", "), pid, why)
@@ -336,8 +353,7 @@ impl Kernel {
         } else {
             let program = self.programs.single(name)?;
             let attach = |probe: &&Probe| {
-                let (path, offset) = (&probe.path, probe.file_offset);
-                attach::uprobe(program, pid, path, offset, returns, probe.cookie)
+                attach::uprobe(program, pid, probe, returns)
                     .map_err(|why| KernelError::attach(&probe.symbol, pid, why))
             };
             probes.iter().map(attach).collect::<Result<_, _>>()?
@@ -438,21 +454,22 @@ impl Kernel {
         }
     }
 
-    /// Counters, summed over CPUs, in the order of [`Counter::ALL`].
-    pub fn counters(&self) -> Result<Vec<u64>, KernelError> {
-        Counter::ALL
-            .iter()
-            .map(|counter| {
-                let values =
-                    self.counters
-                        .get(&(*counter as u32), 0)
-                        .map_err(|why| KernelError::Map {
-                            name: "COUNTERS",
-                            why,
-                        })?;
-                Ok(values.iter().sum())
-            })
-            .collect()
+    /// The counters of a slot, summed over CPUs, in the order of [`Counter::ALL`].
+    pub fn counters(&self, slot: u32) -> Result<Counters, KernelError> {
+        let cpus = self
+            .counters
+            .get(&slot, 0)
+            .map_err(|why| KernelError::Map {
+                name: "COUNTERS",
+                why,
+            })?;
+        let mut sums = [0; Counter::COUNT];
+        for cpu in cpus.iter() {
+            for (sum, part) in sums.iter_mut().zip(cpu) {
+                *sum += part;
+            }
+        }
+        Ok(sums)
     }
 
     /// Hands every record in the ring to `each`.

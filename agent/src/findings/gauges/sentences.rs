@@ -9,9 +9,10 @@ use crate::growth::gauges::GaugeKey;
 use crate::report::State;
 
 use super::JudgedGauge;
-use super::compose::{Figures, Group};
+use super::compose::Group;
 use super::curve::{Driver, What};
 use super::drivers::{DECISIVE, Explained};
+use super::figures::Figures;
 
 /// Explanations named at most.
 const MOST_NAMED: usize = 4;

@@ -86,6 +86,8 @@ pub struct Gauges {
     families: [Family; 5],
     waiting: VecDeque<Waiting>,
     heap: Option<HeapMark>,
+    /// Resident anonymous bytes, first and last.
+    anonymous: Option<(u64, u64)>,
     last_faults: Option<Nanos>,
     last_process: Option<Nanos>,
     censuses: u64,
@@ -157,12 +159,16 @@ impl Gauges {
         self.wait(mark.at, HEAP, vec![level], true);
     }
 
-    /// Takes page faults. Copied pages were there before: they are no growth.
+    /// Takes page faults. Copied pages were there before: they are no growth. Nor are those that were given
+    /// back: of what was touched only as much is kept as the process has grown by.
     pub fn faults(&mut self, faults: &Faults) {
         if is_soon(&mut self.last_faults, faults.at) {
             return;
         }
-        let bytes = faults.fresh_bytes as f64;
+        let grown = self
+            .anonymous
+            .map_or(0, |(first, last)| last.saturating_sub(first));
+        let bytes = faults.fresh_bytes.min(grown) as f64;
         let level = (
             GaugeKey::Faults,
             Level::of(bytes, Some(bytes)),
@@ -173,6 +179,8 @@ impl Gauges {
 
     /// Takes the process's memory.
     pub fn memory(&mut self, sample: &MemorySample) {
+        let first = self.anonymous.map_or(sample.rss_anon, |(first, _)| first);
+        self.anonymous = Some((first, sample.rss_anon));
         if is_soon(&mut self.last_process, sample.at) {
             return;
         }

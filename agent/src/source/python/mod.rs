@@ -2,11 +2,15 @@
 //! every few seconds and sends what it found.
 
 mod census;
+mod code;
+mod fillers;
 mod follow;
 mod memory;
 mod objects;
+mod opcodes;
 mod paths;
 mod sizes;
+mod stacks;
 mod types;
 mod walk;
 
@@ -19,6 +23,7 @@ use tracing::{debug, warn};
 
 pub use census::{CensusError, Censuses};
 pub use memory::{Pages, ProcessMemory, Read};
+pub(super) use stacks::Stacks;
 
 use crate::events::{Census, Nanos};
 use crate::target::process;
