@@ -7,13 +7,13 @@ use heaptide::events::{LiveGroup, MemorySample, RequestId, Snapshot};
 
 /// Name and threshold of each baseline.
 pub(crate) const BASELINES: [(&str, f64); 7] = [
-    ("RSS slope (part of the headroom per hour)", 1.0),
-    ("predict_linear, 10 m window, 4 h ahead", 1.0),
-    ("the same, and used >= 60 % of the limit", 1.0),
-    ("Mann-Kendall on live bytes (z)", 10.0),
-    ("memleak: outstanding for 60 s (MiB of one stack)", 1.0),
-    ("the same, as a part of the headroom", 0.05),
-    ("Scalene's score", 0.95),
+    ("RSS slope (part of the headroom per hour)", 5.4),
+    ("predict_linear, 10 m window, 4 h ahead", 20.0),
+    ("the same, and used >= 60 % of the limit", 4.4),
+    ("Mann-Kendall on live bytes (z)", 13.6),
+    ("memleak: outstanding for 60 s (MiB of one stack)", 10.0),
+    ("the same, as a part of the headroom", 0.026),
+    ("Scalene's score", 0.976),
 ];
 /// Seconds after the attach before a baseline may alarm.
 const PATIENCE: f64 = 60.0;

@@ -253,10 +253,10 @@ impl Plan {
                 self.leak(Some(0), either, Policy::Forever, random);
             }
             Class::TableDoubling => {
-                self.leak(Some(0), either, Policy::Table(2.0, 64), random);
+                self.leak(Some(0), either, Policy::Table(2.0, 8), random);
             }
             Class::ReallocGrowth => {
-                self.leak(Some(0), either, Policy::Table(1.125, 64), random);
+                self.leak(Some(0), either, Policy::Table(1.125, 8), random);
             }
             Class::Several => {
                 let kinds = [
@@ -314,7 +314,9 @@ impl Plan {
             .map(|l| self.part(&self.keepers[l.keeper]))
             .reduce(f64::min)
         {
-            let needed = EVENTS / (part * rate);
+            // a table grows by factors, so it needs more entries to grow often
+            let events = if self.is_one_block() { 2_000.0 } else { EVENTS };
+            let needed = events / (part * rate);
             self.seconds = self.seconds.max(needed);
         }
         self.interval = (self.seconds / 300.0).max(2.0);
@@ -417,7 +419,9 @@ impl Plan {
         }
         let busy = self.traffic.rate * self.traffic.latency;
         self.working = match self.class {
-            Class::SlowRequests => headroom * random.range(0.02, 0.3) / busy.max(1.0),
+            Class::SlowRequests => {
+                headroom * random.range(0.02, 0.3) / (busy * self.traffic.shape.most()).max(1.0)
+            }
             _ => (headroom * random.log_range(0.001, 0.02) / busy.max(1.0)).min(50_000.0),
         };
         self.base = headroom * random.log_range(0.15, 4.0);

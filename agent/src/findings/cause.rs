@@ -131,25 +131,33 @@ pub fn cause(contrast: &Contrast, uncertain: f64) -> Cause {
             Cause::Indeterminate
         };
     }
-    let (rarer, as_often) = (
-        rarer(repeat, new, TOKEN_KEYED_BELOW),
-        oftener(repeat, new, PER_REQUEST_ABOVE),
-    );
+    let rarer = rarer(repeat, new, TOKEN_KEYED_BELOW);
+    let often = oftener(repeat, new, TOKEN_KEYED_BELOW);
     // how often decides; how much only shows that both do it and one of them keeps more
     let more = above(repeat, new, TOKEN_KEYED_BELOW, SURER);
     let less = below(repeat, new, PER_REQUEST_ABOVE, SURER);
-    if rarer && !more {
-        Cause::TokenKeyed
-    } else if as_often && !(more && less) {
+    if rarer {
+        // of the few repeats that keep something some may keep much: then nobody knows
+        if more && less {
+            Cause::Mixed
+        } else {
+            Cause::TokenKeyed
+        }
+    } else if often && more && less {
+        Cause::Mixed
+    } else if often && self::rarer(repeat, new, PER_REQUEST_ABOVE) {
+        Cause::Mixed
+    } else if often && ratio(repeat, new) >= PER_REQUEST_ABOVE {
         Cause::PerRequest
-    } else if (as_often || rarer) && more && less {
-        Cause::Mixed
-    } else if oftener(repeat, new, TOKEN_KEYED_BELOW) && self::rarer(repeat, new, PER_REQUEST_ABOVE)
-    {
-        Cause::Mixed
     } else {
         Cause::Indeterminate
     }
+}
+
+/// How often those like `a` keep something against those like `b`, as far as one can see.
+fn ratio(a: Kept, b: Kept) -> f64 {
+    let often = |kept: Kept| kept.holders as f64 / kept.requests.max(1) as f64;
+    often(a) / often(b).max(1e-9)
 }
 
 /// Whether requests like `a` surely keep something less than `factor` times as often as those like `b`.

@@ -248,14 +248,10 @@ impl Judge {
         }
     }
 
-    /// Growth now: over the later half of the time since the onset.
+    /// Growth since the onset, and how fast it is now.
     fn growth_of(scene: Scene, group: &[SeriesKey], onset: usize, variance: f64) -> Rate {
         let epochs: &Epochs = &scene.growth.epochs;
-        let half = epochs.now().seconds() - epochs.now().since(epochs.start(onset)) / 2.0;
-        let last = epochs.len().saturating_sub(2).max(onset);
-        let from = (onset..last)
-            .find(|i| epochs.start(*i).seconds() >= half)
-            .unwrap_or(last);
+        let from = onset.min(epochs.len().saturating_sub(2));
         let steps: Vec<(f64, f64)> = (from..epochs.len())
             .map(|i| {
                 let views = group

@@ -4,6 +4,8 @@ use crate::report::TimeToOom;
 
 /// Upper 95 % of the normal distribution: early to late covers 90 %.
 const UPPER: f64 = 1.645;
+/// The same of Student's distribution with three degrees of freedom.
+const STUDENT: f64 = 2.353;
 /// Least standard deviation of the drift, against the rate.
 const LEAST_DRIFT: f64 = 0.1;
 
@@ -16,36 +18,45 @@ pub struct Rate {
     pub error: f64,
 }
 
-/// The rate of growth from `(seconds, bytes grown)` per epoch; `variance`: what sampling adds to the sum.
+/// The rate of growth from `(seconds, bytes grown)` per epoch since the onset; `variance`: what sampling
+/// adds to the sum. The rate is that of the later half of the time, because traffic may have grown.
 ///
 /// Two things make it wrong: chance within the epochs, and traffic that will not be what it was. The
 /// second is taken from how much the rate differed between quarters of the time, but never for less
 /// than [`LEAST_DRIFT`] of the rate.
 pub fn rate(epochs: &[(f64, f64)], variance: f64) -> Rate {
-    let seconds: f64 = epochs.iter().map(|epoch| epoch.0).sum();
+    let all: f64 = epochs.iter().map(|epoch| epoch.0).sum();
+    let mut passed = 0.0;
+    let later = epochs.iter().position(|epoch| {
+        passed += epoch.0;
+        passed > all / 2.0
+    });
+    let later = &epochs[later.unwrap_or(0).min(epochs.len().saturating_sub(2))..];
+    let seconds: f64 = later.iter().map(|epoch| epoch.0).sum();
     if seconds <= 0.0 {
         return Rate::default();
     }
-    let mean = epochs.iter().map(|epoch| epoch.1).sum::<f64>() / seconds;
-    let n = epochs.len() as f64;
-    let chance = if epochs.len() < 3 {
+    let mean = later.iter().map(|epoch| epoch.1).sum::<f64>() / seconds;
+    let n = later.len() as f64;
+    let chance = if later.len() < 3 {
         mean.abs() / 2.0
     } else {
-        let squares: f64 = epochs
+        let squares: f64 = later
             .iter()
             .map(|(s, bytes)| (bytes - mean * s).powi(2))
             .sum();
         ((squares * n / (n - 1.0) + variance) / (seconds * seconds)).sqrt()
     };
-    let drift = drift(epochs, seconds, mean).max(LEAST_DRIFT * mean.abs());
+    // a deviation from four figures is itself uncertain
+    let drift = STUDENT / UPPER * drift(epochs, all);
     Rate {
         mean,
-        error: chance.hypot(drift),
+        error: chance.hypot(drift.max(LEAST_DRIFT * mean.abs())),
     }
 }
 
 /// Standard deviation of the rate between quarters of the time.
-fn drift(epochs: &[(f64, f64)], seconds: f64, mean: f64) -> f64 {
+fn drift(epochs: &[(f64, f64)], seconds: f64) -> f64 {
     let mut quarters = [(0.0, 0.0); 4];
     let mut passed = 0.0;
     for (s, bytes) in epochs {
@@ -57,6 +68,7 @@ fn drift(epochs: &[(f64, f64)], seconds: f64, mean: f64) -> f64 {
     }
     let taken = quarters.iter().filter(|quarter| quarter.0 > 0.0);
     let n = taken.clone().count() as f64;
+    let mean = taken.clone().map(|(s, bytes)| bytes / s).sum::<f64>() / n.max(1.0);
     let squares: f64 = taken.map(|(s, bytes)| (bytes / s - mean).powi(2)).sum();
     if n < 2.0 {
         0.0

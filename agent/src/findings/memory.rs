@@ -89,11 +89,13 @@ impl MemoryHistory {
         }
     }
 
-    /// Bytes used of the limit at time `at`: the last point that is not later, else the first.
+    /// Bytes used of the limit when something began at `at`: the least from the last point before it on, so
+    /// that requests which hold much just then do not make the headroom seem small.
     pub fn used_at(&self, at: Nanos) -> u64 {
         let later = self.points.partition_point(|point| point.at <= at);
-        let point = self.points.get(later.saturating_sub(1));
-        point.map_or(self.last().used, |point| point.used)
+        let since = self.points.get(later.saturating_sub(1)..).unwrap_or(&[]);
+        let least = since.iter().map(|point| point.used).min();
+        least.unwrap_or(self.last().used)
     }
 
     /// Resident bytes per live heap byte, of what both grew by since the start: 1 when that is not known,

@@ -19,7 +19,7 @@ pub const OUTLIER: f64 = 16.0;
 /// Requests that a median needs.
 const LEAST_FOR_MEDIAN: usize = 20;
 /// Bytes of a block below which it is no table worth following.
-const LEAST_TABLE: f64 = 16.0 * 1024.0;
+const LEAST_TABLE: f64 = 4.0 * 1024.0;
 /// Rows of the top sites.
 const TOP_SITES: usize = 20;
 /// Series of requests under way that are kept, the biggest.

@@ -52,7 +52,7 @@ impl Tables {
     /// Takes the leads of a snapshot most of whose bytes lie in one block.
     pub fn take(&mut self, biggest: &[(LeadId, Biggest)], now: Nanos, attribution: &Attribution) {
         for (lead, block) in biggest {
-            if !self.all.contains_key(lead) && self.all.len() >= MOST_TABLES {
+            if !self.all.contains_key(lead) && !self.make_room() {
                 continue;
             }
             let table = self.all.entry(*lead).or_insert_with(|| Table {
@@ -70,6 +70,16 @@ impl Tables {
             table.find_owners(attribution);
             table.missing < PATIENCE
         });
+    }
+
+    /// When all places are taken, one that never grew makes room.
+    fn make_room(&mut self) -> bool {
+        if self.all.len() < MOST_TABLES {
+            return true;
+        }
+        let still = self.all.iter().find(|(_, table)| table.steps.len() < 2);
+        let still = still.map(|(lead, _)| *lead);
+        still.is_some_and(|lead| self.all.remove(&lead).is_some())
     }
 
     /// All of them.
