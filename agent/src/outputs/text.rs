@@ -96,7 +96,10 @@ fn push_finding(text: &mut String, finding: &Finding) {
             printable(&container.path, CONTAINER),
             printable(&container.kind, NAME)
         )
-    } else if finding.basis == Basis::Process {
+    } else if finding.basis != Basis::Blocks
+        && finding.site.stack.is_empty()
+        && finding.site.file.is_none()
+    {
         "what keeps it is not known".to_owned()
     } else if finding.site.file.is_some() {
         format!(

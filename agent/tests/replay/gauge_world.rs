@@ -270,9 +270,9 @@ impl World {
                 self.add(more, each);
             }
             Holds::PerSubject(tokens) => {
-                if self.is_new(1_000 + token / tokens) {
-                    self.add(1.0, each);
-                }
+                let subject = 1_000 + token / tokens;
+                let more = f64::from(u8::from(self.is_new(subject)));
+                self.add(more, each);
             }
             Holds::PerRequest => self.add(1.0, each),
             Holds::Cycles | Holds::Sawtooth(_) => self.add(9.0, each / 4.0),
@@ -347,8 +347,9 @@ impl World {
                 self.out.push(Observation::Heap(HeapMark {
                     at,
                     marked_bytes: (3e6 + self.bytes + noise) as u64,
-                    live_bytes: (5e6 + self.bytes) as u64,
+                    live_bytes: (3e6 + self.bytes + noise) as u64,
                     cycles: (self.now * 2.0) as u64 + 1,
+                    collected_at: Some(at),
                 }));
             }
             Seen::Faults => {

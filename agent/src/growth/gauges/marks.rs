@@ -1,5 +1,6 @@
 //! Levels of a collector's heap: what one collection finds depends on what was just under way, so a level is
-//! the mean of those of two seconds.
+//! the mean of those of two seconds. Readings come a while after the collection that they tell of; where the
+//! collector does not say when it was, what was allocated since tells, at the rate seen between readings.
 
 use crate::attribution::plus;
 use crate::events::{HeapMark, Nanos};
@@ -10,7 +11,10 @@ const SECONDS: f64 = 2.0;
 /// The collections since the last level.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Marks {
-    cycles: Option<u64>,
+    /// The last reading, whether it told of a new collection or not.
+    last: Option<HeapMark>,
+    /// Bytes allocated per second.
+    rate: Option<f64>,
     /// Time of the last level.
     begun: Nanos,
     count: f64,
@@ -37,23 +41,35 @@ pub struct MeanMark {
 impl Marks {
     /// Adds a collection that was not seen yet; a level, when it is time for one.
     pub fn take(&mut self, mark: &HeapMark) -> Option<MeanMark> {
-        if self.cycles.is_some_and(|cycles| mark.cycles <= cycles) {
+        let last = self.last.replace(*mark);
+        // before the first collection nothing was marked
+        if mark.cycles == 0 {
             return None;
         }
-        let bytes = mark.marked_bytes as f64;
-        if self.cycles.is_none() {
-            self.begun = mark.at;
+        if let Some(last) = last.filter(|last| last.cycles >= mark.cycles) {
+            let allocated = mark.live_bytes.saturating_sub(last.live_bytes) as f64;
+            let rate = allocated / mark.at.since(last.at).max(0.1);
+            self.rate = Some(self.rate.map_or(rate, |known| f64::midpoint(known, rate)));
+            return None;
         }
-        self.cycles = Some(mark.cycles);
+        let at = mark.collected_at.unwrap_or_else(|| {
+            let ago = self.ago(mark, last);
+            Nanos(mark.at.0.saturating_sub((ago * 1e9) as u64))
+        });
+        let bytes = mark.marked_bytes as f64;
+        let first = self.begun == Nanos(0);
+        if first {
+            self.begun = at;
+        }
         (self.low, self.high) = if self.count < 1.0 {
             (bytes, bytes)
         } else {
             (self.low.min(bytes), self.high.max(bytes))
         };
         self.count += 1.0;
-        self.seconds += mark.at.since(self.begun);
+        self.seconds += at.since(self.begun);
         self.bytes += bytes;
-        if mark.at.since(self.begun) < SECONDS {
+        if !first && at.since(self.begun) < SECONDS {
             return None;
         }
         let level = MeanMark {
@@ -63,11 +79,21 @@ impl Marks {
             high: self.high,
         };
         *self = Self {
-            cycles: self.cycles,
-            begun: mark.at,
+            last: self.last,
+            rate: self.rate,
+            begun: at,
             ..Self::default()
         };
         Some(level)
+    }
+
+    /// Seconds from the collection to the reading: at most since the reading before.
+    fn ago(&self, mark: &HeapMark, last: Option<HeapMark>) -> f64 {
+        let (Some(rate), Some(last)) = (self.rate.filter(|rate| *rate > 0.0), last) else {
+            return 0.0;
+        };
+        let allocated = mark.live_bytes.saturating_sub(mark.marked_bytes) as f64;
+        (allocated / rate).min(mark.at.since(last.at))
     }
 }
 
@@ -81,13 +107,15 @@ mod tests {
             marked_bytes: bytes,
             live_bytes: bytes,
             cycles,
+            collected_at: None,
         }
     }
 
     #[test]
     fn collections_of_two_seconds_are_one_level() {
         let mut marks = Marks::default();
-        assert_eq!(marks.take(&mark(1_000, 7, 100)), None);
+        let first = marks.take(&mark(1_000, 7, 100)).unwrap();
+        assert_eq!((first.at, first.mean as u64), (Nanos(1_000_000_000), 100));
         assert_eq!(
             marks.take(&mark(1_500, 7, 900)),
             None,
@@ -95,13 +123,38 @@ mod tests {
         );
         assert_eq!(marks.take(&mark(2_000, 8, 300)), None);
         let level = marks.take(&mark(3_000, 9, 200)).unwrap();
-        assert_eq!(level.at, Nanos(2_000_000_000));
-        assert_eq!(
-            (level.mean as u64, level.low as u64, level.high as u64),
-            (200, 100, 300)
-        );
+        assert_eq!(level.at, Nanos(2_500_000_000));
+        let bytes = (level.mean as u64, level.low as u64, level.high as u64);
+        assert_eq!(bytes, (250, 200, 300));
         // one that runs seldom is a level by itself
         let level = marks.take(&mark(9_000, 10, 400)).unwrap();
         assert_eq!((level.at, level.mean as u64), (Nanos(9_000_000_000), 400));
+    }
+
+    #[test]
+    fn a_collection_is_placed_when_it_was() {
+        let reading = |second: u64, cycles: u64, marked: u64, live: u64| HeapMark {
+            at: Nanos(second * 1_000_000_000),
+            marked_bytes: marked,
+            live_bytes: live,
+            cycles,
+            collected_at: None,
+        };
+        let mut marks = Marks::default();
+        assert_eq!(marks.take(&reading(1, 0, 0, 50_000)), None, "none yet");
+        assert!(marks.take(&reading(2, 1, 1_000, 2_000)).is_some());
+        // 10,000 bytes a second
+        assert_eq!(marks.take(&reading(3, 1, 1_000, 12_000)), None);
+        assert_eq!(marks.take(&reading(4, 1, 1_000, 22_000)), None);
+        // 2,500 bytes after the collection
+        let level = marks.take(&reading(5, 2, 1_500, 4_000)).unwrap();
+        assert_eq!(level.mean as u64, 1_500);
+        assert!((level.at.seconds() - 4.75).abs() < 1e-6);
+        // or the collector says it
+        let said = HeapMark {
+            collected_at: Some(Nanos(8_100_000_000)),
+            ..reading(9, 3, 1_800, 9_000)
+        };
+        assert_eq!(marks.take(&said).unwrap().at, Nanos(8_100_000_000));
     }
 }
