@@ -57,6 +57,29 @@ pub const fn site_step(hash: u64, frame: u64) -> u64 {
         .rotate_left(29)
 }
 
+/// Set in [`Stack::layout`] of a stack of Python frames: its entries are those of [`python_frame`].
+pub const PYTHON_LAYOUT: u32 = 1 << 31;
+
+/// A frame of Python code in one word: the address of its code object, which is a multiple of 16, and which
+/// instruction it is at. An instruction that does not fit is the last that does.
+#[inline(always)]
+#[must_use]
+pub const fn python_frame(code: u64, instruction: u64) -> u64 {
+    let most = (1 << 20) - 1;
+    let instruction = if instruction > most {
+        most
+    } else {
+        instruction
+    };
+    (code >> 4 << 20 | instruction) & !SITE_PROVISIONAL
+}
+
+/// What [`python_frame`] was made of.
+#[must_use]
+pub const fn python_place(frame: u64) -> (u64, u64) {
+    (frame >> 20 << 4, frame & ((1 << 20) - 1))
+}
+
 /// How a probed allocator function takes and gives memory (design.md: call shape).
 pub mod shape {
     /// `f(.., size, ..) -> pointer`, optionally `nmemb * size`.
@@ -190,6 +213,85 @@ impl GoCookie {
     }
 }
 
+/// Where an argument of a static probe is found: kind in 2 bits, register in 4 (in the processor's
+/// order), whether it has 8 bytes in 1, and an offset or constant in 13.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Operand(pub u32);
+
+/// Kinds of an [`Operand`].
+pub mod operand {
+    /// In a register.
+    pub const REGISTER: u32 = 0;
+    /// In memory, at a register and an offset.
+    pub const MEMORY: u32 = 1;
+    /// A constant.
+    pub const CONSTANT: u32 = 2;
+    /// Bits of an operand.
+    pub const BITS: u32 = 20;
+}
+
+impl Operand {
+    /// `None`: the offset does not fit.
+    #[must_use]
+    pub const fn new(kind: u32, register: u32, wide: bool, offset: i64) -> Option<Self> {
+        if offset < -4096 || offset > 4095 {
+            return None;
+        }
+        let wide = if wide { 1 << 6 } else { 0 };
+        Some(Self(
+            kind | register << 2 | wide | (offset as u32 & 0x1fff) << 7,
+        ))
+    }
+    /// One of [`operand`].
+    #[must_use]
+    pub const fn kind(self) -> u32 {
+        self.0 & 3
+    }
+    /// Number of the register.
+    #[must_use]
+    pub const fn register(self) -> u8 {
+        (self.0 >> 2 & 15) as u8
+    }
+    /// It has 8 bytes, else 4.
+    #[must_use]
+    pub const fn is_wide(self) -> bool {
+        self.0 >> 6 & 1 != 0
+    }
+    /// The offset, or the constant.
+    #[must_use]
+    pub const fn offset(self) -> i32 {
+        ((self.0 >> 7) << 19) as i32 >> 19
+    }
+}
+
+/// Attach cookie of a static probe: up to three arguments, and the row of the allocator table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UsdtCookie(pub u64);
+
+impl UsdtCookie {
+    /// Packs a cookie.
+    #[must_use]
+    pub const fn new(operands: [Operand; 3], allocator: u8) -> Self {
+        Self(
+            operands[0].0 as u64
+                | (operands[1].0 as u64) << operand::BITS
+                | (operands[2].0 as u64) << (2 * operand::BITS)
+                | (allocator as u64) << (3 * operand::BITS),
+        )
+    }
+    /// One of the three.
+    #[must_use]
+    pub const fn operand(self, index: u32) -> Operand {
+        let mask = (1 << operand::BITS) - 1;
+        Operand((self.0 >> (index * operand::BITS)) as u32 & mask)
+    }
+    /// Row of the allocator table.
+    #[must_use]
+    pub const fn allocator(self) -> u8 {
+        (self.0 >> (3 * operand::BITS)) as u8
+    }
+}
+
 /// The attach cookie of a probe in Go's runtime, which says where its structures have what is looked at.
 ///
 /// Bits: 0-15 `m.curg`, 16-31 `g.atomicstatus`.
@@ -294,8 +396,68 @@ records! {
         flags: u32,
         /// Byte interval from which user space wants sampling, 0: keep everything.
         interval: u32,
+        /// Where its counters are, see [`SLOTS`].
+        slot: u32,
+    }
+    /// Page faults of a target that brought it memory of its own, by tgid.
+    FaultTotals = 24 {
+        /// Pages written for the first time.
+        fresh: u64,
+        /// Pages copied on write.
+        copied: u64,
+        /// Until when the stacks of faults are paid for, see `faults.rs`.
+        paid_ns: u64,
+    }
+    /// Key of the map of fresh pages by place.
+    FaultKey = 24 {
+        /// Site id, 0: none was taken.
+        site: u64,
+        /// Request that was current, 0 for none.
+        request: u64,
+        /// Process.
+        tgid: u64,
+    }
+    /// Where a Python target's frames are found, by tgid; offsets in bytes.
+    PythonConfig = 80 {
+        /// Address of `_PyRuntime`.
+        runtime: u64,
+        /// The target's PID namespace: thread states name threads by their number there.
+        namespace_device: u64,
+        /// Its inode.
+        namespace_inode: u64,
+        /// First interpreter in the runtime.
+        interpreters: u32,
+        /// First thread state in an interpreter.
+        threads: u32,
+        /// Next thread state in a thread state.
+        next: u32,
+        /// `native_thread_id` in a thread state.
+        thread_id: u32,
+        /// What leads to the current frame in a thread state.
+        frame: u32,
+        /// The frame in what that leads to, `u32::MAX`: that is the frame.
+        frame_through: u32,
+        /// Code object in a frame.
+        code: u32,
+        /// Caller's frame in a frame.
+        previous: u32,
+        /// Instruction in a frame.
+        instruction: u32,
+        /// Owner in a frame, one byte.
+        owner: u32,
+        /// Owner of the interpreter's own frames, which have no code.
+        entry_owner: u32,
+        /// First instruction in a code object.
+        bytecode: u32,
         /// Zero.
-        reserved: u32,
+        reserved: u64,
+    }
+    /// A thread's Python state, by tid.
+    PythonThread = 16 {
+        /// Address of the thread state.
+        state: u64,
+        /// The thread id it names.
+        thread_id: u64,
     }
     /// Key of the connection map.
     ConnKey = 8 {
@@ -570,15 +732,21 @@ pub mod rule {
     pub const UNKNOWN: u8 = 4;
 }
 
+/// Places for counters: each target has one of its own, as long as there are any. The first is for what
+/// belongs to no target, and for targets that found no place.
+pub const SLOTS: usize = 512;
+
 macro_rules! counters {
     ($($(#[$meta:meta])* $name:ident = $text:literal),* $(,)?) => {
-        /// Per-CPU counters; the discriminant is the index in the map.
+        /// Per-CPU counters; the discriminant is the place in a slot of the map.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(u32)]
         pub enum Counter { $($(#[$meta])* $name),* }
         impl Counter {
             /// All counters in index order.
             pub const ALL: &'static [Counter] = &[$(Counter::$name),*];
+            /// How many there are.
+            pub const COUNT: usize = Self::ALL.len();
             /// The counter's name in reports and metrics.
             #[must_use]
             pub const fn name(self) -> &'static str { match self { $(Counter::$name => $text),* } }
@@ -623,4 +791,12 @@ counters! {
     ReadFaults = "read_faults",
     /// System calls looked at for a target.
     Syscalls = "syscalls",
+    /// The map of fresh pages by place refused one.
+    FaultsFull = "faults_full",
+    /// Fresh pages whose stack was not taken, because too many came at once.
+    FaultsUnsampled = "faults_unsampled",
+    /// Stacks of Python frames taken.
+    PythonStacks = "python_stacks",
+    /// Fresh pages of threads that have no Python frames, or none that could be read.
+    PythonMissed = "python_missed",
 }

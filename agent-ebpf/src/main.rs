@@ -23,6 +23,8 @@ mod answer;
 #[cfg(target_arch = "bpf")]
 mod condition;
 #[cfg(target_arch = "bpf")]
+mod faults;
+#[cfg(target_arch = "bpf")]
 mod go;
 #[cfg(target_arch = "bpf")]
 mod go_blocks;
@@ -39,6 +41,8 @@ mod life;
 #[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]
+mod python;
+#[cfg(target_arch = "bpf")]
 mod reading;
 #[cfg(target_arch = "bpf")]
 mod scope;
@@ -48,6 +52,8 @@ mod stack;
 mod syscalls;
 #[cfg(target_arch = "bpf")]
 mod thread;
+#[cfg(target_arch = "bpf")]
+mod usdt;
 
 /// Called by no program: every panic path is compiled out or refused by the verifier.
 #[cfg(target_arch = "bpf")]

@@ -39,7 +39,9 @@ impl Nanos {
 pub struct RequestId(pub u64);
 
 /// A call stack, by the hash of its addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct SiteId(pub u64);
 
 /// The keyed fingerprint of a credential. Never the credential.
@@ -186,11 +188,14 @@ pub struct Site {
 }
 
 impl Site {
-    /// The frame to show a person: the first of the application's own code, else the first that is
-    /// not the allocator's, else the innermost.
+    /// The frame to show a person: the first of the application's own code, else the first without a
+    /// name in a file (a stripped application's), else the first that is not the allocator's, else the
+    /// innermost.
     pub fn leading(&self) -> &Frame {
         let first = |kinds: &[FrameKind]| self.stack.iter().find(|f| kinds.contains(&f.kind));
+        let is_nameless = |f: &&Frame| f.kind == FrameKind::Unknown && !f.module.starts_with('[');
         first(&[FrameKind::User])
+            .or_else(|| self.stack.iter().find(is_nameless))
             .or_else(|| first(&[FrameKind::Library, FrameKind::Unknown]))
             .unwrap_or(&self.stack[0])
     }
@@ -249,6 +254,9 @@ pub struct HeapMark {
     pub live_bytes: u64,
     /// Collections completed since the process began.
     pub cycles: u64,
+    /// When the last of them ended its marking, where the collector says so.
+    #[serde(default)]
+    pub collected_at: Option<Nanos>,
 }
 
 /// What a runtime's own heap profile says is live, by call stack.
@@ -332,38 +340,6 @@ pub struct Losses {
     pub map_bytes: u64,
 }
 
-impl Losses {
-    /// What came after `earlier`: for a target that the agent observes since then. What is the
-    /// agent's own stays whole.
-    #[must_use]
-    pub fn after(&self, earlier: &Self) -> Self {
-        Self {
-            alloc_hits: self.alloc_hits.saturating_sub(earlier.alloc_hits),
-            free_hits: self.free_hits.saturating_sub(earlier.free_hits),
-            tracked: self.tracked.saturating_sub(earlier.tracked),
-            freed: self.freed.saturating_sub(earlier.freed),
-            sampled_out: self.sampled_out.saturating_sub(earlier.sampled_out),
-            unknown_frees: self.unknown_frees.saturating_sub(earlier.unknown_frees),
-            lost_frees: self.lost_frees.saturating_sub(earlier.lost_frees),
-            missed_returns: self.missed_returns.saturating_sub(earlier.missed_returns),
-            inflight_full: self.inflight_full.saturating_sub(earlier.inflight_full),
-            map_full: self.map_full.saturating_sub(earlier.map_full),
-            threads_full: self.threads_full.saturating_sub(earlier.threads_full),
-            stacks_full: self.stacks_full.saturating_sub(earlier.stacks_full),
-            stacks_truncated: self
-                .stacks_truncated
-                .saturating_sub(earlier.stacks_truncated),
-            ring_full: self.ring_full.saturating_sub(earlier.ring_full),
-            requests: self.requests.saturating_sub(earlier.requests),
-            requests_lost: self.requests_lost.saturating_sub(earlier.requests_lost),
-            read_faults: self.read_faults.saturating_sub(earlier.read_faults),
-            syscalls: self.syscalls.saturating_sub(earlier.syscalls),
-            probe_seconds: (self.probe_seconds - earlier.probe_seconds).max(0.0),
-            ..*self
-        }
-    }
-}
-
 /// Who is observed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TargetInfo {
@@ -381,6 +357,18 @@ pub struct TargetInfo {
     pub limitations: Vec<String>,
     /// How allocations are watched (`watch`, `sample`, `trace`).
     pub mode: String,
+}
+
+/// What the judge thinks of a stretch of time in which allocations are watched; the source acts on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Opinion {
+    /// More has to be seen.
+    #[default]
+    Open,
+    /// Something grows; more may make it certain.
+    Suspicion,
+    /// Nothing more is to be learned.
+    Settled,
 }
 
 /// Everything the source can say.
@@ -412,13 +400,18 @@ pub enum Observation {
     Forgotten(Nanos),
     /// The process ended.
     Ended(Nanos),
+    /// Allocations are watched from now on, or no longer: what was live before cannot be told from what was
+    /// freed unseen.
+    Window(Nanos, bool),
 }
 
 impl Observation {
     /// When it was made; a site has no time of its own.
     pub fn at(&self) -> Option<Nanos> {
         match self {
-            Self::Target(at, _) | Self::Forgotten(at) | Self::Ended(at) => Some(*at),
+            Self::Target(at, _) | Self::Forgotten(at) | Self::Ended(at) | Self::Window(at, _) => {
+                Some(*at)
+            }
             Self::Request(request) => Some(request.end),
             Self::Site(_) => None,
             Self::Snapshot(snapshot) => Some(snapshot.at),

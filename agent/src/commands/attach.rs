@@ -24,7 +24,7 @@ use crate::{
     report::Report,
     session::Session,
     settings,
-    source::{SourceOptions, allocations, budget},
+    source::{SourceOptions, allocations, automatic, budget},
 };
 
 /// Between two drawings of the live view.
@@ -136,6 +136,7 @@ fn source_options(args: &Attach) -> Result<SourceOptions> {
     Ok(SourceOptions {
         settings: settings::settings(&args.credential, settings::CAPACITY)?,
         allocations: allocations(args.mode),
+        automatic: automatic(args.mode),
         budget: budget(args.mode, args.overhead),
         stacks: !args.no_stacks,
         handlers,

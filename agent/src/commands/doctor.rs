@@ -128,6 +128,7 @@ fn load() -> (Vec<Check>, Option<f64>) {
     let options = SourceOptions {
         settings,
         allocations: true,
+        automatic: false,
         budget: None,
         handlers: Vec::new(),
         memory_limit: None,
@@ -140,7 +141,7 @@ fn load() -> (Vec<Check>, Option<f64>) {
         Ok(source) => source,
         Err(why) => return (vec![refused(PROGRAMS, &why)], None),
     };
-    let held = source.losses().map_or(0, |losses| losses.map_bytes) >> 20;
+    let held = source.map_bytes() >> 20;
     let mut checks = vec![Check::ok(
         PROGRAMS,
         format!("all loaded; their maps hold {held} MiB of kernel memory"),

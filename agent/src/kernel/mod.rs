@@ -13,11 +13,13 @@ use aya::{
     maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf},
 };
 use aya_log::EbpfLogger;
-use heaptide_ebpf::{Block, BlockKey, Counter, RuleKey, Settings, Stack, TargetConfig, UnwindRule};
-use tracing::{debug, warn};
+use heaptide_ebpf::{Block, BlockKey, Counter, Settings, Stack, TargetConfig};
+use tracing::debug;
 
 pub mod attach;
+mod data;
 mod error;
+mod faults;
 mod multi;
 mod programs;
 mod raw;
@@ -25,11 +27,15 @@ mod tracefs;
 
 pub use attach::Link;
 pub use error::KernelError;
+use faults::FaultMaps;
 use programs::Programs;
 use raw::{Runs, Wire};
 pub use tracefs::{tracefs_mounted, tracefs_readable};
 
 use crate::plan::{Probe, Program};
+
+/// Values of [`Counter::ALL`].
+pub type Counters = [u64; Counter::COUNT];
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/heaptide-ebpf"));
 
@@ -51,7 +57,13 @@ type RawTracepoint = (&'static str, &'static CStr, &'static str);
 /// In place of [`ENTERS`] where tracefs cannot be read.
 const RAW_ENTER: RawTracepoint = ("sys_enter", c"sys_enter", "closed connections and mappings");
 
-const RAW_TRACEPOINTS: [RawTracepoint; 3] = [
+const RAW_TRACEPOINTS: [RawTracepoint; 5] = [
+    ("page_fault_user", c"page_fault_user", "page faults"),
+    (
+        "page_fault_kernel",
+        c"page_fault_kernel",
+        "page faults in system calls",
+    ),
     ("sys_exit", c"sys_exit", "requests and mappings"),
     ("process_exec", c"sched_process_exec", "execs"),
     ("process_exit", c"sched_process_exit", "ends of processes"),
@@ -96,6 +108,8 @@ const PROBES: &[(&str, Program)] = &[
     ("handler_return", Program::HandlerReturn),
     ("go_serve", Program::GoServe),
     ("go_finish", Program::GoFinish),
+    ("usdt_alloc", Program::UsdtAlloc),
+    ("usdt_free", Program::UsdtFree),
     ("go_h2_head", Program::GoHttp2Head),
     ("go_h2_run", Program::GoHttp2Run),
     ("go_h2_done", Program::GoHttp2Done),
@@ -123,7 +137,8 @@ pub struct Kernel {
     targets: HashMap<MapData, u32, Wire<TargetConfig>>,
     live_blocks: Array<MapData, u64>,
     rules_version: Array<MapData, u64>,
-    counters: PerCpuArray<MapData, u64>,
+    counters: PerCpuArray<MapData, [u64; Counter::COUNT]>,
+    faults: FaultMaps,
     ring: RingBuf<MapData>,
     capacity: u32,
     /// Descriptors of `live` and `rules`, for the batch calls.
@@ -216,6 +231,7 @@ impl Kernel {
                 .map_err(|why| mapped("RULES_VERSION", why))?,
             counters: PerCpuArray::try_from(take("COUNTERS")?)
                 .map_err(|why| mapped("COUNTERS", why))?,
+            faults: FaultMaps::new(&mut take)?,
             ring: RingBuf::try_from(take("EVENTS")?).map_err(|why| mapped("EVENTS", why))?,
             capacity: settings.capacity,
             live_fd,
@@ -330,11 +346,7 @@ impl Kernel {
             _ => Runs::Entry,
         };
         let links = if let Some(program) = self.programs.multi(name) {
-            let places: Vec<(u64, u64)> = probes
-                .iter()
-                .map(|probe| (probe.file_offset, probe.cookie))
-                .collect();
-            let link = multi::attach(program, pid, &first.path, &places, runs);
+            let link = multi::attach(program, pid, &first.path, probes, runs);
             let link = link.map_err(|why| {
                 let symbols: Vec<&str> = probes.iter().map(|probe| &*probe.symbol).collect();
                 KernelError::attach(&symbols.join(", "), pid, why)
@@ -343,8 +355,7 @@ impl Kernel {
         } else {
             let program = self.programs.single(name)?;
             let attach = |probe: &&Probe| {
-                let (path, offset) = (&probe.path, probe.file_offset);
-                attach::uprobe(program, pid, path, offset, returns, probe.cookie)
+                attach::uprobe(program, pid, probe, returns)
                     .map_err(|why| KernelError::attach(&probe.symbol, pid, why))
             };
             probes.iter().map(attach).collect::<Result<_, _>>()?
@@ -354,122 +365,6 @@ impl Kernel {
             debug!(pid, symbol, program = name, why, "attached");
         }
         Ok(links)
-    }
-
-    /// Begins or changes the observation of a process.
-    pub fn set_target(&mut self, tgid: u32, config: TargetConfig) -> Result<(), KernelError> {
-        self.targets
-            .insert(tgid, Wire(config), 0)
-            .map_err(|why| KernelError::Map {
-                name: "TARGETS",
-                why,
-            })
-    }
-
-    /// Forgets what an earlier observation knew of these threads.
-    pub fn forget_threads(&self, threads: &[u32]) {
-        for thread in threads {
-            raw::delete(self.threads_fd, thread);
-        }
-    }
-
-    /// The kernel's view of a target.
-    pub fn target(&self, tgid: u32) -> Option<TargetConfig> {
-        self.targets.get(&tgid, 0).ok().map(|config| config.0)
-    }
-
-    /// Ends the observation of a process.
-    pub fn remove_target(&mut self, tgid: u32) {
-        // Gone already when the process has ended: nothing to do then.
-        let _ = self.targets.remove(&tgid);
-    }
-
-    /// Publishes unwind rules. A full map is counted by the stacks that stay truncated.
-    pub fn add_rules(&mut self, layout: u32, rules: &[(u64, UnwindRule)]) -> usize {
-        if rules.is_empty() {
-            return 0;
-        }
-        let keys: Vec<RuleKey> = rules
-            .iter()
-            .map(|rule| RuleKey {
-                pc: rule.0,
-                layout: u64::from(layout),
-            })
-            .collect();
-        let values: Vec<UnwindRule> = rules.iter().map(|rule| rule.1).collect();
-        let added = raw::update_batch(self.rules_fd, &keys, &values);
-        // The walks that the programs remember rest on the rules as they were.
-        let version = self.rules_version.get(&0, 0).unwrap_or_default();
-        if let Err(why) = self.rules_version.set(0, version.wrapping_add(1), 0) {
-            warn!("cannot tell the programs of new unwind rules: {why}");
-        }
-        added
-    }
-
-    /// The stack of a site.
-    pub fn stack(&self, site: u64) -> Option<Stack> {
-        self.stacks.get(&site, 0).ok().map(|stack| stack.0)
-    }
-
-    /// Calls `each` for every live block and corrects the kernel's count of them. Returns how many
-    /// there were.
-    pub fn live_blocks(
-        &mut self,
-        mut each: impl FnMut(&BlockKey, &Block),
-    ) -> Result<u64, KernelError> {
-        let mut blocks = 0;
-        self.batch
-            .for_each(self.live_fd, |key, block| {
-                blocks += 1;
-                each(key, block);
-            })
-            .map_err(|why| KernelError::Read { name: "LIVE", why })?;
-        Ok(blocks)
-    }
-
-    /// Removes blocks, as those of an ended process.
-    pub fn remove_blocks(&mut self, keys: &[BlockKey]) {
-        let mut removed = 0u64;
-        for key in keys {
-            removed += u64::from(self.live.remove(&Wire(*key)).is_ok());
-        }
-        if removed == 0 {
-            return;
-        }
-        if let Ok(live) = self.live_blocks.get(&0, 0) {
-            // Not atomic against the programs: off by a few until the next removal, and only the
-            // place where sampling begins depends on it.
-            if let Err(why) = self.live_blocks.set(0, live.saturating_sub(removed), 0) {
-                warn!("cannot correct the count of live blocks: {why}");
-            }
-        }
-    }
-
-    /// Counters, summed over CPUs, in the order of [`Counter::ALL`].
-    pub fn counters(&self) -> Result<Vec<u64>, KernelError> {
-        Counter::ALL
-            .iter()
-            .map(|counter| {
-                let values =
-                    self.counters
-                        .get(&(*counter as u32), 0)
-                        .map_err(|why| KernelError::Map {
-                            name: "COUNTERS",
-                            why,
-                        })?;
-                Ok(values.iter().sum())
-            })
-            .collect()
-    }
-
-    /// Hands every record in the ring to `each`.
-    pub fn drain(&mut self, mut each: impl FnMut(&[u8])) {
-        while let Some(item) = self.ring.next() {
-            each(&item);
-        }
-        if let Some(logger) = &mut self.logger {
-            logger.flush();
-        }
     }
 
     /// Descriptor that becomes readable when a record that must not wait is in the ring.

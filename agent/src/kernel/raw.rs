@@ -15,6 +15,7 @@ const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_BTF_LOAD: libc::c_int = 18;
 const BPF_RAW_TRACEPOINT_OPEN: libc::c_int = 17;
 const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
+const BPF_MAP_LOOKUP_AND_DELETE_BATCH: libc::c_int = 25;
 const BPF_MAP_UPDATE_BATCH: libc::c_int = 26;
 const BPF_LINK_CREATE: libc::c_int = 28;
 /// `enum bpf_attach_type`.
@@ -129,12 +130,26 @@ impl Runs {
     }
 }
 
+/// Places in a file: as many of each.
+pub(super) struct Places<'a> {
+    pub(super) offsets: &'a [u64],
+    pub(super) cookies: &'a [u64],
+    /// Where the file counts who listens, 0 for none.
+    pub(super) semaphores: &'a [u64],
+}
+
+impl Places<'_> {
+    fn count(&self) -> usize {
+        let others = self.cookies.len().min(self.semaphores.len());
+        self.offsets.len().min(others)
+    }
+}
+
 /// Attaches a program to offsets of a file by one link (Linux 6.6). A pid of 0 is every process.
 pub(super) fn create_multi_link(
     program: BorrowedFd<'_>,
     path: &CStr,
-    offsets: &[u64],
-    cookies: &[u64],
+    places: &Places<'_>,
     pid: libc::pid_t,
     runs: Runs,
 ) -> io::Result<OwnedFd> {
@@ -144,10 +159,10 @@ pub(super) fn create_multi_link(
         attach_type: runs.attach_type(),
         link_flags: 0,
         path: path.as_ptr() as u64,
-        offsets: offsets.as_ptr() as u64,
-        reference_counters: 0,
-        cookies: cookies.as_ptr() as u64,
-        count: offsets.len().min(cookies.len()) as u32,
+        offsets: places.offsets.as_ptr() as u64,
+        reference_counters: places.semaphores.as_ptr() as u64,
+        cookies: places.cookies.as_ptr() as u64,
+        count: places.count() as u32,
         flags: if runs == Runs::Return {
             MULTI_RETURN
         } else {
@@ -293,7 +308,21 @@ impl<K: bytemuck::Pod, V: bytemuck::Pod> Batch<K, V> {
     }
 
     /// Calls `each` for every entry. Entries that come and go meanwhile may be seen or not.
-    pub(super) fn for_each(&mut self, map: RawFd, mut each: impl FnMut(&K, &V)) -> io::Result<()> {
+    pub(super) fn for_each(&mut self, map: RawFd, each: impl FnMut(&K, &V)) -> io::Result<()> {
+        self.each(BPF_MAP_LOOKUP_BATCH, map, each)
+    }
+
+    /// The same, and takes the entries out: what is added to one meanwhile is in it or in a new one.
+    pub(super) fn take_each(&mut self, map: RawFd, each: impl FnMut(&K, &V)) -> io::Result<()> {
+        self.each(BPF_MAP_LOOKUP_AND_DELETE_BATCH, map, each)
+    }
+
+    fn each(
+        &mut self,
+        command: libc::c_int,
+        map: RawFd,
+        mut each: impl FnMut(&K, &V),
+    ) -> io::Result<()> {
         let mut cursor = 0u32;
         let mut next = 0u32;
         let mut begun = false;
@@ -307,7 +336,7 @@ impl<K: bytemuck::Pod, V: bytemuck::Pod> Batch<K, V> {
                 map: map as u32,
                 ..BatchAttr::default()
             };
-            let result = bpf(BPF_MAP_LOOKUP_BATCH, &mut attr);
+            let result = bpf(command, &mut attr);
             let count = (attr.count as usize).min(self.keys.len());
             match result {
                 Ok(_) => {}

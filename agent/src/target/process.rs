@@ -123,6 +123,21 @@ pub fn threads(pid: u32) -> Result<Vec<u32>, TargetError> {
     Ok(threads)
 }
 
+/// Its children now; none where the kernel does not list them (`CONFIG_PROC_CHILDREN`).
+pub fn children(pid: u32) -> Vec<u32> {
+    let threads = threads(pid).unwrap_or_default();
+    let lists = threads.into_iter().filter_map(|thread| {
+        std::fs::read_to_string(format!("/proc/{pid}/task/{thread}/children")).ok()
+    });
+    lists
+        .flat_map(|list| {
+            list.split_ascii_whitespace()
+                .filter_map(|child| child.parse().ok())
+                .collect::<Vec<u32>>()
+        })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

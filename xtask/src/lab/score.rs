@@ -145,6 +145,7 @@ impl Score {
         let has_file = finding
             .is_some_and(|finding| finding.pointer("/site/file").is_some_and(Value::is_string));
         if let Some(function) = variant.function.as_deref()
+            && !service.stripped
             && (has_file || variant.container.is_none())
         {
             let right = said("/site/function").contains(function);

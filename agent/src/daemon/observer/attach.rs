@@ -12,19 +12,13 @@ use crate::daemon::select::Selected;
 use crate::pipeline::JudgeOptions;
 use crate::session::Session;
 use crate::settings::{self, CAPACITY};
-use crate::source::{SourceError, SourceOptions, TargetOptions, allocations, budget};
+use crate::source::{SourceError, SourceOptions, TargetOptions, allocations, automatic, budget};
 use crate::target::TargetError;
 
 impl Observer {
     /// What the targets count as tokens, without repetition.
     pub(super) fn credentials(&self) -> Vec<Credential> {
-        let mut credentials = vec![];
-        for target in &self.config.targets {
-            let credential = credential_of(&self.config, target);
-            if !credentials.contains(&credential) {
-                credentials.push(credential);
-            }
-        }
+        let mut credentials: Vec<_> = self.config.credentials().into_iter().cloned().collect();
         if credentials.is_empty() {
             // Without targets it is still found out now whether the kernel will do.
             credentials.push(self.config.agent.credential.clone());
@@ -139,6 +133,7 @@ fn mode_of(config: &Config, target: &Target) -> Mode {
 fn target_options(config: &Config, target: &Target) -> TargetOptions {
     TargetOptions {
         allocations: allocations(mode_of(config, target)),
+        automatic: automatic(mode_of(config, target)),
         budget: budget(mode_of(config, target), config.agent.overhead),
         // The configuration has tried them all.
         handlers: target
@@ -160,6 +155,7 @@ fn source_options(config: &Config, credential: &Credential) -> Result<SourceOpti
         settings: settings::settings(credential, CAPACITY)?,
         // Without a target that needs it the cost of allocator probes is not measured.
         allocations: targets.any(|target| allocations(mode_of(config, target))),
+        automatic: false,
         budget: None,
         handlers: Vec::new(),
         memory_limit: None,

@@ -45,7 +45,14 @@ impl Source {
                 continue;
             };
             match reading {
-                Reading::Census(census) => sink(pid, Observation::Census(census)),
+                Reading::Census(mut census) => {
+                    if let Some(stacks) = &watched.python {
+                        for one in &mut census.containers {
+                            one.filled_by = stacks.fillers(&one.path, &one.kind);
+                        }
+                    }
+                    sink(pid, Observation::Census(census));
+                }
                 Reading::GivenUp(why) => {
                     info!(pid, "{why}");
                     let info = &mut watched.target.info;

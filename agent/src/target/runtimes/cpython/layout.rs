@@ -94,6 +94,9 @@ impl Layout {
     pub const CODE_QUALNAME: u64 = 128;
     pub const CODE_LINETABLE: u64 = 136;
     pub const CODE_LOCALSPLUSNAMES: u64 = 96;
+    pub const CODE_NAMES: u64 = 32;
+    /// First byte of a `bytes` object.
+    pub const BYTES_DATA: u64 = 32;
 
     /// The layout of a version, if it is known. `offsets` are what the interpreter says itself.
     pub(super) fn of(version: Version, offsets: Option<&DebugOffsets>) -> Option<Self> {

@@ -1,0 +1,119 @@
+//! Page faults of targets: memory that they touch for the first time. A signal of growth that needs no probe
+//! in the target, whatever allocator it has.
+//!
+//! Added up here by process and by place; no event per fault. The kernel's own faults count as well: it is the
+//! kernel that writes first into a buffer that is read into.
+
+use aya_ebpf::bindings::pt_regs;
+use aya_ebpf::{
+    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns, generated},
+    macros::raw_tracepoint,
+    programs::RawTracePointContext,
+};
+use heaptide_ebpf::{Counter, FaultKey, FaultTotals};
+
+use crate::{
+    maps::{FAULT_SITES, FAULTS, PYTHONS, count, fetch_add},
+    python, thread,
+};
+
+/// Bits of the error code: the page was there, it was written, from user space.
+const PRESENT: u64 = 1;
+const WRITE: u64 = 2;
+const USER: u64 = 4;
+/// What a stack costs of a budget that runs full again: 2,000 stacks a second ...
+const STACK_NS: u64 = 500_000;
+/// ... of which as many as in this time may come at once.
+const BURST_NS: u64 = 500_000_000;
+
+/// `exceptions:page_fault_user`.
+#[raw_tracepoint]
+pub fn page_fault_user(ctx: RawTracePointContext) -> u32 {
+    fault(ctx.arg(2))
+}
+
+/// `exceptions:page_fault_kernel`.
+#[raw_tracepoint]
+pub fn page_fault_kernel(ctx: RawTracePointContext) -> u32 {
+    // Faults at the kernel's own addresses are none of a process that is a target: they are for memory that
+    // all share, and never for a page that is not there.
+    fault(ctx.arg(2))
+}
+
+#[inline(always)]
+fn fault(code: u64) -> u32 {
+    // Fetches of instructions, protection keys and the like are others.
+    if code & WRITE == 0 || code & !(PRESENT | WRITE | USER) != 0 {
+        return 0;
+    }
+    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    let Some(totals) = FAULTS.get_ptr_mut(tgid) else {
+        return 0;
+    };
+    if code & PRESENT != 0 {
+        // SAFETY: a map value, aligned.
+        unsafe { fetch_add(&raw mut (*totals).copied, 1) };
+        return 0;
+    }
+    // SAFETY: as above.
+    unsafe { fetch_add(&raw mut (*totals).fresh, 1) };
+    place(tgid, totals)
+}
+
+/// Notes where a fresh page was touched, and for which request.
+#[inline(always)]
+fn place(tgid: u32, totals: *mut FaultTotals) -> u32 {
+    let Some(thread) = thread::current() else {
+        return 0;
+    };
+    // SAFETY: the helpers return the current task and its saved user registers, which the verifier knows by
+    // type and allows to be read.
+    let sp = unsafe {
+        let task = generated::bpf_get_current_task_btf();
+        let regs = generated::bpf_task_pt_regs(task) as *const pt_regs;
+        core::ptr::read_volatile(&raw const (*regs).rsp)
+    };
+    let (request, _) = thread::request_at(thread, sp);
+    let mut site = 0;
+    // SAFETY: entries are plain integers written by user space.
+    if let Some(config) = unsafe { PYTHONS.get(tgid) } {
+        if is_paid(totals) {
+            site = python::site(thread, config);
+        } else {
+            count(Counter::FaultsUnsampled);
+        }
+    }
+    if site == 0 && request == 0 {
+        return 0;
+    }
+    let key = FaultKey {
+        site,
+        request,
+        tgid: u64::from(tgid),
+    };
+    if let Some(pages) = FAULT_SITES.get_ptr_mut(key) {
+        // SAFETY: a map value, aligned.
+        unsafe { fetch_add(pages, 1) };
+    } else if FAULT_SITES.insert(key, 1, 0).is_err() {
+        count(Counter::FaultsFull);
+    }
+    0
+}
+
+/// Whether the stack of one more fault is within what stacks may cost the target. Threads that ask at the same
+/// time may get one too many.
+#[inline(always)]
+fn is_paid(totals: *mut FaultTotals) -> bool {
+    // SAFETY: no preconditions.
+    let now = unsafe { bpf_ktime_get_ns() };
+    // SAFETY: a map value; a torn or lost update changes the budget a little.
+    unsafe {
+        let paid = core::ptr::read_volatile(&raw const (*totals).paid_ns);
+        let from = if paid > now { paid } else { now };
+        if from - now > BURST_NS {
+            return false;
+        }
+        core::ptr::write_volatile(&raw mut (*totals).paid_ns, from + STACK_NS);
+    }
+    true
+}

@@ -1,0 +1,165 @@
+//! The stack of Python frames of the current thread, read from the interpreter's own structures.
+//!
+//! Where those lie is told by user space ([`PythonConfig`]). A thread's state is found in the interpreter's list
+//! by the thread id it names, and remembered as long as it names it.
+
+use aya_ebpf::{
+    bindings::bpf_pidns_info,
+    helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user, generated},
+};
+use heaptide_ebpf::{
+    Counter, MAX_FRAMES, PYTHON_LAYOUT, PythonConfig, PythonThread, SITE_PROVISIONAL, SITE_SEED,
+    python_frame, site_step,
+};
+
+use crate::maps::{PYTHON_THREADS, STACKS, Thread, count};
+
+/// Thread states looked at.
+const MAX_STATES: usize = 128;
+/// Frames looked at; the interpreter's own are not kept.
+const MAX_LOOKS: usize = 48;
+
+/// A word of the target's memory, 0 where it cannot be read.
+#[inline(always)]
+fn word(address: u64) -> u64 {
+    // SAFETY: the helper checks the address.
+    unsafe { bpf_probe_read_user(address as *const u64) }.unwrap_or(0)
+}
+
+#[inline(always)]
+fn at(address: u64, offset: u32) -> u64 {
+    word(address.wrapping_add(u64::from(offset)))
+}
+
+/// The site id of the current thread's Python frames; 0 when there are none.
+#[inline(never)]
+pub fn site(thread: &mut Thread, config: &PythonConfig) -> u64 {
+    let state = state(config);
+    if state == 0 {
+        count(Counter::PythonMissed);
+        return 0;
+    }
+    let mut frame = at(state, config.frame);
+    if config.frame_through != u32::MAX && frame != 0 {
+        frame = at(frame, config.frame_through);
+    }
+    let hash = walk(thread, config, frame);
+    if thread.stack.depth == 0 {
+        count(Counter::PythonMissed);
+        return 0;
+    }
+    count(Counter::PythonStacks);
+    // SAFETY: only tests for presence.
+    if unsafe { STACKS.get(hash) }.is_none() {
+        let depth = thread.stack.depth;
+        for index in 0..MAX_FRAMES {
+            if index as u32 >= depth {
+                thread.stack.frames[index] = 0;
+            }
+        }
+        if STACKS.insert(hash, &thread.stack, 0).is_err() {
+            count(Counter::StacksFull);
+        }
+    }
+    hash
+}
+
+/// Walks the frames into `thread.stack`; returns their hash.
+#[inline(never)]
+fn walk(thread: &mut Thread, config: &PythonConfig, first: u64) -> u64 {
+    let layout = thread.layout | PYTHON_LAYOUT;
+    let mut hash = SITE_SEED ^ u64::from(layout);
+    let mut frame = first;
+    let mut depth = 0u32;
+    for _ in 0..MAX_LOOKS {
+        if frame == 0 || depth as usize >= MAX_FRAMES {
+            break;
+        }
+        let owner = frame.wrapping_add(u64::from(config.owner));
+        // SAFETY: the helper checks the address.
+        let owner = u32::from(unsafe { bpf_probe_read_user(owner as *const u8) }.unwrap_or(0));
+        if owner != config.entry_owner {
+            let code = at(frame, config.code);
+            if code == 0 {
+                break;
+            }
+            let first = code.wrapping_add(u64::from(config.bytecode));
+            let distance = at(frame, config.instruction).wrapping_sub(first);
+            // Before its first instruction a frame is one before it.
+            let instruction = if distance as i64 > 0 {
+                distance >> 1
+            } else {
+                0
+            };
+            let place = python_frame(code, instruction);
+            thread.stack.frames[depth as usize & (MAX_FRAMES - 1)] = place;
+            hash = site_step(hash, place);
+            depth += 1;
+        }
+        frame = at(frame, config.previous);
+    }
+    thread.stack.depth = depth;
+    thread.stack.tgid = thread.tgid;
+    thread.stack.layout = layout;
+    thread.stack.truncated = u32::from(frame != 0);
+    hash & !SITE_PROVISIONAL
+}
+
+/// The current thread's state, 0 when it has none.
+#[inline(never)]
+fn state(config: &PythonConfig) -> u64 {
+    let tid = bpf_get_current_pid_tgid() as u32;
+    // SAFETY: plain integers.
+    if let Some(known) = unsafe { PYTHON_THREADS.get(tid) }
+        && at(known.state, config.thread_id) == known.thread_id
+    {
+        return known.state;
+    }
+    find(config, tid)
+}
+
+#[inline(always)]
+fn find(config: &PythonConfig, tid: u32) -> u64 {
+    let mut own = bpf_pidns_info { pid: 0, tgid: 0 };
+    // SAFETY: a buffer of that type and size.
+    let known = unsafe {
+        generated::bpf_get_ns_current_pid_tgid(
+            config.namespace_device,
+            config.namespace_inode,
+            &raw mut own,
+            size_of::<bpf_pidns_info>() as u32,
+        )
+    };
+    if known != 0 {
+        return 0;
+    }
+    let interpreter = at(config.runtime, config.interpreters);
+    let mut state = at(interpreter, config.threads);
+    let mut last = 0;
+    let mut found = 0;
+    for _ in 0..MAX_STATES {
+        if state == 0 {
+            break;
+        }
+        if at(state, config.thread_id) == u64::from(own.pid) {
+            found = state;
+            break;
+        }
+        last = state;
+        state = at(state, config.next);
+    }
+    if found == 0 && own.pid == own.tgid {
+        // After a fork the state of the only thread still names its parent's: it is the oldest, the last of
+        // the list.
+        found = last;
+    }
+    if found != 0 {
+        let entry = PythonThread {
+            state: found,
+            thread_id: at(found, config.thread_id),
+        };
+        // The map drops what was not used longest when it is full.
+        let _ = PYTHON_THREADS.insert(tid, entry, 0);
+    }
+    found
+}

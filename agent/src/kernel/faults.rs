@@ -1,0 +1,106 @@
+//! The maps of page faults and of Python frames: what user space puts there and reads from there.
+
+use std::os::fd::{AsRawFd as _, RawFd};
+
+use aya::maps::{HashMap, Map, MapData};
+use heaptide_ebpf::{FaultKey, FaultTotals, PythonConfig};
+
+use super::{
+    Kernel, KernelError,
+    raw::{self, Wire},
+};
+
+/// Entries of the map of places that are taken out at once.
+const BATCH: usize = 4096;
+
+/// The maps.
+pub(super) struct FaultMaps {
+    totals: HashMap<MapData, u32, Wire<FaultTotals>>,
+    pythons: HashMap<MapData, u32, Wire<PythonConfig>>,
+    /// Held open for `sites_fd`.
+    _sites: Map,
+    sites_fd: RawFd,
+    batch: raw::Batch<FaultKey, u64>,
+}
+
+impl FaultMaps {
+    pub(super) fn new(
+        mut take: impl FnMut(&'static str) -> Result<Map, KernelError>,
+    ) -> Result<Self, KernelError> {
+        let mapped = |name, why: aya::maps::MapError| KernelError::Map { name, why };
+        let sites = take("FAULT_SITES")?;
+        let sites_fd = raw::map_fd(&sites).map(|fd| fd.as_raw_fd());
+        Ok(Self {
+            totals: HashMap::try_from(take("FAULTS")?).map_err(|why| mapped("FAULTS", why))?,
+            pythons: HashMap::try_from(take("PYTHONS")?).map_err(|why| mapped("PYTHONS", why))?,
+            _sites: sites,
+            sites_fd: sites_fd.ok_or(KernelError::Object {
+                what: "map",
+                name: "FAULT_SITES",
+            })?,
+            batch: raw::Batch::new(BATCH),
+        })
+    }
+}
+
+impl Kernel {
+    /// Begins to count the page faults of a process, from nothing.
+    pub fn count_faults(&mut self, tgid: u32) -> Result<(), KernelError> {
+        let none = FaultTotals {
+            fresh: 0,
+            copied: 0,
+            paid_ns: 0,
+        };
+        let counted = self.faults.totals.insert(tgid, Wire(none), 0);
+        counted.map_err(|why| KernelError::Map {
+            name: "FAULTS",
+            why,
+        })
+    }
+
+    /// Ends it.
+    pub fn forget_faults(&mut self, tgid: u32) {
+        // Not there when the process was never a target: nothing to do then.
+        let _ = self.faults.totals.remove(&tgid);
+        let _ = self.faults.pythons.remove(&tgid);
+    }
+
+    /// The page faults of a process so far.
+    pub fn faults(&self, tgid: u32) -> Option<FaultTotals> {
+        self.faults.totals.get(&tgid, 0).ok().map(|totals| totals.0)
+    }
+
+    /// Takes out what was noted of places: calls `each` with the pages of every one.
+    pub fn take_fault_sites(
+        &mut self,
+        each: impl FnMut(&FaultKey, &u64),
+    ) -> Result<(), KernelError> {
+        let taken = self.faults.batch.take_each(self.faults.sites_fd, each);
+        taken.map_err(|why| KernelError::Read {
+            name: "FAULT_SITES",
+            why,
+        })
+    }
+
+    /// Has the frames of a Python process walked, or no longer.
+    pub fn set_python(
+        &mut self,
+        tgid: u32,
+        config: Option<PythonConfig>,
+    ) -> Result<(), KernelError> {
+        let Some(config) = config else {
+            let _ = self.faults.pythons.remove(&tgid);
+            return Ok(());
+        };
+        let set = self.faults.pythons.insert(tgid, Wire(config), 0);
+        set.map_err(|why| KernelError::Map {
+            name: "PYTHONS",
+            why,
+        })
+    }
+
+    /// Forgets a stack that has been read: the programs put it there again when it is met again.
+    pub fn forget_stack(&mut self, site: u64) {
+        let _ = self.stacks.remove(&site);
+    }
+}

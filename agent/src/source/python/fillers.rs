@@ -1,0 +1,206 @@
+//! The line that fills a container: code that stores into what the container's path names, and that was met in
+//! a stack while memory grew. Neither is enough alone.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use super::code::{Code, Store, Via};
+use super::stacks::{Stacks, kind};
+use crate::events::{FilledBy, FrameKind};
+
+/// Functions named of one container.
+const MAX_FILLERS: usize = 3;
+
+/// A container's path, taken apart.
+#[derive(Debug, PartialEq, Eq)]
+struct Wanted<'a> {
+    /// Its own name.
+    name: &'a str,
+    /// What leads to it: modules, classes, functions, objects.
+    parts: Vec<&'a str>,
+    /// It is a variable of a function.
+    variable: bool,
+    /// It is the cache of a decorated function of that name.
+    cached: bool,
+}
+
+impl<'a> Wanted<'a> {
+    fn of(path: &'a str, kind: &str) -> Option<Self> {
+        let mut parts = Vec::new();
+        let mut variable = false;
+        for part in path.split('.') {
+            match part.trim_end_matches("[]") {
+                "" | "__dict__" | "…" => {}
+                "<closure>" | "<locals>" => variable = true,
+                // a default value has no name of its own that code could store by
+                "<default>" => return None,
+                name => parts.push(name),
+            }
+        }
+        let name = parts.pop()?;
+        // below a variable there are attributes again
+        let variable = variable
+            && path
+                .rsplit('.')
+                .nth(1)
+                .is_some_and(|above| matches!(above, "<closure>" | "<locals>"));
+        Some(Self {
+            name,
+            parts,
+            variable,
+            cached: kind.starts_with("lru_cache"),
+        })
+    }
+
+    /// How well a store fits, `None`: not at all.
+    fn fit(&self, code: &Code, store: &Store) -> Option<u32> {
+        let ((via, name), before) = store.names.split_last()?;
+        if name != self.name || (*via == Via::Variable) != self.variable {
+            return None;
+        }
+        let named = before
+            .iter()
+            .any(|(_, name)| self.parts.contains(&name.as_str()));
+        Some(self.relation(code) + u32::from(named))
+    }
+
+    /// How much code has to do with the container, by the names of its file and its class or function.
+    fn relation(&self, code: &Code) -> u32 {
+        let file = code
+            .file
+            .as_deref()
+            .and_then(|file| file.rsplit('/').next());
+        let stem = file.map(|file| file.trim_end_matches(".py"));
+        let same_file = stem.is_some_and(|stem| self.parts.contains(&stem));
+        let mut scopes: Vec<&str> = code.function.split('.').collect();
+        scopes.pop();
+        let same_scope = scopes.iter().any(|scope| self.parts.contains(scope))
+            || self.variable && self.parts.contains(&last(&code.function));
+        2 * u32::from(same_file) + 2 * u32::from(same_scope)
+    }
+
+    /// The line of a function that fills the container, and how well it fits.
+    fn line(&self, code: &Code) -> Option<(u32, u32)> {
+        if self.cached {
+            let fits = last(&code.function) == self.name && self.relation(code) > 0;
+            return fits.then(|| (self.relation(code), code.first_line()));
+        }
+        let fits = code
+            .stores
+            .iter()
+            .filter_map(|store| Some((self.fit(code, store)?, store.line)));
+        fits.max_by_key(|(fit, line)| (*fit, std::cmp::Reverse(*line)))
+    }
+}
+
+fn last(qualified: &str) -> &str {
+    qualified.rsplit('.').next().unwrap_or(qualified)
+}
+
+impl Stacks {
+    /// The lines that fill a container, those met most first.
+    pub(in crate::source) fn fillers(&self, path: &str, kind_of: &str) -> Vec<FilledBy> {
+        let Some(wanted) = Wanted::of(path, kind_of) else {
+            return Vec::new();
+        };
+        let fits: FxHashMap<*const Code, (u32, u32)> = self
+            .codes
+            .values()
+            .filter_map(|code| Some((Arc::as_ptr(code), wanted.line(code)?)))
+            .collect();
+        if fits.is_empty() {
+            return Vec::new();
+        }
+        // function, file and line -> how well it fits, and how often it was met
+        let mut found: BTreeMap<(&str, &str, u32), (u32, u64)> = BTreeMap::new();
+        for sampled in self.sampled.values() {
+            for (index, (code, _)) in sampled.frames.iter().enumerate() {
+                let Some((fit, line)) = fits.get(&Arc::as_ptr(code)).copied() else {
+                    continue;
+                };
+                let claimed = if kind(code.file.as_deref()) == FrameKind::User {
+                    Some((code, line))
+                } else {
+                    // a library's container: the line of the application that called it
+                    let above = &sampled.frames[index + 1..];
+                    let user = above
+                        .iter()
+                        .find(|(code, _)| kind(code.file.as_deref()) == FrameKind::User);
+                    user.and_then(|(code, line)| Some((code, (*line)?)))
+                };
+                if let Some((code, line)) = claimed
+                    && let Some(file) = code.file.as_deref()
+                {
+                    let entry = found.entry((&code.function, file, line)).or_default();
+                    entry.0 = entry.0.max(fit);
+                    entry.1 += sampled.pages;
+                    break;
+                }
+            }
+        }
+        best(found)
+    }
+}
+
+/// Those that fit best; of several that have nothing but a name in common with the container, none.
+fn best(found: BTreeMap<(&str, &str, u32), (u32, u64)>) -> Vec<FilledBy> {
+    let fit = found.values().map(|(fit, _)| *fit).max().unwrap_or(0);
+    let mut fillers: Vec<FilledBy> = found
+        .into_iter()
+        .filter(|(_, (one, _))| *one == fit)
+        .map(|((function, file, line), (_, samples))| FilledBy {
+            function: function.to_owned(),
+            file: Some(file.to_owned()),
+            line: Some(line),
+            samples,
+        })
+        .collect();
+    if fit == 0 && fillers.len() > 1 {
+        return Vec::new();
+    }
+    fillers.sort_by(|a, b| (b.samples, &a.file, a.line).cmp(&(a.samples, &b.file, b.line)));
+    fillers.truncate(MAX_FILLERS);
+    fillers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_taken_apart() {
+        let of = |path| Wanted::of(path, "dict").map(|w| (w.name, w.parts, w.variable));
+        assert_eq!(
+            of("service.auth.Cache.by_token[]"),
+            Some(("by_token", vec!["service", "auth", "Cache"], false))
+        );
+        assert_eq!(
+            of("app.worker.<locals>.events"),
+            Some(("events", vec!["app", "worker"], true))
+        );
+        assert_eq!(
+            of("app.worker.<locals>.box.events"),
+            Some(("events", vec!["app", "worker", "box"], false))
+        );
+        assert_eq!(of("app.handler.<default>"), None);
+        assert_eq!(of(""), None);
+    }
+
+    #[test]
+    fn several_that_only_share_a_name_are_none() {
+        let lines = |fits: &[u32]| {
+            let found = fits.iter().enumerate();
+            let found = found.map(|(n, fit)| (("f", "app.py", n as u32 + 1), (*fit, 3)));
+            best(found.collect())
+                .iter()
+                .filter_map(|f| f.line)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(lines(&[0]), [1]);
+        assert!(lines(&[0, 0]).is_empty());
+        assert_eq!(lines(&[0, 2]), [2]);
+        assert_eq!(lines(&[2, 2]), [1, 2]);
+    }
+}

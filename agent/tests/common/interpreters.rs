@@ -1,0 +1,60 @@
+//! The Python interpreters of this machine that tests run.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::skip;
+
+/// Debian's interpreter (static, stripped) and those of pyenv (shared libpython). Says which versions are
+/// missing.
+pub(crate) fn interpreters(test: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let debian = Path::new("/usr/bin/python3");
+    if debian.exists() {
+        found.push(debian.to_path_buf());
+    }
+    let homes = [std::env::var_os("PYENV_ROOT").map(PathBuf::from), home()];
+    for versions in homes
+        .into_iter()
+        .flatten()
+        .map(|home| home.join("versions"))
+    {
+        let Ok(entries) = std::fs::read_dir(&versions) else {
+            continue;
+        };
+        let mut paths: Vec<PathBuf> = entries
+            .flatten()
+            .filter(|entry| {
+                let name = entry.file_name();
+                let name = name.to_string_lossy();
+                ["3.11.", "3.12.", "3.13."]
+                    .iter()
+                    .any(|v| name.starts_with(v))
+            })
+            .map(|entry| entry.path().join("bin/python3"))
+            .filter(|path| path.exists())
+            .collect();
+        paths.sort();
+        found.extend(paths);
+        if found.len() > 1 {
+            break;
+        }
+    }
+    for minor in ["3.11", "3.12", "3.13"] {
+        if !found.iter().any(|path| version_of(path).starts_with(minor)) {
+            skip(test, &format!("no CPython {minor} on this machine"));
+        }
+    }
+    found
+}
+
+fn home() -> Option<PathBuf> {
+    std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".pyenv"))
+}
+
+/// What an interpreter says of itself.
+pub(crate) fn version_of(python: &Path) -> String {
+    let output = Command::new(python).arg("-V").output().expect("python -V");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.trim().trim_start_matches("Python ").to_owned()
+}
