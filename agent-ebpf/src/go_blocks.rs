@@ -15,7 +15,9 @@ use aya_ebpf::{
     macros::uprobe,
     programs::ProbeContext,
 };
-use heaptide_ebpf::{Counter, GoBlockRecord, GoRuntimeCookie, TargetConfig, kind, target_flags};
+use heaptide_ebpf::{
+    Counter, GoBlockRecord, GoRuntimeCookie, TargetConfig, binding as bindings, kind, target_flags,
+};
 
 use crate::{
     alloc::register,
@@ -154,7 +156,15 @@ fn take(config: &TargetConfig, ctx: &ProbeContext, span: &Span, addr: u64, room:
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
     let running = register!(regs, r14);
     let (mut request, mut binding) = request_of(running, tgid, now);
-    if request == 0 {
+    if config.flags & target_flags::GO_REQUESTS == 0 {
+        // Requests are seen by system calls: whose thread it is says more than nothing.
+        (request, _) = thread::request_at(thread, register!(regs, rsp));
+        binding = if request == 0 {
+            bindings::NONE
+        } else {
+            bindings::INFERRED
+        };
+    } else if request == 0 {
         (request, binding) = request_of(on_behalf_of(running, cookie), tgid, now);
     }
     let Some(mut entry) = EVENTS.reserve::<GoBlockRecord>(0) else {
