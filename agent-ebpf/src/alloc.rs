@@ -14,7 +14,7 @@ use heaptide_ebpf::{Block, BlockKey, Cookie, Counter, INFLIGHT_DEPTH, shape, tar
 
 use crate::{
     condition,
-    maps::{LIVE, LIVE_BLOCKS, Thread, count, fetch_add},
+    maps::{LIVE, LIVE_BLOCKS, Thread, count, count_in, fetch_add},
     setting, stack, thread,
 };
 
@@ -59,7 +59,7 @@ fn cookie(ctx: *mut core::ffi::c_void) -> Cookie {
 /// Counts: the floor that every other program's cost is compared with.
 #[uprobe]
 pub fn count_hit(_ctx: ProbeContext) -> u32 {
-    count(Counter::AllocHits);
+    count_in(0, Counter::AllocHits);
     0
 }
 
@@ -100,7 +100,7 @@ fn entered(regs: *mut pt_regs) -> bool {
     if thread.flags & target_flags::ALLOCATIONS == 0 {
         return false;
     }
-    count(Counter::AllocHits);
+    count_in(thread.slot, Counter::AllocHits);
     let cookie = cookie(regs.cast());
     let regs: *const pt_regs = regs;
     let sp = register!(regs, rsp).wrapping_add(u64::from(cookie.pushed()));
@@ -122,7 +122,7 @@ fn entered(regs: *mut pt_regs) -> bool {
     let is_realloc = cookie.shape() == shape::REALLOC;
     // A sampled-out realloc still takes its old block out of the map.
     if !keep && (!is_realloc || pointer == 0) {
-        count(Counter::SampledOut);
+        count_in(thread.slot, Counter::SampledOut);
         return false;
     }
     let mut site = 0;
@@ -266,7 +266,7 @@ pub fn free(ctx: ProbeContext) -> u32 {
     if thread.flags & target_flags::ALLOCATIONS == 0 {
         return 0;
     }
-    count(Counter::FreeHits);
+    count_in(thread.slot, Counter::FreeHits);
     let regs: *const pt_regs = ctx.regs;
     let addr = argument(regs, cookie(ctx.as_ptr()).pointer());
     if addr == 0 {
@@ -276,9 +276,7 @@ pub fn free(ctx: ProbeContext) -> u32 {
         addr,
         space: thread.space,
     };
-    if LIVE.remove(key).is_ok() {
-        live_changed(-1);
-        count(Counter::Freed);
+    if forget(key, thread.slot) {
         return 0;
     }
     // `realloc(p, 0)` calls free on a block that its entry has already taken out.
@@ -289,13 +287,24 @@ pub fn free(ctx: ProbeContext) -> u32 {
             return 0;
         }
     }
-    count(Counter::UnknownFrees);
+    count_in(thread.slot, Counter::UnknownFrees);
     0
+}
+
+/// Takes a block that is freed out of the live map; whether it was there.
+#[inline(always)]
+pub(crate) fn forget(key: BlockKey, slot: u32) -> bool {
+    let known = LIVE.remove(key).is_ok();
+    if known {
+        live_changed(-1);
+        count_in(slot, Counter::Freed);
+    }
+    known
 }
 
 /// Enters `block` in the live map.
 #[inline(always)]
-fn enter(thread: &mut Thread, index: usize, nested: u64, pointer: u64, block: &Block) {
+pub(crate) fn enter(thread: &mut Thread, index: usize, nested: u64, pointer: u64, block: &Block) {
     let key = BlockKey {
         addr: pointer,
         space: thread.space,
@@ -303,13 +312,13 @@ fn enter(thread: &mut Thread, index: usize, nested: u64, pointer: u64, block: &B
     match LIVE.insert(key, block, u64::from(BPF_NOEXIST)) {
         Ok(()) => {
             live_changed(1);
-            count(Counter::Tracked);
+            count_in(thread.slot, Counter::Tracked);
         }
         Err(EEXIST) => {
             // A nested call of this one entered it (reallocarray over realloc), or its free was missed.
             if nested != pointer {
                 count(Counter::LostFrees);
-                count(Counter::Tracked);
+                count_in(thread.slot, Counter::Tracked);
             }
             if LIVE.insert(key, block, u64::from(BPF_ANY)).is_err() {
                 count(Counter::MapFull);

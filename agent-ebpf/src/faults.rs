@@ -4,12 +4,12 @@
 //! Added up here by process and by place; no event per fault. The kernel's own faults count as well: it is the
 //! kernel that writes first into a buffer that is read into.
 
+use aya_ebpf::bindings::pt_regs;
 use aya_ebpf::{
     helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns, generated},
     macros::raw_tracepoint,
     programs::RawTracePointContext,
 };
-use aya_ebpf::bindings::pt_regs;
 use heaptide_ebpf::{Counter, FaultKey, FaultTotals};
 
 use crate::{

@@ -2,37 +2,30 @@
 //!
 //! Goroutines change threads, and their stacks move: nothing here hangs on a thread or a stack address,
 //! and there is no return probe. The head is scanned where net/http's own buffered reader still holds it.
-//! Uprobes can be preempted, so the scan's state is the thread's own, not the CPU's.
 
 use aya_ebpf::{
     EbpfContext as _,
-    bindings::{BPF_F_NO_PREALLOC, pt_regs},
+    bindings::pt_regs,
     helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_user, generated},
     macros::{map, uprobe},
-    maps::{Array, HashMap, LruHashMap},
+    maps::LruHashMap,
     programs::ProbeContext,
 };
 use heaptide_ebpf::{
-    Counter, GoCookie, PATH_LEN, TargetConfig, TaskKey, binding,
-    head::{self, BODY, CHUNK, CUT_PATH, EVENT_HEAD, LOST, START, Scan},
-    request_flags, target_flags,
+    Counter, GoCookie, PATH_LEN, TargetConfig, TaskKey, binding, head::CUT_PATH, request_flags,
+    target_flags,
 };
 
 use crate::{
     alloc::register,
+    go_http2,
+    go_scan::{GoScan, read_head, scan_of_thread},
+    go_tasks::{begun, done},
     http,
-    maps::{BLANK_CONN, Pending, TASKS, count, settings},
-    scope, thread,
+    maps::{BLANK_CONN, Pending, TASKS, count},
+    thread,
 };
 
-/// Where bufio's buffer is read to and written to, in words; its address and length come first.
-const READER_WORDS: usize = 7;
-/// Longest buffer that is believed (net/http makes 4 KiB).
-const MAX_BUFFER: u64 = 64 << 10;
-/// Passes over the buffer: one per KiB and two or three per pipelined request.
-const ROUNDS: u32 = 96;
-/// Steps of the scanner per pass.
-const STEPS: u32 = CHUNK as u32 + 512;
 /// `http.Request.Method` (a string), `.URL`, `.ContentLength`; `url.URL.Path`.
 const REQUEST_URL: u64 = 16;
 const REQUEST_LENGTH: u64 = 88;
@@ -40,41 +33,14 @@ const URL_PATH: u64 = 56;
 /// Longest method that is believed.
 const METHOD_LEN: u64 = 15;
 /// In place of a descriptor: there is one, but it is not looked for.
-const NO_FD: u32 = -2_i32 as u32;
-
-/// A scan under way on a thread.
-#[repr(C)]
-pub struct GoScan {
-    /// Address of the bytes.
-    from: u64,
-    /// How many of them there are.
-    len: u32,
-    /// Those that were taken.
-    taken: u32,
-    /// 1: a head ended with the last of them.
-    whole: u32,
-    reserved: u32,
-    scan: Scan,
-}
+pub const NO_FD: u32 = -2_i32 as u32;
 
 /// The request that a goroutine serves.
 #[map]
-static GO_REQUESTS: LruHashMap<TaskKey, Pending> = LruHashMap::with_max_entries(8_192, 0);
-/// By thread.
-#[map]
-static GO_SCANS: HashMap<u32, GoScan> = HashMap::with_max_entries(8_192, BPF_F_NO_PREALLOC);
-/// To make new ones from.
-#[map]
-static BLANK_SCAN: Array<GoScan> = Array::with_max_entries(1, 0);
-
-/// A pointer to the state of the scan, where callbacks find it.
-struct Context {
-    scan: *mut GoScan,
-}
-
+pub static GO_REQUESTS: LruHashMap<TaskKey, Pending> = LruHashMap::with_max_entries(8_192, 0);
 /// The configuration of the current process, when its requests are seen here.
 #[inline(always)]
-fn watched() -> Option<&'static TargetConfig> {
+pub fn watched() -> Option<&'static TargetConfig> {
     let config = thread::target()?;
     (config.flags & target_flags::GO_REQUESTS != 0).then_some(config)
 }
@@ -86,7 +52,7 @@ fn cookie(ctx: &ProbeContext) -> GoCookie {
 }
 
 #[inline(always)]
-fn words<const N: usize>(address: u64) -> Option<[u64; N]> {
+pub fn words<const N: usize>(address: u64) -> Option<[u64; N]> {
     // SAFETY: the helper checks the address.
     match unsafe { bpf_probe_read_user(address as *const [u64; N]) } {
         Ok(words) => Some(words),
@@ -95,32 +61,6 @@ fn words<const N: usize>(address: u64) -> Option<[u64; N]> {
             None
         }
     }
-}
-
-/// This thread's scan.
-#[inline(always)]
-fn scan_of_thread() -> Option<&'static mut GoScan> {
-    let tid = bpf_get_current_pid_tgid() as u32;
-    let scan = match GO_SCANS.get_ptr_mut(tid) {
-        Some(scan) => scan,
-        None => {
-            let blank = BLANK_SCAN.get_ptr(0)?;
-            // SAFETY: a slot of an array map that nothing writes.
-            if GO_SCANS.insert(tid, unsafe { &*blank }, 0).is_err() {
-                count(Counter::ThreadsFull);
-                return None;
-            }
-            GO_SCANS.get_ptr_mut(tid)?
-        }
-    };
-    // SAFETY: only the thread itself touches its entry, and it is in this program.
-    Some(unsafe { &mut *scan })
-}
-
-/// A thread ends.
-#[inline(always)]
-pub fn forget_thread(tid: u32) {
-    let _ = GO_SCANS.remove(tid);
 }
 
 /// `serverHandler.ServeHTTP(srv, w, r)`: RAX, RBX and RCX, RDI; R14 is the goroutine.
@@ -139,8 +79,12 @@ pub fn go_serve(ctx: ProbeContext) -> u32 {
     // SAFETY: no preconditions.
     let now = unsafe { bpf_ktime_get_ns() };
     if let Some(before) = GO_REQUESTS.get_ptr(key) {
-        // Its handler never returned: it panicked, or took the connection over.
         // SAFETY: a map value; only this goroutine's probes touch it.
+        if unsafe { (*before).reserved } == go_http2::MARK {
+            return 0;
+        }
+        // Its handler never returned: it panicked, or took the connection over.
+        // SAFETY: as above.
         http::send(unsafe { &*before }, tgid, NO_FD, 0, now);
     }
     let Some(blank) = BLANK_CONN.get_ptr(0) else {
@@ -160,7 +104,7 @@ pub fn go_serve(ctx: ProbeContext) -> u32 {
     // SAFETY: as above.
     let pending = unsafe { &mut *pending };
     count(Counter::Requests);
-    pending.request = scope::next_request();
+    pending.request = begun(key);
     pending.start_ns = now;
     pending.task = key.task;
     pending.tid = bpf_get_current_pid_tgid() as u32;
@@ -177,6 +121,8 @@ pub fn go_serve(ctx: ProbeContext) -> u32 {
     }
     let parser = &scan.scan.parser;
     pending.token = parser.token;
+    pending.tail = parser.tail_fingerprint;
+    pending.tail_filter = parser.tail_filter;
     pending.head_bytes = parser.head_bytes;
     let body = parser.content_length;
     pending.body_bytes = if body > u64::from(u32::MAX) {
@@ -190,98 +136,6 @@ pub fn go_serve(ctx: ProbeContext) -> u32 {
         pending.flags |= request_flags::PATH_CUT;
     }
     0
-}
-
-/// Scans the head of a response's request in its connection's buffer: 1 if all of it was there.
-///
-/// Pipelined requests lie one behind the other; the last head that ends where net/http has read to is
-/// the one.
-#[inline(never)]
-fn read_head(scan: &mut GoScan, response: u64, cookie: GoCookie) -> u32 {
-    let Some([conn]) = words(response) else {
-        return 0;
-    };
-    let Some([reader]) = words(conn.wrapping_add(cookie.reader())) else {
-        return 0;
-    };
-    let Some([from, room, _, _, _, read, written]) = words::<READER_WORDS>(reader) else {
-        return 0;
-    };
-    if read == 0 || read > written || written > room || room > MAX_BUFFER {
-        return 0;
-    }
-    scan.from = from;
-    scan.len = read as u32;
-    scan.taken = 0;
-    scan.whole = 0;
-    scan.scan.position = 0;
-    scan.scan.end = 0;
-    scan.scan.event = 0;
-    scan.scan.parser.state = START;
-    let mut context = Context { scan };
-    // SAFETY: `round` has the signature the helper asks for; the context outlives the call.
-    unsafe {
-        generated::bpf_loop(ROUNDS, round as *mut _, (&raw mut context).cast(), 0);
-        (*context.scan).whole
-    }
-}
-
-/// One round of [`read_head`]: skips body bytes, or scans up to the next event. Returns 1 to stop.
-unsafe extern "C" fn round(_index: u32, context: *mut core::ffi::c_void) -> i64 {
-    // SAFETY: `read_head` passes its own context, whose pointer is valid during the loop.
-    let state = unsafe { &mut *(*context.cast::<Context>()).scan };
-    if state.scan.position >= state.scan.end {
-        let rest = state.len.wrapping_sub(state.taken);
-        if state.len <= state.taken {
-            return 1;
-        }
-        if state.scan.parser.state == BODY {
-            state.taken += head::skip_body(&mut state.scan.parser, rest);
-            return 0;
-        }
-        let size = ((rest.min(CHUNK as u32).wrapping_sub(1)) & (CHUNK as u32 - 1)) + 1;
-        // SAFETY: `data` holds CHUNK bytes and more; the helper checks the user address.
-        let failed = unsafe {
-            generated::bpf_probe_read_user(
-                (&raw mut state.scan.data).cast(),
-                size,
-                (state.from + u64::from(state.taken)) as *const _,
-            )
-        };
-        if failed != 0 {
-            count(Counter::ReadFaults);
-            return 1;
-        }
-        state.taken += size;
-        state.scan.position = 0;
-        state.scan.end = size;
-    } else if state.scan.parser.state == BODY {
-        let rest = state.scan.end - state.scan.position;
-        state.scan.position += head::skip_body(&mut state.scan.parser, rest);
-        return 0;
-    }
-    if state.scan.parser.state == LOST {
-        return 1;
-    }
-    state.scan.event = 0;
-    // SAFETY: `step` has the signature the helper asks for; the context outlives the call.
-    unsafe {
-        generated::bpf_loop(STEPS, step as *mut _, context, 0);
-    }
-    if state.scan.event == EVENT_HEAD
-        && state.taken == state.len
-        && state.scan.position >= state.scan.end
-    {
-        state.whole = 1;
-        return 1;
-    }
-    0
-}
-
-/// One step of the scanner.
-unsafe extern "C" fn step(_index: u32, context: *mut core::ffi::c_void) -> i64 {
-    // SAFETY: as in `round`; the settings are a static that nothing writes after the load.
-    unsafe { head::step(&mut (*(*context.cast::<Context>()).scan).scan, &*settings()) }
 }
 
 /// What net/http made of a head that is not in the buffer any more (longer than the buffer, or HTTP/2):
@@ -390,6 +244,7 @@ pub fn go_finish(ctx: ProbeContext) -> u32 {
     // SAFETY: no preconditions.
     let now = unsafe { bpf_ktime_get_ns() };
     http::send(pending, tgid, NO_FD, 0, now);
+    done(key, pending.request);
     let _ = GO_REQUESTS.remove(key);
     let _ = TASKS.remove(key);
     0

@@ -66,7 +66,11 @@ pub const PYTHON_LAYOUT: u32 = 1 << 31;
 #[must_use]
 pub const fn python_frame(code: u64, instruction: u64) -> u64 {
     let most = (1 << 20) - 1;
-    let instruction = if instruction > most { most } else { instruction };
+    let instruction = if instruction > most {
+        most
+    } else {
+        instruction
+    };
     (code >> 4 << 20 | instruction) & !SITE_PROVISIONAL
 }
 
@@ -209,6 +213,109 @@ impl GoCookie {
     }
 }
 
+/// Where an argument of a static probe is found: kind in 2 bits, register in 4 (in the processor's
+/// order), whether it has 8 bytes in 1, and an offset or constant in 13.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Operand(pub u32);
+
+/// Kinds of an [`Operand`].
+pub mod operand {
+    /// In a register.
+    pub const REGISTER: u32 = 0;
+    /// In memory, at a register and an offset.
+    pub const MEMORY: u32 = 1;
+    /// A constant.
+    pub const CONSTANT: u32 = 2;
+    /// Bits of an operand.
+    pub const BITS: u32 = 20;
+}
+
+impl Operand {
+    /// `None`: the offset does not fit.
+    #[must_use]
+    pub const fn new(kind: u32, register: u32, wide: bool, offset: i64) -> Option<Self> {
+        if offset < -4096 || offset > 4095 {
+            return None;
+        }
+        let wide = if wide { 1 << 6 } else { 0 };
+        Some(Self(
+            kind | register << 2 | wide | (offset as u32 & 0x1fff) << 7,
+        ))
+    }
+    /// One of [`operand`].
+    #[must_use]
+    pub const fn kind(self) -> u32 {
+        self.0 & 3
+    }
+    /// Number of the register.
+    #[must_use]
+    pub const fn register(self) -> u8 {
+        (self.0 >> 2 & 15) as u8
+    }
+    /// It has 8 bytes, else 4.
+    #[must_use]
+    pub const fn is_wide(self) -> bool {
+        self.0 >> 6 & 1 != 0
+    }
+    /// The offset, or the constant.
+    #[must_use]
+    pub const fn offset(self) -> i32 {
+        ((self.0 >> 7) << 19) as i32 >> 19
+    }
+}
+
+/// Attach cookie of a static probe: up to three arguments, and the row of the allocator table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UsdtCookie(pub u64);
+
+impl UsdtCookie {
+    /// Packs a cookie.
+    #[must_use]
+    pub const fn new(operands: [Operand; 3], allocator: u8) -> Self {
+        Self(
+            operands[0].0 as u64
+                | (operands[1].0 as u64) << operand::BITS
+                | (operands[2].0 as u64) << (2 * operand::BITS)
+                | (allocator as u64) << (3 * operand::BITS),
+        )
+    }
+    /// One of the three.
+    #[must_use]
+    pub const fn operand(self, index: u32) -> Operand {
+        let mask = (1 << operand::BITS) - 1;
+        Operand((self.0 >> (index * operand::BITS)) as u32 & mask)
+    }
+    /// Row of the allocator table.
+    #[must_use]
+    pub const fn allocator(self) -> u8 {
+        (self.0 >> (3 * operand::BITS)) as u8
+    }
+}
+
+/// The attach cookie of a probe in Go's runtime, which says where its structures have what is looked at.
+///
+/// Bits: 0-15 `m.curg`, 16-31 `g.atomicstatus`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GoRuntimeCookie(pub u64);
+
+impl GoRuntimeCookie {
+    /// Packs a cookie.
+    #[must_use]
+    pub const fn new(current: u16, status: u16) -> Self {
+        Self(current as u64 | (status as u64) << 16)
+    }
+    /// Offset of the current goroutine in a thread's structure.
+    #[must_use]
+    pub const fn current(self) -> u64 {
+        self.0 & 0xffff
+    }
+    /// Offset of a goroutine's status.
+    #[must_use]
+    pub const fn status(self) -> u64 {
+        self.0 >> 16 & 0xffff
+    }
+}
+
 macro_rules! records {
     ($($(#[$meta:meta])* $name:ident = $size:literal { $($(#[$fmeta:meta])* $field:ident : $ty:ty),* $(,)? })*) => {$(
         $(#[$meta])*
@@ -289,8 +396,8 @@ records! {
         flags: u32,
         /// Byte interval from which user space wants sampling, 0: keep everything.
         interval: u32,
-        /// Zero.
-        reserved: u32,
+        /// Where its counters are, see [`SLOTS`].
+        slot: u32,
     }
     /// Page faults of a target that brought it memory of its own, by tgid.
     FaultTotals = 24 {
@@ -486,6 +593,36 @@ records! {
         /// Zero.
         reserved: u64,
     }
+    /// Ring record: an object of Go's heap that is followed. Who follows it looks it up in the collector's
+    /// own books: nothing tells of its end.
+    GoBlockRecord = 80 {
+        /// [`kind::GO_BLOCK`].
+        kind: u32,
+        /// Process.
+        tgid: u32,
+        /// Where it lies.
+        addr: u64,
+        /// The `runtime.mspan` it lies in.
+        span: u64,
+        /// Its bytes: those of its size class.
+        size: u64,
+        /// Site id.
+        site: u64,
+        /// Request that was current.
+        request: u64,
+        /// Birth.
+        born_ns: u64,
+        /// Bytes it stands for, its own included.
+        interval: u32,
+        /// The span's `sweepgen` at the time.
+        sweep: u32,
+        /// Address space.
+        space: u64,
+        /// One of [`binding`].
+        binding: u32,
+        /// Zero.
+        reserved: u32,
+    }
     /// What counts as a credential and the key of the fingerprint; constant for a load.
     Settings = 136 {
         /// `SipHash` key, random per start.
@@ -521,6 +658,8 @@ pub mod kind {
     pub const STACK: u32 = 3;
     /// [`super::LifeRecord`].
     pub const LIFE: u32 = 4;
+    /// [`super::GoBlockRecord`].
+    pub const GO_BLOCK: u32 = 5;
 }
 
 /// `op` of [`VmRecord`].
@@ -593,15 +732,21 @@ pub mod rule {
     pub const UNKNOWN: u8 = 4;
 }
 
+/// Places for counters: each target has one of its own, as long as there are any. The first is for what
+/// belongs to no target, and for targets that found no place.
+pub const SLOTS: usize = 512;
+
 macro_rules! counters {
     ($($(#[$meta:meta])* $name:ident = $text:literal),* $(,)?) => {
-        /// Per-CPU counters; the discriminant is the index in the map.
+        /// Per-CPU counters; the discriminant is the place in a slot of the map.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(u32)]
         pub enum Counter { $($(#[$meta])* $name),* }
         impl Counter {
             /// All counters in index order.
             pub const ALL: &'static [Counter] = &[$(Counter::$name),*];
+            /// How many there are.
+            pub const COUNT: usize = Self::ALL.len();
             /// The counter's name in reports and metrics.
             #[must_use]
             pub const fn name(self) -> &'static str { match self { $(Counter::$name => $text),* } }

@@ -11,7 +11,7 @@ use aya_log_ebpf::debug;
 use heaptide_ebpf::{Counter, LifeRecord, kind, life, target_flags};
 
 use crate::{
-    go,
+    go_scan,
     maps::{EVENTS, TARGETS, THREADS, count},
     scope, thread,
 };
@@ -70,7 +70,7 @@ pub fn process_exit(_ctx: RawTracePointContext) -> u32 {
         }
     }
     let _ = THREADS.remove(id as u32);
-    go::forget_thread(id as u32);
+    go_scan::forget_thread(id as u32);
     if id as u32 == (id >> 32) as u32 {
         send(life::EXIT, 0, config.space);
     }

@@ -27,6 +27,14 @@ mod faults;
 #[cfg(target_arch = "bpf")]
 mod go;
 #[cfg(target_arch = "bpf")]
+mod go_blocks;
+#[cfg(target_arch = "bpf")]
+mod go_http2;
+#[cfg(target_arch = "bpf")]
+mod go_scan;
+#[cfg(target_arch = "bpf")]
+mod go_tasks;
+#[cfg(target_arch = "bpf")]
 mod http;
 #[cfg(target_arch = "bpf")]
 mod life;
@@ -44,6 +52,8 @@ mod stack;
 mod syscalls;
 #[cfg(target_arch = "bpf")]
 mod thread;
+#[cfg(target_arch = "bpf")]
+mod usdt;
 
 /// Called by no program: every panic path is compiled out or refused by the verifier.
 #[cfg(target_arch = "bpf")]

@@ -2,12 +2,13 @@
 
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
+    helpers::bpf_get_current_pid_tgid,
     macros::map,
     maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf},
 };
 use heaptide_ebpf::{
     Block, BlockKey, ConnKey, Counter, FaultKey, FaultTotals, INFLIGHT_DEPTH, PATH_LEN,
-    PythonConfig, PythonThread, RuleKey, Settings, Stack, TargetConfig, TaskKey, UnwindRule,
+    PythonConfig, PythonThread, RuleKey, SLOTS, Settings, Stack, TargetConfig, TaskKey, UnwindRule,
     head::{Parser, Scan},
 };
 
@@ -83,6 +84,8 @@ pub struct Thread {
     pub request: u64,
     /// The logical task it polls, 0 for none.
     pub task: u64,
+    /// When the block that it lies in was allocated (the low 32 bits of ns), 0 if that is not tracked.
+    pub task_born: u64,
     /// Stack pointer at the entry of that poll: once the stack is above it, the poll is over. This
     /// saves a return probe.
     pub task_sp: u64,
@@ -101,7 +104,8 @@ pub struct Thread {
     pub answered: u32,
     /// The thread was seen to serve several connections at once.
     pub interleaved: u32,
-    pub reserved: u32,
+    /// Of its target's counters.
+    pub slot: u32,
     pub scope: Scope,
     pub inflight: [InFlight; INFLIGHT_DEPTH],
     /// Scratch for the unwinder. Per thread, because uprobe programs can be preempted and per-CPU
@@ -219,8 +223,7 @@ pub static PYTHONS: HashMap<u32, PythonConfig> =
     HashMap::with_max_entries(4_096, BPF_F_NO_PREALLOC);
 /// Thread states found earlier.
 #[map]
-pub static PYTHON_THREADS: LruHashMap<u32, PythonThread> =
-    LruHashMap::with_max_entries(8_192, 0);
+pub static PYTHON_THREADS: LruHashMap<u32, PythonThread> = LruHashMap::with_max_entries(8_192, 0);
 #[map]
 pub static THREADS: HashMap<u32, Thread> = HashMap::with_max_entries(32_768, BPF_F_NO_PREALLOC);
 #[map]
@@ -242,8 +245,10 @@ pub static LAST_REQUEST: Array<u64> = Array::with_max_entries(1, 0);
 /// Entries of `LIVE`. User space writes it too, so nothing else may be in this value.
 #[map]
 pub static LIVE_BLOCKS: Array<u64> = Array::with_max_entries(1, 0);
+/// The counters of each target, by its slot.
 #[map]
-pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::ALL.len() as u32, 0);
+pub static COUNTERS: PerCpuArray<[u64; Counter::COUNT]> =
+    PerCpuArray::with_max_entries(SLOTS as u32, 0);
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 23, 0);
 
@@ -293,17 +298,23 @@ pub unsafe fn fetch_add(number: *mut u64, by: u64) -> u64 {
     unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::SeqCst }>(number, by) }
 }
 
-/// Adds `n` to a counter.
-#[inline(always)]
-pub fn count_by(counter: Counter, n: u64) {
-    if let Some(value) = COUNTERS.get_ptr_mut(counter as u32) {
-        // SAFETY: the pointer is to this CPU's own slot of the array.
-        unsafe { *value += n }
-    }
+/// Adds one to a counter of the current process, for what is rare: the process is looked up.
+#[inline(never)]
+pub fn count(counter: Counter) {
+    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    // SAFETY: entries are plain integers written by user space; a torn read is harmless.
+    let slot = unsafe { TARGETS.get(tgid) }.map_or(0, |config| config.slot);
+    count_in(slot, counter);
 }
 
-/// Adds one to a counter.
+/// Adds one to a counter of the target with this slot.
 #[inline(always)]
-pub fn count(counter: Counter) {
-    count_by(counter, 1);
+pub fn count_in(slot: u32, counter: Counter) {
+    if let Some(values) = COUNTERS.get_ptr_mut(slot) {
+        // SAFETY: this CPU's own values of the array; the index is less than their number.
+        unsafe {
+            let value = values.cast::<u64>().add(counter as usize);
+            *value += 1;
+        }
+    }
 }

@@ -86,7 +86,11 @@ fn walk(thread: &mut Thread, config: &PythonConfig, first: u64) -> u64 {
             let first = code.wrapping_add(u64::from(config.bytecode));
             let distance = at(frame, config.instruction).wrapping_sub(first);
             // Before its first instruction a frame is one before it.
-            let instruction = if distance as i64 > 0 { distance >> 1 } else { 0 };
+            let instruction = if distance as i64 > 0 {
+                distance >> 1
+            } else {
+                0
+            };
             let place = python_frame(code, instruction);
             thread.stack.frames[depth as usize & (MAX_FRAMES - 1)] = place;
             hash = site_step(hash, place);

@@ -7,11 +7,11 @@ use aya_ebpf::{
     macros::uprobe,
     programs::ProbeContext,
 };
-use heaptide_ebpf::{Cookie, Counter, PATH_LEN, RequestRecord, TaskKey, binding, kind};
+use heaptide_ebpf::{BlockKey, Cookie, Counter, PATH_LEN, RequestRecord, TaskKey, binding, kind};
 
 use crate::{
     alloc::register,
-    maps::{EVENTS, LAST_REQUEST, TASKS, Thread, count, fetch_add},
+    maps::{EVENTS, LAST_REQUEST, LIVE, TASKS, Thread, count, fetch_add},
     thread,
 };
 
@@ -25,16 +25,21 @@ pub fn next_request() -> u64 {
     }
 }
 
+/// The running logical task in `TASKS`. Another task in the same memory, later, is another one.
+#[inline(always)]
+fn task_key(thread: &Thread) -> TaskKey {
+    TaskKey {
+        task: thread.task,
+        tgid: u64::from(thread.tgid) | thread.task_born << 32,
+    }
+}
+
 /// Makes `request` current for the running logical task.
 #[inline(always)]
 pub fn set_current(thread: &mut Thread, request: u64, fd: u32) {
     if thread.task != 0 {
-        let key = TaskKey {
-            task: thread.task,
-            tgid: u64::from(thread.tgid),
-        };
         // A full LRU map drops the task that was idle longest; nothing to count.
-        let _ = TASKS.insert(key, request, 0);
+        let _ = TASKS.insert(task_key(thread), request, 0);
     } else if thread.request != 0 && thread.answered == 0 && thread.fd != fd {
         thread.interleaved = 1;
     }
@@ -47,11 +52,13 @@ pub fn set_current(thread: &mut Thread, request: u64, fd: u32) {
 #[inline(always)]
 pub fn clear_current(thread: &mut Thread) {
     if thread.task != 0 {
-        let key = TaskKey {
-            task: thread.task,
-            tgid: u64::from(thread.tgid),
-        };
-        let _ = TASKS.remove(key);
+        let key = task_key(thread);
+        if thread.task_born == 0 {
+            let _ = TASKS.remove(key);
+        } else {
+            // Removed, it would inherit again.
+            let _ = TASKS.insert(key, 0, 0);
+        }
     }
     thread.request = 0;
 }
@@ -67,6 +74,10 @@ pub fn binding_of(thread: &Thread) -> u8 {
 }
 
 /// A tokio task is polled: its header is the first argument.
+///
+/// The header is the first thing in a block of its own, which was allocated where the task was spawned:
+/// so a task inherits the request of its spawner (`spawn`, `JoinSet`, `spawn_blocking`) wherever that
+/// block is tracked.
 #[uprobe]
 pub fn task_poll(ctx: ProbeContext) -> u32 {
     let Some(thread) = thread::current() else {
@@ -78,14 +89,21 @@ pub fn task_poll(ctx: ProbeContext) -> u32 {
     let task = register!(regs, rdi);
     thread.task = task;
     thread.task_sp = register!(regs, rsp).wrapping_add(u64::from(cookie.pushed()));
-    let key = TaskKey {
-        task,
-        tgid: u64::from(thread.tgid),
+    let block = BlockKey {
+        addr: task,
+        space: thread.space,
     };
+    // SAFETY: the block of a task that runs is not freed.
+    let (born, inherited) = match unsafe { LIVE.get(block) } {
+        Some(block) => (block.born_ns, block.request),
+        None => (0, 0),
+    };
+    thread.task_born = born & 0xffff_ffff;
+    let key = task_key(thread);
     // SAFETY: a plain integer.
     thread.request = match unsafe { TASKS.get(key) } {
         Some(request) => *request,
-        None => 0,
+        None => inherited,
     };
     0
 }

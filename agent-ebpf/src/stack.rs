@@ -116,8 +116,15 @@ fn known_or_walked(thread: &mut Thread, start: &Start, have: u64) -> u64 {
         count(Counter::StacksTruncated);
         thread.stack.truncated = 1;
     }
+    publish(thread, hash);
+    hash
+}
+
+/// Enters the walked stack in the map of stacks, unless it is there.
+#[inline(always)]
+fn publish(thread: &mut Thread, hash: u64) {
     if thread.last_site == hash {
-        return hash;
+        return;
     }
     thread.last_site = hash;
     // SAFETY: only tests for presence.
@@ -133,6 +140,39 @@ fn known_or_walked(thread: &mut Thread, start: &Start, have: u64) -> u64 {
             count(Counter::StacksFull);
         }
     }
+}
+
+/// The site id of a call that returns to `pc`, by the frame pointers from `bp` on: Go keeps them.
+#[inline(never)]
+pub fn by_frame_pointers(thread: &mut Thread, pc: u64, bp: u64) -> u64 {
+    let mut pc = pc;
+    let mut bp = bp;
+    let mut hash = SITE_SEED ^ u64::from(thread.layout);
+    let mut depth = 0u32;
+    for index in 0..MAX_FRAMES {
+        thread.stack.frames[index] = pc;
+        hash = site_step(hash, pc);
+        depth = index as u32 + 1;
+        if bp == 0 {
+            break;
+        }
+        // SAFETY: the helper checks the address; a bad one is an error.
+        let Ok([saved, next]) = (unsafe { bpf_probe_read_user(bp as *const [u64; 2]) }) else {
+            break;
+        };
+        // A caller's frame need not lie above: the runtime has a stack of its own.
+        if next == 0 || saved == bp {
+            break;
+        }
+        pc = next;
+        bp = saved;
+    }
+    thread.stack.depth = depth;
+    thread.stack.tgid = thread.tgid;
+    thread.stack.layout = thread.layout;
+    thread.stack.truncated = 0;
+    let hash = hash & !SITE_PROVISIONAL;
+    publish(thread, hash);
     hash
 }
 

@@ -24,7 +24,7 @@ use heaptide_ebpf::{Counter, VmRecord, kind, target_flags, vm};
 
 use crate::{
     answer, http,
-    maps::{EVENTS, EXITS, Thread, count},
+    maps::{EVENTS, EXITS, Thread, count, count_in},
     reading::{self, Bytes},
     stack::{self, Start},
     thread,
@@ -57,7 +57,7 @@ fn watched(flag: u32) -> Option<&'static mut Thread> {
     if config.flags & flag == 0 {
         return None;
     }
-    count(Counter::Syscalls);
+    count_in(config.slot, Counter::Syscalls);
     thread::current()
 }
 

@@ -48,6 +48,7 @@ fn create(id: u64) -> Option<&'static mut Thread> {
     thread.layout = config.layout;
     thread.flags = config.flags;
     thread.interval = config.interval;
+    thread.slot = config.slot;
     // The return address of a call at least.
     thread.span = 1;
     Some(thread)

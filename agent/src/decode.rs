@@ -3,8 +3,8 @@
 //! Pure: no kernel, no clock. A record that does not fit is an error that the source counts.
 
 use heaptide_ebpf::{
-    LifeRecord, RequestRecord, StackCopy, VmRecord, binding, kind, life, request_flags,
-    tail::FILTER_BITS, vm,
+    GoBlockRecord, LifeRecord, RequestRecord, StackCopy, VmRecord, binding, kind, life,
+    request_flags, tail::FILTER_BITS, vm,
 };
 use thiserror::Error;
 
@@ -61,6 +61,33 @@ pub enum Event {
     Stack(RawStack),
     /// A process event.
     Life(Life),
+    /// An object of Go's heap.
+    GoBlock(GoBlock),
+}
+
+/// An object of Go's heap that is followed from now on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GoBlock {
+    /// Where it lies.
+    pub addr: u64,
+    /// The span it lies in.
+    pub span: u64,
+    /// Its bytes, never 0.
+    pub size: u64,
+    /// Site id.
+    pub site: u64,
+    /// Request that was current, 0 for none.
+    pub request: u64,
+    /// Birth.
+    pub born: Nanos,
+    /// Bytes it stands for.
+    pub interval: u32,
+    /// The span's `sweepgen`.
+    pub sweep: u32,
+    /// A tag that [`binding_of`] knows.
+    pub binding: u8,
+    /// Address space.
+    pub space: u64,
 }
 
 /// The keyed fingerprint of a credential's window (`heaptide_ebpf::tail`). It is between the kernel and
@@ -156,6 +183,7 @@ pub fn record(bytes: &[u8]) -> Result<Record, DecodeError> {
         kind::VM => mapping(&read::<VmRecord>(kind, bytes)?),
         kind::STACK => stack(bytes),
         kind::LIFE => process(&read::<LifeRecord>(kind, bytes)?),
+        kind::GO_BLOCK => go_block(&read::<GoBlockRecord>(kind, bytes)?),
         _ => Err(DecodeError::Kind(kind)),
     }
 }
@@ -259,6 +287,34 @@ fn stack(bytes: &[u8]) -> Result<Record, DecodeError> {
     Ok(Record {
         tgid: raw.tgid,
         event: Event::Stack(stack),
+    })
+}
+
+fn go_block(raw: &GoBlockRecord) -> Result<Record, DecodeError> {
+    let wrong = |tag| DecodeError::Tag {
+        kind: kind::GO_BLOCK,
+        tag,
+    };
+    let binding = u8::try_from(raw.binding).map_err(|_| wrong(raw.binding))?;
+    binding_of(binding).ok_or(wrong(raw.binding))?;
+    if raw.size == 0 {
+        return Err(wrong(0));
+    }
+    let block = GoBlock {
+        addr: raw.addr,
+        span: raw.span,
+        size: raw.size,
+        site: raw.site,
+        request: raw.request,
+        born: Nanos(raw.born_ns),
+        interval: raw.interval,
+        sweep: raw.sweep,
+        binding,
+        space: raw.space,
+    };
+    Ok(Record {
+        tgid: raw.tgid,
+        event: Event::GoBlock(block),
     })
 }
 

@@ -5,9 +5,13 @@
 
 // tidy: table
 
+mod census;
+
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+pub use census::{Census, Container, FilledBy};
 
 /// Nanoseconds of `CLOCK_MONOTONIC` (or of a capture's own clock).
 #[derive(
@@ -35,7 +39,9 @@ impl Nanos {
 pub struct RequestId(pub u64);
 
 /// A call stack, by the hash of its addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct SiteId(pub u64);
 
 /// The keyed fingerprint of a credential. Never the credential.
@@ -182,11 +188,14 @@ pub struct Site {
 }
 
 impl Site {
-    /// The frame to show a person: the first of the application's own code, else the first that is
-    /// not the allocator's, else the innermost.
+    /// The frame to show a person: the first of the application's own code, else the first without a
+    /// name in a file (a stripped application's), else the first that is not the allocator's, else the
+    /// innermost.
     pub fn leading(&self) -> &Frame {
         let first = |kinds: &[FrameKind]| self.stack.iter().find(|f| kinds.contains(&f.kind));
+        let is_nameless = |f: &&Frame| f.kind == FrameKind::Unknown && !f.module.starts_with('[');
         first(&[FrameKind::User])
+            .or_else(|| self.stack.iter().find(is_nameless))
             .or_else(|| first(&[FrameKind::Library, FrameKind::Unknown]))
             .unwrap_or(&self.stack[0])
     }
@@ -245,6 +254,9 @@ pub struct HeapMark {
     pub live_bytes: u64,
     /// Collections completed since the process began.
     pub cycles: u64,
+    /// When the last of them ended its marking, where the collector says so.
+    #[serde(default)]
+    pub collected_at: Option<Nanos>,
 }
 
 /// What a runtime's own heap profile says is live, by call stack.
@@ -266,52 +278,6 @@ pub struct ProfiledSite {
     pub bytes: u64,
     /// Live objects, estimated.
     pub objects: u64,
-}
-
-/// One container of the target's heap.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Container {
-    /// How it is reached from a module, a class or a frame (`app.claims_cache`). Holds names of the
-    /// program only, never a key or a value of the data.
-    pub path: String,
-    /// Its type (`dict`, `list`, `set`, `deque`).
-    pub kind: String,
-    /// Entries.
-    pub entries: u64,
-    /// Bytes of the container itself and what only its entries hold, where it was estimated.
-    pub bytes: Option<u64>,
-    /// The code that stores into it, as far as samples and the program's code tell: best first, empty
-    /// when it is not known.
-    #[serde(default)]
-    pub filled_by: Vec<FilledBy>,
-}
-
-/// A place of the program that stores into a container.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FilledBy {
-    /// Function.
-    pub function: String,
-    /// Source file.
-    pub file: Option<String>,
-    /// Line that stores.
-    pub line: Option<u32>,
-    /// Stack samples that had it; 0 when it is known otherwise.
-    pub samples: u64,
-}
-
-/// The containers of a target's heap as a walk from outside found them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Census {
-    /// When the walk ended.
-    pub at: Nanos,
-    /// Objects visited.
-    pub objects: u64,
-    /// Reads that did not make sense because the program ran on, after retries.
-    pub torn: u64,
-    /// A bound of time or bytes ended the walk early.
-    pub cut: bool,
-    /// The biggest containers, and those that grew.
-    pub containers: Vec<Container>,
 }
 
 /// Tokens of finished requests that are still in the target's memory.
@@ -374,38 +340,6 @@ pub struct Losses {
     pub map_bytes: u64,
 }
 
-impl Losses {
-    /// What came after `earlier`: for a target that the agent observes since then. What is the
-    /// agent's own stays whole.
-    #[must_use]
-    pub fn after(&self, earlier: &Self) -> Self {
-        Self {
-            alloc_hits: self.alloc_hits.saturating_sub(earlier.alloc_hits),
-            free_hits: self.free_hits.saturating_sub(earlier.free_hits),
-            tracked: self.tracked.saturating_sub(earlier.tracked),
-            freed: self.freed.saturating_sub(earlier.freed),
-            sampled_out: self.sampled_out.saturating_sub(earlier.sampled_out),
-            unknown_frees: self.unknown_frees.saturating_sub(earlier.unknown_frees),
-            lost_frees: self.lost_frees.saturating_sub(earlier.lost_frees),
-            missed_returns: self.missed_returns.saturating_sub(earlier.missed_returns),
-            inflight_full: self.inflight_full.saturating_sub(earlier.inflight_full),
-            map_full: self.map_full.saturating_sub(earlier.map_full),
-            threads_full: self.threads_full.saturating_sub(earlier.threads_full),
-            stacks_full: self.stacks_full.saturating_sub(earlier.stacks_full),
-            stacks_truncated: self
-                .stacks_truncated
-                .saturating_sub(earlier.stacks_truncated),
-            ring_full: self.ring_full.saturating_sub(earlier.ring_full),
-            requests: self.requests.saturating_sub(earlier.requests),
-            requests_lost: self.requests_lost.saturating_sub(earlier.requests_lost),
-            read_faults: self.read_faults.saturating_sub(earlier.read_faults),
-            syscalls: self.syscalls.saturating_sub(earlier.syscalls),
-            probe_seconds: (self.probe_seconds - earlier.probe_seconds).max(0.0),
-            ..*self
-        }
-    }
-}
-
 /// Who is observed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TargetInfo {
@@ -423,6 +357,18 @@ pub struct TargetInfo {
     pub limitations: Vec<String>,
     /// How allocations are watched (`watch`, `sample`, `trace`).
     pub mode: String,
+}
+
+/// What the judge thinks of a stretch of time in which allocations are watched; the source acts on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Opinion {
+    /// More has to be seen.
+    #[default]
+    Open,
+    /// Something grows; more may make it certain.
+    Suspicion,
+    /// Nothing more is to be learned.
+    Settled,
 }
 
 /// Everything the source can say.
@@ -454,13 +400,18 @@ pub enum Observation {
     Forgotten(Nanos),
     /// The process ended.
     Ended(Nanos),
+    /// Allocations are watched from now on, or no longer: what was live before cannot be told from what was
+    /// freed unseen.
+    Window(Nanos, bool),
 }
 
 impl Observation {
     /// When it was made; a site has no time of its own.
     pub fn at(&self) -> Option<Nanos> {
         match self {
-            Self::Target(at, _) | Self::Forgotten(at) | Self::Ended(at) => Some(*at),
+            Self::Target(at, _) | Self::Forgotten(at) | Self::Ended(at) | Self::Window(at, _) => {
+                Some(*at)
+            }
             Self::Request(request) => Some(request.end),
             Self::Site(_) => None,
             Self::Snapshot(snapshot) => Some(snapshot.at),

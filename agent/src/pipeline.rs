@@ -1,19 +1,25 @@
 //! The pure stages in a row: observations in, a report out.
 
+mod windows;
+
 use std::collections::VecDeque;
 
 use crate::attribution::Attribution;
 use crate::attribution::routes::RouteId;
 use crate::attribution::tokens::Class;
-use crate::events::{Nanos, Observation, Request, TargetInfo, TokenClass};
+use crate::events::{Nanos, Observation, Opinion, Request, TargetInfo, TokenClass};
 use crate::findings::Judge;
 use crate::findings::compose::Scene;
 use crate::findings::losses::health;
 use crate::growth::Growth;
 use crate::growth::gauges::Gauges;
-use crate::report::{Live, LiveSite, Memory, Report, RouteSummary, SCHEMA, TargetSummary, Window};
+use crate::report::{
+    Basis, Live, LiveSite, Memory, Report, RouteSummary, SCHEMA, State, TargetSummary, Window,
+};
 
 pub use crate::findings::options::JudgeOptions;
+pub use crate::findings::plateaus::Plateaus;
+use windows::{Judgement, Windows};
 
 /// Seconds over which rates are taken.
 const RATE_SECONDS: u64 = 10;
@@ -24,6 +30,7 @@ pub struct Pipeline {
     growth: Growth,
     gauges: Gauges,
     judge: Judge,
+    windows: Windows,
     target: TargetInfo,
     start: Option<Nanos>,
     now: Nanos,
@@ -40,6 +47,7 @@ impl Pipeline {
             growth: Growth::new(Nanos(0)),
             gauges: Gauges::default(),
             judge: Judge::new(options),
+            windows: Windows::default(),
             target: TargetInfo::default(),
             start: None,
             now: Nanos(0),
@@ -51,6 +59,16 @@ impl Pipeline {
     /// Judges by other settings from now on. The maturity age stays what it was.
     pub fn set_options(&mut self, options: JudgeOptions) {
         self.judge.options = options;
+    }
+
+    /// Takes up plateaus that were learned of the same service before.
+    pub fn learn(&mut self, plateaus: &Plateaus) {
+        self.judge.plateaus.learn(plateaus);
+    }
+
+    /// What functions kept when they were full, learned or taken up.
+    pub fn plateaus(&self) -> &Plateaus {
+        &self.judge.plateaus
     }
 
     /// Takes one observation.
@@ -72,12 +90,13 @@ impl Pipeline {
                 self.window.distinct_tokens = self.attribution.tokens.distinct();
             }
             Observation::Memory(sample) => {
+                let totals = self.growth.totals;
                 self.judge
                     .memory
-                    .observe(sample, self.growth.totals.mature_bytes);
+                    .observe(sample, totals.mature_bytes, totals.live_bytes);
                 self.gauges.memory(sample);
-                if self.growth.snapshots() == 0 {
-                    // no snapshot will ever ask for these requests
+                if self.windows.is_closed() || self.growth.snapshots() == 0 {
+                    // no snapshot asks for these requests
                     self.attribution.requests.matured(sample.at);
                     self.attribution.requests.prune(&[], sample.at);
                 }
@@ -96,6 +115,13 @@ impl Pipeline {
                 self.gauges.forget();
                 self.judge.forget();
                 self.attribution.forget();
+            }
+            Observation::Window(_, false) => self.windows.end(),
+            Observation::Window(at, true) => {
+                self.windows.begin(*at, self.judgement());
+                self.growth.forget(*at);
+                self.judge.forget_blocks();
+                self.attribution.begin(*at);
             }
             Observation::Ended(at) => {
                 let after = self.start.map_or(0.0, |start| at.since(start));
@@ -117,22 +143,60 @@ impl Pipeline {
         }
     }
 
-    /// What can be said now.
-    pub fn report(&self) -> Report {
-        let start = self.start.unwrap_or_default();
+    /// What is thought of the window under way, where allocations are watched in windows.
+    pub fn opinion(&self) -> Opinion {
+        let needed = 2.0 * self.judge.options.maturity_seconds;
+        let judgement = self.judgement();
+        let of_blocks = judgement
+            .findings
+            .iter()
+            .filter(|finding| finding.basis == Basis::Blocks);
+        match of_blocks.map(|finding| finding.state).max() {
+            Some(State::Confirmed) => Opinion::Settled,
+            Some(State::Suspect) => Opinion::Suspicion,
+            _ if self.windows.seconds(self.now) >= Some(needed) => Opinion::Settled,
+            _ => Opinion::Open,
+        }
+    }
+
+    /// What the evidence says now.
+    fn judgement(&self) -> Judgement {
         let scene = Scene {
             growth: &self.growth,
             attribution: &self.attribution,
             gauges: &self.gauges,
-            start,
+            start: self.start.unwrap_or_default(),
             now: self.now,
         };
         let findings = self.judge.findings(scene);
-        let window = Window {
-            seconds: self.now.since(start),
-            ..self.window
-        };
+        let window = self.window();
         let (verdict, reason) = self.judge.verdict(&findings, &window, scene);
+        let said = Judgement {
+            verdict,
+            reason,
+            findings,
+        };
+        let needed = 2.0 * self.judge.options.maturity_seconds;
+        self.windows
+            .standing(self.now, needed, said, &window, &self.memory())
+    }
+
+    fn window(&self) -> Window {
+        Window {
+            seconds: self.now.since(self.start.unwrap_or_default()),
+            ..self.window
+        }
+    }
+
+    /// What can be said now.
+    pub fn report(&self) -> Report {
+        let start = self.start.unwrap_or_default();
+        let window = self.window();
+        let Judgement {
+            verdict,
+            reason,
+            findings,
+        } = self.judgement();
         Report {
             schema: SCHEMA.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -145,6 +209,7 @@ impl Pipeline {
             routes: self.routes(),
             residency: self.judge.residents.summary(self.now),
             health: health(&self.judge.losses, self.cpu_seconds()),
+            processes: Vec::new(),
             live: self.live(start),
         }
     }
@@ -191,7 +256,12 @@ impl Pipeline {
             runtime: info.runtime.clone(),
             allocators: info.allocators.clone(),
             mode: info.mode.clone(),
-            limitations: info.limitations.clone(),
+            limitations: info
+                .limitations
+                .iter()
+                .cloned()
+                .chain(self.windows.limitation().map(str::to_owned))
+                .collect(),
         }
     }
 

@@ -35,6 +35,10 @@ pub struct Report {
     pub residency: Option<ResidencySummary>,
     /// Losses and cost.
     pub health: Health,
+    /// The processes of the service, where there are several: traffic, routes and findings above are of all
+    /// of them, the rest is of the first.
+    #[serde(default)]
+    pub processes: Vec<ProcessSummary>,
     /// For the live view and metrics, not part of the JSON interface.
     #[serde(skip)]
     pub live: Live,
@@ -55,6 +59,21 @@ pub struct TargetSummary {
     pub mode: String,
     /// What could not be seen, and why.
     pub limitations: Vec<String>,
+}
+
+/// One process of a service that has several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessSummary {
+    /// Process id.
+    pub pid: u32,
+    /// What was found of it alone.
+    pub verdict: Verdict,
+    /// Requests that it served.
+    pub requests: u64,
+    /// Resident bytes at the end.
+    pub rss_bytes: u64,
+    /// Bytes that its findings keep.
+    pub retained_bytes: u64,
 }
 
 /// How long and how much traffic.
@@ -241,8 +260,12 @@ pub struct ContainerSummary {
 pub struct TimeToOom {
     /// With the growth as measured.
     pub median: f64,
-    /// With the growth at the upper end of its interval.
+    /// With the growth at the upper end of its interval: it comes later with a probability of 95 %.
     pub early: f64,
+    /// With the growth at the lower end: it comes earlier with a probability of 95 %. `None`: no growth
+    /// at all is within the interval.
+    #[serde(default)]
+    pub late: Option<f64>,
 }
 
 /// A code location.

@@ -8,9 +8,10 @@ use std::{
 use serde_json::json;
 
 use crate::{
-    events::{Losses, MemoryKind, Observation, Site, SiteId, Snapshot},
+    events::{MemoryKind, Observation, Site, SiteId, Snapshot},
+    findings::service,
     outputs::{LiveStack, LiveStacks},
-    pipeline::{JudgeOptions, Pipeline},
+    pipeline::{JudgeOptions, Pipeline, Plateaus},
     report::Report,
     source::{Source, SourceError, SourceOptions, TargetOptions},
 };
@@ -28,14 +29,11 @@ struct Judged {
     options: JudgeOptions,
     sites: HashMap<SiteId, Site>,
     last: Snapshot,
-    /// Losses of the agent before this process was observed.
-    before: Losses,
 }
 
 impl Judged {
-    fn new(options: JudgeOptions, before: Losses) -> Self {
+    fn new(options: JudgeOptions) -> Self {
         Self {
-            before,
             pipeline: Pipeline::new(options),
             options,
             sites: HashMap::new(),
@@ -95,7 +93,7 @@ impl Session {
             tap,
             ..
         } = self;
-        judged.insert(pid, Judged::new(options, source.losses()?));
+        judged.insert(pid, Judged::new(options));
         let mut sink = |pid, one| deliver(judged, tap, pid, one);
         let attached = source.attach(pid, &mut sink);
         match attached {
@@ -123,7 +121,7 @@ impl Session {
             tap,
             ..
         } = self;
-        judged.insert(pid, Judged::new(options, source.losses()?));
+        judged.insert(pid, Judged::new(options));
         let attached =
             source.attach_with(pid, target, &mut |pid, one| deliver(judged, tap, pid, one));
         if attached.is_err() {
@@ -158,6 +156,12 @@ impl Session {
         let read = now >= self.snapshot_due && source.snapshot(&mut sink)?;
         if read {
             self.snapshot_due = now + SNAPSHOT;
+            for (pid, judged) in &self.judged {
+                if self.source.in_window(*pid) {
+                    let opinion = judged.pipeline.opinion();
+                    self.source.set_opinion(*pid, opinion);
+                }
+            }
         }
         self.adopt();
         Ok(read)
@@ -166,13 +170,9 @@ impl Session {
     /// Children that were followed take their parent's options.
     fn adopt(&mut self) {
         for (child, parent) in self.source.take_followed() {
-            let known = self
-                .judged
-                .get(&parent)
-                .map(|one| (one.options, one.before));
-            if let Some((child, (options, before))) = self.judged.get_mut(&child).zip(known) {
+            let known = self.judged.get(&parent).map(|one| one.options);
+            if let Some((child, options)) = self.judged.get_mut(&child).zip(known) {
                 child.options = options;
-                child.before = before;
                 child.pipeline.set_options(options);
             }
         }
@@ -209,17 +209,29 @@ impl Session {
         self.source.limitations()
     }
 
+    /// Tells the judge of a process what was learned of its service before.
+    pub fn learn(&mut self, pid: u32, plateaus: &Plateaus) {
+        if let Some(judged) = self.judged.get_mut(&pid) {
+            judged.pipeline.learn(plateaus);
+        }
+    }
+
+    /// What was learned of a process.
+    pub fn plateaus(&self, pid: u32) -> Option<&Plateaus> {
+        self.judged
+            .get(&pid)
+            .map(|judged| judged.pipeline.plateaus())
+    }
+
     /// What is thought of a process.
     pub fn report(&self, pid: u32) -> Option<Report> {
         self.judged.get(&pid).map(|judged| judged.pipeline.report())
     }
 
-    /// Of all processes that descend from one target the report that matters most: the worst verdict,
-    /// and among equals the busiest.
+    /// One report of all processes that descend from one target: the worst verdict, and among equals the
+    /// busiest, with the figures of what is the same in several added up.
     pub fn worst(&self, pids: &[u32]) -> Option<Report> {
-        pids.iter()
-            .filter_map(|pid| self.report(*pid))
-            .min_by_key(|report| (report.verdict, std::cmp::Reverse(report.window.requests)))
+        service::sum(pids.iter().filter_map(|pid| self.report(*pid)).collect())
     }
 
     /// Live heap memory by call stack, as of the last snapshot.
@@ -300,11 +312,7 @@ fn deliver(
     // Whoever is new here is a followed child; `adopt` gives it its parent's options.
     let judged = judged
         .entry(pid)
-        .or_insert_with(|| Judged::new(JudgeOptions::default(), Losses::default()));
-    let observation = match observation {
-        Observation::Losses(losses) => Observation::Losses(losses.after(&judged.before)),
-        other => other,
-    };
+        .or_insert_with(|| Judged::new(JudgeOptions::default()));
     if let Some(tap) = tap {
         tap(pid, &observation);
     }

@@ -4,9 +4,9 @@
 mod common;
 
 use common::books::Target;
-use common::compile::Malloc;
+use common::compile::{self, Malloc, Program};
 use common::truth;
-use common::{kernel, watch};
+use common::{kernel, skip, watch};
 use serde_json::Value;
 
 /// Runs the truth program with an allocator and compares; twice, and with half of it freed.
@@ -46,6 +46,8 @@ exact! {
     jemalloc_linked: Malloc::Library("jemalloc"), None, ["jemalloc"];
     jemalloc_archive: Malloc::Archive("jemalloc"), None, ["jemalloc"];
     jemalloc_preloaded: Malloc::Libc, Some("libjemalloc.so.2"), ["jemalloc"];
+    jemalloc_prefixed_beside_glibc: Malloc::Prefixed("je_"), None, ["jemalloc", "glibc"];
+    jemalloc_of_rust_beside_glibc: Malloc::Prefixed("_rjem_"), None, ["jemalloc", "glibc"];
     mimalloc_linked: Malloc::Library("mimalloc"), None, ["mimalloc"];
     mimalloc_preloaded: Malloc::Libc, Some("libmimalloc.so.2"), ["mimalloc"];
     tcmalloc_linked: Malloc::Library("tcmalloc_minimal"), None, ["tcmalloc"];
@@ -53,4 +55,14 @@ exact! {
     tcmalloc_preloaded: Malloc::Libc, Some("libtcmalloc_minimal.so.4"), ["tcmalloc"];
     musl_shared: Malloc::Musl, None, ["musl"];
     musl_static: Malloc::MuslStatic, None, ["musl"];
+}
+
+#[test]
+fn snmalloc_preloaded() {
+    let name = "snmalloc_preloaded";
+    if compile::snmalloc().is_none() {
+        return skip(name, "the sources of its crate were not fetched");
+    }
+    let library = compile::program(Program::Snmalloc).display().to_string();
+    exact(name, Malloc::Libc, Some(&library), &["snmalloc"]);
 }

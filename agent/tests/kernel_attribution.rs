@@ -37,7 +37,17 @@ fn workers(pid: u32) -> Vec<u64> {
 
 #[test]
 fn blocks_carry_their_own_requests_route() {
-    let name = "blocks_carry_their_own_requests_route";
+    attributed("blocks_carry_their_own_requests_route", "attribution");
+}
+
+/// What a request has started with `spawn`, a `JoinSet` or `spawn_blocking` belongs to it, also after it
+/// was answered.
+#[test]
+fn children_inherit_their_request() {
+    attributed("children_inherit_their_request", "children");
+}
+
+fn attributed(name: &str, variant: &str) {
     let Some(_turn) = kernel(name) else {
         return;
     };
@@ -49,7 +59,7 @@ fn blocks_carry_their_own_requests_route() {
         "--listen",
         "127.0.0.1:0",
         "--variant",
-        "attribution",
+        variant,
         "--await-ms",
         "2",
     ]);
@@ -75,6 +85,8 @@ fn blocks_carry_their_own_requests_route() {
     load.args(["--connections", "64", "--fresh", "0.2", "--repeat", "0.8"]);
     let loaded = run("lab-load", &mut load, RUN);
     assert_eq!(loaded.code, Some(0), "{}", loaded.errors);
+    // For the last grandchildren.
+    std::thread::sleep(Duration::from_millis(200));
     let truth = http::get(address, "/truth");
     let truth = truth.split("\r\n\r\n").nth(1).expect("a body");
     let truth: Value = serde_json::from_str(truth).expect("JSON");
@@ -89,8 +101,12 @@ fn blocks_carry_their_own_requests_route() {
         .iter()
         .filter_map(|line| line["id"].as_u64().zip(line["head"].as_str()))
         .collect();
+    let functions: HashMap<u64, &str> = lines
+        .iter()
+        .filter_map(|line| line["site"].as_u64().zip(line["function"].as_str()))
+        .collect();
     let kept = truth["by_route"].as_object().expect("routes");
-    let (mut total, mut right, mut wrong) = (0, 0, 0);
+    let (mut total, mut right, mut wrong, mut named) = (0, 0, 0, 0);
     for (route, blocks) in kept {
         let size = blocks["block_bytes"].as_f64().expect("a size");
         total += blocks["count"].as_u64().expect("a count");
@@ -104,6 +120,11 @@ fn blocks_carry_their_own_requests_route() {
             let Some(request) = group["request"].as_u64() else {
                 continue;
             };
+            // No frame pointers, and some 50 frames of tokio and hyper below.
+            let site = group["site"].as_u64().and_then(|site| functions.get(&site));
+            if site.is_some_and(|function| function.ends_with("keep")) {
+                named += number as u64;
+            }
             match heads.get(&request) {
                 Some(head) if head.starts_with(start) && group["binding"] == "exact" => {
                     right += number as u64;
@@ -119,6 +140,10 @@ fn blocks_carry_their_own_requests_route() {
     assert!(total > 3000, "too few to say anything: {truth}");
     assert!(right as f64 >= 0.99 * total as f64, "{right} of {total}");
     assert_eq!(wrong, 0);
+    assert!(
+        named as f64 >= 0.99 * total as f64,
+        "{named} of {total} by name"
+    );
     // Every request was seen, and no more than were sent (and the one that asked for the truth): those
     // under way when the load ends are given up by the service before they are in its books.
     let requests = truth["total_requests"].as_u64().expect("a number");

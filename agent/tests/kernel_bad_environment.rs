@@ -195,6 +195,48 @@ fn garbage_and_gigantic_heads() {
     assert!(server.is_well());
 }
 
+/// A container that shows neither the kernel's types nor tracefs, with the few capabilities that probes
+/// need: everything is seen but forks, and that is said.
+#[test]
+fn without_types_and_tracefs() {
+    let Some(_turn) = kernel("without_types_and_tracefs") else {
+        return;
+    };
+    let folder = folder();
+    let (empty, report) = (
+        folder.path().join("empty"),
+        folder.path().join("report.json"),
+    );
+    fs::create_dir(&empty).expect("a folder");
+    let mut server = Server::start_leaky();
+    let traffic = server.traffic();
+    // What is mounted there is gone with the process.
+    let script = "for hidden in /sys/kernel/btf /sys/kernel/tracing /sys/kernel/debug; do \
+                  if [ -d $hidden ]; then mount --bind \"$0\" $hidden || exit; fi; done; \
+                  exec setpriv --bounding-set=-sys_admin --inh-caps=-sys_admin \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", script]).arg(&empty);
+    command.arg(common::binary());
+    command.args([
+        "attach",
+        &server.process.id().to_string(),
+        "--mode",
+        "trace",
+    ]);
+    command.args(["--for", "4s", "--format", "json", "--output"]);
+    let result = run("heaptide", command.arg(&report), ATTACH);
+    assert_eq!(result.code, Some(0), "{result:#?}");
+    drop(traffic);
+    let report: Value =
+        serde_json::from_str(&fs::read_to_string(&report).expect("the report")).expect("JSON");
+    let number = |pointer: &str| report.pointer(pointer).and_then(Value::as_u64).unwrap_or(0);
+    assert!(number("/window/requests") > 50, "{report}");
+    assert!(number("/memory/live_bytes") > 50_000, "{report}");
+    let said = report["target"]["limitations"].to_string();
+    assert!(said.contains("forks are not seen: tracefs"), "{said}");
+    assert!(server.is_well());
+}
+
 #[test]
 fn nothing_is_left_behind() {
     let Some(_turn) = kernel("nothing_is_left_behind") else {

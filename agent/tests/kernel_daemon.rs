@@ -110,6 +110,42 @@ fn the_configuration_is_read_again() {
     assert_eq!(agent.wait(FINISH).code(), Some(0), "{}", agent.transcript());
 }
 
+/// Each target has its own counters: a busy neighbour costs a quiet one nothing and loses nothing for it.
+#[test]
+fn targets_count_for_themselves() {
+    let Some(_turn) = kernel("targets_count_for_themselves") else {
+        return;
+    };
+    let folder = folder();
+    let metrics = free_address();
+    let (busy, quiet) = (Server::start_leaky(), Server::start_leaky());
+    let mut agent = daemon(folder.path(), metrics);
+    until(SOON, "both services are observed", || {
+        observed(metrics, busy.process.id()) && observed(metrics, quiet.process.id())
+    });
+    let traffic = busy.traffic();
+    let hits = |of: &Server| sample(metrics, "heaptide_probe_hits_total", of.process.id());
+    until(SOON, "the busy one is counted", || {
+        hits(&busy) > Some(500.0)
+    });
+    drop(traffic);
+    let (much, little) = (hits(&busy), hits(&quiet));
+    // What a thread does that waits for a connection: nothing, or nearly.
+    assert!(little < Some(50.0), "{much:?} and {little:?}");
+    agent.signal(libc::SIGTERM);
+    assert_eq!(agent.wait(FINISH).code(), Some(0), "{}", agent.transcript());
+}
+
+/// A metric of a process.
+fn sample(metrics: SocketAddr, name: &str, pid: u32) -> Option<f64> {
+    let (start, label) = (format!("{name}{{"), format!("pid=\"{pid}\""));
+    let text = get(metrics, "/metrics");
+    let line = text
+        .lines()
+        .find(|line| line.starts_with(&start) && line.contains(&label))?;
+    line.rsplit(' ').next()?.parse().ok()
+}
+
 /// The daemon, when it has loaded.
 fn daemon(folder: &Path, metrics: SocketAddr) -> Process {
     let path = folder.join("heaptide.toml");

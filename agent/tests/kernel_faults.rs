@@ -219,7 +219,10 @@ fn expected() -> HashMap<String, u32> {
     });
     let mut expected: HashMap<String, u32> = marked.collect();
     // the expression begins above
-    let line = SCRIPT.lines().zip(1..).find(|(line, _)| line.contains("waiting.append("));
+    let line = SCRIPT
+        .lines()
+        .zip(1..)
+        .find(|(line, _)| line.contains("waiting.append("));
     expected.insert("__main__.waiting".to_owned(), line.expect("the line").1);
     expected
 }
@@ -241,10 +244,7 @@ fn the_line_that_fills_a_container_is_named() {
         seen.watch(Duration::from_secs(4));
         let census = seen.census.as_ref().expect("a census");
         for (path, line) in expected() {
-            let container = census
-                .containers
-                .iter()
-                .find(|one| one.path == path);
+            let container = census.containers.iter().find(|one| one.path == path);
             let container =
                 container.unwrap_or_else(|| panic!("{version}: no {path} in {census:#?}"));
             let best = container.filled_by.first();
@@ -254,11 +254,19 @@ fn the_line_that_fills_a_container_is_named() {
                 "{version}: {container:#?}\n{}",
                 seen.all()
             );
-            assert!(best.is_some_and(|best| best.samples > 0
-                && best.file.as_deref().is_some_and(|file| file.ends_with("faults.py"))));
+            assert!(best.is_some_and(|best| {
+                best.samples > 0
+                    && best
+                        .file
+                        .as_deref()
+                        .is_some_and(|file| file.ends_with("faults.py"))
+            }));
         }
         // nothing of the code that is sampled fills this
-        let others = census.containers.iter().filter(|one| one.path == "__main__.made_elsewhere");
+        let others = census
+            .containers
+            .iter()
+            .filter(|one| one.path == "__main__.made_elsewhere");
         assert!(others.into_iter().all(|one| one.filled_by.is_empty()));
     }
 }

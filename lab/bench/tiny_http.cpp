@@ -5,6 +5,9 @@
 //
 // With --leak it keeps a session of 2 KiB for each bearer token it has not seen before, for ever
 // (`keep_session`): the smallest leak by token.
+//
+// With --work N each request takes N microseconds of CPU time, as one of a real service does.
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -14,6 +17,7 @@
 #include <string>
 #include <sys/socket.h>
 #include <thread>
+#include <time.h>
 #include <unistd.h>
 
 namespace {
@@ -33,6 +37,20 @@ constexpr std::size_t SESSION = 2048;
     if (session == nullptr) {
         session = std::malloc(SESSION);
         if (session != nullptr) std::memset(session, 's', SESSION);
+    }
+}
+
+std::int64_t work_ns = 0;
+
+std::int64_t thread_ns() {
+    timespec now{};
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return std::int64_t(now.tv_sec) * 1'000'000'000 + now.tv_nsec;
+}
+
+void work() {
+    if (work_ns == 0) return;
+    for (const std::int64_t end = thread_ns() + work_ns; thread_ns() < end;) {
     }
 }
 
@@ -60,6 +78,7 @@ void serve(int connection) {
                 std::size_t from = bearer + sizeof BEARER - 1;
                 keep_session(read_so_far.substr(from, read_so_far.find("\r\n", from) - from));
             }
+            work();
             answer(connection, valid ? "200 OK" : "400 Bad Request", !valid);
             if (!valid) {
                 close(connection);
@@ -78,7 +97,12 @@ void serve(int connection) {
 }  // namespace
 
 int main(int count, char **arguments) {
-    leaks = count > 1 && std::strcmp(arguments[1], "--leak") == 0;
+    for (int at = 1; at < count; at++) {
+        if (std::strcmp(arguments[at], "--leak") == 0) leaks = true;
+        if (std::strcmp(arguments[at], "--work") == 0 && at + 1 < count) {
+            work_ns = std::atoll(arguments[++at]) * 1000;
+        }
+    }
     int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     sockaddr_in address{};
     address.sin_family = AF_INET;

@@ -13,6 +13,7 @@ extern "C" {
 __attribute__((weak)) int mallctl(const char *, void *, std::size_t *, void *, std::size_t);
 __attribute__((weak)) int mi_version();
 __attribute__((weak)) const char *tc_version(int *, int *, const char **);
+__attribute__((weak)) void *__malloc_end_pointer(void *);  // snmalloc's
 }
 
 using books::Back;
@@ -53,7 +54,8 @@ SITE(new_direct, "heap")() {
 }
 SITE(new_zero, "heap")() {
     // libstdc++ asks malloc for one byte; allocators with an operator new of their own are asked for none.
-    std::size_t size = mallctl != nullptr || mi_version != nullptr || tc_version != nullptr ? 0 : 1;
+    bool own = mallctl != nullptr || mi_version != nullptr || tc_version != nullptr || __malloc_end_pointer != nullptr;
+    std::size_t size = own ? 0 : 1;
     keep(book_new_zero, TAKE(new_zero, size, ::operator new(opaque(0))), size, Back::del);
 }
 SITE(new_array, "heap")() {
@@ -68,7 +70,8 @@ SITE(new_array_nothrow, "heap")() {
 SITE(new_refused, "heap")() {
     REFUSED(::operator new(opaque(books::HUGE_SIZE), std::nothrow));
     REFUSED(::operator new(opaque(books::HUGE_SIZE), ALIGNED, std::nothrow));
-    if (mi_version != nullptr) return;  // built as C, it cannot throw, and aborts
+    if (mi_version != nullptr) return;            // built as C, it cannot throw, and aborts
+    if (__malloc_end_pointer != nullptr) return;  // built without exceptions
     try {
         escape(::operator new(opaque(books::HUGE_SIZE)));
         __builtin_trap();

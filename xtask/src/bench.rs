@@ -5,6 +5,10 @@ use clap::Subcommand;
 
 mod agent;
 mod cpu;
+mod detector;
+mod go;
+mod go_soak;
+mod native;
 mod probes;
 mod python;
 mod request_cost;
@@ -23,8 +27,16 @@ enum What {
     RequestCost(request_cost::Arguments),
     /// What a probed malloc and free cost, beside other ways.
     Probes(probes::Arguments),
+    /// The same with each allocator, beside one counting probe on it.
+    Native(native::Arguments),
     /// Throughput of the Python frameworks with heaptide and without.
     Python(python::Arguments),
+    /// State and CPU of the detector with all series taken.
+    Detector,
+    /// The same of Go's, with requests and heap watched and with objects followed.
+    Go(go::Arguments),
+    /// A Go service under full load while heaptide comes and goes.
+    GoSoak(go_soak::Arguments),
     /// Memory and CPU of heaptide itself.
     Agent(agent::Arguments),
     /// How fast memory is searched for tokens, and what that does to the target's latency.
@@ -35,7 +47,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     match &arguments.what {
         What::RequestCost(arguments) => request_cost::run(arguments),
         What::Probes(arguments) => probes::run(arguments),
+        What::Native(arguments) => native::run(arguments),
         What::Python(arguments) => python::run(arguments),
+        What::Detector => detector::run(),
+        What::Go(arguments) => go::run(arguments),
+        What::GoSoak(arguments) => go_soak::run(arguments),
         What::Agent(arguments) => agent::run(arguments),
         What::Residency(arguments) => residency::run(arguments),
     }

@@ -7,7 +7,13 @@ use anyhow::{Context as _, Result};
 
 use crate::process::{command, output, root, run as run_command};
 
-const FILES: &[&str] = &["README.md", "LICENSE-MIT", "LICENSE-APACHE", "dashboards"];
+const FILES: &[&str] = &[
+    "README.md",
+    "LICENSE-MIT",
+    "LICENSE-APACHE",
+    "dashboards",
+    "docs",
+];
 
 pub(crate) fn run() -> Result<()> {
     crate::build::agent(true)?;

@@ -9,6 +9,7 @@ use serde_json::json;
 
 pub(crate) mod books;
 pub(crate) mod catalog;
+pub(crate) mod go;
 pub(crate) mod http;
 pub(crate) mod observe;
 pub(crate) mod python;

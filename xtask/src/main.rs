@@ -9,6 +9,7 @@ mod bench;
 mod build;
 mod demo;
 mod dist;
+mod eval;
 mod lab;
 mod lint;
 mod process;
@@ -42,6 +43,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Score heaptide's verdicts over the services with known answers.
     Lab(lab::Arguments),
+    /// Score the detector and the usual baselines over a corpus of simulated services.
+    Eval(eval::Arguments),
     /// Measure what heaptide costs.
     Bench(bench::Arguments),
     /// A release archive in dist/.
@@ -66,6 +69,7 @@ fn run(command: Command) -> Result<()> {
         Command::Lint => lint::run(),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Lab(arguments) => lab::run(&arguments),
+        Command::Eval(arguments) => eval::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Dist => dist::run(),
     }

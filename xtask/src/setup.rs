@@ -11,7 +11,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 
 use crate::lab::catalog::Catalog;
-use crate::lab::python;
+use crate::lab::{go, python, service};
 use crate::process::{as_root, command, on_path, output, run as run_command, succeeds};
 use crate::toolchain::{self, Toolchain};
 
@@ -23,6 +23,18 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("bpftool", "bpftool"),
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("busybox", "busybox-static"),
+];
+
+/// Libraries and headers that tests build programs with, and the Debian packages that have them.
+const LIBRARIES: &[(&str, &str)] = &[
+    ("lib/x86_64-linux-gnu/libjemalloc.a", "libjemalloc-dev"),
+    ("lib/x86_64-linux-gnu/libmimalloc.so", "libmimalloc-dev"),
+    (
+        "lib/x86_64-linux-gnu/libtcmalloc_minimal.a",
+        "libgoogle-perftools-dev",
+    ),
+    ("lib/x86_64-linux-musl/libc.a", "musl-tools"),
+    ("include/x86_64-linux-gnu/sys/sdt.h", "systemtap-sdt-dev"),
 ];
 
 /// The oldest kernel that heaptide is made for, which a test boots.
@@ -62,9 +74,12 @@ pub(crate) fn everything(lab: bool) -> Result<()> {
             .iter()
             .map(|&(program, package)| (program.to_owned(), package.to_owned())),
     )?;
+    libraries()?;
     if lab {
+        rust_targets()?;
         programs(Catalog::load()?.programs())?;
         interpreters()?;
+        go_toolchains()?;
     }
     oldest_kernel()?;
     let found = ebpf_toolchain()?;
@@ -90,6 +105,46 @@ fn interpreters() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Installs the packages of those libraries that are not there.
+fn libraries() -> Result<()> {
+    if on_path("apt-get").is_none() {
+        // Their tests say which one the linker does not find.
+        return Ok(());
+    }
+    let missing: Vec<String> = LIBRARIES
+        .iter()
+        .filter(|(library, _)| !Path::new("/usr").join(library).exists())
+        .map(|&(_, package)| package.to_owned())
+        .collect();
+    install(&missing)
+}
+
+/// The standard libraries of other platforms that services are built for.
+fn rust_targets() -> Result<()> {
+    let targets: BTreeSet<String> = Catalog::load()?
+        .services
+        .into_iter()
+        .filter_map(|service| service.rust_target)
+        .collect();
+    for target in targets {
+        if !service::has_rust_target(&target) && on_path("rustup").is_some() {
+            eprintln!("setup: asking rustup for {target}");
+            run_command(command("rustup").args(["target", "add", &target]))?;
+        }
+    }
+    Ok(())
+}
+
+/// What builds the Go services.
+fn go_toolchains() -> Result<()> {
+    let versions: BTreeSet<String> = Catalog::load()?
+        .services
+        .into_iter()
+        .filter_map(|service| service.go)
+        .collect();
+    versions.iter().try_for_each(|version| go::prepare(version))
 }
 
 /// Installs the packages of those programs that are not on PATH.

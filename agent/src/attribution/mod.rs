@@ -8,9 +8,8 @@ pub mod tokens;
 pub mod tree;
 
 use std::collections::HashMap;
-use std::hash::BuildHasherDefault;
 
-use siphasher::sip::SipHasher13;
+use rustc_hash::FxBuildHasher;
 
 use crate::events::{Binding, LiveGroup, Losses, Nanos, Request};
 
@@ -21,7 +20,7 @@ use self::tokens::{Class, Tokens};
 
 /// A map whose iteration order depends on nothing but its content, so that a replay gives the same
 /// report to the last bit. Keys are kernel numbers, not text chosen by a client.
-pub type Map<K, V> = HashMap<K, V, BuildHasherDefault<SipHasher13>>;
+pub type Map<K, V> = HashMap<K, V, FxBuildHasher>;
 
 /// Blocks whose request ended this long ago without its record having come are given up, seconds.
 /// Long, because a stream or a long poll looks the same until it ends.
@@ -59,6 +58,8 @@ pub struct Attribution {
     pub sites: Sites,
     maturity_floor: f64,
     records_lost: bool,
+    /// Since when blocks are seen.
+    since: Nanos,
 }
 
 impl Attribution {
@@ -71,6 +72,7 @@ impl Attribution {
             sites: Sites::new(),
             maturity_floor,
             records_lost: false,
+            since: Nanos(0),
         }
     }
 
@@ -94,7 +96,7 @@ impl Attribution {
         let entry = Entry {
             route,
             class,
-            exposed: !missed,
+            exposed: !missed && request.start >= self.since,
             mature_at: plus(request.end, self.routes.maturity_seconds(route)),
         };
         self.requests.insert(request.id, entry);
@@ -104,6 +106,12 @@ impl Attribution {
     /// Another address space: its caches are empty, so every token is new to it.
     pub fn forget(&mut self) {
         self.tokens.forget();
+    }
+
+    /// Blocks are seen from now on: requests that began before have more than are seen.
+    pub fn begin(&mut self, at: Nanos) {
+        self.since = at;
+        self.requests.begin();
     }
 
     /// Takes the losses: only when records were lost may an unknown request be anything but in flight.

@@ -111,6 +111,11 @@ impl Requests {
         *packed = Packed::new(entry);
     }
 
+    /// None of the requests so far is counted when it becomes mature.
+    pub fn begin(&mut self) {
+        self.waiting.clear();
+    }
+
     /// Requests that became mature since the last call, up to `now`.
     pub fn matured(&mut self, now: Nanos) -> Vec<Entry> {
         let mut out = Vec::new();

@@ -19,6 +19,8 @@ pub const MOST_ROUTES: usize = 50;
 const LONGEST_MATURITY: f64 = 600.0;
 /// Latencies are kept in microseconds up to an hour.
 const LONGEST_LATENCY: u64 = 3_600_000_000;
+/// A percentile is worked out anew after so many requests; of few, after each.
+const P99_EVERY: u64 = 64;
 
 /// A route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,6 +51,8 @@ pub struct Route {
     /// Of those, with a credential that may have been missed.
     pub uncertain: u64,
     latency: Option<Histogram<u32>>,
+    /// 99th percentile of it, seconds: not newer than [`P99_EVERY`] requests, because it is asked for at each.
+    p99: f64,
     method: String,
     segments: Vec<String>,
     merged_into: Option<RouteId>,
@@ -104,6 +108,9 @@ impl Routes {
             Histogram::new_with_bounds(1, LONGEST_LATENCY, 2).unwrap_or_else(|_| unbounded())
         });
         latency.saturating_record(micros);
+        if route.requests < 4 * P99_EVERY || route.requests.is_multiple_of(P99_EVERY) {
+            route.p99 = p99(latency);
+        }
     }
 
     /// Where `id` leads after merges.
@@ -223,6 +230,7 @@ impl Routes {
             (sum @ None, Some(part)) => *sum = Some(part),
             _ => {}
         }
+        target.p99 = target.latency.as_ref().map_or(0.0, p99);
         self.all[old].merged_into = Some(into);
         self.named = self.named.saturating_sub(1);
         self.merges.push((from, into));
@@ -251,6 +259,7 @@ impl Routes {
             classes: [0; Class::COUNT],
             uncertain: 0,
             latency: None,
+            p99: 0.0,
             method: method.to_owned(),
             segments: segments.to_vec(),
             merged_into: None,
@@ -262,10 +271,12 @@ impl Routes {
 impl Route {
     /// 99th percentile of latency, seconds; 0 before the first request.
     pub fn p99_seconds(&self) -> f64 {
-        self.latency
-            .as_ref()
-            .map_or(0.0, |h| h.value_at_quantile(0.99) as f64 / 1e6)
+        self.p99
     }
+}
+
+fn p99(latency: &Histogram<u32>) -> f64 {
+    latency.value_at_quantile(0.99) as f64 / 1e6
 }
 
 /// The bounds above are within the crate's limits; this one cannot fail either and keeps the type.

@@ -19,7 +19,8 @@ pub(super) fn floor(args: &BenchTarget) -> Result<ExitCode> {
     run(args, |kernel, probes| {
         let malloc = probes
             .iter()
-            .find(|probe| probe.symbol == "malloc" && probe.program == Program::AllocEnter)
+            // Aliases are planned once, under the allocator's own name (`mi_malloc`).
+            .find(|probe| probe.symbol.ends_with("malloc") && probe.program == Program::AllocEnter)
             .context("the target has no malloc")?;
         Ok(kernel.attach_counting(args.pid, malloc)?)
     })
@@ -75,7 +76,7 @@ fn run(
             layout: 1,
             flags: heaptide_ebpf::target_flags::ALLOCATIONS,
             interval: 0,
-            reserved: 0,
+            slot: 0,
         },
     )?;
     let _links = attach(&mut kernel, &probes)?;

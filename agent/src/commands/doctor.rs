@@ -141,7 +141,7 @@ fn load() -> (Vec<Check>, Option<f64>) {
         Ok(source) => source,
         Err(why) => return (vec![refused(PROGRAMS, &why)], None),
     };
-    let held = source.losses().map_or(0, |losses| losses.map_bytes) >> 20;
+    let held = source.map_bytes() >> 20;
     let mut checks = vec![Check::ok(
         PROGRAMS,
         format!("all loaded; their maps hold {held} MiB of kernel memory"),

@@ -70,8 +70,10 @@ impl Requests {
         for (pid, snapshot) in std::mem::take(&mut state.last) {
             for group in snapshot.groups {
                 if group.kind == MemoryKind::Heap {
-                    state.write(&json!({"pid": pid, "request": group.request,
-                        "binding": group.binding, "bytes": group.bytes, "blocks": group.blocks}));
+                    state.write(
+                        &json!({"pid": pid, "site": group.site, "request": group.request,
+                        "binding": group.binding, "bytes": group.bytes, "blocks": group.blocks}),
+                    );
                 }
             }
         }

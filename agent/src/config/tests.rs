@@ -164,6 +164,23 @@ fn errors_name_the_line_and_what_to_do() {
 }
 
 #[test]
+fn kernel_halves_are_bounded() {
+    let with = |credentials: &[&str]| -> String {
+        let targets = credentials.iter().enumerate().map(|(number, credential)| {
+            format!("[[target]]\nname = \"t{number}\"\npid = 7\ncredential = \"{credential}\"\n")
+        });
+        targets.collect()
+    };
+    let four = ["bearer", "cookie:a", "cookie:b", "header:X-Key", "cookie:a"];
+    let config = parse(&with(&four), Path::new("h.toml")).unwrap();
+    assert_eq!(config.credentials().len(), 4);
+    let said = error(&with(&[
+        "bearer", "cookie:a", "cookie:b", "header:c", "cookie:e",
+    ]));
+    assert!(said.contains("h.toml:17: target `t4`"), "{said}");
+}
+
+#[test]
 fn files_that_cannot_be_read() {
     let of = |path: &str| load(Path::new(path)).unwrap_err().to_string();
     let error = of("/nonexistent/heaptide.toml");

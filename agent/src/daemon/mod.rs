@@ -6,6 +6,7 @@ pub mod logging;
 mod observer;
 pub mod scan;
 pub mod select;
+pub mod state;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -11,6 +11,7 @@ use tracing::{debug, error, info, warn};
 use super::backoff::Backoff;
 use super::scan;
 use super::select::{self, Identity, Selected};
+use super::state::State;
 use crate::cli::values::Credential;
 use crate::config::{Config, Target};
 use crate::outputs::alerts::{Alerts, log_verdict};
@@ -49,6 +50,8 @@ pub struct Observer {
     observed: BTreeMap<u32, Observed>,
     attaching: Backoff<Identity>,
     loading: Backoff<()>,
+    /// What is kept over a restart.
+    state: State,
     /// Processes beyond the limit at the last scan.
     left_out: usize,
     /// Why the last attaching failed, until one works.
@@ -59,6 +62,7 @@ impl Observer {
     /// Nothing observed yet.
     pub fn new(config: Config, metrics: Metrics) -> Self {
         Self {
+            state: State::load(config.agent.state.as_deref()),
             config,
             metrics,
             sessions: Vec::new(),
@@ -207,6 +211,7 @@ impl Observer {
             observed,
             sessions,
             metrics,
+            state,
             ..
         } = self;
         for (pid, one) in observed {
@@ -217,6 +222,9 @@ impl Observer {
                 continue;
             };
             let service = &one.selected.target;
+            if let Some(plateaus) = session.and_then(|(_, session)| session.plateaus(*pid)) {
+                state.set(service, plateaus);
+            }
             metrics.update(Some(service), &report);
             for alert in one.alerts.update(&report) {
                 alert.log();
@@ -227,6 +235,7 @@ impl Observer {
                 log_verdict(service, &report);
             }
         }
+        state.save();
     }
 
     /// Lets go of processes that have ended, after their last report.
@@ -280,6 +289,10 @@ impl Observer {
             exe = selected.exe,
             "observed"
         );
+        let plateaus = self.state.of(&selected.target);
+        if let Some(session) = self.session(&credential) {
+            session.learn(selected.identity.pid, &plateaus);
+        }
         let alerts = Alerts::new(&selected.target);
         let one = Observed {
             alerts,
@@ -298,8 +311,5 @@ impl Observer {
 
 /// What counts as a token in a target.
 fn credential_of(config: &Config, target: &Target) -> Credential {
-    target
-        .credential
-        .clone()
-        .unwrap_or_else(|| config.agent.credential.clone())
+    config.credential_of(target).clone()
 }

@@ -77,7 +77,8 @@ impl Judge {
     }
 }
 
-fn blank(cause: Cause, site: SiteSummary) -> Finding {
+/// A finding with nothing but a cause and a place.
+pub(super) fn blank(cause: Cause, site: SiteSummary) -> Finding {
     Finding {
         state: State::None,
         cause,

@@ -5,13 +5,15 @@ use crate::growth::Exposure;
 use crate::growth::reading::ClassNow;
 use crate::report::Cause;
 
-use super::options::{LEAST_CONTRAST, PER_REQUEST_ABOVE, SURE, TOKEN_KEYED_BELOW};
+use super::options::{LEAST_CONTRAST, PER_REQUEST_ABOVE, SURER, TOKEN_KEYED_BELOW, UNLIKELY};
 
 /// What the requests of one class keep.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Kept {
     /// Requests whose blocks could have matured.
     pub requests: u64,
+    /// Of those, the ones that keep anything.
+    pub holders: u64,
     /// Mean bytes per such request.
     pub mean: f64,
     /// Variance of that mean.
@@ -52,6 +54,7 @@ pub fn kept(classes: &[ClassNow; Class::COUNT], exposed: Exposure) -> KeptByClas
         let spread = (class.squares - class.bytes * class.bytes / n).max(0.0);
         *out = Kept {
             requests,
+            holders: class.holders.min(requests),
             mean: class.bytes / n,
             // weights of sampled blocks spread the holders' bytes: what sampling adds is in `spread`
             variance: (spread + one * one) / (n * n),
@@ -66,7 +69,7 @@ pub fn contrast(kept: &KeptByClass, shared: Option<bool>) -> Contrast {
     let shared = shared.unwrap_or_else(|| {
         here.requests >= LEAST_CONTRAST
             && new.requests >= LEAST_CONTRAST
-            && below(here, new, TOKEN_KEYED_BELOW)
+            && rarer(here, new, TOKEN_KEYED_BELOW)
     });
     if shared {
         Contrast {
@@ -91,6 +94,7 @@ fn pool(a: Kept, b: Kept) -> Kept {
     let all = (m + n).max(1.0);
     Kept {
         requests: a.requests + b.requests,
+        holders: a.holders + b.holders,
         mean: (a.mean * m + b.mean * n) / all,
         variance: (a.variance * m * m + b.variance * n * n) / (all * all),
     }
@@ -112,7 +116,7 @@ pub fn cause(contrast: &Contrast, uncertain: f64) -> Cause {
         // requests without a token can show that none is needed, but not that one is: they may
         // take another path (401)
         let alike = none.requests >= LEAST_CONTRAST
-            && above(
+            && oftener(
                 none,
                 if new.requests >= repeat.requests {
                     new
@@ -127,27 +131,79 @@ pub fn cause(contrast: &Contrast, uncertain: f64) -> Cause {
             Cause::Indeterminate
         };
     }
-    if below(repeat, new, TOKEN_KEYED_BELOW) {
-        Cause::TokenKeyed
-    } else if above(repeat, new, PER_REQUEST_ABOVE) {
-        Cause::PerRequest
-    } else if above(repeat, new, TOKEN_KEYED_BELOW) && below(repeat, new, PER_REQUEST_ABOVE) {
+    let rarer = rarer(repeat, new, TOKEN_KEYED_BELOW);
+    let often = oftener(repeat, new, TOKEN_KEYED_BELOW);
+    // how often decides; how much only shows that both do it and one of them keeps more
+    let more = above(repeat, new, TOKEN_KEYED_BELOW, SURER);
+    let less = below(repeat, new, PER_REQUEST_ABOVE, SURER);
+    if rarer {
+        // of the few repeats that keep something some may keep much: then nobody knows
+        if more && less {
+            Cause::Mixed
+        } else {
+            Cause::TokenKeyed
+        }
+    } else if often && (more && less || self::rarer(repeat, new, PER_REQUEST_ABOVE)) {
         Cause::Mixed
+    } else if often && ratio(repeat, new) >= PER_REQUEST_ABOVE {
+        Cause::PerRequest
     } else {
         Cause::Indeterminate
     }
 }
 
-/// Whether `a` is surely above `factor * b`.
-fn above(a: Kept, b: Kept, factor: f64) -> bool {
-    let error = (a.variance + factor * factor * b.variance).sqrt();
-    a.mean - factor * b.mean > SURE * error
+/// How often those like `a` keep something against those like `b`, as far as one can see.
+fn ratio(a: Kept, b: Kept) -> f64 {
+    let often = |kept: Kept| kept.holders as f64 / kept.requests.max(1) as f64;
+    often(a) / often(b).max(1e-9)
 }
 
-/// Whether `a` is surely below `factor * b`.
-fn below(a: Kept, b: Kept, factor: f64) -> bool {
+/// Whether requests like `a` surely keep something less than `factor` times as often as those like `b`.
+///
+/// Given that `n` requests of both kinds keep something, each of them is an `a` with probability at
+/// least `q = factor E_a / (factor E_a + E_b)`, E being how many there were, if that is not so. By
+/// Chernoff's bound `k` or fewer are, then, with probability at most `exp(-n KL(k/n, q))`: no
+/// distribution of sizes is assumed, and it holds for any number.
+fn rarer(a: Kept, b: Kept, factor: f64) -> bool {
+    let (part, bound, n) = parts(a, b, factor);
+    part < bound && n * divergence(part, bound) > UNLIKELY
+}
+
+/// Whether they surely do so more often.
+fn oftener(a: Kept, b: Kept, factor: f64) -> bool {
+    let (part, bound, n) = parts(a, b, factor);
+    part > bound && n * divergence(part, bound) > UNLIKELY
+}
+
+/// Part of the holders that are like `a`, the same at the bound, and how many there are.
+fn parts(a: Kept, b: Kept, factor: f64) -> (f64, f64, f64) {
+    let n = (a.holders + b.holders) as f64;
+    let (at, other) = (factor * a.requests as f64, b.requests as f64);
+    (a.holders as f64 / n.max(1.0), at / (at + other).max(1.0), n)
+}
+
+/// Kullback and Leibler's divergence of two coins.
+fn divergence(p: f64, q: f64) -> f64 {
+    let part = |p: f64, q: f64| {
+        if p > 0.0 {
+            p * (p / q.max(1e-12)).ln()
+        } else {
+            0.0
+        }
+    };
+    part(p, q) + part(1.0 - p, 1.0 - q)
+}
+
+/// Whether `a` is surely above `factor * b`, in bytes.
+fn above(a: Kept, b: Kept, factor: f64, sure: f64) -> bool {
     let error = (a.variance + factor * factor * b.variance).sqrt();
-    a.mean - factor * b.mean < -SURE * error
+    a.mean - factor * b.mean > sure * error
+}
+
+/// Whether `a` is surely below `factor * b`, in bytes.
+fn below(a: Kept, b: Kept, factor: f64, sure: f64) -> bool {
+    let error = (a.variance + factor * factor * b.variance).sqrt();
+    a.mean - factor * b.mean < -sure * error
 }
 
 #[cfg(test)]
@@ -157,6 +213,7 @@ mod tests {
     fn class(requests: u64, mean: f64) -> Kept {
         Kept {
             requests,
+            holders: if mean > 0.0 { requests } else { 0 },
             mean,
             variance: mean.max(10.0).powi(2) / requests.max(1) as f64,
         }

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use crate::attribution::Attribution;
-use crate::events::{Binding, Nanos, SiteId};
+use crate::events::{Binding, FrameKind, Nanos, SiteId};
 use crate::growth::epochs::Epochs;
 use crate::growth::gauges::Gauges;
 use crate::growth::{Growth, SeriesKey};
 use crate::report::{Basis, Cause, Finding, SiteSummary, State};
 
 use super::cause::contrast;
-use super::forecast::{rate, time_to_oom};
+use super::forecast::{Rate, rate, time_to_oom};
 use super::gates::Why;
 use super::window::View;
 use super::{Judge, Judged, evidence, view};
@@ -145,6 +145,10 @@ impl Judge {
             .map(|(_, key, cause)| self.finding(scene, &[*key], Some(cause)));
         out.extend(still.flatten());
         out.extend(self.benign(scene));
+        let tables = self.table_findings(scene, &out);
+        let is_table = |one: &Finding| tables.iter().any(|t| t.site.function == one.site.function);
+        out.retain(|one| one.state > State::None || !is_table(one));
+        out.extend(tables);
         out.sort_by(|a, b| {
             b.state
                 .cmp(&a.state)
@@ -169,6 +173,7 @@ impl Judge {
             let summary = summary(scene.attribution, &series.sites, series.live_bytes());
             sites.extend(summary);
         }
+        put_own_code_first(&mut sites);
         let mut sites = sites.into_iter();
         let site = sites.next().unwrap_or_else(unknown_site);
         let state = group
@@ -177,8 +182,6 @@ impl Judge {
             .map(|one| self.state(one))
             .max()?;
         let growth = Self::growth_of(scene, group, onset, out.variance);
-        let limit = self.memory.limit(self.options.memory_limit);
-        let headroom = limit.map(|limit| limit.saturating_sub(self.memory.last().used) as f64);
         let trackers = group.iter().map(|key| self.tracker(key));
         let first = |times: Vec<Nanos>| times.into_iter().min().map(|at| at.since(scene.start));
         let requests: u64 = lead.exposed.iter().sum();
@@ -210,9 +213,10 @@ impl Judge {
             growth_bytes_per_second: growth.mean,
             confidence: 1.0 - self.lost().worst(),
             binding: binding(*lead_key, &out),
-            time_to_oom_seconds: headroom
+            time_to_oom_seconds: self
+                .headroom()
                 .filter(|_| state > State::None)
-                .and_then(|headroom| time_to_oom(headroom, growth)),
+                .and_then(|headroom| time_to_oom(headroom, self.growth_of_all(scene))),
             evidence: evidence::sentences(self, scene, lead_key, lead, excuse.is_none()),
             suspected_after_seconds: first(trackers.clone().filter_map(|t| t.suspected).collect()),
             confirmed_after_seconds: first(trackers.filter_map(|t| t.confirmed).collect()),
@@ -221,19 +225,33 @@ impl Judge {
         })
     }
 
-    /// Growth now: over the later half of the time since the onset.
-    fn growth_of(
-        scene: Scene,
-        group: &[SeriesKey],
-        onset: usize,
-        variance: f64,
-    ) -> super::forecast::Rate {
+    /// Growth of the process by all that grows without bounds, as it becomes resident: memory runs out by
+    /// all of it together.
+    fn growth_of_all(&self, scene: Scene) -> Rate {
+        let stated = self
+            .judged()
+            .iter()
+            .filter(|(_, one)| one.state > State::None);
+        let keys: Vec<SeriesKey> = stated.clone().map(|(key, _)| *key).collect();
+        let Some(onset) = stated.map(|(_, one)| one.onset).min() else {
+            return Rate::default();
+        };
+        let classes = keys.iter().filter_map(|key| scene.growth.get(key));
+        let variance = classes
+            .flat_map(|series| series.classes)
+            .map(|class| class.variance)
+            .sum();
+        let blocks = Self::growth_of(scene, &keys, onset, variance);
+        Rate {
+            mean: self.resident(blocks.mean + self.tables.rate()),
+            error: self.resident(blocks.error),
+        }
+    }
+
+    /// Growth since the onset, and how fast it is now.
+    fn growth_of(scene: Scene, group: &[SeriesKey], onset: usize, variance: f64) -> Rate {
         let epochs: &Epochs = &scene.growth.epochs;
-        let half = epochs.now().seconds() - epochs.now().since(epochs.start(onset)) / 2.0;
-        let last = epochs.len().saturating_sub(2).max(onset);
-        let from = (onset..last)
-            .find(|i| epochs.start(*i).seconds() >= half)
-            .unwrap_or(last);
+        let from = onset.min(epochs.len().saturating_sub(2));
         let steps: Vec<(f64, f64)> = (from..epochs.len())
             .map(|i| {
                 let views = group
@@ -299,7 +317,11 @@ fn binding(key: SeriesKey, sums: &Sums) -> Binding {
 }
 
 /// The biggest site of a series, with the bytes of the whole series.
-fn summary(attribution: &Attribution, sites: &[(SiteId, f64)], bytes: f64) -> Option<SiteSummary> {
+pub(super) fn summary(
+    attribution: &Attribution,
+    sites: &[(SiteId, f64)],
+    bytes: f64,
+) -> Option<SiteSummary> {
     let site = sites
         .iter()
         .find_map(|(id, _)| attribution.sites.get(*id))?;
@@ -312,6 +334,19 @@ fn summary(attribution: &Attribution, sites: &[(SiteId, f64)], bytes: f64) -> Op
         retained_bytes: bytes as u64,
         stack: site.stack.to_vec(),
     })
+}
+
+/// Where a library's own call and the application's both keep memory for the same cause, people look for
+/// the application's line: it comes first unless it is a trifle beside the other.
+fn put_own_code_first(sites: &mut [SiteSummary]) {
+    let is_own = |site: &SiteSummary| site.stack.iter().any(|f| f.kind == FrameKind::User);
+    let most = sites.first().map_or(0, |site| site.retained_bytes);
+    let own = sites
+        .iter()
+        .position(|site| is_own(site) && site.retained_bytes >= most / 5);
+    if let Some(own) = own {
+        sites[..=own].rotate_right(1);
+    }
 }
 
 /// When no stack is known.

@@ -6,7 +6,8 @@ use crate::report::{Cause, State};
 
 use super::cause::Contrast;
 use super::compose::Scene;
-use super::options::LEAST_CONTRAST;
+use super::options::{FRESH, KEPT, LEAST_CONTRAST, LINEAR};
+use super::window::Window;
 use super::{Judge, Judged, residency};
 
 /// The sentences of a finding led by the series `key`. `grows`: it is not excused.
@@ -43,41 +44,17 @@ pub fn sentences(
             number(gone.max(0.0)),
         ));
     }
+    if let Some((kept, age)) = scene.growth.get(key).and_then(Series::survival) {
+        out.push(format!(
+            "{:.0} % of what matured is kept for {age:.0} s and longer (Kaplan-Meier)",
+            100.0 * kept
+        ));
+    }
+    if grows {
+        out.push(gates(window));
+    }
     if key.route.has_requests() {
-        let Contrast {
-            new,
-            repeat,
-            none,
-            shared,
-        } = one.contrast;
-        let parts = [
-            (new, "new tokens"),
-            (repeat, "repeated tokens"),
-            (none, "no token"),
-        ];
-        let parts: Vec<String> = parts
-            .iter()
-            .filter(|(kept, _)| kept.requests > 0)
-            .map(|(kept, name)| {
-                format!(
-                    "{} requests with {name} keep {} B each",
-                    number(kept.requests as f64),
-                    number(kept.mean)
-                )
-            })
-            .collect();
-        out.extend((!parts.is_empty()).then(|| parts.join("; ")));
-        if shared {
-            out.push("tokens known from other routes keep nothing: what keeps the memory is shared by routes".to_owned());
-        }
-        if one.cause == Cause::Indeterminate && repeat.requests < LEAST_CONTRAST && new.requests > 0
-        {
-            out.push(
-                "nearly all tokens were seen for the first time (after an attach every token is): whether \
-                 repeats keep memory is not known yet"
-                    .to_owned(),
-            );
-        }
+        out.extend(classes(one));
     }
     let container = scene.growth.get(key).map_or(0.0, Series::container_bytes);
     if grows && container >= 1.0 {
@@ -91,7 +68,7 @@ pub fn sentences(
         out.push(format!(
             "confirmed when {} of growth has outlived its requests, {} so far",
             bytes(budget),
-            bytes(window.late_floor)
+            bytes(window.fresh_floor)
         ));
     }
     if grows && window.evicted > 0.01 * window.matured {
@@ -113,6 +90,63 @@ pub fn sentences(
         ));
     }
     out
+}
+
+/// What requests of each class keep.
+fn classes(one: &Judged) -> Vec<String> {
+    let mut out = Vec::new();
+    let Contrast {
+        new,
+        repeat,
+        none,
+        shared,
+    } = one.contrast;
+    let parts = [
+        (new, "new tokens"),
+        (repeat, "repeated tokens"),
+        (none, "no token"),
+    ];
+    let parts: Vec<String> = parts
+        .iter()
+        .filter(|(kept, _)| kept.requests > 0)
+        .map(|(kept, name)| {
+            format!(
+                "{} requests with {name} keep {} B each",
+                number(kept.requests as f64),
+                number(kept.mean)
+            )
+        })
+        .collect();
+    out.extend((!parts.is_empty()).then(|| parts.join("; ")));
+    if shared {
+        out.push("tokens known from other routes keep nothing: what keeps the memory is shared by routes".to_owned());
+    }
+    if one.cause == Cause::Indeterminate && repeat.requests < LEAST_CONTRAST && new.requests > 0 {
+        out.push(
+            "nearly all tokens were seen for the first time (after an attach every token is): whether \
+             repeats keep memory is not known yet"
+                .to_owned(),
+        );
+    }
+    out
+}
+
+/// How far each gate is passed.
+fn gates(window: &Window) -> String {
+    let fresh = window.freshness.map_or_else(String::new, |fresh| {
+        format!(", the latest part {:.0} % of the mean", 100.0 * fresh)
+    });
+    format!(
+        "kept {:.0} % of what matured in {:.0} s ({:.0} at least); its later half brought {:.0} % of what the \
+         earlier brought per event{fresh} ({:.0} and {:.0} at least); never below {} lately",
+        100.0 * window.net / window.matured.max(1.0),
+        window.seconds,
+        100.0 * KEPT,
+        100.0 * window.linearity,
+        100.0 * LINEAR,
+        100.0 * FRESH,
+        bytes(window.late_floor),
+    )
 }
 
 /// `12,410`.

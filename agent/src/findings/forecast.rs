@@ -2,8 +2,12 @@
 
 use crate::report::TimeToOom;
 
-/// Upper 95 % of the normal distribution: median to early covers the pessimistic side of 90 %.
+/// Upper 95 % of the normal distribution: early to late covers 90 %.
 const UPPER: f64 = 1.645;
+/// The same of Student's distribution with three degrees of freedom.
+const STUDENT: f64 = 2.353;
+/// Least standard deviation of the drift, against the rate.
+const LEAST_DRIFT: f64 = 0.1;
 
 /// Growth in bytes per second and the standard error of that.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -14,31 +18,73 @@ pub struct Rate {
     pub error: f64,
 }
 
-/// The rate of growth from `(seconds, bytes grown)` per epoch; `variance`: what sampling adds to the sum.
+/// The rate of growth from `(seconds, bytes grown)` per epoch since the onset; `variance`: what sampling
+/// adds to the sum. The rate is that of the later half of the time, because traffic may have grown.
+///
+/// Two things make it wrong: chance within the epochs, and traffic that will not be what it was. The
+/// second is taken from how much the rate differed between quarters of the time, but never for less
+/// than [`LEAST_DRIFT`] of the rate.
 pub fn rate(epochs: &[(f64, f64)], variance: f64) -> Rate {
-    let seconds: f64 = epochs.iter().map(|epoch| epoch.0).sum();
+    let all: f64 = epochs.iter().map(|epoch| epoch.0).sum();
+    let mut passed = 0.0;
+    let later = epochs.iter().position(|epoch| {
+        passed += epoch.0;
+        passed > all / 2.0
+    });
+    let later = &epochs[later.unwrap_or(0).min(epochs.len().saturating_sub(2))..];
+    let seconds: f64 = later.iter().map(|epoch| epoch.0).sum();
     if seconds <= 0.0 {
         return Rate::default();
     }
-    let mean = epochs.iter().map(|epoch| epoch.1).sum::<f64>() / seconds;
-    let n = epochs.len() as f64;
-    let error = if epochs.len() < 3 {
+    let mean = later.iter().map(|epoch| epoch.1).sum::<f64>() / seconds;
+    let n = later.len() as f64;
+    let chance = if later.len() < 3 {
         mean.abs() / 2.0
     } else {
-        let squares: f64 = epochs
+        let squares: f64 = later
             .iter()
             .map(|(s, bytes)| (bytes - mean * s).powi(2))
             .sum();
         ((squares * n / (n - 1.0) + variance) / (seconds * seconds)).sqrt()
     };
-    Rate { mean, error }
+    // a deviation from four figures is itself uncertain
+    let drift = STUDENT / UPPER * drift(epochs, all);
+    Rate {
+        mean,
+        error: chance.hypot(drift.max(LEAST_DRIFT * mean.abs())),
+    }
 }
 
-/// Seconds until `headroom` bytes are used up.
+/// Standard deviation of the rate between quarters of the time.
+fn drift(epochs: &[(f64, f64)], seconds: f64) -> f64 {
+    let mut quarters = [(0.0, 0.0); 4];
+    let mut passed = 0.0;
+    for (s, bytes) in epochs {
+        let middle = (passed + s / 2.0) / seconds;
+        let quarter = &mut quarters[((4.0 * middle) as usize).min(3)];
+        quarter.0 += s;
+        quarter.1 += bytes;
+        passed += s;
+    }
+    let taken = quarters.iter().filter(|quarter| quarter.0 > 0.0);
+    let n = taken.clone().count() as f64;
+    let mean = taken.clone().map(|(s, bytes)| bytes / s).sum::<f64>() / n.max(1.0);
+    let squares: f64 = taken.map(|(s, bytes)| (bytes / s - mean).powi(2)).sum();
+    if n < 2.0 {
+        0.0
+    } else {
+        (squares / (n - 1.0)).sqrt()
+    }
+}
+
+/// Seconds until `headroom` bytes are used up. The interval is that of the rate's logarithm.
 pub fn time_to_oom(headroom: f64, rate: Rate) -> Option<TimeToOom> {
-    (rate.mean > 0.0).then(|| TimeToOom {
-        median: headroom.max(0.0) / rate.mean,
-        early: headroom.max(0.0) / (rate.mean + UPPER * rate.error),
+    let median = headroom.max(0.0) / rate.mean;
+    let factor = (UPPER * rate.error / rate.mean).exp();
+    (rate.mean > 0.0).then_some(TimeToOom {
+        median,
+        early: median / factor,
+        late: (rate.error < rate.mean).then_some(median * factor),
     })
 }
 
@@ -50,7 +96,8 @@ mod tests {
     fn steady_growth_gives_a_narrow_interval() {
         let steady = [(2.0, 200.0); 10];
         let oom = time_to_oom(1_000.0, rate(&steady, 0.0)).expect("it grows");
-        assert!((oom.median - 10.0).abs() < 1e-9 && (oom.early - 10.0).abs() < 1e-9);
+        assert!((oom.median - 10.0).abs() < 1e-9 && (8.0..9.0).contains(&oom.early));
+        assert!(oom.late.is_some_and(|late| (11.0..12.5).contains(&late)));
         let rough: Vec<_> = (0..10).map(|i| (2.0, f64::from(i % 2) * 400.0)).collect();
         let oom = time_to_oom(1_000.0, rate(&rough, 0.0)).expect("it grows");
         assert!(oom.early < 0.8 * oom.median);

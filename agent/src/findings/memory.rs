@@ -4,6 +4,12 @@ use crate::events::{MemorySample, Nanos};
 
 /// Points of the curve at most.
 const MOST_POINTS: usize = 240;
+/// Part of the first use by which the heap must grow before its overhead is worked out.
+const LEAST_GROWTH: f64 = 0.02;
+/// The overhead until then: headers of 8 bytes and rounding to 16.
+const USUAL_OVERHEAD: f64 = 1.06;
+/// Overhead at most: more is other memory that grew meanwhile.
+const MOST_OVERHEAD: f64 = 1.15;
 
 /// One point of the curve.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -16,6 +22,8 @@ pub struct Point {
     pub used: u64,
     /// Mature live bytes.
     pub mature: u64,
+    /// Live heap bytes.
+    pub live: u64,
 }
 
 /// What is known of the process's memory.
@@ -32,7 +40,7 @@ pub struct MemoryHistory {
 
 impl MemoryHistory {
     /// Takes a sample.
-    pub fn observe(&mut self, sample: &MemorySample, mature: f64) {
+    pub fn observe(&mut self, sample: &MemorySample, mature: f64, live: f64) {
         self.first.get_or_insert(*sample);
         self.last = Some(*sample);
         self.peak_rss = self.peak_rss.max(sample.rss);
@@ -44,6 +52,7 @@ impl MemoryHistory {
                 rss: sample.rss,
                 used: sample.used,
                 mature,
+                live: live as u64,
             });
         }
         self.samples += 1;
@@ -80,11 +89,28 @@ impl MemoryHistory {
         }
     }
 
-    /// Bytes used of the limit at time `at`: the last point that is not later, else the first.
+    /// Bytes used of the limit when something began at `at`: the least from the last point before it on, so
+    /// that requests which hold much just then do not make the headroom seem small.
     pub fn used_at(&self, at: Nanos) -> u64 {
         let later = self.points.partition_point(|point| point.at <= at);
-        let point = self.points.get(later.saturating_sub(1));
-        point.map_or(self.last().used, |point| point.used)
+        let since = self.points.get(later.saturating_sub(1)..).unwrap_or(&[]);
+        let least = since.iter().map(|point| point.used).min();
+        least.unwrap_or(self.last().used)
+    }
+
+    /// Resident bytes per live heap byte, of what both grew by since the start: 1 when that is not known,
+    /// at most [`MOST_OVERHEAD`].
+    pub fn overhead(&self) -> f64 {
+        let (Some(first), Some(last)) = (self.points.first(), self.points.last()) else {
+            return 1.0;
+        };
+        let resident = last.used as f64 - first.used as f64;
+        let heap = last.live as f64 - first.live as f64;
+        // of less growth other memory of the process is too large a part
+        if heap < LEAST_GROWTH * first.used as f64 {
+            return USUAL_OVERHEAD;
+        }
+        (resident / heap).clamp(1.0, MOST_OVERHEAD)
     }
 
     /// The curve.

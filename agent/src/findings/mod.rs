@@ -14,7 +14,10 @@ pub mod gauges;
 pub mod losses;
 pub mod memory;
 pub mod options;
+pub mod plateaus;
 pub mod residency;
+pub mod service;
+pub mod tables;
 pub mod verdict;
 pub mod window;
 
@@ -35,7 +38,7 @@ use self::losses::Lost;
 use self::memory::MemoryHistory;
 use self::options::{
     CONFIRM_AGES, DROP_CONFIRMED_SECONDS, DROP_SUSPECT_SECONDS, FALSE_DISCOVERY, JudgeOptions,
-    LOSS_ANY, LOSS_CONFIRM, PATIENCE, WIPED,
+    LOSS_ANY, LOSS_CONFIRM, PART_OF_GROUP, PATIENCE, WIPED,
 };
 use self::residency::Residents;
 use self::window::{View, Window};
@@ -86,6 +89,10 @@ pub struct Judge {
     pub losses: Losses,
     /// Tokens found in memory.
     pub residents: Residents,
+    /// What functions kept when they were full.
+    pub plateaus: plateaus::Plateaus,
+    /// What was judged of tables.
+    tables: tables::TableJudge,
     /// What is judged without allocator probes.
     pub gauges: GaugeJudge,
     trackers: BTreeMap<SeriesKey, Tracker>,
@@ -100,6 +107,8 @@ impl Judge {
             memory: MemoryHistory::default(),
             losses: Losses::default(),
             residents: Residents::default(),
+            plateaus: plateaus::Plateaus::default(),
+            tables: tables::TableJudge::default(),
             gauges: GaugeJudge::default(),
             trackers: BTreeMap::new(),
             judged: BTreeMap::new(),
@@ -113,10 +122,16 @@ impl Judge {
 
     /// Forgets what was judged: the address space is another one.
     pub fn forget(&mut self) {
+        self.forget_blocks();
+        self.residents.forget();
+        self.tables.forget();
+        self.gauges.forget();
+    }
+
+    /// Forgets what was judged of blocks: they are not known any more.
+    pub fn forget_blocks(&mut self) {
         self.trackers.clear();
         self.judged.clear();
-        self.residents.forget();
-        self.gauges.forget();
     }
 
     /// Judges all series after a snapshot.
@@ -141,7 +156,8 @@ impl Judge {
             let view = view(growth, *key, series);
             let grows = growing(outcome)
                 .filter(|(window, log)| *log >= least && !self.is_expected(window))
-                .map(|(window, _)| window);
+                .map(|(window, _)| window)
+                .filter(|window| !self.is_known(attribution, *key, window));
             let tracker = self.trackers.entry(*key).or_default();
             let wiped = series.live_bytes() < WIPED * view.peak_before(view.len());
             tracker.step(grows, now, wiped);
@@ -169,11 +185,13 @@ impl Judge {
                 kept,
                 exposed,
             };
+            self.learn(attribution, *key, &judged, &view);
             self.judged.insert(*key, judged);
         }
         if self.lost().worst() <= LOSS_CONFIRM {
             self.confirm(growth, now);
         }
+        self.judge_tables(growth, now);
     }
 
     /// Judges all gauges after a reading.
@@ -224,11 +242,44 @@ impl Judge {
         }
     }
 
+    /// Bytes that the process may still use.
+    fn headroom(&self) -> Option<f64> {
+        let limit = self.memory.limit(self.options.memory_limit)?;
+        Some(limit.saturating_sub(self.memory.last().used) as f64)
+    }
+
+    /// What so many heap bytes take of the limit: allocators round up and keep books.
+    fn resident(&self, heap: f64) -> f64 {
+        heap * self.memory.overhead()
+    }
+
     /// Bytes of state, estimated.
     pub fn state_bytes(&self) -> usize {
         self.judged.len() * (size_of::<Judged>() + size_of::<Tracker>() + 64)
             + self.gauges.state_bytes()
             + size_of_val(self.memory.points())
+    }
+
+    /// Whether the series is within a plateau that was learned before.
+    fn is_known(&self, attribution: &Attribution, key: SeriesKey, window: &Window) -> bool {
+        !self.plateaus.is_empty()
+            && self
+                .plateaus
+                .holds(&plateaus::name(attribution, key), window)
+    }
+
+    fn learn(&mut self, attribution: &Attribution, key: SeriesKey, judged: &Judged, view: &View) {
+        let stopped = matches!(judged.why, Some(Why::Evicts | Why::Stopped));
+        if judged.state == State::None && stopped {
+            let whole = view.first().map(|first| view.window(first));
+            let peak = view.peak_before(view.len());
+            if let Some(whole) = whole {
+                self.plateaus
+                    .full(plateaus::name(attribution, key), &whole, peak);
+            }
+        } else if judged.state == State::Confirmed && !self.plateaus.is_empty() {
+            self.plateaus.outgrown(&plateaus::name(attribution, key));
+        }
     }
 
     fn is_expected(&self, window: &Window) -> bool {
@@ -241,11 +292,10 @@ impl Judge {
     fn confirm(&mut self, growth: &Growth, now: Nanos) {
         let least = CONFIRM_AGES * self.options.maturity_seconds;
         for group in compose::groups(&self.judged) {
-            let floor: f64 = group
-                .iter()
-                .filter_map(|key| self.judged.get(key))
-                .map(|j| j.window.late_floor)
-                .sum();
+            let floors = group.iter().filter_map(|key| self.judged.get(key));
+            let floors = floors.map(|j| j.window.fresh_floor);
+            let most = floors.clone().fold(0.0, f64::max);
+            let floor = self.resident(floors.sum());
             let Some(lead) = group.first().and_then(|key| self.judged.get(key)) else {
                 continue;
             };
@@ -255,9 +305,11 @@ impl Judge {
                 continue;
             }
             for key in &group {
+                // what is small beside the rest of its group is not confirmed along with it
                 if let (Some(judged), Some(tracker)) =
                     (self.judged.get_mut(key), self.trackers.get_mut(key))
                     && tracker.failing.is_none()
+                    && judged.window.fresh_floor >= PART_OF_GROUP * most
                 {
                     judged.state = State::Confirmed;
                     tracker.state = Some(State::Confirmed);

@@ -48,6 +48,8 @@ pub const FRESH_HOLDERS: f64 = 20.0;
 pub const FRESH_SECONDS: f64 = 8.0;
 /// See [`FRESH_SECONDS`].
 pub const FRESH_PART: f64 = 0.15;
+/// Most recent part of a window whose least mature bytes count against the growth budget.
+pub const FLOOR_PART: f64 = 0.1;
 /// Gates must fail for this part of the time since the onset before a state is dropped.
 pub const PATIENCE: f64 = 0.15;
 /// Live bytes against their peak: below, so much was let go at once that no patience is needed.
@@ -58,12 +60,16 @@ pub const EVICTING: f64 = 0.2;
 pub const FALSE_DISCOVERY: f64 = 0.05;
 /// Requests of a class that must have matured before causes are compared.
 pub const LEAST_CONTRAST: u64 = 20;
-/// Standard errors between a figure and a bound.
-pub const SURE: f64 = 2.0;
+/// Standard errors between mean bytes and a bound. Sizes have heavy tails, so a few more than usual.
+pub const SURER: f64 = 3.0;
+/// Minus the logarithm of the probability below which something is no chance: 1 in 40, on one side.
+pub const UNLIKELY: f64 = 3.69;
 /// Repeated against new tokens: below, repeats keep nothing.
 pub const TOKEN_KEYED_BELOW: f64 = 0.25;
 /// Repeated against new tokens: above, every request keeps alike.
 pub const PER_REQUEST_ABOVE: f64 = 0.75;
+/// Part of the largest series of a finding that another one must hold to be confirmed with it.
+pub const PART_OF_GROUP: f64 = 0.1;
 /// Lost part of the evidence that forbids a confirmation.
 pub const LOSS_CONFIRM: f64 = 0.001;
 /// Lost part of the evidence that forbids a verdict.

@@ -5,7 +5,7 @@ use crate::growth::Exposure;
 use crate::growth::epochs::Epochs;
 use crate::growth::series::{Epoch, Series};
 
-use super::options::{FRESH_HOLDERS, FRESH_PART, FRESH_SECONDS};
+use super::options::{FLOOR_PART, FRESH_HOLDERS, FRESH_PART, FRESH_SECONDS};
 
 /// What drives a series: the events against which growth is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +52,8 @@ pub struct Window {
     pub kept_old: f64,
     /// Least mature bytes in the last third.
     pub late_floor: f64,
+    /// Least mature bytes in the last [`FLOOR_PART`].
+    pub fresh_floor: f64,
     /// First epoch of the last third.
     pub late_from: usize,
     /// Late against early growth per event, by the clock that suits it best.
@@ -147,15 +149,20 @@ impl View<'_> {
         let matured: f64 = epochs.iter().map(Epoch::matured).sum();
         let live: f64 = epochs.iter().map(Epoch::live).sum();
         let seconds = self.epochs.now().since(self.epochs.start(from));
-        let late = self.epochs.now().seconds() - seconds / 3.0;
         let last = self.len() - 1;
-        let late_from = (from..last)
-            .find(|i| self.epochs.start(*i).seconds() >= late)
-            .unwrap_or(last);
-        let late_floor = self.series.epochs[late_from..]
-            .iter()
-            .map(|e| e.floor)
-            .fold(f64::INFINITY, f64::min);
+        let latest = |part: f64| {
+            let start = self.epochs.now().seconds() - part;
+            (from..last)
+                .find(|i| self.epochs.start(*i).seconds() >= start)
+                .unwrap_or(last)
+        };
+        let floor = |from: usize| {
+            let floors = self.series.epochs[from..].iter().map(|e| e.floor);
+            floors.fold(f64::INFINITY, f64::min)
+        };
+        let late_from = latest(seconds / 3.0);
+        let late_floor = floor(late_from);
+        let fresh_floor = floor(latest((FLOOR_PART * seconds).max(FRESH_SECONDS)));
         Window {
             from,
             seconds,
@@ -167,6 +174,7 @@ impl View<'_> {
             kept: if matured > 0.0 { live / matured } else { 0.0 },
             kept_old: kept_old(epochs, matured),
             late_floor,
+            fresh_floor,
             late_from,
             linearity: self.linearity(from),
             freshness: self.freshness(from),

@@ -8,6 +8,7 @@ pub mod epochs;
 pub mod gauges;
 pub mod reading;
 pub mod series;
+pub mod tables;
 
 use std::collections::BTreeMap;
 
@@ -20,6 +21,7 @@ use crate::events::{MemoryKind, Nanos, RequestId, Snapshot};
 use self::epochs::{Epochs, MOST_EPOCHS};
 use self::reading::Reading;
 use self::series::Series;
+use self::tables::Tables;
 
 /// Series at most; when all are taken, one that holds nothing makes room, else a new one is refused.
 pub const MOST_SERIES: usize = 2_048;
@@ -70,6 +72,8 @@ pub struct Growth {
     pub epochs: Epochs,
     /// Totals of the last snapshot.
     pub totals: Totals,
+    /// Blocks that are replaced by larger ones.
+    pub tables: Tables,
     series: BTreeMap<SeriesKey, Series>,
     exposures: BTreeMap<RouteId, Vec<Exposure>>,
     immature: Vec<Immature>,
@@ -84,6 +88,7 @@ impl Growth {
         Self {
             epochs: Epochs::new(start),
             totals: Totals::default(),
+            tables: Tables::default(),
             series: BTreeMap::new(),
             exposures: BTreeMap::new(),
             immature: Vec::new(),
@@ -120,6 +125,7 @@ impl Growth {
         }
         let reading = Reading::new(snapshot, &self.epochs, attribution);
         self.take(&reading);
+        self.tables.take(&reading.biggest, snapshot.at, attribution);
         attribution.requests.prune(&reading.named, snapshot.at);
         if let Some(at) = self.epochs.merge_if_full() {
             for series in self.series.values_mut() {

@@ -18,6 +18,8 @@ pub const MOST_SITES: usize = 12;
 pub const OUTLIER: f64 = 16.0;
 /// Requests that a median needs.
 const LEAST_FOR_MEDIAN: usize = 20;
+/// Bytes of a block below which it is no table worth following.
+const LEAST_TABLE: f64 = 4.0 * 1024.0;
 /// Rows of the top sites.
 const TOP_SITES: usize = 20;
 /// Series of requests under way that are kept, the biggest.
@@ -28,7 +30,7 @@ const MOST_IMMATURE: usize = 32;
 pub struct CohortNow {
     /// Bytes; of each request at most [`OUTLIER`] times what the median request holds.
     pub bytes: f64,
-    /// Distinct requests with a block in it; for background, blocks.
+    /// Distinct requests with a block in it; for background, blocks that were seen.
     pub holders: u32,
 }
 
@@ -74,8 +76,29 @@ pub struct Reading {
     pub top_sites: Vec<(LeadId, f64, f64)>,
     /// Totals.
     pub totals: Totals,
+    /// Leads most of whose bytes lie in one block.
+    pub biggest: Vec<(LeadId, Biggest)>,
     /// Requests that blocks name, sorted.
     pub named: Vec<RequestId>,
+}
+
+/// The largest block of a lead.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Biggest {
+    /// Its bytes.
+    pub bytes: f64,
+    /// Where it was allocated.
+    pub site: SiteId,
+    /// For which request.
+    pub request: Option<RequestId>,
+}
+
+/// What live blocks of one lead add up to.
+#[derive(Default)]
+struct LeadNow {
+    bytes: f64,
+    blocks: f64,
+    biggest: Biggest,
 }
 
 /// A mature group, ready to be sorted: `(series, class, epoch, request)` first.
@@ -87,7 +110,7 @@ impl Reading {
         let mut reading = Self::default();
         let mut rows: Vec<Row> = Vec::new();
         let mut immature: BTreeMap<SeriesKey, f64> = BTreeMap::new();
-        let mut leads: BTreeMap<LeadId, (f64, f64)> = BTreeMap::new();
+        let mut leads: BTreeMap<LeadId, LeadNow> = BTreeMap::new();
         let mut named = Vec::new();
         for (index, group) in snapshot.groups.iter().enumerate() {
             if !is_sane(group) {
@@ -100,8 +123,15 @@ impl Reading {
                 reading.totals.live_blocks += group.blocks;
                 reading.totals.variance += group.variance;
                 let sum = leads.entry(lead).or_default();
-                sum.0 += group.bytes;
-                sum.1 += group.blocks;
+                sum.bytes += group.bytes;
+                sum.blocks += group.blocks;
+                if group.seen == 1 && group.bytes > sum.biggest.bytes {
+                    sum.biggest = Biggest {
+                        bytes: group.bytes,
+                        site: group.site,
+                        request: group.request.filter(|_| group.binding != Binding::None),
+                    };
+                }
             }
             if !attribution.sites.judged(group.site, group.kind) {
                 continue;
@@ -125,7 +155,18 @@ impl Reading {
             }
         }
         reading.named = sorted(named);
-        reading.top_sites = top(leads.into_iter().map(|(l, (by, bl))| (l, by, bl)).collect());
+        let is_one = |now: &LeadNow| {
+            now.biggest.bytes >= LEAST_TABLE && now.biggest.bytes >= now.bytes / 2.0
+        };
+        reading.biggest = leads
+            .iter()
+            .filter(|(_, now)| is_one(now))
+            .map(|(lead, now)| (*lead, now.biggest))
+            .collect();
+        reading.top_sites = top(leads
+            .into_iter()
+            .map(|(l, now)| (l, now.bytes, now.blocks))
+            .collect());
         reading.immature = immature.into_iter().collect();
         reading.immature.sort_by(|a, b| b.1.total_cmp(&a.1));
         reading.immature.truncate(MOST_IMMATURE);
@@ -144,9 +185,11 @@ impl Reading {
                 let (_, class, epoch, request, _) = holder[0];
                 let mut bytes = 0.0;
                 let mut blocks = 0.0;
+                let mut seen = 0;
                 for group in holder.iter().map(|row| &groups[row.4]) {
                     bytes += group.bytes;
                     blocks += group.blocks;
+                    seen += group.seen;
                     now.classes[class].variance += group.variance;
                     if group.binding == Binding::Exact {
                         now.exact_bytes += group.bytes;
@@ -154,12 +197,8 @@ impl Reading {
                     *sites.entry(group.site).or_default() += group.bytes;
                 }
                 now.blocks += blocks;
-                // without a request each block stands for itself
-                let holders = if request.is_some() {
-                    1
-                } else {
-                    blocks.round().max(1.0) as u32
-                };
+                // without a request each block that was seen is a witness; those it stands for are none
+                let holders = if request.is_some() { 1 } else { seen.max(1) };
                 now.held += bytes;
                 if request.is_some() {
                     bytes = bytes.min(most);

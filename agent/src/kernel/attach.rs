@@ -17,6 +17,7 @@ use std::{
 };
 
 use super::raw;
+use crate::plan::Probe;
 
 /// An attached program: dropping it detaches.
 #[derive(Debug)]
@@ -60,25 +61,21 @@ const DISABLED: u64 = 1;
 /// `PERF_TYPE_TRACEPOINT`.
 const TYPE_TRACEPOINT: u32 = 2;
 
-/// Attaches a program to a file offset in one process, or in all when `pid` is 0.
-pub fn uprobe(
-    program: RawFd,
-    pid: u32,
-    path: &Path,
-    offset: u64,
-    returns: bool,
-    cookie: u64,
-) -> io::Result<Link> {
+/// `ref_ctr_offset` of the uprobe PMU: `config:32-63`.
+const SEMAPHORE_SHIFT: u32 = 32;
+
+/// Attaches a program to a probe's place in one process, or in all when `pid` is 0.
+pub fn uprobe(program: RawFd, pid: u32, probe: &Probe, returns: bool) -> io::Result<Link> {
     let pmu = uprobe_pmu()?;
-    let path = CString::new(path.as_os_str().as_bytes())
+    let path = CString::new(probe.path.as_os_str().as_bytes())
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "a path with a zero byte"))?;
     let attr = PerfEventAttr {
         kind: pmu.kind,
         size: size_of::<PerfEventAttr>() as u32,
-        config: if returns { 1 << pmu.return_bit } else { 0 },
+        config: u64::from(returns) << pmu.return_bit | probe.semaphore << SEMAPHORE_SHIFT,
         flags: DISABLED,
         config1: path.as_ptr() as u64,
-        config2: offset,
+        config2: probe.file_offset,
         ..PerfEventAttr::default()
     };
     let (task, cpu) = if pid == 0 {
@@ -87,7 +84,7 @@ pub fn uprobe(
         (pid as libc::pid_t, -1)
     };
     let event = perf_event_open(&attr, task, cpu)?;
-    let link = raw::create_perf_link(program, event.as_raw_fd(), cookie)?;
+    let link = raw::create_perf_link(program, event.as_raw_fd(), probe.cookie)?;
     Ok(Link {
         _link: link,
         _event: Some(event),

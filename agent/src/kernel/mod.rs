@@ -13,10 +13,11 @@ use aya::{
     maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf},
 };
 use aya_log::EbpfLogger;
-use heaptide_ebpf::{Block, BlockKey, Counter, RuleKey, Settings, Stack, TargetConfig, UnwindRule};
-use tracing::{debug, warn};
+use heaptide_ebpf::{Block, BlockKey, Counter, Settings, Stack, TargetConfig};
+use tracing::debug;
 
 pub mod attach;
+mod data;
 mod error;
 mod faults;
 mod multi;
@@ -32,6 +33,9 @@ use raw::{Runs, Wire};
 pub use tracefs::{tracefs_mounted, tracefs_readable};
 
 use crate::plan::{Probe, Program};
+
+/// Values of [`Counter::ALL`].
+pub type Counters = [u64; Counter::COUNT];
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/heaptide-ebpf"));
 
@@ -104,6 +108,15 @@ const PROBES: &[(&str, Program)] = &[
     ("handler_return", Program::HandlerReturn),
     ("go_serve", Program::GoServe),
     ("go_finish", Program::GoFinish),
+    ("usdt_alloc", Program::UsdtAlloc),
+    ("usdt_free", Program::UsdtFree),
+    ("go_h2_head", Program::GoHttp2Head),
+    ("go_h2_run", Program::GoHttp2Run),
+    ("go_h2_done", Program::GoHttp2Done),
+    ("go_read", Program::GoRead),
+    ("go_goroutine", Program::GoGoroutine),
+    ("go_next_free", Program::GoNextFree),
+    ("go_large", Program::GoLarge),
 ];
 
 /// The two of them that are one program, [`SESSION`], where the kernel has sessions.
@@ -124,7 +137,7 @@ pub struct Kernel {
     targets: HashMap<MapData, u32, Wire<TargetConfig>>,
     live_blocks: Array<MapData, u64>,
     rules_version: Array<MapData, u64>,
-    counters: PerCpuArray<MapData, u64>,
+    counters: PerCpuArray<MapData, [u64; Counter::COUNT]>,
     faults: FaultMaps,
     ring: RingBuf<MapData>,
     capacity: u32,
@@ -333,11 +346,7 @@ impl Kernel {
             _ => Runs::Entry,
         };
         let links = if let Some(program) = self.programs.multi(name) {
-            let places: Vec<(u64, u64)> = probes
-                .iter()
-                .map(|probe| (probe.file_offset, probe.cookie))
-                .collect();
-            let link = multi::attach(program, pid, &first.path, &places, runs);
+            let link = multi::attach(program, pid, &first.path, probes, runs);
             let link = link.map_err(|why| {
                 let symbols: Vec<&str> = probes.iter().map(|probe| &*probe.symbol).collect();
                 KernelError::attach(&symbols.join(", "), pid, why)
@@ -346,8 +355,7 @@ impl Kernel {
         } else {
             let program = self.programs.single(name)?;
             let attach = |probe: &&Probe| {
-                let (path, offset) = (&probe.path, probe.file_offset);
-                attach::uprobe(program, pid, path, offset, returns, probe.cookie)
+                attach::uprobe(program, pid, probe, returns)
                     .map_err(|why| KernelError::attach(&probe.symbol, pid, why))
             };
             probes.iter().map(attach).collect::<Result<_, _>>()?
@@ -357,122 +365,6 @@ impl Kernel {
             debug!(pid, symbol, program = name, why, "attached");
         }
         Ok(links)
-    }
-
-    /// Begins or changes the observation of a process.
-    pub fn set_target(&mut self, tgid: u32, config: TargetConfig) -> Result<(), KernelError> {
-        self.targets
-            .insert(tgid, Wire(config), 0)
-            .map_err(|why| KernelError::Map {
-                name: "TARGETS",
-                why,
-            })
-    }
-
-    /// Forgets what an earlier observation knew of these threads.
-    pub fn forget_threads(&self, threads: &[u32]) {
-        for thread in threads {
-            raw::delete(self.threads_fd, thread);
-        }
-    }
-
-    /// The kernel's view of a target.
-    pub fn target(&self, tgid: u32) -> Option<TargetConfig> {
-        self.targets.get(&tgid, 0).ok().map(|config| config.0)
-    }
-
-    /// Ends the observation of a process.
-    pub fn remove_target(&mut self, tgid: u32) {
-        // Gone already when the process has ended: nothing to do then.
-        let _ = self.targets.remove(&tgid);
-    }
-
-    /// Publishes unwind rules. A full map is counted by the stacks that stay truncated.
-    pub fn add_rules(&mut self, layout: u32, rules: &[(u64, UnwindRule)]) -> usize {
-        if rules.is_empty() {
-            return 0;
-        }
-        let keys: Vec<RuleKey> = rules
-            .iter()
-            .map(|rule| RuleKey {
-                pc: rule.0,
-                layout: u64::from(layout),
-            })
-            .collect();
-        let values: Vec<UnwindRule> = rules.iter().map(|rule| rule.1).collect();
-        let added = raw::update_batch(self.rules_fd, &keys, &values);
-        // The walks that the programs remember rest on the rules as they were.
-        let version = self.rules_version.get(&0, 0).unwrap_or_default();
-        if let Err(why) = self.rules_version.set(0, version.wrapping_add(1), 0) {
-            warn!("cannot tell the programs of new unwind rules: {why}");
-        }
-        added
-    }
-
-    /// The stack of a site.
-    pub fn stack(&self, site: u64) -> Option<Stack> {
-        self.stacks.get(&site, 0).ok().map(|stack| stack.0)
-    }
-
-    /// Calls `each` for every live block and corrects the kernel's count of them. Returns how many
-    /// there were.
-    pub fn live_blocks(
-        &mut self,
-        mut each: impl FnMut(&BlockKey, &Block),
-    ) -> Result<u64, KernelError> {
-        let mut blocks = 0;
-        self.batch
-            .for_each(self.live_fd, |key, block| {
-                blocks += 1;
-                each(key, block);
-            })
-            .map_err(|why| KernelError::Read { name: "LIVE", why })?;
-        Ok(blocks)
-    }
-
-    /// Removes blocks, as those of an ended process.
-    pub fn remove_blocks(&mut self, keys: &[BlockKey]) {
-        let mut removed = 0u64;
-        for key in keys {
-            removed += u64::from(self.live.remove(&Wire(*key)).is_ok());
-        }
-        if removed == 0 {
-            return;
-        }
-        if let Ok(live) = self.live_blocks.get(&0, 0) {
-            // Not atomic against the programs: off by a few until the next removal, and only the
-            // place where sampling begins depends on it.
-            if let Err(why) = self.live_blocks.set(0, live.saturating_sub(removed), 0) {
-                warn!("cannot correct the count of live blocks: {why}");
-            }
-        }
-    }
-
-    /// Counters, summed over CPUs, in the order of [`Counter::ALL`].
-    pub fn counters(&self) -> Result<Vec<u64>, KernelError> {
-        Counter::ALL
-            .iter()
-            .map(|counter| {
-                let values =
-                    self.counters
-                        .get(&(*counter as u32), 0)
-                        .map_err(|why| KernelError::Map {
-                            name: "COUNTERS",
-                            why,
-                        })?;
-                Ok(values.iter().sum())
-            })
-            .collect()
-    }
-
-    /// Hands every record in the ring to `each`.
-    pub fn drain(&mut self, mut each: impl FnMut(&[u8])) {
-        while let Some(item) = self.ring.next() {
-            each(&item);
-        }
-        if let Some(logger) = &mut self.logger {
-            logger.flush();
-        }
     }
 
     /// Descriptor that becomes readable when a record that must not wait is in the ring.

@@ -26,6 +26,7 @@ use super::{
     error::KernelError,
     raw::{self, Runs},
 };
+use crate::plan::Probe;
 
 /// Tests of the ways of older kernels set it to `perf` or `multi`.
 const SWITCH: &str = "HEAPTIDE_UPROBES";
@@ -55,7 +56,12 @@ pub(super) fn support() -> Support {
         // r0 = 0; exit
         let nothing = [0xb7u64, 0x95];
         let program = raw::load_uprobe_multi(c"probe", c"GPL", &nothing, runs, None, &mut [])?;
-        raw::create_multi_link(program.as_fd(), c"/", &[0], &[0], pid, runs)
+        let places = raw::Places {
+            offsets: &[0],
+            cookies: &[0],
+            semaphores: &[0],
+        };
+        raw::create_multi_link(program.as_fd(), c"/", &places, pid, runs)
     };
     let code = |pid, runs| {
         refused_with(pid, runs)
@@ -163,17 +169,21 @@ fn word(instruction: bpf_insn) -> u64 {
         | u64::from(instruction.imm as u32) << 32
 }
 
-/// Attaches a program to many offsets of a file in one process (all its threads). `probes` are
-/// offsets with their cookies.
+/// Attaches a program to many places of a file in one process (all its threads).
 pub(super) fn attach(
     program: BorrowedFd<'_>,
     pid: u32,
     path: &Path,
-    probes: &[(u64, u64)],
+    probes: &[&Probe],
     runs: Runs,
 ) -> io::Result<OwnedFd> {
     let path = CString::new(path.as_os_str().as_bytes())
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "a path with a zero byte"))?;
-    let (offsets, cookies): (Vec<u64>, Vec<u64>) = probes.iter().copied().unzip();
-    raw::create_multi_link(program, &path, &offsets, &cookies, pid as libc::pid_t, runs)
+    let all = |of: fn(&Probe) -> u64| probes.iter().map(|probe| of(probe)).collect::<Vec<_>>();
+    let places = raw::Places {
+        offsets: &all(|probe| probe.file_offset),
+        cookies: &all(|probe| probe.cookie),
+        semaphores: &all(|probe| probe.semaphore),
+    };
+    raw::create_multi_link(program, &path, &places, pid as libc::pid_t, runs)
 }

@@ -130,12 +130,26 @@ impl Runs {
     }
 }
 
+/// Places in a file: as many of each.
+pub(super) struct Places<'a> {
+    pub(super) offsets: &'a [u64],
+    pub(super) cookies: &'a [u64],
+    /// Where the file counts who listens, 0 for none.
+    pub(super) semaphores: &'a [u64],
+}
+
+impl Places<'_> {
+    fn count(&self) -> usize {
+        let others = self.cookies.len().min(self.semaphores.len());
+        self.offsets.len().min(others)
+    }
+}
+
 /// Attaches a program to offsets of a file by one link (Linux 6.6). A pid of 0 is every process.
 pub(super) fn create_multi_link(
     program: BorrowedFd<'_>,
     path: &CStr,
-    offsets: &[u64],
-    cookies: &[u64],
+    places: &Places<'_>,
     pid: libc::pid_t,
     runs: Runs,
 ) -> io::Result<OwnedFd> {
@@ -145,10 +159,10 @@ pub(super) fn create_multi_link(
         attach_type: runs.attach_type(),
         link_flags: 0,
         path: path.as_ptr() as u64,
-        offsets: offsets.as_ptr() as u64,
-        reference_counters: 0,
-        cookies: cookies.as_ptr() as u64,
-        count: offsets.len().min(cookies.len()) as u32,
+        offsets: places.offsets.as_ptr() as u64,
+        reference_counters: places.semaphores.as_ptr() as u64,
+        cookies: places.cookies.as_ptr() as u64,
+        count: places.count() as u32,
         flags: if runs == Runs::Return {
             MULTI_RETURN
         } else {

@@ -53,6 +53,7 @@ pub(crate) fn finding(state: State, cause: Cause, route: &str) -> Finding {
         time_to_oom_seconds: Some(TimeToOom {
             median: 11_400.0,
             early: 9_600.0,
+            late: Some(14_000.0),
         }),
         evidence: vec!["12,410 entries, none let go in 64 s".to_owned()],
         suspected_after_seconds: Some(12.0),
@@ -144,6 +145,7 @@ pub(crate) fn leak() -> Report {
             map_bytes: 21 << 20,
             ..Health::default()
         },
+        processes: vec![],
         live: Live {
             curve: (0..64_u64)
                 .map(|s| (s as f64, (100 << 20) + s * 390_000, s * 377_000))

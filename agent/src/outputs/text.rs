@@ -1,15 +1,20 @@
 //! The final verdict as text.
 
+mod kept;
+
 use std::fmt::Write;
 use std::path::Path;
 
 use comfy_table::{CellAlignment, Table, presets};
 
 use super::format::{base_name, bytes, cause, count, counted, duration, percent, printable, state};
-use super::format::{location, site_location};
+use super::format::{location, site_location, verdict};
 use super::{OutputError, file};
 use crate::events::{Binding, Frame};
-use crate::report::{Basis, Cause, ContainerSummary, Finding, Health, Report, State, Verdict};
+use crate::report::{Basis, Cause, Finding, Health, Report, State, Verdict};
+
+pub use kept::kept;
+use kept::{container_line, let_go};
 
 /// Routes in the table.
 const ROUTES: usize = 8;
@@ -67,86 +72,6 @@ pub fn render(report: &Report) -> String {
     text
 }
 
-/// One line of how much is kept, the sentence of the verdict: also the plain live view's.
-pub fn kept(finding: &Finding) -> String {
-    let new = bytes(finding.retained_bytes_per_new_token);
-    let repeat = bytes(finding.retained_bytes_per_repeat_token);
-    let request = bytes(finding.retained_bytes_per_request);
-    let let_go = let_go(finding);
-    let held = held(finding);
-    match finding.cause {
-        Cause::TokenKeyed => format!(
-            "+{new} kept per new token, {repeat} per repeated token; {}, {let_go}",
-            counted(finding.new_tokens, "token", "tokens")
-        ),
-        Cause::Mixed => {
-            format!("+{new} kept per new token and +{repeat} per repeated token; {held}, {let_go}")
-        }
-        Cause::PerRequest => {
-            format!("+{request} kept per request, whatever its token; {held}, {let_go}")
-        }
-        Cause::Background => format!(
-            "+{}/s without a request; {held}, {let_go}",
-            bytes(finding.growth_bytes_per_second)
-        ),
-        Cause::Indeterminate => format!(
-            "+{request} kept per request, too few new or repeated tokens to tell which; {held}, \
-             {let_go}"
-        ),
-        Cause::BoundedCache | Cause::WarmUp | Cause::AllocatorRetention | Cause::WorkingSet => {
-            format!(
-                "{} held in {held}, {let_go}",
-                bytes(finding.retained_bytes as f64)
-            )
-        }
-    }
-}
-
-/// What holds the memory: blocks, entries of a container, or what was measured.
-fn held(finding: &Finding) -> String {
-    if let Some(container) = &finding.container {
-        let entries = container
-            .entries_end
-            .saturating_sub(container.entries_start);
-        return counted(entries, "entry more", "entries more");
-    }
-    match finding.basis {
-        Basis::Blocks => counted(finding.blocks, "block", "blocks"),
-        Basis::Container => "a container".to_owned(),
-        Basis::Collector => "seen in the collector's heap".to_owned(),
-        Basis::Profile => "seen in the runtime's heap profile".to_owned(),
-        Basis::Process => "seen in the process's memory only".to_owned(),
-    }
-}
-
-/// `app.claims_cache (dict) 1,000 -> 3,000 entries, 1.00 per new token, 1.9 KiB each`.
-fn container_line(container: &ContainerSummary) -> String {
-    let mut text = format!(
-        "{} ({}) {} -> {} entries",
-        printable(&container.path, CONTAINER),
-        printable(&container.kind, NAME),
-        count(container.entries_start),
-        count(container.entries_end)
-    );
-    if let Some(each) = container.entries_per_new_token {
-        let _ = write!(text, ", {each:.2} per new token");
-    } else if let Some(each) = container.entries_per_request {
-        let _ = write!(text, ", {each:.2} per request");
-    }
-    if let Some(each) = container.bytes_per_entry {
-        let _ = write!(text, ", {} each", bytes(each));
-    }
-    text
-}
-
-fn let_go(finding: &Finding) -> String {
-    if finding.evicted_bytes == 0 {
-        return "none let go".to_owned();
-    }
-    let ratio = finding.evicted_bytes as f64 / finding.matured_bytes.max(1) as f64;
-    format!("{} let go", percent(ratio.min(1.0)))
-}
-
 fn line(text: &mut String, indent: usize, content: &str) {
     // Writing to a string cannot fail.
     let _ = writeln!(text, "{:width$}{content}", "", width = 2 * indent);
@@ -171,6 +96,11 @@ fn push_finding(text: &mut String, finding: &Finding) {
             printable(&container.path, CONTAINER),
             printable(&container.kind, NAME)
         )
+    } else if finding.basis != Basis::Blocks
+        && finding.site.stack.is_empty()
+        && finding.site.file.is_none()
+    {
+        "what keeps it is not known".to_owned()
     } else if finding.site.file.is_some() {
         format!(
             "{} {}",
@@ -354,6 +284,20 @@ fn push_observed(text: &mut String, report: &Report) {
             bytes(memory.live_growth_bytes as f64),
         ),
     );
+    for process in &report.processes {
+        line(
+            text,
+            0,
+            &format!(
+                "process     pid {}: {}, {}, RSS {}, {} kept",
+                process.pid,
+                verdict(process.verdict),
+                counted(process.requests, "request", "requests"),
+                bytes(process.rss_bytes as f64),
+                bytes(process.retained_bytes as f64)
+            ),
+        );
+    }
     if let Some(residency) = &report.residency {
         line(
             text,

@@ -6,6 +6,7 @@ mod go;
 mod handlers;
 pub mod prologue;
 mod results;
+mod usdt;
 
 use std::path::PathBuf;
 
@@ -51,9 +52,42 @@ pub enum Program {
     GoServe,
     /// It has returned.
     GoFinish,
+    /// An allocator says that it has chosen a block to be watched.
+    UsdtAlloc,
+    /// It says that such a block is given back.
+    UsdtFree,
+    /// Go's net/http begins to read a head.
+    GoRead,
+    /// Go's net/http has read a head of HTTP/2.
+    GoHttp2Head,
+    /// It calls its handler.
+    GoHttp2Run,
+    /// That has returned.
+    GoHttp2Done,
+    /// Go's runtime begins or ends a goroutine.
+    GoGoroutine,
+    /// It looks for room in a span of its heap.
+    GoNextFree,
+    /// It has a new span.
+    GoLarge,
 }
 
 impl Program {
+    /// It is for an allocator's functions.
+    pub fn is_allocator(self) -> bool {
+        matches!(
+            self,
+            Self::AllocEnter
+                | Self::AllocReturn
+                | Self::AllocResult
+                | Self::Free
+                | Self::UsdtAlloc
+                | Self::UsdtFree
+                | Self::GoNextFree
+                | Self::GoLarge
+        )
+    }
+
     /// It is attached as a uretprobe.
     pub fn is_return(self) -> bool {
         self == Self::AllocReturn
@@ -71,6 +105,8 @@ pub struct Probe {
     pub entry_offset: u64,
     /// What runs there.
     pub program: Program,
+    /// Where in the file the kernel counts who listens, 0: the probe has no such place.
+    pub semaphore: u64,
     /// The attach cookie, see [`Cookie`]. For handlers its allocator byte is the index in
     /// [`Plan::handlers`].
     pub cookie: u64,
@@ -97,7 +133,7 @@ pub fn plan(target: &Target, options: &PlanOptions) -> Plan {
         plan: Plan::default(),
         long_nops: kernel_emulates_long_nops(),
     };
-    if options.allocations {
+    if options.allocations && !planner.usdt(target) {
         planner.allocators(target);
     }
     if options.tasks {
@@ -129,7 +165,7 @@ pub fn plan(target: &Target, options: &PlanOptions) -> Plan {
     if options.tasks
         && let Some(program) = &target.runtime.go
     {
-        planner.go(&target.modules[0], program);
+        planner.go(&target.modules[0], program, options.allocations);
     }
     if !options.handlers.is_empty() {
         planner.handlers(target, &options.handlers);
@@ -174,6 +210,18 @@ impl Planner {
         place: &Place,
         cookie: Cookie,
     ) {
+        self.add_at(module, program, symbol, vaddr, place, cookie.0);
+    }
+
+    fn add_at(
+        &mut self,
+        module: &Module,
+        program: Program,
+        symbol: &str,
+        vaddr: u64,
+        place: &Place,
+        cookie: u64,
+    ) {
         let Some(file_offset) = module.elf.file_offset(vaddr + place.offset) else {
             let name = &module.name;
             self.plan
@@ -186,7 +234,8 @@ impl Planner {
             file_offset,
             entry_offset: file_offset - place.offset,
             program,
-            cookie: cookie.0,
+            semaphore: 0,
+            cookie,
             symbol: symbol.to_string(),
             why: place.why.clone(),
         });

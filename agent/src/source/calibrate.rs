@@ -9,7 +9,7 @@ use std::{
 
 use tracing::{debug, warn};
 
-use super::{Source, SourceError};
+use super::{Source, SourceError, TargetOptions};
 use crate::plan::Probe;
 
 /// Pairs per measurement.
@@ -38,6 +38,12 @@ impl Source {
         let bare = child.measure();
         let layout = self.new_layout();
         // Each probe takes the kernel a tenth of a second to take off: only those that are used.
+        let always = TargetOptions {
+            budget: None,
+            automatic: false,
+            ..(&self.options).into()
+        };
+        self.own_options.insert(pid, always);
         let used = |probe: &Probe| probe.symbol == "malloc" || probe.symbol == "free";
         self.attach_as(pid, layout, true, &used, &mut |_, _| {})?;
         let mut probed = None;
@@ -53,7 +59,7 @@ impl Source {
             (Some(bare), Some(probed)) => ((probed - bare) / f64::from(PAIRS)).max(0.0),
             _ => 0.0,
         };
-        self.counted = self.kernel.counters()?;
+        self.counted = self.totals()?;
         self.undecodable = 0;
         debug!(
             nanoseconds = self.pair_cost_ns,

@@ -5,7 +5,7 @@ use std::fs;
 use heaptide_ebpf::TargetConfig;
 use tracing::{debug, info, warn};
 
-use super::{Sink, Source, SourceError, now};
+use super::{Sink, Source, SourceError, now, probes::by_kind};
 use crate::{
     decode::Life,
     events::{Nanos, Observation},
@@ -137,37 +137,50 @@ impl Source {
     ) -> Result<(), SourceError> {
         let layout = self.new_layout();
         self.note_readable(&target);
-        let plan = self.plan(&target);
+        let windows = self.new_windows(pid);
+        let allocating = windows.is_none_or(|windows| !windows.paused);
+        let plan = self.plan(&target, allocating);
         target
             .info
             .limitations
             .extend(plan.limitations.iter().cloned());
         self.mode(pid).clone_into(&mut target.info.mode);
+        let slot = self
+            .watched
+            .get(&pid)
+            .map_or(0, |watched| watched.config.slot);
         let config = TargetConfig {
             space,
             layout,
-            flags: self.flags(pid, &target),
+            flags: self.flags(pid, &target, allocating),
             interval: 0,
-            reserved: 0,
+            slot,
         };
         let info = target.info.clone();
         let threads = target.threads.clone();
         let Some(watched) = self.watched.get_mut(&pid) else {
             return Ok(());
         };
+        watched.allocator_links.clear();
         watched.links.clear();
-        watched.replaced(target, config, Vec::new())?;
+        watched.windows = windows;
+        watched.replaced(target, config)?;
         watched.handlers.clone_from(&plan.handlers);
         self.kernel.set_target(pid, config)?;
         // What the new program did since its exec was noted under no layout.
         self.kernel.forget_threads(&threads);
-        let links = self.attach_probes(pid, &plan)?;
+        let (allocator, other) = by_kind(&plan);
+        let links = self.attach_probes(pid, &allocator)?;
+        let others = self.attach_probes(pid, &other)?;
         if let Some(watched) = self.watched.get_mut(&pid) {
-            watched.links = links;
+            (watched.allocator_links, watched.links) = (links, others);
         }
         self.watch_faults(pid);
         self.watch_python(pid);
         sink(pid, Observation::Target(now(), info));
+        if !allocating {
+            sink(pid, Observation::Window(now(), false));
+        }
         info!(pid, "following PID {pid} in its new program");
         Ok(())
     }

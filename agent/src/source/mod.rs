@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     mem,
-    thread::{self, JoinHandle},
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -12,29 +12,34 @@ use regex::Regex;
 use thiserror::Error;
 use tracing::{debug, warn};
 
-mod budget;
 pub mod calibrate;
 mod faults;
+mod floor;
 mod follow;
 mod go;
+mod libraries;
 mod options;
+mod probes;
 pub mod python;
 mod reading;
 mod regions;
 pub mod residency;
+mod slots;
 mod snapshot;
 mod watched;
+mod windows;
 
 use crate::{
     decode::{self, Event},
     events::{Nanos, Observation, Request, TargetInfo},
-    kernel::{Kernel, KernelError, Link},
-    plan::{Plan, PlanOptions, Probe, Program, plan},
-    target::{Target, TargetError, inspect, limits, runtimes},
+    kernel::{Counters, Kernel, KernelError},
+    plan::{Plan, PlanOptions, Probe, plan},
+    target::{Target, TargetError, inspect, runtimes},
 };
-use budget::Spending;
 pub use options::{TargetOptions, allocations, automatic, budget};
+use probes::by_kind;
 use residency::Searches;
+use slots::Slots;
 use watched::Watched;
 
 /// Unwind rules published for a process before its first probe is hit.
@@ -51,7 +56,7 @@ pub struct SourceOptions {
     pub settings: Settings,
     /// Probe allocators (mode `trace`); without it only requests and memory are seen (`watch`).
     pub allocations: bool,
-    /// Not where the objects of a target can be read from outside (`auto`).
+    /// Only while memory grows, and not where the objects of a target can be read from outside (`auto`).
     pub automatic: bool,
     /// Part of the target's CPU time that allocator probes may cost; `None`: whatever it is.
     pub budget: Option<f64>,
@@ -104,8 +109,9 @@ pub struct Source {
     python: Option<python::Reader>,
     /// CPU nanoseconds that an allocation and its free cost a target on this host.
     pair_cost_ns: f64,
+    slots: Slots,
     /// Counters after the calibration, which does not count.
-    counted: Vec<u64>,
+    counted: Counters,
 }
 
 /// What [`Source`] says: which process, and what of it.
@@ -135,7 +141,8 @@ impl Source {
             snapshot_due: Instant::now(),
             python: None,
             pair_cost_ns: 0.0,
-            counted: vec![0; Counter::ALL.len()],
+            slots: Slots::new(),
+            counted: [0; Counter::COUNT],
         })
     }
 
@@ -195,21 +202,19 @@ impl Source {
         wanted: &dyn Fn(&Probe) -> bool,
         sink: &mut Sink<'_>,
     ) -> Result<(), SourceError> {
-        if let Some(thread) = self.releasing.remove(&pid) {
-            // Old and new probes together would count everything twice. A panic there has let go of
-            // them too.
-            let _ = thread.join();
-        }
+        self.join_release(pid);
         let mut target = inspect(pid)?;
         self.note_readable(&target);
-        let mut plan = self.plan(&target);
+        let windows = self.new_windows(pid);
+        let allocating = windows.is_none_or(|windows| !windows.paused);
+        let mut plan = self.plan(&target, allocating);
         plan.probes.retain(wanted);
         let config = TargetConfig {
             space: u64::from(pid) << 32,
             layout,
-            flags: self.flags(pid, &target),
+            flags: self.flags(pid, &target, allocating),
             interval: 0,
-            reserved: 0,
+            slot: self.slots.take(),
         };
         target
             .info
@@ -221,24 +226,26 @@ impl Source {
             .extend(plan.limitations.iter().cloned());
         self.mode(pid).clone_into(&mut target.info.mode);
         let brk = heap_end(&target);
-        let mut watched = Watched::new(target, config, plan.handlers.clone(), Vec::new(), brk)?;
-        if prefill && self.options_of(pid).allocations && self.options.stacks {
+        let mut watched = Watched::new(target, config, plan.handlers.clone(), brk)
+            .inspect_err(|_| self.slots.give_back(config.slot))?;
+        watched.counted = self.kernel.counters(config.slot)?;
+        watched.windows = windows;
+        if prefill && allocating && self.options_of(pid).allocations && self.options.stacks {
             watched.prefill(&mut self.kernel, PREFILL);
         }
         self.kernel.forget_threads(&watched.target.threads);
         self.kernel.set_target(pid, config)?;
-        watched.links = match self.attach_probes(pid, &plan) {
+        let (allocator, other) = by_kind(&plan);
+        let attached = self.attach_probes(pid, &allocator);
+        let attached = attached.and_then(|links| Ok((links, self.attach_probes(pid, &other)?)));
+        (watched.allocator_links, watched.links) = match attached {
             Ok(links) => links,
             Err(why) => {
                 self.kernel.remove_target(pid);
+                self.slots.give_back(config.slot);
                 return Err(why.into());
             }
         };
-        let options = self.options_of(pid);
-        if let Some(budget) = options.budget.filter(|_| options.allocations) {
-            let cpu = limits(pid, None).map_or(0.0, |sample| sample.cpu_ns as f64 / 1e9);
-            watched.spending = Some(Spending::new(budget, self.losses()?.probe_seconds, cpu));
-        }
         if self.options.enable_go_profile {
             watched.enable_go_profile();
         }
@@ -247,21 +254,11 @@ impl Source {
         self.watch_faults(pid);
         self.watch_python(pid);
         sink(pid, Observation::Target(now(), info));
+        if !allocating {
+            sink(pid, Observation::Window(now(), false));
+        }
         self.sample_one(pid, sink);
         Ok(())
-    }
-
-    /// Attaches a plan's probes. Returns and frees come first: an entry whose return is not probed
-    /// yet would be counted as missed.
-    fn attach_probes(&self, pid: u32, plan: &Plan) -> Result<Vec<Link>, KernelError> {
-        let (last, first): (Vec<&Probe>, Vec<&Probe>) = plan.probes.iter().partition(|probe| {
-            matches!(probe.program, Program::AllocEnter | Program::HandlerEnter)
-        });
-        let mut links = self.kernel.attach(pid, &first)?;
-        links.extend(self.kernel.attach(pid, &last)?);
-        // Dropped in order: entries go first then, for the same reason.
-        links.reverse();
-        Ok(links)
     }
 
     /// Ends the observation of a process.
@@ -275,11 +272,11 @@ impl Source {
             // From here on the probes do nothing. Taking them off takes seconds, because the kernel
             // waits for a grace period at each and does one after the other: the ring must not wait.
             self.kernel.remove_target(pid);
-            let links = mem::take(&mut watched.links);
-            self.releasing.retain(|_, thread| !thread.is_finished());
-            if let Ok(thread) = thread::Builder::new().spawn(move || drop(links)) {
-                self.releasing.insert(pid, thread);
-            }
+            self.forget_threads(pid);
+            self.slots.give_back(watched.config.slot);
+            let mut links = mem::take(&mut watched.allocator_links);
+            links.append(&mut watched.links);
+            self.release(pid, links);
         }
     }
 
@@ -331,7 +328,11 @@ impl Source {
                 }
                 Event::Stack(raw) => watched.unwind(&mut self.kernel, &raw, now()),
                 Event::Life(life) => self.life(record.tgid, life, sink),
+                Event::GoBlock(block) => watched.go_block(&block),
             }
+        }
+        for watched in self.watched.values_mut().filter(|watched| !watched.ended) {
+            watched.watch_go(&mut self.kernel, now());
         }
         self.meet_new_programs(sink);
     }
@@ -353,10 +354,10 @@ impl Source {
         self.watched.get(&pid).map(|watched| &watched.target.info)
     }
 
-    fn plan(&self, target: &Target) -> Plan {
+    fn plan(&self, target: &Target, allocating: bool) -> Plan {
         let own = self.options_of(target.pid());
         let options = PlanOptions {
-            allocations: own.allocations,
+            allocations: own.allocations && allocating,
             handlers: own.handlers,
             tasks: true,
         };
@@ -369,7 +370,7 @@ impl Source {
         layout
     }
 
-    fn flags(&self, pid: u32, target: &Target) -> u32 {
+    fn flags(&self, pid: u32, target: &Target, allocating: bool) -> u32 {
         let go = target.runtime.go.as_ref();
         let requests = if go.is_some_and(runtimes::go::Program::sees_requests) {
             target_flags::GO_REQUESTS
@@ -381,7 +382,7 @@ impl Source {
         } else {
             0
         };
-        if self.options_of(pid).allocations {
+        if self.options_of(pid).allocations && allocating {
             requests | stacks | target_flags::ALLOCATIONS | target_flags::MAPPINGS
         } else {
             requests
@@ -393,6 +394,7 @@ impl Source {
         match (options.allocations, options.budget) {
             (false, _) => "watch",
             (true, None) => "trace",
+            (true, Some(_)) if options.automatic => "auto",
             (true, Some(_)) => "sample",
         }
     }

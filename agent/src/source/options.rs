@@ -10,8 +10,8 @@ use crate::cli::values::Mode;
 pub struct TargetOptions {
     /// Probe its allocators; without it only requests and memory are seen.
     pub allocations: bool,
-    /// Where the objects of a target can be read from outside, leave its allocators alone: those see little
-    /// of such a heap, and cost.
+    /// Probe them only while memory grows, and leave them alone where the objects of a target can be read
+    /// from outside: allocators see little of such a heap, and cost.
     pub automatic: bool,
     /// Part of the target's CPU time that allocator probes may cost; `None`: whatever it is.
     pub budget: Option<f64>,

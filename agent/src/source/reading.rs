@@ -12,6 +12,7 @@ use tracing::debug;
 use super::{Sink, Source, SourceError, now, snapshot::Groups};
 use crate::{
     events::{Losses, Observation, Snapshot},
+    kernel::Counters,
     target::limits,
 };
 
@@ -62,13 +63,13 @@ impl Source {
         self.pump(sink);
         self.kernel.remove_blocks(&stale);
         for (pid, watched) in &mut self.watched {
-            if watched.ended || watched.paused() {
+            if watched.ended || !watched.allocating() {
                 continue;
             }
             let mut all = Vec::new();
-            if let Some(groups) = groups.remove(&watched.config.space) {
-                watched.resolve_groups(&self.kernel, groups, &mut all, &mut |one| sink(*pid, one));
-            }
+            let mut groups = groups.remove(&watched.config.space).unwrap_or_default();
+            watched.add_go(&mut groups, at);
+            watched.resolve_groups(&self.kernel, groups, &mut all, &mut |one| sink(*pid, one));
             all.extend(watched.mappings(&self.kernel, &mut |one| sink(*pid, one)));
             watched.prune(&copies, at);
             sink(*pid, Observation::Snapshot(Snapshot { at, groups: all }));
@@ -78,14 +79,14 @@ impl Source {
 
     /// Reads memory and losses of every target. To be called every second.
     pub fn sample(&mut self, sink: &mut Sink<'_>) -> Result<(), SourceError> {
-        let losses = self.losses()?;
-        self.keep_budgets(losses.probe_seconds, sink);
+        self.turn_windows(sink)?;
+        self.meet_libraries(sink);
         self.search_for_tokens(sink);
         self.read_faults(sink);
         self.read_python(sink);
         for pid in self.pids() {
             self.sample_one(pid, sink);
-            sink(pid, Observation::Losses(losses));
+            sink(pid, Observation::Losses(self.losses(pid)?));
             if let Some(watched) = self.watched.get_mut(&pid) {
                 watched.read_go(now(), &mut |one| sink(pid, one));
             }
@@ -109,24 +110,40 @@ impl Source {
         }
     }
 
-    /// The kernel's counters by name, since the calibration.
+    /// The kernel's counters of all targets by name, since the calibration.
     pub fn counters(&self) -> Result<BTreeMap<&'static str, u64>, SourceError> {
-        let now = self.kernel.counters()?;
-        let rows = Counter::ALL.iter().zip(now).zip(&self.counted);
+        let rows = Counter::ALL.iter().zip(self.totals()?).zip(&self.counted);
         Ok(rows
             .map(|((counter, now), then)| (counter.name(), now - then))
             .collect())
     }
 
-    /// Losses and cost so far.
-    pub fn losses(&self) -> Result<Losses, SourceError> {
-        let counters = self.kernel.counters()?;
+    /// The counters of all targets.
+    pub(super) fn totals(&self) -> Result<Counters, SourceError> {
+        let mut sums = [0; Counter::COUNT];
+        for slot in self.slots.used() {
+            for (sum, part) in sums.iter_mut().zip(self.kernel.counters(slot)?) {
+                *sum += part;
+            }
+        }
+        Ok(sums)
+    }
+
+    /// Kernel memory that the maps hold, bytes.
+    pub fn map_bytes(&self) -> u64 {
+        self.kernel.map_bytes()
+    }
+
+    /// Losses and cost of one target so far; what could not be decoded counts against every one.
+    pub fn losses(&self, pid: u32) -> Result<Losses, SourceError> {
+        let (slot, counted) = self
+            .watched
+            .get(&pid)
+            .map_or((0, &self.counted), |one| (one.config.slot, &one.counted));
+        let counters = self.kernel.counters(slot)?;
         let of = |counter: Counter| {
             let index = counter as usize;
-            counters
-                .get(index)
-                .zip(self.counted.get(index))
-                .map_or(0, |(now, then)| now - then)
+            counters[index].saturating_sub(counted[index])
         };
         let usage = own_usage();
         let hits = of(Counter::AllocHits) + of(Counter::FreeHits);

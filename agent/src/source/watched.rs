@@ -1,15 +1,23 @@
 //! One observed process: its probes, its stacks, its mappings.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    mem,
+};
 
-use heaptide_ebpf::{SITE_PROVISIONAL, TargetConfig, UnwindRule, rule, site_hash};
+use heaptide_ebpf::{
+    Counter, SITE_PROVISIONAL, TargetConfig, UnwindRule, rule, site_hash, target_flags,
+};
 use tracing::{debug, warn};
 
-use super::{budget::Spending, go::GoReader, python::Stacks, regions::Regions, snapshot::Groups};
+use super::{
+    go::GoReader, libraries::Code, python::Stacks, regions::Regions, snapshot::Groups,
+    windows::Windows,
+};
 use crate::{
-    decode::RawStack,
+    decode::{GoBlock, RawStack},
     events::{LiveGroup, MemoryKind, Nanos, Observation, RequestId, Site, SiteId},
-    kernel::{Kernel, Link},
+    kernel::{Counters, Kernel, Link},
     symbols::{Symbolizer, Unwinder},
     target::{Target, TargetError},
 };
@@ -17,16 +25,24 @@ use crate::{
 /// One observed process.
 pub(super) struct Watched {
     pub target: Target,
+    /// The files with code that were mapped so far.
+    pub code: Code,
     pub config: TargetConfig,
     pub handlers: Vec<String>,
     pub regions: Regions,
     pub ended: bool,
     /// It has exec'd into this address space at this time, and the new program was not looked at yet.
     pub exec: Option<(u64, Nanos)>,
-    /// Modes with an overhead budget: what was spent.
-    pub spending: Option<Spending>,
-    /// Held to keep the probes on.
+    /// Its slot's counters when it was met: another target may have had the slot before.
+    pub counted: Counters,
+    /// Modes with an overhead budget.
+    pub windows: Option<Windows>,
+    /// Held to keep the probes of allocators on.
+    pub allocator_links: Vec<Link>,
+    /// The same of all others.
     pub links: Vec<Link>,
+    /// Its unwind rules were published.
+    prefilled: bool,
     /// Whether the layout's rules are this process's own: a forked child shares its parent's.
     unwinder: Unwinder,
     symbolizer: Symbolizer,
@@ -54,12 +70,12 @@ impl Watched {
         target: Target,
         config: TargetConfig,
         handlers: Vec<String>,
-        links: Vec<Link>,
         brk: Option<u64>,
     ) -> Result<Self, TargetError> {
         let pid = target.pid();
         Ok(Self {
             go: go_reader(&target, &config),
+            code: Code::of(&target),
             python: python_stacks(&target, &config),
             target,
             config,
@@ -67,8 +83,11 @@ impl Watched {
             regions: Regions::new(brk),
             ended: false,
             exec: None,
-            spending: None,
-            links,
+            counted: [0; Counter::COUNT],
+            windows: None,
+            allocator_links: Vec::new(),
+            links: Vec::new(),
+            prefilled: false,
             unwinder: Unwinder::new(pid)?,
             symbolizer: Symbolizer::new(pid)?,
             aliases: HashMap::new(),
@@ -81,6 +100,9 @@ impl Watched {
     /// Publishes rules for the call sites of all modules before the first probe is hit, so that
     /// few stacks need a copy. Bounded; the rest comes with the copies.
     pub(super) fn prefill(&mut self, kernel: &mut Kernel, max: usize) {
+        if mem::replace(&mut self.prefilled, true) {
+            return;
+        }
         let rules = self.unwinder.call_rules(|_| true, max);
         let published = kernel.add_rules(self.config.layout, &rules);
         debug!(
@@ -235,6 +257,38 @@ impl Watched {
             .retain(|site, _| aliases.values().any(|alias| alias.site == *site));
     }
 
+    /// Follows an object of a Go program's heap.
+    pub(super) fn go_block(&mut self, new: &GoBlock) {
+        if let Some(go) = &mut self.go
+            && new.space == self.config.space
+        {
+            go.block(new);
+        }
+    }
+
+    /// Looks after those that are followed.
+    pub(super) fn watch_go(&mut self, kernel: &mut Kernel, at: Nanos) {
+        let Some(go) = &mut self.go else { return };
+        go.watch(at);
+        let interval = go.interval();
+        if interval > self.config.interval {
+            self.config.interval = interval;
+            if let Err(why) = kernel.set_target(self.target.pid(), self.config) {
+                warn!(
+                    pid = self.target.pid(),
+                    "fewer objects cannot be asked for: {why}"
+                );
+            }
+        }
+    }
+
+    /// Adds those that are there to a snapshot.
+    pub(super) fn add_go(&mut self, groups: &mut Groups, at: Nanos) {
+        if let Some(go) = &mut self.go {
+            go.add_to(groups, at);
+        }
+    }
+
     /// Reads what a Go program says of its heap.
     pub(super) fn read_go(&mut self, at: Nanos, sink: &mut dyn FnMut(Observation)) {
         if let Some(go) = &mut self.go {
@@ -255,11 +309,14 @@ impl Watched {
         self.regions = Regions::new(None);
         self.aliases.clear();
         self.unwound.clear();
+        if let Some(go) = &mut self.go {
+            go.forget();
+        }
     }
 
-    /// Allocations are not watched at present.
-    pub(super) fn paused(&self) -> bool {
-        self.spending.is_some_and(|spending| spending.paused)
+    /// Allocations are watched at present.
+    pub(super) fn allocating(&self) -> bool {
+        self.config.flags & target_flags::ALLOCATIONS != 0
     }
 
     /// After an exec: other binaries, other addresses.
@@ -267,14 +324,14 @@ impl Watched {
         &mut self,
         target: Target,
         config: TargetConfig,
-        links: Vec<Link>,
     ) -> Result<(), TargetError> {
         let pid = target.pid();
         self.go = go_reader(&target, &config);
+        self.code = Code::of(&target);
         self.python = python_stacks(&target, &config);
         self.target = target;
         self.config = config;
-        self.links = links;
+        self.prefilled = false;
         self.regions = Regions::new(None);
         self.unwinder = Unwinder::new(pid)?;
         self.symbolizer = Symbolizer::new(pid)?;

@@ -40,6 +40,8 @@ static ALLOCATOR: LazyLock<Option<Regex>> = LazyLock::new(|| {
         r"|alloc::alloc::|alloc::raw_vec::|alloc::boxed::box_new|core::alloc::",
         r"|alloc::boxed::Box<.*>::(?:new|try_new|new_uninit)(?:_in)?$",
         r"|<alloc::raw_vec::",
+        // derived or not: whoever asks for a copy keeps it
+        r"|<.* as core::clone::Clone>::clone(?:_from)?$",
         r"|<.* as core::alloc::(?:global::)?(?:GlobalAlloc|Allocator)>::",
         r"|<.* as std::alloc::GlobalAlloc>::",
         r"|<alloc::alloc::Global as )",

@@ -5,6 +5,7 @@ mod classify;
 mod go;
 mod names;
 mod rules;
+mod split;
 mod symbolizer;
 mod unwinder;
 

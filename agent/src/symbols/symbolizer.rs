@@ -12,6 +12,7 @@ use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized};
 use super::classify::{Origin, classify};
 use super::go::GoNames;
 use super::names::{has_path, normalise, written_in};
+use super::split;
 use crate::events::{Frame, FrameKind, Site, SiteId};
 use crate::target::{self, Module, TargetError, maps};
 
@@ -26,6 +27,8 @@ struct Mapped {
     file: Option<File>,
     /// A Go program names its functions itself.
     go: Option<GoNames>,
+    /// Its debug information, where that was fetched before.
+    debug: Option<PathBuf>,
 }
 
 /// Names the addresses of one process.
@@ -67,8 +70,14 @@ impl Symbolizer {
             if !before.contains(&(module.inode, module.bias)) {
                 let file = File::open(&module.file).ok();
                 let go = GoNames::open(&module, self.pid);
+                let debug = split::fetched(&module.elf);
                 module.elf.release();
-                self.modules.push(Mapped { module, file, go });
+                self.modules.push(Mapped {
+                    module,
+                    file,
+                    go,
+                    debug,
+                });
             }
         }
         self.modules
@@ -228,6 +237,9 @@ impl Blazesym {
 
 /// A path that works even after the process has ended.
 fn path_of(mapped: &Mapped) -> PathBuf {
+    if let Some(debug) = &mapped.debug {
+        return debug.clone();
+    }
     let path: &Path = &mapped.module.file;
     match &mapped.file {
         Some(file) if path.starts_with("/proc") => {

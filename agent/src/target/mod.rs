@@ -8,6 +8,7 @@ mod link;
 mod list;
 pub mod maps;
 pub mod memory;
+pub mod notes;
 pub mod process;
 pub mod runtimes;
 

@@ -25,6 +25,12 @@ pub(crate) enum Program {
     Handlers,
     /// `lab/bench/pairs.cpp`, static and stripped.
     StaticStripped,
+    /// `agent/tests/fixtures/programs/otel_memory.c`.
+    OtelMemory,
+    /// `agent/tests/fixtures/programs/crowd.cpp`.
+    Crowd,
+    /// snmalloc as a library to be preloaded.
+    Snmalloc,
 }
 
 /// Where a program's malloc comes from.
@@ -38,6 +44,8 @@ pub(crate) enum Malloc {
     Library(&'static str),
     /// An archive of this name.
     Archive(&'static str),
+    /// jemalloc's archive with its functions under this prefix, beside the C library's malloc.
+    Prefixed(&'static str),
     /// musl's C library, shared.
     Musl,
     /// musl's C library, linked in.
@@ -70,6 +78,9 @@ fn build(program: Program, to: &Path) {
         .arg(to);
     match program {
         Program::Truth { malloc, .. } if malloc.is_musl() => {}
+        Program::OtelMemory => {
+            compiler.args(["-x", "c"]);
+        }
         // The headers of C++17 are the newest that can be used without their library.
         _ => {
             compiler.arg("-std=c++20");
@@ -86,7 +97,7 @@ fn build(program: Program, to: &Path) {
                 "-fomit-frame-pointer"
             };
             compiler.arg(option);
-            malloc.link(&mut compiler, sources("truth"));
+            malloc.link(&mut compiler, sources("truth"), to);
         }
         Program::TinyHttp => {
             compiler.arg(super::lab("bench/tiny_http.cpp"));
@@ -96,6 +107,20 @@ fn build(program: Program, to: &Path) {
         }
         Program::Handlers => {
             compiler.arg(super::lab("requests/handlers.cpp"));
+        }
+        Program::OtelMemory => {
+            compiler.arg(super::fixture("programs/otel_memory.c"));
+        }
+        Program::Snmalloc => {
+            let sources = snmalloc().expect("asked for before");
+            compiler.args(SNMALLOC).arg("-I").arg(&sources);
+            for file in ["new.cc", "malloc.cc"] {
+                compiler.arg(sources.join("snmalloc/override").join(file));
+            }
+            compiler.arg("-latomic");
+        }
+        Program::Crowd => {
+            compiler.arg(super::fixture("programs/crowd.cpp"));
         }
         Program::StaticStripped => {
             compiler
@@ -119,7 +144,7 @@ impl Malloc {
     }
 
     /// The rest of the compiler's arguments.
-    fn link(self, compiler: &mut Command, mut sources: Vec<PathBuf>) {
+    fn link(self, compiler: &mut Command, mut sources: Vec<PathBuf>, to: &Path) {
         if self.is_musl() {
             sources.retain(|path| !path.ends_with("cxx_family.cpp"));
             sources.push(super::lab("truth/musl/no_cxx.cpp"));
@@ -132,6 +157,11 @@ impl Malloc {
         }
         compiler.args(sources);
         match self {
+            Self::Prefixed(prefix) => compiler
+                .arg(format!("-DPREFIX={prefix}"))
+                .arg("-include")
+                .arg(super::lab("truth/prefixed/jemalloc.hpp"))
+                .arg(prefixed(prefix, to)),
             Self::LibcStatic => compiler.arg("-static"),
             // Nothing of it is named: the linker would leave it out.
             Self::Library(name) => compiler.arg("-Wl,--no-as-needed").arg(format!("-l{name}")),
@@ -139,6 +169,73 @@ impl Malloc {
             _ => compiler,
         };
     }
+}
+
+/// As its own build makes its preloadable library.
+const SNMALLOC: &[&str] = &[
+    "-w",
+    "-mcx16",
+    "-fPIC",
+    "-shared",
+    "-fno-exceptions",
+    "-fno-rtti",
+    "-ftls-model=initial-exec",
+    "-DSNMALLOC_USE_WAIT_ON_ADDRESS=1",
+];
+
+/// The C++ sources of snmalloc that come with its crate, which a service of the lab uses; `None` when that
+/// was never fetched.
+pub(crate) fn snmalloc() -> Option<PathBuf> {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["metadata", "--format-version", "1", "--offline"]);
+    cargo.args(["--features", "lab-axum/allocators"]);
+    cargo.args(["--filter-platform", "x86_64-unknown-linux-gnu"]);
+    let output = cargo.current_dir(super::lab("")).output().ok()?;
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
+    let packages = metadata["packages"].as_array()?;
+    let package = packages.iter().find(|one| one["name"] == "snmalloc-sys")?;
+    let manifest = Path::new(package["manifest_path"].as_str()?);
+    Some(manifest.parent()?.join("snmalloc/src"))
+}
+
+/// Functions of jemalloc that a build with a prefix has under it.
+const PREFIXED: [&str; 20] = [
+    "malloc",
+    "calloc",
+    "realloc",
+    "free",
+    "memalign",
+    "valloc",
+    "aligned_alloc",
+    "posix_memalign",
+    "mallctl",
+    "mallctlbymib",
+    "mallctlnametomib",
+    "mallocx",
+    "rallocx",
+    "xallocx",
+    "dallocx",
+    "sdallocx",
+    "sallocx",
+    "nallocx",
+    "malloc_usable_size",
+    "malloc_stats_print",
+];
+
+/// jemalloc's archive as `--with-jemalloc-prefix` would have made it.
+fn prefixed(prefix: &str, beside: &Path) -> PathBuf {
+    let archive = beside.with_extension(format!("{prefix}.a"));
+    let mut objcopy = Command::new("objcopy");
+    for name in PREFIXED {
+        objcopy.arg(format!("--redefine-sym={name}={prefix}{name}"));
+    }
+    let from = "/usr/lib/x86_64-linux-gnu/libjemalloc.a";
+    let status = objcopy.arg(from).arg(&archive).status();
+    assert!(
+        status.expect("objcopy is installed").success(),
+        "{from} with the prefix {prefix}"
+    );
+    archive
 }
 
 /// g++ with musl's headers and start files in place of glibc's, and only those headers of C++ that

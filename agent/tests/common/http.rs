@@ -31,7 +31,8 @@ impl Server {
         Self::start_with(&["--leak"])
     }
 
-    fn start_with(arguments: &[&str]) -> Self {
+    /// The same with these arguments.
+    pub(crate) fn start_with(arguments: &[&str]) -> Self {
         let mut command = Command::new(program(Program::TinyHttp));
         let mut process = Process::start("tiny_http", command.args(arguments));
         let line = process.line(PATIENCE, |line| line.starts_with("port "));

@@ -4,6 +4,7 @@
 
 pub(crate) mod books;
 pub(crate) mod compile;
+pub(crate) mod go;
 pub(crate) mod http;
 pub(crate) mod interpreters;
 pub(crate) mod leftovers;
@@ -112,6 +113,13 @@ pub(crate) fn folder() -> TempDir {
 pub(crate) fn lab(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../lab")
+        .join(name)
+}
+
+/// A file of the tests' own.
+pub(crate) fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures")
         .join(name)
 }
 

@@ -24,7 +24,12 @@ pub(crate) fn start_with(frame_pointers: bool, malloc: Malloc, preload: Option<&
     if let Some(library) = preload {
         command.env("LD_PRELOAD", library);
     }
-    let mut process = Process::start("truth", &mut command);
+    start_as(&mut command)
+}
+
+/// The same as a command of the test's own has it.
+pub(crate) fn start_as(command: &mut Command) -> Process {
+    let mut process = Process::start("truth", command);
     process.line(RUN, |line| line.starts_with("ready "));
     process
 }

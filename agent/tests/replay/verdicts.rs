@@ -2,7 +2,7 @@
 // tidy: table
 
 use heaptide::events::Observation;
-use heaptide::pipeline::{JudgeOptions, Pipeline};
+use heaptide::pipeline::{JudgeOptions, Pipeline, Plateaus};
 use heaptide::report::{Cause, Finding, Report, State, Verdict};
 
 use super::world::{Keeps, Trace, Truth, generate};
@@ -235,6 +235,70 @@ fn a_growing_table_does_not_spoil_the_figures() {
     // an entry and its part of a table that is 7/16 to 7/8 full
     let per_token = top.retained_bytes_per_new_token;
     assert!((1_850.0..2_050.0).contains(&per_token), "{per_token}");
+}
+
+/// Once taken for a bounded cache, because each table is let go when the next one is there.
+#[test]
+fn a_table_that_only_doubles_is_a_leak() {
+    let run = run(Trace {
+        keeps: Keeps::TableOnly(u64::MAX),
+        limit: 64 << 20,
+        seconds: 120,
+        ..Trace::default()
+    });
+    let top = run.top();
+    assert_eq!(run.report.verdict, Verdict::Leak, "{top:#?}");
+    assert!(
+        [Cause::TokenKeyed, Cause::Indeterminate].contains(&top.cause),
+        "{top:#?}"
+    );
+    assert_eq!(
+        (top.route.as_str(), top.site.function.as_str()),
+        ("GET /api/data", "get_data")
+    );
+    assert!(
+        run.first(Verdict::Suspect).is_some_and(|s| s <= 30.0),
+        "{:?}",
+        run.verdicts
+    );
+}
+
+#[test]
+fn a_table_that_stops_growing_is_none() {
+    // full after 20 s; that its next step does not come shows after twice the time it should have taken
+    let run = run(Trace {
+        keeps: Keeps::TableOnly(500),
+        seconds: 120,
+        ..Trace::default()
+    });
+    run.expect_quiet(50.0);
+    assert_eq!(run.report.verdict, Verdict::NoLeak, "{}", run.report.reason);
+}
+
+#[test]
+fn a_plateau_that_was_learned_is_no_suspicion_after_a_restart() {
+    let trace = Trace {
+        keeps: Keeps::Lru(600),
+        seconds: 120,
+        ..Trace::default()
+    };
+    let (observations, _) = generate(trace);
+    let replay = |plateaus: &Plateaus| {
+        let mut pipeline = Pipeline::new(JudgeOptions::default());
+        pipeline.learn(plateaus);
+        let mut suspected = false;
+        for observation in &observations {
+            pipeline.observe(observation);
+            if matches!(observation, Observation::Snapshot(_)) {
+                suspected |= pipeline.report().verdict == Verdict::Suspect;
+            }
+        }
+        (suspected, pipeline.plateaus().clone())
+    };
+    let (suspected, learned) = replay(&Plateaus::default());
+    assert!(suspected && !learned.is_empty());
+    let (suspected, _) = replay(&learned);
+    assert!(!suspected);
 }
 
 #[test]

@@ -33,6 +33,8 @@ pub(crate) enum Keeps {
     Both,
     /// A growing table besides the entries of [`Keeps::PerToken`]: doubles like hashbrown's.
     PerTokenWithTable,
+    /// Entries per distinct token inside one table that doubles, at most so many.
+    TableOnly(u64),
     /// An entry per distinct token, least recently used out beyond so many.
     Lru(usize),
     /// An entry per distinct token, swept when so many seconds old.
@@ -297,6 +299,19 @@ impl World {
                     .max(4);
                 if self.table.is_none_or(|(_, known)| known < capacity) {
                     let new = self.alloc(6, Some(id), capacity * 49);
+                    if let Some((old, _)) = self.table.replace((new, capacity)) {
+                        self.free(old);
+                    }
+                }
+            }
+            Keeps::TableOnly(most) => {
+                if self.entries.len() as u64 >= most || self.entries.contains_key(&token) {
+                    return;
+                }
+                self.entries.insert(token, (Vec::new(), self.now));
+                let capacity = (self.entries.len() as u64).next_power_of_two().max(16);
+                if self.table.is_none_or(|(_, known)| known < capacity) {
+                    let new = self.alloc(6, Some(id), capacity * self.trace.entry);
                     if let Some((old, _)) = self.table.replace((new, capacity)) {
                         self.free(old);
                     }

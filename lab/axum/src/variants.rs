@@ -108,6 +108,11 @@ static VARIANTS: &[Variant] = &[
         routes: attribution::routes,
         kept: attribution::kept,
     },
+    Variant {
+        name: "children",
+        routes: attribution::routes_with_children,
+        kept: attribution::kept,
+    },
 ];
 
 /// The variant of that name.

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use crate::process::{self, as_root, cargo, root};
 
 mod memleak;
-mod running;
+pub(super) mod running;
 
 use memleak::Memleak;
 use running::{Target, Tool};
@@ -85,7 +85,7 @@ struct Measured {
 
 /// Measures, prints, and fails when a limit is passed.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    let heaptide = agent(arguments)?;
+    let heaptide = agent(arguments.heaptide.as_deref())?;
     if !process::is_root() {
         // As a whole: signals to single tools under sudo would not arrive.
         let mut again = as_root(env::current_exe().context("the path of xtask")?);
@@ -157,8 +157,9 @@ fn tool(setting: &Setting, way: Way, pid: u32) -> Result<Option<Tool>> {
     Tool::start(command, "attached", folder).map(Some)
 }
 
-fn agent(arguments: &Arguments) -> Result<PathBuf> {
-    if let Some(path) = &arguments.heaptide {
+/// The agent to measure: this one, or the one that is built now.
+pub(super) fn agent(given: Option<&Path>) -> Result<PathBuf> {
+    if let Some(path) = given {
         return path
             .canonicalize()
             .with_context(|| path.display().to_string());
@@ -177,7 +178,7 @@ fn compile(folder: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
-fn median(values: &[f64]) -> f64 {
+pub(super) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;

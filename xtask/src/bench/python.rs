@@ -42,6 +42,27 @@ pub(super) struct Arguments {
     mode: String,
 }
 
+impl Arguments {
+    fn rounds(&self) -> Rounds {
+        Rounds {
+            number: self.rounds,
+            seconds: self.seconds,
+            connections: self.connections,
+        }
+    }
+}
+
+/// How often and how long throughput is measured.
+#[derive(Clone, Copy)]
+pub(super) struct Rounds {
+    /// Pairs of rounds.
+    pub(super) number: usize,
+    /// Seconds of each.
+    pub(super) seconds: u64,
+    /// Connections of the load generator.
+    pub(super) connections: u32,
+}
+
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
     crate::build::agent(true)?;
     service::build_load()?;
@@ -50,7 +71,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     for name in &arguments.services {
         let (python, _) = catalog.row(&format!("python/{name}"), VARIANT)?;
         service::build(python)?;
-        ratios.push((name, measure(python, arguments)?));
+        ratios.push((name, measure(python, &arguments.rounds(), &arguments.mode)?));
     }
     println!("\n{:<20} with / without", "service");
     for (name, ratio) in &ratios {
@@ -63,15 +84,15 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
 }
 
 /// The median over rounds of (requests/s with heaptide) / (without).
-fn measure(python: &Service, arguments: &Arguments) -> Result<f64> {
-    let server = service::start(python, VARIANT)?;
+pub(super) fn measure(measured: &Service, rounds: &Rounds, mode: &str) -> Result<f64> {
+    let server = service::start(measured, VARIANT)?;
     let pid = server.process.pid();
     let folder = tempfile::tempdir().context("no temporary folder")?;
-    let round = Duration::from_secs(arguments.seconds);
+    let round = Duration::from_secs(rounds.seconds);
     let pair = 2 * round + 3 * SETTLE + Duration::from_secs(4);
-    let total = FILLING + pair * u32::try_from(arguments.rounds)?;
+    let total = FILLING + pair * u32::try_from(rounds.number)?;
     let mut words = vec!["--closed-loop".to_owned(), "--connections".to_owned()];
-    words.push(arguments.connections.to_string());
+    words.push(rounds.connections.to_string());
     let mut load = service::load(
         server.port,
         1,
@@ -81,19 +102,19 @@ fn measure(python: &Service, arguments: &Arguments) -> Result<f64> {
     )?;
     thread::sleep(FILLING);
 
-    println!("\n{}/{VARIANT}, mode {}", python.name, arguments.mode);
+    println!("\n{}/{VARIANT}, mode {mode}", measured.name);
     println!(
         "{:>6} {:>12} {:>12} {:>8}",
         "round", "without", "with", "ratio"
     );
     let mut ratios = Vec::new();
-    for number in 1..=arguments.rounds {
+    for number in 1..=rounds.number {
         // Alternating which comes first, so that a drift of the machine falls on both alike.
         let (plain, watched) = if number % 2 == 1 {
             let plain = throughput(server.port, round)?;
-            (plain, attached(pid, server.port, round, &arguments.mode)?)
+            (plain, attached(pid, server.port, round, mode)?)
         } else {
-            let watched = attached(pid, server.port, round, &arguments.mode)?;
+            let watched = attached(pid, server.port, round, mode)?;
             (throughput(server.port, round)?, watched)
         };
         println!(

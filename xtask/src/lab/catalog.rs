@@ -36,6 +36,13 @@ pub(crate) struct Service {
     pub(crate) env: BTreeMap<String, String>,
     /// The interpreter whose virtual environment it runs in.
     pub(crate) python: Option<String>,
+    /// The platform that Rust builds it for, where it is not this one.
+    pub(crate) rust_target: Option<String>,
+    /// Its program has no symbols: lines of the source cannot be said.
+    #[serde(default)]
+    pub(crate) stripped: bool,
+    /// The Go toolchain that builds it.
+    pub(crate) go: Option<String>,
     /// heaptide's mode for it, when none is asked for.
     #[serde(default = "usual_mode")]
     pub(crate) mode: String,
@@ -154,9 +161,9 @@ impl Catalog {
             .collect()
     }
 
-    /// One of them.
+    /// One of them. `axum` is short for `rust/axum`.
     pub(crate) fn row(&self, service: &str, variant: &str) -> Result<(&Service, &Variant)> {
-        self.rows(&format!("{service}/{variant}"))
+        self.rows(&format!("{service}/{variant},*/{service}/{variant}"))
             .into_iter()
             .next()
             .with_context(|| format!("no {service}/{variant} in lab/services.toml"))

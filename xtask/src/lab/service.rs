@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::catalog::{Catalog, Service, Variant};
-use super::{http, python};
+use super::{go, http, python};
 use crate::process::{self, lab_cargo, root};
 
 const START_TIME: Duration = Duration::from_secs(20);
@@ -30,7 +30,27 @@ pub(crate) fn build_all() -> Result<()> {
 
 /// Why a service cannot run here, if it cannot.
 pub(crate) fn missing(service: &Service) -> Option<String> {
-    python::missing_interpreter(service.python.as_deref()?)
+    if let Some(target) = service.rust_target.as_deref()
+        && !has_rust_target(target)
+    {
+        return Some(format!("no Rust library for {target} (rustup target add)"));
+    }
+    let python = service.python.as_deref();
+    let go = service.go.as_deref();
+    python
+        .and_then(python::missing_interpreter)
+        .or_else(|| go.and_then(go::missing))
+}
+
+/// Whether programs can be built for a platform: Rust's library for it is there.
+pub(crate) fn has_rust_target(target: &str) -> bool {
+    let folder = process::output(process::command("rustc").args([
+        "--print",
+        "target-libdir",
+        "--target",
+        target,
+    ]));
+    folder.is_ok_and(|folder| Path::new(folder.trim()).is_dir())
 }
 
 /// Builds the load generator.

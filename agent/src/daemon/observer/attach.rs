@@ -18,13 +18,7 @@ use crate::target::TargetError;
 impl Observer {
     /// What the targets count as tokens, without repetition.
     pub(super) fn credentials(&self) -> Vec<Credential> {
-        let mut credentials = vec![];
-        for target in &self.config.targets {
-            let credential = credential_of(&self.config, target);
-            if !credentials.contains(&credential) {
-                credentials.push(credential);
-            }
-        }
+        let mut credentials: Vec<_> = self.config.credentials().into_iter().cloned().collect();
         if credentials.is_empty() {
             // Without targets it is still found out now whether the kernel will do.
             credentials.push(self.config.agent.credential.clone());

@@ -3,12 +3,13 @@
 use crate::attribution::routes::RouteId;
 use crate::events::{Binding, Nanos};
 use crate::findings::compose::{Scene, unknown_site};
-use crate::findings::forecast::{Rate, rate, time_to_oom};
+use crate::findings::forecast::time_to_oom;
 use crate::findings::{Judge, losses::Lost, options};
 use crate::growth::gauges::GaugeKey;
 use crate::report::{Basis, Cause, ContainerSummary, Finding, SiteSummary, State};
 
-use super::curve::{Curve, Driver, What};
+use super::curve::What;
+use super::figures::Figures;
 use super::gates::INSTANCES;
 use super::{JudgedGauge, sentences};
 
@@ -28,27 +29,6 @@ pub struct Group {
     pub cause: Cause,
     /// By which route; `None`: undecided.
     pub route: Option<RouteId>,
-}
-
-/// Figures of a group.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Figures {
-    /// Bytes it grew by since its onset.
-    pub grown: f64,
-    /// Part of those that the last third of the time never went below.
-    pub floor: f64,
-    /// The bytes are the process's own, not the container's.
-    pub of_process: bool,
-    /// Requests since the onset with a new token.
-    pub new: f64,
-    /// With a token used before.
-    pub repeat: f64,
-    /// All.
-    pub requests: f64,
-    /// Seconds since the onset.
-    pub seconds: f64,
-    /// Bytes per second.
-    pub rate: Rate,
 }
 
 impl Judge {
@@ -149,8 +129,8 @@ impl Judge {
                 if known.site.file.is_none() && finding.site.file.is_some() {
                     known.site = finding.site;
                 }
-            } else if finding.basis != Basis::Process || !scene.growth.sees_blocks() {
-                // with blocks in sight, the process as a whole says nothing about a leak
+            } else if finding.basis == Basis::Container || !scene.growth.sees_blocks() {
+                // with blocks in sight, the process or its heap as a whole says nothing about a leak
                 out.push(finding);
             }
         }
@@ -283,68 +263,6 @@ impl Judge {
         }
         out
     }
-
-    /// What a group has grown by, and what came in the same time.
-    pub fn gauge_figures(&self, scene: Scene, group: &Group) -> Figures {
-        let Some((lead, one)) = group
-            .keys
-            .first()
-            .and_then(|key| Some((key, self.gauges.judged().get(key)?)))
-        else {
-            return Figures::default();
-        };
-        let mut out = Figures::default();
-        let Some(curve) = curve_of(scene, lead) else {
-            return out;
-        };
-        let (from, last) = (at(&curve, one.onset), curve.len() - 1);
-        let route = group
-            .route
-            .filter(|route| *route != RouteId::OTHER && route.has_requests());
-        let total = |what| curve.total(Driver { route, what }, from, last);
-        out.new = total(What::New);
-        out.repeat = total(What::Repeat);
-        out.requests = total(What::All);
-        out.seconds = curve.seconds(from, last);
-        let bytes_of = |i: usize| {
-            if lead.is_bytes() {
-                Some(curve.value(i))
-            } else {
-                curve.points[i].level.bytes
-            }
-        };
-        let own: Option<Vec<f64>> = (from..=last).map(bytes_of).collect();
-        let steps = |values: &[f64], curve: &Curve, from: usize| -> Vec<(f64, f64)> {
-            values
-                .windows(2)
-                .enumerate()
-                .map(|(i, pair)| (curve.seconds(from + i, from + i + 1), pair[1] - pair[0]))
-                .collect()
-        };
-        if let Some(own) = own.filter(|own| own.len() > 1) {
-            out.grown = (own[own.len() - 1] - own[0]).max(0.0);
-            out.rate = rate(&later(&steps(&own, &curve, from)), 0.0);
-        } else if let Some(process) = [GaugeKey::Faults, GaugeKey::Heap, GaugeKey::Process]
-            .iter()
-            .find_map(|key| curve_of(scene, key).filter(|curve| curve.len() > 2))
-        {
-            let from = at(&process, one.onset);
-            let values: Vec<f64> = (from..process.len()).map(|i| process.value(i)).collect();
-            out.grown = values
-                .last()
-                .zip(values.first())
-                .map_or(0.0, |(last, first)| (last - first).max(0.0));
-            out.rate = rate(&later(&steps(&values, &process, from)), 0.0);
-            out.of_process = true;
-        }
-        let kept = if one.window.net > 0.0 {
-            one.window.late_floor / one.window.net
-        } else {
-            0.0
-        };
-        out.floor = out.grown * kept.clamp(0.0, 1.0);
-        out
-    }
 }
 
 /// Into the group of the same route and cause; what is undecided into the only one that it fits.
@@ -426,12 +344,19 @@ fn container(
     };
     let net = one.window.net;
     let per = |events: f64, wanted: bool| (wanted && events > 0.0).then(|| net / events);
+    // tokens that looked new at first, but were known to the service, are not in the slope
+    let exact = one
+        .explained
+        .as_ref()
+        .filter(|e| e.two.is_none() && matches!(e.driver.what, What::New | What::First))
+        .map(|explained| explained.slope);
     Some(ContainerSummary {
         path: path.clone(),
         kind: kind.clone(),
         entries_start: one.first.value as u64,
         entries_end: one.last.value as u64,
-        entries_per_new_token: per(figures.new, cause == Cause::TokenKeyed),
+        entries_per_new_token: per(figures.new, cause == Cause::TokenKeyed)
+            .map(|each| exact.unwrap_or(each)),
         entries_per_request: per(
             figures.requests,
             matches!(
@@ -441,30 +366,4 @@ fn container(
         ),
         bytes_per_entry: (net > 0.0 && figures.grown > 0.0).then(|| figures.grown / net),
     })
-}
-
-/// The levels of a gauge.
-pub fn curve_of(scene: Scene, key: &GaugeKey) -> Option<Curve> {
-    let family = scene.gauges.family(key);
-    let curve = Curve::new(family, family.get(key)?, &scene.attribution.routes);
-    (!curve.is_empty()).then_some(curve)
-}
-
-/// The last point that is not later than `onset`, else the first.
-fn at(curve: &Curve, onset: Nanos) -> usize {
-    curve
-        .points
-        .partition_point(|point| point.at <= onset)
-        .saturating_sub(1)
-}
-
-/// The later half of the time.
-fn later(steps: &[(f64, f64)]) -> Vec<(f64, f64)> {
-    let half = steps.iter().map(|step| step.0).sum::<f64>() / 2.0;
-    let mut seconds = 0.0;
-    let from = steps.iter().position(|step| {
-        seconds += step.0;
-        seconds > half
-    });
-    steps[from.unwrap_or(0)..].to_vec()
 }

@@ -7,6 +7,7 @@ pub mod compose;
 pub mod curve;
 pub mod drivers;
 pub mod even;
+pub mod figures;
 pub mod gates;
 pub mod sentences;
 

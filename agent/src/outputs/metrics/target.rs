@@ -146,6 +146,10 @@ impl Folded {
             (Some(one), Some(two)) => Some(TimeToOom {
                 median: one.median.min(two.median),
                 early: one.early.min(two.early),
+                late: match (one.late, two.late) {
+                    (Some(one), Some(two)) => Some(one.min(two)),
+                    (one, two) => one.or(two),
+                },
             }),
             (one, two) => one.or(two),
         };

@@ -1,6 +1,7 @@
 //! What a Go program says of itself, read from its memory: its collector's heap, its heap profile, its
 //! goroutines. No probe, no stop, nothing written.
 
+mod blocks;
 mod goroutines;
 mod profile;
 
@@ -8,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use tracing::debug;
 
+use super::snapshot::Groups;
 use crate::{
+    decode::GoBlock,
     events::{HeapMark, Nanos, Observation},
     symbols::Symbolizer,
     target::{
@@ -30,6 +33,7 @@ pub(super) struct GoReader {
     due: Instant,
     profile: profile::Reader,
     goroutines: goroutines::Reader,
+    blocks: blocks::Blocks,
     /// Set back when this is dropped.
     enabled: Option<profile::Enabled>,
 }
@@ -47,6 +51,7 @@ impl GoReader {
             due: Instant::now(),
             profile: profile::Reader::new(pid, layout_id),
             goroutines: goroutines::Reader::new(pid),
+            blocks: blocks::Blocks::new(pid),
             enabled: None,
         })
     }
@@ -102,6 +107,51 @@ impl GoReader {
         self.due = Instant::now() + SELDOM.max(took * SHARE);
     }
 
+    /// Follows an object of the heap.
+    pub(super) fn block(&mut self, new: &GoBlock) {
+        self.blocks.take(new);
+    }
+
+    /// Looks whether the objects that are followed are still there, when it is time to.
+    pub(super) fn watch(&mut self, at: Nanos) {
+        if let Some((cycles, phase)) = self.variables.cycles.zip(self.variables.phase)
+            && let Some((cycles, phase)) = self.half(cycles).zip(self.half(phase))
+        {
+            self.blocks.watch(at, cycles, phase != 0);
+        }
+    }
+
+    /// Adds the objects that are there to a snapshot.
+    pub(super) fn add_to(&mut self, groups: &mut Groups, at: Nanos) {
+        self.blocks.look(at);
+        self.blocks.add_to(groups, at);
+    }
+
+    /// From how many bytes on an object must stand for that many; 0: all.
+    pub(super) fn interval(&self) -> u32 {
+        self.blocks.interval()
+    }
+
+    /// The objects followed so far mean nothing any more.
+    pub(super) fn forget(&mut self) {
+        self.blocks.forget();
+    }
+
+    fn half(&self, address: u64) -> Option<u32> {
+        let mut bytes = [0; 4];
+        memory::read(self.pid, address, &mut bytes).then(|| u32::from_le_bytes(bytes))
+    }
+
+    /// When the last collection ended its marking: `runtime.work` has the times of its phases, by the same
+    /// clock as ours, after the counter of cycles.
+    fn collected_at(&self, cycles: u64, at: Nanos) -> Option<Nanos> {
+        // cycles, stwprocs and maxprocs have four bytes each; tSweepTerm, tMark, tMarkTerm and tEnd follow
+        let times = (cycles + 12).next_multiple_of(8);
+        let [_, _, marked, end] = memory::words::<4>(self.pid, times)?;
+        let sound = marked > 0 && marked <= end && end <= at.0;
+        sound.then_some(Nanos(marked))
+    }
+
     /// The collector's heap; `None` when a collection ended while it was being read, or it cannot be.
     fn heap(&self, at: Nanos) -> Option<HeapMark> {
         let (controller, cycles, phase) = (
@@ -109,10 +159,7 @@ impl GoReader {
             self.variables.cycles?,
             self.variables.phase?,
         );
-        let half = |address: u64| {
-            let mut bytes = [0; 4];
-            memory::read(self.pid, address, &mut bytes).then(|| u32::from_le_bytes(bytes))
-        };
+        let half = |address| self.half(address);
         for _ in 0..3 {
             let before = (half(cycles)?, half(phase)?);
             let live = memory::word(self.pid, controller + versions::HEAP_LIVE)?;
@@ -125,6 +172,7 @@ impl GoReader {
                     marked_bytes: marked,
                     live_bytes: live,
                     cycles: u64::from(before.0.saturating_sub(under_way)),
+                    collected_at: self.collected_at(cycles, at),
                 });
             }
         }

@@ -12,8 +12,17 @@ use crate::target::runtimes::cpython::Layout;
 const MAX_BYTES: u64 = 256 << 10;
 /// Methods that put something into the container they are called on.
 const FILLING: &[&str] = &[
-    "append", "appendleft", "add", "insert", "setdefault", "extend", "extendleft", "update",
-    "__setitem__", "push", "put",
+    "append",
+    "appendleft",
+    "add",
+    "insert",
+    "setdefault",
+    "extend",
+    "extendleft",
+    "update",
+    "__setitem__",
+    "push",
+    "put",
 ];
 /// Arguments of the operators `+=` and `|=`.
 const IN_PLACE: [u32; 2] = [13, 20];
@@ -68,11 +77,7 @@ struct Place {
 
 impl Identity {
     /// Of the code object at an address; `None` when there is none.
-    pub(super) fn of<R: Read>(
-        pages: &mut Pages<R>,
-        types: &mut Types,
-        code: u64,
-    ) -> Option<Self> {
+    pub(super) fn of<R: Read>(pages: &mut Pages<R>, types: &mut Types, code: u64) -> Option<Self> {
         if types.of(pages, code)?.shape != Shape::Code {
             return None;
         }
@@ -297,7 +302,11 @@ fn stores<R: Read>(
         // from the last one back to the one that the expression begins with
         let mut chain = Vec::new();
         for (_, via, index) in loads.iter().rev().filter(|(load, ..)| begins(load)) {
-            let tuple = if *via == Via::Variable { variables } else { names };
+            let tuple = if *via == Via::Variable {
+                variables
+            } else {
+                names
+            };
             chain.extend(name(tuple, *index).map(|name| (*via, name)));
             if *via != Via::Attribute {
                 break;

@@ -68,7 +68,10 @@ impl<'a> Wanted<'a> {
 
     /// How much code has to do with the container, by the names of its file and its class or function.
     fn relation(&self, code: &Code) -> u32 {
-        let file = code.file.as_deref().and_then(|file| file.rsplit('/').next());
+        let file = code
+            .file
+            .as_deref()
+            .and_then(|file| file.rsplit('/').next());
         let stem = file.map(|file| file.trim_end_matches(".py"));
         let same_file = stem.is_some_and(|stem| self.parts.contains(&stem));
         let mut scopes: Vec<&str> = code.function.split('.').collect();
@@ -190,7 +193,10 @@ mod tests {
         let lines = |fits: &[u32]| {
             let found = fits.iter().enumerate();
             let found = found.map(|(n, fit)| (("f", "app.py", n as u32 + 1), (*fit, 3)));
-            best(found.collect()).iter().filter_map(|f| f.line).collect::<Vec<_>>()
+            best(found.collect())
+                .iter()
+                .filter_map(|f| f.line)
+                .collect::<Vec<_>>()
         };
         assert_eq!(lines(&[0]), [1]);
         assert!(lines(&[0, 0]).is_empty());

@@ -217,7 +217,11 @@ pub(super) fn text<R: Read>(
 }
 
 /// The name that a `str` is, if a person could have written it.
-pub(super) fn name_of<R: Read>(pages: &mut Pages<R>, types: &mut Types, object: u64) -> Option<String> {
+pub(super) fn name_of<R: Read>(
+    pages: &mut Pages<R>,
+    types: &mut Types,
+    object: u64,
+) -> Option<String> {
     text(pages, types, object, MAX_NAME).filter(|name| is_name(name))
 }
 

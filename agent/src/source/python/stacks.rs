@@ -19,13 +19,11 @@ const MAX_STACKS: usize = 4096;
 /// Code objects that are remembered.
 const MAX_CODES: usize = 8192;
 
-/// Code and line, innermost first.
-type Frames = Vec<(Arc<Code>, Option<u32>)>;
-
 /// A stack as it is known by its lines, and the pages that were touched there.
 #[derive(Debug)]
 pub(super) struct Sampled {
-    pub(super) frames: Frames,
+    /// Code and line, innermost first.
+    pub(super) frames: Vec<(Arc<Code>, Option<u32>)>,
     pub(super) pages: u64,
 }
 
@@ -39,6 +37,9 @@ pub(in crate::source) struct Stacks {
     known: FxHashMap<u64, Option<SiteId>>,
     pub(super) sampled: FxHashMap<SiteId, Sampled>,
 }
+
+/// A stack with its code objects and the lines they were at.
+type Resolved = (SiteId, Site, Vec<(Arc<Code>, Option<u32>)>);
 
 impl Stacks {
     /// None seen yet.
@@ -97,7 +98,7 @@ impl Stacks {
             .retain(|_, id| id.is_some_and(|id| sampled.contains_key(&id)));
     }
 
-    fn resolve(&mut self, stack: &Stack) -> Option<(SiteId, Site, Frames)> {
+    fn resolve(&mut self, stack: &Stack) -> Option<Resolved> {
         let mut pages = Pages::new(ProcessMemory::new(self.pid), PAGES);
         let mut types = Types::new(self.python.layout);
         let depth = (stack.depth as usize).min(stack.frames.len());
@@ -120,7 +121,10 @@ impl Stacks {
         let id = SiteId(hash & !SITE_PROVISIONAL);
         let site = Site {
             id,
-            stack: frames.iter().map(|(code, line)| frame(code, *line)).collect(),
+            stack: frames
+                .iter()
+                .map(|(code, line)| frame(code, *line))
+                .collect(),
             truncated,
         };
         Some((id, site, frames))
@@ -166,7 +170,12 @@ fn frame(code: &Code, line: Option<u32>) -> Frame {
 
 /// Whose code it is, by where it is installed.
 pub(super) fn kind(file: Option<&str>) -> FrameKind {
-    const LIBRARY: [&str; 4] = ["/site-packages/", "/dist-packages/", "/lib/python3", "/lib64/python3"];
+    const LIBRARY: [&str; 4] = [
+        "/site-packages/",
+        "/dist-packages/",
+        "/lib/python3",
+        "/lib64/python3",
+    ];
     match file {
         None => FrameKind::Unknown,
         // frozen modules, and what was made from a string
@@ -185,9 +194,15 @@ mod tests {
         for (file, expected) in [
             ("/srv/shop/app.py", FrameKind::User),
             ("app.py", FrameKind::User),
-            ("/srv/shop/.venv/lib/python3.12/site-packages/jwt/api_jwt.py", FrameKind::Library),
+            (
+                "/srv/shop/.venv/lib/python3.12/site-packages/jwt/api_jwt.py",
+                FrameKind::Library,
+            ),
             ("/usr/lib/python3.11/json/__init__.py", FrameKind::Library),
-            ("/usr/lib/python3/dist-packages/django/http.py", FrameKind::Library),
+            (
+                "/usr/lib/python3/dist-packages/django/http.py",
+                FrameKind::Library,
+            ),
             ("<frozen importlib._bootstrap>", FrameKind::Library),
         ] {
             assert_eq!(kind(Some(file)), expected, "{file}");

@@ -40,6 +40,7 @@ fn allocators() {
         "alloc::raw_vec::RawVec<T,A>::grow_one",
         "alloc::raw_vec::finish_grow",
         "<tikv_jemallocator::Jemalloc as core::alloc::global::GlobalAlloc>::alloc",
+        "<app::auth::Claims as core::clone::Clone>::clone",
         "_rjem_malloc",
         "mi_malloc_aligned",
     ] {

@@ -12,7 +12,12 @@ static RUST: &[Function] = &[
 
 pub(super) static SNMALLOC: Allocator = Allocator {
     name: "snmalloc",
-    markers: &["sn_rust_alloc", "sn_malloc", "__malloc_last_byte_pointer"],
+    markers: &[
+        "sn_rust_alloc",
+        "sn_malloc",
+        "__malloc_last_byte_pointer",
+        "__malloc_end_pointer",
+    ],
     prefixes: &["", "sn_"],
     functions: &[STANDARD, CPLUSPLUS, RUST],
 };

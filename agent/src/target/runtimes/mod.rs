@@ -2,14 +2,19 @@
 
 pub mod cpython;
 pub mod go;
+mod smol;
 mod threads;
 mod tokio;
 
 use super::Module;
 
 /// All runtimes; the first that recognises a target wins, else plain threads.
-static TABLE: &[fn(&Inspected<'_>) -> Option<RuntimeMatch>] =
-    &[go::recognise, cpython::recognise, tokio::recognise];
+static TABLE: &[fn(&Inspected<'_>) -> Option<RuntimeMatch>] = &[
+    go::recognise,
+    cpython::recognise,
+    tokio::recognise,
+    smol::recognise,
+];
 
 /// What a runtime's recogniser may look at.
 pub(super) struct Inspected<'a> {

@@ -1,5 +1,6 @@
 //! Every route keeps one block per request, of a size that no other route uses: kept bytes per
-//! route are exactly known, so that attribution can be right or wrong block by block.
+//! route are exactly known, so that attribution can be right or wrong block by block. In `children` the
+//! blocks are kept by what a request has started: tasks, a set of tasks, a closure on a blocking thread.
 
 use std::sync::Mutex;
 
@@ -8,6 +9,7 @@ use axum::body::Bytes;
 use axum::extract::Path;
 use axum::routing::{get, post};
 use serde_json::{Value, json};
+use tokio::task::{JoinSet, spawn_blocking};
 
 use crate::auth::Claims;
 use crate::sizes::table_of_vec;
@@ -54,6 +56,57 @@ async fn post_upload(body: Bytes) -> Json<Value> {
 async fn get_user(Path(id): Path<u64>) -> Json<Value> {
     query_database().await;
     keep(5_003);
+    Json(json!({ "id": id }))
+}
+
+pub(super) fn routes_with_children(innocent: Service) -> Service {
+    Service {
+        data: get(get_data_by_task),
+        profile: get(get_profile_by_set),
+        upload: post(post_upload_blocking),
+        user: get(get_user_by_grandchild),
+        ..innocent
+    }
+}
+
+async fn get_data_by_task(claims: Claims) -> Json<Value> {
+    let child = tokio::spawn(async {
+        query_database().await;
+        keep(1_001);
+    });
+    query_database().await;
+    child.await.expect("it does not panic");
+    Json(json!({ "user": claims.sub }))
+}
+
+async fn get_profile_by_set(claims: Claims) -> Json<Value> {
+    query_database().await;
+    let mut set = JoinSet::new();
+    set.spawn(query_database());
+    set.spawn(async {
+        query_database().await;
+        keep(2_003);
+    });
+    set.join_all().await;
+    Json(json!({ "email": claims.email }))
+}
+
+async fn post_upload_blocking(body: Bytes) -> Json<Value> {
+    query_database().await;
+    let kept = spawn_blocking(|| keep(3_001));
+    kept.await.expect("it does not panic");
+    Json(json!({ "bytes": body.len() }))
+}
+
+/// The request is answered before its grandchild has done its work.
+async fn get_user_by_grandchild(Path(id): Path<u64>) -> Json<Value> {
+    tokio::spawn(async {
+        query_database().await;
+        tokio::spawn(async {
+            query_database().await;
+            keep(5_003);
+        });
+    });
     Json(json!({ "id": id }))
 }
 

@@ -23,14 +23,14 @@ impl Drop for Guard {
 }
 
 /// A running tool. Killing it is enough: the kernel takes its probes off.
-pub(super) struct Tool {
+pub(in crate::bench) struct Tool {
     _child: Guard,
     _folder: tempfile::TempDir,
 }
 
 impl Tool {
     /// Starts a tool, and waits until it has printed `sign` on either of its outputs.
-    pub(super) fn start(
+    pub(in crate::bench) fn start(
         command: &mut Command,
         sign: &'static str,
         folder: tempfile::TempDir,
@@ -74,15 +74,23 @@ fn pass_on(pipe: Option<impl std::io::Read>, to: &mpsc::Sender<String>) {
 }
 
 /// `lab/bench/pairs.cpp`, running.
-pub(super) struct Target {
+pub(in crate::bench) struct Target {
     child: Guard,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
 }
 
 impl Target {
-    pub(super) fn start(path: &Path) -> Result<Self> {
+    pub(in crate::bench) fn start(path: &Path) -> Result<Self> {
+        Self::start_with(path, None)
+    }
+
+    /// The same with a library preloaded.
+    pub(in crate::bench) fn start_with(path: &Path, preload: Option<&str>) -> Result<Self> {
         let mut command = Command::new(path);
+        if let Some(library) = preload {
+            command.env("LD_PRELOAD", library);
+        }
         let child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -101,12 +109,12 @@ impl Target {
     }
 
     /// Its process id.
-    pub(super) fn id(&self) -> u32 {
+    pub(in crate::bench) fn id(&self) -> u32 {
         self.child.0.id()
     }
 
     /// Has it run a loop; ns of its own CPU time per turn.
-    pub(super) fn ask(&mut self, what: &str, count: u32) -> Result<f64> {
+    pub(in crate::bench) fn ask(&mut self, what: &str, count: u32) -> Result<f64> {
         writeln!(self.input, "{what} {count}")?;
         let answer: serde_json::Value = serde_json::from_str(&self.line()?)?;
         answer["ns"].as_f64().context("a number of nanoseconds")

@@ -19,6 +19,35 @@ pub const SERVE: &str = "net/http.serverHandler.ServeHTTP";
 /// `(*response).finishRequest`.
 pub const FINISH: &str = "net/http.(*response).finishRequest";
 
+/// `(*conn).readRequest`: a head is read, which is memory of the request that it begins.
+pub const READ: &str = "net/http.(*conn).readRequest";
+/// `(*mspan).nextFreeIndex`: a processor looks for room in a span that it has just taken, among others.
+pub const NEXT_FREE: &str = "runtime.(*mspan).nextFreeIndex";
+/// `(*mspan).initHeapBits`: a span is new.
+pub const NEW_SPAN: &str = "runtime.(*mspan).initHeapBits";
+/// `isSystemGoroutine`: asked of each goroutine that begins or ends.
+pub const GOROUTINE: &str = "runtime.isSystemGoroutine";
+
+/// Where HTTP/2 is served: a head has been read, its handler begins, it has returned. Up to Go 1.26, from 1.27
+/// on, and from the module beside the standard library, whose layout is that of the first.
+pub static HTTP2: [[&str; 3]; 3] = [
+    [
+        "net/http.(*http2serverConn).newWriterAndRequest",
+        "net/http.(*http2serverConn).runHandler",
+        "net/http.(*http2responseWriter).handlerDone",
+    ],
+    [
+        "net/http/internal/http2.(*serverConn).newWriterAndRequest",
+        "net/http/internal/http2.(*serverConn).runHandler",
+        "net/http/internal/http2.(*responseWriter).handlerDone",
+    ],
+    [
+        "golang.org/x/net/http2.(*serverConn).newWriterAndRequest",
+        "golang.org/x/net/http2.(*serverConn).runHandler",
+        "golang.org/x/net/http2.(*responseWriter).handlerDone",
+    ],
+];
+
 /// What is known of a Go program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
@@ -28,8 +57,25 @@ pub struct Program {
     pub layout: Option<Layout>,
     /// Where a request of net/http begins and ends, if the program serves any.
     pub requests: Option<Requests>,
+    /// The places of [`HTTP2`] that are in it: head, begin and end.
+    pub http2: Vec<[(&'static str, Function); 3]>,
+    /// Where objects of the heap can be picked to be followed.
+    pub heap: Heap,
     /// The runtime's variables.
     pub variables: Variables,
+}
+
+/// Functions of the runtime at which objects of the heap, and goroutines, are met.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Heap {
+    /// [`NEXT_FREE`].
+    pub next_free: Option<Function>,
+    /// [`NEW_SPAN`].
+    pub new_span: Option<Function>,
+    /// [`GOROUTINE`].
+    pub goroutine: Option<Function>,
+    /// [`READ`].
+    pub read: Option<Function>,
 }
 
 impl Program {
@@ -83,8 +129,8 @@ fn limitation(name: &str, program: Option<&Program>) -> String {
              threads, and its heap profile and its goroutines are not read"
         ),
         Some(_) => {
-            "Go's garbage-collected heap is not followed allocation by allocation: it is judged \
-                    by what its collections leave over and by its heap profile"
+            "Go's garbage-collected heap is followed by samples, an object for every 8 KiB or so: what it \
+             keeps per request is an estimate"
                 .to_string()
         }
     }
@@ -95,6 +141,10 @@ fn program(pid: u32, main: &super::Module, version: Option<&str>) -> Option<Prog
     let wanted = [
         SERVE,
         FINISH,
+        NEXT_FREE,
+        NEW_SPAN,
+        GOROUTINE,
+        READ,
         "runtime.gcControllerCommit",
         "runtime.gcStart",
         "runtime.mProf_FlushLocked",
@@ -103,7 +153,8 @@ fn program(pid: u32, main: &super::Module, version: Option<&str>) -> Option<Prog
     ];
     let mut found: HashMap<&str, Function> = HashMap::new();
     table.each(|name, function| {
-        if let Some(name) = wanted.iter().find(|wanted| **wanted == name) {
+        let mut wanted = wanted.iter().chain(HTTP2.iter().flatten());
+        if let Some(name) = wanted.find(|wanted| **wanted == name) {
             found.insert(name, function);
         }
     });
@@ -111,6 +162,16 @@ fn program(pid: u32, main: &super::Module, version: Option<&str>) -> Option<Prog
     let requests = function(SERVE)
         .zip(function(FINISH))
         .map(|(serve, finish)| Requests { serve, finish });
+    let http2 = HTTP2
+        .iter()
+        .filter_map(|[head, run, done]| {
+            Some([
+                (*head, function(head)?),
+                (*run, function(run)?),
+                (*done, function(done)?),
+            ])
+        })
+        .collect();
     let variables = Variables::find(&main.elf, main.bias, function);
     main.elf.release();
     let version = version?.to_string();
@@ -118,6 +179,13 @@ fn program(pid: u32, main: &super::Module, version: Option<&str>) -> Option<Prog
         layout: minor(&version).and_then(versions::layout),
         version,
         requests,
+        http2,
+        heap: Heap {
+            next_free: function(NEXT_FREE),
+            new_span: function(NEW_SPAN),
+            goroutine: function(GOROUTINE),
+            read: function(READ),
+        },
         variables,
     })
 }

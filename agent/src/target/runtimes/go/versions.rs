@@ -16,8 +16,12 @@ pub struct Layout {
     pub starts_at: u64,
     /// `g.sched.bp`; `sp` and `pc` are at 56 and 64 everywhere.
     pub saved_bp: u64,
+    /// `runtime.m.curg`.
+    pub current: u16,
     /// `net/http.response.status`.
     pub response_status: u16,
+    /// `http2.responseWriterState.status` of the standard library.
+    pub http2_status: u16,
     /// `net/http.Request.Pattern`, 0 before Go 1.23.
     pub pattern: u16,
 }
@@ -28,6 +32,8 @@ pub const SAVED_SP: u64 = 56;
 pub const SAVED_PC: u64 = 64;
 /// `net/http.conn.bufr`.
 pub const CONNECTION_READER: u16 = 80;
+/// `http2.responseWriterState.status` of the module beside the standard library.
+pub const HTTP2_MODULE_STATUS: u16 = 72;
 /// `runtime.gcController.heapLive`, the same in all versions of the table.
 pub const HEAP_LIVE: u64 = 104;
 /// `runtime.gcController.heapMarked`.
@@ -42,7 +48,9 @@ pub fn layout(minor: u32) -> Option<Layout> {
         created_at: 280,
         starts_at: 296,
         saved_bp: 96,
+        current: 184,
         response_status: 120,
+        http2_status: 72,
         pattern: 232,
     };
     match minor {
@@ -53,6 +61,7 @@ pub fn layout(minor: u32) -> Option<Layout> {
             created_at: 288,
             starts_at: 304,
             saved_bp: 104,
+            current: 192,
             ..base
         }),
         25 => Some(base),
@@ -60,6 +69,7 @@ pub fn layout(minor: u32) -> Option<Layout> {
             created_at: 288,
             starts_at: 304,
             response_status: 128,
+            http2_status: 240,
             ..base
         }),
         _ => None,

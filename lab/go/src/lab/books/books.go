@@ -5,6 +5,8 @@ package books
 import (
 	"hash/maphash"
 	"math/bits"
+	"runtime"
+	"runtime/metrics"
 	"sync"
 	"sync/atomic"
 
@@ -18,10 +20,19 @@ type Kept struct {
 	TableBytes int `json:"table_bytes"`
 }
 
+// Collector is what Go's runtime says of its own heap.
+type Collector struct {
+	Cycles      uint64 `json:"cycles"`
+	MarkedBytes uint64 `json:"marked_bytes"`
+	Goroutines  int    `json:"goroutines"`
+	ProfileRate int    `json:"profile_rate"`
+}
+
 // Truth is the answer of GET /truth.
 type Truth struct {
 	Variant string `json:"variant"`
 	Kept
+	Collector      Collector        `json:"collector"`
 	KeptBytes      int              `json:"kept_bytes"`
 	DistinctTokens int64            `json:"distinct_tokens"`
 	Requests       map[string]int64 `json:"requests"`
@@ -65,7 +76,7 @@ func Count(route, token string) {
 func Read(variant string, kept Kept) Truth {
 	truth := Truth{
 		Variant: variant, Kept: kept, KeptBytes: kept.EntryBytes + kept.TableBytes,
-		DistinctTokens: distinct.Load(), Requests: map[string]int64{},
+		DistinctTokens: distinct.Load(), Requests: map[string]int64{}, Collector: collector(),
 	}
 	mutex.Lock()
 	defer mutex.Unlock()
@@ -74,6 +85,15 @@ func Read(variant string, kept Kept) Truth {
 		truth.TotalRequests += count
 	}
 	return truth
+}
+
+func collector() Collector {
+	wanted := []metrics.Sample{{Name: "/gc/cycles/total:gc-cycles"}, {Name: "/gc/heap/live:bytes"}}
+	metrics.Read(wanted)
+	return Collector{
+		Cycles: wanted[0].Value.Uint64(), MarkedBytes: wanted[1].Value.Uint64(),
+		Goroutines: runtime.NumGoroutine(), ProfileRate: runtime.MemProfileRate,
+	}
 }
 
 // Size is what Go's allocator hands out for a request: the size class, which both the collector's

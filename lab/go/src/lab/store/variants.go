@@ -16,6 +16,8 @@ type Variant struct {
 	Data func(token string, claims *auth.Claims)
 	// Upload gets the body of POST /api/upload; nil: nobody does.
 	Upload func(body []byte)
+	// Any runs in every request but GET /truth, with its route; nil: nothing.
+	Any func(route string)
 	// Beside runs beside the service; nil: nothing.
 	Beside func()
 	// Kept is what its container keeps now.
@@ -33,6 +35,8 @@ var variants = []Variant{
 	{Name: "goroutine-leak", Data: func(_ string, c *auth.Claims) { AwaitReply(c) }, Kept: KeptGoroutines},
 	{Name: "token-log", Data: func(token string, _ *auth.Claims) { LogToken(token) }, Kept: KeptLog},
 	{Name: "background", Beside: CollectSamples, Kept: KeptSamples},
+	{Name: "attribution", Any: KeepForRoute, Kept: KeptForRoutes},
+	{Name: "deep-stacks", Data: func(string, *auth.Claims) { Deep(200) }},
 	{Name: "lru-1024", Claims: RecentClaimsFor, Kept: KeptRecent},
 	{Name: "ttl", Claims: TimedClaimsFor, Beside: SweepExpired, Kept: KeptTimed},
 	{Name: "ttl-batch", Claims: TimedClaimsFor, Beside: ClearBatches, Kept: KeptTimed},

@@ -36,7 +36,7 @@ func main() {
 	s := &service{variant}
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
-	e.Use(count)
+	e.Use(s.count)
 	e.GET("/api/data", s.getData)
 	e.GET("/api/profile", getProfile)
 	e.POST("/api/upload", s.postUpload)
@@ -46,7 +46,7 @@ func main() {
 	log.Fatal(e.Start(*listen))
 }
 
-func count(next echo.HandlerFunc) echo.HandlerFunc {
+func (s *service) count(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		path := c.Path()
 		if path == "/users/:id" {
@@ -55,6 +55,9 @@ func count(next echo.HandlerFunc) echo.HandlerFunc {
 		token, _ := auth.Bearer(c.Request().Header)
 		if path != "/truth" {
 			books.Count(c.Request().Method+" "+path, token)
+			if s.variant.Any != nil {
+				s.variant.Any(c.Request().Method + " " + path)
+			}
 		}
 		return next(c)
 	}

@@ -1,0 +1,289 @@
+//! HTTP/2 in Go's net/http: the fields of a head become the text of a head that the scanner knows, and the
+//! goroutine that runs the handler gets the request.
+
+use aya_ebpf::{
+    EbpfContext as _,
+    bindings::pt_regs,
+    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_user, generated},
+    macros::{map, uprobe},
+    maps::LruHashMap,
+    programs::ProbeContext,
+};
+use heaptide_ebpf::{
+    Counter, PATTERN_LEN, TaskKey, binding,
+    head::{CHUNK, CUT_HEAD, CUT_PATH, START},
+    request_flags,
+};
+
+use crate::{
+    alloc::register,
+    go::{GO_REQUESTS, NO_FD, watched, words},
+    go_scan::{GoScan, feed, say, scan_of_thread},
+    http,
+    maps::{BLANK_CONN, Pending, count},
+    scope, setting,
+};
+
+/// Fields of a head that are looked at (`http2MetaHeadersFrame.Fields`: a slice of name, value, a flag).
+const FIELDS: u64 = 128;
+const FIELD_BYTES: u64 = 40;
+const FIELDS_AT: u64 = 8;
+/// Pieces of a value that are scanned.
+const PIECES: u32 = 16;
+/// `pending.reserved` of a request that did not come by HTTP/1.
+pub const MARK: u16 = 1;
+
+/// Requests whose handler has not begun, by the address of their stream.
+#[map]
+static GO_STREAMS: LruHashMap<TaskKey, Pending> = LruHashMap::with_max_entries(2_048, 0);
+
+/// What is looked for, with names of that length.
+const METHOD: &[u8; 7] = b":method";
+const PATH: &[u8; 5] = b":path";
+const LENGTH: &[u8; 14] = b"content-length";
+
+/// The fields of a head under way.
+struct Fields {
+    scan: *mut GoScan,
+    from: u64,
+    method: [u64; 2],
+    path: [u64; 2],
+}
+
+/// Whether `N` user bytes are these.
+#[inline(always)]
+fn is<const N: usize>(at: u64, len: u64, name: &[u8; N]) -> bool {
+    if len != N as u64 {
+        return false;
+    }
+    // SAFETY: the helper checks the address.
+    match unsafe { bpf_probe_read_user(at as *const [u8; N]) } {
+        Ok(bytes) => &bytes == name,
+        Err(_) => false,
+    }
+}
+
+/// Whether a name is that of the header with the credential.
+#[inline(always)]
+fn is_credential(at: u64, len: u64) -> bool {
+    if len + 1 != u64::from(setting!(header_len)) || len as usize >= PATTERN_LEN {
+        return false;
+    }
+    let mut name = [0_u8; PATTERN_LEN];
+    // SAFETY: the length is below that of the array; the helper checks the address.
+    let failed = unsafe {
+        generated::bpf_probe_read_user(
+            (&raw mut name).cast(),
+            (len as usize & (PATTERN_LEN - 1)) as u32,
+            at as *const _,
+        )
+    };
+    let wanted = setting!(header);
+    for index in 0..PATTERN_LEN {
+        if (index as u64) < len && name[index] != wanted[index] {
+            return false;
+        }
+    }
+    failed == 0
+}
+
+/// `(*serverConn).newWriterAndRequest(st, f)`: RAX, RBX and RCX. A head has been read.
+#[uprobe]
+pub fn go_h2_head(ctx: ProbeContext) -> u32 {
+    if watched().is_none() {
+        return 0;
+    }
+    let regs: *const pt_regs = ctx.regs;
+    let key = TaskKey {
+        task: register!(regs, rbx),
+        tgid: bpf_get_current_pid_tgid() >> 32,
+    };
+    let Some([from, number]) = words(register!(regs, rcx).wrapping_add(FIELDS_AT)) else {
+        return 0;
+    };
+    let Some(scan) = scan_of_thread() else {
+        return 0;
+    };
+    let Some(blank) = BLANK_CONN.get_ptr(0) else {
+        return 0;
+    };
+    // SAFETY: a slot of an array map that nothing writes.
+    if GO_STREAMS
+        .insert(key, unsafe { &(*blank).front }, 0)
+        .is_err()
+    {
+        count(Counter::RequestsLost);
+        return 0;
+    }
+    let Some(pending) = GO_STREAMS.get_ptr_mut(key) else {
+        return 0;
+    };
+    // SAFETY: a map value that nobody else knows of yet.
+    let pending = unsafe { &mut *pending };
+    // SAFETY: no preconditions.
+    pending.start_ns = unsafe { bpf_ktime_get_ns() };
+    let all = read(scan, from, number);
+    let parser = &scan.scan.parser;
+    pending.token = parser.token;
+    pending.tail = parser.tail_fingerprint;
+    pending.tail_filter = parser.tail_filter;
+    pending.head_bytes = parser.head_bytes;
+    let body = parser.content_length;
+    pending.body_bytes = if body > u64::from(u32::MAX) {
+        u32::MAX
+    } else {
+        body as u32
+    };
+    pending.path = parser.path;
+    pending.path_len = parser.path_len;
+    if parser.cut & CUT_PATH != 0 {
+        pending.flags |= request_flags::PATH_CUT;
+    }
+    if all == 0 || parser.cut & CUT_HEAD != 0 {
+        pending.flags |= request_flags::HEAD_CUT;
+    }
+    0
+}
+
+/// Scans the fields; 1 if those were all.
+#[inline(never)]
+fn read(scan: &mut GoScan, from: u64, number: u64) -> u32 {
+    scan.scan.parser.state = START;
+    let mut fields = Fields {
+        scan,
+        from,
+        method: [0; 2],
+        path: [0; 2],
+    };
+    let most = if number > FIELDS { FIELDS } else { number } as u32;
+    // SAFETY: the callbacks have the signature the helper asks for; what they get outlives the calls.
+    unsafe {
+        let context = (&raw mut fields).cast();
+        generated::bpf_loop(most, find as *mut _, context, 0);
+        let scan = fields.scan;
+        feed(scan, fields.method[0], fields.method[1], 1);
+        say(scan, b" ");
+        feed(scan, fields.path[0], fields.path[1], 1);
+        say(scan, b" HTTP/2\r\n");
+        generated::bpf_loop(most, line as *mut _, context, 0);
+        say(scan, b"\r\n");
+    }
+    u32::from(number <= FIELDS)
+}
+
+/// Looks for the request line's parts.
+unsafe extern "C" fn find(index: u32, context: *mut core::ffi::c_void) -> i64 {
+    // SAFETY: `read` passes its own fields.
+    let fields = unsafe { &mut *context.cast::<Fields>() };
+    let Some([name, name_len, value, value_len]) =
+        words(fields.from.wrapping_add(u64::from(index) * FIELD_BYTES))
+    else {
+        return 1;
+    };
+    if is(name, name_len, METHOD) {
+        fields.method = [value, value_len];
+    } else if is(name, name_len, PATH) {
+        fields.path = [value, value_len];
+    }
+    0
+}
+
+/// Scans the lines that say something.
+unsafe extern "C" fn line(index: u32, context: *mut core::ffi::c_void) -> i64 {
+    // SAFETY: as in `find`.
+    let fields = unsafe { &mut *context.cast::<Fields>() };
+    let Some([name, name_len, value, value_len]) =
+        words(fields.from.wrapping_add(u64::from(index) * FIELD_BYTES))
+    else {
+        return 1;
+    };
+    if is_credential(name, name_len) || is(name, name_len, LENGTH) {
+        let scan = fields.scan;
+        feed(scan, name, name_len, 1);
+        say(scan, b":");
+        feed(scan, value, value_len, PIECES);
+        say(scan, b"\r\n");
+    }
+    0
+}
+
+/// `(*serverConn).runHandler(rw, req, handler)`: RBX; R14 is the goroutine, which serves nothing else.
+#[uprobe]
+pub fn go_h2_run(ctx: ProbeContext) -> u32 {
+    if watched().is_none() {
+        return 0;
+    }
+    let regs: *const pt_regs = ctx.regs;
+    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    let Some([state]) = words(register!(regs, rbx)) else {
+        return 0;
+    };
+    let Some([stream]) = words(state) else {
+        return 0;
+    };
+    let stream = TaskKey {
+        task: stream,
+        tgid: u64::from(tgid),
+    };
+    let key = TaskKey {
+        task: register!(regs, r14),
+        tgid: u64::from(tgid),
+    };
+    if let Some(before) = GO_REQUESTS.get_ptr(key) {
+        // Its handler has panicked.
+        // SAFETY: no preconditions; a map value that only this goroutine's probes touch.
+        unsafe { http::send(&*before, tgid, NO_FD, 0, bpf_ktime_get_ns()) };
+    }
+    let Some(head) = GO_STREAMS.get_ptr_mut(stream) else {
+        // It began before the attach.
+        return 0;
+    };
+    // SAFETY: a map value that no other probe touches any more.
+    let pending = unsafe { &mut *head };
+    pending.request = scope::next_request();
+    pending.task = key.task;
+    pending.tid = bpf_get_current_pid_tgid() as u32;
+    pending.binding = binding::EXACT;
+    pending.reserved = MARK;
+    count(Counter::Requests);
+    if GO_REQUESTS.insert(key, &*pending, 0).is_err() {
+        count(Counter::RequestsLost);
+    }
+    let _ = GO_STREAMS.remove(stream);
+    0
+}
+
+/// `(*responseWriter).handlerDone()`: RAX; the cookie is where the status is.
+#[uprobe]
+pub fn go_h2_done(ctx: ProbeContext) -> u32 {
+    if watched().is_none() {
+        return 0;
+    }
+    let regs: *const pt_regs = ctx.regs;
+    // SAFETY: the helper only reads the running program's context.
+    let status = unsafe { generated::bpf_get_attach_cookie(ctx.as_ptr()) };
+    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    let key = TaskKey {
+        task: register!(regs, r14),
+        tgid: u64::from(tgid),
+    };
+    let Some(pending) = GO_REQUESTS.get_ptr_mut(key) else {
+        return 0;
+    };
+    // SAFETY: a map value; only this goroutine's probes touch it.
+    let pending = unsafe { &mut *pending };
+    if let Some([state]) = words(register!(regs, rax))
+        && let Some([status]) = words(state.wrapping_add(status & 0xffff))
+        && status < 1000
+    {
+        // Nothing was written: net/http says 200.
+        pending.status = if status == 0 { 200 } else { status as u16 };
+    }
+    // SAFETY: no preconditions.
+    let now = unsafe { bpf_ktime_get_ns() };
+    http::send(pending, tgid, NO_FD, 0, now);
+    let _ = GO_REQUESTS.remove(key);
+    0
+}
+
+const _: () = assert!(CHUNK >= 16);

@@ -1,0 +1,107 @@
+//! What the daemon keeps over a restart: learned plateaus per service, in a small JSON file without tokens.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tracing::{info, warn};
+
+use crate::pipeline::Plateaus;
+
+/// Larger files are none of ours.
+const LARGEST: u64 = 4 << 20;
+
+/// Plateaus by service, and where they are kept.
+#[derive(Debug, Default)]
+pub struct State {
+    path: Option<PathBuf>,
+    services: BTreeMap<String, Plateaus>,
+    changed: bool,
+}
+
+impl State {
+    /// Reads `path`; what cannot be read is said and begins empty.
+    pub fn load(path: Option<&Path>) -> Self {
+        let mut state = Self {
+            path: path.map(Path::to_owned),
+            ..Self::default()
+        };
+        let Some(path) = path else {
+            return state;
+        };
+        match read(path) {
+            Ok(services) => {
+                info!(services = services.len(), state = %path.display(), "learned plateaus were read");
+                state.services = services;
+            }
+            Err(why) if why.kind() == io::ErrorKind::NotFound => {}
+            Err(why) => warn!(state = %path.display(), "learned plateaus begin anew: {why}"),
+        }
+        state
+    }
+
+    /// What is known of a service.
+    pub fn of(&self, service: &str) -> Plateaus {
+        self.services.get(service).cloned().unwrap_or_default()
+    }
+
+    /// What a process of a service has learned by now.
+    pub fn set(&mut self, service: &str, plateaus: &Plateaus) {
+        if self.path.is_some() && self.services.get(service) != Some(plateaus) {
+            self.services.insert(service.to_owned(), plateaus.clone());
+            self.changed = true;
+        }
+    }
+
+    /// Writes it when it has changed: beside the old file first, so that a crash leaves one of them.
+    pub fn save(&mut self) {
+        let Some(path) = self.path.as_deref().filter(|_| self.changed) else {
+            return;
+        };
+        match write(path, &self.services) {
+            Ok(()) => self.changed = false,
+            Err(why) => warn!(state = %path.display(), "learned plateaus cannot be kept: {why}"),
+        }
+    }
+}
+
+fn read(path: &Path) -> io::Result<BTreeMap<String, Plateaus>> {
+    if fs::metadata(path)?.len() > LARGEST {
+        return Err(io::Error::other(
+            "the file is too large to be a state of heaptide",
+        ));
+    }
+    serde_json::from_str(&fs::read_to_string(path)?).map_err(io::Error::from)
+}
+
+fn write(path: &Path, services: &BTreeMap<String, Plateaus>) -> io::Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let new = path.with_extension("new");
+    fs::write(&new, serde_json::to_vec(services)?)?;
+    fs::rename(new, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_survives_and_a_broken_file_does_no_harm() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("deep/state.json");
+        let plateaus: Plateaus =
+            serde_json::from_str(r#"{"GET /a, cache": {"holders": 40.0, "bytes": 4000.0}}"#)
+                .expect("plateaus");
+        let mut state = State::load(Some(&path));
+        state.set("api", &plateaus);
+        state.save();
+        assert_eq!(State::load(Some(&path)).of("api"), plateaus);
+        assert!(State::load(Some(&path)).of("other").is_empty());
+        fs::write(&path, "{").expect("space");
+        assert!(State::load(Some(&path)).of("api").is_empty());
+        assert!(State::load(None).of("api").is_empty());
+    }
+}

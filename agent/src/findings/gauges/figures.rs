@@ -1,0 +1,122 @@
+//! What the gauges of one leak have grown by, and what came in the same time.
+
+use crate::attribution::routes::RouteId;
+use crate::events::Nanos;
+use crate::findings::Judge;
+use crate::findings::compose::Scene;
+use crate::findings::forecast::{Rate, rate};
+use crate::growth::gauges::GaugeKey;
+
+use super::compose::Group;
+use super::curve::{Curve, Driver, What};
+
+/// Figures of a group.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Figures {
+    /// Bytes it grew by since its onset.
+    pub grown: f64,
+    /// Part of those that the last third of the time never went below.
+    pub floor: f64,
+    /// The bytes are the process's own, not the container's.
+    pub of_process: bool,
+    /// Requests since the onset with a new token.
+    pub new: f64,
+    /// With a token used before.
+    pub repeat: f64,
+    /// All.
+    pub requests: f64,
+    /// Seconds since the onset.
+    pub seconds: f64,
+    /// Bytes per second.
+    pub rate: Rate,
+}
+
+impl Judge {
+    /// What a group has grown by, and what came in the same time.
+    pub fn gauge_figures(&self, scene: Scene, group: &Group) -> Figures {
+        let Some((lead, one)) = group
+            .keys
+            .first()
+            .and_then(|key| Some((key, self.gauges.judged().get(key)?)))
+        else {
+            return Figures::default();
+        };
+        let mut out = Figures::default();
+        let Some(curve) = curve_of(scene, lead) else {
+            return out;
+        };
+        let (from, last) = (at(&curve, one.onset), curve.len() - 1);
+        let route = group
+            .route
+            .filter(|route| *route != RouteId::OTHER && route.has_requests());
+        let total = |what| curve.total(Driver { route, what }, from, last);
+        out.new = total(What::New);
+        out.repeat = total(What::Repeat);
+        out.requests = total(What::All);
+        out.seconds = curve.seconds(from, last);
+        let bytes_of = |i: usize| {
+            if lead.is_bytes() {
+                Some(curve.value(i))
+            } else {
+                curve.points[i].level.bytes
+            }
+        };
+        let own: Option<Vec<f64>> = (from..=last).map(bytes_of).collect();
+        let steps = |values: &[f64], curve: &Curve, from: usize| -> Vec<(f64, f64)> {
+            values
+                .windows(2)
+                .enumerate()
+                .map(|(i, pair)| (curve.seconds(from + i, from + i + 1), pair[1] - pair[0]))
+                .collect()
+        };
+        if let Some(own) = own.filter(|own| own.len() > 1) {
+            out.grown = (own[own.len() - 1] - own[0]).max(0.0);
+            out.rate = rate(&later(&steps(&own, &curve, from)), 0.0);
+        } else if let Some(process) = [GaugeKey::Faults, GaugeKey::Heap, GaugeKey::Process]
+            .iter()
+            .find_map(|key| curve_of(scene, key).filter(|curve| curve.len() > 2))
+        {
+            let from = at(&process, one.onset);
+            let values: Vec<f64> = (from..process.len()).map(|i| process.value(i)).collect();
+            out.grown = values
+                .last()
+                .zip(values.first())
+                .map_or(0.0, |(last, first)| (last - first).max(0.0));
+            out.rate = rate(&later(&steps(&values, &process, from)), 0.0);
+            out.of_process = true;
+        }
+        let kept = if one.window.net > 0.0 {
+            one.window.late_floor / one.window.net
+        } else {
+            0.0
+        };
+        out.floor = out.grown * kept.clamp(0.0, 1.0);
+        out
+    }
+}
+
+/// The levels of a gauge.
+pub fn curve_of(scene: Scene, key: &GaugeKey) -> Option<Curve> {
+    let family = scene.gauges.family(key);
+    let curve = Curve::new(family, family.get(key)?, &scene.attribution.routes);
+    (!curve.is_empty()).then_some(curve)
+}
+
+/// The last point that is not later than `onset`, else the first.
+fn at(curve: &Curve, onset: Nanos) -> usize {
+    curve
+        .points
+        .partition_point(|point| point.at <= onset)
+        .saturating_sub(1)
+}
+
+/// The later half of the time.
+fn later(steps: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let half = steps.iter().map(|step| step.0).sum::<f64>() / 2.0;
+    let mut seconds = 0.0;
+    let from = steps.iter().position(|step| {
+        seconds += step.0;
+        seconds > half
+    });
+    steps[from.unwrap_or(0)..].to_vec()
+}

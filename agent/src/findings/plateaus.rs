@@ -1,0 +1,133 @@
+//! Learned plateaus: how much each function kept when it was seen to be full. They outlive a restart of
+//! heaptide, so that a cache which fills again after it (or after a deploy) is no suspicion until it is
+//! larger than it ever was. Names of the program only: no token, no request.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::attribution::Attribution;
+use crate::growth::SeriesKey;
+
+use super::window::Window;
+
+/// Plateaus kept at most; the smallest go first.
+const MOST: usize = 512;
+/// Holders and bytes against the plateau that are still within it: the next time is not the same.
+const ROOM: f64 = 1.25;
+/// Seconds of history that a plateau needs.
+const LEAST_SECONDS: f64 = 60.0;
+/// Holders that it needs: with fewer there would be no suspicion.
+const LEAST_HOLDERS: f64 = 20.0;
+
+/// What a function kept of a route when it was full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Plateau {
+    /// Most holders that were alive.
+    pub holders: f64,
+    /// Most mature bytes.
+    pub bytes: f64,
+}
+
+/// All plateaus of a service: `route, function` to what was kept.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Plateaus {
+    all: BTreeMap<String, Plateau>,
+}
+
+impl Plateaus {
+    /// Whether nothing was learned.
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// Takes up what was learned elsewhere: of two plateaus the larger.
+    pub fn learn(&mut self, other: &Self) {
+        for (name, plateau) in &other.all {
+            self.raise(name.clone(), *plateau);
+        }
+    }
+
+    /// A series that is full; `peak`: its most mature bytes.
+    pub(super) fn full(&mut self, name: String, window: &Window, peak: f64) {
+        if window.seconds >= LEAST_SECONDS && window.alive >= LEAST_HOLDERS {
+            let (holders, bytes) = (window.alive, peak);
+            self.raise(name, Plateau { holders, bytes });
+        }
+    }
+
+    /// A series that was confirmed: it has no plateau.
+    pub(super) fn outgrown(&mut self, name: &str) {
+        self.all.remove(name);
+    }
+
+    /// Whether what a series keeps is within its plateau.
+    pub(super) fn holds(&self, name: &str, window: &Window) -> bool {
+        self.all.get(name).is_some_and(|plateau| {
+            window.alive <= ROOM * plateau.holders && window.net <= ROOM * plateau.bytes
+        })
+    }
+
+    fn raise(&mut self, name: String, plateau: Plateau) {
+        let known = self.all.entry(name).or_default();
+        known.holders = known.holders.max(plateau.holders);
+        known.bytes = known.bytes.max(plateau.bytes);
+        if self.all.len() > MOST {
+            let least = self
+                .all
+                .iter()
+                .min_by(|a, b| a.1.bytes.total_cmp(&b.1.bytes));
+            if let Some(name) = least.map(|(name, _)| name.clone()) {
+                self.all.remove(&name);
+            }
+        }
+    }
+}
+
+/// What a plateau is known by. Lines move from build to build, so the function it is.
+pub(super) fn name(attribution: &Attribution, key: SeriesKey) -> String {
+    let route = &attribution.routes.get(key.route).name;
+    let (function, _) = attribution.sites.describe(key.lead);
+    format!("{route}, {function}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_smallest_go_first_and_the_larger_stays() {
+        let mut plateaus = Plateaus::default();
+        for n in 0..600u32 {
+            let plateau = Plateau {
+                holders: 30.0,
+                bytes: f64::from(n),
+            };
+            plateaus.raise(format!("{n}"), plateau);
+        }
+        assert_eq!(plateaus.all.len(), MOST);
+        assert!(!plateaus.all.contains_key("0") && plateaus.all.contains_key("599"));
+        let mut other = Plateaus::default();
+        other.raise(
+            "599".to_owned(),
+            Plateau {
+                holders: 10.0,
+                bytes: 1e6,
+            },
+        );
+        plateaus.learn(&other);
+        assert_eq!(
+            plateaus.all["599"],
+            Plateau {
+                holders: 30.0,
+                bytes: 1e6
+            }
+        );
+        let text = serde_json::to_string(&plateaus).expect("plain data");
+        assert_eq!(
+            serde_json::from_str::<Plateaus>(&text).expect("the same"),
+            plateaus
+        );
+    }
+}

@@ -1,0 +1,187 @@
+//! Verdicts where allocations are watched in windows only (modes `sample` and `auto`): what the last
+//! window said stands until the next one can say something, and while memory does not grow no window is needed.
+
+use crate::events::Nanos;
+use crate::findings::options::LEAST_REQUESTS;
+use crate::report::{Finding, Memory, Verdict, Window};
+
+/// What is judged.
+#[derive(Clone, Debug)]
+pub(super) struct Judgement {
+    pub(super) verdict: Verdict,
+    pub(super) reason: String,
+    pub(super) findings: Vec<Finding>,
+}
+
+/// Whether allocations are watched now, and what was found when they were.
+#[derive(Debug, Default)]
+pub(super) struct Windows {
+    /// `None`: there are no windows: allocations are watched all the time, or never.
+    open: Option<bool>,
+    /// When the window began, the last one if none is open.
+    begun: Option<Nanos>,
+    /// A window has ended: not everything was seen.
+    ended: bool,
+    /// Judged at the end of the window before.
+    before: Option<Judgement>,
+}
+
+impl Windows {
+    /// A window begins; `last` is what is thought now.
+    pub(super) fn begin(&mut self, at: Nanos, last: Judgement) {
+        self.before = self.begun.is_some().then_some(last);
+        self.open = Some(true);
+        self.begun = Some(at);
+    }
+
+    /// No window is open from now on.
+    pub(super) fn end(&mut self) {
+        self.ended |= self.open == Some(true);
+        self.open = Some(false);
+    }
+
+    /// Requests are seen, but no allocations.
+    pub(super) fn is_closed(&self) -> bool {
+        self.open == Some(false)
+    }
+
+    /// Seconds since the window began.
+    pub(super) fn seconds(&self, now: Nanos) -> Option<f64> {
+        self.begun.map(|begun| now.since(begun))
+    }
+
+    /// What a reader has to know of the windows.
+    pub(super) fn limitation(&self) -> Option<&'static str> {
+        if self.ended {
+            return Some(
+                "allocations are watched in windows, to keep within the overhead budget; the verdict rests on \
+                 the last window (mode trace watches all the time)",
+            );
+        }
+        (self.is_closed() && self.begun.is_none()).then_some(
+            "allocations are not watched as long as memory does not grow (mode trace watches all the time)",
+        )
+    }
+
+    /// What stands, given what the blocks seen say. `needed` seconds of a window are needed to say that
+    /// nothing grows.
+    pub(super) fn standing(
+        &self,
+        now: Nanos,
+        needed: f64,
+        said: Judgement,
+        window: &Window,
+        memory: &Memory,
+    ) -> Judgement {
+        if self.open.is_none() || matches!(said.verdict, Verdict::Leak | Verdict::Suspect) {
+            return said;
+        }
+        let Some(seconds) = self.seconds(now) else {
+            return still(said, needed, window, memory);
+        };
+        if self.is_closed() || seconds >= needed {
+            return said;
+        }
+        if let Some(before) = &self.before {
+            return before.clone();
+        }
+        Judgement {
+            verdict: Verdict::InsufficientEvidence,
+            reason: format!(
+                "memory grows: allocations are watched since {seconds:.0} s, {needed:.0} s are needed"
+            ),
+            findings: said.findings,
+        }
+    }
+}
+
+/// There was no reason to watch allocations yet.
+fn still(said: Judgement, needed: f64, window: &Window, memory: &Memory) -> Judgement {
+    if said.verdict != Verdict::InsufficientEvidence
+        || window.requests < LEAST_REQUESTS
+        || window.seconds < needed
+    {
+        return said;
+    }
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    Judgement {
+        verdict: Verdict::NoLeak,
+        reason: format!(
+            "{} requests in {:.0} s, and memory does not grow: {:.1} MiB at first, {:.1} MiB now.",
+            window.requests,
+            window.seconds,
+            mib(memory.rss_start_bytes),
+            mib(memory.rss_end_bytes)
+        ),
+        findings: said.findings,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(verdict: Verdict) -> Judgement {
+        Judgement {
+            verdict,
+            reason: format!("{verdict:?}"),
+            findings: Vec::new(),
+        }
+    }
+
+    /// What stands at `second`, when the blocks say `verdict`.
+    fn stands(windows: &Windows, second: f64, verdict: Verdict) -> Verdict {
+        let window = Window {
+            seconds: second,
+            requests: 1000,
+            ..Window::default()
+        };
+        let now = Nanos::from_seconds(second);
+        let memory = Memory::default();
+        windows
+            .standing(now, 20.0, said(verdict), &window, &memory)
+            .verdict
+    }
+
+    #[test]
+    fn without_windows_nothing_is_changed() {
+        let windows = Windows::default();
+        let verdict = stands(&windows, 60.0, Verdict::InsufficientEvidence);
+        assert_eq!(verdict, Verdict::InsufficientEvidence);
+        assert_eq!(windows.limitation(), None);
+    }
+
+    #[test]
+    fn memory_that_does_not_grow_is_no_leak_though_no_block_was_seen() {
+        let mut windows = Windows::default();
+        windows.end();
+        let unseen = Verdict::InsufficientEvidence;
+        assert_eq!(stands(&windows, 10.0, unseen), unseen, "too early");
+        assert_eq!(stands(&windows, 30.0, unseen), Verdict::NoLeak);
+        assert!(windows.limitation().is_some());
+    }
+
+    #[test]
+    fn a_window_speaks_when_it_is_old_enough_and_its_word_stands_until_the_next() {
+        let mut windows = Windows::default();
+        windows.end();
+        windows.begin(Nanos::from_seconds(30.0), said(Verdict::NoLeak));
+        let unseen = Verdict::InsufficientEvidence;
+        assert_eq!(
+            stands(&windows, 40.0, Verdict::NoLeak),
+            unseen,
+            "memory grows, and nobody knows why yet"
+        );
+        assert_eq!(
+            stands(&windows, 45.0, Verdict::Suspect),
+            Verdict::Suspect,
+            "a suspicion needs no patience"
+        );
+        assert_eq!(stands(&windows, 60.0, Verdict::NoLeak), Verdict::NoLeak);
+        windows.end();
+        assert_eq!(stands(&windows, 900.0, Verdict::Suspect), Verdict::Suspect);
+        windows.begin(Nanos::from_seconds(1000.0), said(Verdict::Suspect));
+        assert_eq!(stands(&windows, 1005.0, unseen), Verdict::Suspect);
+        assert_eq!(stands(&windows, 1025.0, Verdict::NoLeak), Verdict::NoLeak);
+    }
+}

@@ -1,0 +1,308 @@
+//! Objects of Go's heap that the kernel half has picked: whether they are still there, from the bitmaps that
+//! the collector keeps for each span.
+//!
+//! A span's `allocBits` are the marks of the last collection that has been swept: an object that was there
+//! before that collection began and has no bit is gone. Nothing is written, and no probe tells of an end.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use heaptide_ebpf::Block;
+
+use crate::{decode::GoBlock, events::Nanos, source::snapshot::Groups, target::memory};
+
+/// Objects that are followed; with more, every second one is let go and the others count twice.
+const MOST: usize = 32_768;
+/// Bytes of `runtime.mspan` that are read, and where in its words its fields are (Go 1.23 to 1.27).
+const SPAN_BYTES: usize = 112;
+const START: usize = 3;
+const PAGES: usize = 4;
+const BITS: usize = 8;
+const SWEEP: usize = 11;
+const STATE: usize = 12;
+const SIZE: usize = 13;
+/// `mSpanInUse`.
+const IN_USE: u64 = 1;
+const PAGE: u64 = 8192;
+/// Objects that no collection has judged are shown this long: less than what makes a block mature.
+const UNJUDGED: u64 = 9_000_000_000;
+/// Between two looks while nothing seems to happen.
+const PAUSE: Duration = Duration::from_millis(500);
+/// Part of the time that looking may take: one in so many.
+const SHARE: u32 = 50;
+
+/// One object.
+#[derive(Clone, Copy)]
+struct Object {
+    span: u64,
+    block: Block,
+    /// The sweep that its span had seen when it was born.
+    swept: u32,
+    /// Born while a collection marked: the marks of that one say nothing of it.
+    during_mark: bool,
+    /// A collection has found it in use.
+    survived: bool,
+}
+
+/// The collections of a process, as they are noticed from outside.
+#[derive(Clone, Copy, Default)]
+struct Collections {
+    cycles: u32,
+    marking: bool,
+    /// When it was last looked, and when a mark phase that is over (or not) can have begun.
+    looked: u64,
+    since: u64,
+    until: u64,
+}
+
+/// The followed objects of one process.
+pub(super) struct Blocks {
+    pid: u32,
+    live: HashMap<u64, Object>,
+    collections: Collections,
+    due: Instant,
+    changed: u32,
+    /// Each that is kept stands for so many more than the kernel half has said.
+    interval: u32,
+}
+
+impl Blocks {
+    pub(super) fn new(pid: u32) -> Self {
+        Self {
+            pid,
+            live: HashMap::new(),
+            collections: Collections::default(),
+            due: Instant::now(),
+            changed: 0,
+            interval: 0,
+        }
+    }
+
+    /// Another window or address space begins.
+    pub(super) fn forget(&mut self) {
+        self.live.clear();
+    }
+
+    /// From how many bytes on an object must stand for that many.
+    pub(super) fn interval(&self) -> u32 {
+        self.interval
+    }
+
+    /// Follows an object.
+    pub(super) fn take(&mut self, new: &GoBlock) {
+        if self.live.len() >= MOST {
+            self.thin();
+        }
+        let born = new.born.0;
+        let block = Block {
+            size: new.size,
+            site: new.site,
+            request: new.request,
+            born_ns: born,
+            interval: new.interval,
+            allocator: 0,
+            binding: new.binding,
+            reserved: 0,
+        };
+        let collections = &self.collections;
+        self.live.insert(
+            new.addr,
+            Object {
+                span: new.span,
+                block,
+                swept: swept(new.sweep),
+                during_mark: collections.marking
+                    || (collections.since..=collections.until).contains(&born),
+                survived: false,
+            },
+        );
+    }
+
+    /// Notices collections; looks at the objects after each, and now and then.
+    pub(super) fn watch(&mut self, at: Nanos, cycles: u32, marking: bool) {
+        let before = self.collections;
+        if (cycles, marking) != (before.cycles, before.marking) {
+            self.changed = 4;
+            if cycles != before.cycles {
+                self.collections.since = before.looked;
+            }
+            self.collections.until = at.0;
+        }
+        self.collections.cycles = cycles;
+        self.collections.marking = marking;
+        self.collections.looked = at.0;
+        if self.changed > 0 && self.collections.until >= self.collections.since {
+            // Records of what was born meanwhile may have come before this was known.
+            let (since, until) = (self.collections.since, self.collections.until);
+            for object in self.live.values_mut() {
+                if (since..=until).contains(&object.block.born_ns) {
+                    object.during_mark = true;
+                }
+            }
+        }
+        let now = Instant::now();
+        if now < self.due && self.changed == 0 {
+            return;
+        }
+        self.changed = self.changed.saturating_sub(1);
+        self.look(at);
+        self.due = now + PAUSE.max(now.elapsed() * SHARE);
+    }
+
+    /// Looks at each object.
+    pub(super) fn look(&mut self, at: Nanos) {
+        let mut addresses: Vec<u64> = self.live.values().map(|object| object.span).collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        let spans = memory::many::<{ SPAN_BYTES / 8 }>(self.pid, &addresses);
+        let spans: HashMap<u64, [u64; SPAN_BYTES / 8]> = addresses
+            .into_iter()
+            .zip(spans)
+            .filter_map(|(address, words)| Some((address, words?)))
+            .collect();
+        let mut wanted = Vec::new();
+        let mut gone = Vec::new();
+        for (address, object) in &self.live {
+            let Some(span) = spans.get(&object.span) else {
+                continue;
+            };
+            let (start, size) = (span[START], object.block.size);
+            let inside =
+                (start..start.saturating_add(span[PAGES].saturating_mul(PAGE))).contains(address);
+            if span[STATE] >> 24 & 0xff != IN_USE || !inside || span[SIZE] != size {
+                gone.push(*address);
+                continue;
+            }
+            let sweeps = swept(span[SWEEP] as u32)
+                .wrapping_sub(object.swept)
+                .cast_signed();
+            if sweeps < 2 {
+                continue;
+            }
+            let index = (address - start) / size.max(1);
+            wanted.push((
+                *address,
+                span[BITS].wrapping_add(index / 64 * 8),
+                index % 64,
+                sweeps,
+            ));
+        }
+        let words: Vec<u64> = wanted.iter().map(|one| one.1).collect();
+        let words = memory::many::<1>(self.pid, &words);
+        for ((address, _, bit, sweeps), word) in wanted.into_iter().zip(words) {
+            let (Some([word]), Some(object)) = (word, self.live.get_mut(&address)) else {
+                continue;
+            };
+            if word >> bit & 1 == 0 {
+                gone.push(address);
+                continue;
+            }
+            let enough = if object.during_mark { 4 } else { 2 };
+            if sweeps >= enough && !object.survived {
+                object.survived = true;
+                if at.0.saturating_sub(object.block.born_ns) > UNJUDGED {
+                    // It was left out so far: it appears now.
+                    object.block.born_ns = at.0;
+                }
+            }
+        }
+        for address in gone {
+            self.live.remove(&address);
+        }
+    }
+
+    /// Adds the objects to a snapshot: those that a collection has left, and those that are too young
+    /// to have met one.
+    pub(super) fn add_to(&self, groups: &mut Groups, at: Nanos) {
+        for object in self.live.values() {
+            if object.survived || at.0.saturating_sub(object.block.born_ns) < UNJUDGED {
+                groups.add(&object.block);
+            }
+        }
+    }
+
+    /// Lets half of the objects go that stand for least; what is left stands for them too.
+    fn thin(&mut self) {
+        let interval = self.interval.max(4096).saturating_mul(2);
+        self.interval = interval;
+        self.live.retain(|address, object| {
+            let own = u64::from(object.block.interval).max(object.block.size);
+            if own >= u64::from(interval) {
+                return true;
+            }
+            // the address says nothing of how long an object lives; mixed, it is as good as a die
+            let die = (address >> 3).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+            object.block.interval = interval;
+            (die * u64::from(interval)) >> 32 < own
+        });
+        if self.live.len() >= MOST {
+            let mut every = false;
+            self.live.retain(|_, object| {
+                every = !every;
+                object.block.interval = object
+                    .block
+                    .interval
+                    .max(u32::try_from(object.block.size).unwrap_or(u32::MAX))
+                    .saturating_mul(2);
+                every
+            });
+        }
+    }
+}
+
+/// The last sweep that a span has seen: `sweepgen` is that, or three more while a processor allocates
+/// from the span. While it is being swept (one less) its bits are still the last ones.
+fn swept(sweepgen: u32) -> u32 {
+    if sweepgen.is_multiple_of(2) {
+        sweepgen
+    } else {
+        sweepgen.wrapping_sub(3)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(addr: u64, interval: u32) -> GoBlock {
+        GoBlock {
+            addr,
+            span: 0,
+            size: 64,
+            site: 1,
+            request: 0,
+            born: Nanos(5),
+            interval,
+            sweep: 13,
+            binding: 0,
+            space: 0,
+        }
+    }
+
+    #[test]
+    fn the_last_sweep_of_a_span() {
+        // swept in 10, then taken by a processor, then out of date, then being swept
+        assert_eq!([swept(10), swept(13)], [10, 10]);
+        assert_eq!(
+            swept(11),
+            8,
+            "being swept: what it was swept in before is older"
+        );
+    }
+
+    #[test]
+    fn half_of_them_stand_for_all() {
+        let mut blocks = Blocks::new(1);
+        for index in 0..=MOST as u64 {
+            blocks.take(&object(0xc000_0000 + index * 64, 8192));
+        }
+        let weight: u64 = blocks
+            .live
+            .values()
+            .map(|object| u64::from(object.block.interval))
+            .sum();
+        let all = 8192 * (MOST as u64 + 1);
+        assert!(blocks.live.len() <= MOST);
+        assert!(weight.abs_diff(all) < all / 20, "{weight} of {all}");
+    }
+}

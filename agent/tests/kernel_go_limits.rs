@@ -1,0 +1,187 @@
+//! Go under rough treatment and at the edges of what is known of it: attaching under full load, an unknown
+//! version, C memory in the same process, a heap profile that is switched on and off again.
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::go::{self, Service};
+use common::process::Process;
+use common::requests::Observer;
+use common::services::{build as build_load, lab_program};
+use common::{FINISH, folder, kernel, skip, watch};
+use serde_json::Value;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[test]
+fn attaching_and_detaching_under_load_harms_nobody() {
+    let name = "attaching_and_detaching_under_load_harms_nobody";
+    let Some(_turn) = kernel(name) else {
+        return;
+    };
+    if let Err(reason) = build_load().and_then(|()| go::build()) {
+        return skip(name, &reason);
+    }
+    for (program, mode) in [("echo-1.25", "trace"), ("nethttp-1.27-stripped", "watch")] {
+        // Stacks of 200 frames come and go with every request.
+        let mut service = Service::start(program, "deep-stacks");
+        let mut load = lab_program("lab-load");
+        load.args(["--target", &service.address.to_string()]);
+        load.args(["--closed-loop", "--for", "14", "--connections", "32"]);
+        let mut load = Process::start("lab-load", &mut load);
+        let begun = Instant::now();
+        let mut attached = 0;
+        while begun.elapsed() < Duration::from_secs(12) {
+            let mut watched = watch(service.process.id(), &["--mode", mode]);
+            thread::sleep(Duration::from_secs(1));
+            watched.finish();
+            attached += 1;
+        }
+        let status = load.wait(PATIENCE);
+        assert_eq!(status.code(), Some(0), "{}", load.transcript());
+        let sent: Value = serde_json::from_str(&load.output()).expect("JSON");
+        assert!(service.process.runs(), "{}", service.process.transcript());
+        let requests = service.truth()["total_requests"].as_u64();
+        eprintln!("{program}: attached {attached} times, {requests:?} requests");
+        assert_eq!(sent["failed"], 0, "{sent}");
+        assert!(requests > Some(1000), "{requests:?}");
+        assert!(attached >= 2);
+    }
+}
+
+#[test]
+fn an_unknown_version_is_said_and_its_requests_are_seen() {
+    let name = "an_unknown_version_is_said_and_its_requests_are_seen";
+    let Some(_turn) = kernel(name) else {
+        return;
+    };
+    if let Err(reason) = build_load().and_then(|()| go::build_with("1.25")) {
+        return skip(name, &reason);
+    }
+    let folder = folder();
+    let path = folder.path().join("echo-of-tomorrow");
+    let mut bytes = fs::read(go::path("echo-1.25")).expect("the program");
+    let known = b"go1.25.5";
+    let mut changed = 0;
+    for at in 0..bytes.len() - known.len() {
+        if bytes[at..].starts_with(known) {
+            bytes[at..at + known.len()].copy_from_slice(b"go1.99.9");
+            changed += 1;
+        }
+    }
+    assert!(changed > 0, "its version is not in it");
+    fs::write(&path, bytes).expect("a copy");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("to run it");
+    let service = Service::start_at(path, "token-cache");
+    let observer = Observer::attach(service.process.id(), "trace", &[]);
+    let mut load = lab_program("lab-load");
+    load.args(["--target", &service.address.to_string(), "--rate", "200"]);
+    load.args(["--for", "3", "--connections", "4"]);
+    let mut load = Process::start("lab-load", &mut load);
+    assert_eq!(load.wait(PATIENCE).code(), Some(0), "{}", load.transcript());
+    let sent = service.truth()["total_requests"]
+        .as_u64()
+        .expect("a number");
+    let (report, _) = observer.finish();
+    assert_eq!(report["target"]["runtime"], "go 1.99.9");
+    let limitations = report["target"]["limitations"].to_string();
+    assert!(
+        limitations.contains("the layout of go 1.99.9 is not known"),
+        "{limitations}"
+    );
+    let seen = report["window"]["requests"].as_u64().expect("a number");
+    // The load's and ours for the books.
+    assert!(seen >= sent && seen <= sent + 2, "{seen} of {sent}");
+    assert!(matches!(
+        report["verdict"].as_str(),
+        Some("insufficient_evidence" | "no_leak")
+    ));
+}
+
+#[test]
+fn memory_of_c_and_of_go_is_seen_in_one_process() {
+    let name = "memory_of_c_and_of_go_is_seen_in_one_process";
+    let Some(_turn) = kernel(name) else {
+        return;
+    };
+    if let Err(reason) = go::build() {
+        return skip(name, &reason);
+    }
+    let mut program = Process::start("cgo", &mut Command::new(go::path("cgo-1.25")));
+    program.line(PATIENCE, |line| line == "ready");
+    let mut watched = watch(program.id(), &[]);
+    for order in ["c 500 3000", "go 4000 1024", "go 30 100000"] {
+        program.say(order);
+        program.line(PATIENCE, |line| line == "done");
+    }
+    thread::sleep(Duration::from_secs(1));
+    watched.finish();
+    let sites: Value = serde_json::from_str(&watched.read("sites.json")).expect("JSON");
+    let sites = sites["sites"].as_array().expect("sites");
+    let bytes_of = |function: &str| {
+        let of = sites.iter().filter(|site| {
+            site["function"]
+                .as_str()
+                .is_some_and(|name| name.ends_with(function))
+                && site["kind"] == "heap"
+        });
+        of.filter_map(|site| site["bytes"].as_f64()).sum::<f64>()
+    };
+    let (of_c, of_go) = (bytes_of("keep_in_c"), bytes_of("keepInGo"));
+    eprintln!("{of_c} bytes of C, {of_go} of Go");
+    assert_eq!(of_c, 500.0 * 3000.0, "{sites:#?}");
+    // 30 pieces of 100,000 take 13 pages of 8 KiB each; the slice of slices was made anew as it grew.
+    let truth = 4000.0 * 1024.0 + 30.0 * 106_496.0 + 24.0 * 4096.0;
+    assert!(
+        (of_go / truth - 1.0).abs() < 0.1,
+        "{of_go} of {truth}: {sites:#?}"
+    );
+}
+
+#[test]
+fn a_profile_that_was_switched_on_is_switched_off_again() {
+    let name = "a_profile_that_was_switched_on_is_switched_off_again";
+    let Some(_turn) = kernel(name) else {
+        return;
+    };
+    if let Err(reason) = build_load().and_then(|()| go::build()) {
+        return skip(name, &reason);
+    }
+    for (program, signal) in [
+        ("echo-1.23-stripped", libc::SIGTERM),
+        ("nethttp-1.25", libc::SIGINT),
+        ("echo-1.27", libc::SIGTERM),
+    ] {
+        let service = Service::start(program, "token-cache");
+        let rate = || service.truth()["collector"]["profile_rate"].as_u64();
+        let before = rate();
+        let mut untouched = watch(service.process.id(), &["--mode", "watch"]);
+        assert_eq!(rate(), before, "nothing is written unless it is asked for");
+        untouched.finish();
+        let mut watched = watch(
+            service.process.id(),
+            &["--mode", "watch", "--go-enable-memprofile"],
+        );
+        // A program that has it on keeps its own rate.
+        let on = if before == Some(0) {
+            Some(32 << 10)
+        } else {
+            before
+        };
+        assert_eq!(rate(), on);
+        thread::sleep(Duration::from_secs(1));
+        watched.agent.signal(signal);
+        let status = watched.agent.wait(FINISH);
+        assert_eq!(status.code(), Some(0), "{}", watched.agent.transcript());
+        assert_eq!(rate(), before, "{}", watched.agent.transcript());
+        if before == Some(0) {
+            let said = watched.agent.errors() + &watched.read("report.json");
+            assert!(said.contains("--go-enable-memprofile"), "{said}");
+        }
+    }
+}

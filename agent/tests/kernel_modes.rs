@@ -1,0 +1,101 @@
+//! The modes that watch allocations in windows: what they see, and that they keep to their budget.
+
+mod common;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::http::Server;
+use common::{Watched, kernel, watch};
+use serde_json::Value;
+
+/// For memory to be seen to grow, and for a window to be over.
+const TURN: Duration = Duration::from_secs(120);
+const ON: &str = "allocator probes are on";
+const OFF: &str = "allocator probes are off";
+
+/// The report, when the agent has ended.
+fn report(watched: &mut Watched) -> Value {
+    watched.finish();
+    serde_json::from_str(&watched.read("report.json")).expect("the report is JSON")
+}
+
+fn number(report: &Value, pointer: &str) -> f64 {
+    let value = report.pointer(pointer).and_then(Value::as_f64);
+    value.unwrap_or_else(|| panic!("{pointer} in {report}"))
+}
+
+/// A leak makes memory grow, so allocations are watched until all is judged; of a service that does not
+/// grow no allocation is ever watched. Both cost no more than the default budget.
+#[test]
+fn auto_watches_allocations_while_memory_grows() {
+    let Some(_turn) = kernel("auto_watches_allocations_while_memory_grows") else {
+        return;
+    };
+    // Milliseconds of work a request, as a service that renders or computes something has.
+    let work = ["--work", "2000"];
+    let leaky = Server::start_with(&["--leak", "--work", "2000"]);
+    let steady = Server::start_with(&work);
+    let (traffic, other) = (leaky.traffic(), steady.traffic());
+    thread::sleep(Duration::from_secs(2));
+    let limit = ["--mode", "auto", "--memory-limit", "24MiB"];
+    let mut of_leaky = watch(leaky.process.id(), &limit);
+    let mut of_steady = watch(steady.process.id(), &limit);
+    of_leaky.agent.error_line(TURN, |line| line.contains(ON));
+    of_leaky.agent.error_line(TURN, |line| line.contains(OFF));
+    let found = report(&mut of_leaky);
+    let quiet = report(&mut of_steady);
+    drop((traffic, other));
+
+    assert_eq!(found["verdict"], "leak", "{found}");
+    let finding = &found["findings"][0];
+    assert_eq!(finding["cause"], "token_keyed", "{finding}");
+    assert_eq!(finding["route"], "GET /api/data", "{finding}");
+    assert!(
+        finding["site"]["function"]
+            .as_str()
+            .is_some_and(|name| name.contains("keep_session")),
+        "{finding}"
+    );
+    let per_token = number(finding, "/retained_bytes_per_new_token");
+    // The session, a node of the map and a token that is too long to sit in the string itself.
+    assert!((2048.0..2300.0).contains(&per_token), "{per_token}");
+    assert_eq!(found["target"]["mode"], "auto");
+    let overhead = number(&found, "/health/overhead_ratio");
+    assert!(overhead > 0.0 && overhead <= 0.03, "{overhead}");
+
+    assert_eq!(quiet["verdict"], "no_leak", "{quiet}");
+    let transcript = of_steady.agent.transcript();
+    assert!(!transcript.contains(ON), "{transcript}");
+    assert!(number(&quiet, "/health/probe_seconds") == 0.0, "{quiet}");
+    assert!(number(&quiet, "/window/requests") > 500.0, "{quiet}");
+}
+
+/// A window that has passed the budget ends as soon as it has found something, and that stands.
+#[test]
+fn a_window_that_costs_too_much_ends_and_its_word_stands() {
+    let Some(_turn) = kernel("a_window_that_costs_too_much_ends_and_its_word_stands") else {
+        return;
+    };
+    let server = Server::start_leaky();
+    let traffic = server.traffic();
+    let mut watched = watch(
+        server.process.id(),
+        &["--mode", "sample", "--overhead", "0.1%"],
+    );
+    watched.agent.error_line(TURN, |line| line.contains(OFF));
+    let since = Instant::now();
+    while since.elapsed() < Duration::from_secs(8) {
+        assert!(
+            !watched.agent.transcript().contains(ON),
+            "it is not earned back so soon"
+        );
+        thread::sleep(Duration::from_secs(1));
+    }
+    let report = report(&mut watched);
+    drop(traffic);
+    assert_eq!(report["verdict"], "suspect", "{report}");
+    assert_eq!(report["findings"][0]["cause"], "token_keyed", "{report}");
+    let said = report["target"]["limitations"].to_string();
+    assert!(said.contains("in windows"), "{said}");
+}

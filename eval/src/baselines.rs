@@ -1,0 +1,203 @@
+//! What others do, over the same observations: a score that is higher the more it looks like a leak.
+//! A baseline alarms when its score passes a threshold, the best that was found on the tuning family.
+
+use std::collections::BTreeMap;
+
+use heaptide::events::{LiveGroup, MemorySample, RequestId, Snapshot};
+
+/// Name and threshold of each baseline.
+pub(crate) const BASELINES: [(&str, f64); 7] = [
+    ("RSS slope (part of the headroom per hour)", 5.4),
+    ("predict_linear, 10 m window, 4 h ahead", 20.0),
+    ("the same, and used >= 60 % of the limit", 4.4),
+    ("Mann-Kendall on live bytes (z)", 13.6),
+    ("memleak: outstanding for 60 s (MiB of one stack)", 10.0),
+    ("the same, as a part of the headroom", 0.026),
+    ("Scalene's score", 0.976),
+];
+/// Seconds after the attach before a baseline may alarm.
+const PATIENCE: f64 = 60.0;
+/// Age of a block that is outstanding and old, seconds.
+const OLD: f64 = 60.0;
+/// Window and horizon of `predict_linear`, seconds.
+const WINDOW: f64 = 600.0;
+const HORIZON: f64 = 4.0 * 3_600.0;
+const MIB: f64 = 1_048_576.0;
+
+/// One snapshot, as a baseline sees it.
+#[derive(Clone, Copy)]
+struct Point {
+    t: f64,
+    used: f64,
+    live: f64,
+    old: f64,
+}
+
+/// Scalene's counts of a line.
+#[derive(Clone, Copy, Default)]
+struct Counts {
+    taken: f64,
+    freed: f64,
+}
+
+/// All baselines of one trace.
+#[derive(Default)]
+pub(crate) struct Baselines {
+    points: Vec<Point>,
+    used: f64,
+    limit: f64,
+    start: Option<f64>,
+    peak: f64,
+    tracked: Option<(u64, Option<RequestId>, u64)>,
+    lines: BTreeMap<u64, Counts>,
+    scalene: f64,
+}
+
+impl Baselines {
+    pub(crate) fn memory(&mut self, sample: &MemorySample) {
+        self.used = sample.used as f64;
+        self.limit = sample.limit.unwrap_or(u64::MAX) as f64;
+    }
+
+    pub(crate) fn snapshot(&mut self, snapshot: &Snapshot) {
+        let start = *self.start.get_or_insert(snapshot.at.seconds());
+        let mut old: BTreeMap<u64, f64> = BTreeMap::new();
+        let mut live = 0.0;
+        let mut newest: Option<&LiveGroup> = None;
+        let mut tracked = false;
+        for group in &snapshot.groups {
+            live += group.bytes;
+            if snapshot.at.since(group.born) >= OLD {
+                *old.entry(group.site.0).or_default() += group.bytes;
+            }
+            tracked |= self.tracked == Some(identity(group));
+            if newest.is_none_or(|newest| group.born > newest.born) {
+                newest = Some(group);
+            }
+        }
+        let point = Point {
+            t: snapshot.at.seconds() - start,
+            used: self.used,
+            live,
+            old: old.values().copied().fold(0.0, f64::max),
+        };
+        self.points.push(point);
+        if live > self.peak {
+            self.peak = live;
+            self.sample(newest, tracked);
+        }
+        if point.t >= PATIENCE && live > 1.01 * self.points[0].live {
+            self.scalene = self
+                .lines
+                .values()
+                .map(Counts::score)
+                .fold(self.scalene, f64::max);
+        }
+    }
+
+    /// At a new peak Scalene takes the allocation that made it, and looks what became of the last one.
+    fn sample(&mut self, newest: Option<&LiveGroup>, last_lives: bool) {
+        if let Some((site, ..)) = self.tracked
+            && !last_lives
+        {
+            self.lines.entry(site).or_default().freed += 1.0;
+        }
+        self.tracked = newest.map(identity);
+        if let Some((site, ..)) = self.tracked {
+            self.lines.entry(site).or_default().taken += 1.0;
+        }
+    }
+
+    /// The highest score of each baseline at any time after [`PATIENCE`].
+    pub(crate) fn scores(&self) -> [f64; BASELINES.len()] {
+        let mut scores = [0.0; BASELINES.len()];
+        let Some(first) = self.points.first() else {
+            return scores;
+        };
+        let headroom = (self.limit - first.used).max(1.0);
+        let mut from = 0;
+        for (index, point) in self
+            .points
+            .iter()
+            .enumerate()
+            .filter(|(_, p)| p.t >= PATIENCE)
+        {
+            while self.points[from].t < point.t - WINDOW {
+                from += 1;
+            }
+            let all = line(&self.points[..=index]);
+            let recent = line(&self.points[from..=index]);
+            let ahead = (recent.0 + recent.1 * (point.t + HORIZON) - first.used) / headroom;
+            let high = point.used >= 0.6 * self.limit;
+            let level = if high { ahead } else { 0.0 };
+            let now = [
+                all.1 * 3_600.0 / headroom,
+                ahead,
+                level,
+                0.0,
+                point.old / MIB,
+                point.old / headroom,
+                0.0,
+            ];
+            for (score, now) in scores.iter_mut().zip(now) {
+                *score = score.max(now);
+            }
+        }
+        // quadratic, so at ten times only
+        for tenth in 1..=10 {
+            let part = &self.points[..self.points.len() * tenth / 10];
+            if part.last().is_some_and(|point| point.t >= PATIENCE) {
+                scores[3] = scores[3].max(mann_kendall(part));
+            }
+        }
+        scores[6] = self.scalene;
+        scores
+    }
+}
+
+impl Counts {
+    /// Laplace's rule of succession on "what is taken here is never freed".
+    fn score(&self) -> f64 {
+        1.0 - (self.freed + 1.0) / (self.taken - self.freed + 2.0)
+    }
+}
+
+fn identity(group: &LiveGroup) -> (u64, Option<RequestId>, u64) {
+    (group.site.0, group.request, group.born.0)
+}
+
+/// Least squares of `used` over time: intercept and slope.
+fn line(points: &[Point]) -> (f64, f64) {
+    let n = points.len() as f64;
+    let (t, y) = points
+        .iter()
+        .fold((0.0, 0.0), |sum, p| (sum.0 + p.t / n, sum.1 + p.used / n));
+    let (mut tt, mut ty) = (0.0, 0.0);
+    for point in points {
+        tt += (point.t - t).powi(2);
+        ty += (point.t - t) * (point.used - y);
+    }
+    let slope = if tt > 0.0 { ty / tt } else { 0.0 };
+    (y - slope * t, slope)
+}
+
+/// The test statistic for a monotonous trend of live bytes, over at most a hundred points.
+fn mann_kendall(points: &[Point]) -> f64 {
+    let step = points.len().div_ceil(100).max(1);
+    let live: Vec<f64> = points
+        .iter()
+        .step_by(step)
+        .map(|point| point.live)
+        .collect();
+    let n = live.len() as f64;
+    if n < 4.0 {
+        return 0.0;
+    }
+    let mut sum = 0.0;
+    for (index, early) in live.iter().enumerate() {
+        for late in &live[index + 1..] {
+            sum += (late - early).signum();
+        }
+    }
+    sum / (n * (n - 1.0) * (2.0 * n + 5.0) / 18.0).sqrt()
+}

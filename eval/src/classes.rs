@@ -1,0 +1,85 @@
+//! The classes of the corpus: a line each. What a class is made of is in `plan.rs`.
+// tidy: table
+
+/// What is expected of a trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Kind {
+    /// To be confirmed.
+    Leak,
+    /// Never to be confirmed.
+    Benign,
+    /// A cache that nobody can tell from a leak while it fills; scored apart.
+    Hard,
+    /// A leak that is seen through a fault: confirmed, but with lesser figures.
+    FaultyLeak,
+    /// A leak with so much lost that it must not be confirmed, only suspected.
+    LossyLeak,
+}
+
+macro_rules! classes {
+    ($($name:ident $kind:ident $what:literal,)*) => {
+        /// A class of traces.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub(crate) enum Class { $(#[doc = $what] $name,)* }
+
+        impl Class {
+            /// All of them.
+            pub(crate) const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// What is expected.
+            pub(crate) fn kind(self) -> Kind {
+                match self { $(Self::$name => Kind::$kind,)* }
+            }
+
+            fn camel(self) -> &'static str {
+                match self { $(Self::$name => stringify!($name),)* }
+            }
+        }
+    };
+}
+
+classes! {
+    TokenKeyed Leak "an entry per distinct token, for ever",
+    PerRequest Leak "an entry for a part (0.2-1) of the requests, for ever",
+    RareRoute Leak "either, on a route with 1-5 % of the traffic",
+    PartlyEvicted Leak "an entry per distinct token, 40 % of them let go later",
+    LateOnset Leak "either, from some time after the attach on",
+    AllFresh Leak "either, when no token ever comes twice: the cause cannot be known",
+    TableDoubling Leak "entries inside one table that doubles",
+    ReallocGrowth Leak "entries inside one buffer that grows by an eighth",
+    Several Leak "two or three of these at once",
+    Background Leak "entries of a timer",
+    LateAttach Leak "an entry per distinct token; thousands of tokens were known before the attach",
+    Lru Benign "a cache with least recently used out",
+    Ttl Benign "entries that live for 10-120 s",
+    BatchTtl Benign "a cache cleared as a whole every 60-300 s",
+    WarmUp Benign "an entry for each of the first requests",
+    SlowRequests Benign "requests of 1-20 s that hold much while they run",
+    RssRatchet Benign "bursts, and an allocator that gives nothing back",
+    GcSawtooth Benign "garbage until a collector runs",
+    Pools Benign "buffers that are reused, one per request under way at most",
+    Sessions Benign "entries whose lives are exponential",
+    Deploy Benign "caches, and another address space half-way",
+    Soak Benign "days of little traffic with all kinds of caches: false confirmations per month",
+    BigCache Hard "a cache of 6-30 % of the headroom",
+    LostFrees Benign "caches, with 0.1-5 % of the frees lost",
+    LostFreesLeak LossyLeak "an entry per distinct token, with 0.2-5 % of the frees lost",
+    Sampled FaultyLeak "token-keyed or per request, 10 % sampling",
+    SampledCache Benign "caches, 10 % sampling",
+    WrongOwner FaultyLeak "per request, with 30 % of the blocks given to another request",
+}
+
+impl Class {
+    /// `snake_case`.
+    pub(crate) fn name(self) -> String {
+        let mut out = String::new();
+        for letter in self.camel().chars() {
+            if letter.is_ascii_uppercase() && !out.is_empty() {
+                out.push('_');
+            }
+            out.push(letter.to_ascii_lowercase());
+        }
+        out
+    }
+}

@@ -1,0 +1,148 @@
+//! `heaptide-eval`, run by `cargo xtask eval`: the detector and others over a labelled corpus.
+
+mod baselines;
+mod bench;
+mod classes;
+mod fillers;
+mod keepers;
+mod plan;
+mod random;
+mod run;
+mod score;
+mod traffic;
+mod world;
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use clap::Parser;
+
+use crate::classes::Class;
+use crate::run::Outcome;
+use crate::score::Scores;
+use crate::traffic::Family;
+
+/// The detector and the baselines over a corpus of simulated services with known answers.
+#[derive(Parser)]
+struct Arguments {
+    /// Traces per class.
+    #[arg(long, default_value_t = 200)]
+    traces: u64,
+    /// Only classes whose name contains this.
+    #[arg(long)]
+    only: Option<String>,
+    /// Without classes whose name contains this.
+    #[arg(long)]
+    but: Option<String>,
+    /// Writes what came of each trace.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Another corpus of the same families.
+    #[arg(long, default_value_t = 6)]
+    seed: u64,
+    /// The families that the detector was not tuned on. The default.
+    #[arg(long, conflicts_with = "tuning")]
+    held_out: bool,
+    /// The families that it was tuned on.
+    #[arg(long)]
+    tuning: bool,
+    /// A line for each trace that went wrong.
+    #[arg(long)]
+    faults: bool,
+    /// Only the trace of this number.
+    #[arg(long)]
+    trace: Option<u64>,
+    /// Fails when the figures are below the floors that tests/CI hold.
+    #[arg(long)]
+    check: bool,
+    /// Measures state and CPU of the detector instead.
+    #[arg(long)]
+    bench: bool,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    if arguments.bench {
+        return bench::run();
+    }
+    let family = if arguments.tuning {
+        Family::Tuning
+    } else {
+        Family::HeldOut
+    };
+    let began = Instant::now();
+    let scores = Scores::new(corpus(&arguments, family)?);
+    scores.print();
+    scores.print_baselines(arguments.tuning);
+    if arguments.faults {
+        scores.print_faults();
+    }
+    println!(
+        "{:?} families, seed {}, {:.0} s",
+        family,
+        arguments.seed,
+        began.elapsed().as_secs_f64()
+    );
+    if arguments.check {
+        scores.check()?;
+    }
+    Ok(())
+}
+
+/// All traces, on all cores, in the order of classes and numbers.
+fn corpus(arguments: &Arguments, family: Family) -> Result<Vec<Outcome>> {
+    let only = arguments.only.as_deref().unwrap_or_default();
+    let mut jobs: Vec<(Class, u64)> = Vec::new();
+    for number in 0..arguments.traces {
+        let classes = Class::ALL.iter().filter(|class| {
+            let name = class.name();
+            name.contains(only) && arguments.but.as_ref().is_none_or(|but| !name.contains(but))
+        });
+        jobs.extend(classes.map(|class| (*class, number)));
+    }
+    if let Some(only) = arguments.trace {
+        jobs.retain(|(_, number)| *number == only);
+    }
+    let next = AtomicUsize::new(0);
+    let outcomes = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while let Some((class, number)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let outcome = run::trace(*class, family, *number, arguments.seed);
+                    if let Ok(mut outcomes) = outcomes.lock() {
+                        outcomes.push(outcome);
+                    }
+                }
+            });
+        }
+    });
+    let mut outcomes = outcomes.into_inner().unwrap_or_default();
+    outcomes.sort_by(|a, b| (&a.class, a.number).cmp(&(&b.class, b.number)));
+    if let Some(path) = &arguments.json {
+        let text = serde_json::to_string_pretty(&outcomes)?;
+        fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(outcomes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A few traces of each class but the longest, of the families that were tuned on: what was right stays so.
+    #[test]
+    fn a_small_corpus_reaches_the_floors() {
+        let arguments =
+            Arguments::parse_from(["eval", "--tuning", "--traces", "1", "--but", "soak"]);
+        let scores = Scores::new(corpus(&arguments, Family::Tuning).expect("outcomes"));
+        scores.print();
+        scores.print_faults();
+        scores.check().expect("figures above the floors");
+    }
+}

@@ -1,0 +1,431 @@
+//! From a class, a family and a number to everything that makes up one trace, its truth included.
+
+use heaptide::report::Cause;
+
+use crate::classes::{Class, Kind};
+use crate::fillers;
+use crate::keepers::{Keeper, Policy, Trigger};
+use crate::random::Random;
+use crate::traffic::{Family, Shape, Sizes, Traffic};
+
+/// Heads of the routes; the first is the busiest, the last the rare one.
+pub(crate) const ROUTES: [&str; 5] = [
+    "GET /api/data",
+    "GET /orders",
+    "GET /health",
+    "POST /upload",
+    "GET /export",
+];
+/// The route with little traffic.
+const RARE: usize = 4;
+/// Requests of a trace, about.
+const REQUESTS: f64 = 25_000.0;
+/// Requests with an effect that a leak needs to be told from chance.
+const EVENTS: f64 = 300.0;
+
+/// What is wrong with the observations.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Faults {
+    pub(crate) lost_frees: f64,
+    /// 1: every block is tracked; else about this part of those of 1,000 bytes.
+    pub(crate) sampling: f64,
+    pub(crate) wrong: f64,
+}
+
+/// A leak and what is to be said of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Leak {
+    pub(crate) keeper: usize,
+    pub(crate) cause: Cause,
+}
+
+/// A trace.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) class: Class,
+    pub(crate) seed: u64,
+    pub(crate) traffic: Traffic,
+    pub(crate) keepers: Vec<Keeper>,
+    pub(crate) leaks: Vec<Leak>,
+    pub(crate) faults: Faults,
+    pub(crate) seconds: f64,
+    pub(crate) interval: f64,
+    pub(crate) deploy_at: Option<f64>,
+    /// Bytes that a request holds while it runs.
+    pub(crate) working: f64,
+    pub(crate) ratchet: bool,
+    /// Bytes resident per live heap byte.
+    pub(crate) overhead: f64,
+    pub(crate) drift: f64,
+    pub(crate) drift_seconds: f64,
+    /// Resident bytes at the attach.
+    pub(crate) base: f64,
+    pub(crate) limit: f64,
+}
+
+impl Plan {
+    pub(crate) fn new(class: Class, family: Family, number: u64, seed: u64) -> Self {
+        let mixed = [class as u64, family as u64, number].iter().fold(
+            seed ^ 0x3141_5926_5358_9793,
+            |hash, part| {
+                (hash ^ part)
+                    .wrapping_mul(0x0000_0100_0000_01B3)
+                    .rotate_left(29)
+            },
+        );
+        let mut random = Random::new(mixed);
+        let mut plan = Self::traffic_of(class, family, mixed, &mut random);
+        plan.draw_keepers(&mut random);
+        plan.size(&mut random);
+        plan
+    }
+
+    /// Whether all entries of the leak are in one block.
+    pub(crate) fn is_one_block(&self) -> bool {
+        matches!(self.class, Class::TableDoubling | Class::ReallocGrowth)
+    }
+
+    /// Requests expected over some seconds.
+    pub(crate) fn requests(&self, from: f64, to: f64) -> f64 {
+        let steps = 200;
+        let step = (to - from) / f64::from(steps);
+        (0..steps)
+            .map(|i| step * self.traffic.rate_at(from + step * (f64::from(i) + 0.5)))
+            .sum()
+    }
+
+    fn traffic_of(class: Class, family: Family, seed: u64, random: &mut Random) -> Self {
+        // classes that are about long times have less traffic, so that a trace stays cheap
+        let (rate, least_seconds) = match class {
+            Class::Soak => (random.log_range(0.1, 0.5), 172_800.0),
+            Class::BatchTtl => (random.log_range(2.0, 100.0), 700.0),
+            Class::Sessions | Class::GcSawtooth => (random.log_range(2.0, 200.0), 400.0),
+            Class::SlowRequests => (random.log_range(2.0, 200.0), 240.0),
+            Class::BigCache | Class::LateOnset => (random.log_range(2.0, 500.0), 240.0),
+            _ => (random.log_range(2.0, 5_000.0), 80.0),
+        };
+        let rare = if class == Class::RareRoute {
+            random.log_range(0.01, 0.05)
+        } else {
+            0.02
+        };
+        let main = random.range(0.3, 0.6);
+        let rest = (1.0 - main - rare) / 3.0;
+        let fresh = match class {
+            Class::AllFresh => 1.0,
+            _ => random.log_range(0.02, 1.0),
+        };
+        let sessions = random.log_range(40.0, 2_000.0);
+        let seconds = (REQUESTS / rate).clamp(least_seconds, 7_200.0_f64.max(least_seconds));
+        let known_before = match class {
+            Class::AllFresh => 0.0,
+            Class::LateAttach => random.log_range(1_000.0, 10_000.0),
+            _ => sessions * random.range(0.0, 1.0),
+        };
+        Self {
+            class,
+            seed,
+            traffic: Traffic {
+                family,
+                rate,
+                shape: Shape::draw(family, seconds, random),
+                routes: vec![main, rest, rest, rest, rare],
+                fresh,
+                anonymous: random.range(0.0, 0.2),
+                sessions: match class {
+                    Class::LateAttach => known_before as usize,
+                    _ => sessions as usize,
+                },
+                known_before: known_before as usize,
+                latency: match class {
+                    Class::SlowRequests => random.log_range(1.0, 20.0),
+                    Class::Pools => random.log_range(0.02, 0.5),
+                    _ => random.log_range(0.001, 0.2),
+                },
+            },
+            keepers: Vec::new(),
+            leaks: Vec::new(),
+            faults: Faults {
+                lost_frees: match class {
+                    Class::LostFrees => random.log_range(0.001, 0.05),
+                    Class::LostFreesLeak => random.log_range(0.002, 0.05),
+                    _ => 0.0,
+                },
+                sampling: match class {
+                    Class::Sampled | Class::SampledCache => 0.1,
+                    _ => 1.0,
+                },
+                wrong: if class == Class::WrongOwner { 0.3 } else { 0.0 },
+            },
+            seconds,
+            interval: 2.0,
+            deploy_at: None,
+            working: 4_000.0,
+            ratchet: class == Class::RssRatchet,
+            overhead: random.range(1.02, 1.15),
+            drift: 0.0,
+            drift_seconds: random.log_range(60.0, 1_200.0),
+            base: 0.0,
+            limit: 0.0,
+        }
+    }
+
+    /// Part of the requests that make an entry in a keeper without bounds.
+    fn part(&self, keeper: &Keeper) -> f64 {
+        let traffic = &self.traffic;
+        let share = keeper.route.map_or(1.0, |route| traffic.routes[route]);
+        match keeper.trigger {
+            Trigger::Request => share * keeper.chance,
+            // of a token that is used 1 / fresh times, at least one use comes here
+            Trigger::Token => {
+                let uses = 1.0 / traffic.fresh;
+                let here = share * keeper.chance;
+                (1.0 - traffic.anonymous) * traffic.fresh * (1.0 - (1.0 - here).powf(uses))
+            }
+            Trigger::Timer(rate) => rate / traffic.rate,
+        }
+    }
+
+    fn keeper(
+        &self,
+        route: Option<usize>,
+        trigger: Trigger,
+        policy: Policy,
+        random: &mut Random,
+    ) -> Keeper {
+        let median = random.log_range(100.0, 8_000.0);
+        Keeper {
+            function: format!("keep_{}", self.keepers.len()),
+            route,
+            chance: 1.0,
+            trigger,
+            policy,
+            sizes: Sizes::draw(self.traffic.family, median, random),
+            blocks: 1 + random.below(2),
+            from: 0.0,
+        }
+    }
+
+    fn leak(
+        &mut self,
+        route: Option<usize>,
+        trigger: Trigger,
+        policy: Policy,
+        random: &mut Random,
+    ) {
+        let mut keeper = self.keeper(route, trigger, policy, random);
+        if trigger == Trigger::Request {
+            keeper.chance = random.range(0.2, 1.0);
+        }
+        let cause = match trigger {
+            _ if matches!(self.class, Class::AllFresh) => Cause::Indeterminate,
+            Trigger::Token => Cause::TokenKeyed,
+            Trigger::Request => Cause::PerRequest,
+            Trigger::Timer(_) => Cause::Background,
+        };
+        self.leaks.push(Leak {
+            keeper: self.keepers.len(),
+            cause,
+        });
+        self.keepers.push(keeper);
+    }
+
+    fn draw_keepers(&mut self, random: &mut Random) {
+        let either = if random.chance(0.5) {
+            Trigger::Token
+        } else {
+            Trigger::Request
+        };
+        let rate = self.traffic.rate;
+        match self.class {
+            Class::TokenKeyed | Class::LateAttach | Class::LostFreesLeak => {
+                self.leak(Some(0), Trigger::Token, Policy::Forever, random);
+            }
+            Class::PerRequest | Class::WrongOwner => {
+                self.leak(Some(0), Trigger::Request, Policy::Forever, random);
+            }
+            Class::RareRoute => self.leak(Some(RARE), either, Policy::Forever, random),
+            Class::PartlyEvicted => {
+                let after = random.range(2.0, 30.0);
+                self.leak(Some(0), Trigger::Token, Policy::Partly(0.4, after), random);
+            }
+            Class::LateOnset | Class::AllFresh | Class::Sampled => {
+                self.leak(Some(0), either, Policy::Forever, random);
+            }
+            Class::TableDoubling => {
+                self.leak(Some(0), either, Policy::Table(2.0, 8), random);
+            }
+            Class::ReallocGrowth => {
+                self.leak(Some(0), either, Policy::Table(1.125, 8), random);
+            }
+            Class::Several => {
+                let kinds = [
+                    Trigger::Token,
+                    Trigger::Request,
+                    Trigger::Timer(random.log_range(1.0, 20.0)),
+                ];
+                let skip = random.below(4);
+                for (index, trigger) in kinds.into_iter().enumerate().filter(|(i, _)| *i != skip) {
+                    let route = (index < 2).then_some(index);
+                    self.leak(route, trigger, Policy::Forever, random);
+                }
+            }
+            Class::Background => {
+                let trigger = Trigger::Timer(random.log_range(0.5, 100.0));
+                self.leak(None, trigger, Policy::Forever, random);
+            }
+            Class::Lru => self.caches(&[0], random),
+            Class::Ttl => self.caches(&[1], random),
+            Class::BatchTtl => self.caches(&[2], random),
+            Class::Sessions => self.caches(&[3], random),
+            Class::LostFrees | Class::SampledCache | Class::Deploy => {
+                self.caches(&[0, 1, 3], random)
+            }
+            Class::Soak | Class::BigCache => self.caches(&[0, 1, 2, 3, 4], random),
+            Class::WarmUp => self.caches(&[4], random),
+            Class::GcSawtooth => {
+                let every = random.log_range(5.0, 50.0);
+                let mut keeper =
+                    self.keeper(Some(0), Trigger::Request, Policy::Batch(every), random);
+                keeper.chance = (40.0 / rate).min(1.0);
+                self.keepers.push(keeper);
+            }
+            Class::Pools => {
+                let keeper = self.keeper(None, Trigger::Request, Policy::Pool, random);
+                self.keepers.push(keeper);
+            }
+            Class::SlowRequests | Class::RssRatchet => {}
+        }
+        if self.class == Class::Deploy {
+            self.deploy_at = Some(self.seconds * random.range(0.4, 0.6));
+        }
+        if self.class == Class::LateOnset {
+            let from = random.range(60.0, (0.4 * self.seconds).max(90.0));
+            for leak in &self.leaks {
+                self.keepers[leak.keeper].from = from;
+            }
+            self.seconds += from;
+        }
+        let fillers = fillers::draw(&self.traffic, self.seconds, random);
+        self.keepers.extend(fillers);
+        if let Some(part) = self
+            .leaks
+            .iter()
+            .map(|l| self.part(&self.keepers[l.keeper]))
+            .reduce(f64::min)
+        {
+            // a table grows by factors, so it needs more entries to grow often
+            let events = if self.is_one_block() { 2_000.0 } else { EVENTS };
+            let needed = events / (part * rate);
+            self.seconds = self.seconds.max(needed);
+        }
+        self.interval = (self.seconds / 300.0).max(2.0);
+        if self.class == Class::Soak {
+            self.interval = 120.0;
+        }
+    }
+
+    /// One of some kinds of caches: LRU, TTL, batch, sessions, warm-up.
+    fn caches(&mut self, kinds: &[usize], random: &mut Random) {
+        let rate = self.traffic.rate;
+        let part = (1.0 - self.traffic.anonymous) * self.traffic.routes[0];
+        // entries that come at a rate which is cheap to simulate
+        let chance = (60.0 / (rate * part)).min(1.0);
+        let inserts = rate * part * chance;
+        let trigger = if random.chance(0.5) {
+            Trigger::Token
+        } else {
+            Trigger::Request
+        };
+        let policy = match kinds[random.below(kinds.len())] {
+            // full after a part of the trace, if entries came with every request
+            0 => Policy::Lru(
+                (inserts * self.seconds * random.log_range(0.01, 0.3)).clamp(20.0, 3_000.0)
+                    as usize,
+            ),
+            1 => Policy::Ttl(random.log_range(10.0, 120.0)),
+            2 => Policy::Batch(random.log_range(60.0, 300.0)),
+            3 => {
+                Policy::Exponential(random.log_range(10.0, (self.seconds / 6.0).clamp(20.0, 300.0)))
+            }
+            _ => Policy::First(
+                (inserts * self.seconds * random.range(0.02, 0.2)).clamp(20.0, 5_000.0) as usize,
+            ),
+        };
+        let mut keeper = self.keeper(Some(0), trigger, policy, random);
+        keeper.chance = chance;
+        self.keepers.push(keeper);
+    }
+
+    /// Most entries that a keeper with bounds will hold.
+    pub(crate) fn plateau(&self, keeper: &Keeper) -> f64 {
+        let inserts = self.part(keeper) * self.traffic.rate * self.traffic.shape.most();
+        match keeper.policy {
+            Policy::Lru(most) => most as f64,
+            Policy::First(most) => most as f64,
+            Policy::Ttl(seconds) | Policy::Batch(seconds) => {
+                inserts * (seconds + 2.0 * self.interval)
+            }
+            Policy::Exponential(mean) => inserts * mean,
+            Policy::Pool => {
+                3.0 * self.traffic.rate * self.traffic.shape.most() * self.traffic.latency + 5.0
+            }
+            _ => 0.0,
+        }
+        .max(4.0)
+    }
+
+    /// Limit and sizes: how long the leaks take to use up the headroom, or what part of it the caches hold.
+    fn size(&mut self, random: &mut Random) {
+        let fillers = self.keepers.len() - fillers::COUNT;
+        let grows: f64 = self
+            .leaks
+            .iter()
+            .map(|leak| {
+                let keeper = &self.keepers[leak.keeper];
+                self.part(keeper) * self.traffic.rate * keeper.sizes.mean()
+            })
+            .sum();
+        let headroom = if grows > 0.0 {
+            let onset = self
+                .leaks
+                .iter()
+                .map(|leak| self.keepers[leak.keeper].from)
+                .fold(0.0, f64::max);
+            let kept = if self.class == Class::PartlyEvicted {
+                0.6
+            } else {
+                1.0
+            };
+            kept * grows * (self.seconds - onset) * random.range(4.5, 8.0)
+        } else {
+            let held: f64 = self.keepers[..fillers]
+                .iter()
+                .map(|keeper| self.plateau(keeper) * keeper.sizes.mean())
+                .sum();
+            let part = match (self.class.kind(), self.class) {
+                (Kind::Hard, _) => random.log_range(0.06, 0.3),
+                // a collector lets its heap become twice as large
+                (_, Class::GcSawtooth) => random.log_range(0.02, 0.4),
+                _ => random.log_range(0.004, 0.04),
+            };
+            held.max(1e6) / part
+        };
+        for index in fillers..self.keepers.len() {
+            let entries = self.plateau(&self.keepers[index]);
+            let bytes = headroom * random.log_range(0.0003, 0.004) / entries;
+            self.keepers[index].sizes =
+                Sizes::draw(self.traffic.family, bytes.clamp(16.0, 1e6), random);
+        }
+        let busy = self.traffic.rate * self.traffic.latency;
+        self.working = match self.class {
+            Class::SlowRequests => {
+                headroom * random.range(0.02, 0.3) / (busy * self.traffic.shape.most()).max(1.0)
+            }
+            _ => (headroom * random.log_range(0.001, 0.02) / busy.max(1.0)).min(50_000.0),
+        };
+        self.base = headroom * random.log_range(0.15, 4.0);
+        self.drift = headroom * random.range(0.0, 0.02);
+        self.limit = self.base + headroom;
+    }
+}

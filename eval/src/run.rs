@@ -1,0 +1,313 @@
+//! One trace through the detector and the baselines, and what came of it.
+
+use heaptide::events::Observation;
+use heaptide::pipeline::{JudgeOptions, Pipeline};
+use heaptide::report::{Cause, Finding, Report, State};
+use serde::Serialize;
+
+use crate::baselines::{BASELINES, Baselines};
+use crate::classes::{Class, Kind};
+use crate::plan::{Leak, Plan, ROUTES};
+use crate::traffic::Family;
+use crate::world::World;
+
+/// Requests of both kinds from which a cause can be known, and below which it cannot.
+const KNOWABLE: f64 = 60.0;
+const UNKNOWABLE: f64 = 10.0;
+
+/// How a cause turned out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum CauseScore {
+    /// It could be known, and was said.
+    Right,
+    /// It could be known, and another was said.
+    Wrong,
+    /// It could be known, and `indeterminate` was said.
+    Unsaid,
+    /// It could not be known, and `indeterminate` was said.
+    Abstained,
+    /// It could not be known, and one was said.
+    Guessed,
+}
+
+/// A forecast against what would have come.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Forecast {
+    /// Seconds until memory runs out.
+    pub(crate) truth: f64,
+    pub(crate) median: f64,
+    pub(crate) early: f64,
+    pub(crate) late: f64,
+}
+
+/// What came of a trace.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Outcome {
+    pub(crate) class: String,
+    pub(crate) kind: Kind,
+    pub(crate) family: Family,
+    pub(crate) number: u64,
+    /// Simulated seconds that the detector saw.
+    pub(crate) seconds: f64,
+    pub(crate) rate: f64,
+    /// Seconds from the onset to the first suspicion of a leak.
+    pub(crate) suspected: Option<f64>,
+    /// Seconds from the onset to the first confirmation of a leak.
+    pub(crate) confirmed: Option<f64>,
+    /// Seconds from the onset until memory would run out.
+    pub(crate) oom: f64,
+    /// Every leak has a state at the end, and one is confirmed.
+    pub(crate) found: bool,
+    /// Something that is no leak was confirmed at some time.
+    pub(crate) false_confirmation: bool,
+    /// Something that is no leak has a state at the end.
+    pub(crate) false_suspicion: bool,
+    /// The first thing that was said wrongly.
+    pub(crate) false_finding: Option<String>,
+    /// The worst finding at the end names route and function of a leak.
+    pub(crate) place: Option<bool>,
+    pub(crate) cause: Option<CauseScore>,
+    pub(crate) said: Option<Cause>,
+    pub(crate) forecast: Option<Forecast>,
+    pub(crate) baselines: [f64; BASELINES.len()],
+}
+
+/// Runs trace `number`.
+pub(crate) fn trace(class: Class, family: Family, number: u64, seed: u64) -> Outcome {
+    let plan = Plan::new(class, family, number, seed);
+    let mut run = Run::new(&plan);
+    let mut world = World::new(&plan);
+    let mut pipeline = Pipeline::new(JudgeOptions::default());
+    let mut baselines = Baselines::default();
+    for observation in world.announce() {
+        pipeline.observe(&observation);
+    }
+    let mut stop = f64::INFINITY;
+    let mut t = 0.0;
+    while t + plan.interval <= plan.seconds + 1e-9 {
+        t += plan.interval;
+        let watched = t <= stop;
+        world.run(t, &mut |observation| {
+            match &observation {
+                Observation::Memory(sample) => baselines.memory(sample),
+                Observation::Snapshot(snapshot) => baselines.snapshot(snapshot),
+                _ => {}
+            }
+            if watched {
+                pipeline.observe(&observation);
+            }
+        });
+        if watched {
+            let report = pipeline.report();
+            run.look(&report, t, &world);
+            // a confirmed leak is followed for a while; the rest of the trace is for the baselines
+            if let Some(at) = run.confirmed_at {
+                stop = stop.min(at + 0.5 * (at - run.onset) + 20.0);
+            }
+        }
+    }
+    let mut outcome = run.finish(family, number, t.min(stop));
+    // what a table takes comes by steps, so that there is no time to forecast but the next step's
+    if let Some((forecast, used, at)) = run.forecast.filter(|_| !plan.is_one_block()) {
+        let truth = time_to_oom(&plan, world.kept(), used, at);
+        outcome.forecast = Some(Forecast { truth, ..forecast });
+    }
+    outcome.oom = run.onset_oom(&world);
+    outcome.baselines = baselines.scores();
+    outcome
+}
+
+struct Run<'a> {
+    plan: &'a Plan,
+    onset: f64,
+    suspected_at: Option<f64>,
+    confirmed_at: Option<f64>,
+    false_confirmation: bool,
+    false_finding: Option<String>,
+    forecast: Option<(Forecast, f64, f64)>,
+    last: Option<Report>,
+}
+
+impl<'a> Run<'a> {
+    fn new(plan: &'a Plan) -> Self {
+        let leaks = plan.leaks.iter();
+        Self {
+            plan,
+            onset: leaks
+                .map(|leak| plan.keepers[leak.keeper].from)
+                .fold(0.0, f64::max),
+            suspected_at: None,
+            confirmed_at: None,
+            false_confirmation: false,
+            false_finding: None,
+            forecast: None,
+            last: None,
+        }
+    }
+
+    fn look(&mut self, report: &Report, t: f64, world: &World) {
+        for finding in report.findings.iter().filter(|f| f.state > State::None) {
+            if self.leak_of(finding).is_some() {
+                self.suspected_at.get_or_insert(t);
+                if finding.state == State::Confirmed && self.confirmed_at.is_none() {
+                    self.confirmed_at = Some(t);
+                    self.forecast = forecast(finding).map(|forecast| (forecast, world.used, t));
+                }
+            } else if finding.state == State::Confirmed {
+                self.false_confirmation = true;
+                self.false_finding.get_or_insert_with(|| named(finding, t));
+            }
+        }
+        self.last = Some(report.clone());
+    }
+
+    /// The leak that a finding is about.
+    fn leak_of(&self, finding: &Finding) -> Option<&Leak> {
+        self.plan.leaks.iter().find(|leak| {
+            let keeper = &self.plan.keepers[leak.keeper];
+            let route = keeper.route.map_or("(background)", |route| ROUTES[route]);
+            let names = std::iter::once(&finding.site).chain(&finding.also);
+            // blocks given to another request are found where they were put
+            let same_route = finding.route == route || self.plan.faults.wrong > 0.0;
+            same_route
+                && names
+                    .into_iter()
+                    .any(|site| site.function == keeper.function)
+        })
+    }
+
+    fn finish(&self, family: Family, number: u64, seconds: f64) -> Outcome {
+        let findings = self.last.iter().flat_map(|report| &report.findings);
+        let states: Vec<&Finding> = findings.filter(|f| f.state > State::None).collect();
+        let confirmed = states
+            .iter()
+            .any(|f| f.state == State::Confirmed && self.leak_of(f).is_some());
+        let all = self.plan.leaks.iter().all(|leak| {
+            let function = &self.plan.keepers[leak.keeper].function;
+            states.iter().any(|f| {
+                self.leak_of(f)
+                    .is_some_and(|l| &self.plan.keepers[l.keeper].function == function)
+            })
+        });
+        let top = states.first().copied();
+        let lossy = self.plan.class.kind() == Kind::LossyLeak;
+        let place = (!self.plan.leaks.is_empty())
+            .then_some(top)
+            .flatten()
+            .map(|top| {
+                self.leak_of(top).is_some_and(|leak| {
+                    self.plan.keepers[leak.keeper].function == top.site.function
+                }) && (self.plan.faults.wrong <= 0.0 || top.route == ROUTES[0])
+            });
+        let scored = top.and_then(|top| Some((self.leak_of(top)?, top)));
+        let since = |at: Option<f64>| at.map(|at| at - self.onset);
+        Outcome {
+            class: self.plan.class.name(),
+            kind: self.plan.class.kind(),
+            family,
+            number,
+            seconds,
+            rate: self.plan.traffic.rate,
+            suspected: since(self.suspected_at),
+            confirmed: since(self.confirmed_at),
+            oom: 0.0,
+            found: all && !self.plan.leaks.is_empty() && (confirmed || lossy),
+            false_confirmation: self.false_confirmation || (lossy && self.confirmed_at.is_some()),
+            false_suspicion: states.iter().any(|f| self.leak_of(f).is_none()),
+            false_finding: self.false_finding.clone().or_else(|| {
+                states
+                    .iter()
+                    .find(|f| self.leak_of(f).is_none())
+                    .map(|f| named(f, seconds))
+            }),
+            place,
+            cause: scored.and_then(|(leak, top)| self.cause(leak, top.cause, seconds)),
+            said: scored.map(|(_, top)| top.cause),
+            forecast: None,
+            baselines: [0.0; BASELINES.len()],
+        }
+    }
+
+    fn cause(&self, leak: &Leak, said: Cause, seconds: f64) -> Option<CauseScore> {
+        let keeper = &self.plan.keepers[leak.keeper];
+        let traffic = &self.plan.traffic;
+        let knowable = match keeper.route {
+            None => true,
+            Some(route) => {
+                let tokens = self.plan.requests(keeper.from, seconds - 12.0)
+                    * traffic.routes[route]
+                    * (1.0 - traffic.anonymous);
+                // of what was not sampled nothing is known
+                let seen = self.plan.faults.sampling;
+                let least = seen * tokens * traffic.fresh.min(1.0 - traffic.fresh);
+                if (UNKNOWABLE..KNOWABLE).contains(&least) {
+                    return None;
+                }
+                least >= KNOWABLE
+            }
+        };
+        // in one block there is one owner, whoever the entries belong to
+        let one_block = self.plan.is_one_block();
+        Some(match (knowable, said) {
+            (true, said) if said == leak.cause => CauseScore::Right,
+            (_, Cause::Indeterminate) if one_block => CauseScore::Abstained,
+            (true, Cause::Indeterminate) => CauseScore::Unsaid,
+            (true, _) => CauseScore::Wrong,
+            (false, Cause::Indeterminate) => CauseScore::Abstained,
+            // requests without a token can show that none is needed
+            (false, Cause::PerRequest)
+                if self.plan.keepers[leak.keeper].trigger == crate::keepers::Trigger::Request
+                    && traffic.anonymous > 0.0 =>
+            {
+                return None;
+            }
+            (false, _) => CauseScore::Guessed,
+        })
+    }
+
+    fn onset_oom(&self, world: &World) -> f64 {
+        time_to_oom(self.plan, world.kept(), self.plan.base, self.onset)
+    }
+}
+
+fn named(finding: &Finding, t: f64) -> String {
+    format!(
+        "at {t:.0} s {:?} {:?} {} {}: {}",
+        finding.state,
+        finding.cause,
+        finding.route,
+        finding.site.function,
+        finding.evidence.join("; ")
+    )
+}
+
+fn forecast(finding: &Finding) -> Option<Forecast> {
+    let oom = finding.time_to_oom_seconds?;
+    Some(Forecast {
+        truth: 0.0,
+        median: oom.median,
+        early: oom.early,
+        late: oom.late.unwrap_or(f64::INFINITY),
+    })
+}
+
+/// Seconds after `at` until `used` has become the limit, if each request and each second keep so much.
+fn time_to_oom(plan: &Plan, kept: (f64, f64), used: f64, at: f64) -> f64 {
+    let (per_request, per_second) = (kept.0 * plan.overhead, kept.1 * plan.overhead);
+    let rate = per_request * plan.traffic.rate + per_second;
+    if rate <= 0.0 {
+        return f64::INFINITY;
+    }
+    let step = ((plan.limit - used) / rate / 500.0).max(0.1);
+    let mut used = used;
+    let mut t = at;
+    for _ in 0..100_000 {
+        if used >= plan.limit {
+            break;
+        }
+        used += (per_request * plan.traffic.rate_at(t + step / 2.0) + per_second) * step;
+        t += step;
+    }
+    t - at
+}

@@ -1,0 +1,471 @@
+//! A simulated service: what it does with the requests of a trace, and what an agent would observe.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+
+use heaptide::events::{
+    Binding, Fingerprint, Frame, FrameKind, LiveGroup, Losses, MemoryKind, MemorySample, Nanos,
+    Observation, Request, RequestId, Site, SiteId, Snapshot, TargetInfo,
+};
+
+use crate::keepers::{Held, Holding, Keeper, NONE, Policy, Presence, Trigger};
+use crate::plan::{Plan, ROUTES};
+use crate::random::Random;
+
+/// When every trace begins.
+const START: u64 = 1_000_000_000_000;
+/// Site of what requests hold while they run.
+const WORKING: u64 = 1;
+
+/// A request under way, in the order of ends.
+type UnderWay = Reverse<(u64, u64, u64, u32, u8, u32)>;
+
+pub(crate) struct World<'a> {
+    plan: &'a Plan,
+    random: Random,
+    groups: Vec<LiveGroup>,
+    free: Vec<u32>,
+    holdings: Vec<Holding>,
+    under_way: BinaryHeap<UnderWay>,
+    tokens: u32,
+    requests: u64,
+    losses: Losses,
+    held: f64,
+    now: f64,
+    /// RSS at the last snapshot.
+    pub(crate) used: f64,
+}
+
+impl<'a> World<'a> {
+    pub(crate) fn new(plan: &'a Plan) -> Self {
+        let mut world = Self {
+            plan,
+            random: Random::new(plan.seed),
+            groups: Vec::new(),
+            free: Vec::new(),
+            holdings: Vec::new(),
+            under_way: BinaryHeap::new(),
+            tokens: plan.traffic.known_before as u32,
+            requests: 0,
+            losses: Losses::default(),
+            held: 0.0,
+            now: 0.0,
+            used: plan.base,
+        };
+        world.holdings = plan
+            .keepers
+            .iter()
+            .map(|keeper| world.known(keeper))
+            .collect();
+        world
+    }
+
+    /// Target and sites.
+    pub(crate) fn announce(&self) -> Vec<Observation> {
+        let info = TargetInfo {
+            pid: 17,
+            exe: "/srv/service".to_owned(),
+            mode: "trace".to_owned(),
+            ..TargetInfo::default()
+        };
+        let mut out = vec![
+            Observation::Target(Nanos(START), info),
+            site(WORKING, "parse", 1),
+        ];
+        for (index, keeper) in self.plan.keepers.iter().enumerate() {
+            for block in 0..2 {
+                let id = site_id(index, block);
+                out.push(site(id, &keeper.function, 10 + block as u32));
+            }
+        }
+        out
+    }
+
+    /// Runs until `until` seconds and gives everything observed to `sink`, ending with a snapshot.
+    pub(crate) fn run(&mut self, until: f64, sink: &mut impl FnMut(Observation)) {
+        let plan = self.plan;
+        loop {
+            let (at, together) = plan.traffic.next(self.now, &mut self.random);
+            if at > until {
+                break;
+            }
+            self.now = at;
+            self.end_requests(sink);
+            for _ in 0..together {
+                self.request();
+            }
+        }
+        self.now = until;
+        self.end_requests(sink);
+        self.sweep();
+        if let Some(at) = plan.deploy_at
+            && (at..at + plan.interval).contains(&until)
+        {
+            self.replace(sink);
+        }
+        self.snapshot(sink);
+    }
+
+    /// Mean bytes that the leaks keep of one request, and per second without any, as far as they have come.
+    pub(crate) fn kept(&self) -> (f64, f64) {
+        let mut kept = (0.0, 0.0);
+        for leak in &self.plan.leaks {
+            let keeper = &self.plan.keepers[leak.keeper];
+            let part = match keeper.policy {
+                Policy::Partly(share, _) => 1.0 - share,
+                _ => 1.0,
+            };
+            let bytes = part * self.holdings[leak.keeper].bytes;
+            if let Trigger::Timer(_) = keeper.trigger {
+                kept.1 += bytes / (self.now - keeper.from).max(1.0);
+            } else {
+                kept.0 += bytes / self.plan.requests(keeper.from, self.now).max(1.0);
+            }
+        }
+        kept
+    }
+
+    /// A keeper that has met the tokens from before the attach.
+    fn known(&self, keeper: &Keeper) -> Holding {
+        let mut holding = Holding::default();
+        if keeper.trigger == Trigger::Token && keeper.policy == Policy::Forever {
+            for token in 0..self.plan.traffic.known_before {
+                holding.set(token as u32, Presence::Present);
+            }
+        }
+        holding
+    }
+
+    fn nanos(&self) -> u64 {
+        START + (self.now * 1e9) as u64
+    }
+
+    fn request(&mut self) {
+        let plan = self.plan;
+        let traffic = &plan.traffic;
+        self.requests += 1;
+        let route = traffic.route(&mut self.random);
+        let token = if self.random.chance(traffic.anonymous) {
+            NONE
+        } else if self.tokens == 0 || self.random.chance(traffic.fresh) {
+            self.tokens += 1;
+            self.tokens - 1
+        } else {
+            let back = traffic.session(&mut self.random) as u32;
+            self.tokens - 1 - back.min(self.tokens - 1)
+        };
+        let start = self.nanos();
+        let end = start + (traffic.latency(&mut self.random) * 1e9) as u64;
+        let working = if plan.working >= 16.0 {
+            self.allocate(WORKING, Some(self.requests), plan.working)
+        } else {
+            NONE
+        };
+        self.under_way.push(Reverse((
+            end,
+            self.requests,
+            start,
+            token,
+            route as u8,
+            working,
+        )));
+        for index in 0..plan.keepers.len() {
+            let keeper = &plan.keepers[index];
+            if keeper.route.is_some_and(|only| only != route)
+                || self.now < keeper.from
+                || (keeper.chance < 1.0 && !self.random.chance(keeper.chance))
+            {
+                continue;
+            }
+            match keeper.trigger {
+                Trigger::Token if token != NONE => self.keep(index, token, Some(self.requests)),
+                Trigger::Request => self.keep(index, NONE, Some(self.requests)),
+                _ => {}
+            }
+        }
+    }
+
+    fn keep(&mut self, index: usize, token: u32, request: Option<u64>) {
+        let keeper = &self.plan.keepers[index];
+        if token != NONE && self.holdings[index].presence(token) != Presence::Absent {
+            self.holdings[index].set(token, Presence::Used);
+            return;
+        }
+        let made = self.holdings[index].made;
+        match keeper.policy {
+            Policy::First(most) if made >= most => return,
+            Policy::Pool if made >= self.under_way.len() => return,
+            _ => {}
+        }
+        let size = keeper.sizes.bytes(&mut self.random);
+        self.holdings[index].made += 1;
+        self.holdings[index].set(token, Presence::Present);
+        if let Policy::Table(factor, least) = keeper.policy {
+            self.grow_table(index, request, factor, least);
+            return;
+        }
+        self.holdings[index].bytes += size;
+        let mut slots = [NONE; 2];
+        for (block, slot) in slots.iter_mut().enumerate().take(keeper.blocks) {
+            let part = match (keeper.blocks, block) {
+                (1, _) => size,
+                (_, 0) => (size * 0.75).round(),
+                _ => (size * 0.25).round(),
+            };
+            *slot = self.allocate(site_id(index, block), request, part);
+        }
+        let held = Held { slots, token };
+        match keeper.policy {
+            Policy::Lru(most) => {
+                self.holdings[index].queue.push_back(held);
+                self.evict(index, most);
+            }
+            Policy::Ttl(_) | Policy::Batch(_) => {
+                // a TTL sweep needs the time of each: in `due`
+                let after = if let Policy::Ttl(after) = keeper.policy {
+                    after
+                } else {
+                    0.0
+                };
+                if after > 0.0 {
+                    self.due(index, held, after);
+                } else {
+                    self.holdings[index].queue.push_back(held);
+                }
+            }
+            Policy::Exponential(mean) => {
+                let after = mean * self.random.exponential();
+                self.due(index, held, after);
+            }
+            Policy::Partly(share, after) if self.random.chance(share) => {
+                let after = after * self.random.range(0.5, 1.5);
+                self.due(index, held, after);
+            }
+            _ => {}
+        }
+    }
+
+    fn due(&mut self, index: usize, held: Held, after: f64) {
+        let at = self.nanos() + (after * 1e9) as u64;
+        self.holdings[index].due.push(Reverse((at, held)));
+    }
+
+    fn grow_table(&mut self, index: usize, request: Option<u64>, factor: f64, least: usize) {
+        let made = self.holdings[index].made;
+        let (old, capacity) = self.holdings[index].table.unwrap_or((NONE, 0));
+        if made <= capacity {
+            return;
+        }
+        let next = ((capacity as f64 * factor) as usize).max(least).max(made);
+        let entry = self.plan.keepers[index].sizes.median;
+        let new = self.allocate(site_id(index, 0), request, entry * next as f64);
+        self.release(old);
+        self.holdings[index].table = Some((new, next));
+        self.holdings[index].bytes = entry * next as f64;
+    }
+
+    fn evict(&mut self, index: usize, most: usize) {
+        while self.holdings[index].queue.len() > most {
+            let Some(held) = self.holdings[index].queue.pop_front() else {
+                return;
+            };
+            if held.token != NONE && self.holdings[index].presence(held.token) == Presence::Used {
+                self.holdings[index].set(held.token, Presence::Present);
+                self.holdings[index].queue.push_back(held);
+                continue;
+            }
+            self.let_go(index, held);
+        }
+    }
+
+    fn let_go(&mut self, index: usize, held: Held) {
+        // of a leak that lets go of a part, the token stays known
+        if !matches!(self.plan.keepers[index].policy, Policy::Partly(..)) {
+            self.holdings[index].set(held.token, Presence::Absent);
+        }
+        for slot in held.slots {
+            self.release(slot);
+        }
+    }
+
+    /// What time brings: timers, expiry, clearing.
+    fn sweep(&mut self) {
+        let now = self.nanos();
+        for index in 0..self.plan.keepers.len() {
+            let keeper = &self.plan.keepers[index];
+            if let Trigger::Timer(rate) = keeper.trigger {
+                let due = ((self.now - keeper.from).max(0.0) * rate) as u64;
+                while self.holdings[index].ticks < due {
+                    self.holdings[index].ticks += 1;
+                    self.keep(index, NONE, None);
+                }
+            } else if let Policy::Batch(every) = keeper.policy {
+                let batches = (self.now / every) as u64;
+                if self.holdings[index].ticks < batches {
+                    self.holdings[index].ticks = batches;
+                    while let Some(held) = self.holdings[index].queue.pop_front() {
+                        self.let_go(index, held);
+                    }
+                }
+            }
+            while let Some(&Reverse((at, held))) = self.holdings[index].due.peek()
+                && at <= now
+            {
+                self.holdings[index].due.pop();
+                self.let_go(index, held);
+            }
+        }
+    }
+
+    fn allocate(&mut self, site: u64, request: Option<u64>, bytes: f64) -> u32 {
+        let faults = self.plan.faults;
+        self.losses.tracked += 1;
+        let mut weight = 1.0;
+        if faults.sampling < 1.0 {
+            // by bytes, as the agent does: large blocks are taken surely
+            let part = 1.0 - (-bytes * faults.sampling / 1_000.0).exp();
+            if !self.random.chance(part) {
+                self.losses.sampled_out += 1;
+                return NONE;
+            }
+            weight = 1.0 / part;
+        }
+        let wrong = faults.wrong > 0.0 && self.random.chance(faults.wrong);
+        let request = request.map(|id| {
+            if wrong {
+                id.saturating_sub(1 + self.random.below(64) as u64).max(1)
+            } else {
+                id
+            }
+        });
+        let binding = match request {
+            None => Binding::None,
+            Some(_) if faults.wrong > 0.0 => Binding::Inferred,
+            Some(_) => Binding::Exact,
+        };
+        let group = LiveGroup {
+            site: SiteId(site),
+            request: request.map(RequestId),
+            binding,
+            born: Nanos(self.nanos() / 1_000_000_000 * 1_000_000_000),
+            blocks: weight,
+            bytes: weight * bytes,
+            seen: 1,
+            variance: weight * (weight - 1.0) * bytes * bytes,
+            kind: MemoryKind::Heap,
+        };
+        if let Some(slot) = self.free.pop() {
+            self.groups[slot as usize] = group;
+            slot
+        } else {
+            self.groups.push(group);
+            self.groups.len() as u32 - 1
+        }
+    }
+
+    fn release(&mut self, slot: u32) {
+        if slot == NONE {
+            return;
+        }
+        let lost = self.plan.faults.lost_frees;
+        if lost > 0.0 && self.random.chance(lost) {
+            self.losses.lost_frees += 1;
+            return;
+        }
+        self.losses.freed += 1;
+        self.groups[slot as usize].seen = 0;
+        self.free.push(slot);
+    }
+
+    fn end_requests(&mut self, sink: &mut impl FnMut(Observation)) {
+        let now = self.nanos();
+        while let Some(&Reverse((end, id, start, token, route, working))) = self.under_way.peek()
+            && end <= now
+        {
+            self.under_way.pop();
+            self.release(working);
+            self.losses.requests += 1;
+            let fingerprint = (u64::from(token) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            sink(Observation::Request(Request {
+                id: RequestId(id),
+                start: Nanos(start),
+                end: Nanos(end),
+                head: ROUTES[usize::from(route)].to_owned(),
+                path_cut: false,
+                token: (token != NONE).then_some(Fingerprint(fingerprint)),
+                status: Some(200),
+                binding: Binding::Exact,
+                body_bytes: 0,
+                token_uncertain: false,
+                again: false,
+            }));
+        }
+    }
+
+    /// A deploy in place: another address space.
+    fn replace(&mut self, sink: &mut impl FnMut(Observation)) {
+        self.groups.clear();
+        self.free.clear();
+        self.under_way.clear();
+        self.held = 0.0;
+        self.holdings = self
+            .plan
+            .keepers
+            .iter()
+            .map(|_| Holding::default())
+            .collect();
+        sink(Observation::Forgotten(Nanos(self.nanos())));
+    }
+
+    fn snapshot(&mut self, sink: &mut impl FnMut(Observation)) {
+        let at = Nanos(self.nanos());
+        let groups: Vec<LiveGroup> = self.groups.iter().filter(|g| g.seen > 0).copied().collect();
+        let live: f64 = groups.iter().map(|group| group.bytes).sum();
+        let plan = self.plan;
+        let decay = if plan.ratchet {
+            1.0
+        } else {
+            1.0 - 0.003 * plan.interval
+        };
+        self.held = (live * plan.overhead).max(self.held * decay.max(0.5));
+        // what is no heap: code read in, stacks, buffers of the kernel
+        let drift = plan.drift * (1.0 - (-self.now / plan.drift_seconds).exp());
+        self.used = plan.base + self.held + drift;
+        self.losses.at = at;
+        sink(Observation::Losses(self.losses));
+        sink(Observation::Memory(MemorySample {
+            at,
+            rss: self.used as u64,
+            rss_anon: self.used as u64,
+            limit: Some(plan.limit as u64),
+            used: self.used as u64,
+            cpu_ns: (self.now * 1e8) as u64,
+        }));
+        sink(Observation::Snapshot(Snapshot { at, groups }));
+    }
+}
+
+fn site_id(keeper: usize, block: usize) -> u64 {
+    10 * (keeper as u64 + 1) + block as u64
+}
+
+fn site(id: u64, function: &str, line: u32) -> Observation {
+    let frame = |function: &str, file: &str, line, kind| Frame {
+        function: function.to_owned(),
+        file: Some(file.to_owned()),
+        line: Some(line),
+        module: "service".to_owned(),
+        kind,
+    };
+    let stack: Arc<[Frame]> = Arc::new([
+        frame("malloc", "malloc.c", 1, FrameKind::Allocator),
+        frame("Vec::push", "vec.rs", 2, FrameKind::Library),
+        frame(function, "app.rs", line, FrameKind::User),
+    ]);
+    Observation::Site(Site {
+        id: SiteId(id),
+        stack,
+        truncated: false,
+    })
+}

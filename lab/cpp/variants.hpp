@@ -1,0 +1,313 @@
+// What each variant keeps, and lets go; lab/services.toml has the known answers.
+#pragma once
+
+#include <chrono>
+#include <cmath>
+#include <functional>
+#include <list>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <unordered_set>
+#include <utility>
+#include <vector>
+
+#include "tokens.hpp"
+
+// A call of one of these is a frame of its own, so that source lines mean something.
+#define NOINLINE __attribute__((noinline))
+
+using Clock = std::chrono::steady_clock;
+
+static std::string variant = "stateless";
+static std::mutex state_lock;
+
+// ---- leaks -----------------------------------------------------------------------------------
+
+static std::unordered_map<std::string, Claims> claims_cache;
+
+// Checking is slow, so it is done once per token.
+NOINLINE static std::optional<Claims> claims_for(const std::string& token) {
+  std::lock_guard<std::mutex> hold(state_lock);
+  auto cached = claims_cache.find(token);
+  if (cached != claims_cache.end()) return cached->second;
+  auto claims = decode(token);
+  if (claims) claims_cache.emplace(token, *claims);
+  return claims;
+}
+
+// Several tokens of one subject share an entry.
+NOINLINE static void remember_subject(const Claims& claims) {
+  std::lock_guard<std::mutex> hold(state_lock);
+  claims_cache.try_emplace(claims.subject, claims);
+}
+
+static std::vector<std::string> response_log;
+
+// Left in from a debugging session: the last responses, never trimmed.
+NOINLINE static void log_response(const Claims& claims, const std::string& body) {
+  std::string line = claims.subject + " " + claims.token_id + " " + body;
+  std::lock_guard<std::mutex> hold(state_lock);
+  response_log.push_back(std::move(line));
+}
+
+static std::vector<std::string> uploads;
+
+// Each upload, for a retry that never comes.
+NOINLINE static void keep_upload(const std::string& body) {
+  std::string copy = body;
+  std::lock_guard<std::mutex> hold(state_lock);
+  uploads.push_back(std::move(copy));
+}
+
+static std::list<std::function<size_t()>> cleanups;
+static size_t cleanup_bytes = 0;
+
+static size_t heap(const Claims& claims);
+
+// What is to be done when the request ends, and then is not removed.
+NOINLINE static void register_cleanup(const Claims& claims) {
+  std::lock_guard<std::mutex> hold(state_lock);
+  cleanups.push_back([claims] { return claims.subject.size(); });
+  // The node of the list, and the closure that the function object holds.
+  cleanup_bytes += 2 * sizeof(void*) + sizeof(std::function<size_t()>) + sizeof(Claims) + heap(claims);
+}
+
+static thread_local std::list<Claims> seen_here;
+static size_t seen = 0, seen_bytes = 0;
+
+// One entry per request, on whichever thread it ran.
+NOINLINE static void remember_seen(const Claims& claims) {
+  seen_here.push_back(claims);
+  std::lock_guard<std::mutex> hold(state_lock);
+  seen++;
+  seen_bytes += 2 * sizeof(void*) + sizeof(Claims) + heap(claims);
+}
+
+static std::vector<std::string> samples;
+
+NOINLINE static void take_sample() {
+  std::string sample(2047, 'x');
+  std::lock_guard<std::mutex> hold(state_lock);
+  samples.push_back(std::move(sample));
+}
+
+// Collects samples and never sends them.
+static void collect_samples() {
+  for (;;) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    take_sample();
+  }
+}
+
+// ---- caches that let go, tables that are full ----------------------------------------------------
+
+static const size_t lru_capacity = 1024;
+static std::list<std::pair<std::string, Claims>> lru_order;  // most recently used first
+static std::unordered_map<std::string, std::list<std::pair<std::string, Claims>>::iterator> lru_index;
+
+NOINLINE static std::optional<Claims> lru_claims_for(const std::string& token) {
+  std::lock_guard<std::mutex> hold(state_lock);
+  auto cached = lru_index.find(token);
+  if (cached != lru_index.end()) {
+    lru_order.splice(lru_order.begin(), lru_order, cached->second);
+    return cached->second->second;
+  }
+  auto claims = decode(token);
+  if (!claims) return claims;
+  if (lru_order.size() >= lru_capacity) {
+    lru_index.erase(lru_order.back().first);
+    lru_order.pop_back();
+  }
+  lru_order.emplace_front(token, *claims);
+  lru_index.emplace(token, lru_order.begin());
+  return claims;
+}
+
+static std::unordered_map<std::string, std::pair<Clock::time_point, Claims>> timed;
+
+NOINLINE static std::optional<Claims> timed_claims_for(const std::string& token) {
+  std::lock_guard<std::mutex> hold(state_lock);
+  auto cached = timed.find(token);
+  if (cached != timed.end()) return cached->second.second;
+  auto claims = decode(token);
+  if (claims) timed.emplace(token, std::make_pair(Clock::now(), *claims));
+  return claims;
+}
+
+// Entries live for 15 s.
+static void sweep_expired() {
+  for (;;) {
+    std::this_thread::sleep_for(std::chrono::seconds(1));
+    std::lock_guard<std::mutex> hold(state_lock);
+    for (auto entry = timed.begin(); entry != timed.end();) {
+      bool expired = Clock::now() - entry->second.first > std::chrono::seconds(15);
+      entry = expired ? timed.erase(entry) : std::next(entry);
+    }
+  }
+}
+
+static void clear_batches() {
+  for (;;) {
+    std::this_thread::sleep_for(std::chrono::seconds(20));
+    std::lock_guard<std::mutex> hold(state_lock);
+    timed.clear();
+  }
+}
+
+static std::map<size_t, std::string> loaded;
+
+// Each of the first requests loads one table; then all are there.
+NOINLINE static void load_next_table() {
+  std::lock_guard<std::mutex> hold(state_lock);
+  if (loaded.size() < 2000) loaded.emplace(loaded.size(), std::string(2047, 'x'));
+}
+
+// ---- large for a while ---------------------------------------------------------------------------
+
+// What a permission service returns for a user: large, and gone with the request.
+NOINLINE static std::vector<std::string> permissions_of(const Claims& claims) {
+  std::vector<std::string> granted;
+  for (int id = 0; id < 200; id++) {
+    granted.push_back(claims.subject + ":item:" + std::to_string(id) + ":read");
+  }
+  return granted;
+}
+
+static std::vector<std::string> pool;
+
+// Buffers that are used again.
+NOINLINE static size_t with_pooled_buffer(const Claims& claims) {
+  std::string buffer;
+  {
+    std::lock_guard<std::mutex> hold(state_lock);
+    if (!pool.empty()) {
+      buffer = std::move(pool.back());
+      pool.pop_back();
+    }
+  }
+  buffer.reserve(16 * 1024);
+  buffer = claims.subject;
+  size_t size = buffer.size();
+  std::lock_guard<std::mutex> hold(state_lock);
+  pool.push_back(std::move(buffer));
+  return size;
+}
+
+// Holds its result while a slow client would read it; how slow goes up and down over 20 s.
+NOINLINE static void answer_slowly() {
+  std::string result(64 * 1024, 'x');
+  double now = std::chrono::duration<double>(Clock::now().time_since_epoch()).count();
+  double seconds = 0.3 + 0.25 * std::sin(now * 2 * 3.14159265 / 20);
+  std::this_thread::sleep_for(std::chrono::duration<double>(seconds));
+  asm volatile("" : : "r"(result.data()) : "memory");
+}
+
+static size_t served = 0;
+
+// Every 500th request builds a report of 32 MiB in small pieces, and frees it.
+NOINLINE static size_t build_report(const Claims& claims) {
+  size_t number;
+  {
+    std::lock_guard<std::mutex> hold(state_lock);
+    number = served++;
+  }
+  std::vector<std::string> report;
+  for (size_t row = 0; row < (number % 500 == 0 ? 32 * 1024 : 8); row++) {
+    report.push_back(std::string(1000, ' ') + claims.subject);
+  }
+  return report.size();
+}
+
+// ---- the books -----------------------------------------------------------------------------------
+
+// Bytes a string asked for: short ones sit in the object itself.
+static size_t heap(const std::string& text) {
+  return text.capacity() > 15 ? text.capacity() + 1 : 0;
+}
+
+static size_t heap(const Claims& claims) {
+  return heap(claims.subject) + heap(claims.email) + heap(claims.token_id) + heap(claims.scope);
+}
+
+struct Kept {
+  size_t entries = 0;
+  size_t entry_bytes = 0;
+  size_t table_bytes = 0;
+
+  void strings(const std::vector<std::string>& all) {
+    entries += all.size();
+    for (const auto& one : all) entry_bytes += heap(one);
+    table_bytes += all.capacity() * sizeof(std::string);
+  }
+};
+
+static Kept kept() {
+  std::lock_guard<std::mutex> hold(state_lock);
+  Kept kept;
+  const size_t hash_node = 2 * sizeof(void*);  // libstdc++: next pointer and cached hash
+  for (const auto& [token, claims] : claims_cache) {
+    kept.entries++;
+    kept.entry_bytes += hash_node + sizeof(std::pair<const std::string, Claims>) + heap(token) + heap(claims);
+  }
+  for (const auto& [token, claims] : lru_order) {
+    kept.entries++;
+    kept.entry_bytes += 2 * sizeof(void*) + sizeof(std::pair<std::string, Claims>) + heap(token) + heap(claims);
+  }
+  for (const auto& entry : lru_index) {
+    kept.entry_bytes += hash_node + sizeof(entry) + heap(entry.first);
+  }
+  for (const auto& entry : timed) {
+    kept.entries++;
+    kept.entry_bytes += hash_node + sizeof(entry) + heap(entry.first) + heap(entry.second.second);
+  }
+  for (const auto& entry : loaded) {
+    kept.entries++;
+    kept.entry_bytes += 4 * sizeof(void*) + sizeof(entry) + heap(entry.second);
+  }
+  for (const auto* strings : {&response_log, &uploads, &samples, &pool}) kept.strings(*strings);
+  kept.entries += cleanups.size() + seen;
+  kept.entry_bytes += cleanup_bytes + seen_bytes;
+  // One bucket is part of the map itself.
+  auto buckets = [&](const auto& map) {
+    if (map.bucket_count() > 1) kept.table_bytes += map.bucket_count() * sizeof(void*);
+  };
+  buckets(claims_cache);
+  buckets(lru_index);
+  buckets(timed);
+  return kept;
+}
+
+// ---- which is which ------------------------------------------------------------------------------
+
+static const std::unordered_set<std::string> variants = {
+    "stateless", "token-cache", "subject-cache", "introspection-log", "body-retained", "context-registry",
+    "thread-local", "background", "lru-1024", "ttl", "ttl-batch", "request-state", "pool", "warm-up",
+    "working-set", "burst-retention"};
+
+// Threads that a variant has beside those of its connections.
+static void start_background() {
+  if (variant == "background") std::thread(collect_samples).detach();
+  if (variant == "ttl") std::thread(sweep_expired).detach();
+  if (variant == "ttl-batch") std::thread(clear_batches).detach();
+}
+
+// The claims of a request to the route of the variant, after what it does with them.
+static std::optional<Claims> checked(const std::string& token) {
+  if (variant == "token-cache") return claims_for(token);
+  if (variant == "lru-1024") return lru_claims_for(token);
+  if (variant == "ttl" || variant == "ttl-batch") return timed_claims_for(token);
+  auto claims = decode(token);
+  if (!claims) return claims;
+  if (variant == "subject-cache") remember_subject(*claims);
+  if (variant == "context-registry") register_cleanup(*claims);
+  if (variant == "thread-local") remember_seen(*claims);
+  if (variant == "warm-up") load_next_table();
+  if (variant == "pool") with_pooled_buffer(*claims);
+  if (variant == "working-set") answer_slowly();
+  if (variant == "burst-retention") build_report(*claims);
+  return claims;
+}
