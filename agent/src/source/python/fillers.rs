@@ -133,7 +133,7 @@ impl Stacks {
                 if let Some((code, line)) = claimed
                     && let Some(file) = code.file.as_deref()
                 {
-                    let entry = found.entry((code.function.as_str(), file, line)).or_default();
+                    let entry = found.entry((&code.function, file, line)).or_default();
                     entry.0 = entry.0.max(fit);
                     entry.1 += sampled.pages;
                     break;
