@@ -3,6 +3,8 @@
 //! Where those lie is told by user space ([`PythonConfig`]). A thread's state is found in the interpreter's list
 //! by the thread id it names, and remembered as long as it names it.
 
+use core::ptr;
+
 use aya_ebpf::{
     bindings::bpf_pidns_info,
     helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user, generated},
@@ -70,9 +72,14 @@ fn walk(thread: &mut Thread, config: &PythonConfig, first: u64) -> u64 {
     let layout = thread.layout | PYTHON_LAYOUT;
     let mut hash = SITE_SEED ^ u64::from(layout);
     let mut frame = first;
-    let mut depth = 0u32;
+    // In a map value and not in a register: the verifier would follow each number it can have, and give up.
+    let depth = &raw mut thread.stack.depth;
+    // SAFETY: a valid, aligned field, as at the other places below.
+    unsafe { ptr::write_volatile(depth, 0) };
     for _ in 0..MAX_LOOKS {
-        if frame == 0 || depth as usize >= MAX_FRAMES {
+        // SAFETY: as above.
+        let kept = unsafe { ptr::read_volatile(depth) };
+        if frame == 0 || kept as usize >= MAX_FRAMES {
             break;
         }
         let owner = frame.wrapping_add(u64::from(config.owner));
@@ -92,13 +99,13 @@ fn walk(thread: &mut Thread, config: &PythonConfig, first: u64) -> u64 {
                 0
             };
             let place = python_frame(code, instruction);
-            thread.stack.frames[depth as usize & (MAX_FRAMES - 1)] = place;
+            thread.stack.frames[kept as usize & (MAX_FRAMES - 1)] = place;
             hash = site_step(hash, place);
-            depth += 1;
+            // SAFETY: as above.
+            unsafe { ptr::write_volatile(depth, kept + 1) };
         }
         frame = at(frame, config.previous);
     }
-    thread.stack.depth = depth;
     thread.stack.tgid = thread.tgid;
     thread.stack.layout = layout;
     thread.stack.truncated = u32::from(frame != 0);
