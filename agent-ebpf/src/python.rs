@@ -3,8 +3,6 @@
 //! Where those lie is told by user space ([`PythonConfig`]). A thread's state is found in the interpreter's list
 //! by the thread id it names, and remembered as long as it names it.
 
-use core::ptr;
-
 use aya_ebpf::{
     bindings::bpf_pidns_info,
     helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user, generated},
@@ -72,14 +70,15 @@ fn walk(thread: &mut Thread, config: &PythonConfig, first: u64) -> u64 {
     let layout = thread.layout | PYTHON_LAYOUT;
     let mut hash = SITE_SEED ^ u64::from(layout);
     let mut frame = first;
-    // In a map value and not in a register: the verifier would follow each number it can have, and give up.
-    let depth = &raw mut thread.stack.depth;
-    // SAFETY: a valid, aligned field, as at the other places below.
-    unsafe { ptr::write_volatile(depth, 0) };
+    // In the map, and read anew each time: the verifier would follow every depth at every look, and gives up
+    // after a million instructions.
+    let counted = &raw mut thread.stack.depth;
+    // SAFETY: a field of a map value that only this thread touches; so below.
+    unsafe { counted.write_volatile(0) };
     for _ in 0..MAX_LOOKS {
         // SAFETY: as above.
-        let kept = unsafe { ptr::read_volatile(depth) };
-        if frame == 0 || kept as usize >= MAX_FRAMES {
+        let depth = unsafe { counted.read_volatile() };
+        if frame == 0 || depth as usize >= MAX_FRAMES {
             break;
         }
         let owner = frame.wrapping_add(u64::from(config.owner));
@@ -99,10 +98,10 @@ fn walk(thread: &mut Thread, config: &PythonConfig, first: u64) -> u64 {
                 0
             };
             let place = python_frame(code, instruction);
-            thread.stack.frames[kept as usize & (MAX_FRAMES - 1)] = place;
+            thread.stack.frames[depth as usize & (MAX_FRAMES - 1)] = place;
             hash = site_step(hash, place);
             // SAFETY: as above.
-            unsafe { ptr::write_volatile(depth, kept + 1) };
+            unsafe { counted.write_volatile(depth + 1) };
         }
         frame = at(frame, config.previous);
     }
