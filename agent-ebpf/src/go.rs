@@ -20,9 +20,10 @@ use crate::{
     alloc::register,
     go_http2,
     go_scan::{GoScan, read_head, scan_of_thread},
+    go_tasks::{begun, done},
     http,
     maps::{BLANK_CONN, Pending, TASKS, count},
-    scope, thread,
+    thread,
 };
 
 /// `http.Request.Method` (a string), `.URL`, `.ContentLength`; `url.URL.Path`.
@@ -103,7 +104,7 @@ pub fn go_serve(ctx: ProbeContext) -> u32 {
     // SAFETY: as above.
     let pending = unsafe { &mut *pending };
     count(Counter::Requests);
-    pending.request = scope::next_request();
+    pending.request = begun(key);
     pending.start_ns = now;
     pending.task = key.task;
     pending.tid = bpf_get_current_pid_tgid() as u32;
@@ -243,6 +244,7 @@ pub fn go_finish(ctx: ProbeContext) -> u32 {
     // SAFETY: no preconditions.
     let now = unsafe { bpf_ktime_get_ns() };
     http::send(pending, tgid, NO_FD, 0, now);
+    done(key, pending.request);
     let _ = GO_REQUESTS.remove(key);
     let _ = TASKS.remove(key);
     0

@@ -15,6 +15,7 @@ use crate::{
     go::{GO_REQUESTS, NO_FD, watched, words},
     http,
     maps::TASKS,
+    scope,
 };
 
 /// What a goroutine that was begun for a request does belongs to it, too.
@@ -56,6 +57,9 @@ pub fn request_of(goroutine: u64, tgid: u32, now: u64) -> (u64, u8) {
     let Some(child) = (unsafe { GO_CHILDREN.get(TaskKey { task, tgid }) }) else {
         return (0, binding::NONE);
     };
+    if child.depth >= DONE {
+        return (child.request, binding::EXACT);
+    }
     let task = child.root;
     // SAFETY: as above.
     if let Some(pending) = unsafe { GO_REQUESTS.get(TaskKey { task, tgid }) }
@@ -67,6 +71,70 @@ pub fn request_of(goroutine: u64, tgid: u32, now: u64) -> (u64, u8) {
         return (child.request, binding::INFERRED);
     }
     (0, binding::NONE)
+}
+
+/// In place of a depth: the goroutine is reading the head of that request, or is done with it.
+const READING: u64 = u64::MAX;
+const DONE: u64 = u64::MAX - 1;
+
+/// `(*conn).readRequest(ctx)`: R14 is the goroutine. What it allocates from here on is the next request's: its head.
+#[uprobe]
+pub fn go_read(ctx: ProbeContext) -> u32 {
+    if watched().is_none() {
+        return 0;
+    }
+    let regs: *const pt_regs = ctx.regs;
+    let tgid = bpf_get_current_pid_tgid() >> 32;
+    let task = register!(regs, r14);
+    let child = Child {
+        request: scope::next_request(),
+        root: task,
+        // SAFETY: no preconditions.
+        born_ns: unsafe { bpf_ktime_get_ns() },
+        depth: READING,
+    };
+    // A full LRU map drops the goroutine that was idle longest; nothing to count.
+    let _ = GO_CHILDREN.insert(TaskKey { task, tgid }, &child, 0);
+    0
+}
+
+/// The request has ended; until its goroutine reads the next head, what it does is still for it.
+#[inline(always)]
+pub fn done(key: TaskKey, request: u64) {
+    let child = Child {
+        request,
+        root: key.task,
+        born_ns: 0,
+        depth: DONE,
+    };
+    // As above.
+    let _ = GO_CHILDREN.insert(key, &child, 0);
+}
+
+/// The goroutine that a thread runs, given what it runs on: perhaps the stack of its scheduler, where
+/// the runtime does some of its work for the goroutine.
+#[inline(always)]
+pub fn on_behalf_of(running: u64, cookie: GoRuntimeCookie) -> u64 {
+    if let Some([thread]) = words(running.wrapping_add(G_M))
+        && let Some([current]) = words(thread.wrapping_add(cookie.current()))
+    {
+        return current;
+    }
+    0
+}
+
+/// The request whose head the goroutine has read, if that was seen; else a new one.
+#[inline(always)]
+pub fn begun(key: TaskKey) -> u64 {
+    // SAFETY: a map value; only this goroutine's probes touch it.
+    if let Some(child) = unsafe { GO_CHILDREN.get(key) }
+        && child.depth == READING
+    {
+        let request = child.request;
+        let _ = GO_CHILDREN.remove(key);
+        return request;
+    }
+    scope::next_request()
 }
 
 /// `isSystemGoroutine(gp, fixed)`: RAX. The runtime asks that of each goroutine that it begins and of each
@@ -85,12 +153,7 @@ pub fn go_goroutine(ctx: ProbeContext) -> u32 {
         task,
         tgid: u64::from(tgid),
     };
-    let Some([thread]) = words(register!(regs, r14).wrapping_add(G_M)) else {
-        return 0;
-    };
-    let Some([current]) = words(thread.wrapping_add(cookie.current())) else {
-        return 0;
-    };
+    let current = on_behalf_of(register!(regs, r14), cookie);
     let Some([status]) = words(task.wrapping_add(cookie.status())) else {
         return 0;
     };

@@ -254,6 +254,9 @@ pub struct HeapMark {
     pub live_bytes: u64,
     /// Collections completed since the process began.
     pub cycles: u64,
+    /// When the last of them ended its marking, where the collector says so.
+    #[serde(default)]
+    pub collected_at: Option<Nanos>,
 }
 
 /// What a runtime's own heap profile says is live, by call stack.

@@ -209,6 +209,7 @@ impl Pipeline {
             routes: self.routes(),
             residency: self.judge.residents.summary(self.now),
             health: health(&self.judge.losses, self.cpu_seconds()),
+            processes: Vec::new(),
             live: self.live(start),
         }
     }

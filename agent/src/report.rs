@@ -35,6 +35,10 @@ pub struct Report {
     pub residency: Option<ResidencySummary>,
     /// Losses and cost.
     pub health: Health,
+    /// The processes of the service, where there are several: traffic, routes and findings above are of all
+    /// of them, the rest is of the first.
+    #[serde(default)]
+    pub processes: Vec<ProcessSummary>,
     /// For the live view and metrics, not part of the JSON interface.
     #[serde(skip)]
     pub live: Live,
@@ -55,6 +59,21 @@ pub struct TargetSummary {
     pub mode: String,
     /// What could not be seen, and why.
     pub limitations: Vec<String>,
+}
+
+/// One process of a service that has several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessSummary {
+    /// Process id.
+    pub pid: u32,
+    /// What was found of it alone.
+    pub verdict: Verdict,
+    /// Requests that it served.
+    pub requests: u64,
+    /// Resident bytes at the end.
+    pub rss_bytes: u64,
+    /// Bytes that its findings keep.
+    pub retained_bytes: u64,
 }
 
 /// How long and how much traffic.

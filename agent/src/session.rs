@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::{
     events::{MemoryKind, Observation, Site, SiteId, Snapshot},
+    findings::service,
     outputs::{LiveStack, LiveStacks},
     pipeline::{JudgeOptions, Pipeline, Plateaus},
     report::Report,
@@ -227,12 +228,10 @@ impl Session {
         self.judged.get(&pid).map(|judged| judged.pipeline.report())
     }
 
-    /// Of all processes that descend from one target the report that matters most: the worst verdict,
-    /// and among equals the busiest.
+    /// One report of all processes that descend from one target: the worst verdict, and among equals the
+    /// busiest, with the figures of what is the same in several added up.
     pub fn worst(&self, pids: &[u32]) -> Option<Report> {
-        pids.iter()
-            .filter_map(|pid| self.report(*pid))
-            .min_by_key(|report| (report.verdict, std::cmp::Reverse(report.window.requests)))
+        service::sum(pids.iter().filter_map(|pid| self.report(*pid)).collect())
     }
 
     /// Live heap memory by call stack, as of the last snapshot.

@@ -158,17 +158,20 @@ pub(super) fn places(plan: &Plan) -> impl Iterator<Item = &Probe> {
 /// What a probe is for, in one word.
 pub(super) fn purpose(program: Program) -> &'static str {
     match program {
-        Program::AllocEnter | Program::AllocReturn | Program::AllocResult => "alloc",
+        Program::AllocEnter
+        | Program::AllocReturn
+        | Program::AllocResult
+        | Program::GoNextFree
+        | Program::GoLarge => "alloc",
         Program::Free => "free",
-        Program::TaskPoll => "task",
+        Program::TaskPoll | Program::GoGoroutine => "task",
         Program::HandlerEnter | Program::HandlerReturn => "handler",
         Program::GoServe
         | Program::GoFinish
         | Program::GoHttp2Head
         | Program::GoHttp2Run
-        | Program::GoHttp2Done => "request",
-        Program::GoGoroutine => "task",
-        Program::GoNextFree | Program::GoLarge => "alloc",
+        | Program::GoHttp2Done
+        | Program::GoRead => "request",
         Program::UsdtAlloc | Program::UsdtFree => "sample",
     }
 }

@@ -143,9 +143,7 @@ pub fn cause(contrast: &Contrast, uncertain: f64) -> Cause {
         } else {
             Cause::TokenKeyed
         }
-    } else if often && more && less {
-        Cause::Mixed
-    } else if often && self::rarer(repeat, new, PER_REQUEST_ABOVE) {
+    } else if often && (more && less || self::rarer(repeat, new, PER_REQUEST_ABOVE)) {
         Cause::Mixed
     } else if often && ratio(repeat, new) >= PER_REQUEST_ABOVE {
         Cause::PerRequest

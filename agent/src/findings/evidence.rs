@@ -54,40 +54,7 @@ pub fn sentences(
         out.push(gates(window));
     }
     if key.route.has_requests() {
-        let Contrast {
-            new,
-            repeat,
-            none,
-            shared,
-        } = one.contrast;
-        let parts = [
-            (new, "new tokens"),
-            (repeat, "repeated tokens"),
-            (none, "no token"),
-        ];
-        let parts: Vec<String> = parts
-            .iter()
-            .filter(|(kept, _)| kept.requests > 0)
-            .map(|(kept, name)| {
-                format!(
-                    "{} requests with {name} keep {} B each",
-                    number(kept.requests as f64),
-                    number(kept.mean)
-                )
-            })
-            .collect();
-        out.extend((!parts.is_empty()).then(|| parts.join("; ")));
-        if shared {
-            out.push("tokens known from other routes keep nothing: what keeps the memory is shared by routes".to_owned());
-        }
-        if one.cause == Cause::Indeterminate && repeat.requests < LEAST_CONTRAST && new.requests > 0
-        {
-            out.push(
-                "nearly all tokens were seen for the first time (after an attach every token is): whether \
-                 repeats keep memory is not known yet"
-                    .to_owned(),
-            );
-        }
+        out.extend(classes(one));
     }
     let container = scene.growth.get(key).map_or(0.0, Series::container_bytes);
     if grows && container >= 1.0 {
@@ -121,6 +88,45 @@ pub fn sentences(
             100.0 * lost.blocks,
             100.0 * lost.requests
         ));
+    }
+    out
+}
+
+/// What requests of each class keep.
+fn classes(one: &Judged) -> Vec<String> {
+    let mut out = Vec::new();
+    let Contrast {
+        new,
+        repeat,
+        none,
+        shared,
+    } = one.contrast;
+    let parts = [
+        (new, "new tokens"),
+        (repeat, "repeated tokens"),
+        (none, "no token"),
+    ];
+    let parts: Vec<String> = parts
+        .iter()
+        .filter(|(kept, _)| kept.requests > 0)
+        .map(|(kept, name)| {
+            format!(
+                "{} requests with {name} keep {} B each",
+                number(kept.requests as f64),
+                number(kept.mean)
+            )
+        })
+        .collect();
+    out.extend((!parts.is_empty()).then(|| parts.join("; ")));
+    if shared {
+        out.push("tokens known from other routes keep nothing: what keeps the memory is shared by routes".to_owned());
+    }
+    if one.cause == Cause::Indeterminate && repeat.requests < LEAST_CONTRAST && new.requests > 0 {
+        out.push(
+            "nearly all tokens were seen for the first time (after an attach every token is): whether \
+             repeats keep memory is not known yet"
+                .to_owned(),
+        );
     }
     out
 }

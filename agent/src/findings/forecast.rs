@@ -81,10 +81,10 @@ fn drift(epochs: &[(f64, f64)], seconds: f64) -> f64 {
 pub fn time_to_oom(headroom: f64, rate: Rate) -> Option<TimeToOom> {
     let median = headroom.max(0.0) / rate.mean;
     let factor = (UPPER * rate.error / rate.mean).exp();
-    (rate.mean > 0.0).then(|| TimeToOom {
+    (rate.mean > 0.0).then_some(TimeToOom {
         median,
         early: median / factor,
-        late: (rate.error < rate.mean).then(|| median * factor),
+        late: (rate.error < rate.mean).then_some(median * factor),
     })
 }
 

@@ -16,6 +16,7 @@ pub mod memory;
 pub mod options;
 pub mod plateaus;
 pub mod residency;
+pub mod service;
 pub mod tables;
 pub mod verdict;
 pub mod window;
@@ -156,7 +157,7 @@ impl Judge {
             let grows = growing(outcome)
                 .filter(|(window, log)| *log >= least && !self.is_expected(window))
                 .map(|(window, _)| window)
-                .filter(|window| !self.is_known(attribution, key, window));
+                .filter(|window| !self.is_known(attribution, *key, window));
             let tracker = self.trackers.entry(*key).or_default();
             let wiped = series.live_bytes() < WIPED * view.peak_before(view.len());
             tracker.step(grows, now, wiped);
@@ -184,7 +185,7 @@ impl Judge {
                 kept,
                 exposed,
             };
-            self.learn(attribution, key, &judged, &view);
+            self.learn(attribution, *key, &judged, &view);
             self.judged.insert(*key, judged);
         }
         if self.lost().worst() <= LOSS_CONFIRM {
@@ -260,14 +261,14 @@ impl Judge {
     }
 
     /// Whether the series is within a plateau that was learned before.
-    fn is_known(&self, attribution: &Attribution, key: &SeriesKey, window: &Window) -> bool {
+    fn is_known(&self, attribution: &Attribution, key: SeriesKey, window: &Window) -> bool {
         !self.plateaus.is_empty()
             && self
                 .plateaus
                 .holds(&plateaus::name(attribution, key), window)
     }
 
-    fn learn(&mut self, attribution: &Attribution, key: &SeriesKey, judged: &Judged, view: &View) {
+    fn learn(&mut self, attribution: &Attribution, key: SeriesKey, judged: &Judged, view: &View) {
         let stopped = matches!(judged.why, Some(Why::Evicts | Why::Stopped));
         if judged.state == State::None && stopped {
             let whole = view.first().map(|first| view.window(first));

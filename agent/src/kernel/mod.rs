@@ -13,10 +13,11 @@ use aya::{
     maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf},
 };
 use aya_log::EbpfLogger;
-use heaptide_ebpf::{Block, BlockKey, Counter, RuleKey, Settings, Stack, TargetConfig, UnwindRule};
-use tracing::{debug, warn};
+use heaptide_ebpf::{Block, BlockKey, Counter, Settings, Stack, TargetConfig};
+use tracing::debug;
 
 pub mod attach;
+mod data;
 mod error;
 mod faults;
 mod multi;
@@ -112,6 +113,7 @@ const PROBES: &[(&str, Program)] = &[
     ("go_h2_head", Program::GoHttp2Head),
     ("go_h2_run", Program::GoHttp2Run),
     ("go_h2_done", Program::GoHttp2Done),
+    ("go_read", Program::GoRead),
     ("go_goroutine", Program::GoGoroutine),
     ("go_next_free", Program::GoNextFree),
     ("go_large", Program::GoLarge),
@@ -363,123 +365,6 @@ impl Kernel {
             debug!(pid, symbol, program = name, why, "attached");
         }
         Ok(links)
-    }
-
-    /// Begins or changes the observation of a process.
-    pub fn set_target(&mut self, tgid: u32, config: TargetConfig) -> Result<(), KernelError> {
-        self.targets
-            .insert(tgid, Wire(config), 0)
-            .map_err(|why| KernelError::Map {
-                name: "TARGETS",
-                why,
-            })
-    }
-
-    /// Forgets what an earlier observation knew of these threads.
-    pub fn forget_threads(&self, threads: &[u32]) {
-        for thread in threads {
-            raw::delete(self.threads_fd, thread);
-        }
-    }
-
-    /// The kernel's view of a target.
-    pub fn target(&self, tgid: u32) -> Option<TargetConfig> {
-        self.targets.get(&tgid, 0).ok().map(|config| config.0)
-    }
-
-    /// Ends the observation of a process.
-    pub fn remove_target(&mut self, tgid: u32) {
-        // Gone already when the process has ended: nothing to do then.
-        let _ = self.targets.remove(&tgid);
-    }
-
-    /// Publishes unwind rules. A full map is counted by the stacks that stay truncated.
-    pub fn add_rules(&mut self, layout: u32, rules: &[(u64, UnwindRule)]) -> usize {
-        if rules.is_empty() {
-            return 0;
-        }
-        let keys: Vec<RuleKey> = rules
-            .iter()
-            .map(|rule| RuleKey {
-                pc: rule.0,
-                layout: u64::from(layout),
-            })
-            .collect();
-        let values: Vec<UnwindRule> = rules.iter().map(|rule| rule.1).collect();
-        let added = raw::update_batch(self.rules_fd, &keys, &values);
-        // The walks that the programs remember rest on the rules as they were.
-        let version = self.rules_version.get(&0, 0).unwrap_or_default();
-        if let Err(why) = self.rules_version.set(0, version.wrapping_add(1), 0) {
-            warn!("cannot tell the programs of new unwind rules: {why}");
-        }
-        added
-    }
-
-    /// The stack of a site.
-    pub fn stack(&self, site: u64) -> Option<Stack> {
-        self.stacks.get(&site, 0).ok().map(|stack| stack.0)
-    }
-
-    /// Calls `each` for every live block and corrects the kernel's count of them. Returns how many
-    /// there were.
-    pub fn live_blocks(
-        &mut self,
-        mut each: impl FnMut(&BlockKey, &Block),
-    ) -> Result<u64, KernelError> {
-        let mut blocks = 0;
-        self.batch
-            .for_each(self.live_fd, |key, block| {
-                blocks += 1;
-                each(key, block);
-            })
-            .map_err(|why| KernelError::Read { name: "LIVE", why })?;
-        Ok(blocks)
-    }
-
-    /// Removes blocks, as those of an ended process.
-    pub fn remove_blocks(&mut self, keys: &[BlockKey]) {
-        let mut removed = 0u64;
-        for key in keys {
-            removed += u64::from(self.live.remove(&Wire(*key)).is_ok());
-        }
-        if removed == 0 {
-            return;
-        }
-        if let Ok(live) = self.live_blocks.get(&0, 0) {
-            // Not atomic against the programs: off by a few until the next removal, and only the
-            // place where sampling begins depends on it.
-            if let Err(why) = self.live_blocks.set(0, live.saturating_sub(removed), 0) {
-                warn!("cannot correct the count of live blocks: {why}");
-            }
-        }
-    }
-
-    /// The counters of a slot, summed over CPUs, in the order of [`Counter::ALL`].
-    pub fn counters(&self, slot: u32) -> Result<Counters, KernelError> {
-        let cpus = self
-            .counters
-            .get(&slot, 0)
-            .map_err(|why| KernelError::Map {
-                name: "COUNTERS",
-                why,
-            })?;
-        let mut sums = [0; Counter::COUNT];
-        for cpu in cpus.iter() {
-            for (sum, part) in sums.iter_mut().zip(cpu) {
-                *sum += part;
-            }
-        }
-        Ok(sums)
-    }
-
-    /// Hands every record in the ring to `each`.
-    pub fn drain(&mut self, mut each: impl FnMut(&[u8])) {
-        while let Some(item) = self.ring.next() {
-            each(&item);
-        }
-        if let Some(logger) = &mut self.logger {
-            logger.flush();
-        }
     }
 
     /// Descriptor that becomes readable when a record that must not wait is in the ring.

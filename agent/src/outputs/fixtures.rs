@@ -145,6 +145,7 @@ pub(crate) fn leak() -> Report {
             map_bytes: 21 << 20,
             ..Health::default()
         },
+        processes: vec![],
         live: Live {
             curve: (0..64_u64)
                 .map(|s| (s as f64, (100 << 20) + s * 390_000, s * 377_000))

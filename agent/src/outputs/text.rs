@@ -8,7 +8,7 @@ use std::path::Path;
 use comfy_table::{CellAlignment, Table, presets};
 
 use super::format::{base_name, bytes, cause, count, counted, duration, percent, printable, state};
-use super::format::{location, site_location};
+use super::format::{location, site_location, verdict};
 use super::{OutputError, file};
 use crate::events::{Binding, Frame};
 use crate::report::{Basis, Cause, Finding, Health, Report, State, Verdict};
@@ -96,6 +96,11 @@ fn push_finding(text: &mut String, finding: &Finding) {
             printable(&container.path, CONTAINER),
             printable(&container.kind, NAME)
         )
+    } else if finding.basis != Basis::Blocks
+        && finding.site.stack.is_empty()
+        && finding.site.file.is_none()
+    {
+        "what keeps it is not known".to_owned()
     } else if finding.site.file.is_some() {
         format!(
             "{} {}",
@@ -279,6 +284,20 @@ fn push_observed(text: &mut String, report: &Report) {
             bytes(memory.live_growth_bytes as f64),
         ),
     );
+    for process in &report.processes {
+        line(
+            text,
+            0,
+            &format!(
+                "process     pid {}: {}, {}, RSS {}, {} kept",
+                process.pid,
+                verdict(process.verdict),
+                counted(process.requests, "request", "requests"),
+                bytes(process.rss_bytes as f64),
+                bytes(process.retained_bytes as f64)
+            ),
+        );
+    }
     if let Some(residency) = &report.residency {
         line(
             text,

@@ -56,6 +56,8 @@ pub enum Program {
     UsdtAlloc,
     /// It says that such a block is given back.
     UsdtFree,
+    /// Go's net/http begins to read a head.
+    GoRead,
     /// Go's net/http has read a head of HTTP/2.
     GoHttp2Head,
     /// It calls its handler.

@@ -2,6 +2,7 @@
 //! `debuginfod-find`) keep what they have downloaded. Nothing is downloaded here.
 
 use std::env;
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use crate::target::Elf;
@@ -44,7 +45,11 @@ fn build_id(note: &[u8]) -> Option<String> {
         return None;
     }
     let id = note.get(16..16usize.checked_add(number(4)? as usize)?)?;
-    Some(id.iter().map(|byte| format!("{byte:02x}")).collect())
+    Some(id.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string does not fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    }))
 }
 
 #[cfg(test)]

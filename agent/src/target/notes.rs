@@ -68,8 +68,11 @@ fn parse(mut bytes: &[u8], base: Option<u64>) -> Vec<(String, StaticProbe)> {
     found
 }
 
-/// The first note: name, description, kind, what follows.
-fn note(bytes: &[u8]) -> Option<(&[u8], &[u8], u32, &[u8])> {
+/// Name, description, kind, what follows.
+type Note<'data> = (&'data [u8], &'data [u8], u32, &'data [u8]);
+
+/// The first note.
+fn note(bytes: &[u8]) -> Option<Note<'_>> {
     let number = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
     let (name_len, len) = (number(0)? as usize, number(4)? as usize);
     let name = bytes.get(12..12usize.checked_add(name_len)?)?;

@@ -2,6 +2,8 @@
 
 mod bounds;
 mod capture;
+mod gauge_world;
+mod gauges;
 mod sites;
 mod verdicts;
 mod world;

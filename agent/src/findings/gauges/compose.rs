@@ -8,6 +8,7 @@ use crate::findings::{Judge, losses::Lost, options};
 use crate::growth::gauges::GaugeKey;
 use crate::report::{Basis, Cause, ContainerSummary, Finding, SiteSummary, State};
 
+use super::curve::What;
 use super::figures::Figures;
 use super::gates::INSTANCES;
 use super::{JudgedGauge, sentences};
@@ -128,8 +129,8 @@ impl Judge {
                 if known.site.file.is_none() && finding.site.file.is_some() {
                     known.site = finding.site;
                 }
-            } else if finding.basis != Basis::Process || !scene.growth.sees_blocks() {
-                // with blocks in sight, the process as a whole says nothing about a leak
+            } else if finding.basis == Basis::Container || !scene.growth.sees_blocks() {
+                // with blocks in sight, the process or its heap as a whole says nothing about a leak
                 out.push(finding);
             }
         }
@@ -343,12 +344,19 @@ fn container(
     };
     let net = one.window.net;
     let per = |events: f64, wanted: bool| (wanted && events > 0.0).then(|| net / events);
+    // tokens that looked new at first, but were known to the service, are not in the slope
+    let exact = one
+        .explained
+        .as_ref()
+        .filter(|e| e.two.is_none() && matches!(e.driver.what, What::New | What::First))
+        .map(|explained| explained.slope);
     Some(ContainerSummary {
         path: path.clone(),
         kind: kind.clone(),
         entries_start: one.first.value as u64,
         entries_end: one.last.value as u64,
-        entries_per_new_token: per(figures.new, cause == Cause::TokenKeyed),
+        entries_per_new_token: per(figures.new, cause == Cause::TokenKeyed)
+            .map(|each| exact.unwrap_or(each)),
         entries_per_request: per(
             figures.requests,
             matches!(

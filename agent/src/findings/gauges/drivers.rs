@@ -14,6 +14,8 @@ use crate::findings::options::{PER_REQUEST_ABOVE, TOKEN_KEYED_BELOW};
 
 /// Logarithm of the likelihood ratio above which one explanation excludes another.
 pub const DECISIVE: f64 = 5.0;
+/// The same above which the better of two explanations of unlike complexity is no longer believed.
+const DOUBTFUL: f64 = 3.0;
 /// Steps that a regression needs.
 const LEAST_STEPS: usize = 3;
 /// After an attach tokens look new that the service knows: steps from that time are left out, if
@@ -24,6 +26,10 @@ const LEAST_EVENTS: f64 = 20.0;
 /// One entry for each event is what programs do, and only one in twenty wrong explanations comes so close to
 /// it by chance: worth its logarithm.
 const EXACTLY_ONE: f64 = 3.0;
+/// More than one, but not a whole number of them, is what few programs do.
+const NOT_WHOLE: f64 = -2.0;
+/// A service that has requests grows by them more often than by a timer.
+const TIMER: f64 = -2.0;
 /// How close.
 const EXACT: f64 = 0.03;
 /// Part of the growth that each of two terms must explain.
@@ -111,7 +117,7 @@ fn over(curve: &Curve, from: usize, bytes: bool, routes: &Routes) -> Option<Expl
         from,
         to,
         seconds: (from..to).map(|i| curve.seconds(i, i + 1)).collect(),
-        floor: (0.01 * typical).powi(2).max(if bytes { 1.0 } else { 0.5 }),
+        floor: (0.01 * typical).powi(2).max(if bytes { 1.0 } else { 0.2 }),
         growth,
         bytes,
     };
@@ -141,7 +147,14 @@ fn over(curve: &Curve, from: usize, bytes: bool, routes: &Routes) -> Option<Expl
         route: agreed(possible.iter().map(|driver| route_of(*driver))),
         possible,
     };
-    if let Some((driver, slopes, log)) = both_classes(&steps, curve)
+    let both = both_classes(&steps, curve);
+    if both
+        .as_ref()
+        .is_some_and(|both| both.2 - best.log >= DOUBTFUL)
+    {
+        out.cause = Cause::Indeterminate;
+    }
+    if let Some((driver, slopes, log)) = both
         && log - best.log >= DECISIVE
     {
         let ratio = slopes.1 / slopes.0;
@@ -212,8 +225,12 @@ impl Steps<'_> {
         let x = self.events(driver);
         let (slopes, log) = self.explained_by(&[&x])?;
         let slope = *slopes.first()?;
-        let exact = !self.bytes && (slope - 1.0).abs() < EXACT;
-        let log = log + if exact { EXACTLY_ONE } else { 0.0 };
+        let prior = match driver.what {
+            What::Seconds => TIMER,
+            _ if self.bytes => 0.0,
+            _ => prior(slope),
+        };
+        let log = log + prior;
         (slope > 0.0).then_some(Fit { driver, slope, log })
     }
 
@@ -334,6 +351,17 @@ impl Filter {
                 innovation * scale
             })
             .collect()
+    }
+}
+
+/// Logarithm of how much more, or less, a program is likely to add so many entries for each event.
+fn prior(slope: f64) -> f64 {
+    if (slope - 1.0).abs() < EXACT {
+        EXACTLY_ONE
+    } else if slope > 1.0 && (slope - slope.round()).abs() > EXACT * slope {
+        NOT_WHOLE
+    } else {
+        0.0
     }
 }
 

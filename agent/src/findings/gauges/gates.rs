@@ -15,9 +15,10 @@ const LEAST_LEVELS: usize = 5;
 const LEAST_BYTES: f64 = 256.0 * 1024.0;
 /// The same for the process as a whole, and for sites of a sampled profile.
 const LEAST_COARSE_BYTES: f64 = 1024.0 * 1024.0;
-/// What may be garbage that waits for a collector, and memory that nobody accounts for, is looked at for
-/// longer, seconds.
+/// Memory that nobody accounts for is looked at for longer, seconds.
 const COARSE_SECONDS: f64 = 24.0;
+/// And what may be garbage that waits for a collector.
+const GARBAGE_SECONDS: f64 = 18.0;
 /// Kind of what counts all instances of a class, reachable or not.
 pub const INSTANCES: &str = "instances";
 /// Kinds that set themselves a bound say so.
@@ -164,7 +165,7 @@ fn gate(key: &GaugeKey, curve: &Curve, from: usize) -> Option<Why> {
 /// Growth and seconds that a suspicion needs.
 fn least(key: &GaugeKey) -> (f64, f64) {
     match key {
-        GaugeKey::Container(_, kind) if kind == INSTANCES => (LEAST_HOLDERS, COARSE_SECONDS),
+        GaugeKey::Container(_, kind) if kind == INSTANCES => (LEAST_HOLDERS, GARBAGE_SECONDS),
         GaugeKey::Container(..) => (LEAST_HOLDERS, 9.0),
         GaugeKey::Heap => (LEAST_BYTES, 9.0),
         GaugeKey::Site(_) => (LEAST_COARSE_BYTES, 9.0),

@@ -32,6 +32,12 @@ pub fn sentences(
         return out;
     };
     out.push(grew(lead, one, figures, scene.attribution));
+    if matches!(lead, GaugeKey::Faults | GaugeKey::Process) {
+        out.push(
+            "what keeps the memory is not known: no container, no heap profile and no block shows it"
+                .to_owned(),
+        );
+    }
     if let Some(explained) = &one.explained {
         out.push(why(explained, lead, scene.attribution));
     } else {
@@ -116,7 +122,7 @@ fn grew(key: &GaugeKey, one: &JudgedGauge, figures: &Figures, attribution: &Attr
             bytes(one.window.net)
         ),
         GaugeKey::Process => format!(
-            "resident anonymous memory went from {} to {} in {seconds:.0} s; neither a container nor a site is known",
+            "resident anonymous memory went from {} to {} in {seconds:.0} s",
             bytes(first),
             bytes(last)
         ),

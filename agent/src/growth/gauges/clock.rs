@@ -7,8 +7,10 @@ use crate::attribution::routes::RouteId;
 use crate::attribution::tokens::Class;
 use crate::events::Nanos;
 
-/// Requests that are not counted yet at most.
-const MOST_WAITING: usize = 65_536;
+/// Requests that are kept one by one at most.
+const MOST_RECENT: usize = 65_536;
+/// For so long: a reading may tell of a time that is past by then.
+const RECENT_SECONDS: f64 = 20.0;
 
 /// What had come of one route.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -52,32 +54,30 @@ pub type Counts = Arc<[RouteCounts]>;
 #[derive(Clone, Debug, Default)]
 pub struct Clock {
     totals: Vec<RouteCounts>,
-    /// Ended, but perhaps later than the next reading.
+    /// Ended lately, perhaps later than what a reading tells of.
     recent: VecDeque<(Nanos, RouteId, Class, u64)>,
 }
 
 impl Clock {
     /// A request ended.
     pub fn request(&mut self, end: Nanos, route: RouteId, class: Class, body_bytes: u64) {
-        if self.recent.len() >= MOST_WAITING
-            && let Some(oldest) = self.recent.pop_front()
+        let old = |oldest: &(Nanos, RouteId, Class, u64)| end.since(oldest.0) > RECENT_SECONDS;
+        while let Some(oldest) = self.recent.front().copied()
+            && (old(&oldest) || self.recent.len() >= MOST_RECENT)
         {
-            self.count(oldest);
+            self.recent.pop_front();
+            count(&mut self.totals, oldest);
         }
         self.recent.push_back((end, route, class, body_bytes));
     }
 
-    /// The totals at `at`, which is never earlier than the last time asked for.
-    pub fn at(&mut self, at: Nanos) -> Counts {
-        let recent = std::mem::take(&mut self.recent);
-        for one in recent {
-            if one.0 <= at {
-                self.count(one);
-            } else {
-                self.recent.push_back(one);
-            }
+    /// The totals at `at`, which lies in the last [`RECENT_SECONDS`].
+    pub fn at(&self, at: Nanos) -> Counts {
+        let mut totals = self.totals.clone();
+        for one in self.recent.iter().filter(|one| one.0 <= at) {
+            count(&mut totals, *one);
         }
-        self.totals.as_slice().into()
+        totals.into()
     }
 
     /// Bytes of state, estimated.
@@ -85,16 +85,16 @@ impl Clock {
         self.recent.capacity() * size_of::<(Nanos, RouteId, Class, u64)>()
             + self.totals.len() * size_of::<RouteCounts>()
     }
+}
 
-    fn count(&mut self, (_, route, class, body): (Nanos, RouteId, Class, u64)) {
-        let route = usize::from(route.0);
-        if self.totals.len() <= route {
-            self.totals.resize(route + 1, RouteCounts::default());
-        }
-        if let Some(totals) = self.totals.get_mut(route) {
-            totals.classes[class.index()] += 1.0;
-            totals.body_bytes += body as f64;
-        }
+fn count(totals: &mut Vec<RouteCounts>, (_, route, class, body): (Nanos, RouteId, Class, u64)) {
+    let route = usize::from(route.0);
+    if totals.len() <= route {
+        totals.resize(route + 1, RouteCounts::default());
+    }
+    if let Some(counts) = totals.get_mut(route) {
+        counts.classes[class.index()] += 1.0;
+        counts.body_bytes += body as f64;
     }
 }
 
@@ -111,6 +111,7 @@ mod tests {
         let early = clock.at(Nanos(20));
         assert_eq!(early[3].classes.map(|n| n as u64), [0, 0, 1, 0]);
         let late = clock.at(Nanos(30));
+        assert_eq!(clock.at(Nanos(20)), early, "asked for again");
         let between = late[3].since(&early[3]);
         assert_eq!(between.classes.map(|n| n as u64), [1, 0, 0, 0]);
         assert!((between.body_bytes - 7.0).abs() < 1e-9);

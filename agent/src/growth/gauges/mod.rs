@@ -7,6 +7,7 @@
 
 pub mod clock;
 pub mod family;
+pub mod marks;
 
 use std::collections::VecDeque;
 
@@ -20,6 +21,7 @@ use crate::events::{
 
 use self::clock::Clock;
 use self::family::{Family, Level};
+use self::marks::Marks;
 
 /// Records of requests come a little after their end: a reading is placed among them when they are in.
 const SETTLED_SECONDS: f64 = 1.0;
@@ -27,8 +29,6 @@ const SETTLED_SECONDS: f64 = 1.0;
 const MOST_WAITING: usize = 64;
 /// Seconds between two levels of the process's memory, at least.
 const PROCESS_SECONDS: f64 = 2.5;
-/// Seconds between two levels of a collector's heap, at least.
-const HEAP_SECONDS: f64 = 2.0;
 
 /// What a gauge measures.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -85,7 +85,7 @@ pub struct Gauges {
     clock: Clock,
     families: [Family; 5],
     waiting: VecDeque<Waiting>,
-    heap: Option<HeapMark>,
+    heap: Marks,
     /// Resident anonymous bytes, first and last.
     anonymous: Option<(u64, u64)>,
     last_faults: Option<Nanos>,
@@ -143,20 +143,13 @@ impl Gauges {
 
     /// Takes a collector's heap. Only a collection that was not seen yet says anything new.
     pub fn heap(&mut self, mark: &HeapMark) {
-        let before = self.heap;
-        if before.is_some_and(|before| {
-            mark.cycles <= before.cycles || mark.at.since(before.at) < HEAP_SECONDS
-        }) {
+        let Some(marks) = self.heap.take(mark) else {
             return;
-        }
-        self.heap = Some(*mark);
-        let bytes = mark.marked_bytes as f64;
-        let level = (
-            GaugeKey::Heap,
-            Level::of(bytes, Some(bytes)),
-            About::default(),
-        );
-        self.wait(mark.at, HEAP, vec![level], true);
+        };
+        let mut level = Level::of(marks.mean, Some(marks.mean));
+        (level.low, level.high) = (marks.low, marks.high);
+        let level = (GaugeKey::Heap, level, About::default());
+        self.wait(marks.at, HEAP, vec![level], true);
     }
 
     /// Takes page faults. Copied pages were there before: they are no growth. Nor are those that were given

@@ -253,7 +253,7 @@ impl Blocks {
 /// The last sweep that a span has seen: `sweepgen` is that, or three more while a processor allocates
 /// from the span. While it is being swept (one less) its bits are still the last ones.
 fn swept(sweepgen: u32) -> u32 {
-    if sweepgen % 2 == 0 {
+    if sweepgen.is_multiple_of(2) {
         sweepgen
     } else {
         sweepgen.wrapping_sub(3)
@@ -293,7 +293,7 @@ mod tests {
     #[test]
     fn half_of_them_stand_for_all() {
         let mut blocks = Blocks::new(1);
-        for index in 0..MOST as u64 + 1 {
+        for index in 0..=MOST as u64 {
             blocks.take(&object(0xc000_0000 + index * 64, 8192));
         }
         let weight: u64 = blocks

@@ -142,6 +142,16 @@ impl GoReader {
         memory::read(self.pid, address, &mut bytes).then(|| u32::from_le_bytes(bytes))
     }
 
+    /// When the last collection ended its marking: `runtime.work` has the times of its phases, by the same
+    /// clock as ours, after the counter of cycles.
+    fn collected_at(&self, cycles: u64, at: Nanos) -> Option<Nanos> {
+        // cycles, stwprocs and maxprocs have four bytes each; tSweepTerm, tMark, tMarkTerm and tEnd follow
+        let times = (cycles + 12).next_multiple_of(8);
+        let [_, _, marked, end] = memory::words::<4>(self.pid, times)?;
+        let sound = marked > 0 && marked <= end && end <= at.0;
+        sound.then_some(Nanos(marked))
+    }
+
     /// The collector's heap; `None` when a collection ended while it was being read, or it cannot be.
     fn heap(&self, at: Nanos) -> Option<HeapMark> {
         let (controller, cycles, phase) = (
@@ -162,6 +172,7 @@ impl GoReader {
                     marked_bytes: marked,
                     live_bytes: live,
                     cycles: u64::from(before.0.saturating_sub(under_way)),
+                    collected_at: self.collected_at(cycles, at),
                 });
             }
         }

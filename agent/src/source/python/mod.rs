@@ -34,7 +34,7 @@ const PERIOD: Duration = Duration::from_secs(3);
 /// A census that takes so much CPU time is followed by a pause of `SHARE` times that: 1 % of a core.
 const SHARE: u32 = 100;
 /// The first so many censuses may take [`EARLY_SHARE`] instead, so that a big heap is judged within a minute.
-const EARLY: u32 = 8;
+const EARLY: u32 = 12;
 /// 4 % of a core.
 const EARLY_SHARE: u32 = 25;
 /// Walks of a layout that does not fit, before it is given up.

@@ -38,6 +38,9 @@ pub(in crate::source) struct Stacks {
     pub(super) sampled: FxHashMap<SiteId, Sampled>,
 }
 
+/// A stack with its code objects and the lines they were at.
+type Resolved = (SiteId, Site, Vec<(Arc<Code>, Option<u32>)>);
+
 impl Stacks {
     /// None seen yet.
     pub(in crate::source) fn new(pid: u32, layout: u32, python: Interpreter) -> Self {
@@ -95,7 +98,7 @@ impl Stacks {
             .retain(|_, id| id.is_some_and(|id| sampled.contains_key(&id)));
     }
 
-    fn resolve(&mut self, stack: &Stack) -> Option<(SiteId, Site, Vec<(Arc<Code>, Option<u32>)>)> {
+    fn resolve(&mut self, stack: &Stack) -> Option<Resolved> {
         let mut pages = Pages::new(ProcessMemory::new(self.pid), PAGES);
         let mut types = Types::new(self.python.layout);
         let depth = (stack.depth as usize).min(stack.frames.len());

@@ -19,6 +19,8 @@ pub const SERVE: &str = "net/http.serverHandler.ServeHTTP";
 /// `(*response).finishRequest`.
 pub const FINISH: &str = "net/http.(*response).finishRequest";
 
+/// `(*conn).readRequest`: a head is read, which is memory of the request that it begins.
+pub const READ: &str = "net/http.(*conn).readRequest";
 /// `(*mspan).nextFreeIndex`: a processor looks for room in a span that it has just taken, among others.
 pub const NEXT_FREE: &str = "runtime.(*mspan).nextFreeIndex";
 /// `(*mspan).initHeapBits`: a span is new.
@@ -72,6 +74,8 @@ pub struct Heap {
     pub new_span: Option<Function>,
     /// [`GOROUTINE`].
     pub goroutine: Option<Function>,
+    /// [`READ`].
+    pub read: Option<Function>,
 }
 
 impl Program {
@@ -140,6 +144,7 @@ fn program(pid: u32, main: &super::Module, version: Option<&str>) -> Option<Prog
         NEXT_FREE,
         NEW_SPAN,
         GOROUTINE,
+        READ,
         "runtime.gcControllerCommit",
         "runtime.gcStart",
         "runtime.mProf_FlushLocked",
@@ -179,6 +184,7 @@ fn program(pid: u32, main: &super::Module, version: Option<&str>) -> Option<Prog
             next_free: function(NEXT_FREE),
             new_span: function(NEW_SPAN),
             goroutine: function(GOROUTINE),
+            read: function(READ),
         },
         variables,
     })

@@ -1,0 +1,152 @@
+//! Several processes of one service as one: what prefork workers keep is added up. Pure.
+
+use std::cmp::Reverse;
+
+use crate::report::{ContainerSummary, Finding, ProcessSummary, Report, State, TimeToOom};
+
+/// Processes named in a report.
+const MOST_PROCESSES: usize = 64;
+
+/// One report of all: the worst of them, with the traffic of all and the figures of what is the same in
+/// several added up. `None` without a report.
+pub fn sum(mut reports: Vec<Report>) -> Option<Report> {
+    reports.sort_by_key(|report| (report.verdict, Reverse(report.window.requests)));
+    let processes: Vec<ProcessSummary> = reports.iter().map(process).take(MOST_PROCESSES).collect();
+    let mut reports = reports.into_iter();
+    let mut all = reports.next()?;
+    if processes.len() < 2 {
+        return Some(all);
+    }
+    for other in reports {
+        add(&mut all, other);
+    }
+    all.processes = processes;
+    Some(all)
+}
+
+fn process(report: &Report) -> ProcessSummary {
+    let growing = report
+        .findings
+        .iter()
+        .filter(|finding| finding.state > State::None);
+    ProcessSummary {
+        pid: report.target.pid,
+        verdict: report.verdict,
+        requests: report.window.requests,
+        rss_bytes: report.memory.rss_end_bytes,
+        retained_bytes: growing.map(|finding| finding.retained_bytes).sum(),
+    }
+}
+
+fn add(all: &mut Report, other: Report) {
+    let (sum, part) = (&mut all.window, other.window);
+    sum.seconds = sum.seconds.max(part.seconds);
+    sum.requests += part.requests;
+    sum.new_tokens += part.new_tokens;
+    sum.repeat_tokens += part.repeat_tokens;
+    sum.anonymous += part.anonymous;
+    // the same tokens come to several workers: more than the most of one is not known
+    sum.distinct_tokens = sum.distinct_tokens.max(part.distinct_tokens);
+    for route in other.routes {
+        match all
+            .routes
+            .iter_mut()
+            .find(|known| known.route == route.route)
+        {
+            Some(known) => {
+                known.requests += route.requests;
+                known.new_tokens += route.new_tokens;
+                known.repeat_tokens += route.repeat_tokens;
+                known.retained_bytes += route.retained_bytes;
+                known.p99_seconds = known.p99_seconds.max(route.p99_seconds);
+            }
+            None => all.routes.push(route),
+        }
+    }
+    for finding in other
+        .findings
+        .into_iter()
+        .filter(|finding| finding.state > State::None)
+    {
+        match all.findings.iter_mut().find(|known| same(known, &finding)) {
+            Some(known) => add_finding(known, &finding),
+            None => all.findings.push(finding),
+        }
+    }
+}
+
+/// Whether two processes show the same leak. A worker that has too little to tell a cause shows the same
+/// container.
+fn same(a: &Finding, b: &Finding) -> bool {
+    let path = |finding: &Finding| {
+        finding
+            .container
+            .as_ref()
+            .map(|container| (container.path.clone(), container.kind.clone()))
+    };
+    a.state > State::None
+        && (path(a) == path(b))
+        && (a.container.is_some() || ((a.cause, &a.route) == (b.cause, &b.route)))
+}
+
+fn add_finding(sum: &mut Finding, part: &Finding) {
+    let requests = |finding: &Finding| {
+        per(
+            finding.retained_bytes as f64,
+            finding.retained_bytes_per_request,
+        )
+    };
+    let both = requests(sum) + requests(part);
+    let kept = (sum.retained_bytes + part.retained_bytes) as f64;
+    let tokens = (sum.new_tokens + part.new_tokens) as f64;
+    let new = |finding: &Finding| finding.retained_bytes_per_new_token * finding.new_tokens as f64;
+    if tokens > 0.0 {
+        sum.retained_bytes_per_new_token = (new(sum) + new(part)) / tokens;
+    }
+    if both > 0.0 {
+        sum.retained_bytes_per_request = kept / both;
+    }
+    sum.state = sum.state.max(part.state);
+    sum.retained_bytes += part.retained_bytes;
+    sum.container_bytes += part.container_bytes;
+    sum.blocks += part.blocks;
+    sum.matured_bytes += part.matured_bytes;
+    sum.evicted_bytes += part.evicted_bytes;
+    sum.new_tokens += part.new_tokens;
+    // a limit that they share is reached by all together
+    if let Some(oom) = &mut sum.time_to_oom_seconds
+        && part.growth_bytes_per_second > 0.0
+        && sum.growth_bytes_per_second > 0.0
+    {
+        let faster = sum.growth_bytes_per_second
+            / (sum.growth_bytes_per_second + part.growth_bytes_per_second);
+        *oom = TimeToOom {
+            median: oom.median * faster,
+            early: oom.early * faster,
+            late: oom.late.map(|late| late * faster),
+        };
+    }
+    sum.growth_bytes_per_second += part.growth_bytes_per_second;
+    sum.confidence = sum.confidence.min(part.confidence);
+    let earliest = |a: Option<f64>, b: Option<f64>| match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    };
+    sum.suspected_after_seconds =
+        earliest(sum.suspected_after_seconds, part.suspected_after_seconds);
+    sum.confirmed_after_seconds =
+        earliest(sum.confirmed_after_seconds, part.confirmed_after_seconds);
+    if let (Some(sum), Some(part)) = (&mut sum.container, &part.container) {
+        add_container(sum, part);
+    }
+}
+
+fn add_container(sum: &mut ContainerSummary, part: &ContainerSummary) {
+    sum.entries_start += part.entries_start;
+    sum.entries_end += part.entries_end;
+}
+
+/// How many there were: all of it by the part of each.
+fn per(all: f64, each: f64) -> f64 {
+    if each > 0.0 { all / each } else { 0.0 }
+}

@@ -1,0 +1,309 @@
+//! Services that are seen without allocator probes: each gets its verdict, cause, route and container, and
+//! none is suspected by chance.
+
+use heaptide::pipeline::{JudgeOptions, Pipeline};
+use heaptide::report::{Basis, Cause, Finding, State, Verdict};
+
+use super::gauge_world::{GaugeTrace, Holds, Seen, generate};
+
+/// What was said over time.
+struct Said {
+    /// `(seconds, verdict)` after each second.
+    verdicts: Vec<(f64, Verdict)>,
+    verdict: Verdict,
+    top: Option<Finding>,
+    reason: String,
+    state_bytes: usize,
+}
+
+fn run(trace: GaugeTrace) -> Said {
+    let mut pipeline = Pipeline::new(JudgeOptions::default());
+    let mut verdicts = Vec::new();
+    for observation in &generate(trace) {
+        pipeline.observe(observation);
+        if matches!(observation, heaptide::events::Observation::Memory(_)) {
+            let report = pipeline.report();
+            verdicts.push((report.window.seconds, report.verdict));
+        }
+    }
+    let report = pipeline.report();
+    Said {
+        verdicts,
+        verdict: report.verdict,
+        reason: report.reason.clone(),
+        state_bytes: pipeline.state_bytes(),
+        top: report.findings.into_iter().next(),
+    }
+}
+
+impl Said {
+    fn found(&self) -> bool {
+        matches!(self.verdict, Verdict::Leak | Verdict::Suspect)
+    }
+
+    /// Seconds at or after `from` at which something was suspected.
+    fn suspected_since(&self, from: f64) -> usize {
+        let found = |verdict: &Verdict| matches!(verdict, Verdict::Leak | Verdict::Suspect);
+        self.verdicts
+            .iter()
+            .filter(|(seconds, verdict)| *seconds >= from && found(verdict))
+            .count()
+    }
+}
+
+/// Over `seeds` traces: how many are found, with the right cause and route, with a wrong one; and the
+/// median and worst seconds to the first suspicion.
+#[derive(Debug, Default)]
+struct Tally {
+    traces: usize,
+    found: usize,
+    right: usize,
+    wrong: usize,
+    median: f64,
+    worst: f64,
+}
+
+fn tally(trace: GaugeTrace, seeds: u64, cause: Cause, route: &str) -> Tally {
+    let mut out = Tally::default();
+    let mut seconds = Vec::new();
+    for seed in 1..=seeds {
+        let said = run(GaugeTrace { seed, ..trace });
+        out.traces += 1;
+        let Some(top) = said.top.as_ref().filter(|_| said.found()) else {
+            continue;
+        };
+        out.found += 1;
+        let cause_right = top.cause == cause;
+        let route_right = top.route == route;
+        out.right += usize::from(cause_right && route_right);
+        let cause_wrong = !cause_right && top.cause != Cause::Indeterminate;
+        let route_wrong = !route_right && top.route != "(undecided)";
+        out.wrong += usize::from(cause_wrong || route_wrong);
+        seconds.extend(top.suspected_after_seconds);
+    }
+    seconds.sort_by(f64::total_cmp);
+    out.median = seconds.get(seconds.len() / 2).copied().unwrap_or(f64::NAN);
+    out.worst = seconds.last().copied().unwrap_or(f64::NAN);
+    out
+}
+
+/// Each of them is found, soon, and what is said of cause and route is right or left open.
+#[test]
+fn leaks_are_found_with_their_cause_and_route() {
+    let data = "GET /api/data";
+    // what must be right of 20: containers are counted exactly
+    let leaks = [
+        (Holds::PerToken, Cause::TokenKeyed, data, 18),
+        (Holds::PerRequest, Cause::PerRequest, data, 18),
+        (Holds::Bodies, Cause::PerRequest, "POST /api/upload", 18),
+        (Holds::Both, Cause::Mixed, data, 18),
+        (Holds::Timer(100.0), Cause::Background, "(background)", 18),
+        (Holds::Timer(7.0), Cause::Background, "(background)", 10),
+        (Holds::Cycles, Cause::PerRequest, data, 18),
+        // subjects follow tokens, but hardly more than they follow all requests
+        (Holds::PerSubject(3), Cause::TokenKeyed, data, 0),
+    ];
+    for (holds, cause, route, least) in leaks {
+        let trace = GaugeTrace {
+            holds,
+            seconds: 40.0,
+            ..GaugeTrace::default()
+        };
+        let tally = tally(trace, 20, cause, route);
+        assert_eq!(tally.found, tally.traces, "{holds:?} {tally:?}");
+        assert!(tally.right >= least, "{holds:?} {tally:?}");
+        assert!(tally.wrong <= 1, "{holds:?} {tally:?}");
+        let soon = if holds == Holds::Cycles { 25.0 } else { 18.0 };
+        assert!(
+            tally.median < soon && tally.worst < 30.0,
+            "{holds:?} {tally:?}"
+        );
+    }
+}
+
+/// A collector's heap and page faults are noisy: they find it, and say no more than they can.
+#[test]
+fn noisy_gauges_find_and_seldom_err() {
+    let data = "GET /api/data";
+    let leaks = [
+        (Holds::PerToken, Cause::TokenKeyed, data),
+        (Holds::PerRequest, Cause::PerRequest, data),
+        (Holds::Bodies, Cause::PerRequest, "POST /api/upload"),
+        (Holds::Timer(100.0), Cause::Background, "(background)"),
+        (Holds::Cycles, Cause::PerRequest, data),
+    ];
+    for (holds, cause, route) in leaks {
+        for seen in [Seen::Heap, Seen::Faults] {
+            let trace = GaugeTrace {
+                holds,
+                seen,
+                ..GaugeTrace::default()
+            };
+            let tally = tally(trace, 20, cause, route);
+            println!("{holds:?} {seen:?} {tally:?}");
+            assert_eq!(tally.found, tally.traces, "{holds:?} {seen:?} {tally:?}");
+            assert!(tally.wrong <= 1, "{holds:?} {seen:?} {tally:?}");
+            assert!(tally.worst < 40.0, "{holds:?} {seen:?} {tally:?}");
+        }
+    }
+}
+
+/// Everything that lets go, stops, or only fills up: not suspected once it has.
+const BENIGN: [(Holds, f64, f64); 11] = [
+    (Holds::Nothing, 5.0, 0.0),
+    (Holds::Lru(1024), 60.0, 0.0),
+    (Holds::Ttl(15.0), 30.0, 0.0),
+    (Holds::Batch(20.0), 25.0, 25.0),
+    (Holds::Pool, 30.0, 0.0),
+    (Holds::WarmUp(2000), 30.0, 0.0),
+    (Holds::WorkingSet, 5.0, 0.0),
+    (Holds::Sawtooth(9.0), 15.0, 0.0),
+    (Holds::Burst(20.0), 5.0, 0.0),
+    // attached while they fill: dropped after their plateau
+    (Holds::WarmUp(2000), 0.0, 50.0),
+    (Holds::Lru(1024), 0.0, 75.0),
+];
+
+#[test]
+fn what_is_no_leak_is_not_suspected() {
+    for (holds, before, from) in BENIGN {
+        for seen in [Seen::Containers, Seen::Heap, Seen::Faults] {
+            for seed in 1..=4 {
+                let trace = GaugeTrace {
+                    holds,
+                    seen,
+                    before,
+                    seed,
+                    seconds: 90.0,
+                    ..GaugeTrace::default()
+                };
+                let said = run(trace);
+                assert_eq!(said.verdict, Verdict::NoLeak, "{trace:?}: {}", said.reason);
+                assert_eq!(said.suspected_since(from), 0, "{trace:?}");
+            }
+        }
+    }
+}
+
+/// Over 200 seeds of what wanders most, at most one in a hundred is ever suspected.
+#[test]
+fn chance_seldom_fools() {
+    let mut fooled = 0;
+    for (holds, before) in [(Holds::Ttl(15.0), 30.0), (Holds::WorkingSet, 5.0)] {
+        for seed in 1..=100 {
+            let trace = GaugeTrace {
+                holds,
+                before,
+                seed,
+                rate: 60.0,
+                seconds: 50.0,
+                ..GaugeTrace::default()
+            };
+            fooled += usize::from(run(trace).suspected_since(0.0) > 0);
+        }
+    }
+    assert!(fooled <= 2, "{fooled} of 200 were suspected");
+}
+
+#[test]
+fn a_container_is_told_with_its_figures_and_site() {
+    let said = run(GaugeTrace {
+        holds: Holds::PerToken,
+        seconds: 60.0,
+        ..GaugeTrace::default()
+    });
+    let top = said.top.expect("a finding");
+    let container = top.container.as_ref().expect("a container");
+    assert_eq!(
+        (container.path.as_str(), container.kind.as_str()),
+        ("app.cache", "dict")
+    );
+    assert_eq!(
+        (top.basis, top.cause),
+        (Basis::Container, Cause::TokenKeyed)
+    );
+    assert_eq!(
+        (top.site.function.as_str(), top.site.line),
+        ("fill", Some(17))
+    );
+    let each = container.entries_per_new_token.expect("per new token");
+    assert!((each - 1.0).abs() < 0.05, "{each}");
+    let bytes = container.bytes_per_entry.expect("its size");
+    assert!((bytes - 1_900.0).abs() < 20.0, "{bytes}");
+    assert!(
+        (top.retained_bytes_per_new_token / 1_900.0 - 1.0).abs() < 0.1,
+        "{top:#?}"
+    );
+    // 5 % of 64 MiB are 3.4 MB: 1,770 entries, which take longer than a minute
+    assert_eq!(top.state, State::Suspect);
+    assert!(said.state_bytes < 16 << 20);
+}
+
+#[test]
+fn a_leak_is_confirmed_when_it_has_passed_the_budget() {
+    for (holds, seen) in [
+        (Holds::PerRequest, Seen::Containers),
+        (Holds::PerRequest, Seen::Heap),
+        (Holds::PerRequest, Seen::Faults),
+    ] {
+        let said = run(GaugeTrace {
+            holds,
+            seen,
+            seconds: 90.0,
+            ..GaugeTrace::default()
+        });
+        assert_eq!(said.verdict, Verdict::Leak, "{seen:?}: {}", said.reason);
+        let top = said.top.expect("a finding");
+        assert!(top.time_to_oom_seconds.is_some());
+        assert!(top.confirmed_after_seconds > Some(30.0), "{top:#?}");
+    }
+}
+
+/// The size of the entries is the process's growth, when a census does not know it.
+#[test]
+fn entries_without_a_size_take_the_growth_of_the_process() {
+    let said = run(GaugeTrace {
+        holds: Holds::PerRequest,
+        sized: false,
+        ..GaugeTrace::default()
+    });
+    let container = said.top.and_then(|top| top.container).expect("a container");
+    let bytes = container.bytes_per_entry.expect("its size");
+    assert!((bytes / 1_900.0 - 1.0).abs() < 0.15, "{bytes}");
+}
+
+/// Censuses that are cut short, and miss the container, delay but do not mislead.
+#[test]
+fn cut_censuses_do_not_mislead() {
+    for (holds, found) in [(Holds::PerRequest, true), (Holds::Ttl(15.0), false)] {
+        for seed in 1..=6 {
+            let said = run(GaugeTrace {
+                holds,
+                seed,
+                before: 30.0,
+                cut: 0.3,
+                ..GaugeTrace::default()
+            });
+            assert_eq!(said.found(), found, "{holds:?} {seed}: {}", said.reason);
+        }
+    }
+}
+
+#[test]
+fn nothing_to_see_is_insufficient() {
+    let said = run(GaugeTrace {
+        seconds: 6.0,
+        ..GaugeTrace::default()
+    });
+    assert_eq!(said.verdict, Verdict::InsufficientEvidence);
+    let said = run(GaugeTrace {
+        cut: 1.0,
+        ..GaugeTrace::default()
+    });
+    assert_eq!(
+        said.verdict,
+        Verdict::InsufficientEvidence,
+        "{}",
+        said.reason
+    );
+}
