@@ -104,13 +104,13 @@ impl Plan {
             Class::BigCache | Class::LateOnset => (random.log_range(2.0, 500.0), 240.0),
             _ => (random.log_range(2.0, 5_000.0), 80.0),
         };
-        let rare = if class == Class::RareRoute {
+        let least = if class == Class::RareRoute {
             random.log_range(0.01, 0.05)
         } else {
             0.02
         };
         let main = random.range(0.3, 0.6);
-        let rest = (1.0 - main - rare) / 3.0;
+        let rest = (1.0 - main - least) / 3.0;
         let fresh = match class {
             Class::AllFresh => 1.0,
             _ => random.log_range(0.02, 1.0),
@@ -129,7 +129,7 @@ impl Plan {
                 family,
                 rate,
                 shape: Shape::draw(family, seconds, random),
-                routes: vec![main, rest, rest, rest, rare],
+                routes: vec![main, rest, rest, rest, least],
                 fresh,
                 anonymous: random.range(0.0, 0.2),
                 sessions: match class {
