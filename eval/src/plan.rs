@@ -279,7 +279,7 @@ impl Plan {
             Class::BatchTtl => self.caches(&[2], random),
             Class::Sessions => self.caches(&[3], random),
             Class::LostFrees | Class::SampledCache | Class::Deploy => {
-                self.caches(&[0, 1, 3], random)
+                self.caches(&[0, 1, 3], random);
             }
             Class::Soak | Class::BigCache => self.caches(&[0, 1, 2, 3, 4], random),
             Class::WarmUp => self.caches(&[4], random),
@@ -361,8 +361,7 @@ impl Plan {
     pub(crate) fn plateau(&self, keeper: &Keeper) -> f64 {
         let inserts = self.part(keeper) * self.traffic.rate * self.traffic.shape.most();
         match keeper.policy {
-            Policy::Lru(most) => most as f64,
-            Policy::First(most) => most as f64,
+            Policy::Lru(most) | Policy::First(most) => most as f64,
             Policy::Ttl(seconds) | Policy::Batch(seconds) => {
                 inserts * (seconds + 2.0 * self.interval)
             }
