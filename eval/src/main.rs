@@ -9,6 +9,7 @@ mod plan;
 mod random;
 mod run;
 mod score;
+mod sites;
 mod traffic;
 mod world;
 
