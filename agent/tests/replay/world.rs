@@ -297,12 +297,7 @@ impl World {
                 let capacity = (self.entries.len() as u64 * 8 / 7)
                     .next_power_of_two()
                     .max(4);
-                if self.table.is_none_or(|(_, known)| known < capacity) {
-                    let new = self.alloc(6, Some(id), capacity * 49);
-                    if let Some((old, _)) = self.table.replace((new, capacity)) {
-                        self.free(old);
-                    }
-                }
+                self.grow_table(id, capacity, 49);
             }
             Keeps::TableOnly(most) => {
                 if self.entries.len() as u64 >= most || self.entries.contains_key(&token) {
@@ -310,12 +305,7 @@ impl World {
                 }
                 self.entries.insert(token, (Vec::new(), self.now));
                 let capacity = (self.entries.len() as u64).next_power_of_two().max(16);
-                if self.table.is_none_or(|(_, known)| known < capacity) {
-                    let new = self.alloc(6, Some(id), capacity * self.trace.entry);
-                    if let Some((old, _)) = self.table.replace((new, capacity)) {
-                        self.free(old);
-                    }
-                }
+                self.grow_table(id, capacity, self.trace.entry);
             }
             Keeps::Lru(most) => {
                 self.keep_once(token, id);
@@ -354,6 +344,15 @@ impl World {
                         }
                     }
                 }
+            }
+        }
+    }
+
+    fn grow_table(&mut self, id: RequestId, capacity: u64, entry: u64) {
+        if self.table.is_none_or(|(_, known)| known < capacity) {
+            let new = self.alloc(6, Some(id), capacity * entry);
+            if let Some((old, _)) = self.table.replace((new, capacity)) {
+                self.free(old);
             }
         }
     }
