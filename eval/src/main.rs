@@ -9,6 +9,7 @@ mod plan;
 mod random;
 mod run;
 mod score;
+mod sites;
 mod traffic;
 mod world;
 
@@ -29,6 +30,10 @@ use crate::traffic::Family;
 
 /// The detector and the baselines over a corpus of simulated services with known answers.
 #[derive(Parser)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of the command line"
+)]
 struct Arguments {
     /// Traces per class.
     #[arg(long, default_value_t = 200)]

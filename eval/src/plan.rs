@@ -104,13 +104,13 @@ impl Plan {
             Class::BigCache | Class::LateOnset => (random.log_range(2.0, 500.0), 240.0),
             _ => (random.log_range(2.0, 5_000.0), 80.0),
         };
-        let rare = if class == Class::RareRoute {
+        let least = if class == Class::RareRoute {
             random.log_range(0.01, 0.05)
         } else {
             0.02
         };
         let main = random.range(0.3, 0.6);
-        let rest = (1.0 - main - rare) / 3.0;
+        let rest = (1.0 - main - least) / 3.0;
         let fresh = match class {
             Class::AllFresh => 1.0,
             _ => random.log_range(0.02, 1.0),
@@ -129,7 +129,7 @@ impl Plan {
                 family,
                 rate,
                 shape: Shape::draw(family, seconds, random),
-                routes: vec![main, rest, rest, rest, rare],
+                routes: vec![main, rest, rest, rest, least],
                 fresh,
                 anonymous: random.range(0.0, 0.2),
                 sessions: match class {
@@ -279,7 +279,7 @@ impl Plan {
             Class::BatchTtl => self.caches(&[2], random),
             Class::Sessions => self.caches(&[3], random),
             Class::LostFrees | Class::SampledCache | Class::Deploy => {
-                self.caches(&[0, 1, 3], random)
+                self.caches(&[0, 1, 3], random);
             }
             Class::Soak | Class::BigCache => self.caches(&[0, 1, 2, 3, 4], random),
             Class::WarmUp => self.caches(&[4], random),
@@ -361,8 +361,7 @@ impl Plan {
     pub(crate) fn plateau(&self, keeper: &Keeper) -> f64 {
         let inserts = self.part(keeper) * self.traffic.rate * self.traffic.shape.most();
         match keeper.policy {
-            Policy::Lru(most) => most as f64,
-            Policy::First(most) => most as f64,
+            Policy::Lru(most) | Policy::First(most) => most as f64,
             Policy::Ttl(seconds) | Policy::Batch(seconds) => {
                 inserts * (seconds + 2.0 * self.interval)
             }

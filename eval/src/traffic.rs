@@ -120,7 +120,7 @@ impl Sizes {
 
     /// The mean, by drawing.
     pub(crate) fn mean(&self) -> f64 {
-        let mut random = Random::new(0xC0FFEE);
+        let mut random = Random::new(0x00C0_FFEE);
         (0..2_000).map(|_| self.bytes(&mut random)).sum::<f64>() / 2_000.0
     }
 }

@@ -2,16 +2,16 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::sync::Arc;
 
 use heaptide::events::{
-    Binding, Fingerprint, Frame, FrameKind, LiveGroup, Losses, MemoryKind, MemorySample, Nanos,
-    Observation, Request, RequestId, Site, SiteId, Snapshot, TargetInfo,
+    Binding, Fingerprint, LiveGroup, Losses, MemoryKind, MemorySample, Nanos, Observation, Request,
+    RequestId, SiteId, Snapshot, TargetInfo,
 };
 
 use crate::keepers::{Held, Holding, Keeper, NONE, Policy, Presence, Trigger};
 use crate::plan::{Plan, ROUTES};
 use crate::random::Random;
+use crate::sites::{site, site_id};
 
 /// When every trace begins.
 const START: u64 = 1_000_000_000_000;
@@ -444,28 +444,4 @@ impl<'a> World<'a> {
         }));
         sink(Observation::Snapshot(Snapshot { at, groups }));
     }
-}
-
-fn site_id(keeper: usize, block: usize) -> u64 {
-    10 * (keeper as u64 + 1) + block as u64
-}
-
-fn site(id: u64, function: &str, line: u32) -> Observation {
-    let frame = |function: &str, file: &str, line, kind| Frame {
-        function: function.to_owned(),
-        file: Some(file.to_owned()),
-        line: Some(line),
-        module: "service".to_owned(),
-        kind,
-    };
-    let stack: Arc<[Frame]> = Arc::new([
-        frame("malloc", "malloc.c", 1, FrameKind::Allocator),
-        frame("Vec::push", "vec.rs", 2, FrameKind::Library),
-        frame(function, "app.rs", line, FrameKind::User),
-    ]);
-    Observation::Site(Site {
-        id: SiteId(id),
-        stack,
-        truncated: false,
-    })
 }

@@ -137,7 +137,7 @@ pub fn cause(contrast: &Contrast, uncertain: f64) -> Cause {
     let more = above(repeat, new, TOKEN_KEYED_BELOW, SURER);
     let less = below(repeat, new, PER_REQUEST_ABOVE, SURER);
     if rarer {
-        // of the few repeats that keep something some may keep much: then nobody knows
+        // few repeats keep something, but those so much that they are a part of it
         if more && less {
             Cause::Mixed
         } else {

@@ -3,7 +3,7 @@
 use crate::events::Nanos;
 
 /// Epochs at most. Each costs 96 bytes per series.
-pub const MOST_EPOCHS: usize = 40;
+pub const MOST_EPOCHS: usize = 36;
 /// The newest epochs are never merged.
 const FINE: usize = 12;
 

@@ -4,6 +4,7 @@ mod bounds;
 mod capture;
 mod gauge_world;
 mod gauges;
+mod keeps;
 mod sites;
 mod verdicts;
 mod world;

@@ -11,45 +11,14 @@ use heaptide::events::{
     RequestId, SiteId, Snapshot,
 };
 
+pub(crate) use super::keeps::Keeps;
+
 /// Begins every generator: the digits of pi.
 const RANDOM: u64 = 0x3141_5926_5358_9793;
 /// Repeats take one of so many latest tokens: those that are in use.
 const SESSIONS: usize = 200;
 /// RSS before the first request.
 const BASE_RSS: u64 = 30 << 20;
-
-/// What the service keeps, and when it lets go. The leaky route is `GET /api/data`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Keeps {
-    /// Nothing.
-    Nothing,
-    /// An entry per distinct token, for ever.
-    PerToken,
-    /// An entry per distinct subject, with so many tokens each.
-    PerSubject(u64),
-    /// An entry per request, for ever.
-    PerRequest,
-    /// An entry per request and another per distinct token.
-    Both,
-    /// A growing table besides the entries of [`Keeps::PerToken`]: doubles like hashbrown's.
-    PerTokenWithTable,
-    /// Entries per distinct token inside one table that doubles, at most so many.
-    TableOnly(u64),
-    /// An entry per distinct token, least recently used out beyond so many.
-    Lru(usize),
-    /// An entry per distinct token, swept when so many seconds old.
-    Ttl(f64),
-    /// An entry per distinct token, all cleared every so many seconds.
-    Batch(u64),
-    /// An entry for each of the first so many requests, then nothing.
-    WarmUp(u64),
-    /// Entries of a timer, so many per second.
-    Timer(u64),
-    /// An entry per distinct token from so many seconds on.
-    Late(u64),
-    /// Of the entries per distinct token, 40 % are let go 5 s after they matured.
-    PartlyEvicted,
-}
 
 /// A trace to generate.
 #[derive(Clone, Copy, Debug)]
@@ -297,12 +266,7 @@ impl World {
                 let capacity = (self.entries.len() as u64 * 8 / 7)
                     .next_power_of_two()
                     .max(4);
-                if self.table.is_none_or(|(_, known)| known < capacity) {
-                    let new = self.alloc(6, Some(id), capacity * 49);
-                    if let Some((old, _)) = self.table.replace((new, capacity)) {
-                        self.free(old);
-                    }
-                }
+                self.grow_table(id, capacity, 49);
             }
             Keeps::TableOnly(most) => {
                 if self.entries.len() as u64 >= most || self.entries.contains_key(&token) {
@@ -310,12 +274,7 @@ impl World {
                 }
                 self.entries.insert(token, (Vec::new(), self.now));
                 let capacity = (self.entries.len() as u64).next_power_of_two().max(16);
-                if self.table.is_none_or(|(_, known)| known < capacity) {
-                    let new = self.alloc(6, Some(id), capacity * self.trace.entry);
-                    if let Some((old, _)) = self.table.replace((new, capacity)) {
-                        self.free(old);
-                    }
-                }
+                self.grow_table(id, capacity, self.trace.entry);
             }
             Keeps::Lru(most) => {
                 self.keep_once(token, id);
@@ -354,6 +313,15 @@ impl World {
                         }
                     }
                 }
+            }
+        }
+    }
+
+    fn grow_table(&mut self, id: RequestId, capacity: u64, entry: u64) {
+        if self.table.is_none_or(|(_, known)| known < capacity) {
+            let new = self.alloc(6, Some(id), capacity * entry);
+            if let Some((old, _)) = self.table.replace((new, capacity)) {
+                self.free(old);
             }
         }
     }

@@ -1,0 +1,34 @@
+//! What the small service of the traces keeps.
+
+/// What the service keeps, and when it lets go. The leaky route is `GET /api/data`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Keeps {
+    /// Nothing.
+    Nothing,
+    /// An entry per distinct token, for ever.
+    PerToken,
+    /// An entry per distinct subject, with so many tokens each.
+    PerSubject(u64),
+    /// An entry per request, for ever.
+    PerRequest,
+    /// An entry per request and another per distinct token.
+    Both,
+    /// A growing table besides the entries of [`Keeps::PerToken`]: doubles like hashbrown's.
+    PerTokenWithTable,
+    /// Entries per distinct token inside one table that doubles, at most so many.
+    TableOnly(u64),
+    /// An entry per distinct token, least recently used out beyond so many.
+    Lru(usize),
+    /// An entry per distinct token, swept when so many seconds old.
+    Ttl(f64),
+    /// An entry per distinct token, all cleared every so many seconds.
+    Batch(u64),
+    /// An entry for each of the first so many requests, then nothing.
+    WarmUp(u64),
+    /// Entries of a timer, so many per second.
+    Timer(u64),
+    /// An entry per distinct token from so many seconds on.
+    Late(u64),
+    /// Of the entries per distinct token, 40 % are let go 5 s after they matured.
+    PartlyEvicted,
+}

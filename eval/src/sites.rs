@@ -1,0 +1,31 @@
+//! The stacks that allocate in a trace.
+
+use std::sync::Arc;
+
+use heaptide::events::{Frame, FrameKind, Observation, Site, SiteId};
+
+/// The stack of one of a keeper's blocks.
+pub(crate) fn site_id(keeper: usize, block: usize) -> u64 {
+    10 * (keeper as u64 + 1) + block as u64
+}
+
+/// Announces a stack.
+pub(crate) fn site(id: u64, function: &str, line: u32) -> Observation {
+    let frame = |function: &str, file: &str, line, kind| Frame {
+        function: function.to_owned(),
+        file: Some(file.to_owned()),
+        line: Some(line),
+        module: "service".to_owned(),
+        kind,
+    };
+    let stack: Arc<[Frame]> = Arc::new([
+        frame("malloc", "malloc.c", 1, FrameKind::Allocator),
+        frame("Vec::push", "vec.rs", 2, FrameKind::Library),
+        frame(function, "app.rs", line, FrameKind::User),
+    ]);
+    Observation::Site(Site {
+        id: SiteId(id),
+        stack,
+        truncated: false,
+    })
+}
