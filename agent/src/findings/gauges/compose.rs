@@ -47,18 +47,19 @@ impl Judge {
                 .as_ref()
                 .is_some_and(|e| e.cause != Cause::Indeterminate && e.route.is_some())
         };
-        let mut containers: Vec<(&GaugeKey, &JudgedGauge)> = grows(is_container).collect();
-        containers.sort_by(|a, b| {
-            (decided(b.1), weight(b))
-                .partial_cmp(&(decided(a.1), weight(a)))
-                .unwrap_or(std::cmp::Ordering::Equal)
-        });
-        for (key, one) in containers {
+        let ranked = |want: fn(&GaugeKey) -> bool| {
+            let mut rows: Vec<(&GaugeKey, &JudgedGauge)> = grows(want).collect();
+            rows.sort_by(|a, b| {
+                (decided(b.1), weight(b))
+                    .partial_cmp(&(decided(a.1), weight(a)))
+                    .unwrap_or(std::cmp::Ordering::Equal)
+            });
+            rows
+        };
+        for (key, one) in ranked(is_container) {
             join(&mut groups, key, one, decided(one));
         }
-        for (key, one) in
-            grows(|key| matches!(key, GaugeKey::Container(_, kind) if kind == INSTANCES))
-        {
+        for (key, one) in ranked(is_instances) {
             match groups.first_mut().filter(|group| fits(group, one)) {
                 Some(group) => group.keys.push(key.clone()),
                 None => join(&mut groups, key, one, decided(one)),
@@ -322,6 +323,10 @@ fn weight((key, one): &(&GaugeKey, &JudgedGauge)) -> (f64, f64, f64) {
 
 fn is_container(key: &GaugeKey) -> bool {
     matches!(key, GaugeKey::Container(_, kind) if kind != INSTANCES)
+}
+
+fn is_instances(key: &GaugeKey) -> bool {
+    matches!(key, GaugeKey::Container(_, kind) if kind == INSTANCES)
 }
 
 fn basis(key: &GaugeKey) -> Basis {
