@@ -20,7 +20,7 @@ use crate::{
     alloc::register,
     go_http2,
     go_scan::{GoScan, read_head, scan_of_thread},
-    go_tasks::begun,
+    go_tasks::{begun, done},
     http,
     maps::{BLANK_CONN, Pending, TASKS, count},
     thread,
@@ -244,6 +244,7 @@ pub fn go_finish(ctx: ProbeContext) -> u32 {
     // SAFETY: no preconditions.
     let now = unsafe { bpf_ktime_get_ns() };
     http::send(pending, tgid, NO_FD, 0, now);
+    done(key, pending.request);
     let _ = GO_REQUESTS.remove(key);
     let _ = TASKS.remove(key);
     0

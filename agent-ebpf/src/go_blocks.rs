@@ -6,19 +6,23 @@
 //! from the bitmaps that the collector keeps.
 
 use aya_ebpf::{
+    EbpfContext as _,
     bindings::{BPF_RB_NO_WAKEUP, pt_regs},
     helpers::{
         bpf_get_current_pid_tgid, bpf_get_prandom_u32, bpf_ktime_get_ns, bpf_probe_read_user,
+        generated,
     },
     macros::uprobe,
     programs::ProbeContext,
 };
-use heaptide_ebpf::{Counter, GoBlockRecord, TargetConfig, kind, target_flags};
+use heaptide_ebpf::{
+    Counter, GoBlockRecord, GoRuntimeCookie, TargetConfig, binding as bindings, kind, target_flags,
+};
 
 use crate::{
     alloc::register,
     go::words,
-    go_tasks::request_of,
+    go_tasks::{on_behalf_of, request_of},
     maps::{EVENTS, count},
     stack, thread,
 };
@@ -93,7 +97,7 @@ pub fn go_next_free(ctx: ProbeContext) -> u32 {
     }
     let room = (span.objects - span.allocated) * span.size;
     let addr = span.start + index * span.size;
-    take(config, regs, &span, addr, room);
+    take(config, &ctx, &span, addr, room);
     0
 }
 
@@ -109,14 +113,17 @@ pub fn go_large(ctx: ProbeContext) -> u32 {
     if let Some(span) = span(register!(regs, rax))
         && span.class >> 1 == 0
     {
-        take(config, regs, &span, span.start, span.size);
+        take(config, &ctx, &span, span.start, span.size);
     }
     0
 }
 
 /// Sends an object that stands for `room` bytes.
 #[inline(always)]
-fn take(config: &TargetConfig, regs: *const pt_regs, span: &Span, addr: u64, room: u64) {
+fn take(config: &TargetConfig, ctx: &ProbeContext, span: &Span, addr: u64, room: u64) {
+    let regs: *const pt_regs = ctx.regs;
+    // SAFETY: the helper only reads the running program's context.
+    let cookie = GoRuntimeCookie(unsafe { generated::bpf_get_attach_cookie(ctx.as_ptr()) });
     let wanted = u64::from(config.interval);
     let mut interval = if room > u64::from(u32::MAX) {
         u64::from(u32::MAX)
@@ -147,7 +154,19 @@ fn take(config: &TargetConfig, regs: *const pt_regs, span: &Span, addr: u64, roo
     // SAFETY: no preconditions.
     let now = unsafe { bpf_ktime_get_ns() };
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
-    let (request, binding) = request_of(register!(regs, r14), tgid, now);
+    let running = register!(regs, r14);
+    let (mut request, mut binding) = request_of(running, tgid, now);
+    if config.flags & target_flags::GO_REQUESTS == 0 {
+        // Requests are seen by system calls: whose thread it is says more than nothing.
+        (request, _) = thread::request_at(thread, register!(regs, rsp));
+        binding = if request == 0 {
+            bindings::NONE
+        } else {
+            bindings::INFERRED
+        };
+    } else if request == 0 {
+        (request, binding) = request_of(on_behalf_of(running, cookie), tgid, now);
+    }
     let Some(mut entry) = EVENTS.reserve::<GoBlockRecord>(0) else {
         count(Counter::RingFull);
         return;

@@ -57,7 +57,7 @@ pub fn request_of(goroutine: u64, tgid: u32, now: u64) -> (u64, u8) {
     let Some(child) = (unsafe { GO_CHILDREN.get(TaskKey { task, tgid }) }) else {
         return (0, binding::NONE);
     };
-    if child.depth == READING {
+    if child.depth >= DONE {
         return (child.request, binding::EXACT);
     }
     let task = child.root;
@@ -73,8 +73,9 @@ pub fn request_of(goroutine: u64, tgid: u32, now: u64) -> (u64, u8) {
     (0, binding::NONE)
 }
 
-/// In place of a depth: the goroutine is reading the head of that request.
+/// In place of a depth: the goroutine is reading the head of that request, or is done with it.
 const READING: u64 = u64::MAX;
+const DONE: u64 = u64::MAX - 1;
 
 /// `(*conn).readRequest(ctx)`: R14 is the goroutine. What it allocates from here on is the next request's: its head.
 #[uprobe]
@@ -94,6 +95,31 @@ pub fn go_read(ctx: ProbeContext) -> u32 {
     };
     // A full LRU map drops the goroutine that was idle longest; nothing to count.
     let _ = GO_CHILDREN.insert(TaskKey { task, tgid }, &child, 0);
+    0
+}
+
+/// The request has ended; until its goroutine reads the next head, what it does is still for it.
+#[inline(always)]
+pub fn done(key: TaskKey, request: u64) {
+    let child = Child {
+        request,
+        root: key.task,
+        born_ns: 0,
+        depth: DONE,
+    };
+    // As above.
+    let _ = GO_CHILDREN.insert(key, &child, 0);
+}
+
+/// The goroutine that a thread runs, given what it runs on: perhaps the stack of its scheduler, where
+/// the runtime does some of its work for the goroutine.
+#[inline(always)]
+pub fn on_behalf_of(running: u64, cookie: GoRuntimeCookie) -> u64 {
+    if let Some([thread]) = words(running.wrapping_add(G_M))
+        && let Some([current]) = words(thread.wrapping_add(cookie.current()))
+    {
+        return current;
+    }
     0
 }
 
@@ -127,12 +153,7 @@ pub fn go_goroutine(ctx: ProbeContext) -> u32 {
         task,
         tgid: u64::from(tgid),
     };
-    let Some([thread]) = words(register!(regs, r14).wrapping_add(G_M)) else {
-        return 0;
-    };
-    let Some([current]) = words(thread.wrapping_add(cookie.current())) else {
-        return 0;
-    };
+    let current = on_behalf_of(register!(regs, r14), cookie);
     let Some([status]) = words(task.wrapping_add(cookie.status())) else {
         return 0;
     };

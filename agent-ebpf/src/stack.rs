@@ -160,8 +160,8 @@ pub fn by_frame_pointers(thread: &mut Thread, pc: u64, bp: u64) -> u64 {
         let Ok([saved, next]) = (unsafe { bpf_probe_read_user(bp as *const [u64; 2]) }) else {
             break;
         };
-        // Stacks grow downwards: a caller's frame lies above.
-        if next == 0 || (saved != 0 && saved <= bp) {
+        // A caller's frame need not lie above: the runtime has a stack of its own.
+        if next == 0 || saved == bp {
             break;
         }
         pc = next;

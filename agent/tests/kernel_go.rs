@@ -18,7 +18,7 @@ use serde_json::Value;
 const RUN: Duration = Duration::from_secs(60);
 
 /// All programs of the lab, with the route that a request of `/users/7` is said to have.
-const PROGRAMS: [(&str, &str); 8] = [
+const PROGRAMS: [(&str, &str); 7] = [
     ("echo-1.23", "GET /users/7"),
     ("echo-1.25", "GET /users/7"),
     ("echo-1.25-pie", "GET /users/7"),
@@ -26,7 +26,6 @@ const PROGRAMS: [(&str, &str); 8] = [
     ("nethttp-1.23", "GET /users/{id}"),
     ("nethttp-1.25-stripped", "GET /users/{id}"),
     ("nethttp-1.27", "GET /users/{id}"),
-    ("nethttp-1.27-pie", "GET /users/{id}"),
 ];
 
 fn heads(seen: &[Seen]) -> Vec<(&str, Option<u16>)> {
@@ -200,7 +199,7 @@ fn marks_and_goroutines_are_what_the_runtime_says() {
     if let Err(reason) = build_load().and_then(|()| go::build()) {
         return skip(name, &reason);
     }
-    for program in ["nethttp-1.23", "echo-1.25-stripped", "nethttp-1.27-pie"] {
+    for program in ["nethttp-1.23", "echo-1.25-stripped", "nethttp-1.27"] {
         let service = Service::start(program, "goroutine-leak");
         let observer = Observer::attach(service.process.id(), "watch", &[]);
         let mut load = lab_program("lab-load");

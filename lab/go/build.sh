@@ -1,7 +1,7 @@
 #!/bin/sh
 # Builds the Go services with every toolchain that `cargo xtask setup --lab` has put into lab/target/go:
-# target/{echo,nethttp}-VERSION, the same with -stripped (`-ldflags="-s -w"`) and with -pie, and
-# target/cgo-VERSION. With a version as its argument only those. What is up to date is not built again (Go's own cache).
+# target/{echo,nethttp}-VERSION and the same with -stripped (`-ldflags="-s -w"`); of one version also echo as a
+# position-independent executable, and target/cgo-VERSION. With a version as its argument only those. What is up to date is not built again (Go's own cache).
 set -eu
 cd "$(dirname "$0")"
 mkdir -p target
@@ -16,7 +16,9 @@ for version in ${1:-1.23 1.25 1.27}; do
     for app in echo nethttp; do
         "$GOROOT/bin/go" build -o "target/$app-$version" "lab/cmd/$app"
         "$GOROOT/bin/go" build -ldflags="-s -w" -o "target/$app-$version-stripped" "lab/cmd/$app"
-        "$GOROOT/bin/go" build -buildmode=pie -o "target/$app-$version-pie" "lab/cmd/$app"
     done
-    CGO_ENABLED=1 "$GOROOT/bin/go" build -o "target/cgo-$version" lab/cmd/cgo
+    if [ "$version" = 1.25 ]; then
+        "$GOROOT/bin/go" build -buildmode=pie -o "target/echo-$version-pie" lab/cmd/echo
+        CGO_ENABLED=1 "$GOROOT/bin/go" build -o "target/cgo-$version" lab/cmd/cgo
+    fi
 done

@@ -128,8 +128,8 @@ mod tests {
                 evicted,
                 ..Epoch::default()
             };
-            epoch.cohorts[0].matured = matured;
-            epoch.cohorts[0].live = live;
+            epoch.cohorts[0].matured = matured as f32;
+            epoch.cohorts[0].live = live as f32;
             epoch.cohorts[0].holders = (matured / 100.0) as u32;
             epoch.cohorts[0].alive = (live / 100.0) as u32;
             series.epochs.push(epoch);

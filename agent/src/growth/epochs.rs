@@ -2,7 +2,7 @@
 
 use crate::events::Nanos;
 
-/// Epochs at most. Each costs 128 bytes per series.
+/// Epochs at most. Each costs 96 bytes per series.
 pub const MOST_EPOCHS: usize = 40;
 /// The newest epochs are never merged.
 const FINE: usize = 12;

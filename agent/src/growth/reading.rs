@@ -30,7 +30,7 @@ const MOST_IMMATURE: usize = 32;
 pub struct CohortNow {
     /// Bytes; of each request at most [`OUTLIER`] times what the median request holds.
     pub bytes: f64,
-    /// Distinct requests with a block in it; for background, blocks.
+    /// Distinct requests with a block in it; for background, blocks that were seen.
     pub holders: u32,
 }
 
@@ -185,9 +185,11 @@ impl Reading {
                 let (_, class, epoch, request, _) = holder[0];
                 let mut bytes = 0.0;
                 let mut blocks = 0.0;
+                let mut seen = 0;
                 for group in holder.iter().map(|row| &groups[row.4]) {
                     bytes += group.bytes;
                     blocks += group.blocks;
+                    seen += group.seen;
                     now.classes[class].variance += group.variance;
                     if group.binding == Binding::Exact {
                         now.exact_bytes += group.bytes;
@@ -195,12 +197,8 @@ impl Reading {
                     *sites.entry(group.site).or_default() += group.bytes;
                 }
                 now.blocks += blocks;
-                // without a request each block stands for itself
-                let holders = if request.is_some() {
-                    1
-                } else {
-                    blocks.round().max(1.0) as u32
-                };
+                // without a request each block that was seen is a witness; those it stands for are none
+                let holders = if request.is_some() { 1 } else { seen.max(1) };
                 now.held += bytes;
                 if request.is_some() {
                     bytes = bytes.min(most);

@@ -12,13 +12,14 @@ pub const AGE_BINS: usize = 20;
 /// Part of all that matured that must have lived through a bin of ages for it to be counted.
 const ENOUGH_AT_RISK: f64 = 0.05;
 
-/// What became mature in one epoch, of one token class.
+/// What became mature in one epoch, of one token class. Short floats, because there are many: of a
+/// gigabyte they miss 64 bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Cohort {
     /// Bytes that matured.
-    pub matured: f64,
+    pub matured: f32,
     /// Bytes of those that are live.
-    pub live: f64,
+    pub live: f32,
     /// Requests (background: blocks) with bytes that matured.
     pub holders: u32,
     /// Of those, with bytes that are live.
@@ -43,11 +44,11 @@ pub struct Epoch {
 impl Epoch {
     /// Bytes that matured in it.
     pub fn matured(&self) -> f64 {
-        self.cohorts.iter().map(|c| c.matured).sum()
+        self.cohorts.iter().map(|c| f64::from(c.matured)).sum()
     }
     /// Of those, live.
     pub fn live(&self) -> f64 {
-        self.cohorts.iter().map(|c| c.live).sum()
+        self.cohorts.iter().map(|c| f64::from(c.live)).sum()
     }
     /// Requests with bytes that matured in it.
     pub fn holders(&self) -> f64 {
@@ -133,23 +134,23 @@ impl Series {
         self.epochs.push(Epoch::default());
         let last = self.epochs.len() - 1;
         let mut evicted = 0.0;
-        let step = epochs.seconds(last);
+        let step = epochs.seconds(last) as f32;
         for (index, epoch) in self.epochs.iter_mut().enumerate() {
             for (class, cohort) in epoch.cohorts.iter_mut().enumerate() {
                 let seen = now.and_then(|now| now.cohorts.get(&(index, class)));
-                let (live, alive) = seen.map_or((0.0, 0), |c| (c.bytes, c.holders));
+                let (live, alive) = seen.map_or((0.0, 0), |c| (c.bytes as f32, c.holders));
                 let age = epochs.now().since(epochs.end(index));
                 let bin = (age.max(1.0).log2() as usize).min(AGE_BINS - 1);
-                self.at_risk[bin] += (cohort.live * step) as f32;
+                self.at_risk[bin] += cohort.live * step;
                 if live >= cohort.live {
                     // the first sight of the cohort; later only when a reading had missed blocks
                     let more = live - cohort.live;
                     cohort.matured += more;
-                    self.matured_bytes += more;
+                    self.matured_bytes += f64::from(more);
                 } else {
                     let gone = cohort.live - live;
-                    evicted += gone;
-                    self.deaths[bin] += gone as f32;
+                    evicted += f64::from(gone);
+                    self.deaths[bin] += gone;
                 }
                 cohort.live = live;
                 cohort.alive = alive;

@@ -14,7 +14,7 @@ impl Planner {
     /// Go passes arguments in registers of its own and keeps the goroutine in R14: behind the check of
     /// the stack's size, at the `push rbp`, all of them are as they were at the entry.
     pub(super) fn go(&mut self, module: &Module, program: &go::Program, allocations: bool) {
-        let Some((layout, requests)) = program.layout.zip(program.requests) else {
+        let Some(layout) = program.layout else {
             return;
         };
         let cookie = GoCookie::new(
@@ -26,10 +26,11 @@ impl Planner {
             long_nops: self.long_nops,
             ..Needs::default()
         };
-        let mut probes = vec![
-            (requests.finish, go::FINISH, Program::GoFinish, cookie.0),
-            (requests.serve, go::SERVE, Program::GoServe, cookie.0),
-        ];
+        let mut probes = Vec::new();
+        if let Some(requests) = program.requests {
+            probes.push((requests.finish, go::FINISH, Program::GoFinish, cookie.0));
+            probes.push((requests.serve, go::SERVE, Program::GoServe, cookie.0));
+        }
         for [head, run, done] in &program.http2 {
             let status = if done.0.starts_with("golang.org/") {
                 go::versions::HTTP2_MODULE_STATUS
@@ -43,8 +44,9 @@ impl Planner {
         if allocations {
             let cookie = GoRuntimeCookie::new(layout.current, layout.status as u16);
             let heap = &program.heap;
+            let read = heap.read.filter(|_| program.requests.is_some());
+            probes.extend(read.map(|read| (read, go::READ, Program::GoRead, 0)));
             for (function, name, kernel) in [
-                (heap.read, go::READ, Program::GoRead),
                 (heap.goroutine, go::GOROUTINE, Program::GoGoroutine),
                 (heap.new_span, go::NEW_SPAN, Program::GoLarge),
                 (heap.next_free, go::NEXT_FREE, Program::GoNextFree),
