@@ -6,7 +6,7 @@ use crate::findings::compose::{Scene, unknown_site};
 use crate::findings::forecast::time_to_oom;
 use crate::findings::{Judge, losses::Lost, options};
 use crate::growth::gauges::GaugeKey;
-use crate::report::{Basis, Cause, ContainerSummary, Finding, SiteSummary, State};
+use crate::report::{Basis, Cause, ContainerSummary, Finding, SiteSummary, State, UNDECIDED};
 
 use super::curve::What;
 use super::figures::Figures;
@@ -17,8 +17,6 @@ use super::{JudgedGauge, sentences};
 const MOST_ALSO: usize = 8;
 /// How much a finding may be relied on that knows neither container nor site.
 const PROCESS_CONFIDENCE: f64 = 0.5;
-/// The route of what several routes may have done.
-pub const UNDECIDED: &str = "(undecided)";
 
 /// Gauges of one leak; the first is what it is named after.
 #[derive(Clone, Debug, PartialEq)]
@@ -152,7 +150,8 @@ impl Judge {
             members.map(|one| one.state).max()?
         };
         let mut sites = self.sites_of(scene, group).into_iter();
-        let site = sites.next().unwrap_or_else(unknown_site);
+        let mut site = sites.next().unwrap_or_else(unknown_site);
+        site.retained_bytes = figures.grown as u64;
         let route = match group.route {
             Some(route) if route == RouteId::OTHER => "(all routes)".to_owned(),
             Some(route) => scene.attribution.routes.get(route).name.clone(),
