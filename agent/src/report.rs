@@ -217,6 +217,9 @@ pub struct Finding {
     pub container: Option<ContainerSummary>,
 }
 
+/// The route of what several routes may have done.
+pub const UNDECIDED: &str = "(undecided)";
+
 /// What a finding was judged by.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,

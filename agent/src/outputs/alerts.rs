@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::format::{cause, site_location, verdict};
 use super::text;
-use crate::report::{Cause, Finding, Report, State, Verdict};
+use crate::report::{Cause, Finding, Report, State, UNDECIDED, Verdict};
 
 /// Reports in a row without the finding after which it counts as resolved: a series that flickers at a
 /// gate must not page anybody twice.
@@ -158,12 +158,15 @@ impl Alerts {
             Cause::TokenKeyed,
             Cause::PerRequest,
         ] {
-            let earlier = (key.0.clone(), earlier);
-            if !present.contains_key(&earlier)
-                && let Some(known) = self.known.remove(&earlier)
-            {
-                self.known.insert(key.clone(), known);
-                return;
+            // and so is one whose route was not clear
+            for route in [key.0.as_str(), UNDECIDED] {
+                let earlier = (route.to_owned(), earlier);
+                if !present.contains_key(&earlier)
+                    && let Some(known) = self.known.remove(&earlier)
+                {
+                    self.known.insert(key.clone(), known);
+                    return;
+                }
             }
         }
     }
@@ -176,7 +179,11 @@ impl Alerts {
             route: finding.route.clone(),
             cause: finding.cause,
             location: site_location(&finding.site),
-            function: finding.site.function.clone(),
+            // without a line of code, the container is where to look
+            function: match &finding.container {
+                Some(container) if finding.site.file.is_none() => container.path.clone(),
+                _ => finding.site.function.clone(),
+            },
             summary: text::kept(finding),
             retained_bytes: finding.retained_bytes,
             time_to_oom_seconds: finding.time_to_oom_seconds.map(|oom| oom.median),

@@ -7,8 +7,8 @@ use ratatui::symbols::Marker;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Axis, Block, Chart, Dataset, GraphType, Paragraph, Row, Table, Wrap};
 
+use super::format::cause;
 use super::format::{base_name, bytes, count, duration, percent, printable, rate};
-use super::format::{cause, site_location};
 use super::text;
 use crate::report::{Finding, Report, State, Verdict};
 
@@ -96,11 +96,10 @@ fn verdict_lines(report: &Report) -> Vec<Line<'static>> {
         lines.push(Line::from(vec![
             word,
             Span::raw(format!(
-                " ({})  {}  {} {}",
+                " ({})  {}  {}",
                 cause(finding.cause),
                 printable(&finding.route, 60),
-                site_location(&finding.site),
-                printable(&finding.site.function, 60)
+                text::place(finding)
             )),
         ]));
         lines.push(Line::from(format!("  {}", text::kept(finding))));

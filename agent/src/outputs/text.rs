@@ -13,8 +13,8 @@ use super::{OutputError, file};
 use crate::events::{Binding, Frame};
 use crate::report::{Basis, Cause, Finding, Health, Report, State, Verdict};
 
-pub use kept::kept;
 use kept::{container_line, let_go};
+pub use kept::{kept, place};
 
 /// Routes in the table.
 const ROUTES: usize = 8;
@@ -86,34 +86,7 @@ fn push_finding(text: &mut String, finding: &Finding) {
     } else {
         "SUSPECT"
     };
-    let place = if let Some(container) = finding
-        .container
-        .as_ref()
-        .filter(|_| finding.site.file.is_none())
-    {
-        format!(
-            "{} ({})",
-            printable(&container.path, CONTAINER),
-            printable(&container.kind, NAME)
-        )
-    } else if finding.basis != Basis::Blocks
-        && finding.site.stack.is_empty()
-        && finding.site.file.is_none()
-    {
-        "what keeps it is not known".to_owned()
-    } else if finding.site.file.is_some() {
-        format!(
-            "{} {}",
-            site_location(&finding.site),
-            printable(&finding.site.function, NAME)
-        )
-    } else {
-        format!(
-            "{} ({})",
-            printable(&finding.site.function, NAME),
-            site_location(&finding.site)
-        )
-    };
+    let place = place(finding);
     line(
         text,
         0,

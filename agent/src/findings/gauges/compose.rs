@@ -6,7 +6,7 @@ use crate::findings::compose::{Scene, unknown_site};
 use crate::findings::forecast::time_to_oom;
 use crate::findings::{Judge, losses::Lost, options};
 use crate::growth::gauges::GaugeKey;
-use crate::report::{Basis, Cause, ContainerSummary, Finding, SiteSummary, State};
+use crate::report::{Basis, Cause, ContainerSummary, Finding, SiteSummary, State, UNDECIDED};
 
 use super::curve::What;
 use super::figures::Figures;
@@ -17,8 +17,6 @@ use super::{JudgedGauge, sentences};
 const MOST_ALSO: usize = 8;
 /// How much a finding may be relied on that knows neither container nor site.
 const PROCESS_CONFIDENCE: f64 = 0.5;
-/// The route of what several routes may have done.
-pub const UNDECIDED: &str = "(undecided)";
 
 /// Gauges of one leak; the first is what it is named after.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,18 +45,19 @@ impl Judge {
                 .as_ref()
                 .is_some_and(|e| e.cause != Cause::Indeterminate && e.route.is_some())
         };
-        let mut containers: Vec<(&GaugeKey, &JudgedGauge)> = grows(is_container).collect();
-        containers.sort_by(|a, b| {
-            (decided(b.1), weight(b))
-                .partial_cmp(&(decided(a.1), weight(a)))
-                .unwrap_or(std::cmp::Ordering::Equal)
-        });
-        for (key, one) in containers {
+        let ranked = |want: fn(&GaugeKey) -> bool| {
+            let mut rows: Vec<(&GaugeKey, &JudgedGauge)> = grows(want).collect();
+            rows.sort_by(|a, b| {
+                (decided(b.1), weight(b))
+                    .partial_cmp(&(decided(a.1), weight(a)))
+                    .unwrap_or(std::cmp::Ordering::Equal)
+            });
+            rows
+        };
+        for (key, one) in ranked(is_container) {
             join(&mut groups, key, one, decided(one));
         }
-        for (key, one) in
-            grows(|key| matches!(key, GaugeKey::Container(_, kind) if kind == INSTANCES))
-        {
+        for (key, one) in ranked(is_instances) {
             match groups.first_mut().filter(|group| fits(group, one)) {
                 Some(group) => group.keys.push(key.clone()),
                 None => join(&mut groups, key, one, decided(one)),
@@ -151,7 +150,8 @@ impl Judge {
             members.map(|one| one.state).max()?
         };
         let mut sites = self.sites_of(scene, group).into_iter();
-        let site = sites.next().unwrap_or_else(unknown_site);
+        let mut site = sites.next().unwrap_or_else(unknown_site);
+        site.retained_bytes = figures.grown as u64;
         let route = match group.route {
             Some(route) if route == RouteId::OTHER => "(all routes)".to_owned(),
             Some(route) => scene.attribution.routes.get(route).name.clone(),
@@ -322,6 +322,10 @@ fn weight((key, one): &(&GaugeKey, &JudgedGauge)) -> (f64, f64, f64) {
 
 fn is_container(key: &GaugeKey) -> bool {
     matches!(key, GaugeKey::Container(_, kind) if kind != INSTANCES)
+}
+
+fn is_instances(key: &GaugeKey) -> bool {
+    matches!(key, GaugeKey::Container(_, kind) if kind == INSTANCES)
 }
 
 fn basis(key: &GaugeKey) -> Basis {

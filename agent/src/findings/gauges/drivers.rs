@@ -29,7 +29,7 @@ const EXACTLY_ONE: f64 = 3.0;
 /// More than one, but not a whole number of them, is what few programs do.
 const NOT_WHOLE: f64 = -2.0;
 /// A service that has requests grows by them more often than by a timer.
-const TIMER: f64 = -2.0;
+const TIMER: f64 = -1.0;
 /// How close.
 const EXACT: f64 = 0.03;
 /// Part of the growth that each of two terms must explain.

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{CONTAINER, NAME};
-use crate::outputs::format::{bytes, count, counted, percent, printable};
+use crate::outputs::format::{bytes, count, counted, percent, printable, site_location};
 use crate::report::{Basis, Cause, ContainerSummary, Finding};
 
 /// One line of how much is kept, the sentence of the verdict: also the plain live view's.
@@ -38,6 +38,26 @@ pub fn kept(finding: &Finding) -> String {
                 bytes(finding.retained_bytes as f64)
             )
         }
+    }
+}
+
+/// Where it is kept: a line of code, else the container, also the live views'.
+pub fn place(finding: &Finding) -> String {
+    let site = &finding.site;
+    let function = printable(&site.function, NAME);
+    if site.file.is_some() {
+        return format!("{} {function}", site_location(site));
+    }
+    match &finding.container {
+        Some(container) => format!(
+            "{} ({})",
+            printable(&container.path, CONTAINER),
+            printable(&container.kind, NAME)
+        ),
+        None if finding.basis != Basis::Blocks && site.stack.is_empty() => {
+            "what keeps it is not known".to_owned()
+        }
+        None => format!("{function} ({})", site_location(site)),
     }
 }
 
