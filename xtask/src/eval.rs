@@ -1,5 +1,5 @@
 //! `cargo xtask eval`: the detector and the baselines over the labelled corpus. The corpus and its scores
-//! are a program of their own (`eval/`), so that no other command waits for it to be built.
+//! are a program of their own (`xtask/eval/`), so that no other command waits for it to be built.
 
 use anyhow::Result;
 

@@ -41,6 +41,7 @@ fn allocators() {
         "alloc::raw_vec::finish_grow",
         "<tikv_jemallocator::Jemalloc as core::alloc::global::GlobalAlloc>::alloc",
         "<app::auth::Claims as core::clone::Clone>::clone",
+        "<alloc::vec::Vec<app::T> as core::clone::Clone>::clone",
         "_rjem_malloc",
         "mi_malloc_aligned",
     ] {
@@ -62,10 +63,6 @@ fn libraries() {
         (
             "std::vector<int>::push_back(int&&)",
             Some("/usr/include/c++/12/bits/stl_vector.h"),
-        ),
-        (
-            "<alloc::vec::Vec<app::T> as core::clone::Clone>::clone",
-            None,
         ),
         ("core::ops::function::FnOnce::call_once", None),
         ("hyper::proto::h1::dispatch::Dispatcher::poll_loop", None),
