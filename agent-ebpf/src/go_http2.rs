@@ -145,8 +145,8 @@ pub fn go_h2_head(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// Scans the fields; 1 if those were all.
-#[inline(never)]
+/// Scans the fields; 1 if those were all. Inlined for the sake of the stack, as `run` is.
+#[inline(always)]
 fn read(scan: &mut GoScan, from: u64, number: u64) -> u32 {
     scan.scan.parser.state = START;
     let mut fields = Fields {

@@ -232,8 +232,8 @@ pub fn say<const N: usize>(scan: *mut GoScan, text: &[u8; N]) {
     run(scan, N as u32);
 }
 
-/// Scans what is in the data.
-#[inline(never)]
+/// Scans what is in the data. Inlined: Linux 6.1 counts the stack of all callers, and it is nearly full.
+#[inline(always)]
 fn run(scan: *mut GoScan, len: u32) -> u32 {
     // SAFETY: the scan of this thread.
     unsafe {

@@ -13,7 +13,7 @@ use aya::{
     maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf},
 };
 use aya_log::EbpfLogger;
-use heaptide_ebpf::{Block, BlockKey, Counter, Settings, Stack, TargetConfig};
+use heaptide_ebpf::{Block, BlockKey, Cookie, Counter, Settings, Stack, TargetConfig};
 use tracing::debug;
 
 pub mod attach;
@@ -119,8 +119,8 @@ const PROBES: &[(&str, Program)] = &[
     ("go_large", Program::GoLarge),
 ];
 
-/// The two of them that are one program, [`SESSION`], where the kernel has sessions.
-const PAIR: [&str; 2] = ["alloc_enter", "alloc_return"];
+/// Where the kernel has sessions this one is a part of [`SESSION`], which entries are then.
+const RETURNS: &str = "alloc_return";
 const SESSION: &str = "alloc_session";
 
 /// The program that only counts.
@@ -176,7 +176,7 @@ impl Kernel {
         let programs = Programs::load(
             &mut ebpf,
             SESSION,
-            PAIR,
+            RETURNS,
             PROBES.iter().map(|row| row.0).chain([COUNTING]),
             [FORK].iter().chain(&ENTERS).map(|row| row.0),
             RAW_TRACEPOINTS
@@ -314,12 +314,16 @@ impl Kernel {
                     what: "program",
                     name: "for a probe",
                 })?;
-            let name = if self.programs.sessions() && program == Program::AllocEnter {
-                SESSION
-            } else {
-                row.0
-            };
-            links.extend(self.attach_program(name, pid, &group)?);
+            if !self.programs.sessions() || program != Program::AllocEnter {
+                links.extend(self.attach_program(row.0, pid, &group)?);
+                continue;
+            }
+            // A session has a return probe, and an exception that is unwound through one ends the process.
+            let (throwing, others): (Vec<&Probe>, Vec<&Probe>) = group
+                .into_iter()
+                .partition(|probe| Cookie(probe.cookie).throws());
+            links.extend(self.attach_program(row.0, pid, &throwing)?);
+            links.extend(self.attach_program(SESSION, pid, &others)?);
         }
         Ok(links)
     }

@@ -27,11 +27,11 @@ pub(super) struct Programs {
 
 impl Programs {
     /// Loads the uprobe programs, for multi-links where the kernel has them, and the tracepoint
-    /// programs of both kinds. Where there are sessions, `session` is loaded in place of `pair`.
+    /// programs of both kinds. Where there are sessions, `session` has `returns` in it.
     pub(super) fn load(
         ebpf: &mut Ebpf,
         session: &'static str,
-        pair: [&'static str; 2],
+        returns: &'static str,
         uprobes: impl Iterator<Item = &'static str>,
         tracepoints: impl Iterator<Item = &'static str>,
         raw_tracepoints: impl Iterator<Item = &'static str>,
@@ -54,7 +54,7 @@ impl Programs {
                 programs.own.insert(session, loaded);
             }
             for name in uprobes {
-                if !programs.sessions || !pair.contains(&name) {
+                if !programs.sessions || name != returns {
                     programs.own.insert(name, object.load(name, Runs::Entry)?);
                 }
             }
