@@ -116,7 +116,10 @@ impl Pipeline {
                 self.judge.forget();
                 self.attribution.forget();
             }
-            Observation::Window(_, false) => self.windows.end(),
+            Observation::Window(_, false) => {
+                let watched = self.growth.snapshots() > 0;
+                self.windows.end(self.start.filter(|_| watched));
+            }
             Observation::Window(at, true) => {
                 self.windows.begin(*at, self.judgement());
                 self.growth.forget(*at);

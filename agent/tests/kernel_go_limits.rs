@@ -134,7 +134,7 @@ fn memory_of_c_and_of_go_is_seen_in_one_process() {
     };
     let (of_c, of_go) = (bytes_of("keep_in_c"), bytes_of("keepInGo"));
     eprintln!("{of_c} bytes of C, {of_go} of Go");
-    assert_eq!(of_c, 500.0 * 3000.0, "{sites:#?}");
+    assert!((of_c - 500.0 * 3000.0).abs() < 0.5, "{sites:#?}");
     // 30 pieces of 100,000 take 13 pages of 8 KiB each; the slice of slices was made anew as it grew.
     let truth = 4000.0 * 1024.0 + 30.0 * 106_496.0 + 24.0 * 4096.0;
     assert!(

@@ -56,6 +56,15 @@ fn copy_libraries(program: &Path, root: &Path) {
     }
 }
 
+/// `/service` with this folder as its root. It looks itself up in `/proc`, which only it has there.
+fn rooted(root: &Path) -> Command {
+    fs::create_dir(root.join("proc")).expect("a folder");
+    let mut command = Command::new("unshare");
+    let mount = "mount --rbind /proc \"$1/proc\" && exec chroot \"$1\" /service";
+    command.args(["--mount", "sh", "-c", mount, "sh"]).arg(root);
+    command
+}
+
 fn c_library(program: &Path) -> PathBuf {
     let mut all = libraries(program).into_iter();
     all.find(|path| path.ends_with("libc.so.6"))
@@ -111,9 +120,7 @@ fn in_a_root_of_its_own() {
     let program = truth_program();
     copy_libraries(&program, folder.path());
     fs::copy(&program, folder.path().join("service")).expect("a copy");
-    let mut command = Command::new("chroot");
-    let process = truth::start_as(command.arg(folder.path()).arg("/service"));
-    exact(process, &[]);
+    exact(truth::start_as(&mut rooted(folder.path())), &[]);
 }
 
 /// A program without symbols, and what was taken from it, in a folder.
@@ -164,11 +171,7 @@ fn debug_information_by_build_id() {
     let to = root.path().join("usr/lib/debug/.build-id").join(&id[..2]);
     fs::create_dir_all(&to).expect("a folder");
     fs::rename(debug, to.join(format!("{}.debug", &id[2..]))).expect("moved");
-    let mut command = Command::new("chroot");
-    exact(
-        truth::start_as(command.arg(root.path()).arg("/service")),
-        &[],
-    );
+    exact(truth::start_as(&mut rooted(root.path())), &[]);
 }
 
 /// As a client of debuginfod has left it.
@@ -224,7 +227,13 @@ fn five_hundred_threads() {
     let (mut target, mut watched) = crowd();
     ask(&mut target, "threads 500");
     watched.finish();
-    kept(&watched, &target, "keep_one", 50_000, 72);
+    kept(
+        &watched,
+        &target,
+        "(anonymous namespace)::keep_one()",
+        50_000,
+        72,
+    );
 }
 
 #[test]
@@ -238,7 +247,13 @@ fn an_allocator_loaded_late() {
     watched.agent.error_line(RUN, late);
     ask(&mut target, "late");
     watched.finish();
-    kept(&watched, &target, "keep_late", 250, 200);
+    kept(
+        &watched,
+        &target,
+        "(anonymous namespace)::keep_late()",
+        250,
+        200,
+    );
     let report: Value = serde_json::from_str(&watched.read("report.json")).expect("JSON");
     let said = report["target"]["allocators"].to_string();
     assert!(

@@ -34,9 +34,13 @@ impl Windows {
         self.begun = Some(at);
     }
 
-    /// No window is open from now on.
-    pub(super) fn end(&mut self) {
-        self.ended |= self.open == Some(true);
+    /// No window is open from now on. `start`: allocations were watched since then although no window
+    /// was announced, as at first in mode `sample`.
+    pub(super) fn end(&mut self, start: Option<Nanos>) {
+        if self.open.is_none() {
+            self.begun = start;
+        }
+        self.ended |= self.begun.is_some() && self.open != Some(false);
         self.open = Some(false);
     }
 
@@ -154,7 +158,7 @@ mod tests {
     #[test]
     fn memory_that_does_not_grow_is_no_leak_though_no_block_was_seen() {
         let mut windows = Windows::default();
-        windows.end();
+        windows.end(None);
         let unseen = Verdict::InsufficientEvidence;
         assert_eq!(stands(&windows, 10.0, unseen), unseen, "too early");
         assert_eq!(stands(&windows, 30.0, unseen), Verdict::NoLeak);
@@ -164,7 +168,7 @@ mod tests {
     #[test]
     fn a_window_speaks_when_it_is_old_enough_and_its_word_stands_until_the_next() {
         let mut windows = Windows::default();
-        windows.end();
+        windows.end(None);
         windows.begin(Nanos::from_seconds(30.0), said(Verdict::NoLeak));
         let unseen = Verdict::InsufficientEvidence;
         assert_eq!(
@@ -178,7 +182,7 @@ mod tests {
             "a suspicion needs no patience"
         );
         assert_eq!(stands(&windows, 60.0, Verdict::NoLeak), Verdict::NoLeak);
-        windows.end();
+        windows.end(None);
         assert_eq!(stands(&windows, 900.0, Verdict::Suspect), Verdict::Suspect);
         windows.begin(Nanos::from_seconds(1000.0), said(Verdict::Suspect));
         assert_eq!(stands(&windows, 1005.0, unseen), Verdict::Suspect);
