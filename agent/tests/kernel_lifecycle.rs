@@ -227,13 +227,7 @@ fn five_hundred_threads() {
     let (mut target, mut watched) = crowd();
     ask(&mut target, "threads 500");
     watched.finish();
-    kept(
-        &watched,
-        &target,
-        "(anonymous namespace)::keep_one()",
-        50_000,
-        72,
-    );
+    kept(&watched, &target, "keep_one", 50_000, 72);
 }
 
 #[test]
@@ -247,13 +241,7 @@ fn an_allocator_loaded_late() {
     watched.agent.error_line(RUN, late);
     ask(&mut target, "late");
     watched.finish();
-    kept(
-        &watched,
-        &target,
-        "(anonymous namespace)::keep_late()",
-        250,
-        200,
-    );
+    kept(&watched, &target, "keep_late", 250, 200);
     let report: Value = serde_json::from_str(&watched.read("report.json")).expect("JSON");
     let said = report["target"]["allocators"].to_string();
     assert!(

@@ -58,12 +58,22 @@ impl Target {
 
     /// Panics unless the agent saw exactly what the books say.
     pub(crate) fn agrees(&mut self, watched: &Watched, books: &Books) {
+        self.agrees_but(watched, books, |_, _| true);
+    }
+
+    /// The same of the functions and kinds that are `compared`.
+    pub(crate) fn agrees_but(
+        &mut self,
+        watched: &Watched,
+        books: &Books,
+        compared: impl Fn(&str, &str) -> bool,
+    ) {
         assert!(
             self.process.runs(),
             "the target has ended: {}",
             self.process.transcript()
         );
-        let differences = differences(books, &seen(watched, books.pid));
+        let differences = differences_of(books, &seen(watched, books.pid), compared);
         assert!(
             differences.is_empty(),
             "{differences}\n{}",
@@ -74,9 +84,14 @@ impl Target {
 
 /// All that is wrong with what was seen, a line each; empty when it agrees with the books.
 pub(crate) fn differences(books: &Books, seen: &Books) -> String {
+    differences_of(books, seen, |_, _| true)
+}
+
+fn differences_of(books: &Books, seen: &Books, compared: impl Fn(&str, &str) -> bool) -> String {
     let mut differences = losses(seen);
     let mut known = BTreeMap::new();
-    for site in &books.sites {
+    let compared = |site: &&Site| compared(plain(&site.function), &site.kind);
+    for site in books.sites.iter().filter(compared) {
         known.insert((site.function.as_str(), site.kind.as_str()), site);
     }
     for (key, site) in &known {
@@ -86,6 +101,7 @@ pub(crate) fn differences(books: &Books, seen: &Books) -> String {
         .sites
         .iter()
         .filter(|site| site.kind == "heap" && site.blocks != 0)
+        .filter(compared)
     {
         let function = plain(&site.function);
         // pthread_create keeps a thread's dynamic vector with its cached stack: four real blocks.
@@ -188,6 +204,9 @@ fn of<'a>(seen: &'a Books, function: &str, kind: &str) -> Vec<&'a Site> {
 
 /// A function's name without its parameters and the suffix of a part that the compiler split off.
 fn plain(function: &str) -> &str {
+    let function = function
+        .strip_prefix("(anonymous namespace)::")
+        .unwrap_or(function);
     let name = function.split('(').next().unwrap_or(function);
     name.split('.').next().unwrap_or(name)
 }

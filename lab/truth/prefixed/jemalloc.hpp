@@ -61,13 +61,6 @@ inline void free_where_it_belongs(void *block) {
     OWN(free)(block);
 }
 
-inline void *reallocarray_of_own(void *block, std::size_t count, std::size_t size) {
-    std::size_t bytes;
-    if (!__builtin_mul_overflow(count, size, &bytes)) return OWN(realloc)(block, bytes);
-    errno = ENOMEM;
-    return nullptr;
-}
-
 namespace std {
 using ::free_where_it_belongs;
 using ::OWN(malloc);
@@ -84,7 +77,14 @@ using ::OWN(aligned_alloc);
 #define valloc OWN(valloc)
 #define aligned_alloc OWN(aligned_alloc)
 #define posix_memalign OWN(posix_memalign)
-#define reallocarray reallocarray_of_own
+// A macro, so that the block is its caller's and not a function's of ours.
+#define reallocarray(block, count, size)                                            \
+    __extension__({                                                                 \
+        std::size_t bytes_of_all;                                                   \
+        bool fits = !__builtin_mul_overflow(count, size, &bytes_of_all);            \
+        if (!fits) errno = ENOMEM;                                                  \
+        fits ? OWN(realloc)(block, bytes_of_all) : nullptr;                         \
+    })
 #define free free_where_it_belongs
 
 #define strdup(text) of_library(strdup(text))
