@@ -92,8 +92,9 @@ fn attributed(name: &str, variant: &str) {
     let truth: Value = serde_json::from_str(truth).expect("JSON");
     let (report, lines) = observer.finish();
     let workers = workers(service.id());
+    // Threads of `spawn_blocking` have the name, too, and hardly any work.
     assert!(
-        workers.len() == 2 && workers.iter().all(|&ticks| ticks > 5),
+        workers.iter().filter(|&&ticks| ticks > 5).count() == 2,
         "workers: {workers:?}"
     );
 
