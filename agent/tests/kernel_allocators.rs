@@ -76,6 +76,7 @@ const OF_MUSL: &[&str] = &[
     "site_wcsdup",
     "vasprintf",
     "__getdelim",
+    "getdelim",
     "strdup",
     "strndup",
     "wcsdup",

@@ -83,7 +83,7 @@ using ::OWN(aligned_alloc);
         std::size_t bytes_of_all;                                                   \
         bool fits = !__builtin_mul_overflow(count, size, &bytes_of_all);            \
         if (!fits) errno = ENOMEM;                                                  \
-        fits ? OWN(realloc)(block, bytes_of_all) : nullptr;                         \
+        fits ? realloc(block, bytes_of_all) : static_cast<void *>(nullptr);         \
     })
 #define free free_where_it_belongs
 

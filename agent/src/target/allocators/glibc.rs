@@ -4,7 +4,8 @@ use super::{Allocator, STANDARD};
 
 pub(super) static GLIBC: Allocator = Allocator {
     name: "glibc",
-    markers: &["gnu_get_libc_version", "__libc_malloc", "__libc_memalign"],
+    // not `__libc_malloc`, which musl has too
+    markers: &["gnu_get_libc_version", "__libc_memalign"],
     prefixes: &[""],
     functions: &[STANDARD],
 };
