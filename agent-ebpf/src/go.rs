@@ -12,8 +12,7 @@ use aya_ebpf::{
     programs::ProbeContext,
 };
 use heaptide_ebpf::{
-    Counter, GoCookie, PATH_LEN, TargetConfig, TaskKey, binding, head::CUT_PATH, request_flags,
-    target_flags,
+    Counter, GoCookie, PATH_LEN, TargetConfig, TaskKey, binding, request_flags, target_flags,
 };
 
 use crate::{
@@ -120,21 +119,7 @@ pub fn go_serve(ctx: ProbeContext) -> u32 {
         return 0;
     }
     let parser = &scan.scan.parser;
-    pending.token = parser.token;
-    pending.tail = parser.tail_fingerprint;
-    pending.tail_filter = parser.tail_filter;
-    pending.head_bytes = parser.head_bytes;
-    let body = parser.content_length;
-    pending.body_bytes = if body > u64::from(u32::MAX) {
-        u32::MAX
-    } else {
-        body as u32
-    };
-    pending.path = parser.path;
-    pending.path_len = parser.path_len;
-    if parser.cut & CUT_PATH != 0 {
-        pending.flags |= request_flags::PATH_CUT;
-    }
+    http::describe(pending, parser);
     0
 }
 

@@ -11,7 +11,7 @@ use aya_ebpf::{
 };
 use heaptide_ebpf::{
     Counter, PATTERN_LEN, TaskKey, binding,
-    head::{CHUNK, CUT_HEAD, CUT_PATH, START},
+    head::{CHUNK, CUT_HEAD, START},
     request_flags,
 };
 
@@ -124,21 +124,7 @@ pub fn go_h2_head(ctx: ProbeContext) -> u32 {
     pending.start_ns = unsafe { bpf_ktime_get_ns() };
     let all = read(scan, from, number);
     let parser = &scan.scan.parser;
-    pending.token = parser.token;
-    pending.tail = parser.tail_fingerprint;
-    pending.tail_filter = parser.tail_filter;
-    pending.head_bytes = parser.head_bytes;
-    let body = parser.content_length;
-    pending.body_bytes = if body > u64::from(u32::MAX) {
-        u32::MAX
-    } else {
-        body as u32
-    };
-    pending.path = parser.path;
-    pending.path_len = parser.path_len;
-    if parser.cut & CUT_PATH != 0 {
-        pending.flags |= request_flags::PATH_CUT;
-    }
+    http::describe(pending, parser);
     if all == 0 || parser.cut & CUT_HEAD != 0 {
         pending.flags |= request_flags::HEAD_CUT;
     }

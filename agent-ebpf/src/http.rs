@@ -170,6 +170,17 @@ pub fn complete(thread: &Thread, conn: &mut Conn, parser: &Parser) {
         return;
     }
     let Some(pending) = newest(conn) else { return };
+    describe(pending, parser);
+    pending.complete = 1;
+    pending.binding = scope::binding_of(thread);
+    if parser.cut & CUT_HEAD != 0 {
+        pending.flags |= request_flags::HEAD_CUT;
+    }
+}
+
+/// What a head said is kept with its request.
+#[inline(always)]
+pub fn describe(pending: &mut Pending, parser: &Parser) {
     pending.token = parser.token;
     pending.tail = parser.tail_fingerprint;
     pending.tail_filter = parser.tail_filter;
@@ -182,13 +193,8 @@ pub fn complete(thread: &Thread, conn: &mut Conn, parser: &Parser) {
     };
     pending.path = parser.path;
     pending.path_len = parser.path_len;
-    pending.complete = 1;
-    pending.binding = scope::binding_of(thread);
     if parser.cut & CUT_PATH != 0 {
         pending.flags |= request_flags::PATH_CUT;
-    }
-    if parser.cut & CUT_HEAD != 0 {
-        pending.flags |= request_flags::HEAD_CUT;
     }
 }
 

@@ -18,6 +18,7 @@ pub mod plateaus;
 pub mod residency;
 pub mod service;
 pub mod tables;
+pub mod tracker;
 pub mod verdict;
 pub mod window;
 
@@ -37,26 +38,11 @@ use self::gauges::GaugeJudge;
 use self::losses::Lost;
 use self::memory::MemoryHistory;
 use self::options::{
-    CONFIRM_AGES, DROP_CONFIRMED_SECONDS, DROP_SUSPECT_SECONDS, FALSE_DISCOVERY, JudgeOptions,
-    LOSS_ANY, LOSS_CONFIRM, PART_OF_GROUP, PATIENCE, WIPED,
+    CONFIRM_AGES, FALSE_DISCOVERY, JudgeOptions, LOSS_ANY, LOSS_CONFIRM, PART_OF_GROUP, WIPED,
 };
 use self::residency::Residents;
+use self::tracker::Tracker;
 use self::window::{View, Window};
-
-/// What is remembered of a series between snapshots.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Tracker {
-    /// When it was first suspected.
-    pub suspected: Option<Nanos>,
-    /// When it was first confirmed.
-    pub confirmed: Option<Nanos>,
-    /// Its state now.
-    pub state: Option<State>,
-    /// Since when its gates fail although it has a state.
-    failing: Option<Nanos>,
-    /// The last window in which it grew.
-    window: Option<Window>,
-}
 
 /// What was judged of one series at the last snapshot.
 #[derive(Clone, Debug, PartialEq)]
@@ -95,7 +81,7 @@ pub struct Judge {
     tables: tables::TableJudge,
     /// What is judged without allocator probes.
     pub gauges: GaugeJudge,
-    trackers: BTreeMap<SeriesKey, Tracker>,
+    trackers: BTreeMap<SeriesKey, Tracker<Window>>,
     judged: BTreeMap<SeriesKey, Judged>,
 }
 
@@ -165,7 +151,7 @@ impl Judge {
                 continue;
             };
             let window = grows
-                .or(tracker.window)
+                .or(tracker.growth)
                 .unwrap_or_else(|| view.window(first));
             let onset = compose::onset(&view, window.from.min(view.len() - 1));
             let exposed = exposed(view.exposures, onset);
@@ -213,7 +199,7 @@ impl Judge {
     }
 
     /// What is remembered of a series.
-    pub fn tracker(&self, key: &SeriesKey) -> Tracker {
+    pub fn tracker(&self, key: &SeriesKey) -> Tracker<Window> {
         self.trackers.get(key).copied().unwrap_or_default()
     }
 
@@ -255,7 +241,7 @@ impl Judge {
 
     /// Bytes of state, estimated.
     pub fn state_bytes(&self) -> usize {
-        self.judged.len() * (size_of::<Judged>() + size_of::<Tracker>() + 64)
+        self.judged.len() * (size_of::<Judged>() + size_of::<Tracker<Window>>() + 64)
             + self.gauges.state_bytes()
             + size_of_val(self.memory.points())
     }
@@ -308,42 +294,12 @@ impl Judge {
                 // what is small beside the rest of its group is not confirmed along with it
                 if let (Some(judged), Some(tracker)) =
                     (self.judged.get_mut(key), self.trackers.get_mut(key))
-                    && tracker.failing.is_none()
                     && judged.window.fresh_floor >= PART_OF_GROUP * most
+                    && tracker.confirm(now)
                 {
                     judged.state = State::Confirmed;
-                    tracker.state = Some(State::Confirmed);
-                    tracker.confirmed.get_or_insert(now);
                 }
             }
-        }
-    }
-}
-
-impl Tracker {
-    /// One snapshot further; `grows`: the window in which all gates are passed.
-    fn step(&mut self, grows: Option<Window>, now: Nanos, wiped: bool) {
-        if grows.is_some() {
-            self.window = grows;
-            self.failing = None;
-            self.suspected.get_or_insert(now);
-            self.state = self.state.max(Some(State::Suspect));
-            return;
-        }
-        let Some(state) = self.state else {
-            return;
-        };
-        let failing = *self.failing.get_or_insert(now);
-        let patience = if state == State::Confirmed {
-            DROP_CONFIRMED_SECONDS
-        } else {
-            DROP_SUSPECT_SECONDS
-        };
-        let grew = self.suspected.map_or(0.0, |at| now.since(at));
-        if wiped || now.since(failing) >= patience.max(PATIENCE * grew) {
-            self.state = None;
-            self.failing = None;
-            self.window = None;
         }
     }
 }

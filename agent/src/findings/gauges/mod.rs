@@ -24,23 +24,8 @@ use self::drivers::Explained;
 use self::gates::{Outcome, Window};
 use super::evalue::e_bh;
 use super::gates::Why;
-use super::options::{
-    DROP_CONFIRMED_SECONDS, DROP_SUSPECT_SECONDS, FALSE_DISCOVERY, JudgeOptions, PATIENCE, WIPED,
-};
-
-/// What is remembered of a gauge between readings.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Tracker {
-    /// When it was first suspected.
-    pub suspected: Option<Nanos>,
-    /// When it was first confirmed.
-    pub confirmed: Option<Nanos>,
-    /// Its state now.
-    pub state: Option<State>,
-    /// When the growth began.
-    onset: Option<Nanos>,
-    failing: Option<Nanos>,
-}
+use super::options::{FALSE_DISCOVERY, JudgeOptions, WIPED};
+use super::tracker::Tracker;
 
 /// What was judged of one gauge at the last reading.
 #[derive(Clone, Debug)]
@@ -66,7 +51,7 @@ pub struct JudgedGauge {
 /// The judge of all gauges of one target.
 #[derive(Debug, Default)]
 pub struct GaugeJudge {
-    trackers: BTreeMap<GaugeKey, Tracker>,
+    trackers: BTreeMap<GaugeKey, Tracker<Nanos>>,
     judged: BTreeMap<GaugeKey, JudgedGauge>,
 }
 
@@ -130,7 +115,7 @@ impl GaugeJudge {
             let began = grows.map(|window| curve.points[window.from].at);
             tracker.step(began, now, wiped);
             let from = tracker
-                .onset
+                .growth
                 .and_then(|at| curve.points.iter().position(|point| point.at >= at))
                 .unwrap_or(0);
             let window = grows.unwrap_or_else(|| gates::window(&curve, from));
@@ -179,7 +164,7 @@ impl GaugeJudge {
     }
 
     /// What is remembered of a gauge.
-    pub fn tracker(&self, key: &GaugeKey) -> Tracker {
+    pub fn tracker(&self, key: &GaugeKey) -> Tracker<Nanos> {
         self.trackers.get(key).copied().unwrap_or_default()
     }
 
@@ -193,41 +178,10 @@ impl GaugeJudge {
         for key in keys {
             if let (Some(judged), Some(tracker)) =
                 (self.judged.get_mut(key), self.trackers.get_mut(key))
-                && tracker.failing.is_none()
+                && tracker.confirm(now)
             {
                 judged.state = State::Confirmed;
-                tracker.state = Some(State::Confirmed);
-                tracker.confirmed.get_or_insert(now);
             }
-        }
-    }
-}
-
-impl Tracker {
-    /// One reading further; `grows`: since when, if all gates are passed.
-    fn step(&mut self, grows: Option<Nanos>, now: Nanos, wiped: bool) {
-        if grows.is_some() {
-            self.onset = grows;
-            self.failing = None;
-            self.suspected.get_or_insert(now);
-            self.state = self.state.max(Some(State::Suspect));
-            return;
-        }
-        let Some(state) = self.state else {
-            return;
-        };
-        let failing = *self.failing.get_or_insert(now);
-        let patience = if state == State::Confirmed {
-            DROP_CONFIRMED_SECONDS
-        } else {
-            DROP_SUSPECT_SECONDS
-        };
-        let grew = self.suspected.map_or(0.0, |at| now.since(at));
-        if wiped || now.since(failing) >= patience.max(PATIENCE * grew) {
-            *self = Self {
-                suspected: None,
-                ..Self::default()
-            };
         }
     }
 }

@@ -1,0 +1,69 @@
+//! The state of one series or gauge from one look to the next: suspected at once, let off with patience.
+
+use crate::events::Nanos;
+use crate::report::State;
+
+use super::options::{DROP_CONFIRMED_SECONDS, DROP_SUSPECT_SECONDS, PATIENCE};
+
+/// What is remembered between two looks; `Growth` tells where the growth was seen.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Tracker<Growth> {
+    /// When it was suspected.
+    pub suspected: Option<Nanos>,
+    /// When it was confirmed.
+    pub confirmed: Option<Nanos>,
+    /// Its state now.
+    pub state: Option<State>,
+    /// The last growth that passed all gates.
+    pub growth: Option<Growth>,
+    /// Since when its gates fail although it has a state.
+    failing: Option<Nanos>,
+}
+
+impl<Growth> Default for Tracker<Growth> {
+    fn default() -> Self {
+        Self {
+            suspected: None,
+            confirmed: None,
+            state: None,
+            growth: None,
+            failing: None,
+        }
+    }
+}
+
+impl<Growth> Tracker<Growth> {
+    /// One look further; `grows`: where it does, if all gates are passed. `wiped`: all of it was let go.
+    pub fn step(&mut self, grows: Option<Growth>, now: Nanos, wiped: bool) {
+        if grows.is_some() {
+            self.growth = grows;
+            self.failing = None;
+            self.suspected.get_or_insert(now);
+            self.state = self.state.max(Some(State::Suspect));
+            return;
+        }
+        let Some(state) = self.state else {
+            return;
+        };
+        let failing = *self.failing.get_or_insert(now);
+        let patience = if state == State::Confirmed {
+            DROP_CONFIRMED_SECONDS
+        } else {
+            DROP_SUSPECT_SECONDS
+        };
+        let grew = self.suspected.map_or(0.0, |at| now.since(at));
+        if wiped || now.since(failing) >= patience.max(PATIENCE * grew) {
+            *self = Self::default();
+        }
+    }
+
+    /// Its growth has passed the budget; `false` if its gates fail just now, and it stays what it was.
+    pub fn confirm(&mut self, now: Nanos) -> bool {
+        if self.failing.is_some() {
+            return false;
+        }
+        self.state = Some(State::Confirmed);
+        self.confirmed.get_or_insert(now);
+        true
+    }
+}

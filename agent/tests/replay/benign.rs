@@ -1,0 +1,93 @@
+//! What is full, warm or busy is not called a leak.
+
+use heaptide::report::{Cause, Verdict};
+
+use super::judged::run;
+use super::world::{Keeps, Trace};
+
+#[test]
+fn stateless() {
+    let run = run(Trace::default());
+    run.expect_quiet(0.0);
+    assert_eq!(run.report.verdict, Verdict::NoLeak, "{}", run.report.reason);
+    assert!(run.report.findings.is_empty(), "{:#?}", run.report.findings);
+}
+
+#[test]
+fn lru() {
+    // 300 entries are full after some 10 s, 1,024 after some 30 s
+    for (most, seconds, full) in [(600, 90, 45.0), (1_024, 150, 75.0)] {
+        let run = run(Trace {
+            keeps: Keeps::Lru(most),
+            seconds,
+            ..Trace::default()
+        });
+        run.expect_quiet(full);
+        assert_eq!(run.report.verdict, Verdict::NoLeak, "{}", run.report.reason);
+        let top = run.top();
+        assert_eq!(top.cause, Cause::BoundedCache, "{top:#?}");
+        assert!(top.evicted_bytes > 0);
+    }
+}
+
+#[test]
+fn ttl() {
+    let run = run(Trace {
+        keeps: Keeps::Ttl(15.0),
+        seconds: 120,
+        ..Trace::default()
+    });
+    run.expect_quiet(30.0);
+    assert_eq!(run.report.verdict, Verdict::NoLeak, "{}", run.report.reason);
+    assert_eq!(run.top().cause, Cause::BoundedCache);
+}
+
+#[test]
+fn ttl_batch() {
+    for every in [20, 45] {
+        let run = run(Trace {
+            keeps: Keeps::Batch(every),
+            seconds: 300,
+            ..Trace::default()
+        });
+        run.expect_quiet(every as f64 + 8.0);
+        assert_eq!(run.report.verdict, Verdict::NoLeak, "{}", run.report.reason);
+        assert_eq!(run.top().cause, Cause::BoundedCache, "{:#?}", run.top());
+    }
+}
+
+#[test]
+fn warm_up() {
+    let run = run(Trace {
+        keeps: Keeps::WarmUp(2_000),
+        seconds: 120,
+        ..Trace::default()
+    });
+    run.expect_quiet(50.0);
+    assert_eq!(run.report.verdict, Verdict::NoLeak, "{}", run.report.reason);
+    assert_eq!(run.top().cause, Cause::WarmUp, "{:#?}", run.top());
+}
+
+#[test]
+fn working_set() {
+    // slow handlers come and go: at the peak 100 requests hold 100 KB each
+    let latency = |seconds: f64| 0.01 + 2.0 * (1.0 - (seconds / 60.0 - 1.0).abs());
+    let trace = Trace {
+        seconds: 120,
+        latency,
+        working: 100_000,
+        ratchet: true,
+        ..Trace::default()
+    };
+    let run = run(trace);
+    run.expect_quiet(0.0);
+    assert_eq!(run.report.verdict, Verdict::NoLeak, "{}", run.report.reason);
+    let causes: Vec<Cause> = run
+        .report
+        .findings
+        .iter()
+        .map(|finding| finding.cause)
+        .collect();
+    assert!(causes.contains(&Cause::WorkingSet), "{causes:?}");
+    assert!(causes.contains(&Cause::AllocatorRetention), "{causes:?}");
+}

@@ -1,0 +1,89 @@
+//! A trace and what was said of it.
+
+use heaptide::events::Observation;
+use heaptide::pipeline::{JudgeOptions, Pipeline};
+use heaptide::report::{Cause, Finding, Report, Verdict};
+
+use super::world::{Trace, Truth, generate};
+
+/// A judged trace.
+pub(crate) struct Run {
+    pub(crate) report: Report,
+    pub(crate) truth: Truth,
+    /// `(seconds, verdict)` after each snapshot.
+    pub(crate) verdicts: Vec<(f64, Verdict)>,
+}
+
+pub(crate) fn run(trace: Trace) -> Run {
+    run_with(trace, JudgeOptions::default())
+}
+
+pub(crate) fn run_with(trace: Trace, options: JudgeOptions) -> Run {
+    let (observations, truth) = generate(trace);
+    let mut pipeline = Pipeline::new(options);
+    let mut verdicts = Vec::new();
+    for observation in &observations {
+        pipeline.observe(observation);
+        if matches!(observation, Observation::Snapshot(_)) {
+            let report = pipeline.report();
+            verdicts.push((report.window.seconds, report.verdict));
+        }
+    }
+    Run {
+        report: pipeline.report(),
+        truth,
+        verdicts,
+    }
+}
+
+impl Run {
+    pub(crate) fn top(&self) -> &Finding {
+        self.report
+            .findings
+            .first()
+            .unwrap_or_else(|| panic!("no finding: {:#?}", self.report))
+    }
+
+    pub(crate) fn first(&self, verdict: Verdict) -> Option<f64> {
+        self.verdicts
+            .iter()
+            .find(|(_, said)| *said == verdict)
+            .map(|(seconds, _)| *seconds)
+    }
+
+    pub(crate) fn expect(
+        &self,
+        verdict: Verdict,
+        cause: Cause,
+        route: &str,
+        function: &str,
+    ) -> &Finding {
+        let top = self.top();
+        assert_eq!(
+            self.report.verdict, verdict,
+            "{}\n{top:#?}\n{:?}",
+            self.report.reason, self.verdicts
+        );
+        assert_eq!(top.cause, cause, "{top:#?}");
+        assert_eq!(top.route, route);
+        assert_eq!(top.site.function, function);
+        top
+    }
+
+    /// No suspicion at or after `from` seconds, and never a confirmation.
+    pub(crate) fn expect_quiet(&self, from: f64) {
+        for (seconds, verdict) in &self.verdicts {
+            assert_ne!(*verdict, Verdict::Leak, "at {seconds} s");
+            assert!(
+                *seconds < from || *verdict != Verdict::Suspect,
+                "at {seconds} s: {:#?}",
+                self.report.findings
+            );
+        }
+    }
+}
+
+/// Within a tenth.
+pub(crate) fn near(said: f64, truth: f64) -> bool {
+    (said / truth - 1.0).abs() <= 0.1
+}
