@@ -250,7 +250,7 @@ pub static LIVE_BLOCKS: Array<u64> = Array::with_max_entries(1, 0);
 pub static COUNTERS: PerCpuArray<[u64; Counter::COUNT]> =
     PerCpuArray::with_max_entries(SLOTS as u32, 0);
 #[map]
-pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 23, 0);
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 22, 0);
 
 /// Programs for returning system calls, by number; filled by the loader.
 #[map]

@@ -1,7 +1,10 @@
 //! `cargo xtask lab`: heaptide's verdicts over the services with known answers, scored.
 
 use std::fs;
+use std::panic::resume_unwind;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use comfy_table::Table;
@@ -38,6 +41,9 @@ pub(crate) struct Arguments {
     /// Also write the table to this file, as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
+    /// Services observed at the same time, each by a heaptide of its own.
+    #[arg(long, default_value_t = 1)]
+    jobs: usize,
     /// Without heaptide: only compare the services' books with the load generator's.
     #[arg(long)]
     books: bool,
@@ -72,7 +78,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         rate: arguments.rate,
         text: false,
     };
-    let scores = score(&rows, &settings);
+    let scores = score(&rows, &settings, arguments.jobs);
     if let Some(path) = &arguments.json {
         let text = serde_json::to_string_pretty(&json!({
             "mode": settings.mode, "seconds": settings.duration, "rate": settings.rate, "rows": scores,
@@ -82,25 +88,44 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     conclude(&scores)
 }
 
-/// Observes and scores one after the other.
-pub(crate) fn score(rows: &[(&Service, &Variant)], settings: &Settings) -> Vec<Score> {
-    let mut scores = Vec::new();
-    for (service, variant) in rows {
-        let name = row_name(service, variant);
-        let score = if let Some(reason) = service::missing(service) {
-            eprintln!("SKIPPED lab {name}: {reason}");
-            Score::skipped(service, variant, reason)
-        } else {
-            eprintln!("lab: {name}");
-            match observe::observe(service, variant, settings) {
-                Ok(observed) => Score::of(service, variant, &observed),
-                Err(error) => Score::failed(service, variant, &error),
+/// Observes and scores, `jobs` at a time; the scores are in the order of the rows.
+pub(crate) fn score(rows: &[(&Service, &Variant)], settings: &Settings, jobs: usize) -> Vec<Score> {
+    let next = AtomicUsize::new(0);
+    let mut scores = thread::scope(|scope| {
+        let work = || {
+            let mut scores = Vec::new();
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                let Some((service, variant)) = rows.get(index) else {
+                    return scores;
+                };
+                scores.push((index, score_one(service, variant, settings)));
             }
         };
-        eprintln!("lab: {name}: {}", score.summary());
-        scores.push(score);
-    }
-    scores
+        let workers: Vec<_> = (0..jobs.max(1)).map(|_| scope.spawn(work)).collect();
+        workers
+            .into_iter()
+            .flat_map(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic)))
+            .collect::<Vec<_>>()
+    });
+    scores.sort_by_key(|(index, _)| *index);
+    scores.into_iter().map(|(_, score)| score).collect()
+}
+
+fn score_one(service: &Service, variant: &Variant, settings: &Settings) -> Score {
+    let name = row_name(service, variant);
+    let score = if let Some(reason) = service::missing(service) {
+        eprintln!("SKIPPED lab {name}: {reason}");
+        Score::skipped(service, variant, reason)
+    } else {
+        eprintln!("lab: {name}");
+        match observe::observe(service, variant, settings) {
+            Ok(observed) => Score::of(service, variant, &observed),
+            Err(error) => Score::failed(service, variant, &error),
+        }
+    };
+    eprintln!("lab: {name}: {}", score.summary());
+    score
 }
 
 /// Prints the table; an error when anything in it is wrong.

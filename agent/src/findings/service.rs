@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 
+use super::compose::unknown_site;
 use crate::report::{ContainerSummary, Finding, ProcessSummary, Report, State, TimeToOom};
 
 /// Processes named in a report.
@@ -84,9 +85,12 @@ fn same(a: &Finding, b: &Finding) -> bool {
             .as_ref()
             .map(|container| (container.path.clone(), container.kind.clone()))
     };
+    let unknown = unknown_site().function;
+    let (here, there) = (&a.site.function, &b.site.function);
+    let one_site = here == there || *here == unknown || *there == unknown;
     a.state > State::None
         && (path(a) == path(b))
-        && (a.container.is_some() || ((a.cause, &a.route) == (b.cause, &b.route)))
+        && (a.container.is_some() || (one_site && (a.cause, &a.route) == (b.cause, &b.route)))
 }
 
 fn add_finding(sum: &mut Finding, part: &Finding) {

@@ -19,7 +19,7 @@ use crate::target::{self, Module, TargetError, maps};
 /// Addresses whose frames are kept.
 const MAX_CACHED: usize = 8192;
 /// Bytes that the agent may grow by before blazesym's own caches are dropped.
-const MAX_GROWTH: u64 = 20 << 20;
+const MAX_GROWTH: u64 = 16 << 20;
 
 struct Mapped {
     module: Module,

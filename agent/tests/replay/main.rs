@@ -10,4 +10,5 @@ mod keeps;
 mod limits;
 mod sites;
 mod verdicts;
+mod workers;
 mod world;

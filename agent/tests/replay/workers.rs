@@ -1,0 +1,83 @@
+//! Workers of one service are told as one, each with its own part.
+
+use heaptide::findings::service::sum;
+use heaptide::report::{Cause, Report, State, Verdict};
+
+use super::judged::{near, run};
+use super::world::{Keeps, Trace};
+
+/// A worker that serves so many requests per second.
+fn worker(pid: u32, keeps: Keeps, rate: f64) -> Report {
+    let mut report = run(Trace {
+        keeps,
+        rate,
+        ..Trace::default()
+    })
+    .report;
+    report.target.pid = pid;
+    report
+}
+
+#[test]
+fn what_workers_keep_is_added_up() {
+    let workers = [
+        worker(11, Keeps::PerToken, 100.0),
+        worker(12, Keeps::PerToken, 50.0),
+        worker(13, Keeps::Nothing, 50.0),
+    ];
+    let all = sum(workers.to_vec()).expect("a report");
+    let [first, second, idle] = &workers;
+    assert_eq!(all.verdict, Verdict::Suspect, "{}", all.reason);
+    let requests = workers.iter().map(|one| one.window.requests).sum::<u64>();
+    assert_eq!(all.window.requests, requests);
+    let growing: Vec<_> = all
+        .findings
+        .iter()
+        .filter(|finding| finding.state > State::None)
+        .collect();
+    let [finding] = growing[..] else {
+        panic!("one leak of one service: {growing:#?}");
+    };
+    assert_eq!(finding.cause, Cause::TokenKeyed);
+    assert_eq!(
+        finding.retained_bytes,
+        first.findings[0].retained_bytes + second.findings[0].retained_bytes
+    );
+    let per_token = finding.retained_bytes_per_new_token;
+    assert!(near(per_token, 1_900.0), "{per_token}");
+    // two fill one limit faster than either
+    let oom = |report: &Report| {
+        report.findings[0]
+            .time_to_oom_seconds
+            .as_ref()
+            .map(|oom| oom.median)
+    };
+    let alone = oom(first).expect("a forecast");
+    let together = oom(&all).expect("a forecast");
+    assert!(
+        (0.6..0.75).contains(&(together / alone)),
+        "{together} of {alone}"
+    );
+    // worst first, and the one that keeps nothing is told too
+    let pids: Vec<_> = all.processes.iter().map(|one| one.pid).collect();
+    assert_eq!(pids.len(), 3, "{pids:?}");
+    let quiet = all.processes.iter().find(|one| one.pid == 13);
+    let quiet = quiet.expect("all workers are named");
+    assert_eq!(quiet.verdict, Verdict::NoLeak, "{}", idle.reason);
+    assert_eq!(quiet.retained_bytes, 0);
+}
+
+#[test]
+fn two_leaks_stay_two() {
+    let mut other = worker(12, Keeps::PerToken, 100.0);
+    other.findings[0].site.function = "elsewhere".to_owned();
+    let all = sum(vec![worker(11, Keeps::PerToken, 100.0), other]).expect("a report");
+    let sites: Vec<_> = all
+        .findings
+        .iter()
+        .filter(|finding| finding.state > State::None)
+        .map(|finding| finding.site.function.as_str())
+        .collect();
+    assert_eq!(sites.len(), 2, "{sites:?}");
+    assert!(sites.contains(&"elsewhere"), "{sites:?}");
+}
