@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use census::{Census, Container, FilledBy};
+pub use census::{Census, Container, FilledBy, GOROUTINES, INSTANCES, Lengths};
 
 /// Nanoseconds of `CLOCK_MONOTONIC` (or of a capture's own clock).
 #[derive(
@@ -403,6 +403,8 @@ pub enum Observation {
     /// Allocations are watched from now on, or no longer: what was live before cannot be told from what was
     /// freed unseen.
     Window(Nanos, bool),
+    /// Lengths of containers between two censuses.
+    Lengths(Lengths),
 }
 
 impl Observation {
@@ -422,6 +424,7 @@ impl Observation {
             Self::Census(census) => Some(census.at),
             Self::Residency(residency) => Some(residency.at),
             Self::Losses(losses) => Some(losses.at),
+            Self::Lengths(lengths) => Some(lengths.at),
         }
     }
 }

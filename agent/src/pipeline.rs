@@ -105,6 +105,7 @@ impl Pipeline {
             Observation::Heap(mark) => self.gauges.heap(mark),
             Observation::Profile(profile) => self.gauges.profile(profile, &self.attribution),
             Observation::Census(census) => self.gauges.census(census),
+            Observation::Lengths(lengths) => self.gauges.lengths(lengths),
             Observation::Residency(residency) => self.judge.residents.observe(residency),
             Observation::Losses(losses) => {
                 self.attribution.losses(losses);
@@ -134,7 +135,7 @@ impl Pipeline {
                 }
             }
         }
-        if self.gauges.settle(self.now) {
+        if self.gauges.settle(self.now, &self.attribution) {
             self.judge.reading(Scene {
                 growth: &self.growth,
                 attribution: &self.attribution,

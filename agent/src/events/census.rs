@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::Nanos;
 
 /// One container of the target's heap.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Container {
     /// How it is reached from a module, a class or a frame (`app.claims_cache`). Holds names of the
     /// program only, never a key or a value of the data.
@@ -20,7 +20,19 @@ pub struct Container {
     /// when it is not known.
     #[serde(default)]
     pub filled_by: Vec<FilledBy>,
+    /// Other ways in which it is reached, spelt as `path` is.
+    #[serde(default)]
+    pub also_at: Vec<String>,
+    /// Of these, the one by which the code in `filled_by` knows it.
+    #[serde(default)]
+    pub known_as: Option<String>,
 }
+
+/// Kind of what counts goroutines by where they wait: their bytes are stacks, which are no part of the heap.
+pub const GOROUTINES: &str = "goroutines";
+
+/// Kind of what counts all instances of a class, reachable or not.
+pub const INSTANCES: &str = "instances";
 
 /// A place of the program that stores into a container.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,11 +47,24 @@ pub struct FilledBy {
     pub samples: u64,
 }
 
+/// Lengths of a few containers, read many times between two censuses.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lengths {
+    /// The last look.
+    pub at: Nanos,
+    /// Path and kind of each, as the census has them.
+    pub containers: Vec<(String, String)>,
+    /// When they were looked at, and the entries of each.
+    pub ticks: Vec<(Nanos, Vec<u64>)>,
+}
+
 /// The containers of a target's heap as a walk from outside found them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Census {
-    /// When the walk ended.
+    /// The middle of the walk.
     pub at: Nanos,
+    /// When instances of classes were counted, which comes last.
+    pub instances_at: Nanos,
     /// Objects visited.
     pub objects: u64,
     /// Reads that did not make sense because the program ran on, after retries.

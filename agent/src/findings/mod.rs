@@ -38,7 +38,8 @@ use self::gauges::GaugeJudge;
 use self::losses::Lost;
 use self::memory::MemoryHistory;
 use self::options::{
-    CONFIRM_AGES, FALSE_DISCOVERY, JudgeOptions, LOSS_ANY, LOSS_CONFIRM, PART_OF_GROUP, WIPED,
+    CONFIRM_AGES, CONFIRM_PART, CONFIRM_SECONDS, FALSE_DISCOVERY, JudgeOptions, LOSS_ANY,
+    LOSS_CONFIRM, PART_OF_GROUP, WIPED,
 };
 use self::residency::Residents;
 use self::tracker::Tracker;
@@ -234,6 +235,18 @@ impl Judge {
         Some(limit.saturating_sub(self.memory.last().used) as f64)
     }
 
+    /// Seconds from the onset that a confirmation needs of what has grown by so many resident bytes in `seconds`.
+    pub fn confirm_seconds(&self, grown: f64, seconds: f64) -> f64 {
+        let least = CONFIRM_AGES * self.options.maturity_seconds;
+        let most = CONFIRM_SECONDS.max(least);
+        match self.headroom() {
+            Some(headroom) if grown > 0.0 => {
+                (CONFIRM_PART * headroom * seconds / grown).clamp(least, most)
+            }
+            _ => most,
+        }
+    }
+
     /// What so many heap bytes take of the limit: allocators round up and keep books.
     fn resident(&self, heap: f64) -> f64 {
         heap * self.memory.overhead()
@@ -276,7 +289,6 @@ impl Judge {
 
     /// Confirms the suspects of each (route, cause) whose floors together pass the budget.
     fn confirm(&mut self, growth: &Growth, now: Nanos) {
-        let least = CONFIRM_AGES * self.options.maturity_seconds;
         for group in compose::groups(&self.judged) {
             let floors = group.iter().filter_map(|key| self.judged.get(key));
             let floors = floors.map(|j| j.window.fresh_floor);
@@ -287,7 +299,8 @@ impl Judge {
             };
             let onset = lead.onset;
             let seconds = now.since(growth.epochs.start(onset));
-            if floor < self.budget_bytes(growth, onset) || seconds < least {
+            let needed = self.confirm_seconds(floor, seconds);
+            if floor < self.budget_bytes(growth, onset) || seconds < needed {
                 continue;
             }
             for key in &group {

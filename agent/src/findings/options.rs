@@ -30,6 +30,11 @@ pub const LEAST_HOLDERS: f64 = 20.0;
 pub const LEAST_SECONDS: f64 = 3.0;
 /// Seconds of matured growth that a confirmation needs, in maturity ages.
 pub const CONFIRM_AGES: f64 = 3.0;
+/// The same as a part of the time to out-of-memory, up to [`CONFIRM_SECONDS`]: where there is time, what lets go
+/// every minute is given the time to do so.
+pub const CONFIRM_PART: f64 = 0.1;
+/// See [`CONFIRM_PART`]; also where no limit is known.
+pub const CONFIRM_SECONDS: f64 = 100.0;
 /// A cache lets go; a leak keeps more than this part of what matured.
 pub const KEPT: f64 = 0.3;
 /// Growth per event late in a window against early in it: below, it slows down.

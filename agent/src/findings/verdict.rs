@@ -1,5 +1,6 @@
 //! The verdict and the sentence that gives its reason.
 
+use crate::events::GOROUTINES;
 use crate::growth::gauges::{GaugeKey, Gauges};
 use crate::report::{Basis, Cause, Finding, State, Verdict, Window};
 
@@ -67,8 +68,6 @@ impl Judge {
 
 /// Levels of a gauge that are enough to say that it does not grow.
 const LEAST_LEVELS: usize = 5;
-/// Goroutines by where they wait: not the containers of a program.
-const GOROUTINES: &str = "goroutines";
 
 /// Why gauges cannot show that nothing grows, if they cannot.
 fn unseen(gauges: &Gauges) -> Option<String> {

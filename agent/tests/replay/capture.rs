@@ -127,7 +127,7 @@ fn a_torn_or_damaged_capture_is_used_as_far_as_it_goes() {
         Err(CaptureError::Version { found: 99, .. })
     ));
     // a length of four gigabytes is not believed
-    fs::write(&path, b"HTCAP\n\x01\x00\xff\xff\xff\xff garbage").expect("space");
+    fs::write(&path, b"HTCAP\n\x02\x00\xff\xff\xff\xff garbage").expect("space");
     let garbage = replay(&path, JudgeOptions::default()).expect("an empty capture");
     assert!(matches!(
         garbage.damage,

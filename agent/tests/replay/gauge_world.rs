@@ -6,8 +6,8 @@
 use std::collections::VecDeque;
 
 use heaptide::events::{
-    Binding, Census, Container, Faults, FilledBy, Fingerprint, HeapMark, MemorySample, Nanos,
-    Observation, Request, RequestId,
+    Binding, Census, Container, Faults, FilledBy, Fingerprint, HeapMark, Lengths, MemorySample,
+    Nanos, Observation, Request, RequestId,
 };
 
 /// Bytes of what the process is without any entry.
@@ -81,6 +81,8 @@ pub(crate) struct GaugeTrace {
     pub cut: f64,
     /// The container's bytes are told.
     pub sized: bool,
+    /// Its length is read between censuses.
+    pub looks: bool,
     pub limit: u64,
 }
 
@@ -96,6 +98,7 @@ impl Default for GaugeTrace {
             entry: 1_900.0,
             cut: 0.0,
             sized: true,
+            looks: false,
             limit: 88 << 20,
         }
     }
@@ -115,6 +118,7 @@ struct World {
     served: u64,
     peak: f64,
     cleared: f64,
+    ticks: Vec<(Nanos, Vec<u64>)>,
     out: Vec<Observation>,
 }
 
@@ -133,6 +137,7 @@ pub(crate) fn generate(trace: GaugeTrace) -> Vec<Observation> {
         served: 0,
         peak: 0.0,
         cleared: -trace.before,
+        ticks: Vec::new(),
         out: Vec::new(),
     };
     for _ in 0..8 {
@@ -141,14 +146,19 @@ pub(crate) fn generate(trace: GaugeTrace) -> Vec<Observation> {
     let mut next = world.now;
     let mut census = 0.2;
     let mut sample = 0.1;
+    // a container is looked at once two censuses have shown it
+    let mut look = if trace.looks { 6.0 } else { f64::INFINITY };
     let mut id = 0;
     while world.now < trace.seconds {
-        let at = next.min(census).min(sample);
+        let at = next.min(census).min(sample).min(look);
         world.advance(at);
         if at >= next {
             id += 1;
             world.request(id);
             next += -world.chance().max(1e-12).ln() / trace.rate;
+        } else if at >= look {
+            world.look();
+            look += 0.05;
         } else if at >= sample {
             world.sample();
             sample += 1.0;
@@ -270,7 +280,9 @@ impl World {
                 self.add(more, each);
             }
             Holds::PerSubject(tokens) => {
-                let subject = 1_000 + token / tokens;
+                // of the last 100 subjects any: people come back after a while
+                let back = (self.chance() * 100.0) as u64;
+                let subject = (POOL + token / tokens + 100).saturating_sub(back);
                 let more = f64::from(u8::from(self.is_new(subject)));
                 self.add(more, each);
             }
@@ -369,13 +381,39 @@ impl World {
         }
     }
 
+    /// What grows: path and kind.
+    fn kept(&self) -> Option<(&'static str, &'static str)> {
+        match self.trace.holds {
+            Holds::Nothing | Holds::Burst(_) => None,
+            Holds::Cycles | Holds::Sawtooth(_) => Some(("app.Node", "instances")),
+            Holds::PerRequest | Holds::Bodies | Holds::Timer(_) => Some(("app.log", "list")),
+            _ => Some(("app.cache", "dict")),
+        }
+    }
+
+    fn look(&mut self) {
+        let Some((path, kind)) = self.kept().filter(|kept| kept.1 != "instances") else {
+            return;
+        };
+        let at = self.nanos();
+        self.ticks.push((at, vec![self.entries as u64]));
+        if self.ticks.len() < 20 {
+            return;
+        }
+        self.out.push(Observation::Lengths(Lengths {
+            at,
+            containers: vec![(path.to_owned(), kind.to_owned())],
+            ticks: std::mem::take(&mut self.ticks),
+        }));
+    }
+
     fn census(&mut self, at: Nanos) -> Census {
         let row = |path: &str, kind: &str, entries: f64, bytes: Option<f64>| Container {
             path: path.to_owned(),
             kind: kind.to_owned(),
             entries: entries as u64,
             bytes: bytes.map(|bytes| bytes as u64),
-            filled_by: Vec::new(),
+            ..Container::default()
         };
         // what any interpreter has: tables that stand still, some of them told now and then only
         let mut containers: Vec<Container> = (0..24)
@@ -397,13 +435,7 @@ impl World {
             None,
         ));
         let cut = self.chance() < self.trace.cut;
-        let kept = match self.trace.holds {
-            Holds::Nothing | Holds::Burst(_) => None,
-            Holds::Cycles | Holds::Sawtooth(_) => Some(("app.Node", "instances")),
-            Holds::PerRequest | Holds::Bodies | Holds::Timer(_) => Some(("app.log", "list")),
-            _ => Some(("app.cache", "dict")),
-        };
-        if let Some((path, kind)) = kept.filter(|_| !cut) {
+        if let Some((path, kind)) = self.kept().filter(|_| !cut) {
             let sized = self.trace.sized && kind != "instances";
             let mut kept = row(path, kind, self.entries, sized.then_some(self.bytes));
             kept.filled_by = vec![FilledBy {
@@ -416,6 +448,7 @@ impl World {
         }
         Census {
             at,
+            instances_at: at,
             objects: 30_000,
             torn: u64::from(cut),
             cut,

@@ -87,6 +87,40 @@ fn tally(trace: GaugeTrace, seeds: u64, cause: Cause, route: &str) -> Tally {
     out
 }
 
+/// With looks between the censuses cause and route are right at once, subjects included.
+#[test]
+fn lengths_between_censuses_tell_cause_and_route() {
+    let data = "GET /api/data";
+    let leaks = [
+        (Holds::PerToken, Cause::TokenKeyed, data),
+        (Holds::PerSubject(3), Cause::TokenKeyed, data),
+        (Holds::PerRequest, Cause::PerRequest, data),
+        (Holds::Bodies, Cause::PerRequest, "POST /api/upload"),
+        (Holds::Both, Cause::Mixed, data),
+        (Holds::Timer(100.0), Cause::Background, "(background)"),
+        (Holds::Timer(7.0), Cause::Background, "(background)"),
+    ];
+    for (holds, cause, route) in leaks {
+        let trace = GaugeTrace {
+            holds,
+            seconds: 30.0,
+            looks: true,
+            ..GaugeTrace::default()
+        };
+        let tally = tally(trace, 20, cause, route);
+        assert_eq!(tally.found, tally.traces, "{holds:?} {tally:?}");
+        let least = if holds == Holds::PerSubject(3) {
+            16
+        } else {
+            19
+        };
+        assert!(
+            tally.right >= least && tally.wrong <= 1,
+            "{holds:?} {tally:?}"
+        );
+    }
+}
+
 /// Each of them is found, soon, and what is said of cause and route is right or left open.
 #[test]
 fn leaks_are_found_with_their_cause_and_route() {
@@ -249,7 +283,7 @@ fn a_leak_is_confirmed_when_it_has_passed_the_budget() {
         let said = run(GaugeTrace {
             holds,
             seen,
-            seconds: 90.0,
+            seconds: 130.0,
             ..GaugeTrace::default()
         });
         assert_eq!(said.verdict, Verdict::Leak, "{seen:?}: {}", said.reason);

@@ -12,6 +12,7 @@ fn token_keyed() {
     let run = run(Trace {
         keeps: Keeps::PerToken,
         limit: 64 << 20,
+        seconds: 80,
         ..Trace::default()
     });
     let top = run.expect(

@@ -47,7 +47,7 @@ pub(crate) struct Arguments {
     /// Tokens in the pool.
     #[arg(long, default_value_t = 50)]
     pool: u64,
-    /// Fresh tokens that share a subject.
+    /// Fresh tokens of one subject, on the average.
     #[arg(long, default_value_t = 1)]
     tokens_per_subject: u64,
     /// Bytes of custom claims in each token.

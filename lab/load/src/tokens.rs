@@ -6,8 +6,13 @@ use anyhow::{Context as _, Result};
 use jsonwebtoken::{EncodingKey, Header};
 use serde_json::{Map, Value, json};
 
+use crate::random::Random;
+
 /// The services check with it.
 const SECRET: &[u8] = b"heaptide-lab-hs256-secret";
+
+/// Subjects that get tokens at a time, where each gets several.
+const AT_A_TIME: u64 = 100;
 
 /// Issues tokens; each number gives another one.
 pub(crate) struct Issuer {
@@ -26,7 +31,7 @@ impl Issuer {
     }
 
     pub(crate) fn token(&self, number: u64) -> Result<String> {
-        let user = number / self.tokens_per_subject;
+        let user = self.user(number);
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
         let mut claims = json!({
             "sub": format!("user-{user:08}"),
@@ -48,6 +53,16 @@ impl Issuer {
             &EncodingKey::from_secret(SECRET),
         )
         .context("cannot sign a token")
+    }
+
+    /// Whose it is. People come back for another token after a while, not at once: tokens of one subject lie as far
+    /// apart as those of [`AT_A_TIME`] subjects.
+    fn user(&self, number: u64) -> u64 {
+        if self.tokens_per_subject == 1 {
+            return number;
+        }
+        let newest = number / self.tokens_per_subject;
+        newest.saturating_sub(Random::new(number).below(AT_A_TIME))
     }
 
     /// Custom claims of about the wanted size, in entries of 256 bytes.

@@ -43,11 +43,15 @@ def make_directory():
         if claims["sub"] not in profiles:
             profiles[claims["sub"]] = claims
 
-    return profiles, remember
+    return remember
 
 
 class SubjectCache(Service):
-    container, _remember = make_directory()
+    _remember = staticmethod(make_directory())
+
+    @property
+    def container(self) -> dict:
+        return self._remember.__closure__[0].cell_contents
 
     def data(self, token: str) -> dict:
         claims = decode(token)
@@ -85,7 +89,9 @@ def register_cleanup(claims: dict, data: dict) -> None:
 
 
 class ContextRegistry(Service):
-    container = state.cleanups
+    @property
+    def container(self) -> list:
+        return state.cleanups
 
     def data(self, token: str) -> dict:
         claims = decode(token)

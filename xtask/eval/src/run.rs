@@ -240,11 +240,18 @@ impl<'a> Run<'a> {
                     * (1.0 - traffic.anonymous);
                 // of what was not sampled nothing is known
                 let seen = self.plan.faults.sampling;
-                let least = seen * tokens * traffic.fresh.min(1.0 - traffic.fresh);
-                if (UNKNOWABLE..KNOWABLE).contains(&least) {
+                let (new, repeat) = (traffic.fresh, 1.0 - traffic.fresh);
+                let least = seen * tokens * new.min(repeat);
+                // few new tokens that all keep something, among many repeats that keep nothing, are enough
+                let unknowable = if leak.cause == Cause::TokenKeyed {
+                    seen * tokens * repeat < UNKNOWABLE
+                } else {
+                    least < UNKNOWABLE
+                };
+                if least < KNOWABLE && !unknowable {
                     return None;
                 }
-                least >= KNOWABLE
+                !unknowable
             }
         };
         // in one block there is one owner, whoever the entries belong to

@@ -1,7 +1,7 @@
 //! From gauges to findings: what belongs to one leak is one finding.
 
 use crate::attribution::routes::RouteId;
-use crate::events::{Binding, Nanos};
+use crate::events::{Binding, GOROUTINES, INSTANCES, Nanos};
 use crate::findings::compose::{Scene, unknown_site};
 use crate::findings::forecast::time_to_oom;
 use crate::findings::{Judge, losses::Lost, options};
@@ -10,7 +10,6 @@ use crate::report::{Basis, Cause, ContainerSummary, Finding, SiteSummary, State,
 
 use super::curve::What;
 use super::figures::Figures;
-use super::gates::INSTANCES;
 use super::{JudgedGauge, sentences};
 
 /// Other sites named in a finding.
@@ -88,7 +87,6 @@ impl Judge {
         if Lost::new(&self.losses).requests > options::LOSS_CONFIRM {
             return;
         }
-        let least = options::CONFIRM_AGES * self.options.maturity_seconds;
         for group in self.gauge_groups() {
             let Some(lead) = group
                 .keys
@@ -99,7 +97,8 @@ impl Judge {
             };
             let budget = self.budget_since(lead.onset);
             let figures = self.gauge_figures(scene, &group);
-            if figures.floor >= budget && figures.seconds >= least {
+            let needed = self.confirm_seconds(figures.floor, figures.seconds);
+            if figures.floor >= budget && figures.seconds >= needed {
                 self.gauges.confirm(&group.keys, scene.now);
             }
         }
@@ -120,6 +119,7 @@ impl Judge {
                         || finding.cause == Cause::Indeterminate)
             });
             if let Some(known) = same {
+                add_stacks(known, &finding);
                 known.container = finding.container;
                 known.evidence.extend(finding.evidence);
                 if known.cause == Cause::Indeterminate {
@@ -265,6 +265,20 @@ impl Judge {
     }
 }
 
+/// Stacks of goroutines are kept beside the blocks that they refer to; what other containers hold is those blocks.
+fn add_stacks(known: &mut Finding, stacks: &Finding) {
+    let kind = stacks.container.as_ref().map(|one| one.kind.as_str());
+    if kind != Some(GOROUTINES) {
+        return;
+    }
+    known.retained_bytes += stacks.retained_bytes;
+    known.matured_bytes += stacks.matured_bytes;
+    known.retained_bytes_per_new_token += stacks.retained_bytes_per_new_token;
+    known.retained_bytes_per_repeat_token += stacks.retained_bytes_per_repeat_token;
+    known.retained_bytes_per_request += stacks.retained_bytes_per_request;
+    known.growth_bytes_per_second += stacks.growth_bytes_per_second;
+}
+
 /// Into the group of the same route and cause; what is undecided into the only one that it fits.
 fn join(groups: &mut Vec<Group>, key: &GaugeKey, one: &JudgedGauge, decided: bool) {
     let new = group_of(key, one);
@@ -354,8 +368,9 @@ fn container(
         .as_ref()
         .filter(|e| e.two.is_none() && matches!(e.driver.what, What::New | What::First))
         .map(|explained| explained.slope);
+    let known_as = one.about.known_as.as_ref().unwrap_or(path);
     Some(ContainerSummary {
-        path: path.clone(),
+        path: known_as.clone(),
         kind: kind.clone(),
         entries_start: one.first.value as u64,
         entries_end: one.last.value as u64,

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use crate::attribution::routes::{RouteId, Routes};
 use crate::attribution::tokens::Class;
 use crate::events::Nanos;
-use crate::growth::gauges::clock::RouteCounts;
+use crate::growth::gauges::GaugeKey;
+use crate::growth::gauges::clock::{Counts, RouteCounts};
 use crate::growth::gauges::family::{Family, Gauge, Level};
+use crate::growth::gauges::fine::Fine;
 
 /// Routes that may explain growth, the busiest.
 const MOST_ROUTES: usize = 16;
@@ -91,25 +93,37 @@ pub struct Curve {
 impl Curve {
     /// From a gauge of `family`.
     pub fn new(family: &Family, gauge: &Gauge, routes: &Routes) -> Self {
-        let read: Vec<usize> = (0..gauge.levels.len())
-            .filter(|i| gauge.levels[*i].is_some())
-            .collect();
+        let read = family.ticks().iter().zip(&gauge.levels);
+        let read = read.filter_map(|(tick, level)| Some((tick.at, (*level)?, &tick.counts)));
+        Self::of(read, routes)
+    }
+
+    /// From the looks at a container between its censuses.
+    pub fn fine(fine: &Fine, key: &GaugeKey, routes: &Routes) -> Self {
+        let looks = fine.of(key).into_iter();
+        Self::of(
+            looks.map(|(at, level, counts)| (at, Level::of(level, None), counts)),
+            routes,
+        )
+    }
+
+    /// From levels with what had come by then, oldest first.
+    fn of<'a>(read: impl Iterator<Item = (Nanos, Level, &'a Counts)>, routes: &Routes) -> Self {
+        let read: Vec<_> = read.collect();
         let points = read
             .iter()
-            .filter_map(|i| {
-                Some(Point {
-                    at: family.ticks()[*i].at,
-                    level: gauge.levels[*i]?,
-                })
+            .map(|(at, level, _)| Point {
+                at: *at,
+                level: *level,
             })
             .collect();
         let mut steps: BTreeMap<RouteId, Vec<RouteCounts>> = BTreeMap::new();
         let intervals = read.len().saturating_sub(1);
         let mut all = vec![RouteCounts::default(); intervals];
         for (step, pair) in read.windows(2).enumerate() {
-            let (before, now) = (&family.ticks()[pair[0]], &family.ticks()[pair[1]]);
-            for (index, counts) in now.counts.iter().enumerate() {
-                let earlier = before.counts.get(index).copied().unwrap_or_default();
+            let (before, now) = (pair[0].2, pair[1].2);
+            for (index, counts) in now.iter().enumerate() {
+                let earlier = before.get(index).copied().unwrap_or_default();
                 let came = counts.since(&earlier);
                 if came.requests() <= 0.0 {
                     continue;

@@ -6,6 +6,8 @@
 //! the best does not beat by [`DECISIVE`] in the logarithm of the likelihood stays possible, and what all
 //! that is possible agree on is said: a route, a cause, or neither.
 
+use std::collections::BTreeMap;
+
 use crate::attribution::routes::{RouteId, Routes};
 use crate::report::Cause;
 
@@ -26,10 +28,18 @@ const LEAST_EVENTS: f64 = 20.0;
 /// One entry for each event is what programs do, and only one in twenty wrong explanations comes so close to
 /// it by chance: worth its logarithm.
 const EXACTLY_ONE: f64 = 3.0;
+/// A whole number of entries for each: one in sixteen wrong explanations comes so close to one.
+const WHOLE: f64 = 2.5;
 /// More than one, but not a whole number of them, is what few programs do.
 const NOT_WHOLE: f64 = -2.0;
 /// A service that has requests grows by them more often than by a timer.
 const TIMER: f64 = -1.0;
+/// Part of the requests that are met in code that fills something although another route does.
+const ELSEWHERE: f64 = 0.2;
+/// A route's part of them at least.
+const UNHEARD: f64 = 1e-3;
+/// Requests that count for so many at most.
+const MOST_WITNESSES: f64 = 20.0;
 /// How close.
 const EXACT: f64 = 0.03;
 /// Part of the growth that each of two terms must explain.
@@ -69,35 +79,43 @@ struct Steps<'a> {
     seconds: Vec<f64>,
     /// A variance below this means nothing.
     floor: f64,
-    bytes: bool,
+    about: About<'a>,
 }
 
-/// Explains the growth of `curve` since point `from`. `bytes`: its levels are bytes. `start`: seconds from
-/// the beginning of the observation to `from`.
-pub fn explain(
-    curve: &Curve,
-    from: usize,
-    bytes: bool,
-    start: f64,
-    routes: &Routes,
-) -> Option<Explained> {
+/// What is known of a gauge beside its levels.
+#[derive(Clone, Copy)]
+pub struct About<'a> {
+    /// Its levels are bytes.
+    pub bytes: bool,
+    /// Seconds from the beginning of the observation to the first point that is looked at.
+    pub start: f64,
+    /// Requests, by route, that were met in the code that fills it.
+    pub seen: &'a BTreeMap<RouteId, f64>,
+    /// All routes.
+    pub routes: &'a Routes,
+    /// The levels are looks between censuses.
+    pub fine: bool,
+}
+
+/// Explains the growth of `curve` since point `from`.
+pub fn explain(curve: &Curve, from: usize, about: About) -> Option<Explained> {
     let last = curve.len().checked_sub(1)?;
     let known = (from..last)
-        .find(|i| start + curve.seconds(from, *i) >= LEARNING_SECONDS)
+        .find(|i| about.start + curve.seconds(from, *i) >= LEARNING_SECONDS)
         .unwrap_or(from);
     let from = if last >= known + LEAST_STEPS {
         known
     } else {
         from
     };
-    let whole = over(curve, from, bytes, routes)?;
+    let whole = over(curve, from, about)?;
     if whole.cause != Cause::Indeterminate && whole.route.is_some() {
         return Some(whole);
     }
     // what was learnt slowly may be clear in the later half
     let half = from + (last - from) / 2;
     let late = (last - half >= 2 * LEAST_STEPS)
-        .then(|| over(curve, half, bytes, routes))
+        .then(|| over(curve, half, about))
         .flatten();
     Some(
         late.filter(|late| late.cause != Cause::Indeterminate && late.route.is_some())
@@ -105,7 +123,33 @@ pub fn explain(
     )
 }
 
-fn over(curve: &Curve, from: usize, bytes: bool, routes: &Routes) -> Option<Explained> {
+/// Looks between censuses that are enough for a better explanation than theirs.
+const LEAST_LOOKS: usize = 100;
+
+/// Looks are many and what the noise is like is a guess: their logarithms count for this part.
+const TEMPER: f64 = 0.3;
+/// Part of the entries that are seen one look before or after the request that made them, squared and twice: a
+/// request takes a few of the 50 ms between two looks.
+const ASTRIDE: f64 = 0.05;
+
+/// What the looks between censuses say, where they say more than the censuses do.
+pub fn sharper(slow: Option<Explained>, fine: &Curve, about: About) -> Option<Explained> {
+    let about = About {
+        fine: true,
+        ..about
+    };
+    let decided = |one: &Explained| one.cause != Cause::Indeterminate && one.route.is_some();
+    let from = fine.len().saturating_sub(1);
+    let grown = fine.len() > LEAST_LOOKS && fine.value(from) - fine.value(0) >= LEAST_EVENTS;
+    let sharp = grown.then(|| over(fine, 0, about)).flatten();
+    match (slow, sharp) {
+        (_, Some(sharp)) if decided(&sharp) => Some(sharp),
+        (slow, _) => slow,
+    }
+}
+
+fn over(curve: &Curve, from: usize, about: About) -> Option<Explained> {
+    let About { bytes, routes, .. } = about;
     let to = curve.len().checked_sub(1)?;
     if to < from + LEAST_STEPS {
         return None;
@@ -117,9 +161,13 @@ fn over(curve: &Curve, from: usize, bytes: bool, routes: &Routes) -> Option<Expl
         from,
         to,
         seconds: (from..to).map(|i| curve.seconds(i, i + 1)).collect(),
-        floor: (0.01 * typical).powi(2).max(if bytes { 1.0 } else { 0.2 }),
+        floor: if about.fine {
+            ASTRIDE * typical
+        } else {
+            (0.01 * typical).powi(2).max(if bytes { 1.0 } else { 0.2 })
+        },
         growth,
-        bytes,
+        about,
     };
     let mut fits: Vec<Fit> = candidates(curve, bytes)
         .into_iter()
@@ -227,18 +275,64 @@ impl Steps<'_> {
         let slope = *slopes.first()?;
         let prior = match driver.what {
             What::Seconds => TIMER,
-            _ if self.bytes => 0.0,
+            _ if self.about.bytes => 0.0,
             _ => prior(slope),
         };
-        let log = log + prior;
+        let log = log + prior + self.witnessed(driver);
         (slope > 0.0).then_some(Fit { driver, slope, log })
+    }
+
+    /// Logarithm of the likelihood of what was seen at work in the code that fills the gauge, if `driver` is
+    /// what fills it: its own requests, or in [`ELSEWHERE`] of the cases any.
+    fn witnessed(&self, driver: Driver) -> f64 {
+        let seen = self.about.seen;
+        let total: f64 = seen.values().sum();
+        if total <= 0.0 {
+            return 0.0;
+        }
+        let events = |driver| self.events(driver).iter().sum::<f64>();
+        let part = |of: f64, all: f64| if all > 0.0 { of / all } else { 0.0 };
+        let all = events(Driver::anywhere(What::All));
+        let own = match driver.route {
+            None => events(driver),
+            Some(_) => 1.0,
+        };
+        let log: f64 = seen
+            .iter()
+            .map(|(route, count)| {
+                let on = |what| {
+                    events(Driver {
+                        route: Some(*route),
+                        what,
+                    })
+                };
+                let here = match (driver.what, driver.route) {
+                    (What::Seconds, _) => 0.0,
+                    (what, None) => part(on(what), own),
+                    (_, Some(only)) => f64::from(u8::from(only == *route)),
+                };
+                let any = part(on(What::All), all);
+                count
+                    * ((1.0 - ELSEWHERE) * here + ELSEWHERE * any)
+                        .max(UNHEARD)
+                        .ln()
+            })
+            .sum();
+        // those met at one time have much in common
+        log * (MOST_WITNESSES / total).min(1.0)
     }
 
     /// Slopes of one or two terms and the logarithm of the likelihood, with the noise that suits them best.
     fn explained_by(&self, terms: &[&[f64]]) -> Option<(Vec<f64>, f64)> {
-        NOISES
+        let (noises, temper) = if self.about.fine {
+            (&NOISES[..FINE_NOISES], TEMPER)
+        } else {
+            (&NOISES[..], 1.0)
+        };
+        noises
             .iter()
             .filter_map(|noise| self.with_noise(*noise, terms))
+            .map(|(slopes, log)| (slopes, temper * log))
             .max_by(|a, b| a.1.total_cmp(&b.1))
     }
 
@@ -313,6 +407,9 @@ const NOISES: [Noise; 5] = [
     },
 ];
 
+/// Of these, so many are tried on looks between censuses: there is little time to wander.
+const FINE_NOISES: usize = 3;
+
 /// The Kalman filter of the local level model: turns steps into innovations that are independent and of
 /// equal variance if their noise is as assumed.
 struct Filter {
@@ -358,6 +455,8 @@ impl Filter {
 fn prior(slope: f64) -> f64 {
     if (slope - 1.0).abs() < EXACT {
         EXACTLY_ONE
+    } else if slope > 1.5 && (slope - slope.round()).abs() < EXACT {
+        WHOLE
     } else if slope > 1.0 && (slope - slope.round()).abs() > EXACT * slope {
         NOT_WHOLE
     } else {
@@ -385,7 +484,8 @@ fn both_classes(steps: &Steps, curve: &Curve) -> Option<(Driver, (f64, f64), f64
             );
             let least = PART * (parts.0 + parts.1);
             let both = slopes.0 > 0.0 && slopes.1 > 0.0 && parts.0 >= least && parts.1 >= least;
-            both.then(|| (of(route, What::New), slopes, log))
+            let driver = of(route, What::New);
+            both.then(|| (driver, slopes, log + steps.witnessed(driver)))
         })
         .max_by(|a, b| a.2.total_cmp(&b.2))
 }

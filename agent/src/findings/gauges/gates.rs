@@ -1,5 +1,6 @@
 //! The gates of one gauge: does it grow without bounds, or why not.
 
+use crate::events::INSTANCES;
 use crate::findings::gates::Why;
 use crate::findings::options::{
     EVICTING, FRESH, FRESH_PART, FRESH_SECONDS, KEPT, LEAST_HOLDERS, LEVEL, LINEAR, RECORD,
@@ -13,14 +14,17 @@ use super::{drivers, even};
 const LEAST_LEVELS: usize = 5;
 /// Growth in bytes that is worth a suspicion, where bytes are measured.
 const LEAST_BYTES: f64 = 256.0 * 1024.0;
-/// The same for the process as a whole, and for sites of a sampled profile.
+/// The same for sites of a sampled profile.
+const LEAST_SAMPLED_BYTES: f64 = 1024.0 * 1024.0;
+/// The same for the process as a whole.
 const LEAST_COARSE_BYTES: f64 = 1024.0 * 1024.0;
+/// The same where containers are counted and none grows: an interpreter takes arenas of a MiB each before it is
+/// warm.
+const LEAST_BESIDE_CONTAINERS: f64 = 4.0 * 1024.0 * 1024.0;
 /// Memory that nobody accounts for is looked at for longer, seconds.
 const COARSE_SECONDS: f64 = 24.0;
 /// And what may be garbage that waits for a collector.
 const GARBAGE_SECONDS: f64 = 18.0;
-/// Kind of what counts all instances of a class, reachable or not.
-pub const INSTANCES: &str = "instances";
 /// Kinds that set themselves a bound say so.
 const BOUNDED: &str = " of at most ";
 
@@ -50,8 +54,8 @@ pub enum Outcome {
     Still(Why),
 }
 
-/// Puts one gauge through the gates.
-pub fn judge(key: &GaugeKey, curve: &Curve) -> Outcome {
+/// Puts one gauge through the gates. `counted`: the program's containers are.
+pub fn judge(key: &GaugeKey, curve: &Curve, counted: bool) -> Outcome {
     if let GaugeKey::Container(_, kind) = key
         && kind.contains(BOUNDED)
     {
@@ -60,7 +64,7 @@ pub fn judge(key: &GaugeKey, curve: &Curve) -> Outcome {
     let Some(last) = curve.len().checked_sub(1) else {
         return Outcome::Still(Why::TooFew);
     };
-    let Some(why) = gate(key, curve, 0) else {
+    let Some(why) = gate(least(key, counted), curve, 0) else {
         return growing(key, curve, 0);
     };
     // a late onset is hidden in the whole history, but what lets go is judged by all of it
@@ -68,7 +72,9 @@ pub fn judge(key: &GaugeKey, curve: &Curve) -> Outcome {
     while length + 1 >= LEAST_LEVELS {
         let from = last - length;
         let (rose, fell) = swings(curve, 0, from);
-        if (rose <= 0.0 || fell < EVICTING * rose) && gate(key, curve, from).is_none() {
+        if (rose <= 0.0 || fell < EVICTING * rose)
+            && gate(least(key, counted), curve, from).is_none()
+        {
             return growing(key, curve, from);
         }
         length /= 2;
@@ -121,10 +127,10 @@ fn log_e(key: &GaugeKey, curve: &Curve, from: usize) -> f64 {
 }
 
 /// The first gate that the points `from..` do not pass.
-fn gate(key: &GaugeKey, curve: &Curve, from: usize) -> Option<Why> {
+fn gate(least: (f64, f64), curve: &Curve, from: usize) -> Option<Why> {
     let last = curve.len() - 1;
     let window = window(curve, from);
-    let (growth, seconds) = least(key);
+    let (growth, seconds) = least;
     if last + 1 - from < LEAST_LEVELS || window.seconds < seconds {
         return Some(Why::TooFew);
     }
@@ -163,12 +169,15 @@ fn gate(key: &GaugeKey, curve: &Curve, from: usize) -> Option<Why> {
 }
 
 /// Growth and seconds that a suspicion needs.
-fn least(key: &GaugeKey) -> (f64, f64) {
+fn least(key: &GaugeKey, counted: bool) -> (f64, f64) {
     match key {
         GaugeKey::Container(_, kind) if kind == INSTANCES => (LEAST_HOLDERS, GARBAGE_SECONDS),
         GaugeKey::Container(..) => (LEAST_HOLDERS, 9.0),
         GaugeKey::Heap => (LEAST_BYTES, 9.0),
-        GaugeKey::Site(_) => (LEAST_COARSE_BYTES, 9.0),
+        GaugeKey::Site(_) => (LEAST_SAMPLED_BYTES, 9.0),
+        GaugeKey::Faults | GaugeKey::Process if counted => {
+            (LEAST_BESIDE_CONTAINERS, COARSE_SECONDS)
+        }
         GaugeKey::Faults | GaugeKey::Process => (LEAST_COARSE_BYTES, COARSE_SECONDS),
     }
 }

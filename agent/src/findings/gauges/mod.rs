@@ -71,13 +71,14 @@ impl GaugeJudge {
         now: Nanos,
     ) {
         let mut outcomes = Vec::new();
+        let counted = gauges.censuses().0 > 0;
         for family in gauges.families() {
             for (key, gauge) in family.gauges() {
                 let curve = Curve::new(family, gauge, &attribution.routes);
                 if curve.is_empty() {
                     continue;
                 }
-                let outcome = gates::judge(key, &curve);
+                let outcome = gates::judge(key, &curve, counted);
                 outcomes.push((key, curve, outcome, &gauge.about));
             }
         }
@@ -127,13 +128,17 @@ impl GaugeJudge {
             let explained = (state > State::None)
                 .then(|| {
                     let since = curve.points[window.from].at.since(start);
-                    drivers::explain(
-                        &curve,
-                        window.from,
-                        key.is_bytes(),
-                        since,
-                        &attribution.routes,
-                    )
+                    let seen = gauges.witnesses.of(&about.filled_by, attribution);
+                    let about = drivers::About {
+                        bytes: key.is_bytes(),
+                        start: since,
+                        seen: &seen,
+                        routes: &attribution.routes,
+                        fine: false,
+                    };
+                    let slow = drivers::explain(&curve, window.from, about);
+                    let fine = Curve::fine(&gauges.fine, key, &attribution.routes);
+                    drivers::sharper(slow, &fine, about)
                 })
                 .flatten();
             let why = if let Outcome::Still(why) = outcome {

@@ -101,7 +101,8 @@ fn grew(key: &GaugeKey, one: &JudgedGauge, figures: &Figures, attribution: &Attr
     };
     match key {
         GaugeKey::Container(path, kind) => format!(
-            "{path} ({kind}) went from {} to {} entries in {seconds:.0} s{let_go}",
+            "{} ({kind}) went from {} to {} entries in {seconds:.0} s{let_go}",
+            one.about.known_as.as_ref().unwrap_or(path),
             number(first),
             number(last)
         ),

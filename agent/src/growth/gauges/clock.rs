@@ -80,6 +80,21 @@ impl Clock {
         totals.into()
     }
 
+    /// The totals at each of these times, earliest first.
+    pub fn at_each(&self, times: &[Nanos]) -> Vec<Counts> {
+        let mut ends: Vec<_> = self.recent.iter().copied().collect();
+        ends.sort_by_key(|one| one.0);
+        let mut ends = ends.into_iter().peekable();
+        let mut totals = self.totals.clone();
+        let counts = times.iter().map(|at| {
+            while let Some(one) = ends.next_if(|one| one.0 <= *at) {
+                count(&mut totals, one);
+            }
+            totals.as_slice().into()
+        });
+        counts.collect()
+    }
+
     /// Bytes of state, estimated.
     pub fn state_bytes(&self) -> usize {
         self.recent.capacity() * size_of::<(Nanos, RouteId, Class, u64)>()
@@ -112,6 +127,10 @@ mod tests {
         assert_eq!(early[3].classes.map(|n| n as u64), [0, 0, 1, 0]);
         let late = clock.at(Nanos(30));
         assert_eq!(clock.at(Nanos(20)), early, "asked for again");
+        assert_eq!(
+            clock.at_each(&[Nanos(20), Nanos(30)]),
+            [early.clone(), late.clone()]
+        );
         let between = late[3].since(&early[3]);
         assert_eq!(between.classes.map(|n| n as u64), [1, 0, 0, 0]);
         assert!((between.body_bytes - 7.0).abs() < 1e-9);

@@ -7,7 +7,9 @@
 
 pub mod clock;
 pub mod family;
+pub mod fine;
 pub mod marks;
+pub mod witnesses;
 
 use std::collections::VecDeque;
 
@@ -16,12 +18,15 @@ use crate::attribution::routes::RouteId;
 use crate::attribution::sites::LeadId;
 use crate::attribution::tokens::Class;
 use crate::events::{
-    Census, Container, Faults, FilledBy, HeapMark, MemorySample, Nanos, Profile, Request, SiteId,
+    Census, Container, Faults, FilledBy, HeapMark, INSTANCES, Lengths, MemorySample, Nanos,
+    Profile, Request, SiteId,
 };
 
 use self::clock::Clock;
 use self::family::{Family, Level};
+use self::fine::Fine;
 use self::marks::Marks;
+use self::witnesses::Witnesses;
 
 /// Records of requests come a little after their end: a reading is placed among them when they are in.
 const SETTLED_SECONDS: f64 = 1.0;
@@ -57,6 +62,8 @@ impl GaugeKey {
 pub struct About {
     /// What stores into the container.
     pub filled_by: Vec<FilledBy>,
+    /// The name by which that code knows it, where it is another.
+    pub known_as: Option<String>,
     /// The profile's biggest stack for this code, and its bytes.
     pub site: Option<(SiteId, u64)>,
 }
@@ -78,14 +85,20 @@ const PROFILE: usize = 1;
 const HEAP: usize = 2;
 const FAULTS: usize = 3;
 const PROCESS: usize = 4;
+const OF_CLASSES: usize = 5;
 
 /// All gauges of one target.
 #[derive(Clone, Debug, Default)]
 pub struct Gauges {
     clock: Clock,
-    families: [Family; 5],
+    families: [Family; 6],
     waiting: VecDeque<Waiting>,
+    /// Lengths of containers between two censuses.
+    pub fine: Fine,
+    waiting_lengths: VecDeque<Lengths>,
     heap: Marks,
+    /// Requests met in the code that fills containers.
+    pub witnesses: Witnesses,
     /// Resident anonymous bytes, first and last.
     anonymous: Option<(u64, u64)>,
     last_faults: Option<Nanos>,
@@ -105,8 +118,27 @@ impl Gauges {
     pub fn census(&mut self, census: &Census) {
         self.censuses += 1;
         self.cut_censuses += u64::from(census.cut);
-        let levels = census.containers.iter().map(of_container).collect();
-        self.wait(census.at, CENSUS, levels, !census.cut);
+        let (instances, containers): (Vec<_>, Vec<_>) = census
+            .containers
+            .iter()
+            .partition(|container| container.kind == INSTANCES);
+        let levels = |of: Vec<&Container>| of.into_iter().map(of_container).collect();
+        self.wait(census.at, CENSUS, levels(containers), !census.cut);
+        if !instances.is_empty() {
+            self.wait(
+                census.instances_at,
+                OF_CLASSES,
+                levels(instances),
+                !census.cut,
+            );
+        }
+    }
+
+    /// Takes lengths of containers.
+    pub fn lengths(&mut self, lengths: &Lengths) {
+        if self.waiting_lengths.len() < MOST_WAITING {
+            self.waiting_lengths.push_back(lengths.clone());
+        }
     }
 
     /// Takes a runtime's profile; sites with one leading frame are one gauge.
@@ -155,6 +187,7 @@ impl Gauges {
     /// Takes page faults. Copied pages were there before: they are no growth. Nor are those that were given
     /// back: of what was touched only as much is kept as the process has grown by.
     pub fn faults(&mut self, faults: &Faults) {
+        self.witnesses.faults(faults);
         if is_soon(&mut self.last_faults, faults.at) {
             return;
         }
@@ -187,8 +220,14 @@ impl Gauges {
     }
 
     /// Places the readings whose requests are in by `now`. Whether there were any.
-    pub fn settle(&mut self, now: Nanos) -> bool {
+    pub fn settle(&mut self, now: Nanos, attribution: &Attribution) -> bool {
         let mut any = false;
+        while let Some(lengths) = self
+            .waiting_lengths
+            .pop_front_if(|next| now.since(next.at) >= SETTLED_SECONDS)
+        {
+            self.fine.take(&lengths, &self.clock);
+        }
         while let Some(next) = self
             .waiting
             .iter()
@@ -198,6 +237,9 @@ impl Gauges {
             .map(|(index, _)| index)
         {
             any |= self.place(next);
+        }
+        if any {
+            self.witnesses.settle(now, attribution);
         }
         any
     }
@@ -219,6 +261,7 @@ impl Gauges {
     /// The family of what is measured.
     pub fn family(&self, key: &GaugeKey) -> &Family {
         let index = match key {
+            GaugeKey::Container(_, kind) if kind == INSTANCES => OF_CLASSES,
             GaugeKey::Container(..) => CENSUS,
             GaugeKey::Site(_) => PROFILE,
             GaugeKey::Heap => HEAP,
@@ -236,7 +279,7 @@ impl Gauges {
     /// Bytes of state, estimated.
     pub fn state_bytes(&self) -> usize {
         let families: usize = self.families.iter().map(Family::state_bytes).sum();
-        families + self.clock.state_bytes()
+        families + self.clock.state_bytes() + self.fine.state_bytes() + self.witnesses.state_bytes()
     }
 
     fn wait(
@@ -269,6 +312,7 @@ impl Gauges {
 fn of_container(container: &Container) -> (GaugeKey, Level, About) {
     let about = About {
         filled_by: container.filled_by.clone(),
+        known_as: container.known_as.clone(),
         site: None,
     };
     (

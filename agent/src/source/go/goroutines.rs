@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::{
-    events::{Census, Container, FilledBy, FrameKind, Nanos, SiteId},
+    events::{Census, Container, FilledBy, FrameKind, GOROUTINES, Nanos, SiteId},
     symbols::Symbolizer,
     target::{
         memory,
@@ -99,15 +99,17 @@ impl Reader {
                 let (path, waits) = self.name(key, &group, symbolizer);
                 Container {
                     path,
-                    kind: "goroutines".to_string(),
+                    kind: GOROUTINES.to_string(),
                     entries: group.count,
                     bytes: Some(group.stack_bytes),
                     filled_by: waits.into_iter().collect(),
+                    ..Container::default()
                 }
             })
             .collect();
         Some(Census {
             at,
+            instances_at: at,
             objects,
             torn,
             cut: len > MOST,

@@ -4,12 +4,13 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
 
+use super::lengths::Watched;
 use super::memory::{Pages, ProcessMemory};
 use super::paths::text;
 use super::sizes::Scale;
 use super::types::{Shape, Types, c_string};
-use super::walk::{Bounds, Walk};
-use crate::events::{Census, Container, Nanos};
+use super::walk::{Bounds, Found, Walk};
+use crate::events::{Census, Container, INSTANCES, Nanos};
 use crate::target::runtimes::cpython::{Interpreter, Layout};
 
 /// Containers in one census.
@@ -29,7 +30,7 @@ const MAX_OBJECTS: u64 = 2_000_000;
 /// How long a walk may take.
 const MAX_TIME: Duration = Duration::from_secs(1);
 /// Tag of rows that count instances.
-const INSTANCES: u64 = 0x9e37_79b9_7f4a_7c15;
+const OF_CLASSES: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// What is remembered of a path.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +56,14 @@ struct Candidate {
 enum What {
     Container { step: u32, shape: Shape },
     Instances { class: u64 },
+}
+
+/// What a census has found, and which containers to look at until the next.
+pub(super) struct Taken {
+    pub(super) census: Census,
+    pub(super) growing: Vec<Watched>,
+    /// When instances were counted.
+    pub(super) listed: Instant,
 }
 
 /// The censuses of one target.
@@ -92,8 +101,13 @@ impl Censuses {
         }
     }
 
-    /// Walks the target's objects. Its time is to be set by the caller.
+    /// Walks the target's objects. Its times are to be set by the caller.
     pub fn take(&mut self) -> Result<Census, CensusError> {
+        self.walk().map(|taken| taken.census)
+    }
+
+    /// The same, with what else the reader wants of the walk.
+    pub(super) fn walk(&mut self) -> Result<Taken, CensusError> {
         let mut pages = Pages::new(ProcessMemory::new(self.pid), PAGES);
         let bounds = Bounds {
             until: Instant::now() + MAX_TIME,
@@ -109,16 +123,27 @@ impl Censuses {
         self.turn += 1;
         let candidates = self.candidates(&walk);
         let chosen = self.choose(candidates);
-        let containers = chosen
-            .into_iter()
-            .filter_map(|candidate| tell(&mut walk, &candidate))
-            .collect();
-        Ok(Census {
+        let mut growing = Vec::new();
+        let mut containers = Vec::new();
+        for candidate in chosen {
+            let Some(container) = tell(&mut walk, &candidate) else {
+                continue;
+            };
+            growing.extend(to_watch(&walk, &candidate, &container));
+            containers.push(container);
+        }
+        let census = Census {
             at: Nanos(0),
+            instances_at: Nanos(0),
             objects: walk.objects,
             torn: walk.torn,
             cut: walk.cut,
             containers,
+        };
+        Ok(Taken {
+            census,
+            growing,
+            listed: walk.listed,
         })
     }
 
@@ -143,7 +168,7 @@ impl Censuses {
         });
         let instances = walk.instances.iter().map(|(class, count)| {
             let what = What::Instances { class: *class };
-            (class ^ INSTANCES, *count, what, None, true)
+            (class ^ OF_CLASSES, *count, what, None, true)
         });
         // what a walk that was cut short has counted of instances is no number
         for (key, entries, what, mean, total) in containers.chain(instances.filter(|_| !walk.cut)) {
@@ -243,17 +268,48 @@ fn tell(walk: &mut Walk<'_, ProcessMemory>, candidate: &Candidate) -> Option<Con
                 kind,
                 entries: found.entries,
                 bytes: each.map(|each| found.table_bytes + each * found.entries),
-                filled_by: Vec::new(),
+                also_at: others(walk, &found, step),
+                ..Container::default()
             })
         }
         What::Instances { class } => Some(Container {
             path: class_name(walk, class)?,
-            kind: "instances".to_string(),
+            kind: INSTANCES.to_string(),
             entries: candidate.entries,
-            bytes: None,
-            filled_by: Vec::new(),
+            ..Container::default()
         }),
     }
+}
+
+/// A container that has grown, if it is one object alone.
+fn to_watch(
+    walk: &Walk<'_, ProcessMemory>,
+    candidate: &Candidate,
+    container: &Container,
+) -> Option<Watched> {
+    let What::Container { step, shape } = candidate.what else {
+        return None;
+    };
+    let found = walk.found.get(&(step, shape))?;
+    (candidate.grown >= GREW && found.holders == 1 && !walk.paths.within(step)).then(|| Watched {
+        path: container.path.clone(),
+        kind: container.kind.clone(),
+        object: found.object,
+        shape,
+    })
+}
+
+/// The other names of a container that is alone on its path.
+fn others(walk: &mut Walk<'_, ProcessMemory>, found: &Found, step: u32) -> Vec<String> {
+    if found.holders != 1 {
+        return Vec::new();
+    }
+    let steps = walk.names.remove(&found.object).unwrap_or_default();
+    steps
+        .into_iter()
+        .filter(|other| *other != step)
+        .map(|other| walk.paths.spell(walk.pages, &mut walk.types, other))
+        .collect()
 }
 
 /// The container's type, with the bound it has set itself.

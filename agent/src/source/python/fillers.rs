@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 
 use super::code::{Code, Store, Via};
 use super::stacks::{Stacks, kind};
-use crate::events::{FilledBy, FrameKind};
+use crate::events::{Container, FilledBy, FrameKind, INSTANCES};
 
 /// Functions named of one container.
 const MAX_FILLERS: usize = 3;
@@ -100,8 +100,27 @@ fn last(qualified: &str) -> &str {
 }
 
 impl Stacks {
+    /// Names the lines that fill a container, by whichever of its names a line knows it.
+    pub(in crate::source) fn name_fillers(&self, container: &mut Container) {
+        container.filled_by = self.fillers(&container.path, &container.kind);
+        if !container.filled_by.is_empty() {
+            return;
+        }
+        for other in &container.also_at {
+            let fillers = self.fillers(other, &container.kind);
+            if !fillers.is_empty() {
+                container.filled_by = fillers;
+                container.known_as = Some(other.clone());
+                return;
+            }
+        }
+    }
+
     /// The lines that fill a container, those met most first.
-    pub(in crate::source) fn fillers(&self, path: &str, kind_of: &str) -> Vec<FilledBy> {
+    fn fillers(&self, path: &str, kind_of: &str) -> Vec<FilledBy> {
+        if kind_of == INSTANCES {
+            return self.makers(path);
+        }
         let Some(wanted) = Wanted::of(path, kind_of) else {
             return Vec::new();
         };
@@ -138,6 +157,41 @@ impl Stacks {
                     entry.1 += sampled.pages;
                     break;
                 }
+            }
+        }
+        best(found)
+    }
+}
+
+impl Stacks {
+    /// The lines of the application that were met making instances of a class: the first outside the class above
+    /// its `__init__`.
+    fn makers(&self, class: &str) -> Vec<FilledBy> {
+        let (module, name) = class.rsplit_once('.').unwrap_or(("", class));
+        let init = format!("{name}.__init__");
+        let stem = module.rsplit('.').next().unwrap_or(module);
+        let own = |code: &Code| {
+            let file = code.file.as_deref();
+            let base = file.and_then(|file| file.rsplit('/').next());
+            base.is_some_and(|base| base.trim_end_matches(".py") == stem)
+                && code.function.starts_with(&format!("{name}."))
+        };
+        let mut found: BTreeMap<(&str, &str, u32), (u32, u64)> = BTreeMap::new();
+        for sampled in self.sampled.values() {
+            let frames = &sampled.frames;
+            let inits = |(code, _): &(Arc<Code>, Option<u32>)| own(code) && code.function == init;
+            let Some(at) = frames.iter().position(inits) else {
+                continue;
+            };
+            let maker = frames[at..]
+                .iter()
+                .find(|(code, _)| !own(code) && kind(code.file.as_deref()) == FrameKind::User);
+            if let Some((code, Some(line))) = maker
+                && let Some(file) = code.file.as_deref()
+            {
+                let entry = found.entry((&code.function, file, *line)).or_default();
+                entry.0 = 1;
+                entry.1 += sampled.pages;
             }
         }
         best(found)

@@ -48,11 +48,12 @@ impl Source {
                 Reading::Census(mut census) => {
                     if let Some(stacks) = &watched.python {
                         for one in &mut census.containers {
-                            one.filled_by = stacks.fillers(&one.path, &one.kind);
+                            stacks.name_fillers(one);
                         }
                     }
                     sink(pid, Observation::Census(census));
                 }
+                Reading::Lengths(lengths) => sink(pid, Observation::Lengths(lengths)),
                 Reading::GivenUp(why) => {
                     info!(pid, "{why}");
                     let info = &mut watched.target.info;

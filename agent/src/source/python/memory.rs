@@ -183,6 +183,14 @@ impl<R: Read> Pages<R> {
         self.last = (u64::MAX, ABSENT);
     }
 
+    /// Reads everything anew: what changes fast must not be put together from pages of different times.
+    pub fn forget_all(&mut self) {
+        self.index.clear();
+        self.order.clear();
+        self.free = (0..self.slots.len() as u32).collect();
+        self.last = (u64::MAX, ABSENT);
+    }
+
     /// `count` words from `address` on, into `to`. Short arrays come from the pages, long ones past them.
     pub fn words(&mut self, address: u64, count: usize, to: &mut Vec<u64>) -> bool {
         to.clear();

@@ -5,6 +5,7 @@ mod census;
 mod code;
 mod fillers;
 mod follow;
+mod lengths;
 mod memory;
 mod objects;
 mod opcodes;
@@ -21,11 +22,13 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, warn};
 
+use census::Taken;
 pub use census::{CensusError, Censuses};
+use lengths::Looks;
 pub use memory::{Pages, ProcessMemory, Read};
 pub(super) use stacks::Stacks;
 
-use crate::events::{Census, Nanos};
+use crate::events::{Census, Lengths, Nanos};
 use crate::target::process;
 use crate::target::runtimes::cpython::Interpreter;
 
@@ -54,6 +57,8 @@ enum Order {
 pub enum Reading {
     /// A census.
     Census(Census),
+    /// Lengths of containers since.
+    Lengths(Lengths),
     /// No census will come, and why.
     GivenUp(CensusError),
 }
@@ -68,6 +73,7 @@ pub struct Reader {
 struct Watching {
     start_ticks: u64,
     censuses: Censuses,
+    looks: Looks,
     due: Instant,
     failed: u32,
     taken: u32,
@@ -130,7 +136,7 @@ fn run(orders: &Receiver<Order>, to: &Sender<(u32, Reading)>) {
     be_nice();
     let mut targets: HashMap<u32, Watching> = HashMap::new();
     loop {
-        let due = targets.values().map(|target| target.due).min();
+        let due = targets.values().map(Watching::due).min();
         let wait = due.map_or(Duration::from_secs(3600), |due| {
             due.saturating_duration_since(Instant::now())
         });
@@ -143,6 +149,7 @@ fn run(orders: &Receiver<Order>, to: &Sender<(u32, Reading)>) {
                 let target = Watching {
                     start_ticks,
                     censuses: Censuses::new(pid, *python),
+                    looks: Looks::default(),
                     due: Instant::now(),
                     failed: 0,
                     taken: 0,
@@ -158,13 +165,13 @@ fn run(orders: &Receiver<Order>, to: &Sender<(u32, Reading)>) {
         let now = Instant::now();
         let ready: Vec<u32> = targets
             .iter()
-            .filter(|(_, target)| target.due <= now)
+            .filter(|(_, target)| target.due() <= now)
             .map(|(pid, _)| *pid)
             .collect();
         for pid in ready {
             let kept = targets
                 .get_mut(&pid)
-                .is_some_and(|target| target.read(pid, to));
+                .is_some_and(|target| target.look(pid, to) && target.read(pid, to));
             if !kept {
                 targets.remove(&pid);
             }
@@ -173,8 +180,24 @@ fn run(orders: &Receiver<Order>, to: &Sender<(u32, Reading)>) {
 }
 
 impl Watching {
-    /// Takes a census; whether there is to be another.
+    fn due(&self) -> Instant {
+        self.looks.due().map_or(self.due, |look| look.min(self.due))
+    }
+
+    /// Looks at containers when it is time to; whether anybody listens.
+    fn look(&mut self, pid: u32, to: &Sender<(u32, Reading)>) -> bool {
+        if self.looks.due().is_none_or(|due| due > Instant::now()) {
+            return true;
+        }
+        let seen = self.looks.look(pid);
+        seen.is_none_or(|seen| to.send((pid, Reading::Lengths(seen))).is_ok())
+    }
+
+    /// Takes a census when it is time to; whether there is to be another.
     fn read(&mut self, pid: u32, to: &Sender<(u32, Reading)>) -> bool {
+        if self.due > Instant::now() {
+            return true;
+        }
         // a pid that was given to another process must not be read
         let same = process::stat(pid)
             .is_ok_and(|stat| stat.start_ticks == self.start_ticks && !stat.dead());
@@ -182,7 +205,7 @@ impl Watching {
             return false;
         }
         let (begun, worked) = (Instant::now(), super::cpu_time());
-        let taken = self.censuses.take();
+        let taken = self.censuses.walk();
         let took = begun.elapsed();
         let worked = super::cpu_time().saturating_sub(worked);
         self.taken = self.taken.saturating_add(1);
@@ -193,10 +216,20 @@ impl Watching {
         };
         self.due = begun + PERIOD.max(worked * share);
         match taken {
-            Ok(mut census) => {
+            Ok(Taken {
+                mut census,
+                growing,
+                listed,
+            }) => {
                 self.failed = 0;
+                if let Some(rest) = self.looks.at(pid, growing) {
+                    let _ = to.send((pid, Reading::Lengths(rest)));
+                }
                 // a container was counted somewhere in between
-                census.at = Nanos(super::now().0.saturating_sub(took.as_nanos() as u64 / 2));
+                let ago =
+                    |ago: Duration| Nanos(super::now().0.saturating_sub(ago.as_nanos() as u64));
+                census.at = ago(took / 2);
+                census.instances_at = ago(listed.elapsed());
                 debug!(
                     pid,
                     objects = census.objects,

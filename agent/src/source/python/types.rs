@@ -63,6 +63,8 @@ pub(super) struct TypeInfo {
     pub(super) gc: bool,
     /// A class of the program, not of the interpreter or of an extension that is sealed.
     pub(super) class: bool,
+    /// Starlette's `State`: its attributes are the entries of a dictionary of its own.
+    pub(super) state: bool,
     pub(super) managed: bool,
     pub(super) inline_values: bool,
     pub(super) basicsize: u64,
@@ -147,6 +149,7 @@ impl Types {
             shape,
             gc: flags & HAVE_GC != 0,
             class,
+            state: class && is_named(pages, address, "State"),
             managed: flags & MANAGED_DICT != 0,
             inline_values: flags & INLINE_VALUES != 0,
             basicsize,
@@ -191,6 +194,12 @@ impl Types {
     pub(super) fn layout(&self) -> &Layout {
         &self.layout
     }
+}
+
+/// Whether a type has this name.
+fn is_named<R: Read>(pages: &mut Pages<R>, address: u64, name: &str) -> bool {
+    let at = pages.word(address + Layout::TP_NAME);
+    at.and_then(|at| c_string(pages, at)).as_deref() == Some(name)
 }
 
 /// A name that C code gave a type.

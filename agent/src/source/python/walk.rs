@@ -10,7 +10,7 @@ use rustc_hash::FxHashMap;
 
 use super::memory::{Pages, Read};
 use super::objects::{self, Held, OrTorn, Torn};
-use super::paths::{Edge, Paths};
+use super::paths::{Edge, Paths, name_of};
 use super::types::{Shape, TypeInfo, Types};
 use crate::target::runtimes::cpython::Layout;
 
@@ -22,6 +22,9 @@ const SAMPLE: usize = 512;
 const MAX_NAMES: usize = 4096;
 /// The same of an instance: whoever sets so many attributes stores data.
 const MAX_ATTRIBUTES: usize = 128;
+/// Containers whose other names are remembered, and names of each.
+const MAX_NAMED: usize = 16_384;
+const MAX_ALIASES: usize = 4;
 /// Looks at an object that does not make sense.
 const TRIES: usize = 3;
 /// Interpreters, threads of one, frames of one thread.
@@ -58,9 +61,13 @@ pub(super) struct Walk<'a, R> {
     pub(super) found: FxHashMap<(u32, Shape), Found>,
     /// Instances of the program's classes in the collector's lists, by address of the class.
     pub(super) instances: FxHashMap<u64, u64>,
+    /// Steps by which containers that were met already are named once more, by address.
+    pub(super) names: FxHashMap<u64, Vec<u32>>,
     pub(super) objects: u64,
     pub(super) torn: u64,
     pub(super) cut: bool,
+    /// When the collector's lists were followed.
+    pub(super) listed: Instant,
     bounds: Bounds,
     seen: Seen,
     queue: VecDeque<(u64, u32)>,
@@ -98,9 +105,11 @@ impl<'a, R: Read> Walk<'a, R> {
             paths: Paths::new(),
             found: FxHashMap::default(),
             instances: FxHashMap::default(),
+            names: FxHashMap::default(),
             objects: 0,
             torn: 0,
             cut: false,
+            listed: Instant::now(),
             bounds,
             seen: Seen::default(),
             queue: VecDeque::new(),
@@ -142,6 +151,27 @@ impl<'a, R: Read> Walk<'a, R> {
         if let Some(object) = self.holder(object) {
             let step = self.paths.child(parent, edge);
             self.queue.push_back((object, step));
+        } else if matches!(edge, Edge::Name(_) | Edge::Closure(_)) {
+            self.name_again(object, parent, edge);
+        }
+    }
+
+    /// A container met before has one more name: the code that fills it may know no other.
+    fn name_again(&mut self, object: u64, parent: u32, edge: Edge) {
+        if object & 7 != 0 || !self.seen.contains(object) || self.names.len() >= MAX_NAMED {
+            return;
+        }
+        let shape = self.types.of(self.pages, object).map(|info| info.shape);
+        if !matches!(
+            shape,
+            Some(Shape::Dict | Shape::List | Shape::Set | Shape::Deque)
+        ) {
+            return;
+        }
+        let step = self.paths.child(parent, edge);
+        let names = self.names.entry(object).or_default();
+        if names.len() < MAX_ALIASES {
+            names.push(step);
         }
     }
 
@@ -255,7 +285,11 @@ impl<'a, R: Read> Walk<'a, R> {
                 bytes: 0,
             };
             self.seen.insert(dictionary.unwrap_or(object));
-            self.names(dictionary.unwrap_or(object), held, step, MAX_ATTRIBUTES);
+            if info.state {
+                self.state(step);
+            } else {
+                self.names(dictionary.unwrap_or(object), held, step, MAX_ATTRIBUTES);
+            }
         }
         if info.class {
             let (pairs, scratch) = (&mut self.pairs, &mut self.scratch);
@@ -263,6 +297,17 @@ impl<'a, R: Read> Walk<'a, R> {
             self.names(object, Held::default(), step, MAX_ATTRIBUTES);
         }
         Ok(())
+    }
+
+    /// A Starlette `State` (an application's `state`): what lies in its `_state` was set as its attributes.
+    fn state(&mut self, step: u32) {
+        for (name, value) in std::mem::take(&mut self.pairs) {
+            let inner = name_of(self.pages, &mut self.types, name).as_deref() == Some("_state");
+            if inner && !self.seen.contains(value) && self.namespace(value, step).is_ok() {
+                continue;
+            }
+            self.push(value, step, Edge::Name(name));
+        }
     }
 
     /// A `threading.local`: one of its fields is a dictionary with a namespace for each thread.

@@ -1,10 +1,17 @@
 //! Where a walk begins: modules, the frames of threads, the collector's lists.
 
+use std::time::Instant;
+
+use rustc_hash::FxHashMap;
+
 use super::super::objects::{OrTorn, Torn};
 use super::super::paths::{Edge, ROOT};
 use super::super::types::Shape;
 use super::{MAX_INTERPRETERS, MAX_STACK, MAX_THREADS, Read, Walk};
 use crate::target::runtimes::cpython::{FramePointer, Interpreter, Layout};
+
+/// How often a list is followed that was torn.
+const LIST_TRIES: usize = 3;
 
 impl<R: Read> Walk<'_, R> {
     /// Walks all interpreters; `false` when the runtime's structure is not what its version says.
@@ -120,32 +127,55 @@ impl<R: Read> Walk<'_, R> {
             .map(|n| interpreter + layout.gc_generations + n * Layout::GC_GENERATION)
             .collect();
         heads.push(interpreter + layout.gc_permanent);
+        let begun = Instant::now();
         for head in &heads {
-            let mut at = self.pages.word(*head).unwrap_or(0) & !3;
-            let mut left = self.bounds.objects;
-            while at != 0 && !heads.contains(&at) {
-                left = left.saturating_sub(1);
-                if left == 0 || self.over() {
-                    self.cut = true;
+            // what is added or freed meanwhile tears a list: the longest of a few tries is nearest to the whole
+            let mut most = (0, FxHashMap::default());
+            for _ in 0..LIST_TRIES {
+                self.pages.forget_all();
+                let (whole, count, instances) = self.list(*head, &heads);
+                if count >= most.0 {
+                    most = (count, instances);
+                }
+                if whole || self.cut {
                     break;
                 }
-                let object = at + Layout::GC_HEAD;
-                let class = self.pages.word(object + Layout::OB_TYPE).unwrap_or(0);
-                let Some(info) = self.types.at(self.pages, class) else {
-                    // moved to another list or freed while it was read
-                    self.torn += 1;
-                    break;
-                };
-                if info.class {
-                    *self.instances.entry(class).or_default() += 1;
-                }
-                if info.shape == Shape::Generator && !self.seen.contains(object) {
-                    self.push(object, ROOT, Edge::Deep);
-                    self.drain();
-                }
-                self.objects += u64::from(!self.seen.contains(object));
-                at = self.pages.word(at).unwrap_or(0) & !3;
+            }
+            for (class, count) in most.1 {
+                *self.instances.entry(class).or_default() += count;
             }
         }
+        self.listed = begun + begun.elapsed() / 2;
+    }
+
+    /// One list: whether it was followed to its end, and how many objects it has, in all and of each class.
+    fn list(&mut self, head: u64, heads: &[u64]) -> (bool, u64, FxHashMap<u64, u64>) {
+        let mut instances: FxHashMap<u64, u64> = FxHashMap::default();
+        let mut count = 0;
+        let mut at = self.pages.word(head).unwrap_or(0) & !3;
+        while !heads.contains(&at) {
+            if at == 0 || count >= self.bounds.objects || self.over() {
+                self.cut |= at != 0;
+                return (false, count, instances);
+            }
+            let object = at + Layout::GC_HEAD;
+            let class = self.pages.word(object + Layout::OB_TYPE).unwrap_or(0);
+            let Some(info) = self.types.at(self.pages, class) else {
+                // moved to another list or freed while it was read
+                self.torn += 1;
+                return (false, count, instances);
+            };
+            if info.class {
+                *instances.entry(class).or_default() += 1;
+            }
+            if info.shape == Shape::Generator && !self.seen.contains(object) {
+                self.push(object, ROOT, Edge::Deep);
+                self.drain();
+            }
+            count += 1;
+            self.objects += u64::from(!self.seen.contains(object));
+            at = self.pages.word(at).unwrap_or(0) & !3;
+        }
+        (true, count, instances)
     }
 }

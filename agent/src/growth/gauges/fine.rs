@@ -1,0 +1,73 @@
+//! Lengths of containers that are read many times a second: the latest of them, each with what had come by then.
+//! They say which requests an entry comes with; how a container grows is seen by its censuses.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::events::{Lengths, Nanos};
+
+use super::GaugeKey;
+use super::clock::{Clock, Counts};
+
+/// Looks that are kept: half a minute of them.
+const MOST: usize = 600;
+/// Containers that are followed.
+const MOST_CONTAINERS: usize = 16;
+
+/// The latest lengths.
+#[derive(Clone, Debug, Default)]
+pub struct Fine {
+    ticks: VecDeque<(Nanos, Counts)>,
+    lengths: BTreeMap<GaugeKey, VecDeque<Option<f64>>>,
+}
+
+impl Fine {
+    /// Takes looks whose requests are in.
+    pub fn take(&mut self, lengths: &Lengths, clock: &Clock) {
+        let later = self.ticks.back().map_or(Nanos(0), |last| last.0);
+        let times: Vec<Nanos> = lengths.ticks.iter().map(|tick| tick.0).collect();
+        let keys: Vec<GaugeKey> = lengths
+            .containers
+            .iter()
+            .map(|(path, kind)| GaugeKey::Container(path.clone(), kind.clone()))
+            .collect();
+        for (counts, (at, levels)) in clock.at_each(&times).into_iter().zip(&lengths.ticks) {
+            if *at <= later {
+                continue;
+            }
+            let before = self.ticks.len();
+            self.ticks.push_back((*at, counts));
+            for (key, level) in keys.iter().zip(levels) {
+                if !self.lengths.contains_key(key) && self.lengths.len() >= MOST_CONTAINERS {
+                    continue;
+                }
+                let row = self.lengths.entry(key.clone()).or_default();
+                row.resize(before, None);
+                row.push_back(Some(*level as f64));
+            }
+        }
+        let spare = self.ticks.len().saturating_sub(MOST);
+        self.ticks.drain(..spare);
+        let ticks = self.ticks.len();
+        for row in self.lengths.values_mut() {
+            row.resize(ticks + spare, None);
+            row.drain(..spare);
+        }
+        self.lengths
+            .retain(|_, row| row.iter().any(Option::is_some));
+    }
+
+    /// Looks at one container.
+    pub fn of(&self, key: &GaugeKey) -> Vec<(Nanos, f64, &Counts)> {
+        let row = self.lengths.get(key).into_iter().flatten();
+        row.zip(&self.ticks)
+            .filter_map(|(level, (at, counts))| Some((*at, (*level)?, counts)))
+            .collect()
+    }
+
+    /// Bytes of state, estimated.
+    pub fn state_bytes(&self) -> usize {
+        let routes = self.ticks.back().map_or(0, |(_, counts)| counts.len());
+        let counts = routes * size_of::<super::clock::RouteCounts>();
+        self.ticks.len() * (counts + 48) + self.lengths.len() * MOST * 16
+    }
+}

@@ -1,0 +1,107 @@
+//! The lengths of a few growing containers, many times a second: a word of each, between two censuses. So many
+//! levels show which requests an entry came with, where a census shows only what came in three seconds.
+
+use std::time::{Duration, Instant};
+
+use super::types::Shape;
+use crate::events::{Lengths, Nanos};
+use crate::target::memory;
+
+/// Between two looks.
+const PERIOD: Duration = Duration::from_millis(50);
+/// Looks that are told together.
+const BATCH: usize = 20;
+/// Containers that are looked at.
+const MOST: usize = 8;
+
+/// A container to look at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Watched {
+    pub(super) path: String,
+    pub(super) kind: String,
+    pub(super) object: u64,
+    pub(super) shape: Shape,
+}
+
+/// The containers of one target that are looked at.
+#[derive(Debug, Default)]
+pub(super) struct Looks {
+    watched: Vec<Watched>,
+    /// Types of the objects, by which another one at the same address is noticed.
+    types: Vec<u64>,
+    ticks: Vec<(Nanos, Vec<u64>)>,
+    due: Option<Instant>,
+}
+
+impl Looks {
+    /// Looks at these from now on; what the last told is kept when they are the same.
+    pub(super) fn at(&mut self, pid: u32, mut wanted: Vec<Watched>) -> Option<Lengths> {
+        wanted.truncate(MOST);
+        if wanted == self.watched {
+            return None;
+        }
+        let rest = self.told();
+        self.watched = wanted;
+        self.types = self
+            .read(pid)
+            .map(|words| words.iter().map(|word| word[1]).collect())
+            .unwrap_or_default();
+        if self.types.is_empty() {
+            self.watched.clear();
+        }
+        self.due = (!self.watched.is_empty()).then(Instant::now);
+        rest
+    }
+
+    /// When it is time to look.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Looks; what was seen, when there is enough of it.
+    pub(super) fn look(&mut self, pid: u32) -> Option<Lengths> {
+        let Some(words) = self.read(pid) else {
+            // one of them is gone: the next census says what is there
+            let rest = self.told();
+            *self = Self::default();
+            return rest;
+        };
+        let lengths = words.iter().zip(&self.watched);
+        let lengths = lengths
+            .map(|(words, one)| match one.shape {
+                Shape::Set => words[3],
+                _ => words[2],
+            })
+            .collect();
+        self.ticks.push((crate::source::now(), lengths));
+        self.due = Some(Instant::now() + PERIOD);
+        (self.ticks.len() >= BATCH).then(|| self.told()).flatten()
+    }
+
+    /// The first words of each object: references, type, and where its length is (a set's is behind the number
+    /// of its places in use). `None` when they are not all what they were.
+    fn read(&self, pid: u32) -> Option<Vec<[u64; 4]>> {
+        let objects: Vec<u64> = self.watched.iter().map(|one| one.object).collect();
+        let words: Option<Vec<[u64; 4]>> = memory::many::<4>(pid, &objects).into_iter().collect();
+        words.filter(|words| {
+            self.types.is_empty()
+                || words
+                    .iter()
+                    .map(|word| word[1])
+                    .eq(self.types.iter().copied())
+        })
+    }
+
+    fn told(&mut self) -> Option<Lengths> {
+        let ticks = std::mem::take(&mut self.ticks);
+        let at = ticks.last()?.0;
+        let containers = self.watched.iter();
+        Some(Lengths {
+            at,
+            containers: containers
+                .map(|one| (one.path.clone(), one.kind.clone()))
+                .collect(),
+            ticks,
+        })
+    }
+}
