@@ -184,7 +184,7 @@ fn take(config: &TargetConfig, ctx: &ProbeContext, span: &Span, addr: u64, room:
         sweep: span.sweep,
         space: config.space,
         binding: u32::from(binding),
-        reserved: 0,
+        slots: (span.allocated << 16 | (span.objects - span.allocated) & 0xffff) as u32,
     });
     entry.submit(u64::from(BPF_RB_NO_WAKEUP));
     count(Counter::Tracked);

@@ -620,8 +620,8 @@ records! {
         space: u64,
         /// One of [`binding`].
         binding: u32,
-        /// Zero.
-        reserved: u32,
+        /// Objects that the span had room for (its low half) and that were in use then (its high half).
+        slots: u32,
     }
     /// What counts as a credential and the key of the fingerprint; constant for a load.
     Settings = 136 {

@@ -84,6 +84,10 @@ pub struct GoBlock {
     pub interval: u32,
     /// The span's `sweepgen`.
     pub sweep: u32,
+    /// Objects that the span had room for.
+    pub room: u16,
+    /// Objects of the span that were in use.
+    pub used: u16,
     /// A tag that [`binding_of`] knows.
     pub binding: u8,
     /// Address space.
@@ -309,6 +313,8 @@ fn go_block(raw: &GoBlockRecord) -> Result<Record, DecodeError> {
         born: Nanos(raw.born_ns),
         interval: raw.interval,
         sweep: raw.sweep,
+        room: raw.slots as u16,
+        used: (raw.slots >> 16) as u16,
         binding,
         space: raw.space,
     };

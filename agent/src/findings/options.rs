@@ -29,7 +29,7 @@ pub const LEAST_HOLDERS: f64 = 20.0;
 /// Seconds of matured growth that a suspicion needs.
 pub const LEAST_SECONDS: f64 = 3.0;
 /// Seconds of matured growth that a confirmation needs, in maturity ages.
-pub const CONFIRM_AGES: f64 = 3.0;
+pub const CONFIRM_AGES: f64 = 4.0;
 /// The same as a part of the time to out-of-memory, up to [`CONFIRM_SECONDS`]: where there is time, what lets go
 /// every minute is given the time to do so.
 pub const CONFIRM_PART: f64 = 0.1;

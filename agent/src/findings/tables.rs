@@ -19,7 +19,7 @@ use super::benign::blank;
 use super::compose::Scene;
 use super::evidence::{bytes, number};
 use super::forecast::{Rate, time_to_oom};
-use super::options::{LOSS_ANY, LOSS_CONFIRM};
+use super::options::{CONFIRM_AGES, LOSS_ANY, LOSS_CONFIRM};
 
 /// Steps that a suspicion needs.
 const LEAST_STEPS: usize = 4;
@@ -113,6 +113,7 @@ impl TableJudge {
 impl Judge {
     /// Judges all tables after a snapshot.
     pub(super) fn judge_tables(&mut self, growth: &Growth, now: Nanos) {
+        let least = CONFIRM_AGES * self.options.maturity_seconds;
         let may_confirm = self.lost().worst() <= LOSS_CONFIRM;
         let mut trackers = std::mem::take(&mut self.tables.trackers);
         trackers.retain(|lead, _| growth.tables.iter().any(|(other, _)| other == lead));
@@ -126,8 +127,7 @@ impl Judge {
             tracker.suspected.get_or_insert(now);
             let filled = self.resident(growing.filled);
             let grown = filled >= self.budget_since(growing.since);
-            let seconds = now.since(growing.since);
-            if may_confirm && grown && seconds >= self.confirm_seconds(filled, seconds) {
+            if may_confirm && grown && now.since(growing.since) >= least {
                 tracker.confirmed.get_or_insert(now);
             }
         }

@@ -39,13 +39,32 @@ pub(super) fn heaptide_below(pid: u32) -> Option<u32> {
         .find_map(heaptide_below)
 }
 
-/// The most memory a process has had resident, and what it keeps locked.
+/// The most memory a process has had resident, and what it keeps locked: its own pages and its BPF maps.
 pub(super) fn peak_memory(pid: u32) -> Result<(u64, u64)> {
     let status = status(pid)?;
     Ok((
         field(&status, "VmHWM:").context("no VmHWM")?,
-        field(&status, "VmLck:").unwrap_or(0),
+        field(&status, "VmLck:").unwrap_or(0) + bpf_maps(pid)?,
     ))
+}
+
+/// Bytes of the BPF maps that a process has open.
+fn bpf_maps(pid: u32) -> Result<u64> {
+    let files = fs::read_dir(format!("/proc/{pid}/fdinfo"))
+        .with_context(|| format!("process {pid} is gone"))?;
+    let mut bytes = 0;
+    for file in files.flatten() {
+        // a file may be closed meanwhile
+        let info = fs::read_to_string(file.path()).unwrap_or_default();
+        if !info.contains("map_id:") {
+            continue;
+        }
+        let line = info.lines().find_map(|line| line.strip_prefix("memlock:"));
+        bytes += line
+            .and_then(|line| line.trim().parse::<u64>().ok())
+            .unwrap_or(0);
+    }
+    Ok(bytes)
 }
 
 /// What a process has resident now.

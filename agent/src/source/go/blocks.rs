@@ -42,6 +42,63 @@ struct Object {
     during_mark: bool,
     /// A collection has found it in use.
     survived: bool,
+    /// How much of the span's room was used while a processor had it.
+    filling: Filling,
+}
+
+/// A span is taken with room for some objects, and all of them are counted by the one that is followed. But a
+/// collection takes spans away that are not full yet: of a size that is seldom wanted only a part was ever used.
+#[derive(Clone, Copy)]
+struct Filling {
+    /// The span's `sweepgen` while the processor has it.
+    sweep: u32,
+    room: u16,
+    before: u16,
+    /// Objects used when it was last looked.
+    used: u16,
+    looked: u64,
+    /// Nothing more will be used.
+    over: bool,
+}
+
+impl Filling {
+    fn new(new: &GoBlock) -> Self {
+        Self {
+            sweep: new.sweep,
+            room: new.room.max(1),
+            before: new.used,
+            used: 1,
+            looked: new.born.0,
+            over: new.room <= 1,
+        }
+    }
+
+    /// Part of the room that was used.
+    fn part(&self) -> f64 {
+        f64::from(self.used) / f64::from(self.room)
+    }
+
+    /// Looks at the span's `sweepgen` and the number of its objects in use. `usual`: part of the room that is used
+    /// of such spans.
+    fn look(&mut self, sweep: u32, allocated: u16, at: u64, born: u64, usual: f64) {
+        if sweep == self.sweep || sweep == self.sweep.wrapping_sub(3) {
+            let used = allocated.saturating_sub(self.before);
+            self.used = used.clamp(self.used, self.room);
+            self.looked = at;
+            self.over = self.used == self.room || sweep != self.sweep;
+            return;
+        }
+        // A collection came since; it was used on until then, half of the time on the average.
+        self.over = true;
+        let known = self.looked.saturating_sub(born);
+        let more = at.saturating_sub(self.looked) as f64 / 2.0;
+        let used = if known == 0 {
+            usual * f64::from(self.room)
+        } else {
+            f64::from(self.used) * (1.0 + more / known as f64)
+        };
+        self.used = (used as u16).clamp(self.used, self.room);
+    }
 }
 
 /// The collections of a process, as they are noticed from outside.
@@ -64,6 +121,8 @@ pub(super) struct Blocks {
     changed: u32,
     /// Each that is kept stands for so many more than the kernel half has said.
     interval: u32,
+    /// Of the spans with objects of this size: objects used, and that there was room for.
+    usual: HashMap<u64, (f64, f64)>,
 }
 
 impl Blocks {
@@ -75,6 +134,7 @@ impl Blocks {
             due: Instant::now(),
             changed: 0,
             interval: 0,
+            usual: HashMap::new(),
         }
     }
 
@@ -114,6 +174,7 @@ impl Blocks {
                 during_mark: collections.marking
                     || (collections.since..=collections.until).contains(&born),
                 survived: false,
+                filling: Filling::new(new),
             },
         );
     }
@@ -162,10 +223,21 @@ impl Blocks {
             .collect();
         let mut wanted = Vec::new();
         let mut gone = Vec::new();
-        for (address, object) in &self.live {
+        for (address, object) in &mut self.live {
             let Some(span) = spans.get(&object.span) else {
                 continue;
             };
+            if !object.filling.over {
+                let (used, room) = self.usual.entry(object.block.size).or_insert((1.0, 1.0));
+                let filling = &mut object.filling;
+                let allocated = span[STATE] as u16;
+                let born = object.block.born_ns;
+                filling.look(span[SWEEP] as u32, allocated, at.0, born, *used / *room);
+                if filling.over && filling.looked > born {
+                    *used += f64::from(filling.used);
+                    *room += f64::from(filling.room);
+                }
+            }
             let (start, size) = (span[START], object.block.size);
             let inside =
                 (start..start.saturating_add(span[PAGES].saturating_mul(PAGE))).contains(address);
@@ -216,7 +288,10 @@ impl Blocks {
     pub(super) fn add_to(&self, groups: &mut Groups, at: Nanos) {
         for object in self.live.values() {
             if object.survived || at.0.saturating_sub(object.block.born_ns) < UNJUDGED {
-                groups.add(&object.block);
+                let mut block = object.block;
+                let interval = f64::from(block.interval) * object.filling.part();
+                block.interval = (interval as u32).max(1);
+                groups.add(&block);
             }
         }
     }
@@ -274,6 +349,8 @@ mod tests {
             born: Nanos(5),
             interval,
             sweep: 13,
+            room: 1,
+            used: 0,
             binding: 0,
             space: 0,
         }
@@ -288,6 +365,30 @@ mod tests {
             8,
             "being swept: what it was swept in before is older"
         );
+    }
+
+    #[test]
+    fn what_a_span_is_used_for_until_a_collection_takes_it_away() {
+        let taken = || {
+            let new = GoBlock {
+                room: 10,
+                used: 4,
+                ..object(0xc000_0000, 640)
+            };
+            Filling::new(&new)
+        };
+        let mut filling = taken();
+        filling.look(13, 6, 1_005, 5, 1.0);
+        assert_eq!((filling.used, filling.over), (2, false));
+        // one collection later: half of the time since the last look it was used as before
+        filling.look(15, 3, 2_005, 5, 1.0);
+        assert_eq!((filling.used, filling.over), (3, true));
+        let mut full = taken();
+        full.look(10, 14, 1_005, 5, 1.0);
+        assert!(full.over && (full.part() - 1.0).abs() < 1e-9);
+        let mut unseen = taken();
+        unseen.look(14, 0, 1_005, 5, 0.4);
+        assert_eq!((unseen.used, unseen.over), (4, true));
     }
 
     #[test]
