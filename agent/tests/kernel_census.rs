@@ -7,12 +7,12 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::interpreters::{interpreters, version_of};
 use common::process::Process;
-use heaptide::events::Census;
-use heaptide::source::python::Censuses;
+use heaptide::events::{Census, Nanos};
+use heaptide::source::python::{Censuses, Reader, Reading};
 use heaptide::target::inspect;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -86,6 +86,7 @@ const KNOWN: &[(&str, &str, u64)] = &[
     ("containers.worker.<locals>.inside", "dict", 144),
     ("containers.background.<locals>.events", "list", 167),
     ("__main__.local.claims", "list", 55),
+    ("__main__.state.cleanups", "list", 77),
 ];
 
 #[test]
@@ -111,6 +112,15 @@ fn containers_have_their_names_and_sizes() {
             );
         }
         assert!(!census.cut && census.containers.len() <= 64);
+        let by_name = census
+            .containers
+            .iter()
+            .find(|container| container.path == "__main__.by_name");
+        assert_eq!(
+            by_name.map(|container| container.also_at.as_slice()),
+            Some(["__main__.registry.alias".to_owned()].as_slice()),
+            "{version}"
+        );
         assert!(census.objects > 10_000, "{}", census.objects);
         assert_eq!(census.torn, 0, "nothing changes");
     }
@@ -156,6 +166,52 @@ fn what_grows_is_told_first_and_weighed() {
             );
         }
         assert_eq!(found.get(&("__main__.plain_list", "list")), Some(&60_777));
+    }
+}
+
+#[test]
+fn lengths_between_censuses_are_the_containers() {
+    for python in interpreters("lengths_between_censuses_are_the_containers") {
+        let mut target = Target::start(&python);
+        let version = target.version.clone();
+        let known = inspect(target.process.id()).expect("a live process");
+        let reader = Reader::start().expect("a thread");
+        let interpreter = known.runtime.python.expect("a known layout");
+        reader.watch(target.process.id(), known.info.start_ticks, interpreter);
+        let mut steps: Vec<(Nanos, u64)> = Vec::new();
+        let deadline = Instant::now() + SOON;
+        let (mut size, mut grown) = (1000, false);
+        // two censuses show that it grows; from then on it is looked at
+        while Instant::now() < deadline && steps.last().is_none_or(|last| last.1 < 2000) {
+            for (_, reading) in reader.readings() {
+                match reading {
+                    Reading::Census(_) => grown = true,
+                    Reading::Lengths(lengths) => {
+                        let of = |one: &(String, String)| one.0 == "__main__.by_name";
+                        let index = lengths.containers.iter().position(of);
+                        let index = index.unwrap_or_else(|| panic!("{version}: {lengths:?}"));
+                        steps.extend(lengths.ticks.iter().map(|(at, all)| (*at, all[index])));
+                    }
+                    Reading::GivenUp(why) => panic!("{version}: {why}"),
+                }
+            }
+            if grown {
+                target.say("grow 10");
+                size += 10;
+            }
+            thread::sleep(Duration::from_millis(60));
+        }
+        assert!(steps.last().is_some_and(|last| last.1 <= size), "{version}");
+        let whole = steps
+            .windows(2)
+            .filter(|pair| pair[0].1 <= pair[1].1 && pair[0].0 < pair[1].0 && pair[1].1 % 10 == 0);
+        // a look may fall into the ten insertions
+        assert!(steps.len() > 60, "{version}: {steps:?}");
+        assert!(
+            whole.count() as f64 > 0.9 * steps.len() as f64,
+            "{version}: {steps:?}"
+        );
+        target.say("grow 1");
     }
 }
 
