@@ -4,7 +4,8 @@
 use heaptide::pipeline::{JudgeOptions, Pipeline};
 use heaptide::report::{Basis, Cause, Finding, State, Verdict};
 
-use super::gauge_world::{GaugeTrace, Holds, Seen, generate};
+use super::gauge_trace::{GaugeTrace, Holds, Seen};
+use super::gauge_world::generate;
 
 /// What was said over time.
 struct Said {

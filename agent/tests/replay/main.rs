@@ -3,6 +3,7 @@
 mod benign;
 mod bounds;
 mod capture;
+mod gauge_trace;
 mod gauge_world;
 mod gauges;
 mod judged;

@@ -12,6 +12,7 @@ use crate::attribution::routes::{RouteId, Routes};
 use crate::report::Cause;
 
 use super::curve::{Curve, Driver, What};
+use super::fit::{Fit, Steps};
 use crate::findings::options::{PER_REQUEST_ABOVE, TOKEN_KEYED_BELOW};
 
 /// Logarithm of the likelihood ratio above which one explanation excludes another.
@@ -25,23 +26,6 @@ const LEAST_STEPS: usize = 3;
 const LEARNING_SECONDS: f64 = 5.0;
 /// Events of two classes that must have come before they are told apart.
 const LEAST_EVENTS: f64 = 20.0;
-/// One entry for each event is what programs do, and only one in twenty wrong explanations comes so close to
-/// it by chance: worth its logarithm.
-const EXACTLY_ONE: f64 = 3.0;
-/// A whole number of entries for each: one in sixteen wrong explanations comes so close to one.
-const WHOLE: f64 = 2.5;
-/// More than one, but not a whole number of them, is what few programs do.
-const NOT_WHOLE: f64 = -2.0;
-/// A service that has requests grows by them more often than by a timer.
-const TIMER: f64 = -1.0;
-/// Part of the requests that are met in code that fills something although another route does.
-const ELSEWHERE: f64 = 0.2;
-/// A route's part of them at least.
-const UNHEARD: f64 = 1e-3;
-/// Requests that count for so many at most.
-const MOST_WITNESSES: f64 = 20.0;
-/// How close.
-const EXACT: f64 = 0.03;
 /// Part of the growth that each of two terms must explain.
 const PART: f64 = 0.1;
 /// Part of a route's credentials that may have been missed.
@@ -62,24 +46,6 @@ pub struct Explained {
     pub cause: Cause,
     /// The same for the route; [`RouteId::BACKGROUND`] for background, `None`: undecided.
     pub route: Option<RouteId>,
-}
-
-struct Fit {
-    driver: Driver,
-    slope: f64,
-    log: f64,
-}
-
-/// The levels that are looked at.
-struct Steps<'a> {
-    curve: &'a Curve,
-    from: usize,
-    to: usize,
-    growth: Vec<f64>,
-    seconds: Vec<f64>,
-    /// A variance below this means nothing.
-    floor: f64,
-    about: About<'a>,
 }
 
 /// What is known of a gauge beside its levels.
@@ -126,12 +92,6 @@ pub fn explain(curve: &Curve, from: usize, about: About) -> Option<Explained> {
 /// Looks between censuses that are enough for a better explanation than theirs.
 const LEAST_LOOKS: usize = 100;
 
-/// Looks are many and what the noise is like is a guess: their logarithms count for this part.
-const TEMPER: f64 = 0.3;
-/// Part of the entries that are seen one look before or after the request that made them, squared and twice: a
-/// request takes a few of the 50 ms between two looks.
-const ASTRIDE: f64 = 0.05;
-
 /// What the looks between censuses say, where they say more than the censuses do.
 pub fn sharper(slow: Option<Explained>, fine: &Curve, about: About) -> Option<Explained> {
     let about = About {
@@ -154,21 +114,7 @@ fn over(curve: &Curve, from: usize, about: About) -> Option<Explained> {
     if to < from + LEAST_STEPS {
         return None;
     }
-    let growth = curve.growth(from, to);
-    let typical = growth.iter().sum::<f64>() / growth.len() as f64;
-    let steps = Steps {
-        curve,
-        from,
-        to,
-        seconds: (from..to).map(|i| curve.seconds(i, i + 1)).collect(),
-        floor: if about.fine {
-            ASTRIDE * typical
-        } else {
-            (0.01 * typical).powi(2).max(if bytes { 1.0 } else { 0.2 })
-        },
-        growth,
-        about,
-    };
+    let steps = Steps::new(curve, from, about)?;
     let mut fits: Vec<Fit> = candidates(curve, bytes)
         .into_iter()
         .filter_map(|driver| steps.fit(driver))
@@ -262,206 +208,6 @@ pub fn candidates(curve: &Curve, bytes: bool) -> Vec<Driver> {
         }
     }
     out
-}
-
-impl Steps<'_> {
-    fn events(&self, driver: Driver) -> Vec<f64> {
-        self.curve.events(driver, self.from, self.to)
-    }
-
-    fn fit(&self, driver: Driver) -> Option<Fit> {
-        let x = self.events(driver);
-        let (slopes, log) = self.explained_by(&[&x])?;
-        let slope = *slopes.first()?;
-        let prior = match driver.what {
-            What::Seconds => TIMER,
-            _ if self.about.bytes => 0.0,
-            _ => prior(slope),
-        };
-        let log = log + prior + self.witnessed(driver);
-        (slope > 0.0).then_some(Fit { driver, slope, log })
-    }
-
-    /// Logarithm of the likelihood of what was seen at work in the code that fills the gauge, if `driver` is
-    /// what fills it: its own requests, or in [`ELSEWHERE`] of the cases any.
-    fn witnessed(&self, driver: Driver) -> f64 {
-        let seen = self.about.seen;
-        let total: f64 = seen.values().sum();
-        if total <= 0.0 {
-            return 0.0;
-        }
-        let events = |driver| self.events(driver).iter().sum::<f64>();
-        let part = |of: f64, all: f64| if all > 0.0 { of / all } else { 0.0 };
-        let all = events(Driver::anywhere(What::All));
-        let own = match driver.route {
-            None => events(driver),
-            Some(_) => 1.0,
-        };
-        let log: f64 = seen
-            .iter()
-            .map(|(route, count)| {
-                let on = |what| {
-                    events(Driver {
-                        route: Some(*route),
-                        what,
-                    })
-                };
-                let here = match (driver.what, driver.route) {
-                    (What::Seconds, _) => 0.0,
-                    (what, None) => part(on(what), own),
-                    (_, Some(only)) => f64::from(u8::from(only == *route)),
-                };
-                let any = part(on(What::All), all);
-                count
-                    * ((1.0 - ELSEWHERE) * here + ELSEWHERE * any)
-                        .max(UNHEARD)
-                        .ln()
-            })
-            .sum();
-        // those met at one time have much in common
-        log * (MOST_WITNESSES / total).min(1.0)
-    }
-
-    /// Slopes of one or two terms and the logarithm of the likelihood, with the noise that suits them best.
-    fn explained_by(&self, terms: &[&[f64]]) -> Option<(Vec<f64>, f64)> {
-        let (noises, temper) = if self.about.fine {
-            (&NOISES[..FINE_NOISES], TEMPER)
-        } else {
-            (&NOISES[..], 1.0)
-        };
-        noises
-            .iter()
-            .filter_map(|noise| self.with_noise(*noise, terms))
-            .map(|(slopes, log)| (slopes, temper * log))
-            .max_by(|a, b| a.1.total_cmp(&b.1))
-    }
-
-    fn with_noise(&self, noise: Noise, terms: &[&[f64]]) -> Option<(Vec<f64>, f64)> {
-        let filter = Filter::new(noise, &self.seconds);
-        let growth = filter.innovations(&self.growth);
-        let terms: Vec<Vec<f64>> = terms.iter().map(|term| filter.innovations(term)).collect();
-        let product = |a: &[f64], b: &[f64]| -> f64 { a.iter().zip(b).map(|(a, b)| a * b).sum() };
-        let slopes = match terms.as_slice() {
-            [x] => {
-                let xx = product(x, x);
-                (xx > 0.0).then(|| vec![(product(x, &growth) / xx).max(0.0)])?
-            }
-            [a, b] => {
-                let (aa, bb, ab) = (product(a, a), product(b, b), product(a, b));
-                let (ay, by) = (product(a, &growth), product(b, &growth));
-                let det = aa * bb - ab * ab;
-                (det > 1e-6 * aa * bb)
-                    .then(|| vec![(ay * bb - by * ab) / det, (by * aa - ay * ab) / det])?
-            }
-            _ => return None,
-        };
-        let left: Vec<f64> = (0..growth.len())
-            .map(|i| {
-                let explained: f64 = slopes.iter().zip(&terms).map(|(s, term)| s * term[i]).sum();
-                growth[i] - explained
-            })
-            .collect();
-        let n = growth.len() as f64;
-        // a spread that is below the floor by this noise is at the floor
-        let spread = product(&left, &left) / n;
-        let spread = spread.max(self.floor / noise.step().max(noise.level));
-        Some((slopes, -n / 2.0 * spread.ln() - filter.logs / 2.0))
-    }
-}
-
-/// Variances of the noise, against each other: of each level, and of each second between levels.
-#[derive(Clone, Copy)]
-struct Noise {
-    level: f64,
-    second: f64,
-}
-
-impl Noise {
-    /// What a step of three seconds adds.
-    fn step(self) -> f64 {
-        3.0 * self.second
-    }
-}
-
-/// From levels that are read a little early or late to growth that wanders.
-const NOISES: [Noise; 5] = [
-    Noise {
-        level: 1.0,
-        second: 0.0,
-    },
-    Noise {
-        level: 1.0,
-        second: 0.03,
-    },
-    Noise {
-        level: 1.0,
-        second: 0.3,
-    },
-    Noise {
-        level: 1.0,
-        second: 3.0,
-    },
-    Noise {
-        level: 0.0,
-        second: 1.0,
-    },
-];
-
-/// Of these, so many are tried on looks between censuses: there is little time to wander.
-const FINE_NOISES: usize = 3;
-
-/// The Kalman filter of the local level model: turns steps into innovations that are independent and of
-/// equal variance if their noise is as assumed.
-struct Filter {
-    /// Of each step: gain, and one over the standard deviation of its innovation.
-    gains: Vec<(f64, f64)>,
-    /// Sum of the logarithms of those variances.
-    logs: f64,
-}
-
-impl Filter {
-    fn new(noise: Noise, seconds: &[f64]) -> Self {
-        let mut known = noise.level;
-        let mut logs = 0.0;
-        let gains = seconds
-            .iter()
-            .map(|seconds| {
-                let ahead = known + noise.second * seconds.max(0.1);
-                let variance = ahead + noise.level;
-                known = ahead * noise.level / variance;
-                logs += variance.ln();
-                (ahead / variance, variance.sqrt().recip())
-            })
-            .collect();
-        Self { gains, logs }
-    }
-
-    fn innovations(&self, steps: &[f64]) -> Vec<f64> {
-        // how far the level is from where it was thought to be
-        let mut off = 0.0;
-        self.gains
-            .iter()
-            .zip(steps)
-            .map(|((gain, scale), step)| {
-                let innovation = off + step;
-                off = innovation * (1.0 - gain);
-                innovation * scale
-            })
-            .collect()
-    }
-}
-
-/// Logarithm of how much more, or less, a program is likely to add so many entries for each event.
-fn prior(slope: f64) -> f64 {
-    if (slope - 1.0).abs() < EXACT {
-        EXACTLY_ONE
-    } else if slope > 1.5 && (slope - slope.round()).abs() < EXACT {
-        WHOLE
-    } else if slope > 1.0 && (slope - slope.round()).abs() > EXACT * slope {
-        NOT_WHOLE
-    } else {
-        0.0
-    }
 }
 
 /// New and repeated tokens of one route together, each with its own slope: the best such route.

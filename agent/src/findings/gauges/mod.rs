@@ -8,6 +8,7 @@ pub mod curve;
 pub mod drivers;
 pub mod even;
 pub mod figures;
+mod fit;
 pub mod gates;
 pub mod sentences;
 

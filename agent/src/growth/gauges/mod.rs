@@ -222,11 +222,11 @@ impl Gauges {
     /// Places the readings whose requests are in by `now`. Whether there were any.
     pub fn settle(&mut self, now: Nanos, attribution: &Attribution) -> bool {
         let mut any = false;
-        while let Some(lengths) = self
-            .waiting_lengths
-            .pop_front_if(|next| now.since(next.at) >= SETTLED_SECONDS)
+        while let Some(next) = self.waiting_lengths.front()
+            && now.since(next.at) >= SETTLED_SECONDS
         {
-            self.fine.take(&lengths, &self.clock);
+            self.fine.take(next, &self.clock);
+            self.waiting_lengths.pop_front();
         }
         while let Some(next) = self
             .waiting

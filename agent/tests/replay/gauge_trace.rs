@@ -1,0 +1,90 @@
+//! Services that are seen without allocator probes: what one keeps, and how it is seen.
+
+/// What the service keeps.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Holds {
+    /// Nothing.
+    Nothing,
+    /// An entry per token that is new on `GET /api/data`.
+    PerToken,
+    /// One per so many tokens: those of one subject.
+    PerSubject(u64),
+    /// One per request of `GET /api/data` with a token.
+    PerRequest,
+    /// One per upload, with its body.
+    Bodies,
+    /// One per token and one per request.
+    Both,
+    /// So many per second of a timer.
+    Timer(f64),
+    /// Garbage in cycles, per request, never collected.
+    Cycles,
+    /// Per token, the least recently used out beyond so many.
+    Lru(usize),
+    /// Per token, for so many seconds.
+    Ttl(f64),
+    /// Per token, cleared as a whole every so many seconds.
+    Batch(f64),
+    /// Buffers that are used again: as many as were ever needed at once.
+    Pool,
+    /// One for each of the first so many requests of the route.
+    WarmUp(u64),
+    /// As many as are under way: goes up and down.
+    WorkingSet,
+    /// Garbage in cycles, collected every so many seconds.
+    Sawtooth(f64),
+    /// Memory of a burst at so many seconds, which the allocator keeps.
+    Burst(f64),
+}
+
+/// How it is seen.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Seen {
+    /// By censuses.
+    Containers,
+    /// By its collector's heap.
+    Heap,
+    /// By page faults.
+    Faults,
+}
+
+/// A trace to generate.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GaugeTrace {
+    pub holds: Holds,
+    pub seen: Seen,
+    pub seed: u64,
+    /// Seconds that are observed.
+    pub seconds: f64,
+    /// Seconds of traffic before the attach.
+    pub before: f64,
+    /// Requests per second.
+    pub rate: f64,
+    /// Bytes of an entry.
+    pub entry: f64,
+    /// Part of the censuses that are cut short and miss the container.
+    pub cut: f64,
+    /// The container's bytes are told.
+    pub sized: bool,
+    /// Its length is read between censuses.
+    pub looks: bool,
+    pub limit: u64,
+}
+
+impl Default for GaugeTrace {
+    fn default() -> Self {
+        Self {
+            holds: Holds::Nothing,
+            seen: Seen::Containers,
+            seed: 1,
+            seconds: 60.0,
+            before: 5.0,
+            rate: 100.0,
+            entry: 1_900.0,
+            cut: 0.0,
+            sized: true,
+            looks: false,
+            limit: 88 << 20,
+        }
+    }
+}
