@@ -90,26 +90,37 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 
 /// Observes and scores, `jobs` at a time; the scores are in the order of the rows.
 pub(crate) fn score(rows: &[(&Service, &Variant)], settings: &Settings, jobs: usize) -> Vec<Score> {
+    at_once(rows, jobs, |(service, variant)| {
+        score_one(service, variant, settings)
+    })
+}
+
+/// What `work` makes of each item, in their order, `jobs` at a time.
+pub(crate) fn at_once<T: Sync, R: Send>(
+    items: &[T],
+    jobs: usize,
+    work: impl Fn(&T) -> R + Sync,
+) -> Vec<R> {
     let next = AtomicUsize::new(0);
-    let mut scores = thread::scope(|scope| {
-        let work = || {
-            let mut scores = Vec::new();
+    let mut done = thread::scope(|scope| {
+        let worker = || {
+            let mut done = Vec::new();
             loop {
                 let index = next.fetch_add(1, Ordering::Relaxed);
-                let Some((service, variant)) = rows.get(index) else {
-                    return scores;
+                let Some(item) = items.get(index) else {
+                    return done;
                 };
-                scores.push((index, score_one(service, variant, settings)));
+                done.push((index, work(item)));
             }
         };
-        let workers: Vec<_> = (0..jobs.max(1)).map(|_| scope.spawn(work)).collect();
+        let workers: Vec<_> = (0..jobs.max(1)).map(|_| scope.spawn(worker)).collect();
         workers
             .into_iter()
             .flat_map(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic)))
             .collect::<Vec<_>>()
     });
-    scores.sort_by_key(|(index, _)| *index);
-    scores.into_iter().map(|(_, score)| score).collect()
+    done.sort_by_key(|(index, _)| *index);
+    done.into_iter().map(|(_, result)| result).collect()
 }
 
 fn score_one(service: &Service, variant: &Variant, settings: &Settings) -> Score {

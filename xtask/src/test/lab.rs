@@ -7,11 +7,13 @@ use super::programs::Outcome;
 use crate::lab::catalog::{Catalog, Service, Variant, row_name};
 use crate::lab::observe::{self, Settings};
 use crate::lab::score::Score;
-use crate::lab::{books, service};
+use crate::lab::{at_once, books, service};
 use crate::process;
 
 const RATE: u32 = 200;
 const BOOKS_SECONDS: u64 = 3;
+/// Rows at a time: a service, its load and heaptide take half of a core together.
+const JOBS: usize = 2;
 /// Enough for a first right suspicion of what leaks at that rate.
 const VERDICT_SECONDS: u64 = 30;
 
@@ -67,9 +69,9 @@ fn run(
     rows: &[(&Service, &Variant)],
     filter: Option<&str>,
     outcome: &mut Outcome,
-    test: impl Fn(&Service, &Variant) -> Result<()>,
+    test: impl Fn(&Service, &Variant) -> Result<()> + Sync,
 ) {
-    let (mut passed, mut failed) = (0, 0);
+    let mut wanted = Vec::new();
     for (service, variant) in rows {
         let name = format!("{kind} {}", row_name(service, variant));
         if filter.is_some_and(|part| !name.contains(part)) {
@@ -80,17 +82,18 @@ fn run(
             outcome.skipped.push(format!("{name}: {reason}"));
             continue;
         }
-        match test(service, variant) {
-            Ok(()) => {
-                println!("test {name} ... ok");
-                passed += 1;
-            }
-            Err(error) => {
-                println!("test {name} ... FAILED: {error:#}");
-                failed += 1;
-            }
-        }
+        wanted.push((name, *service, *variant));
     }
+    let results = at_once(&wanted, JOBS, |(name, service, variant)| {
+        let result = test(service, variant);
+        match &result {
+            Ok(()) => println!("test {name} ... ok"),
+            Err(error) => println!("test {name} ... FAILED: {error:#}"),
+        }
+        result.is_ok()
+    });
+    let passed = results.iter().filter(|passed| **passed).count() as u32;
+    let failed = results.len() as u32 - passed;
     if passed + failed > 0 {
         outcome.add(kind, passed, failed);
     }

@@ -247,6 +247,18 @@ pub(super) const TARGET: &[Metric<Target>] = &[
         },
     ),
     gauge(
+        "finding_container_entries",
+        "Entries of containers that findings name.",
+        |t, s| {
+            for (container, kind, entries) in &t.containers {
+                s.push(
+                    &[("container", container), ("kind", kind)],
+                    *entries as f64,
+                );
+            }
+        },
+    ),
+    gauge(
         "site_live_bytes",
         "Live memory by code location, the biggest ones.",
         |t, s| {

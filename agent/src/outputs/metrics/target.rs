@@ -21,6 +21,8 @@ pub(super) struct Target {
     pub(super) findings: BTreeMap<(String, &'static str), Folded>,
     /// Function, location, retained bytes.
     pub(super) sites: Vec<(String, String, u64)>,
+    /// Path, kind and entries of the containers of findings.
+    pub(super) containers: Vec<(String, String, u64)>,
     service: String,
     /// Routes that have a label, for good: a counter must not move between labels.
     named: BTreeSet<String>,
@@ -47,6 +49,7 @@ impl Target {
             routes: BTreeMap::new(),
             findings: BTreeMap::new(),
             sites: Vec::new(),
+            containers: Vec::new(),
             service: String::new(),
             named: BTreeSet::new(),
         };
@@ -99,6 +102,14 @@ impl Target {
             .collect();
         self.sites.sort_by_key(|site| std::cmp::Reverse(site.2));
         self.sites.truncate(SITES);
+        self.containers = report
+            .findings
+            .iter()
+            .filter(|finding| finding.state > State::None)
+            .filter_map(|finding| finding.container.as_ref())
+            .map(|one| (one.path.clone(), one.kind.clone(), one.entries_end))
+            .take(SITES)
+            .collect();
     }
 
     /// The label of a route: its own for the first that come, `other` for the rest.
