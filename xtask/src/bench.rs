@@ -13,6 +13,7 @@ mod probes;
 mod python;
 mod request_cost;
 mod residency;
+mod syscalls;
 
 /// What to measure.
 #[derive(clap::Args)]
@@ -25,6 +26,8 @@ pub(crate) struct Arguments {
 enum What {
     /// CPU that following a request adds to the server.
     RequestCost(request_cost::Arguments),
+    /// What a system call of an unwatched process costs while another is watched
+    Syscalls(syscalls::Arguments),
     /// What a probed malloc and free cost, beside other ways.
     Probes(probes::Arguments),
     /// The same with each allocator, beside one counting probe on it.
@@ -46,6 +49,7 @@ enum What {
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     match &arguments.what {
         What::RequestCost(arguments) => request_cost::run(arguments),
+        What::Syscalls(arguments) => syscalls::run(arguments),
         What::Probes(arguments) => probes::run(arguments),
         What::Native(arguments) => native::run(arguments),
         What::Python(arguments) => python::run(arguments),

@@ -251,10 +251,7 @@ pub(super) const TARGET: &[Metric<Target>] = &[
         "Entries of containers that findings name.",
         |t, s| {
             for (container, kind, entries) in &t.containers {
-                s.push(
-                    &[("container", container), ("kind", kind)],
-                    *entries as f64,
-                );
+                s.push(&[("container", container), ("kind", kind)], *entries as f64);
             }
         },
     ),
