@@ -54,8 +54,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
         .spawn()
         .context("cannot start heaptide")?;
 
-    // Its numbers must be read while it lives; the last reading counts.
+    // Its numbers must be read while it lives; the last reading counts, but its maps may be gone by then.
     let mut last = None;
+    let mut locked = 0;
     let began = Instant::now();
     while child
         .try_wait()
@@ -65,11 +66,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
         if let Some(pid) = cpu::heaptide_below(child.id())
             && let (Ok(memory), Ok(time)) = (cpu::peak_memory(pid), cpu::time(pid))
         {
-            last = Some((memory, time, began.elapsed()));
+            last = Some((memory.0, time, began.elapsed()));
+            locked = locked.max(memory.1);
         }
         thread::sleep(Duration::from_millis(100));
     }
-    let ((resident, locked), time, watched) = last.context("heaptide was never seen running")?;
+    let (resident, time, watched) = last.context("heaptide was never seen running")?;
     let core = time.as_secs_f64() / watched.as_secs_f64();
     println!(
         "heaptide attach --mode {}, {} requests/s, {seconds} s",
