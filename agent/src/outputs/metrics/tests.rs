@@ -6,11 +6,21 @@ use std::process::{Command, Stdio};
 use super::*;
 use crate::outputs::alerts::Alerts;
 use crate::outputs::fixtures;
-use crate::report::{Cause, LiveSite, RouteSummary, State as FindingState};
+use crate::report::{Cause, ContainerSummary, LiveSite, RouteSummary, State as FindingState};
 
 fn metrics() -> Metrics {
     let metrics = Metrics::new();
-    metrics.update(Some("api"), &fixtures::leak());
+    let mut first = fixtures::leak();
+    first.findings[0].container = Some(ContainerSummary {
+        path: "app.claims_cache".to_owned(),
+        kind: "dict".to_owned(),
+        entries_start: 1_000,
+        entries_end: 3_000,
+        entries_per_new_token: Some(1.0),
+        entries_per_request: None,
+        bytes_per_entry: Some(1_945.6),
+    });
+    metrics.update(Some("api"), &first);
     let mut second = fixtures::no_leak();
     second.target.pid = 4712;
     metrics.update(None, &second);
