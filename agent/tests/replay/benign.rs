@@ -56,6 +56,20 @@ fn ttl_batch() {
     }
 }
 
+/// What is collected every 45 s has passed the growth budget before: it was confirmed once, 40 s after the attach.
+#[test]
+fn a_sawtooth_of_much_of_the_headroom_is_not_confirmed_before_it_falls() {
+    let run = run(Trace {
+        keeps: Keeps::Batch(45),
+        seconds: 200,
+        limit: 48 << 20,
+        ..Trace::default()
+    });
+    run.expect_quiet(54.0);
+    assert!(run.first(Verdict::Suspect).is_some(), "it looked like a leak");
+    assert_eq!(run.report.verdict, Verdict::NoLeak, "{}", run.report.reason);
+}
+
 #[test]
 fn warm_up() {
     let run = run(Trace {
