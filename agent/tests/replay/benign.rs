@@ -66,7 +66,10 @@ fn a_sawtooth_of_much_of_the_headroom_is_not_confirmed_before_it_falls() {
         ..Trace::default()
     });
     run.expect_quiet(54.0);
-    assert!(run.first(Verdict::Suspect).is_some(), "it looked like a leak");
+    assert!(
+        run.first(Verdict::Suspect).is_some(),
+        "it looked like a leak"
+    );
     assert_eq!(run.report.verdict, Verdict::NoLeak, "{}", run.report.reason);
 }
 
