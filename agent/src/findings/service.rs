@@ -117,19 +117,7 @@ fn add_finding(sum: &mut Finding, part: &Finding) {
     sum.matured_bytes += part.matured_bytes;
     sum.evicted_bytes += part.evicted_bytes;
     sum.new_tokens += part.new_tokens;
-    // a limit that they share is reached by all together
-    if let Some(oom) = &mut sum.time_to_oom_seconds
-        && part.growth_bytes_per_second > 0.0
-        && sum.growth_bytes_per_second > 0.0
-    {
-        let faster = sum.growth_bytes_per_second
-            / (sum.growth_bytes_per_second + part.growth_bytes_per_second);
-        *oom = TimeToOom {
-            median: oom.median * faster,
-            early: oom.early * faster,
-            late: oom.late.map(|late| late * faster),
-        };
-    }
+    sooner(sum, part.growth_bytes_per_second);
     sum.growth_bytes_per_second += part.growth_bytes_per_second;
     sum.confidence = sum.confidence.min(part.confidence);
     let earliest = |a: Option<f64>, b: Option<f64>| match (a, b) {
@@ -142,6 +130,22 @@ fn add_finding(sum: &mut Finding, part: &Finding) {
         earliest(sum.confirmed_after_seconds, part.confirmed_after_seconds);
     if let (Some(sum), Some(part)) = (&mut sum.container, &part.container) {
         add_container(sum, part);
+    }
+}
+
+/// A limit that several share is reached by all together: `more` bytes per second grow beside a finding's own.
+pub(super) fn sooner(finding: &mut Finding, more: f64) {
+    let own = finding.growth_bytes_per_second;
+    if let Some(oom) = &mut finding.time_to_oom_seconds
+        && more > 0.0
+        && own > 0.0
+    {
+        let faster = own / (own + more);
+        *oom = TimeToOom {
+            median: oom.median * faster,
+            early: oom.early * faster,
+            late: oom.late.map(|late| late * faster),
+        };
     }
 }
 

@@ -125,8 +125,7 @@ impl Judge {
                 continue;
             };
             tracker.suspected.get_or_insert(now);
-            let filled = self.resident(growing.filled);
-            let grown = filled >= self.budget_since(growing.since);
+            let grown = self.resident(growing.filled) >= self.budget_since(growing.since);
             if may_confirm && grown && now.since(growing.since) >= least {
                 tracker.confirmed.get_or_insert(now);
             }

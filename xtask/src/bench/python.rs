@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::request_cost::{attach, median};
+use super::request_cost::{median, while_attached};
 use crate::lab::catalog::{Catalog, Service};
 use crate::lab::{http, service};
 
@@ -129,18 +129,8 @@ pub(super) fn measure(measured: &Service, rounds: &Rounds, mode: &str) -> Result
 
 /// Requests per second with heaptide attached.
 fn attached(pid: u32, port: u16, round: Duration, mode: &str) -> Result<f64> {
-    let mut heaptide = attach(pid, mode, SETTLE + round + SETTLE)?;
-    thread::sleep(SETTLE);
-    let watched = throughput(port, round)?;
-    if heaptide
-        .try_wait()
-        .context("cannot wait for heaptide")?
-        .is_some()
-    {
-        bail!("heaptide ended within the round");
-    }
-    heaptide.wait().context("cannot wait for heaptide")?;
-    Ok(watched)
+    let total = SETTLE + round + SETTLE;
+    while_attached(pid, mode, SETTLE, total, || throughput(port, round))
 }
 
 /// Requests per second over some time, by the service's own books.

@@ -78,17 +78,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let (mut without, mut with) = (Vec::new(), Vec::new());
     for number in 1..=arguments.rounds {
         let plain = per_request(pid, server.port, round)?;
-        let mut attached = attach(pid, &arguments.mode, SETTLE + round + SETTLE)?;
-        thread::sleep(SETTLE);
-        let watched = per_request(pid, server.port, round)?;
-        if attached
-            .try_wait()
-            .context("cannot wait for heaptide")?
-            .is_some()
-        {
-            bail!("heaptide ended within the round");
-        }
-        attached.wait().context("cannot wait for heaptide")?;
+        let total = SETTLE + round + SETTLE;
+        let watched = while_attached(pid, &arguments.mode, SETTLE, total, || {
+            per_request(pid, server.port, round)
+        })?;
         println!(
             "{number:>6} {plain:>14.2} {watched:>14.2} {:>10.2}",
             watched - plain
@@ -111,6 +104,28 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
         bail!("{added:.2} us per request is more than {LIMIT_MICROSECONDS}");
     }
     Ok(())
+}
+
+/// What is measured while heaptide is attached to a process for `total`, from `settle` after its start on.
+pub(super) fn while_attached<T>(
+    pid: u32,
+    mode: &str,
+    settle: Duration,
+    total: Duration,
+    measure: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    let mut attached = attach(pid, mode, total)?;
+    thread::sleep(settle);
+    let measured = measure()?;
+    if attached
+        .try_wait()
+        .context("cannot wait for heaptide")?
+        .is_some()
+    {
+        bail!("heaptide ended within the round");
+    }
+    attached.wait().context("cannot wait for heaptide")?;
+    Ok(measured)
 }
 
 /// heaptide on a process for some time.

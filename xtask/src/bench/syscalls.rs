@@ -4,12 +4,11 @@
 use std::fs::File;
 use std::io::Read as _;
 use std::process::{Command, Stdio};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
-use super::request_cost::{attach, median};
+use super::request_cost::{median, while_attached};
 
 /// heaptide's start.
 const SETTLE: Duration = Duration::from_secs(4);
@@ -45,17 +44,7 @@ fn measure(arguments: &Arguments, other: u32) -> Result<()> {
     let (mut without, mut with, mut added) = (Vec::new(), Vec::new(), Vec::new());
     for number in 1..=arguments.rounds {
         let plain = per_call()?;
-        let mut attached = attach(other, "watch", SETTLE + SETTLE)?;
-        thread::sleep(SETTLE);
-        let watched = per_call()?;
-        if attached
-            .try_wait()
-            .context("cannot wait for heaptide")?
-            .is_some()
-        {
-            bail!("heaptide ended within the round");
-        }
-        attached.wait().context("cannot wait for heaptide")?;
+        let watched = while_attached(other, "watch", SETTLE, SETTLE + SETTLE, per_call)?;
         println!(
             "{number:>6} {plain:>14.0} {watched:>14.0} {:>10.0}",
             watched - plain

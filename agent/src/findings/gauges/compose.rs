@@ -4,6 +4,7 @@ use crate::attribution::routes::RouteId;
 use crate::events::{Binding, GOROUTINES, INSTANCES, Nanos};
 use crate::findings::compose::{Scene, unknown_site};
 use crate::findings::forecast::time_to_oom;
+use crate::findings::service::sooner;
 use crate::findings::{Judge, losses::Lost, options};
 use crate::growth::gauges::GaugeKey;
 use crate::report::{Basis, Cause, ContainerSummary, Finding, SiteSummary, State, UNDECIDED};
@@ -276,6 +277,7 @@ fn add_stacks(known: &mut Finding, stacks: &Finding) {
     known.retained_bytes_per_new_token += stacks.retained_bytes_per_new_token;
     known.retained_bytes_per_repeat_token += stacks.retained_bytes_per_repeat_token;
     known.retained_bytes_per_request += stacks.retained_bytes_per_request;
+    sooner(known, stacks.growth_bytes_per_second);
     known.growth_bytes_per_second += stacks.growth_bytes_per_second;
 }
 

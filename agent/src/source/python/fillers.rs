@@ -161,9 +161,7 @@ impl Stacks {
         }
         best(found)
     }
-}
 
-impl Stacks {
     /// The lines of the application that were met making instances of a class: the first outside the class above
     /// its `__init__`.
     fn makers(&self, class: &str) -> Vec<FilledBy> {

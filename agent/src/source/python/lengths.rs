@@ -34,7 +34,7 @@ pub(super) struct Looks {
 }
 
 impl Looks {
-    /// Looks at these from now on; what the last told is kept when they are the same.
+    /// Looks at these from now on; returns what was seen of others and is not told yet.
     pub(super) fn at(&mut self, pid: u32, mut wanted: Vec<Watched>) -> Option<Lengths> {
         wanted.truncate(MOST);
         if wanted == self.watched {
@@ -42,6 +42,8 @@ impl Looks {
         }
         let rest = self.told();
         self.watched = wanted;
+        // those of the objects before are no measure for these
+        self.types.clear();
         self.types = self
             .read(pid)
             .map(|words| words.iter().map(|word| word[1]).collect())
