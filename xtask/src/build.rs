@@ -1,5 +1,7 @@
 //! `cargo xtask build`: both halves; the eBPF half by the agent's build script.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 
 use crate::process;
@@ -16,7 +18,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     agent(arguments.release)
 }
 
-/// Builds the agent; its path is `target/<profile>/heaptide`.
+/// Where [`agent`] puts what it builds.
+pub(crate) fn program(release: bool) -> PathBuf {
+    let profile = if release { "release" } else { "debug" };
+    process::root().join("target").join(profile).join("heaptide")
+}
+
+/// Builds the agent.
 pub(crate) fn agent(release: bool) -> Result<()> {
     let mut cargo = process::cargo();
     cargo.args(["build", "-p", "heaptide"]);

@@ -37,6 +37,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         mode: None,
         rate: arguments.rate,
         text: true,
+        release: true,
     };
     println!(
         "demo: {} {}, {} requests/s; after {} s of traffic heaptide attaches for {} s",

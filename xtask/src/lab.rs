@@ -77,6 +77,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         mode: arguments.mode.clone(),
         rate: arguments.rate,
         text: false,
+        release: true,
     };
     let scores = score(&rows, &settings, arguments.jobs);
     if let Some(path) = &arguments.json {

@@ -24,6 +24,8 @@ pub(crate) struct Settings {
     pub(crate) rate: u32,
     /// heaptide's text goes to the terminal.
     pub(crate) text: bool,
+    /// The heaptide that was built for release, not the one that tests are run with.
+    pub(crate) release: bool,
 }
 
 /// What everybody said.
@@ -45,9 +47,9 @@ pub(crate) fn seconds(text: &str) -> Result<u64> {
         .with_context(|| format!("{text:?} is not seconds"))
 }
 
-/// The heaptide that was built, as root.
+/// The heaptide that was built for release, as root.
 pub(crate) fn heaptide() -> Command {
-    as_root(root().join("target/release/heaptide"))
+    as_root(crate::build::program(true))
 }
 
 /// Starts the variant, drives it, attaches and collects.
@@ -77,7 +79,7 @@ pub(crate) fn observe(from: &Service, variant: &Variant, settings: &Settings) ->
     let limit = service::rss(pid)? + headroom;
     let before = http::truth(started.port)?;
     let mode = settings.mode.as_ref().unwrap_or(&from.mode);
-    let mut attach = heaptide();
+    let mut attach = as_root(crate::build::program(settings.release));
     attach
         .args(["attach", &pid.to_string(), "--mode", mode])
         .args(["--for", &format!("{}s", settings.duration)])

@@ -34,7 +34,7 @@ pub(super) fn books(filter: Option<&str>, outcome: &mut Outcome) -> Result<()> {
     Ok(())
 }
 
-/// The variants listed as `tested`, by the heaptide that users get.
+/// The variants listed as `tested`, by the heaptide that the other tests start too.
 pub(super) fn verdicts(filter: Option<&str>, outcome: &mut Outcome) -> Result<()> {
     let catalog = Catalog::load()?;
     let tested = |(service, variant): &(&Service, &Variant)| service.tested.contains(&variant.name);
@@ -44,6 +44,7 @@ pub(super) fn verdicts(filter: Option<&str>, outcome: &mut Outcome) -> Result<()
         mode: None,
         rate: RATE,
         text: false,
+        release: false,
     };
     if !process::can_be_root() {
         for (service, variant) in rows {
