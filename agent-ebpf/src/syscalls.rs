@@ -31,8 +31,6 @@ use crate::{
 };
 
 // x86-64 system-call numbers (arch/x86/entry/syscalls/syscall_64.tbl).
-const READ: u64 = 0;
-const WRITE: u64 = 1;
 const CLOSE: u64 = 3;
 const MMAP: u64 = 9;
 const MUNMAP: u64 = 11;
@@ -41,10 +39,15 @@ const READV: u64 = 19;
 const WRITEV: u64 = 20;
 const MREMAP: u64 = 25;
 const SENDFILE: u64 = 40;
-const SENDTO: u64 = 44;
 const RECVFROM: u64 = 45;
 const SENDMSG: u64 = 46;
 const RECVMSG: u64 = 47;
+const FUTEX: u64 = 202;
+
+// Operations of futex that wait (include/uapi/linux/futex.h), without their flags.
+const FUTEX_WAIT: u64 = 0;
+const FUTEX_WAIT_BITSET: u64 = 9;
+const FUTEX_COMMANDS: u64 = 0x7f;
 
 const MSG_PEEK: u64 = 2;
 const MAP_FIXED: u64 = 0x10;
@@ -238,13 +241,42 @@ pub fn exit_accept(ctx: RawTracePointContext) -> u32 {
     if ret < 0 {
         return 0;
     }
-    if thread.task == 0 && thread.answered != 0 {
-        thread.request = 0;
-    }
+    rested(thread);
     // One that was closed unseen (close_range, dup2) ends now.
     http::closed(thread, ret as u32);
     let _ = http::create(thread, ret as u32, 1);
     0
+}
+
+/// epoll_wait, poll, select, futex and their like returned: what a thread does after it has
+/// answered and waited is not that request's any more. Event loops whose tasks cannot be seen need it:
+/// a timer would work for the last request of its thread otherwise.
+#[raw_tracepoint]
+pub fn exit_wait(_ctx: RawTracePointContext) -> u32 {
+    let Some(thread) = watched(target_flags::REQUESTS) else {
+        return 0;
+    };
+    if thread.request == 0 || thread.answered == 0 {
+        return 0;
+    }
+    let Some(regs) = user_regs() else { return 0 };
+    if regs.orig_rax == FUTEX
+        && !matches!(regs.rsi & FUTEX_COMMANDS, FUTEX_WAIT | FUTEX_WAIT_BITSET)
+    {
+        return 0;
+    }
+    // A poll that has returned left its task behind.
+    thread::request_at(thread, regs.rsp);
+    rested(thread);
+    0
+}
+
+/// The thread waits for something new: the request it has answered is over for it.
+#[inline(always)]
+fn rested(thread: &mut Thread) {
+    if thread.task == 0 && thread.answered != 0 {
+        thread.request = 0;
+    }
 }
 
 /// close was entered.
@@ -344,5 +376,3 @@ fn send(
     });
     entry.submit(u64::from(BPF_RB_NO_WAKEUP));
 }
-
-const _: (u64, u64, u64) = (READ, WRITE, SENDTO);

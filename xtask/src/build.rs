@@ -21,7 +21,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 /// Where [`agent`] puts what it builds.
 pub(crate) fn program(release: bool) -> PathBuf {
     let profile = if release { "release" } else { "debug" };
-    process::root().join("target").join(profile).join("heaptide")
+    process::root()
+        .join("target")
+        .join(profile)
+        .join("heaptide")
 }
 
 /// Builds the agent.

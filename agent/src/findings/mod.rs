@@ -28,6 +28,7 @@ use crate::attribution::Attribution;
 use crate::attribution::routes::RouteId;
 use crate::attribution::tokens::Class;
 use crate::events::{Losses, Nanos};
+use crate::growth::series::Series;
 use crate::growth::{Exposure, Growth, SeriesKey};
 use crate::report::{Cause, State};
 
@@ -39,7 +40,7 @@ use self::losses::Lost;
 use self::memory::MemoryHistory;
 use self::options::{
     CONFIRM_AGES, CONFIRM_PART, CONFIRM_SECONDS, FALSE_DISCOVERY, JudgeOptions, LOSS_ANY,
-    LOSS_CONFIRM, PART_OF_GROUP, WIPED,
+    LOSS_CONFIRM, PART_OF_GROUP, STRAY, WIPED,
 };
 use self::residency::Residents;
 use self::tracker::Tracker;
@@ -144,7 +145,8 @@ impl Judge {
             let grows = growing(outcome)
                 .filter(|(window, log)| *log >= least && !self.is_expected(window))
                 .map(|(window, _)| window)
-                .filter(|window| !self.is_known(attribution, *key, window));
+                .filter(|window| !self.is_known(attribution, *key, window))
+                .filter(|_| !is_stray(growth, *key, series));
             let tracker = self.trackers.entry(*key).or_default();
             let wiped = series.live_bytes() < WIPED * view.peak_before(view.len());
             tracker.step(grows, now, wiped);
@@ -318,16 +320,26 @@ impl Judge {
 }
 
 /// A series with its exposures.
-pub fn view<'a>(
-    growth: &'a Growth,
-    key: SeriesKey,
-    series: &'a crate::growth::series::Series,
-) -> View<'a> {
+pub fn view<'a>(growth: &'a Growth, key: SeriesKey, series: &'a Series) -> View<'a> {
     View {
         series,
         exposures: growth.exposures(key.route),
         epochs: &growth.epochs,
     }
+}
+
+/// Whether blocks got a route's requests by the way: the same site keeps far more for no request, and
+/// nothing ties these to theirs but the thread.
+fn is_stray(growth: &Growth, key: SeriesKey, series: &Series) -> bool {
+    let elsewhere = SeriesKey {
+        route: RouteId::BACKGROUND,
+        ..key
+    };
+    key.route.has_requests()
+        && series.exact_bytes < 0.5 * series.live_bytes()
+        && growth
+            .get(&elsewhere)
+            .is_some_and(|background| series.live_bytes() < STRAY * background.live_bytes())
 }
 
 fn growing(outcome: &Outcome) -> Option<(Window, f64)> {

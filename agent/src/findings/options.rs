@@ -75,6 +75,9 @@ pub const TOKEN_KEYED_BELOW: f64 = 0.25;
 pub const PER_REQUEST_ABOVE: f64 = 0.75;
 /// Part of the largest series of a finding that another one must hold to be confirmed with it.
 pub const PART_OF_GROUP: f64 = 0.1;
+/// Part of what a site keeps for no request below which what it seems to keep for a route's requests, by
+/// inference alone, is no growth of the route's: work that ran while a request was open on its thread.
+pub const STRAY: f64 = 0.2;
 /// Lost part of the evidence that forbids a confirmation.
 pub const LOSS_CONFIRM: f64 = 0.001;
 /// Lost part of the evidence that forbids a verdict.

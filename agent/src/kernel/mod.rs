@@ -92,6 +92,20 @@ const EXITS: &[(&str, &[libc::c_long])] = &[
     ),
     ("exit_accept", &[libc::SYS_accept, libc::SYS_accept4]),
     (
+        "exit_wait",
+        &[
+            libc::SYS_epoll_wait,
+            libc::SYS_epoll_pwait,
+            libc::SYS_epoll_pwait2,
+            libc::SYS_poll,
+            libc::SYS_ppoll,
+            libc::SYS_select,
+            libc::SYS_pselect6,
+            libc::SYS_futex,
+            libc::SYS_io_uring_enter,
+        ],
+    ),
+    (
         "exit_map",
         &[libc::SYS_mmap, libc::SYS_mremap, libc::SYS_brk],
     ),

@@ -27,6 +27,8 @@ pub(crate) enum Keeps {
     WarmUp(u64),
     /// Entries of a timer, so many per second.
     Timer(u64),
+    /// The same, but every tenth entry seems to belong to the latest request, by inference.
+    StrayTimer(u64),
     /// An entry per distinct token from so many seconds on.
     Late(u64),
     /// Of the entries per distinct token, 40 % are let go 5 s after they matured.

@@ -90,6 +90,18 @@ fn background() {
 }
 
 #[test]
+fn a_timer_that_runs_while_requests_are_open_is_no_leak_of_theirs() {
+    let run = run(Trace {
+        keeps: Keeps::StrayTimer(50),
+        limit: 64 << 20,
+        ..Trace::default()
+    });
+    run.expect(Verdict::Leak, Cause::Background, "(background)", "tick");
+    let growing = run.report.findings.iter().filter(|f| f.state != State::None);
+    assert_eq!(growing.count(), 1, "{:#?}", run.report.findings);
+}
+
+#[test]
 fn subject_cache() {
     let run = run(Trace {
         keeps: Keeps::PerSubject(3),

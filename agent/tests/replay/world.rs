@@ -250,7 +250,7 @@ impl World {
 
     fn keep(&mut self, index: u64, id: RequestId, token: u64, seconds: f64) {
         match self.trace.keeps {
-            Keeps::Nothing | Keeps::Timer(_) => {}
+            Keeps::Nothing | Keeps::Timer(_) | Keeps::StrayTimer(_) => {}
             Keeps::PerToken => self.keep_once(token, id),
             Keeps::PerSubject(tokens) => self.keep_once(token / tokens, id),
             Keeps::PerRequest => {
@@ -353,6 +353,13 @@ impl World {
                     self.alloc(4, None, self.trace.entry);
                 }
             }
+            Keeps::StrayTimer(entries) => {
+                let latest = (self.truth.requests > 0).then_some(RequestId(self.truth.requests));
+                for entry in 0..entries {
+                    let request = latest.filter(|_| entry % 10 == 0);
+                    self.alloc(4, request, self.trace.entry);
+                }
+            }
             Keeps::Ttl(seconds) => {
                 while let Some((_, born)) = self.order.front().and_then(|key| self.entries.get(key))
                     && at.since(*born) >= seconds
@@ -379,10 +386,11 @@ impl World {
         for block in self.blocks.values() {
             live += block.bytes;
             let born = block.born.0 / 1_000_000_000 * 1_000_000_000;
-            let binding = if block.request.is_some() {
-                Binding::Exact
-            } else {
-                Binding::None
+            let inferred = matches!(self.trace.keeps, Keeps::StrayTimer(_));
+            let binding = match block.request {
+                None => Binding::None,
+                Some(_) if inferred => Binding::Inferred,
+                Some(_) => Binding::Exact,
             };
             let group = groups
                 .entry((block.site, block.request, born))
