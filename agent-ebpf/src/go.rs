@@ -17,7 +17,7 @@ use heaptide_ebpf::{
 
 use crate::{
     alloc::register,
-    go_http2,
+    go_http2, go_routes,
     go_scan::{GoScan, read_head, scan_of_thread},
     go_tasks::{begun, done},
     http,
@@ -29,8 +29,10 @@ use crate::{
 const REQUEST_URL: u64 = 16;
 const REQUEST_LENGTH: u64 = 88;
 const URL_PATH: u64 = 56;
+/// `http.response.req`.
+const RESPONSE_REQUEST: u64 = 8;
 /// Longest method that is believed.
-const METHOD_LEN: u64 = 15;
+pub const METHOD_LEN: u64 = 15;
 /// In place of a descriptor: there is one, but it is not looked for.
 pub const NO_FD: u32 = -2_i32 as u32;
 
@@ -179,7 +181,7 @@ fn copy(scan: &mut GoScan, at: u32, size: u32, from: u64) -> bool {
 /// Appends `len` user bytes to the `at` bytes that are in the scan's data; both are the request's
 /// `METHOD path` then.
 #[inline(always)]
-fn take(pending: &mut Pending, scan: &mut GoScan, at: u32, from: u64, len: u64) {
+pub fn take(pending: &mut Pending, scan: &mut GoScan, at: u32, from: u64, len: u64) {
     let len = if len > PATH_LEN as u64 {
         PATH_LEN as u32
     } else {
@@ -223,8 +225,12 @@ pub fn go_finish(ctx: ProbeContext) -> u32 {
     {
         pending.status = status as u16;
     }
-    if cookie.pattern() != 0 {
-        pattern(pending, response, cookie);
+    if pending.route != 0 {
+        go_routes::template(pending, pending.route);
+    } else if cookie.pattern() != 0
+        && let Some([request]) = words(response.wrapping_add(RESPONSE_REQUEST))
+    {
+        go_routes::template(pending, request.wrapping_add(cookie.pattern()));
     }
     // SAFETY: no preconditions.
     let now = unsafe { bpf_ktime_get_ns() };
@@ -232,62 +238,5 @@ pub fn go_finish(ctx: ProbeContext) -> u32 {
     done(key, pending.request);
     let _ = GO_REQUESTS.remove(key);
     let _ = TASKS.remove(key);
-    0
-}
-
-/// The pattern of the router that a request has matched is a better route than its path, unless it
-/// stands for a whole tree of paths.
-#[inline(never)]
-fn pattern(pending: &mut Pending, response: u64, cookie: GoCookie) -> u32 {
-    let Some([request]) = words(response.wrapping_add(8)) else {
-        return 0;
-    };
-    let Some([text, len]) = words(request.wrapping_add(cookie.pattern())) else {
-        return 0;
-    };
-    if len < 2 || len > PATH_LEN as u64 - 16 {
-        return 0;
-    }
-    // SAFETY: the helper checks the address.
-    let Ok(end) = (unsafe { bpf_probe_read_user((text + len - 1) as *const u8) }) else {
-        return 0;
-    };
-    if end == b'/' {
-        return 0;
-    }
-    if end == b'}' && len > 4 {
-        // `{path...}`
-        // SAFETY: as above.
-        let Ok(dots) = (unsafe { bpf_probe_read_user((text + len - 4) as *const [u8; 3]) }) else {
-            return 0;
-        };
-        if &dots == b"..." {
-            return 0;
-        }
-    }
-    let Some(scan) = scan_of_thread() else {
-        return 0;
-    };
-    // SAFETY: as above.
-    let Ok(start) = (unsafe { bpf_probe_read_user(text as *const [u8; 2]) }) else {
-        return 0;
-    };
-    if start[0].is_ascii_uppercase() && start[1].is_ascii_uppercase() {
-        // It names its method itself.
-        take(pending, scan, 0, text, len);
-        return 0;
-    }
-    let mut at = 0_u32;
-    for index in 0..METHOD_LEN as usize {
-        let byte = pending.path[index];
-        scan.scan.data[index] = byte;
-        if byte == b' ' {
-            at = index as u32 + 1;
-            break;
-        }
-    }
-    if at > 0 {
-        take(pending, scan, at, text, len);
-    }
     0
 }

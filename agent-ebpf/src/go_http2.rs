@@ -18,6 +18,7 @@ use heaptide_ebpf::{
 use crate::{
     alloc::register,
     go::{GO_REQUESTS, NO_FD, watched, words},
+    go_routes,
     go_scan::{GoScan, feed, say, scan_of_thread},
     http,
     maps::{BLANK_CONN, Pending, count},
@@ -264,6 +265,9 @@ pub fn go_h2_done(ctx: ProbeContext) -> u32 {
     {
         // Nothing was written: net/http says 200.
         pending.status = if status == 0 { 200 } else { status as u16 };
+    }
+    if pending.route != 0 {
+        go_routes::template(pending, pending.route);
     }
     // SAFETY: no preconditions.
     let now = unsafe { bpf_ktime_get_ns() };

@@ -31,6 +31,8 @@ mod go_blocks;
 #[cfg(target_arch = "bpf")]
 mod go_http2;
 #[cfg(target_arch = "bpf")]
+mod go_routes;
+#[cfg(target_arch = "bpf")]
 mod go_scan;
 #[cfg(target_arch = "bpf")]
 mod go_tasks;

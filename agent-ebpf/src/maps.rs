@@ -129,6 +129,8 @@ pub struct Pending {
     pub task: u64,
     pub response_bytes: u64,
     pub sent_ns: u64,
+    /// Where the router has put the template of its route; 0: not known.
+    pub route: u64,
     pub head_bytes: u32,
     pub body_bytes: u32,
     pub tid: u32,

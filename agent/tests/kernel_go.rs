@@ -19,10 +19,10 @@ const RUN: Duration = Duration::from_secs(60);
 
 /// All programs of the lab, with the route that a request of `/users/7` is said to have.
 const PROGRAMS: [(&str, &str); 7] = [
-    ("echo-1.23", "GET /users/7"),
-    ("echo-1.25", "GET /users/7"),
-    ("echo-1.25-pie", "GET /users/7"),
-    ("echo-1.27-stripped", "GET /users/7"),
+    ("echo-1.23", "GET /users/:id"),
+    ("echo-1.25", "GET /users/:id"),
+    ("echo-1.25-pie", "GET /users/:id"),
+    ("echo-1.27-stripped", "GET /users/:id"),
     ("nethttp-1.23", "GET /users/{id}"),
     ("nethttp-1.25-stripped", "GET /users/{id}"),
     ("nethttp-1.27", "GET /users/{id}"),

@@ -168,6 +168,7 @@ pub(super) fn purpose(program: Program) -> &'static str {
         Program::HandlerEnter | Program::HandlerReturn => "handler",
         Program::GoServe
         | Program::GoFinish
+        | Program::GoRoute
         | Program::GoHttp2Head
         | Program::GoHttp2Run
         | Program::GoHttp2Done

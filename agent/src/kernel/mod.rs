@@ -122,6 +122,7 @@ const PROBES: &[(&str, Program)] = &[
     ("handler_return", Program::HandlerReturn),
     ("go_serve", Program::GoServe),
     ("go_finish", Program::GoFinish),
+    ("go_route", Program::GoRoute),
     ("usdt_alloc", Program::UsdtAlloc),
     ("usdt_free", Program::UsdtFree),
     ("go_h2_head", Program::GoHttp2Head),

@@ -30,6 +30,9 @@ impl Planner {
         if let Some(requests) = program.requests {
             probes.push((requests.finish, go::FINISH, Program::GoFinish, cookie.0));
             probes.push((requests.serve, go::SERVE, Program::GoServe, cookie.0));
+            for (router, name) in &program.routers {
+                probes.push((*router, name, Program::GoRoute, 0));
+            }
         }
         for [head, run, done] in &program.http2 {
             let status = if done.0.starts_with("golang.org/") {

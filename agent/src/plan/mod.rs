@@ -52,6 +52,8 @@ pub enum Program {
     GoServe,
     /// It has returned.
     GoFinish,
+    /// A router of Go is asked for the handler of a request.
+    GoRoute,
     /// An allocator says that it has chosen a block to be watched.
     UsdtAlloc,
     /// It says that such a block is given back.

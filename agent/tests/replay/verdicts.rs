@@ -97,7 +97,11 @@ fn a_timer_that_runs_while_requests_are_open_is_no_leak_of_theirs() {
         ..Trace::default()
     });
     run.expect(Verdict::Leak, Cause::Background, "(background)", "tick");
-    let growing = run.report.findings.iter().filter(|f| f.state != State::None);
+    let growing = run
+        .report
+        .findings
+        .iter()
+        .filter(|f| f.state != State::None);
     assert_eq!(growing.count(), 1, "{:#?}", run.report.findings);
 }
 

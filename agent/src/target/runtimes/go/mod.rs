@@ -48,6 +48,13 @@ pub static HTTP2: [[&str; 3]; 3] = [
     ],
 ];
 
+/// `(*Router).Find(method, path, context)` of Echo, up to its version 3 and of 4: leaves the template of the route in
+/// the context.
+pub static ROUTERS: [&str; 2] = [
+    "github.com/labstack/echo.(*Router).Find",
+    "github.com/labstack/echo/v4.(*Router).Find",
+];
+
 /// What is known of a Go program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
@@ -59,6 +66,8 @@ pub struct Program {
     pub requests: Option<Requests>,
     /// The places of [`HTTP2`] that are in it: head, begin and end.
     pub http2: Vec<[(&'static str, Function); 3]>,
+    /// Those of [`ROUTERS`] that are in it.
+    pub routers: Vec<(Function, &'static str)>,
     /// Where objects of the heap can be picked to be followed.
     pub heap: Heap,
     /// The runtime's variables.
@@ -153,7 +162,7 @@ fn program(pid: u32, main: &super::Module, version: Option<&str>) -> Option<Prog
     ];
     let mut found: HashMap<&str, Function> = HashMap::new();
     table.each(|name, function| {
-        let mut wanted = wanted.iter().chain(HTTP2.iter().flatten());
+        let mut wanted = wanted.iter().chain(HTTP2.iter().flatten()).chain(&ROUTERS);
         if let Some(name) = wanted.find(|wanted| **wanted == name) {
             found.insert(name, function);
         }
@@ -172,6 +181,10 @@ fn program(pid: u32, main: &super::Module, version: Option<&str>) -> Option<Prog
             ])
         })
         .collect();
+    let routers = ROUTERS
+        .iter()
+        .filter_map(|name| Some((function(name)?, *name)))
+        .collect();
     let variables = Variables::find(&main.elf, main.bias, function);
     main.elf.release();
     let version = version?.to_string();
@@ -180,6 +193,7 @@ fn program(pid: u32, main: &super::Module, version: Option<&str>) -> Option<Prog
         version,
         requests,
         http2,
+        routers,
         heap: Heap {
             next_free: function(NEXT_FREE),
             new_span: function(NEW_SPAN),
