@@ -14,7 +14,7 @@ use heaptide_ebpf::{Counter, FaultKey, FaultTotals};
 
 use crate::{
     maps::{FAULT_SITES, FAULTS, PYTHONS, count, fetch_add},
-    python, thread,
+    python, python_tasks, thread,
 };
 
 /// Bits of the error code: the page was there, it was written, from user space.
@@ -73,10 +73,13 @@ fn place(tgid: u32, totals: *mut FaultTotals) -> u32 {
         let regs = generated::bpf_task_pt_regs(task) as *const pt_regs;
         core::ptr::read_volatile(&raw const (*regs).rsp)
     };
-    let (request, _) = thread::request_at(thread, sp);
+    let (mut request, _) = thread::request_at(thread, sp);
     let mut site = 0;
     // SAFETY: entries are plain integers written by user space.
     if let Some(config) = unsafe { PYTHONS.get(tgid) } {
+        if let Some(known) = python_tasks::request(config) {
+            request = known;
+        }
         if is_paid(totals) {
             site = python::site(thread, config);
         } else {

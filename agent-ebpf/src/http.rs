@@ -12,7 +12,7 @@ use heaptide_ebpf::{
 
 use crate::{
     maps::{BLANK_CONN, CONNS, Conn, EVENTS, PIPELINE, PIPELINED, Pending, Thread, count},
-    scope,
+    python_tasks, scope,
 };
 
 /// The connection, if it is known.
@@ -137,6 +137,7 @@ pub fn begin(thread: &mut Thread, conn: &mut Conn, fd: u32, begun: u32) {
     conn.open += 1;
     if conn.open == 1 {
         scope::set_current(thread, request, fd);
+        python_tasks::began(thread, request);
     }
     let flags = if conn.accepted == 0 {
         request_flags::ATTACHED_LATE

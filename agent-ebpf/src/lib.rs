@@ -449,8 +449,10 @@ records! {
         entry_owner: u32,
         /// First instruction in a code object.
         bytecode: u32,
+        /// Current context (`contextvars`) in a thread state.
+        context: u32,
         /// Zero.
-        reserved: u64,
+        reserved: u32,
     }
     /// A thread's Python state, by tid.
     PythonThread = 16 {

@@ -45,6 +45,8 @@ mod maps;
 #[cfg(target_arch = "bpf")]
 mod python;
 #[cfg(target_arch = "bpf")]
+mod python_tasks;
+#[cfg(target_arch = "bpf")]
 mod reading;
 #[cfg(target_arch = "bpf")]
 mod scope;

@@ -91,6 +91,10 @@ pub struct Thread {
     pub task_sp: u64,
     /// The last site whose stack is known to be in `STACKS`: programs mostly allocate in loops.
     pub last_site: u64,
+    /// Python: a request whose head was read and that no context was made for yet, and the context that was
+    /// current then.
+    pub fresh: u64,
+    pub fresh_in: u64,
     pub tgid: u32,
     pub layout: u32,
     pub flags: u32,

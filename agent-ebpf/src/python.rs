@@ -31,6 +31,15 @@ fn at(address: u64, offset: u32) -> u64 {
     word(address.wrapping_add(u64::from(offset)))
 }
 
+/// The current thread's context (`contextvars`), 0 when it has none.
+#[inline(never)]
+pub fn context(config: &PythonConfig) -> u64 {
+    match state(config) {
+        0 => 0,
+        state => at(state, config.context),
+    }
+}
+
 /// The site id of the current thread's Python frames; 0 when there are none.
 #[inline(never)]
 pub fn site(thread: &mut Thread, config: &PythonConfig) -> u64 {

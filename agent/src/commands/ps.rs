@@ -164,7 +164,7 @@ pub(super) fn purpose(program: Program) -> &'static str {
         | Program::GoNextFree
         | Program::GoLarge => "alloc",
         Program::Free => "free",
-        Program::TaskPoll | Program::GoGoroutine => "task",
+        Program::TaskPoll | Program::PythonContext | Program::GoGoroutine => "task",
         Program::HandlerEnter | Program::HandlerReturn => "handler",
         Program::GoServe
         | Program::GoFinish

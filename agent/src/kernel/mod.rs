@@ -118,6 +118,7 @@ const PROBES: &[(&str, Program)] = &[
     ("alloc_result", Program::AllocResult),
     ("free", Program::Free),
     ("task_poll", Program::TaskPoll),
+    ("python_context", Program::PythonContext),
     ("handler_enter", Program::HandlerEnter),
     ("handler_return", Program::HandlerReturn),
     ("go_serve", Program::GoServe),

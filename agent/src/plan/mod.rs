@@ -44,6 +44,8 @@ pub enum Program {
     Free,
     /// A logical task is run; its address is in RDI.
     TaskPoll,
+    /// Python has copied the current context.
+    PythonContext,
     /// A request handler was called.
     HandlerEnter,
     /// It is about to return (a probe at each of its ends).
@@ -92,7 +94,7 @@ impl Program {
 
     /// It is attached as a uretprobe.
     pub fn is_return(self) -> bool {
-        self == Self::AllocReturn
+        matches!(self, Self::AllocReturn | Self::PythonContext)
     }
 }
 
@@ -163,6 +165,25 @@ pub fn plan(target: &Target, options: &PlanOptions) -> Plan {
                 cookie,
             );
         }
+    }
+    if options.tasks
+        && let Some(python) = &target.runtime.python
+        && let Some(copy) = &python.context_copy
+    {
+        let module = &target.modules[copy.module];
+        let needs = Needs {
+            returns: true,
+            ..planner.needs()
+        };
+        let place = place(module, &copy.symbol, copy.vaddr, copy.size, &needs);
+        planner.add_at(
+            module,
+            Program::PythonContext,
+            &copy.symbol,
+            copy.vaddr,
+            &place,
+            0,
+        );
     }
     if options.tasks
         && let Some(program) = &target.runtime.go

@@ -112,6 +112,7 @@ fn python_config(pid: u32, python: &Interpreter) -> Option<PythonConfig> {
         owner: layout.frame_owner as u32,
         entry_owner: u32::from(layout.entry_owner),
         bytecode: layout.code_bytecode as u32,
+        context: layout.tstate_context as u32,
         reserved: 0,
     })
 }

@@ -10,7 +10,7 @@ use regex::Regex;
 pub use layout::{FramePointer, Instance, Layout};
 pub use version::Version;
 
-use super::{Inspected, RuntimeMatch};
+use super::{Inspected, RuntimeMatch, TaskPoint};
 use crate::target::Module;
 
 /// An interpreter whose memory can be read from outside.
@@ -22,7 +22,13 @@ pub struct Interpreter {
     pub runtime: u64,
     /// Where fields lie in its structures.
     pub layout: Layout,
+    /// [`CONTEXT_COPY`].
+    pub context_copy: Option<TaskPoint>,
 }
+
+/// What is called for each new task, callback and call in a worker thread: they run in a copy of the context
+/// (PEP 567) of what begins them.
+pub const CONTEXT_COPY: &str = "PyContext_CopyCurrent";
 
 static NAME: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r"^(?:lib)?python(\d+\.\d+)?[a-z]*(?:\.so.*|\d)?$").ok());
@@ -41,8 +47,9 @@ pub(super) fn recognise(inspected: &Inspected<'_>) -> Option<RuntimeMatch> {
     let found = inspected
         .modules
         .iter()
-        .find_map(|module| Some((module, runtime_address(module)?)));
-    let Some((module, address)) = found else {
+        .enumerate()
+        .find_map(|(index, module)| Some((index, module, runtime_address(module)?)));
+    let Some((index, module, address)) = found else {
         return by_name(inspected);
     };
     let build = version::Build::of(module, address);
@@ -62,6 +69,7 @@ pub(super) fn recognise(inspected: &Inspected<'_>) -> Option<RuntimeMatch> {
                     version,
                     runtime: address.wrapping_add(module.bias),
                     layout,
+                    context_copy: context_copy(index, module),
                 });
             }
             None => limitations.push(unknown(&version.to_string())),
@@ -104,6 +112,22 @@ fn unknown(version: &str) -> String {
 fn runtime_address(module: &Module) -> Option<u64> {
     let symbol = module.elf.data_symbol("_PyRuntime");
     symbol.or_else(|| Some(module.elf.section(".PyRuntime")?.address))
+}
+
+/// [`CONTEXT_COPY`] is exported by all builds.
+fn context_copy(index: usize, module: &Module) -> Option<TaskPoint> {
+    let mut found = None;
+    module.elf.functions(|symbol| {
+        if symbol.name == CONTEXT_COPY && found.is_none() {
+            found = Some(TaskPoint {
+                module: index,
+                symbol: CONTEXT_COPY.to_owned(),
+                vaddr: symbol.address,
+                size: symbol.size,
+            });
+        }
+    });
+    found
 }
 
 fn base_names<'a>(inspected: &'a Inspected<'_>) -> impl Iterator<Item = &'a str> {

@@ -1,0 +1,187 @@
+//! Whose page faults they are when one Python process serves 64 requests at once: FastAPI with endpoints that
+//! await before they touch fresh memory, and with endpoints that run in worker threads, on asyncio and on
+//! uvloop. Which endpoint it was is in the stack; the route of the request must be the same.
+
+mod common;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use common::process::Process;
+use common::services::{build, lab_program};
+use common::{http, kernel, lab, skip};
+use heaptide::cli::values::Credential;
+use heaptide::events::{Observation, RequestId, SiteId};
+use heaptide::settings;
+use heaptide::source::{Source, SourceOptions};
+
+const START: Duration = Duration::from_secs(30);
+/// Of the load.
+const SECONDS: u64 = 6;
+/// Pages that a run must have seen at least: some thousand are touched.
+const ENOUGH: u64 = 1_000;
+
+/// Virtual environment, event loop, parser, endpoints, and the least part of the pages that is right.
+const RUNS: [(&str, &str, &str, &str, f64); 4] = [
+    (".venv-3.12", "asyncio", "h11", "async", 0.99),
+    (".venv-3.11", "uvloop", "httptools", "async", 0.99),
+    (".venv-system", "asyncio", "h11", "def", 0.95),
+    (".venv-3.13", "uvloop", "httptools", "def", 0.95),
+];
+
+/// Methods of the lab's variant `attribution`, and the heads of their requests.
+const ENDPOINTS: [(&str, &str); 4] = [
+    ("Attribution.data", "GET /api/data"),
+    ("Attribution.profile", "GET /api/profile"),
+    ("Attribution.upload", "POST /api/upload"),
+    ("Attribution.user", "GET /users/"),
+];
+
+#[test]
+fn pages_carry_the_request_that_touched_them() {
+    let name = "pages_carry_the_request_that_touched_them";
+    let Some(_turn) = kernel(name) else {
+        return;
+    };
+    if let Err(reason) = build() {
+        return skip(name, &reason);
+    }
+    for (environment, event_loop, parser, endpoints, least) in RUNS {
+        let python = lab("python").join(environment).join("bin/python");
+        if !python.exists() {
+            let reason = format!("no lab/python/{environment}: run cargo xtask setup --lab");
+            skip(name, &reason);
+            continue;
+        }
+        let address = http::free_address();
+        let port = address.port().to_string();
+        let mut command = Command::new(&python);
+        command
+            .args(["-m", "uvicorn", "--port", &port, "--log-level", "warning"])
+            .args([
+                "--no-access-log",
+                "--loop",
+                event_loop,
+                "--http",
+                parser,
+                "app:app",
+            ])
+            .env("VARIANT", "attribution")
+            .env("ENDPOINTS", endpoints)
+            .env("PYTHONPATH", lab("python/shared"))
+            .env("PYTHONWARNINGS", "ignore:The HMAC key")
+            .current_dir(lab("python/fastapi"));
+        let mut server = Process::start("uvicorn", &mut command);
+        wait_for(&mut server, address);
+        let pages = observe(&server, address);
+        let (right, all) = (pages.right, pages.all);
+        let part = right as f64 / all.max(1) as f64;
+        eprintln!(
+            "{event_loop}, {endpoints}: {right} of {all} pages, {:.2} %",
+            100.0 * part
+        );
+        assert!(all >= ENOUGH, "{event_loop}, {endpoints}: only {all} pages");
+        assert!(
+            part >= least,
+            "{event_loop}, {endpoints}: {right} of {all} pages: {:#?}",
+            pages.wrong
+        );
+    }
+}
+
+fn wait_for(server: &mut Process, address: SocketAddr) {
+    let deadline = Instant::now() + START;
+    while std::net::TcpStream::connect(address).is_err() {
+        assert!(
+            server.runs() && Instant::now() < deadline,
+            "it does not listen: {}",
+            server.transcript()
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[derive(Default)]
+struct Pages {
+    right: u64,
+    all: u64,
+    /// Endpoint, and the head that its pages had, if any.
+    wrong: HashMap<(String, Option<String>), u64>,
+}
+
+/// Pages that the endpoints have touched under load, and those with a request of the endpoint's route.
+fn observe(server: &Process, address: SocketAddr) -> Pages {
+    let settings = settings::settings(&Credential::Bearer, 4096).expect("settings");
+    let mut source = Source::new(SourceOptions {
+        settings,
+        allocations: false,
+        automatic: false,
+        budget: None,
+        handlers: Vec::new(),
+        memory_limit: None,
+        follow: true,
+        stacks: true,
+        residency: false,
+        enable_go_profile: false,
+    })
+    .expect("the kernel half");
+    source
+        .attach(server.id(), &mut |_, _| {})
+        .expect("it is attached to");
+
+    let (mut heads, mut endpoints) = (HashMap::new(), HashMap::new());
+    let mut touched: Vec<(SiteId, Option<RequestId>, u64)> = Vec::new();
+    let mut sink = |_, one| match one {
+        Observation::Request(request) => {
+            heads.insert(request.id, request.head);
+        }
+        Observation::Site(site) => {
+            let functions = site.stack.iter().map(|frame| frame.function.as_str());
+            let found = functions
+                .filter_map(|f| ENDPOINTS.iter().find(|row| row.0 == f))
+                .next();
+            endpoints.insert(site.id, found);
+        }
+        Observation::Faults(faults) => {
+            let sites = faults.sites.iter();
+            touched.extend(sites.map(|one| (one.site, one.request, one.bytes / 4096)));
+        }
+        _ => {}
+    };
+    let mut command = lab_program("lab-load");
+    command
+        .args([
+            "--target",
+            &address.to_string(),
+            "--for",
+            &SECONDS.to_string(),
+        ])
+        .args(["--closed-loop", "--connections", "64"]);
+    let mut load = Process::start("lab-load", &mut command);
+    // Requests of the last moment are answered and told of.
+    let end = Instant::now() + Duration::from_secs(SECONDS + 4);
+    while Instant::now() < end {
+        source.wait(Duration::from_millis(50));
+        source.pump(&mut sink);
+        source.sample(&mut sink).expect("the kernel's numbers");
+    }
+    assert!(load.wait(START).success());
+
+    let mut pages = Pages::default();
+    for (site, request, bytes) in touched {
+        let Some(Some((function, head))) = endpoints.get(&site) else {
+            continue;
+        };
+        let said: Option<&String> = request.and_then(|id| heads.get(&id));
+        pages.all += bytes;
+        if said.is_some_and(|said| said.starts_with(head)) {
+            pages.right += bytes;
+        } else {
+            let wrong = ((*function).to_owned(), said.cloned());
+            *pages.wrong.entry(wrong).or_default() += bytes;
+        }
+    }
+    pages
+}
