@@ -4,6 +4,7 @@ use anyhow::Result;
 use clap::Subcommand;
 
 mod agent;
+mod census;
 mod cpu;
 mod detector;
 mod go;
@@ -42,6 +43,8 @@ enum What {
     GoSoak(go_soak::Arguments),
     /// Memory and CPU of heaptide itself.
     Agent(agent::Arguments),
+    /// What looking through a large Python service does to its latency, and what heaptide needs for it.
+    Census(census::Arguments),
     /// How fast memory is searched for tokens, and what that does to the target's latency.
     Residency(residency::Arguments),
 }
@@ -57,6 +60,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         What::Go(arguments) => go::run(arguments),
         What::GoSoak(arguments) => go_soak::run(arguments),
         What::Agent(arguments) => agent::run(arguments),
+        What::Census(arguments) => census::run(arguments),
         What::Residency(arguments) => residency::run(arguments),
     }
 }

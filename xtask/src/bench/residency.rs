@@ -59,14 +59,14 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
         // Which comes first alternates, so that a drift of the machine is in both.
         let mut plain = None;
         if number % 2 == 0 {
-            plain = Some(p99(server.port, arguments)?);
+            plain = Some(p99(server.port, arguments.rate, arguments.seconds)?);
         }
         let search = Search::start(pid)?;
-        let searched = p99(server.port, arguments)?;
+        let searched = p99(server.port, arguments.rate, arguments.seconds)?;
         let (speed, peak) = search.finish()?;
         let plain = match plain {
             Some(plain) => plain,
-            None => p99(server.port, arguments)?,
+            None => p99(server.port, arguments.rate, arguments.seconds)?,
         };
         let ratio = searched / plain;
         println!(
@@ -94,7 +94,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
 }
 
 /// Has the service keep tokens until it is that large.
-fn fill(pid: u32, port: u16, bytes: u64) -> Result<()> {
+pub(super) fn fill(pid: u32, port: u16, bytes: u64) -> Result<()> {
     let folder = tempfile::tempdir().context("no temporary folder")?;
     let more = [
         "--routes",
@@ -169,10 +169,10 @@ impl Search {
     }
 }
 
-/// Asks at the given rate; the 99th percentile of the latency, in microseconds.
-fn p99(port: u16, arguments: &Arguments) -> Result<f64> {
-    let pause = Duration::from_secs(1) * CONNECTIONS as u32 / arguments.rate as u32;
-    let count = arguments.seconds * arguments.rate / CONNECTIONS;
+/// Asks at a rate for some seconds; the 99th percentile of the latency, in microseconds.
+pub(super) fn p99(port: u16, rate: u64, seconds: u64) -> Result<f64> {
+    let pause = Duration::from_secs(1) * CONNECTIONS as u32 / rate as u32;
+    let count = seconds * rate / CONNECTIONS;
     let askers: Vec<_> = (0..CONNECTIONS)
         .map(|number| {
             thread::spawn(move || -> Result<Vec<f64>> {

@@ -81,3 +81,112 @@ impl Witnesses {
         self.waiting.capacity() * size_of::<(Nanos, SiteId, RequestId)>() + self.met.len() * 160
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::events::{Binding, Frame, Request, Site, SiteFaults};
+
+    const SITE: SiteId = SiteId(7);
+
+    fn second(n: u64) -> Nanos {
+        Nanos(n * 1_000_000_000)
+    }
+
+    fn attribution() -> Attribution {
+        let mut attribution = Attribution::new(10.0);
+        let frame = |function: &str, kind| Frame {
+            function: function.to_owned(),
+            file: Some("app.py".to_owned()),
+            line: Some(3),
+            module: String::new(),
+            kind,
+        };
+        let stack: Arc<[Frame]> = Arc::new([
+            frame("loads", FrameKind::Library),
+            frame("remember", FrameKind::User),
+        ]);
+        attribution.sites.observe(&Site {
+            id: SITE,
+            stack,
+            truncated: false,
+        });
+        attribution
+    }
+
+    fn ended(id: u64, head: &str) -> Request {
+        Request {
+            id: RequestId(id),
+            start: second(1),
+            end: second(1),
+            head: head.to_owned(),
+            token: None,
+            status: Some(200),
+            binding: Binding::Exact,
+            body_bytes: 0,
+            token_uncertain: false,
+            path_cut: false,
+            again: false,
+        }
+    }
+
+    fn met(at: u64, request: Option<u64>) -> Faults {
+        Faults {
+            at: second(at),
+            sites: vec![SiteFaults {
+                site: SITE,
+                request: request.map(RequestId),
+                bytes: 4096,
+            }],
+            ..Faults::default()
+        }
+    }
+
+    fn filler(function: &str) -> Vec<FilledBy> {
+        vec![FilledBy {
+            function: function.to_owned(),
+            file: Some("app.py".to_owned()),
+            line: Some(9),
+            samples: 1,
+        }]
+    }
+
+    fn routes(witnesses: &Witnesses, function: &str, known: &Attribution) -> Vec<(String, f64)> {
+        let of = witnesses.of(&filler(function), known);
+        let named = of.into_iter();
+        named
+            .map(|(route, count)| (known.routes.get(route).name.clone(), count))
+            .collect()
+    }
+
+    #[test]
+    fn requests_count_for_the_function_they_were_met_in_once_their_record_is_in() {
+        let mut known = attribution();
+        let mut witnesses = Witnesses::default();
+        witnesses.faults(&met(2, Some(1)));
+        witnesses.faults(&met(2, None));
+        witnesses.settle(second(3), &known);
+        assert!(routes(&witnesses, "remember", &known).is_empty());
+        known.request(&ended(1, "GET /api/data"));
+        witnesses.settle(second(4), &known);
+        witnesses.settle(second(5), &known);
+        let data = ("GET /api/data".to_owned(), 1.0);
+        assert_eq!(routes(&witnesses, "remember", &known), [data]);
+        // not a function of the application, and one that was not met
+        assert!(routes(&witnesses, "loads", &known).is_empty());
+        assert!(routes(&witnesses, "forget", &known).is_empty());
+    }
+
+    #[test]
+    fn a_request_without_a_record_is_given_up() {
+        let mut known = attribution();
+        let mut witnesses = Witnesses::default();
+        witnesses.faults(&met(2, Some(1)));
+        witnesses.settle(second(40), &known);
+        known.request(&ended(1, "GET /api/data"));
+        witnesses.settle(second(41), &known);
+        assert!(routes(&witnesses, "remember", &known).is_empty());
+    }
+}

@@ -47,6 +47,25 @@ pub(super) struct Code {
     pub(super) stores: Vec<Store>,
 }
 
+#[cfg(test)]
+impl Code {
+    /// Code with nothing but a name and a file.
+    pub(super) fn named(function: &str, file: &str) -> Self {
+        Self {
+            identity: Identity {
+                filename: 0,
+                qualname: 0,
+                line_table: 0,
+                first_line: 0,
+            },
+            function: function.to_owned(),
+            file: Some(file.to_owned()),
+            places: Vec::new(),
+            stores: Vec::new(),
+        }
+    }
+}
+
 /// How a name is loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Via {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::code::{Code, Store, Via};
-use super::stacks::{Stacks, kind};
+use super::stacks::{Sampled, Stacks, kind};
 use crate::events::{Container, FilledBy, FrameKind, INSTANCES};
 
 /// Functions named of one container.
@@ -119,7 +119,7 @@ impl Stacks {
     /// The lines that fill a container, those met most first.
     fn fillers(&self, path: &str, kind_of: &str) -> Vec<FilledBy> {
         if kind_of == INSTANCES {
-            return self.makers(path);
+            return makers(self.sampled.values(), path);
         }
         let Some(wanted) = Wanted::of(path, kind_of) else {
             return Vec::new();
@@ -161,39 +161,39 @@ impl Stacks {
         }
         best(found)
     }
+}
 
-    /// The lines of the application that were met making instances of a class: the first outside the class above
-    /// its `__init__`.
-    fn makers(&self, class: &str) -> Vec<FilledBy> {
-        let (module, name) = class.rsplit_once('.').unwrap_or(("", class));
-        let init = format!("{name}.__init__");
-        let stem = module.rsplit('.').next().unwrap_or(module);
-        let own = |code: &Code| {
-            let file = code.file.as_deref();
-            let base = file.and_then(|file| file.rsplit('/').next());
-            base.is_some_and(|base| base.trim_end_matches(".py") == stem)
-                && code.function.starts_with(&format!("{name}."))
+/// The lines of the application that were met making instances of a class: the first outside the class above
+/// its `__init__`.
+fn makers<'a>(sampled: impl Iterator<Item = &'a Sampled>, class: &str) -> Vec<FilledBy> {
+    let (module, name) = class.rsplit_once('.').unwrap_or(("", class));
+    let init = format!("{name}.__init__");
+    let stem = module.rsplit('.').next().unwrap_or(module);
+    let own = |code: &Code| {
+        let file = code.file.as_deref();
+        let base = file.and_then(|file| file.rsplit('/').next());
+        base.is_some_and(|base| base.trim_end_matches(".py") == stem)
+            && code.function.starts_with(&format!("{name}."))
+    };
+    let mut found: BTreeMap<(&str, &str, u32), (u32, u64)> = BTreeMap::new();
+    for sampled in sampled {
+        let frames = &sampled.frames;
+        let inits = |(code, _): &(Arc<Code>, Option<u32>)| own(code) && code.function == init;
+        let Some(at) = frames.iter().position(inits) else {
+            continue;
         };
-        let mut found: BTreeMap<(&str, &str, u32), (u32, u64)> = BTreeMap::new();
-        for sampled in self.sampled.values() {
-            let frames = &sampled.frames;
-            let inits = |(code, _): &(Arc<Code>, Option<u32>)| own(code) && code.function == init;
-            let Some(at) = frames.iter().position(inits) else {
-                continue;
-            };
-            let maker = frames[at..]
-                .iter()
-                .find(|(code, _)| !own(code) && kind(code.file.as_deref()) == FrameKind::User);
-            if let Some((code, Some(line))) = maker
-                && let Some(file) = code.file.as_deref()
-            {
-                let entry = found.entry((&code.function, file, *line)).or_default();
-                entry.0 = 1;
-                entry.1 += sampled.pages;
-            }
+        let maker = frames[at..]
+            .iter()
+            .find(|(code, _)| !own(code) && kind(code.file.as_deref()) == FrameKind::User);
+        if let Some((code, Some(line))) = maker
+            && let Some(file) = code.file.as_deref()
+        {
+            let entry = found.entry((&code.function, file, *line)).or_default();
+            entry.0 = 1;
+            entry.1 += sampled.pages;
         }
-        best(found)
     }
+    best(found)
 }
 
 /// Those that fit best; of several that have nothing but a name in common with the container, none.
@@ -254,5 +254,43 @@ mod tests {
         assert!(lines(&[0, 0]).is_empty());
         assert_eq!(lines(&[0, 2]), [2]);
         assert_eq!(lines(&[2, 2]), [1, 2]);
+    }
+
+    #[test]
+    fn what_makes_instances_is_the_code_above_the_class() {
+        let frame = |function: &str, file: &str, line| {
+            let code = Code::named(function, file);
+            (Arc::new(code), Some(line))
+        };
+        let sampled = |frames, pages| Sampled { frames, pages };
+        let init = || frame("Session.__init__", "/app/models.py", 5);
+        let open = || frame("Session.open", "/app/models.py", 20);
+        let stacks = [
+            // through a class method of its own, and one of a library
+            sampled(vec![init(), open(), frame("login", "/app/views.py", 31)], 3),
+            sampled(
+                vec![
+                    frame("copy", "/usr/lib/python3.11/copy.py", 1),
+                    init(),
+                    frame("login", "/app/views.py", 31),
+                ],
+                2,
+            ),
+            // another class of that name, and nobody that makes one
+            sampled(
+                vec![
+                    frame("Session.__init__", "/app/other.py", 5),
+                    frame("logout", "/app/views.py", 40),
+                ],
+                9,
+            ),
+            sampled(vec![frame("login", "/app/views.py", 33)], 9),
+        ];
+        let said = makers(stacks.iter(), "shop.models.Session");
+        let said: Vec<_> = said
+            .iter()
+            .map(|by| (by.function.as_str(), by.line, by.samples))
+            .collect();
+        assert_eq!(said, [("login", Some(31), 5)]);
     }
 }
