@@ -67,8 +67,9 @@ pub fn go_route(ctx: ProbeContext) -> u32 {
         }
     };
     if place != 0 {
+        let context = register!(regs, r9);
         // SAFETY: a map value; only this goroutine's probes touch it.
-        unsafe { (*pending).route = register!(regs, r9).wrapping_add(place - 1) };
+        unsafe { (*pending).route = context.wrapping_add(place - 1) };
     }
     0
 }

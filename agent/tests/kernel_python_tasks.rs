@@ -1,4 +1,4 @@
-//! Whose page faults they are when one Python process serves 64 requests at once: FastAPI with endpoints that
+//! Whose page faults they are when one Python process serves 64 requests at once: `FastAPI` with endpoints that
 //! await before they touch fresh memory, and with endpoints that run in worker threads, on asyncio and on
 //! uvloop. Which endpoint it was is in the stack; the route of the request must be the same.
 
@@ -138,10 +138,8 @@ fn observe(server: &Process, address: SocketAddr) -> Pages {
             heads.insert(request.id, request.head);
         }
         Observation::Site(site) => {
-            let functions = site.stack.iter().map(|frame| frame.function.as_str());
-            let found = functions
-                .filter_map(|f| ENDPOINTS.iter().find(|row| row.0 == f))
-                .next();
+            let mut functions = site.stack.iter().map(|frame| frame.function.as_str());
+            let found = functions.find_map(|f| ENDPOINTS.iter().find(|row| row.0 == f));
             endpoints.insert(site.id, found);
         }
         Observation::Faults(faults) => {
