@@ -17,7 +17,7 @@ use heaptide_ebpf::{
 
 use crate::{
     alloc::register,
-    go_http2, go_routes,
+    go_headers, go_http2, go_routes,
     go_scan::{GoScan, read_head, scan_of_thread},
     go_tasks::{begun, done},
     http,
@@ -116,8 +116,12 @@ pub fn go_serve(ctx: ProbeContext) -> u32 {
         return 0;
     };
     if read_head(scan, register!(regs, rcx), cookie) == 0 {
-        pending.flags |= request_flags::HEAD_CUT;
-        describe(pending, scan, register!(regs, rdi));
+        let request = register!(regs, rdi);
+        describe(pending, scan, request);
+        go_headers::begin(scan);
+        if go_headers::credential(pending, scan, request, cookie) == 0 {
+            pending.flags |= request_flags::HEAD_CUT;
+        }
         return 0;
     }
     let parser = &scan.scan.parser;
@@ -126,7 +130,7 @@ pub fn go_serve(ctx: ProbeContext) -> u32 {
 }
 
 /// What net/http made of a head that is not in the buffer any more (longer than the buffer, or HTTP/2):
-/// method, path and length, but no credential.
+/// method, path and length.
 #[inline(never)]
 fn describe(pending: &mut Pending, scan: &mut GoScan, request: u64) -> u32 {
     let Some([method, method_len, url]) = words(request) else {

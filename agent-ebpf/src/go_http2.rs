@@ -64,9 +64,9 @@ fn is<const N: usize>(at: u64, len: u64, name: &[u8; N]) -> bool {
     }
 }
 
-/// Whether a name is that of the header with the credential.
+/// Whether a name is that of the header with the credential, in whatever case.
 #[inline(always)]
-fn is_credential(at: u64, len: u64) -> bool {
+pub fn is_credential(at: u64, len: u64) -> bool {
     if len + 1 != u64::from(setting!(header_len)) || len as usize >= PATTERN_LEN {
         return false;
     }
@@ -81,7 +81,7 @@ fn is_credential(at: u64, len: u64) -> bool {
     };
     let wanted = setting!(header);
     for index in 0..PATTERN_LEN {
-        if (index as u64) < len && name[index] != wanted[index] {
+        if (index as u64) < len && name[index].to_ascii_lowercase() != wanted[index] {
             return false;
         }
     }

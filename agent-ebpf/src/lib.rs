@@ -184,17 +184,30 @@ impl Cookie {
     }
 }
 
+/// Layouts of Go's maps.
+pub mod go_maps {
+    /// Up to Go 1.23 (`runtime.hmap`).
+    pub const BUCKETS: u8 = 1;
+    /// From 1.24 on (`internal/runtime/maps.Map`).
+    pub const GROUPS: u8 = 2;
+}
+
 /// The attach cookie of a probe in Go's net/http: offsets in its structures, which differ between versions.
 ///
-/// Bits: 0-15 `conn.bufr`, 16-31 `response.status`, 32-47 `Request.Pattern` or 0.
+/// Bits: 0-15 `conn.bufr`, 16-31 `response.status`, 32-47 `Request.Pattern` or 0, 48-49 one of [`go_maps`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GoCookie(pub u64);
 
 impl GoCookie {
     /// Packs a cookie.
     #[must_use]
-    pub const fn new(reader: u16, status: u16, pattern: u16) -> Self {
-        Self(reader as u64 | (status as u64) << 16 | (pattern as u64) << 32)
+    pub const fn new(reader: u16, status: u16, pattern: u16, maps: u8) -> Self {
+        Self(reader as u64 | (status as u64) << 16 | (pattern as u64) << 32 | (maps as u64) << 48)
+    }
+    /// How maps are laid out.
+    #[must_use]
+    pub const fn maps(self) -> u8 {
+        (self.0 >> 48) as u8 & 3
     }
     /// Offset of the buffered reader in a connection.
     #[must_use]

@@ -29,6 +29,8 @@ mod go;
 #[cfg(target_arch = "bpf")]
 mod go_blocks;
 #[cfg(target_arch = "bpf")]
+mod go_headers;
+#[cfg(target_arch = "bpf")]
 mod go_http2;
 #[cfg(target_arch = "bpf")]
 mod go_routes;

@@ -87,12 +87,26 @@ fn requests_are_the_ones_that_were_sent() {
         send_apart(
             &mut stream,
             &[
-                // Not between lines: what net/http has taken from its buffer is gone when it reads more.
                 b"GET /api/pro",
                 b"file HTTP/1.1\r\nAuthorization: Bearer one\r\nHost: lab\r\n\r\n",
             ],
         );
         assert_eq!(answer(&mut stream), 401);
+        // Between lines: what net/http has taken from its buffer is gone when it reads more.
+        send_apart(
+            &mut stream,
+            &[
+                b"GET /api/profile HTTP/1.1\r\nAuthorization: Bearer two\r\n",
+                b"Accept: */*\r\n",
+                b"Host: lab\r\n\r\n",
+            ],
+        );
+        assert_eq!(answer(&mut stream), 401);
+        // Longer than its buffer, with more lines than a small map holds.
+        let many: Vec<String> = (0..20).map(|n| format!("X-{n}: {n:0400}")).collect();
+        let mut lines: Vec<&str> = many.iter().map(String::as_str).collect();
+        lines.insert(0, "Authorization: Bearer one");
+        assert_eq!(ask(&mut stream, &get("/api/profile", &lines)), 401);
         let many = [get("/health", &[]), bearer("three"), get("/users/7", &[])].concat();
         stream.write_all(&many).expect("they are sent");
         assert_eq!(
@@ -103,11 +117,13 @@ fn requests_are_the_ones_that_were_sent() {
             ],
             [200, 401, 200]
         );
-        let seen = observer.seen(5);
+        let seen = observer.seen(7);
         assert_eq!(
             heads(&seen),
             [
                 ("POST /api/upload", Some(201)),
+                ("GET /api/profile", Some(401)),
+                ("GET /api/profile", Some(401)),
                 ("GET /api/profile", Some(401)),
                 ("GET /health", Some(200)),
                 ("GET /api/data", Some(401)),
@@ -116,7 +132,9 @@ fn requests_are_the_ones_that_were_sent() {
         );
         assert_eq!(seen[0].body_bytes, 3000);
         let tokens: Vec<Option<u64>> = seen.iter().map(|one| one.token).collect();
-        assert_eq!(tokens, [None, Some(1), None, Some(3), None]);
+        let (one, two) = (Some(1), Some(2));
+        assert_eq!(tokens, [None, one, two, one, None, Some(3), None]);
+        assert!(seen.iter().all(|one| !one.token_uncertain), "{seen:#?}");
         let (report, _) = observer.finish();
         assert_eq!(report["health"]["dropped_events"], 0, "{report}");
     }

@@ -21,6 +21,7 @@ impl Planner {
             go::versions::CONNECTION_READER,
             layout.response_status,
             layout.pattern,
+            layout.maps,
         );
         let needs = Needs {
             long_nops: self.long_nops,

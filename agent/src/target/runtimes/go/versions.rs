@@ -1,6 +1,8 @@
 //! Layouts of the runtime's and net/http's structures by Go version, from the DWARF of programs built
 //! with Go 1.23.9, 1.25.5 and 1.27.3. A version that is not here is recognised and observed without them.
 
+use heaptide_ebpf::go_maps;
+
 /// Offsets in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
@@ -24,6 +26,8 @@ pub struct Layout {
     pub http2_status: u16,
     /// `net/http.Request.Pattern`, 0 before Go 1.23.
     pub pattern: u16,
+    /// How maps are laid out, one of [`go_maps`].
+    pub maps: u8,
 }
 
 /// `g.sched.sp`.
@@ -52,6 +56,7 @@ pub fn layout(minor: u32) -> Option<Layout> {
         response_status: 120,
         http2_status: 72,
         pattern: 232,
+        maps: go_maps::GROUPS,
     };
     match minor {
         23 => Some(Layout {
@@ -62,6 +67,7 @@ pub fn layout(minor: u32) -> Option<Layout> {
             starts_at: 304,
             saved_bp: 104,
             current: 192,
+            maps: go_maps::BUCKETS,
             ..base
         }),
         25 => Some(base),

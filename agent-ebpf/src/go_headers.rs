@@ -1,0 +1,145 @@
+//! The credential of a head that net/http's buffer does not hold any more (it was longer than the buffer, or
+//! came in pieces that end between lines): from the map of headers that net/http has made of it.
+
+use aya_ebpf::helpers::generated;
+use heaptide_ebpf::{GoCookie, go_maps, head::START};
+
+use crate::{
+    go::words,
+    go_http2::is_credential,
+    go_scan::{GoScan, feed, say},
+    maps::Pending,
+};
+
+/// `http.Request.Header`.
+const HEADER: u64 = 56;
+/// Slots of a group or bucket: a word of marks, and eight of a string and a slice each.
+const SLOTS: u64 = 8;
+const MARKS: u64 = 8;
+/// Up to Go 1.23 keys and values lie apart, and a bucket ends with a pointer to the next.
+const BUCKET: u64 = 336;
+/// From 1.24 on a key lies before its value.
+const GROUP: u64 = 328;
+/// Groups that are looked through.
+const MOST_GROUPS: u64 = 64;
+/// Pieces of a value that are scanned.
+const PIECES: u32 = 16;
+
+/// What is walked.
+struct Walk {
+    scan: *mut GoScan,
+    groups: u64,
+    interleaved: u32,
+    found: u32,
+}
+
+/// Scans the credential of a request; 1: it was found, or there is none.
+#[inline(never)]
+pub fn credential(pending: &mut Pending, scan: *mut GoScan, request: u64, cookie: GoCookie) -> u32 {
+    let Some([map]) = words(request.wrapping_add(HEADER)) else {
+        return 0;
+    };
+    let mut walk = Walk {
+        scan,
+        groups: 0,
+        interleaved: 0,
+        found: 0,
+    };
+    let number;
+    let mut all = 0;
+    if cookie.maps() == go_maps::GROUPS {
+        // internal/runtime/maps.Map: `dirPtr` leads to a group, or to tables if `dirLen` is not 0.
+        let Some([_, _, directory, tables]) = words(map) else {
+            return 0;
+        };
+        walk.interleaved = 1;
+        if tables == 0 {
+            walk.groups = directory;
+            number = 1;
+        } else {
+            // `table.groups`: where they are, and one less than how many.
+            let Some([table]) = words(directory) else {
+                return 0;
+            };
+            let Some([groups, mask]) = words(table.wrapping_add(16)) else {
+                return 0;
+            };
+            walk.groups = groups;
+            number = mask.wrapping_add(1);
+        }
+        all = u32::from(tables <= 1 && number <= MOST_GROUPS);
+    } else if cookie.maps() == go_maps::BUCKETS {
+        // runtime.hmap: `B` is the logarithm of how many buckets there are. A map that has grown may have
+        // some elsewhere.
+        let Some([_, bits, buckets]) = words(map) else {
+            return 0;
+        };
+        walk.groups = buckets;
+        number = 1 << (bits >> 8 & 7);
+    } else {
+        return 0;
+    }
+    let most = if number > MOST_GROUPS {
+        MOST_GROUPS
+    } else {
+        number
+    };
+    say(scan, b"GET / HTTP/1.1\r\n");
+    // SAFETY: `slot` has the signature the helper asks for; the walk outlives the call.
+    unsafe {
+        generated::bpf_loop(
+            (most * SLOTS) as u32,
+            slot as *mut _,
+            (&raw mut walk).cast(),
+            0,
+        );
+    }
+    say(scan, b"\r\n");
+    // SAFETY: the scan of this thread.
+    let parser = unsafe { &(*scan).scan.parser };
+    pending.token = parser.token;
+    pending.tail = parser.tail_fingerprint;
+    pending.tail_filter = parser.tail_filter;
+    u32::from(walk.found | all != 0)
+}
+
+/// One slot. Returns 1 to stop.
+unsafe extern "C" fn slot(index: u32, context: *mut core::ffi::c_void) -> i64 {
+    // SAFETY: `credential` passes its own walk.
+    let walk = unsafe { &mut *context.cast::<Walk>() };
+    let (group, slot) = (u64::from(index) / SLOTS, u64::from(index) % SLOTS);
+    let (key, value) = if walk.interleaved != 0 {
+        let key = walk.groups + group * GROUP + MARKS + slot * 40;
+        (key, key + 16)
+    } else {
+        let keys = walk.groups + group * BUCKET + MARKS;
+        (keys + slot * 16, keys + SLOTS * 16 + slot * 24)
+    };
+    let Some([name, len]) = words(key) else {
+        return 1;
+    };
+    if !is_credential(name, len) {
+        return 0;
+    }
+    let Some([strings, number]) = words(value) else {
+        return 1;
+    };
+    if number == 0 {
+        return 0;
+    }
+    let Some([text, text_len]) = words(strings) else {
+        return 1;
+    };
+    feed(walk.scan, name, len, 1);
+    say(walk.scan, b":");
+    feed(walk.scan, text, text_len, PIECES);
+    say(walk.scan, b"\r\n");
+    walk.found = 1;
+    1
+}
+
+/// Makes a scan ready for the text of a head.
+#[inline(always)]
+pub fn begin(scan: &mut GoScan) {
+    scan.scan.parser.state = START;
+}
