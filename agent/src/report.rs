@@ -177,6 +177,9 @@ pub struct Finding {
     pub also: Vec<SiteSummary>,
     /// Mature bytes live now that were not there at the start.
     pub retained_bytes: u64,
+    /// Standard error that sampling leaves in them; 0 where every block is counted.
+    #[serde(default)]
+    pub retained_bytes_error: u64,
     /// Of those, in blocks so large that they are the container itself, such as the table of a hash
     /// map that doubles: in no figure per token or request.
     #[serde(default)]

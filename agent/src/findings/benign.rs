@@ -86,6 +86,7 @@ pub(super) fn blank(cause: Cause, site: SiteSummary) -> Finding {
         site,
         also: Vec::new(),
         retained_bytes: 0,
+        retained_bytes_error: 0,
         container_bytes: 0,
         retained_bytes_per_new_token: 0.0,
         retained_bytes_per_repeat_token: 0.0,

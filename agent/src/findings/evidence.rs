@@ -56,6 +56,12 @@ pub fn sentences(
     if key.route.has_requests() {
         out.extend(classes(one));
     }
+    if let Some(error) = scene.growth.get(key).and_then(sampling_error) {
+        out.push(format!(
+            "bytes are estimated from samples: a standard error of {:.0} %",
+            100.0 * error
+        ));
+    }
     let container = scene.growth.get(key).map_or(0.0, Series::container_bytes);
     if grows && container >= 1.0 {
         out.push(format!(
@@ -93,6 +99,13 @@ pub fn sentences(
 }
 
 /// What requests of each class keep.
+/// Standard error of a series' bytes as a part of them, where sampling leaves one worth a word.
+fn sampling_error(series: &Series) -> Option<f64> {
+    let variance: f64 = series.classes.iter().map(|class| class.variance).sum();
+    let error = variance.sqrt() / series.live_bytes().max(1.0);
+    (error > 0.05).then_some(error)
+}
+
 fn classes(one: &Judged) -> Vec<String> {
     let mut out = Vec::new();
     let Contrast {

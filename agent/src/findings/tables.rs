@@ -185,6 +185,7 @@ impl Judge {
             route: scene.attribution.routes.get(route).name.clone(),
             site,
             retained_bytes: last.bytes as u64,
+            retained_bytes_error: 0,
             container_bytes: last.bytes as u64,
             blocks: 1,
             matured_bytes: last.bytes as u64,

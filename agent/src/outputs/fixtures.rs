@@ -39,6 +39,7 @@ pub(crate) fn finding(state: State, cause: Cause, route: &str) -> Finding {
         },
         also: vec![],
         retained_bytes: 24_145_408,
+        retained_bytes_error: 0,
         container_bytes: 0,
         retained_bytes_per_new_token: 1945.6,
         retained_bytes_per_repeat_token: 0.0,

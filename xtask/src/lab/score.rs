@@ -11,6 +11,8 @@ use super::{python, service};
 const TOLERANCE: f64 = 0.10;
 /// The same where heaptide follows samples, and the books estimate what the allocator takes.
 const OF_SAMPLES: f64 = 0.30;
+/// Standard errors within which the truth must be.
+const SURE: f64 = 3.0;
 /// A container is counted now and then: what it holds at the end may not have been seen yet.
 const COUNTED: std::ops::RangeInclusive<f64> = 0.7..=1.02;
 
@@ -178,12 +180,16 @@ impl Score {
             return;
         };
         self.kept = format!("{said:.0} / {truth:.0} B");
-        // Python's books know sizes of objects, not what its allocator takes for them.
+        // Of few samples little can be said, and how little heaptide says itself.
+        let figure = |field| finding.and_then(|finding| finding.pointer(field)?.as_f64());
+        let error = figure("/retained_bytes_error").unwrap_or(0.0)
+            / figure("/retained_bytes").unwrap_or(0.0).max(1.0);
         let tolerance = if service.go.is_some() {
-            OF_SAMPLES
+            OF_SAMPLES.max(SURE * error)
         } else {
             TOLERANCE
         };
+        // Python's books know sizes of objects, not what its allocator takes for them.
         if service.python.is_none() {
             self.check((said - truth).abs() <= tolerance * truth, "bytes kept");
         }
