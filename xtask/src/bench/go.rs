@@ -14,7 +14,7 @@ const MODES: [(&str, f64); 2] = [("watch", 0.97), ("trace", 0.90)];
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     /// The services, names in lab/services.toml without `go/`.
-    #[arg(long, value_delimiter = ',', default_value = "echo-1.25,nethttp-1.27")]
+    #[arg(long, value_delimiter = ',', default_value = "echo-1.25,nethttp-1.23")]
     services: Vec<String>,
     /// Pairs of rounds.
     #[arg(long, default_value_t = 5)]
