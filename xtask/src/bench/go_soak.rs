@@ -21,7 +21,7 @@ pub(super) struct Arguments {
     #[arg(
         long,
         value_delimiter = ',',
-        default_value = "echo-1.23,nethttp-1.25-stripped,echo-1.27"
+        default_value = "echo-1.23,nethttp-stripped-1.25,echo-1.27"
     )]
     services: Vec<String>,
     /// How long altogether.
