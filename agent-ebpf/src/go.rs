@@ -118,7 +118,6 @@ pub fn go_serve(ctx: ProbeContext) -> u32 {
     if read_head(scan, register!(regs, rcx), cookie) == 0 {
         let request = register!(regs, rdi);
         describe(pending, scan, request);
-        go_headers::begin(scan);
         if go_headers::credential(pending, scan, request, cookie) == 0 {
             pending.flags |= request_flags::HEAD_CUT;
         }

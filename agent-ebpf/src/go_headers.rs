@@ -7,7 +7,7 @@ use heaptide_ebpf::{GoCookie, go_maps, head::START};
 use crate::{
     go::words,
     go_http2::is_credential,
-    go_scan::{GoScan, feed, say},
+    go_scan::{GoScan, feed_field, say},
     maps::Pending,
 };
 
@@ -22,15 +22,13 @@ const BUCKET: u64 = 336;
 const GROUP: u64 = 328;
 /// Groups that are looked through.
 const MOST_GROUPS: u64 = 64;
-/// Pieces of a value that are scanned.
-const PIECES: u32 = 16;
-
 /// What is walked.
 struct Walk {
     scan: *mut GoScan,
     groups: u64,
     interleaved: u32,
-    found: u32,
+    /// 1: it was found, or there is none.
+    certain: u32,
 }
 
 /// Scans the credential of a request; 1: it was found, or there is none.
@@ -43,10 +41,9 @@ pub fn credential(pending: &mut Pending, scan: *mut GoScan, request: u64, cookie
         scan,
         groups: 0,
         interleaved: 0,
-        found: 0,
+        certain: 0,
     };
     let number;
-    let mut all = 0;
     if cookie.maps() == go_maps::GROUPS {
         // internal/runtime/maps.Map: `dirPtr` leads to a group, or to tables if `dirLen` is not 0.
         let Some([_, _, directory, tables]) = words(map) else {
@@ -67,7 +64,7 @@ pub fn credential(pending: &mut Pending, scan: *mut GoScan, request: u64, cookie
             walk.groups = groups;
             number = mask.wrapping_add(1);
         }
-        all = u32::from(tables <= 1 && number <= MOST_GROUPS);
+        walk.certain = u32::from(tables <= 1 && number <= MOST_GROUPS);
     } else if cookie.maps() == go_maps::BUCKETS {
         // runtime.hmap: `B` is the logarithm of how many buckets there are. A map that has grown may have
         // some elsewhere.
@@ -84,6 +81,8 @@ pub fn credential(pending: &mut Pending, scan: *mut GoScan, request: u64, cookie
     } else {
         number
     };
+    // SAFETY: the scan of this thread.
+    unsafe { (*scan).scan.parser.state = START };
     say(scan, b"GET / HTTP/1.1\r\n");
     // SAFETY: `slot` has the signature the helper asks for; the walk outlives the call.
     unsafe {
@@ -100,7 +99,7 @@ pub fn credential(pending: &mut Pending, scan: *mut GoScan, request: u64, cookie
     pending.token = parser.token;
     pending.tail = parser.tail_fingerprint;
     pending.tail_filter = parser.tail_filter;
-    u32::from(walk.found | all != 0)
+    walk.certain
 }
 
 /// One slot. Returns 1 to stop.
@@ -116,30 +115,24 @@ unsafe extern "C" fn slot(index: u32, context: *mut core::ffi::c_void) -> i64 {
         (keys + slot * 16, keys + SLOTS * 16 + slot * 24)
     };
     let Some([name, len]) = words(key) else {
+        walk.certain = 0;
         return 1;
     };
     if !is_credential(name, len) {
         return 0;
     }
     let Some([strings, number]) = words(value) else {
+        walk.certain = 0;
         return 1;
     };
     if number == 0 {
         return 0;
     }
     let Some([text, text_len]) = words(strings) else {
+        walk.certain = 0;
         return 1;
     };
-    feed(walk.scan, name, len, 1);
-    say(walk.scan, b":");
-    feed(walk.scan, text, text_len, PIECES);
-    say(walk.scan, b"\r\n");
-    walk.found = 1;
+    feed_field(walk.scan, [name, len], [text, text_len]);
+    walk.certain = 1;
     1
-}
-
-/// Makes a scan ready for the text of a head.
-#[inline(always)]
-pub fn begin(scan: &mut GoScan) {
-    scan.scan.parser.state = START;
 }

@@ -19,7 +19,7 @@ use crate::{
     alloc::register,
     go::{GO_REQUESTS, NO_FD, watched, words},
     go_routes,
-    go_scan::{GoScan, feed, say, scan_of_thread},
+    go_scan::{GoScan, feed, feed_field, say, scan_of_thread},
     http,
     maps::{BLANK_CONN, Pending, count},
     scope, setting,
@@ -29,8 +29,6 @@ use crate::{
 const FIELDS: u64 = 128;
 const FIELD_BYTES: u64 = 40;
 const FIELDS_AT: u64 = 8;
-/// Pieces of a value that are scanned.
-const PIECES: u32 = 16;
 /// `pending.reserved` of a request that did not come by HTTP/1.
 pub const MARK: u16 = 1;
 
@@ -186,10 +184,7 @@ unsafe extern "C" fn line(index: u32, context: *mut core::ffi::c_void) -> i64 {
     };
     if is_credential(name, name_len) || is(name, name_len, LENGTH) {
         let scan = fields.scan;
-        feed(scan, name, name_len, 1);
-        say(scan, b":");
-        feed(scan, value, value_len, PIECES);
-        say(scan, b"\r\n");
+        feed_field(scan, [name, name_len], [value, value_len]);
     }
     0
 }

@@ -17,7 +17,7 @@ use crate::{
 };
 
 // Go's type descriptions, which every program carries (internal/abi/type.go, iface.go; the same from Go
-// 1.20 to 1.27): so offsets need neither DWARF nor a table of Echo's versions.
+// 1.23 to 1.27): so offsets need neither DWARF nor a table of Echo's versions.
 /// `abi.Type.Kind_`, and its bits that are a kind.
 const KIND: u64 = 23;
 const KINDS: u8 = 31;
@@ -39,8 +39,8 @@ const MOST_FIELDS: u32 = 32;
 static GO_CONTEXTS: LruHashMap<TaskKey, u64> = LruHashMap::with_max_entries(256, 0);
 
 /// `(*Router).Find(method, path, context)` of Echo: the context is in R8 (its methods) and R9. Its template
-/// is there when the router has returned, and still when the request has ended: what else takes the
-/// context from Echo's pool does so on this processor, later.
+/// is there when the router has returned, and still when the request has ended but for the rare case that
+/// another one has got the context from Echo's pool in between.
 #[uprobe]
 pub fn go_route(ctx: ProbeContext) -> u32 {
     let Some(config) = watched() else { return 0 };

@@ -26,6 +26,8 @@ const MAX_BUFFER: u64 = 64 << 10;
 const ROUNDS: u32 = 96;
 /// Steps of the scanner per pass.
 const STEPS: u32 = CHUNK as u32 + 512;
+/// Pieces of a field's value that are scanned.
+const PIECES: u32 = 16;
 /// A scan under way on a thread.
 #[repr(C)]
 pub struct GoScan {
@@ -222,6 +224,15 @@ unsafe extern "C" fn piece(_index: u32, context: *mut core::ffi::c_void) -> i64 
     feed.left -= u64::from(size);
     run(feed.scan, size);
     0
+}
+
+/// Scans a field of a head: addresses and lengths of its name and value.
+#[inline(always)]
+pub fn feed_field(scan: *mut GoScan, name: [u64; 2], value: [u64; 2]) {
+    feed(scan, name[0], name[1], 1);
+    say(scan, b":");
+    feed(scan, value[0], value[1], PIECES);
+    say(scan, b"\r\n");
 }
 
 /// Scans some letters.

@@ -11,33 +11,14 @@ use std::time::{Duration, Instant};
 
 use common::interpreters::{interpreters, version_of};
 use common::process::Process;
-use heaptide::cli::values::Credential;
+use common::source::watching;
 use heaptide::events::{Census, Faults, Observation, Site, SiteId};
-use heaptide::settings;
-use heaptide::source::{Source, SourceOptions};
+use heaptide::source::Source;
 use serde_json::Value;
 
 const SOON: Duration = Duration::from_secs(30);
 /// The program's source.
 const SCRIPT: &str = include_str!("fixtures/faults.py");
-
-/// A source in mode `watch`.
-fn source() -> Source {
-    let settings = settings::settings(&Credential::Bearer, 4096).expect("settings");
-    let options = SourceOptions {
-        settings,
-        allocations: false,
-        automatic: false,
-        budget: None,
-        handlers: Vec::new(),
-        memory_limit: None,
-        follow: true,
-        stacks: true,
-        residency: false,
-        enable_go_profile: false,
-    };
-    Source::new(options).expect("the kernel half")
-}
 
 /// A program and what is seen of it and its children.
 struct Seen {
@@ -57,7 +38,7 @@ impl Seen {
         process.line(SOON, |line| line == "ready");
         let mut seen = Self {
             process,
-            source: source(),
+            source: watching(),
             sites: HashMap::new(),
             at: HashMap::new(),
             faults: HashMap::new(),

@@ -11,11 +11,9 @@ use std::time::{Duration, Instant};
 
 use common::process::Process;
 use common::services::{build, lab_program};
+use common::source::watching;
 use common::{http, kernel, lab, skip};
-use heaptide::cli::values::Credential;
 use heaptide::events::{Observation, RequestId, SiteId};
-use heaptide::settings;
-use heaptide::source::{Source, SourceOptions};
 
 const START: Duration = Duration::from_secs(30);
 /// Of the load.
@@ -74,7 +72,7 @@ fn pages_carry_the_request_that_touched_them() {
             .env("PYTHONWARNINGS", "ignore:The HMAC key")
             .current_dir(lab("python/fastapi"));
         let mut server = Process::start("uvicorn", &mut command);
-        wait_for(&mut server, address);
+        http::wait_for(&mut server, address);
         let pages = observe(&server, address);
         let (right, all) = (pages.right, pages.all);
         let part = right as f64 / all.max(1) as f64;
@@ -91,18 +89,6 @@ fn pages_carry_the_request_that_touched_them() {
     }
 }
 
-fn wait_for(server: &mut Process, address: SocketAddr) {
-    let deadline = Instant::now() + START;
-    while std::net::TcpStream::connect(address).is_err() {
-        assert!(
-            server.runs() && Instant::now() < deadline,
-            "it does not listen: {}",
-            server.transcript()
-        );
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
 #[derive(Default)]
 struct Pages {
     right: u64,
@@ -113,20 +99,7 @@ struct Pages {
 
 /// Pages that the endpoints have touched under load, and those with a request of the endpoint's route.
 fn observe(server: &Process, address: SocketAddr) -> Pages {
-    let settings = settings::settings(&Credential::Bearer, 4096).expect("settings");
-    let mut source = Source::new(SourceOptions {
-        settings,
-        allocations: false,
-        automatic: false,
-        budget: None,
-        handlers: Vec::new(),
-        memory_limit: None,
-        follow: true,
-        stacks: true,
-        residency: false,
-        enable_go_profile: false,
-    })
-    .expect("the kernel half");
+    let mut source = watching();
     source
         .attach(server.id(), &mut |_, _| {})
         .expect("it is attached to");

@@ -6,6 +6,7 @@ use crate::attribution::Attribution;
 use crate::events::{Binding, FrameKind, Nanos, SiteId};
 use crate::growth::epochs::Epochs;
 use crate::growth::gauges::Gauges;
+use crate::growth::series::Series;
 use crate::growth::{Growth, SeriesKey};
 use crate::report::{Basis, Cause, Finding, SiteSummary, State};
 
@@ -237,11 +238,8 @@ impl Judge {
         let Some(onset) = stated.map(|(_, one)| one.onset).min() else {
             return Rate::default();
         };
-        let classes = keys.iter().filter_map(|key| scene.growth.get(key));
-        let variance = classes
-            .flat_map(|series| series.classes)
-            .map(|class| class.variance)
-            .sum();
+        let series = keys.iter().filter_map(|key| scene.growth.get(key));
+        let variance = series.map(Series::variance).sum();
         let blocks = Self::growth_of(scene, &keys, onset, variance);
         Rate {
             mean: self.resident(blocks.mean + self.tables.rate()),
@@ -283,7 +281,7 @@ struct Sums {
 }
 
 impl Sums {
-    fn add(&mut self, one: &Judged, series: &crate::growth::series::Series, shared: bool) {
+    fn add(&mut self, one: &Judged, series: &Series, shared: bool) {
         self.live += series.live_bytes();
         self.container += series.container_bytes();
         // one way of counting for all series, so that the means can be added
@@ -298,11 +296,7 @@ impl Sums {
         self.blocks += series.blocks;
         self.matured += series.matured_bytes;
         self.evicted += series.evicted_bytes;
-        self.variance += series
-            .classes
-            .iter()
-            .map(|class| class.variance)
-            .sum::<f64>();
+        self.variance += series.variance();
         self.exact += series.exact_bytes;
     }
 }

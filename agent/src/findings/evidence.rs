@@ -101,8 +101,7 @@ pub fn sentences(
 /// What requests of each class keep.
 /// Standard error of a series' bytes as a part of them, where sampling leaves one worth a word.
 fn sampling_error(series: &Series) -> Option<f64> {
-    let variance: f64 = series.classes.iter().map(|class| class.variance).sum();
-    let error = variance.sqrt() / series.live_bytes().max(1.0);
+    let error = series.variance().sqrt() / series.live_bytes().max(1.0);
     (error > 0.05).then_some(error)
 }
 

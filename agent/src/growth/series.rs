@@ -107,6 +107,11 @@ impl Series {
         self.held
     }
 
+    /// Variance that sampling leaves in them.
+    pub fn variance(&self) -> f64 {
+        self.classes.iter().map(|class| class.variance).sum()
+    }
+
     /// Mature bytes now of blocks that hold the container itself, such as the table of a hash map.
     pub fn container_bytes(&self) -> f64 {
         let requests: f64 = self.classes.iter().map(|class| class.bytes).sum();

@@ -3,8 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -12,7 +11,6 @@ use super::process::{Process, run};
 use super::{http, lab};
 
 const BUILD: Duration = Duration::from_secs(900);
-const START: Duration = Duration::from_secs(30);
 /// The versions that the lab has toolchains of.
 pub(crate) const VERSIONS: [&str; 3] = ["1.23", "1.25", "1.27"];
 
@@ -70,15 +68,7 @@ impl Service {
         command.args(["--listen", &address.to_string()]);
         command.args(arguments);
         let mut process = Process::start("a Go service", &mut command);
-        let deadline = Instant::now() + START;
-        while std::net::TcpStream::connect(address).is_err() {
-            assert!(
-                process.runs() && Instant::now() < deadline,
-                "it does not listen: {}",
-                process.transcript()
-            );
-            thread::sleep(Duration::from_millis(20));
-        }
+        http::wait_for(&mut process, address);
         Self { process, address }
     }
 

@@ -6,12 +6,26 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::compile::{Program, program};
 use super::process::Process;
 
 const PATIENCE: Duration = Duration::from_secs(20);
+const START: Duration = Duration::from_secs(30);
+
+/// Waits until a service listens.
+pub(crate) fn wait_for(service: &mut Process, address: SocketAddr) {
+    let deadline = Instant::now() + START;
+    while TcpStream::connect(address).is_err() {
+        assert!(
+            service.runs() && Instant::now() < deadline,
+            "it does not listen: {}",
+            service.transcript()
+        );
+        thread::sleep(Duration::from_millis(20));
+    }
+}
 
 /// A running `lab/bench/tiny_http.cpp`.
 pub(crate) struct Server {

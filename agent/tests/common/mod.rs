@@ -11,6 +11,7 @@ pub(crate) mod leftovers;
 pub(crate) mod process;
 pub(crate) mod requests;
 pub(crate) mod services;
+pub(crate) mod source;
 pub(crate) mod truth;
 
 use std::fs::File;

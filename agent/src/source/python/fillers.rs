@@ -270,8 +270,8 @@ mod tests {
             sampled(vec![init(), open(), frame("login", "/app/views.py", 31)], 3),
             sampled(
                 vec![
-                    frame("copy", "/usr/lib/python3.11/copy.py", 1),
                     init(),
+                    frame("copy", "/usr/lib/python3.11/copy.py", 1),
                     frame("login", "/app/views.py", 31),
                 ],
                 2,
