@@ -24,11 +24,12 @@ const GROUP: u64 = 328;
 const MOST_GROUPS: u64 = 64;
 /// What is walked.
 struct Walk {
-    scan: *mut GoScan,
     groups: u64,
     interleaved: u32,
     /// 1: it was found, or there is none.
     certain: u32,
+    /// Addresses and lengths of the credential's name and value, if it was found.
+    field: Option<[[u64; 2]; 2]>,
 }
 
 /// Scans the credential of a request; 1: it was found, or there is none.
@@ -38,10 +39,10 @@ pub fn credential(pending: &mut Pending, scan: *mut GoScan, request: u64, cookie
         return 0;
     };
     let mut walk = Walk {
-        scan,
         groups: 0,
         interleaved: 0,
         certain: 0,
+        field: None,
     };
     let number;
     if cookie.maps() == go_maps::GROUPS {
@@ -81,9 +82,6 @@ pub fn credential(pending: &mut Pending, scan: *mut GoScan, request: u64, cookie
     } else {
         number
     };
-    // SAFETY: the scan of this thread.
-    unsafe { (*scan).scan.parser.state = START };
-    say(scan, b"GET / HTTP/1.1\r\n");
     // SAFETY: `slot` has the signature the helper asks for; the walk outlives the call.
     unsafe {
         generated::bpf_loop(
@@ -92,6 +90,13 @@ pub fn credential(pending: &mut Pending, scan: *mut GoScan, request: u64, cookie
             (&raw mut walk).cast(),
             0,
         );
+    }
+    // SAFETY: the scan of this thread.
+    unsafe { (*scan).scan.parser.state = START };
+    say(scan, b"GET / HTTP/1.1\r\n");
+    // Scanned here and not in `slot`: Linux 6.1 counts the stack of all callers, callbacks' too.
+    if let Some([name, value]) = walk.field {
+        feed_field(scan, name, value);
     }
     say(scan, b"\r\n");
     // SAFETY: the scan of this thread.
@@ -132,7 +137,7 @@ unsafe extern "C" fn slot(index: u32, context: *mut core::ffi::c_void) -> i64 {
         walk.certain = 0;
         return 1;
     };
-    feed_field(walk.scan, [name, len], [text, text_len]);
+    walk.field = Some([[name, len], [text, text_len]]);
     walk.certain = 1;
     1
 }

@@ -146,7 +146,7 @@ impl GoReader {
     /// clock as ours, after the counter of cycles.
     fn collected_at(&self, cycles: u64, at: Nanos) -> Option<Nanos> {
         // cycles, stwprocs and maxprocs have four bytes each; tSweepTerm, tMark, tMarkTerm and tEnd follow
-        let times = (cycles + 12).next_multiple_of(8);
+        let times = cycles.checked_add(12)?.checked_next_multiple_of(8)?;
         let [_, _, marked, end] = memory::words::<4>(self.pid, times)?;
         let sound = marked > 0 && marked <= end && end <= at.0;
         sound.then_some(Nanos(marked))
@@ -162,8 +162,8 @@ impl GoReader {
         let half = |address| self.half(address);
         for _ in 0..3 {
             let before = (half(cycles)?, half(phase)?);
-            let live = memory::word(self.pid, controller + versions::HEAP_LIVE)?;
-            let marked = memory::word(self.pid, controller + versions::HEAP_MARKED)?;
+            let live = memory::word(self.pid, controller.wrapping_add(versions::HEAP_LIVE))?;
+            let marked = memory::word(self.pid, controller.wrapping_add(versions::HEAP_MARKED))?;
             if before == (half(cycles)?, half(phase)?) {
                 // a cycle is counted when it begins; its marks count when it has ended
                 let under_way = u32::from(before.1 != 0);

@@ -88,6 +88,12 @@ pub enum CensusError {
         "the memory of this interpreter is not laid out as that of its version: its containers are not read"
     )]
     Layout,
+    /// The reader panicked.
+    #[error(
+        "reading this interpreter ended in a fault of heaptide's own (please report what it said of it): \
+         its containers are not seen any more"
+    )]
+    Fault,
 }
 
 impl Censuses {
@@ -323,8 +329,8 @@ fn kind(
         Shape::LruCache => "lru_cache".to_string(),
         _ => walk
             .pages
-            .word(object + Layout::OB_TYPE)
-            .and_then(|class| walk.pages.word(class + Layout::TP_NAME))
+            .word(object.wrapping_add(Layout::OB_TYPE))
+            .and_then(|class| walk.pages.word(class.wrapping_add(Layout::TP_NAME)))
             .and_then(|name| c_string(walk.pages, name))
             .map_or_else(
                 || "container".to_string(),
@@ -340,7 +346,7 @@ fn kind(
 /// `module.Class`.
 fn class_name(walk: &mut Walk<'_, ProcessMemory>, class: u64) -> Option<String> {
     let layout = *walk.types.layout();
-    let qualname = walk.pages.word(class + layout.ht_qualname)?;
+    let qualname = walk.pages.word(class.wrapping_add(layout.ht_qualname))?;
     let name = text(walk.pages, &mut walk.types, qualname, 200)?;
     let module = module_of(walk, &layout, class);
     Some(match module {
@@ -351,7 +357,7 @@ fn class_name(walk: &mut Walk<'_, ProcessMemory>, class: u64) -> Option<String> 
 
 /// `__module__` of a class.
 fn module_of(walk: &mut Walk<'_, ProcessMemory>, layout: &Layout, class: u64) -> Option<String> {
-    let names = walk.pages.word(class + Layout::TP_DICT)?;
+    let names = walk.pages.word(class.wrapping_add(Layout::TP_DICT))?;
     let (mut pairs, mut scratch) = (Vec::new(), Vec::new());
     super::objects::dict(walk.pages, layout, names, &mut pairs, &mut scratch).ok()?;
     let types: &mut Types = &mut walk.types;

@@ -102,10 +102,10 @@ impl Identity {
         }
         let first_line = types.layout().code_firstlineno;
         Some(Self {
-            filename: pages.word(code + Layout::CODE_FILENAME)?,
-            qualname: pages.word(code + Layout::CODE_QUALNAME)?,
-            line_table: pages.word(code + Layout::CODE_LINETABLE)?,
-            first_line: pages.half(code + first_line)?,
+            filename: pages.word(code.wrapping_add(Layout::CODE_FILENAME))?,
+            qualname: pages.word(code.wrapping_add(Layout::CODE_QUALNAME))?,
+            line_table: pages.word(code.wrapping_add(Layout::CODE_LINETABLE))?,
+            first_line: pages.half(code.wrapping_add(first_line))?,
         })
     }
 }
@@ -120,8 +120,12 @@ impl Code {
     ) -> Option<Arc<Self>> {
         let identity = Identity::of(pages, types, code)?;
         let (file, function) = code_names(pages, types, code);
-        let len = pages.word(identity.line_table + Layout::OB_SIZE)?;
-        let table = bytes(pages, identity.line_table + Layout::BYTES_DATA, len)?;
+        let len = pages.word(identity.line_table.wrapping_add(Layout::OB_SIZE))?;
+        let table = bytes(
+            pages,
+            identity.line_table.wrapping_add(Layout::BYTES_DATA),
+            len,
+        )?;
         let places = places(&table, identity.first_line);
         let stores = stores(pages, types, minor, code, &places).unwrap_or_default();
         Some(Arc::new(Self {
@@ -287,13 +291,13 @@ fn stores<R: Read>(
     code: u64,
     places: &[Place],
 ) -> Option<Vec<Store>> {
-    let words = pages.word(code + Layout::OB_SIZE)?;
-    let first = code + types.layout().code_bytecode;
+    let words = pages.word(code.wrapping_add(Layout::OB_SIZE))?;
+    let first = code.wrapping_add(types.layout().code_bytecode);
     let bytecode = bytes(pages, first, words.checked_mul(2)?)?;
-    let names = pages.word(code + Layout::CODE_NAMES)?;
-    let variables = pages.word(code + Layout::CODE_LOCALSPLUSNAMES)?;
+    let names = pages.word(code.wrapping_add(Layout::CODE_NAMES))?;
+    let variables = pages.word(code.wrapping_add(Layout::CODE_LOCALSPLUSNAMES))?;
     let mut name = |tuple: u64, index: u32| {
-        let name = pages.word(tuple + 24 + u64::from(index) * 8)?;
+        let name = pages.word(tuple.wrapping_add(24 + u64::from(index) * 8))?;
         paths::name_of(pages, types, name)
     };
     let place = |word: u32| places.iter().find(|place| place.holds(word)).copied();

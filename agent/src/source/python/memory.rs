@@ -202,7 +202,7 @@ impl<R: Read> Pages<R> {
         }
         if count <= SMALL {
             for index in 0..count as u64 {
-                match self.word(address + index * 8) {
+                match self.word(address.wrapping_add(index * 8)) {
                     Some(word) => to.push(word),
                     None => return false,
                 }

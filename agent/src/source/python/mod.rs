@@ -16,6 +16,7 @@ mod types;
 mod walk;
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -169,9 +170,17 @@ fn run(orders: &Receiver<Order>, to: &Sender<(u32, Reading)>) {
             .map(|(pid, _)| *pid)
             .collect();
         for pid in ready {
-            let kept = targets
-                .get_mut(&pid)
-                .is_some_and(|target| target.look(pid, to) && target.read(pid, to));
+            let Some(target) = targets.get_mut(&pid) else {
+                continue;
+            };
+            // A target that is not what it seems must cost no other its censuses, nor go silently.
+            let kept = catch_unwind(AssertUnwindSafe(|| {
+                target.look(pid, to) && target.read(pid, to)
+            }))
+            .unwrap_or_else(|_| {
+                let _ = to.send((pid, Reading::GivenUp(CensusError::Fault)));
+                false
+            });
             if !kept {
                 targets.remove(&pid);
             }

@@ -190,7 +190,9 @@ fn mix(key: u64, edge: Edge) -> u64 {
 /// text in those would blank the flags with it.
 pub(super) fn str_state<R: Read>(pages: &mut Pages<R>, object: u64) -> Option<u8> {
     let mut state = [0];
-    pages.raw(object + 32, &mut state).then_some(state[0])
+    pages
+        .raw(object.wrapping_add(32), &mut state)
+        .then_some(state[0])
 }
 
 /// The characters of an ASCII `str`, if it is one and not longer than `max`.
@@ -204,13 +206,13 @@ pub(super) fn text<R: Read>(
     if types.of(pages, object)?.shape != Shape::Str {
         return None;
     }
-    let len = pages.word(object + 16)?;
+    let len = pages.word(object.wrapping_add(16))?;
     let state = str_state(pages, object)?;
     if len == 0 || len > max || state & COMPACT_ASCII != COMPACT_ASCII {
         return None;
     }
     let mut bytes = vec![0; len as usize];
-    if !pages.raw(object + types.layout().str_ascii, &mut bytes) {
+    if !pages.raw(object.wrapping_add(types.layout().str_ascii), &mut bytes) {
         return None;
     }
     String::from_utf8(bytes).ok().filter(|text| text.is_ascii())
@@ -247,7 +249,7 @@ pub(super) fn code_names<R: Read>(
     code: u64,
 ) -> (Option<String>, Option<String>) {
     let mut part = |offset| {
-        let object = pages.word(code + offset)?;
+        let object = pages.word(code.wrapping_add(offset))?;
         text(pages, types, object, 1024)
     };
     (part(Layout::CODE_FILENAME), part(Layout::CODE_QUALNAME))

@@ -197,11 +197,14 @@ impl<'a, R: Read> Walk<'a, R> {
         let info = self.types.of(self.pages, object).or_torn()?;
         match info.shape {
             Shape::Module => {
-                let names = self.pages.word(object + 16).or_torn()?;
+                let names = self.pages.word(object.wrapping_add(16)).or_torn()?;
                 self.namespace(names, step)?;
             }
             Shape::Type => {
-                let names = self.pages.word(object + Layout::TP_DICT).or_torn()?;
+                let names = self
+                    .pages
+                    .word(object.wrapping_add(Layout::TP_DICT))
+                    .or_torn()?;
                 if names != 0 {
                     self.namespace(names, step)?;
                 }
@@ -218,7 +221,7 @@ impl<'a, R: Read> Walk<'a, R> {
             Shape::List | Shape::Tuple | Shape::Set | Shape::Deque => {
                 let held = objects::items(self.pages, info.shape, object, &mut self.list)?;
                 let bound = (info.shape == Shape::Deque)
-                    .then(|| self.pages.word(object + 64))
+                    .then(|| self.pages.word(object.wrapping_add(64)))
                     .flatten();
                 if info.shape != Shape::Tuple {
                     let bound = bound.filter(|max| *max < u64::MAX / 2);
@@ -304,24 +307,36 @@ impl<'a, R: Read> Walk<'a, R> {
 
     fn function(&mut self, object: u64, step: u32) -> Result<(), Torn> {
         let layout = *self.types.layout();
-        let globals = self.pages.word(object + 16).or_torn()?;
-        let code = self.pages.word(object + 48).or_torn()?;
-        let defaults = self.pages.word(object + 56).or_torn()?;
-        let keywords = self.pages.word(object + 64).or_torn()?;
-        let closure = self.pages.word(object + 72).or_torn()?;
-        let attributes = self.pages.word(object + 88).or_torn()?;
+        let globals = self.pages.word(object.wrapping_add(16)).or_torn()?;
+        let code = self.pages.word(object.wrapping_add(48)).or_torn()?;
+        let defaults = self.pages.word(object.wrapping_add(56)).or_torn()?;
+        let keywords = self.pages.word(object.wrapping_add(64)).or_torn()?;
+        let closure = self.pages.word(object.wrapping_add(72)).or_torn()?;
+        let attributes = self.pages.word(object.wrapping_add(88)).or_torn()?;
         if closure != 0 {
-            let variables = u64::from(self.pages.half(code + layout.code_nlocalsplus).or_torn()?);
-            let free = u64::from(self.pages.half(code + layout.code_nfreevars).or_torn()?);
+            let variables = u64::from(
+                self.pages
+                    .half(code.wrapping_add(layout.code_nlocalsplus))
+                    .or_torn()?,
+            );
+            let free = u64::from(
+                self.pages
+                    .half(code.wrapping_add(layout.code_nfreevars))
+                    .or_torn()?,
+            );
             let names = self
                 .pages
-                .word(code + Layout::CODE_LOCALSPLUSNAMES)
+                .word(code.wrapping_add(Layout::CODE_LOCALSPLUSNAMES))
                 .or_torn()?;
-            for index in 0..free.min(variables).min(1024) {
-                let cell = self.pages.word(closure + 24 + index * 8).or_torn()?;
-                let at = names + 24 + (variables - free + index) * 8;
+            objects::ensure(free <= variables)?;
+            for index in 0..free.min(1024) {
+                let cell = self
+                    .pages
+                    .word(closure.wrapping_add(24 + index * 8))
+                    .or_torn()?;
+                let at = names.wrapping_add(24 + (variables - free + index) * 8);
                 let name = self.pages.word(at).or_torn()?;
-                let value = self.pages.word(cell + 16).or_torn()?;
+                let value = self.pages.word(cell.wrapping_add(16)).or_torn()?;
                 self.push(value, step, Edge::Closure(name));
             }
         }
@@ -348,10 +363,13 @@ impl<'a, R: Read> Walk<'a, R> {
 
     fn generator(&mut self, object: u64, step: u32) -> Result<(), Torn> {
         let layout = *self.types.layout();
-        let state = self.pages.byte(object + layout.gen_state).or_torn()? as i8;
+        let state = self
+            .pages
+            .byte(object.wrapping_add(layout.gen_state))
+            .or_torn()? as i8;
         // 0 runs (its frame is met with its thread, its stack is in use), more has ended
         if state < 0 {
-            self.frame(object + layout.gen_frame, Some(step))?;
+            self.frame(object.wrapping_add(layout.gen_frame), Some(step))?;
         }
         Ok(())
     }
@@ -360,9 +378,9 @@ impl<'a, R: Read> Walk<'a, R> {
         const CACHE: u64 = 72;
         const FUNC: u64 = 88;
         const MAXSIZE: u64 = 96;
-        let cache = self.pages.word(object + CACHE).or_torn()?;
-        let function = self.pages.word(object + FUNC).or_torn()?;
-        let maxsize = self.pages.word(object + MAXSIZE).or_torn()?;
+        let cache = self.pages.word(object.wrapping_add(CACHE)).or_torn()?;
+        let function = self.pages.word(object.wrapping_add(FUNC)).or_torn()?;
+        let maxsize = self.pages.word(object.wrapping_add(MAXSIZE)).or_torn()?;
         if self.types.of(self.pages, cache).or_torn()?.shape != Shape::Dict {
             return Err(Torn);
         }

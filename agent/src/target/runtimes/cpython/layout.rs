@@ -99,6 +99,10 @@ impl Layout {
     /// First byte of a `bytes` object.
     pub const BYTES_DATA: u64 = 32;
 
+    /// Minor versions and what is known of them without the interpreter's help.
+    #[cfg(test)]
+    pub(crate) const TABLES: [(u8, Self); 2] = [(11, PY311), (12, PY312)];
+
     /// The layout of a version, if it is known. `offsets` are what the interpreter says itself.
     pub(super) fn of(version: Version, offsets: Option<&DebugOffsets>) -> Option<Self> {
         if version.major != 3 || !version.last {
