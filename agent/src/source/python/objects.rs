@@ -327,7 +327,7 @@ mod tests {
                 0x20_0000,
                 // a type that is ready, and a table of 2^40 entries
                 1 << 12 | 1 << 14 | 1 << 29,
-                40 | 43 << 8,
+                0x28 | 0x2b << 8,
                 64,
                 1,
                 0,
