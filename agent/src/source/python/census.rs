@@ -273,7 +273,11 @@ fn tell(walk: &mut Walk<'_, ProcessMemory>, candidate: &Candidate) -> Option<Con
                 path,
                 kind,
                 entries: found.entries,
-                bytes: each.map(|each| found.table_bytes + each * found.entries),
+                bytes: each.map(|each| {
+                    found
+                        .table_bytes
+                        .saturating_add(each.saturating_mul(found.entries))
+                }),
                 also_at: others(walk, &found, step),
                 ..Container::default()
             })
@@ -329,8 +333,8 @@ fn kind(
         Shape::LruCache => "lru_cache".to_string(),
         _ => walk
             .pages
-            .word(object.wrapping_add(Layout::OB_TYPE))
-            .and_then(|class| walk.pages.word(class.wrapping_add(Layout::TP_NAME)))
+            .field(object, Layout::OB_TYPE)
+            .and_then(|class| walk.pages.field(class, Layout::TP_NAME))
             .and_then(|name| c_string(walk.pages, name))
             .map_or_else(
                 || "container".to_string(),
@@ -346,7 +350,7 @@ fn kind(
 /// `module.Class`.
 fn class_name(walk: &mut Walk<'_, ProcessMemory>, class: u64) -> Option<String> {
     let layout = *walk.types.layout();
-    let qualname = walk.pages.word(class.wrapping_add(layout.ht_qualname))?;
+    let qualname = walk.pages.field(class, layout.ht_qualname)?;
     let name = text(walk.pages, &mut walk.types, qualname, 200)?;
     let module = module_of(walk, &layout, class);
     Some(match module {
@@ -357,7 +361,7 @@ fn class_name(walk: &mut Walk<'_, ProcessMemory>, class: u64) -> Option<String> 
 
 /// `__module__` of a class.
 fn module_of(walk: &mut Walk<'_, ProcessMemory>, layout: &Layout, class: u64) -> Option<String> {
-    let names = walk.pages.word(class.wrapping_add(Layout::TP_DICT))?;
+    let names = walk.pages.field(class, Layout::TP_DICT)?;
     let (mut pairs, mut scratch) = (Vec::new(), Vec::new());
     super::objects::dict(walk.pages, layout, names, &mut pairs, &mut scratch).ok()?;
     let types: &mut Types = &mut walk.types;

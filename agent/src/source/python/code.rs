@@ -102,9 +102,9 @@ impl Identity {
         }
         let first_line = types.layout().code_firstlineno;
         Some(Self {
-            filename: pages.word(code.wrapping_add(Layout::CODE_FILENAME))?,
-            qualname: pages.word(code.wrapping_add(Layout::CODE_QUALNAME))?,
-            line_table: pages.word(code.wrapping_add(Layout::CODE_LINETABLE))?,
+            filename: pages.field(code, Layout::CODE_FILENAME)?,
+            qualname: pages.field(code, Layout::CODE_QUALNAME)?,
+            line_table: pages.field(code, Layout::CODE_LINETABLE)?,
             first_line: pages.half(code.wrapping_add(first_line))?,
         })
     }
@@ -120,7 +120,7 @@ impl Code {
     ) -> Option<Arc<Self>> {
         let identity = Identity::of(pages, types, code)?;
         let (file, function) = code_names(pages, types, code);
-        let len = pages.word(identity.line_table.wrapping_add(Layout::OB_SIZE))?;
+        let len = pages.field(identity.line_table, Layout::OB_SIZE)?;
         let table = bytes(
             pages,
             identity.line_table.wrapping_add(Layout::BYTES_DATA),
@@ -291,13 +291,13 @@ fn stores<R: Read>(
     code: u64,
     places: &[Place],
 ) -> Option<Vec<Store>> {
-    let words = pages.word(code.wrapping_add(Layout::OB_SIZE))?;
+    let words = pages.field(code, Layout::OB_SIZE)?;
     let first = code.wrapping_add(types.layout().code_bytecode);
     let bytecode = bytes(pages, first, words.checked_mul(2)?)?;
-    let names = pages.word(code.wrapping_add(Layout::CODE_NAMES))?;
-    let variables = pages.word(code.wrapping_add(Layout::CODE_LOCALSPLUSNAMES))?;
+    let names = pages.field(code, Layout::CODE_NAMES)?;
+    let variables = pages.field(code, Layout::CODE_LOCALSPLUSNAMES)?;
     let mut name = |tuple: u64, index: u32| {
-        let name = pages.word(tuple.wrapping_add(24 + u64::from(index) * 8))?;
+        let name = pages.field(tuple, 24 + u64::from(index) * 8)?;
         paths::name_of(pages, types, name)
     };
     let place = |word: u32| places.iter().find(|place| place.holds(word)).copied();

@@ -113,6 +113,11 @@ impl<R: Read> Pages<R> {
         Some(self.slots.get(slot as usize)?[(address as usize & (PAGE - 1)) / 8])
     }
 
+    /// The word at an offset in an object, whose address may be anything: it was read from the target.
+    pub fn field(&mut self, object: u64, offset: u64) -> Option<u64> {
+        self.word(object.wrapping_add(offset))
+    }
+
     /// A 32-bit number, aligned to 4.
     pub fn half(&mut self, address: u64) -> Option<u32> {
         let word = self.word(address & !7)?;
@@ -202,7 +207,7 @@ impl<R: Read> Pages<R> {
         }
         if count <= SMALL {
             for index in 0..count as u64 {
-                match self.word(address.wrapping_add(index * 8)) {
+                match self.word(address + index * 8) {
                     Some(word) => to.push(word),
                     None => return false,
                 }

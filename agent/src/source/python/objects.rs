@@ -48,9 +48,9 @@ pub(super) fn dict<R: Read>(
     scratch: &mut Vec<u64>,
 ) -> Result<Held, Torn> {
     to.clear();
-    let used = pages.word(object.wrapping_add(16)).or_torn()?;
-    let keys = pages.word(object.wrapping_add(32)).or_torn()?;
-    let values = pages.word(object.wrapping_add(40)).or_torn()?;
+    let used = pages.field(object, 16).or_torn()?;
+    let keys = pages.field(object, 32).or_torn()?;
+    let values = pages.field(object, 40).or_torn()?;
     ensure(used < MAX_ENTRIES && keys & 7 == 0)?;
     let table = KeyTable::read(pages, keys).inspect_err(|_| pages.forget(keys, 32))?;
     if values == 0 && used > table.entries {
@@ -76,9 +76,9 @@ struct KeyTable {
 
 impl KeyTable {
     fn read<R: Read>(pages: &mut Pages<R>, keys: u64) -> Result<Self, Torn> {
-        let head = pages.word(keys.wrapping_add(8)).or_torn()?;
-        let usable = pages.word(keys.wrapping_add(16)).or_torn()?;
-        let entries = pages.word(keys.wrapping_add(24)).or_torn()?;
+        let head = pages.field(keys, 8).or_torn()?;
+        let usable = pages.field(keys, 16).or_torn()?;
+        let entries = pages.field(keys, 24).or_torn()?;
         let (log_size, log_index, kind) = (head & 0xff, head >> 8 & 0xff, head >> 16 & 0xff);
         ensure(log_size <= 40 && log_index <= log_size + 3 && kind <= 2)?;
         ensure(entries <= 1 << log_size && usable <= 1 << log_size)?;
@@ -147,10 +147,8 @@ pub(super) fn attributes<R: Read>(
         };
         let tagged = layout.instance == Instance::Tagged && dict_word & 1 == 1;
         if values != 0 && (dict_word == 0 || tagged) {
-            let class = pages.word(object.wrapping_add(Layout::OB_TYPE)).or_torn()?;
-            let keys = pages
-                .word(class.wrapping_add(layout.ht_cached_keys))
-                .or_torn()?;
+            let class = pages.field(object, Layout::OB_TYPE).or_torn()?;
+            let keys = pages.field(class, layout.ht_cached_keys).or_torn()?;
             if keys != 0 {
                 KeyTable::read(pages, keys)?.pairs(pages, &layout, values, to, scratch)?;
             }
@@ -158,9 +156,7 @@ pub(super) fn attributes<R: Read>(
             dictionary = dict_word;
         }
     } else if info.dictoffset > 0 && (info.dictoffset as u64) < info.basicsize {
-        dictionary = pages
-            .word(object.wrapping_add(info.dictoffset as u64))
-            .or_torn()?;
+        dictionary = pages.field(object, info.dictoffset as u64).or_torn()?;
     }
     if dictionary != 0 {
         let shape = types.of(pages, dictionary).or_torn()?.shape;
@@ -181,7 +177,7 @@ pub(super) fn slots<R: Read>(
 ) -> Result<(), Torn> {
     to.clear();
     let layout = *types.layout();
-    let mut class = pages.word(object.wrapping_add(Layout::OB_TYPE)).or_torn()?;
+    let mut class = pages.field(object, Layout::OB_TYPE).or_torn()?;
     let mut here = *info;
     // names lie with the class that declared them, values behind those of its base
     for _ in 0..16 {
@@ -189,15 +185,13 @@ pub(super) fn slots<R: Read>(
             break;
         }
         let base = types.at(pages, here.base).or_torn()?;
-        let names = pages.word(class.wrapping_add(layout.ht_slots)).or_torn()?;
+        let names = pages.field(class, layout.ht_slots).or_torn()?;
         if names != 0 && types.of(pages, names).or_torn()?.shape == Shape::Tuple {
-            let count = pages.word(names.wrapping_add(Layout::OB_SIZE)).or_torn()?;
+            let count = pages.field(names, Layout::OB_SIZE).or_torn()?;
             ensure(count < 1024 && base.basicsize + count * 8 <= here.basicsize)?;
             for index in 0..count {
-                let name = pages.word(names.wrapping_add(24 + index * 8)).or_torn()?;
-                let value = pages
-                    .word(object.wrapping_add(base.basicsize + index * 8))
-                    .or_torn()?;
+                let name = pages.field(names, 24 + index * 8).or_torn()?;
+                let value = pages.field(object, base.basicsize + index * 8).or_torn()?;
                 to.push((name, value));
             }
         }
@@ -217,13 +211,13 @@ pub(super) fn items<R: Read>(
     to: &mut Vec<u64>,
 ) -> Result<Held, Torn> {
     to.clear();
-    let size = pages.word(object.wrapping_add(Layout::OB_SIZE)).or_torn()?;
+    let size = pages.field(object, Layout::OB_SIZE).or_torn()?;
     ensure(size < MAX_ENTRIES)?;
     let read = size.min(MAX_READ);
     match shape {
         Shape::List => {
-            let first = pages.word(object.wrapping_add(24)).or_torn()?;
-            let allocated = pages.word(object.wrapping_add(32)).or_torn()?;
+            let first = pages.field(object, 24).or_torn()?;
+            let allocated = pages.field(object, 32).or_torn()?;
             ensure(size <= allocated && allocated < MAX_ENTRIES)?;
             ensure(size == 0 || pages.words(first, read as usize, to))?;
             Ok(Held {
@@ -245,10 +239,10 @@ pub(super) fn items<R: Read>(
 }
 
 fn set<R: Read>(pages: &mut Pages<R>, object: u64, to: &mut Vec<u64>) -> Result<Held, Torn> {
-    let fill = pages.word(object.wrapping_add(16)).or_torn()?;
-    let used = pages.word(object.wrapping_add(24)).or_torn()?;
-    let mask = pages.word(object.wrapping_add(32)).or_torn()?;
-    let table = pages.word(object.wrapping_add(40)).or_torn()?;
+    let fill = pages.field(object, 16).or_torn()?;
+    let used = pages.field(object, 24).or_torn()?;
+    let mask = pages.field(object, 32).or_torn()?;
+    let table = pages.field(object, 40).or_torn()?;
     ensure(mask < MAX_ENTRIES && (mask + 1).is_power_of_two() && used <= fill && fill <= mask)?;
     ensure(pages.words(table, ((mask + 1).min(MAX_READ) * 2) as usize, to))?;
     // {key, hash}; a key that was taken out has the hash -1
@@ -275,16 +269,16 @@ fn deque<R: Read>(
     to: &mut Vec<u64>,
 ) -> Result<Held, Torn> {
     const BLOCK: u64 = 64;
-    let mut block = pages.word(object.wrapping_add(24)).or_torn()?;
-    let mut index = pages.word(object.wrapping_add(40)).or_torn()?;
+    let mut block = pages.field(object, 24).or_torn()?;
+    let mut index = pages.field(object, 40).or_torn()?;
     ensure(index <= BLOCK)?;
     let mut left = size.min(MAX_READ);
     while left > 0 {
         if index == BLOCK {
-            block = pages.word(block.wrapping_add(8 + BLOCK * 8)).or_torn()?;
+            block = pages.field(block, 8 + BLOCK * 8).or_torn()?;
             index = 0;
         }
-        to.push(pages.word(block.wrapping_add(8 + index * 8)).or_torn()?);
+        to.push(pages.field(block, 8 + index * 8).or_torn()?);
         index += 1;
         left -= 1;
     }
@@ -305,85 +299,4 @@ pub(super) fn fields<R: Read>(
     ensure(pages.words(object, words as usize, to))?;
     to.drain(..to.len().min(2));
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::source::python::code::Code;
-
-    /// Memory that a program changes while it is read: the words are the seed's choice of what confuses most.
-    struct Changing(u64);
-
-    impl Read for Changing {
-        fn read(&mut self, _: u64, into: &mut [u8]) -> bool {
-            const WORDS: [u64; 12] = [
-                u64::MAX,
-                u64::MAX - 7,
-                u64::MAX - 31,
-                1 << 63,
-                (1 << 47) - 8,
-                0x1000,
-                0x20_0000,
-                // a type that is ready, and a table of 2^40 entries
-                1 << 12 | 1 << 14 | 1 << 29,
-                0x28 | 0x2b << 8,
-                64,
-                1,
-                0,
-            ];
-            for word in into.chunks_exact_mut(8) {
-                // xorshift64 (Marsaglia 2003)
-                self.0 ^= self.0 << 13;
-                self.0 ^= self.0 >> 7;
-                self.0 ^= self.0 << 17;
-                word.copy_from_slice(&WORDS[(self.0 % 12) as usize].to_le_bytes());
-            }
-            self.0 & 3 != 0
-        }
-    }
-
-    /// Sums of addresses that are none must not overflow, whatever the words are.
-    #[test]
-    fn whatever_is_read_nothing_overflows() {
-        let info = |managed, dictoffset| TypeInfo {
-            shape: Shape::Fields,
-            gc: true,
-            class: true,
-            state: false,
-            managed,
-            inline_values: managed,
-            basicsize: 64,
-            dictoffset,
-            base: u64::MAX - 7,
-        };
-        for (minor, layout) in Layout::TABLES {
-            for seed in 1..100 {
-                let mut pages = Pages::new(Changing(seed), 1 << 16);
-                let mut types = Types::new(layout);
-                let (mut pairs, mut list) = (Vec::new(), Vec::new());
-                for object in [
-                    0,
-                    16,
-                    0x1000,
-                    (1 << 47) - 8,
-                    1 << 63,
-                    u64::MAX - 7,
-                    u64::MAX,
-                ] {
-                    let _ = dict(&mut pages, &layout, object, &mut pairs, &mut list);
-                    for shape in [Shape::List, Shape::Tuple, Shape::Set, Shape::Deque] {
-                        let _ = items(&mut pages, shape, object, &mut list);
-                    }
-                    for info in [info(true, -1), info(false, 16), info(false, 0)] {
-                        let to = &mut pairs;
-                        let _ = attributes(&mut pages, &mut types, object, &info, to, &mut list);
-                        let _ = slots(&mut pages, &mut types, object, &info, to, &mut list);
-                        let _ = fields(&mut pages, object, &info, &mut list);
-                    }
-                    let _ = Code::read(&mut pages, &mut types, minor, object);
-                }
-            }
-        }
-    }
 }

@@ -206,7 +206,7 @@ pub(super) fn text<R: Read>(
     if types.of(pages, object)?.shape != Shape::Str {
         return None;
     }
-    let len = pages.word(object.wrapping_add(16))?;
+    let len = pages.field(object, 16)?;
     let state = str_state(pages, object)?;
     if len == 0 || len > max || state & COMPACT_ASCII != COMPACT_ASCII {
         return None;
@@ -249,7 +249,7 @@ pub(super) fn code_names<R: Read>(
     code: u64,
 ) -> (Option<String>, Option<String>) {
     let mut part = |offset| {
-        let object = pages.word(code.wrapping_add(offset))?;
+        let object = pages.field(code, offset)?;
         text(pages, types, object, 1024)
     };
     (part(Layout::CODE_FILENAME), part(Layout::CODE_QUALNAME))

@@ -111,7 +111,7 @@ impl<R: Read> Scale<'_, R> {
     }
 
     fn size(&mut self, object: u64) -> Option<u64> {
-        let size = self.pages.word(object.wrapping_add(Layout::OB_SIZE))?;
+        let size = self.pages.field(object, Layout::OB_SIZE)?;
         (size < 1 << 32).then_some(size)
     }
 

@@ -92,7 +92,7 @@ impl Types {
         if object & 7 != 0 || object < 4096 {
             return None;
         }
-        let address = pages.word(object.wrapping_add(Layout::OB_TYPE))?;
+        let address = pages.field(object, Layout::OB_TYPE)?;
         self.at(pages, address)
     }
 
@@ -116,16 +116,13 @@ impl Types {
         address: u64,
         depth: usize,
     ) -> Option<TypeInfo> {
-        let meta = pages.word(address.wrapping_add(Layout::OB_TYPE))?;
-        if meta & 7 != 0
-            || meta < 4096
-            || pages.word(meta.wrapping_add(Layout::TP_FLAGS))? & TYPE == 0
-        {
+        let meta = pages.field(address, Layout::OB_TYPE)?;
+        if meta & 7 != 0 || meta < 4096 || pages.field(meta, Layout::TP_FLAGS)? & TYPE == 0 {
             return None;
         }
-        let flags = pages.word(address.wrapping_add(Layout::TP_FLAGS))?;
-        let basicsize = pages.word(address.wrapping_add(Layout::TP_BASICSIZE))?;
-        let itemsize = pages.word(address.wrapping_add(Layout::TP_ITEMSIZE))?;
+        let flags = pages.field(address, Layout::TP_FLAGS)?;
+        let basicsize = pages.field(address, Layout::TP_BASICSIZE)?;
+        let itemsize = pages.field(address, Layout::TP_ITEMSIZE)?;
         let plausible = flags & READY != 0
             && flags >> 40 == 0
             && (16..=MAX_BASIC).contains(&basicsize)
@@ -133,7 +130,7 @@ impl Types {
         if !plausible {
             return None;
         }
-        let base = pages.word(address.wrapping_add(Layout::TP_BASE))?;
+        let base = pages.field(address, Layout::TP_BASE)?;
         let class = flags & HEAP != 0 && flags & IMMUTABLE == 0;
         let shape = if class && base != 0 && depth < MAX_BASES {
             let base = match self.known.get(&base) {
@@ -156,7 +153,7 @@ impl Types {
             managed: flags & MANAGED_DICT != 0,
             inline_values: flags & INLINE_VALUES != 0,
             basicsize,
-            dictoffset: pages.word(address.wrapping_add(Layout::TP_DICTOFFSET))? as i64,
+            dictoffset: pages.field(address, Layout::TP_DICTOFFSET)? as i64,
             base,
         })
     }
@@ -174,7 +171,7 @@ impl Types {
         if let Some((_, shape)) = by_flag.iter().find(|(flag, _)| flags & flag != 0) {
             return Some(*shape);
         }
-        let name = pages.word(address.wrapping_add(Layout::TP_NAME))?;
+        let name = pages.field(address, Layout::TP_NAME)?;
         let name = c_string(pages, name)?;
         Some(match name.as_str() {
             "set" | "frozenset" => Shape::Set,
@@ -201,7 +198,7 @@ impl Types {
 
 /// Whether a type has this name.
 fn is_named<R: Read>(pages: &mut Pages<R>, address: u64, name: &str) -> bool {
-    let at = pages.word(address.wrapping_add(Layout::TP_NAME));
+    let at = pages.field(address, Layout::TP_NAME);
     at.and_then(|at| c_string(pages, at)).as_deref() == Some(name)
 }
 
@@ -216,7 +213,7 @@ pub(super) fn c_string<R: Read>(pages: &mut Pages<R>, address: u64) -> Option<St
     }
     if !bytes[..here].contains(&0) && here < bytes.len() {
         let rest = bytes.get_mut(here..)?;
-        if !pages.raw(address.wrapping_add(here as u64), rest) {
+        if !pages.raw(address + here as u64, rest) {
             return None;
         }
     }

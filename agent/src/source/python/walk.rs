@@ -3,6 +3,8 @@
 
 mod instances;
 mod roots;
+#[cfg(test)]
+mod torn;
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -197,14 +199,11 @@ impl<'a, R: Read> Walk<'a, R> {
         let info = self.types.of(self.pages, object).or_torn()?;
         match info.shape {
             Shape::Module => {
-                let names = self.pages.word(object.wrapping_add(16)).or_torn()?;
+                let names = self.pages.field(object, 16).or_torn()?;
                 self.namespace(names, step)?;
             }
             Shape::Type => {
-                let names = self
-                    .pages
-                    .word(object.wrapping_add(Layout::TP_DICT))
-                    .or_torn()?;
+                let names = self.pages.field(object, Layout::TP_DICT).or_torn()?;
                 if names != 0 {
                     self.namespace(names, step)?;
                 }
@@ -221,7 +220,7 @@ impl<'a, R: Read> Walk<'a, R> {
             Shape::List | Shape::Tuple | Shape::Set | Shape::Deque => {
                 let held = objects::items(self.pages, info.shape, object, &mut self.list)?;
                 let bound = (info.shape == Shape::Deque)
-                    .then(|| self.pages.word(object.wrapping_add(64)))
+                    .then(|| self.pages.field(object, 64))
                     .flatten();
                 if info.shape != Shape::Tuple {
                     let bound = bound.filter(|max| *max < u64::MAX / 2);
@@ -307,12 +306,12 @@ impl<'a, R: Read> Walk<'a, R> {
 
     fn function(&mut self, object: u64, step: u32) -> Result<(), Torn> {
         let layout = *self.types.layout();
-        let globals = self.pages.word(object.wrapping_add(16)).or_torn()?;
-        let code = self.pages.word(object.wrapping_add(48)).or_torn()?;
-        let defaults = self.pages.word(object.wrapping_add(56)).or_torn()?;
-        let keywords = self.pages.word(object.wrapping_add(64)).or_torn()?;
-        let closure = self.pages.word(object.wrapping_add(72)).or_torn()?;
-        let attributes = self.pages.word(object.wrapping_add(88)).or_torn()?;
+        let globals = self.pages.field(object, 16).or_torn()?;
+        let code = self.pages.field(object, 48).or_torn()?;
+        let defaults = self.pages.field(object, 56).or_torn()?;
+        let keywords = self.pages.field(object, 64).or_torn()?;
+        let closure = self.pages.field(object, 72).or_torn()?;
+        let attributes = self.pages.field(object, 88).or_torn()?;
         if closure != 0 {
             let variables = u64::from(
                 self.pages
@@ -326,17 +325,14 @@ impl<'a, R: Read> Walk<'a, R> {
             );
             let names = self
                 .pages
-                .word(code.wrapping_add(Layout::CODE_LOCALSPLUSNAMES))
+                .field(code, Layout::CODE_LOCALSPLUSNAMES)
                 .or_torn()?;
             objects::ensure(free <= variables)?;
             for index in 0..free.min(1024) {
-                let cell = self
-                    .pages
-                    .word(closure.wrapping_add(24 + index * 8))
-                    .or_torn()?;
-                let at = names.wrapping_add(24 + (variables - free + index) * 8);
-                let name = self.pages.word(at).or_torn()?;
-                let value = self.pages.word(cell.wrapping_add(16)).or_torn()?;
+                let cell = self.pages.field(closure, 24 + index * 8).or_torn()?;
+                let at = 24 + (variables - free + index) * 8;
+                let name = self.pages.field(names, at).or_torn()?;
+                let value = self.pages.field(cell, 16).or_torn()?;
                 self.push(value, step, Edge::Closure(name));
             }
         }
@@ -378,9 +374,9 @@ impl<'a, R: Read> Walk<'a, R> {
         const CACHE: u64 = 72;
         const FUNC: u64 = 88;
         const MAXSIZE: u64 = 96;
-        let cache = self.pages.word(object.wrapping_add(CACHE)).or_torn()?;
-        let function = self.pages.word(object.wrapping_add(FUNC)).or_torn()?;
-        let maxsize = self.pages.word(object.wrapping_add(MAXSIZE)).or_torn()?;
+        let cache = self.pages.field(object, CACHE).or_torn()?;
+        let function = self.pages.field(object, FUNC).or_torn()?;
+        let maxsize = self.pages.field(object, MAXSIZE).or_torn()?;
         if self.types.of(self.pages, cache).or_torn()?.shape != Shape::Dict {
             return Err(Torn);
         }

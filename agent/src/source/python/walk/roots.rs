@@ -17,13 +17,15 @@ impl<R: Read> Walk<'_, R> {
     /// Walks all interpreters; `false` when the runtime's structure is not what its version says.
     pub(in crate::source::python) fn run(&mut self, python: &Interpreter) -> bool {
         let layout = python.layout;
-        let head = python.runtime.wrapping_add(layout.interpreters_head);
-        let mut interpreter = self.pages.word(head).unwrap_or(0);
+        let head = layout.interpreters_head;
+        let mut interpreter = self.pages.field(python.runtime, head).unwrap_or(0);
         let mut interpreters = Vec::new();
         while interpreter != 0 && interpreters.len() < MAX_INTERPRETERS {
             interpreters.push(interpreter);
-            let next = interpreter.wrapping_add(layout.interp_next);
-            interpreter = self.pages.word(next).unwrap_or(0);
+            interpreter = self
+                .pages
+                .field(interpreter, layout.interp_next)
+                .unwrap_or(0);
         }
         let mut sound = false;
         for interpreter in &interpreters {
@@ -41,8 +43,8 @@ impl<R: Read> Walk<'_, R> {
     }
 
     fn modules(&mut self, interpreter: u64) -> Result<(), Torn> {
-        let at = interpreter + self.types.layout().modules;
-        let modules = self.pages.word(at).or_torn()?;
+        let at = self.types.layout().modules;
+        let modules = self.pages.field(interpreter, at).or_torn()?;
         let info = self.types.of(self.pages, modules).or_torn()?;
         if info.shape != Shape::Dict {
             return Err(Torn);
@@ -56,20 +58,20 @@ impl<R: Read> Walk<'_, R> {
     }
 
     /// Local variables of what runs now.
-    fn threads(&mut self, interpreter: u64) {
+    pub(super) fn threads(&mut self, interpreter: u64) {
         let layout = *self.types.layout();
-        let head = interpreter + layout.threads_head;
-        let mut thread = self.pages.word(head).unwrap_or(0);
+        let head = layout.threads_head;
+        let mut thread = self.pages.field(interpreter, head).unwrap_or(0);
         for _ in 0..MAX_THREADS {
-            if thread == 0 || self.pages.word(thread + layout.tstate_interp) != Some(interpreter) {
+            if thread == 0 || self.pages.field(thread, layout.tstate_interp) != Some(interpreter) {
                 break;
             }
             let mut frame = match layout.tstate_frame {
-                FramePointer::Direct(at) => self.pages.word(thread + at),
+                FramePointer::Direct(at) => self.pages.field(thread, at),
                 FramePointer::Through(at, then) => self
                     .pages
-                    .word(thread + at)
-                    .and_then(|cframe| self.pages.word(cframe.wrapping_add(then))),
+                    .field(thread, at)
+                    .and_then(|cframe| self.pages.field(cframe, then)),
             }
             .unwrap_or(0);
             for _ in 0..MAX_STACK {
@@ -78,42 +80,42 @@ impl<R: Read> Walk<'_, R> {
                 }
                 // a frame that is just being left is no loss: it will be there or gone next time
                 let _ = self.frame(frame, None);
-                frame = self
-                    .pages
-                    .word(frame.wrapping_add(layout.frame_previous))
-                    .unwrap_or(0);
+                frame = self.pages.field(frame, layout.frame_previous).unwrap_or(0);
             }
-            thread = self.pages.word(thread + layout.tstate_next).unwrap_or(0);
+            thread = self.pages.field(thread, layout.tstate_next).unwrap_or(0);
         }
     }
 
     /// The variables of a frame; what lies on a generator's value stack only when it is at rest.
     pub(super) fn frame(&mut self, frame: u64, stack_from: Option<u32>) -> Result<(), Torn> {
         let layout = *self.types.layout();
-        let code = self
-            .pages
-            .word(frame.wrapping_add(layout.frame_code))
-            .or_torn()?;
+        let code = self.pages.field(frame, layout.frame_code).or_torn()?;
         if self.types.of(self.pages, code).or_torn()?.shape != Shape::Code {
             return Err(Torn);
         }
-        let variables = self.pages.half(code + layout.code_nlocalsplus).or_torn()?;
+        let variables = self
+            .pages
+            .half(code.wrapping_add(layout.code_nlocalsplus))
+            .or_torn()?;
         let names = self
             .pages
-            .word(code + Layout::CODE_LOCALSPLUSNAMES)
+            .field(code, Layout::CODE_LOCALSPLUSNAMES)
             .or_torn()?;
         let root = self.paths.child(ROOT, Edge::Frame(code));
         for index in 0..u64::from(variables.min(1024)) {
-            let at = frame + Layout::FRAME_LOCALS + index * 8;
-            let value = self.pages.word(at).or_torn()?;
-            let name = self.pages.word(names + 24 + index * 8).unwrap_or(0);
+            let at = Layout::FRAME_LOCALS + index * 8;
+            let value = self.pages.field(frame, at).or_torn()?;
+            let name = self.pages.field(names, 24 + index * 8).unwrap_or(0);
             self.push(value, root, Edge::Name(name));
         }
         if let Some(step) = stack_from {
-            let top = self.pages.half(frame + Layout::FRAME_STACKTOP).or_torn()?;
-            for index in u64::from(variables)..u64::from(top.min(variables + 64)) {
-                let at = frame + Layout::FRAME_LOCALS + index * 8;
-                let value = self.pages.word(at).or_torn()?;
+            let top = self
+                .pages
+                .half(frame.wrapping_add(Layout::FRAME_STACKTOP))
+                .or_torn()?;
+            for index in u64::from(variables)..u64::from(top.min(variables.saturating_add(64))) {
+                let at = Layout::FRAME_LOCALS + index * 8;
+                let value = self.pages.field(frame, at).or_torn()?;
                 self.push_field(value, step);
             }
         }
@@ -121,12 +123,12 @@ impl<R: Read> Walk<'_, R> {
     }
 
     /// The collector's lists: counts instances of classes, and finds generators that wait.
-    fn collected(&mut self, interpreter: u64) {
+    pub(super) fn collected(&mut self, interpreter: u64) {
         let layout = *self.types.layout();
         let mut heads: Vec<u64> = (0..3)
-            .map(|n| interpreter + layout.gc_generations + n * Layout::GC_GENERATION)
+            .map(|n| interpreter.wrapping_add(layout.gc_generations + n * Layout::GC_GENERATION))
             .collect();
-        heads.push(interpreter + layout.gc_permanent);
+        heads.push(interpreter.wrapping_add(layout.gc_permanent));
         let begun = Instant::now();
         for head in &heads {
             // what is added or freed meanwhile tears a list: the longest of a few tries is nearest to the whole
@@ -158,8 +160,8 @@ impl<R: Read> Walk<'_, R> {
                 self.cut |= at != 0;
                 return (false, count, instances);
             }
-            let object = at + Layout::GC_HEAD;
-            let class = self.pages.word(object + Layout::OB_TYPE).unwrap_or(0);
+            let object = at.wrapping_add(Layout::GC_HEAD);
+            let class = self.pages.field(object, Layout::OB_TYPE).unwrap_or(0);
             let Some(info) = self.types.at(self.pages, class) else {
                 // moved to another list or freed while it was read
                 self.torn += 1;
