@@ -115,6 +115,9 @@ pub struct Thread {
     /// Scratch for the unwinder. Per thread, because uprobe programs can be preempted and per-CPU
     /// scratch would be shared.
     pub stack: Stack,
+    /// The kernel's tick that the last block was born in, and when that was.
+    pub tick: u64,
+    pub born_ns: u64,
     /// Words of the stack that the last hit needed: the next will hardly need more.
     pub span: u64,
     pub walks: [Walk; WALKS],

@@ -84,12 +84,10 @@ fn result(ctx: &RawTracePointContext) -> i64 {
 /// Some system call returned: on to the program for its number, if there is one.
 #[raw_tracepoint]
 pub fn sys_exit(ctx: RawTracePointContext) -> u32 {
-    // SAFETY: the helpers return the current task and its saved registers, which the verifier knows
-    // by type and allows to be read.
-    let number = unsafe {
-        let task = generated::bpf_get_current_task_btf();
-        let regs = generated::bpf_task_pt_regs(task) as *const pt_regs;
-        core::ptr::read_volatile(&raw const (*regs).orig_rax)
+    let regs = ctx.arg::<u64>(0) as *const pt_regs;
+    // SAFETY: the first argument of `sys_exit` is the saved registers; the read is checked.
+    let Ok(number) = (unsafe { bpf_probe_read_kernel(&raw const (*regs).orig_rax) }) else {
+        return 0;
     };
     // SAFETY: nothing here needs to be dropped. Numbers without a program come back.
     unsafe { EXITS.tail_call(&ctx, number as u32) };
