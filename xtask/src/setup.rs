@@ -11,7 +11,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 
 use crate::lab::catalog::Catalog;
-use crate::lab::{go, python, service};
+use crate::lab::{go, python};
 use crate::process::{as_root, command, on_path, output, run as run_command, succeeds};
 use crate::toolchain::{self, Toolchain};
 
@@ -76,7 +76,6 @@ pub(crate) fn everything(lab: bool) -> Result<()> {
     )?;
     libraries()?;
     if lab {
-        rust_targets()?;
         programs(Catalog::load()?.programs())?;
         interpreters()?;
         go_toolchains()?;
@@ -119,22 +118,6 @@ fn libraries() -> Result<()> {
         .map(|&(_, package)| package.to_owned())
         .collect();
     install(&missing)
-}
-
-/// The standard libraries of other platforms that services are built for.
-fn rust_targets() -> Result<()> {
-    let targets: BTreeSet<String> = Catalog::load()?
-        .services
-        .into_iter()
-        .filter_map(|service| service.rust_target)
-        .collect();
-    for target in targets {
-        if !service::has_rust_target(&target) && on_path("rustup").is_some() {
-            eprintln!("setup: asking rustup for {target}");
-            run_command(command("rustup").args(["target", "add", &target]))?;
-        }
-    }
-    Ok(())
 }
 
 /// What builds the Go services.

@@ -146,6 +146,7 @@ fn load() -> (Vec<Check>, Option<f64>) {
         PROGRAMS,
         format!("all loaded; their maps hold {held} MiB of kernel memory"),
     )];
+    source.trace_calls(u32::MAX);
     if source.limitations().is_empty() {
         checks.push(Check::ok(
             "tracepoints",

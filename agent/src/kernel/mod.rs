@@ -2,8 +2,6 @@
 //! the source know aya.
 
 use std::{
-    ffi::CStr,
-    io,
     os::fd::{AsRawFd as _, RawFd},
     path::Path,
 };
@@ -24,6 +22,7 @@ mod multi;
 mod programs;
 mod raw;
 mod tracefs;
+mod tracepoints;
 
 pub use attach::Link;
 pub use error::KernelError;
@@ -38,36 +37,6 @@ use crate::plan::{Probe, Program};
 pub type Counters = [u64; Counter::COUNT];
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/heaptide-ebpf"));
-
-/// A trace event that is attached by a perf event: program, category, event.
-type Event = (&'static str, &'static str, &'static str);
-
-/// By a perf event because of its `child_pid`.
-const FORK: Event = ("process_fork", "sched", "sched_process_fork");
-
-/// By perf events because the kernel looks at the number of the call itself.
-const ENTERS: [Event; 2] = [
-    ("enter_close", "syscalls", "sys_enter_close"),
-    ("enter_munmap", "syscalls", "sys_enter_munmap"),
-];
-
-/// A raw tracepoint: program, tracepoint, what is not seen without it.
-type RawTracepoint = (&'static str, &'static CStr, &'static str);
-
-/// In place of [`ENTERS`] where tracefs cannot be read.
-const RAW_ENTER: RawTracepoint = ("sys_enter", c"sys_enter", "closed connections and mappings");
-
-const RAW_TRACEPOINTS: [RawTracepoint; 5] = [
-    ("page_fault_user", c"page_fault_user", "page faults"),
-    (
-        "page_fault_kernel",
-        c"page_fault_kernel",
-        "page faults in system calls",
-    ),
-    ("sys_exit", c"sys_exit", "requests and mappings"),
-    ("process_exec", c"sched_process_exec", "execs"),
-    ("process_exit", c"sched_process_exit", "ends of processes"),
-];
 
 /// Programs that `sys_exit` goes on to, and the system calls they are for.
 const EXITS: &[(&str, &[libc::c_long])] = &[
@@ -162,6 +131,8 @@ pub struct Kernel {
     rules_fd: RawFd,
     batch: raw::Batch<BlockKey, Block>,
     tracepoints: Vec<Link>,
+    /// Those of system calls.
+    calls: Vec<Link>,
     map_bytes: u64,
     programs: Programs,
     /// Owns the programs' descriptors.
@@ -194,10 +165,9 @@ impl Kernel {
             SESSION,
             RETURNS,
             PROBES.iter().map(|row| row.0).chain([COUNTING]),
-            [FORK].iter().chain(&ENTERS).map(|row| row.0),
-            RAW_TRACEPOINTS
+            tracepoints::EVENTS.iter().map(|row| row.0),
+            tracepoints::RAW
                 .iter()
-                .chain([&RAW_ENTER])
                 .map(|row| row.0)
                 .chain(EXITS.iter().map(|row| row.0)),
         )?;
@@ -254,54 +224,13 @@ impl Kernel {
             rules_fd,
             batch: raw::Batch::new(4096),
             tracepoints: Vec::new(),
+            calls: Vec::new(),
             map_bytes,
             programs,
             live,
             logger,
             _ebpf: ebpf,
         })
-    }
-
-    /// Attaches the system-call and process tracepoints, once for all targets. What could not be
-    /// attached comes back as a limitation.
-    pub fn attach_tracepoints(&mut self) -> Vec<String> {
-        let mut limitations = Vec::new();
-        let mut raws = RAW_TRACEPOINTS.to_vec();
-        match self.attach_events(&ENTERS) {
-            Ok(links) => self.tracepoints.extend(links),
-            Err(why) => {
-                debug!("every system call's entry is taken, because two cannot be: {why}");
-                raws.push(RAW_ENTER);
-            }
-        }
-        for (program, tracepoint, seen) in raws {
-            let attached = self
-                .programs
-                .single(program)
-                .map_err(io::Error::other)
-                .and_then(|program| raw::open_raw_tracepoint(program, tracepoint));
-            match attached {
-                Ok(link) => self.tracepoints.push(link.into()),
-                Err(why) => limitations.push(format!("{seen} are not seen: {why}")),
-            }
-        }
-        match self.attach_events(&[FORK]) {
-            Ok(links) => self.tracepoints.extend(links),
-            Err(why) => limitations.push(format!("forks are not seen: {why}")),
-        }
-        limitations
-    }
-
-    /// All of them, or none.
-    fn attach_events(&self, events: &[Event]) -> io::Result<Vec<Link>> {
-        let names: Vec<(&str, &str)> = events.iter().map(|event| (event.1, event.2)).collect();
-        let found = tracefs::events(&names)?;
-        let each = events.iter().zip(found).map(|(event, found)| {
-            let program = self.programs.single(event.0).map_err(io::Error::other)?;
-            let found = found?;
-            attach::tracepoint(program, found.id, found.child_pid_offset)
-        });
-        each.collect()
     }
 
     /// Attaches probes of a plan to one process (all its threads, not its children), in their order

@@ -166,7 +166,7 @@ impl Source {
         watched.windows = windows;
         watched.replaced(target, config)?;
         watched.handlers.clone_from(&plan.handlers);
-        self.kernel.set_target(pid, config)?;
+        self.set_target(pid, config)?;
         // What the new program did since its exec was noted under no layout.
         self.kernel.forget_threads(&threads);
         let (allocator, other) = by_kind(&plan);

@@ -13,6 +13,7 @@ use thiserror::Error;
 use tracing::{debug, warn};
 
 pub mod calibrate;
+mod calls;
 mod faults;
 mod floor;
 mod follow;
@@ -216,6 +217,7 @@ impl Source {
             interval: 0,
             slot: self.slots.take(),
         };
+        self.trace_calls(config.flags);
         target
             .info
             .limitations
@@ -234,7 +236,7 @@ impl Source {
             watched.prefill(&mut self.kernel, PREFILL);
         }
         self.kernel.forget_threads(&watched.target.threads);
-        self.kernel.set_target(pid, config)?;
+        self.set_target(pid, config)?;
         let (allocator, other) = by_kind(&plan);
         let attached = self.attach_probes(pid, &allocator);
         let attached = attached.and_then(|links| Ok((links, self.attach_probes(pid, &other)?)));
@@ -276,6 +278,7 @@ impl Source {
             self.slots.give_back(watched.config.slot);
             let mut links = mem::take(&mut watched.allocator_links);
             links.append(&mut watched.links);
+            links.append(&mut self.unneeded_calls());
             self.release(pid, links);
         }
     }
@@ -377,13 +380,19 @@ impl Source {
         } else {
             target_flags::REQUESTS
         };
+        // Go's runtime maps memory for its own heap, of which more is known.
+        let mappings = if go.is_some() && target.allocators.is_empty() {
+            0
+        } else {
+            target_flags::MAPPINGS
+        };
         let stacks = if self.options.stacks {
             target_flags::STACKS
         } else {
             0
         };
         if self.options_of(pid).allocations && allocating {
-            requests | stacks | target_flags::ALLOCATIONS | target_flags::MAPPINGS
+            requests | stacks | mappings | target_flags::ALLOCATIONS
         } else {
             requests
         }

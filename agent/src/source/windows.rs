@@ -171,7 +171,7 @@ impl Source {
             windows.turn(true);
         }
         let (config, links) = (watched.config, mem::take(&mut watched.allocator_links));
-        self.kernel.set_target(pid, config)?;
+        self.set_target(pid, config)?;
         self.forget_threads(pid);
         self.release(pid, links);
         info!(pid, "allocator probes are off");
@@ -204,7 +204,7 @@ impl Source {
         watched.config.flags = flags;
         let config = watched.config;
         self.join_release(pid);
-        self.kernel.set_target(pid, config)?;
+        self.set_target(pid, config)?;
         self.forget_threads(pid);
         sink(pid, Observation::Window(now(), true));
         match self.attach_probes(pid, &probes) {

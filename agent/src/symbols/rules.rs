@@ -1,6 +1,6 @@
 //! Unwind rules of one ELF file: rows of its `.eh_frame` in the form that the kernel follows.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use gimli::{
     BaseAddresses, CfaRule, CieOrFde, EhFrame, EhFrameHdr, EndianSlice, FrameDescriptionEntry,
@@ -25,11 +25,17 @@ const END: UnwindRule = UnwindRule {
     ..UNKNOWN
 };
 
+/// Functions of musl that call a program's and a thread's first: musl has no unwind information that would say
+/// that stacks end there (`src/env/__libc_start_main.c`, `src/thread/pthread_create.c`).
+const FIRST: &[&str] = &["libc_start_main_stage2", "start", "start_c11"];
+
 /// The unwind sections of a file.
 pub(super) struct Rules {
     elf: Arc<Elf>,
     bases: BaseAddresses,
     context: UnwindContext<usize>,
+    /// Where those of [`FIRST`] lie; not looked for yet: `None`.
+    first: Option<Vec<Range<u64>>>,
 }
 
 impl Rules {
@@ -52,6 +58,7 @@ impl Rules {
             elf,
             bases,
             context: UnwindContext::new(),
+            first: None,
         }
     }
 
@@ -61,6 +68,7 @@ impl Rules {
             elf,
             bases,
             context,
+            first,
         } = self;
         let Some(frame) = eh_frame(elf) else {
             return UNKNOWN;
@@ -76,7 +84,11 @@ impl Rules {
             fde.unwind_info_for_address(&frame, bases, context, address)
                 .map(translate)
         });
-        row.unwrap_or(UNKNOWN)
+        row.unwrap_or_else(|_| {
+            let first = first.get_or_insert_with(|| first_functions(elf));
+            let ends = first.iter().any(|function| function.contains(&address));
+            if ends { END } else { UNKNOWN }
+        })
     }
 
     /// Calls `visit` with every function that has unwind information, in the order of the section:
@@ -86,6 +98,7 @@ impl Rules {
             elf,
             bases,
             context,
+            ..
         } = self;
         let Some(frame) = eh_frame(elf) else { return };
         let mut entries = frame.entries(bases);
@@ -112,6 +125,16 @@ impl Rules {
             visit(fde.initial_address(), fde.end_address(), &rows);
         }
     }
+}
+
+fn first_functions(elf: &Elf) -> Vec<Range<u64>> {
+    let mut found = Vec::new();
+    elf.functions(|symbol| {
+        if FIRST.contains(&symbol.name) {
+            found.push(symbol.address..symbol.address.saturating_add(symbol.size));
+        }
+    });
+    found
 }
 
 fn collect_rows<'a>(

@@ -36,8 +36,6 @@ pub(crate) struct Service {
     pub(crate) env: BTreeMap<String, String>,
     /// The interpreter whose virtual environment it runs in.
     pub(crate) python: Option<String>,
-    /// The platform that Rust builds it for, where it is not this one.
-    pub(crate) rust_target: Option<String>,
     /// Its program has no symbols: lines of the source cannot be said.
     #[serde(default)]
     pub(crate) stripped: bool,

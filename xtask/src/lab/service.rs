@@ -11,7 +11,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use super::catalog::{Catalog, Service, Variant};
 use super::{go, http, python};
 use crate::process::{self, lab_cargo, root};
+use crate::toolchain::{self, Toolchain};
 
+/// In the words of a build: the toolchain that builds the eBPF half.
+const TOOLCHAIN: &str = "{toolchain}";
 const START_TIME: Duration = Duration::from_secs(20);
 /// For workers to end by their master's word.
 const END_TIME: Duration = Duration::from_secs(3);
@@ -30,27 +33,11 @@ pub(crate) fn build_all() -> Result<()> {
 
 /// Why a service cannot run here, if it cannot.
 pub(crate) fn missing(service: &Service) -> Option<String> {
-    if let Some(target) = service.rust_target.as_deref()
-        && !has_rust_target(target)
-    {
-        return Some(format!("no Rust library for {target} (rustup target add)"));
-    }
     let python = service.python.as_deref();
     let go = service.go.as_deref();
     python
         .and_then(python::missing_interpreter)
         .or_else(|| go.and_then(go::missing))
-}
-
-/// Whether programs can be built for a platform: Rust's library for it is there.
-pub(crate) fn has_rust_target(target: &str) -> bool {
-    let folder = process::output(process::command("rustc").args([
-        "--print",
-        "target-libdir",
-        "--target",
-        target,
-    ]));
-    folder.is_ok_and(|folder| Path::new(folder.trim()).is_dir())
 }
 
 /// Builds the load generator.
@@ -73,7 +60,15 @@ pub(crate) fn build(service: &Service) -> Result<()> {
     } else {
         Command::new(program)
     };
-    process::run(command.args(arguments).current_dir(folder(service)))
+    for argument in arguments {
+        if argument == TOOLCHAIN {
+            let toolchain = Toolchain::find().context(toolchain::MISSING)?;
+            command.arg(toolchain.name);
+        } else {
+            command.arg(argument);
+        }
+    }
+    process::run(command.current_dir(folder(service)))
 }
 
 /// Where it is built and run.

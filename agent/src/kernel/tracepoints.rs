@@ -1,0 +1,121 @@
+//! Tracepoints: those of processes and page faults, which are always met, and those of system calls.
+//!
+//! The latter cost every system call of the host, whoever makes it, so they are attached only while a target
+//! needs them.
+
+use std::{ffi::CStr, io};
+
+use tracing::debug;
+
+use super::{Kernel, Link, attach, raw, tracefs};
+
+/// A trace event that is attached by a perf event: program, category, event.
+type Event = (&'static str, &'static str, &'static str);
+
+/// Because of its `child_pid`.
+const FORK: Event = ("process_fork", "sched", "sched_process_fork");
+
+/// Because the kernel looks at the number of the call itself.
+const ENTERS: [Event; 2] = [
+    ("enter_close", "syscalls", "sys_enter_close"),
+    ("enter_munmap", "syscalls", "sys_enter_munmap"),
+];
+
+/// All of them.
+pub(super) const EVENTS: [Event; 3] = [FORK, ENTERS[0], ENTERS[1]];
+
+/// A raw tracepoint: program, tracepoint, what is not seen without it.
+type RawTracepoint = (&'static str, &'static CStr, &'static str);
+
+/// In place of [`ENTERS`] where tracefs cannot be read.
+const RAW_ENTER: RawTracepoint = ("sys_enter", c"sys_enter", "closed connections and mappings");
+
+const RAW_EXIT: RawTracepoint = ("sys_exit", c"sys_exit", "requests and mappings");
+
+const PROCESSES: [RawTracepoint; 4] = [
+    ("page_fault_user", c"page_fault_user", "page faults"),
+    (
+        "page_fault_kernel",
+        c"page_fault_kernel",
+        "page faults in system calls",
+    ),
+    ("process_exec", c"sched_process_exec", "execs"),
+    ("process_exit", c"sched_process_exit", "ends of processes"),
+];
+
+/// All of them.
+pub(super) const RAW: [RawTracepoint; 6] = [
+    PROCESSES[0],
+    PROCESSES[1],
+    PROCESSES[2],
+    PROCESSES[3],
+    RAW_EXIT,
+    RAW_ENTER,
+];
+
+impl Kernel {
+    /// Attaches the tracepoints of processes, once for all targets. What could not be attached comes back as
+    /// a limitation.
+    pub fn attach_tracepoints(&mut self) -> Vec<String> {
+        let (mut links, mut limitations) = self.attach_raw(&PROCESSES);
+        match self.attach_events(&[FORK]) {
+            Ok(fork) => links.extend(fork),
+            Err(why) => limitations.push(format!("forks are not seen: {why}")),
+        }
+        self.tracepoints = links;
+        limitations
+    }
+
+    /// Attaches the tracepoints of system calls. What could not be attached comes back as a limitation.
+    pub fn attach_calls(&mut self) -> Vec<String> {
+        let mut raws = vec![RAW_EXIT];
+        let mut links = self.attach_events(&ENTERS).unwrap_or_else(|why| {
+            debug!("every system call's entry is taken, because two cannot be: {why}");
+            raws.push(RAW_ENTER);
+            Vec::new()
+        });
+        let (raws, limitations) = self.attach_raw(&raws);
+        links.extend(raws);
+        self.calls = links;
+        limitations
+    }
+
+    /// Whether tracepoints of system calls are attached.
+    pub fn traces_calls(&self) -> bool {
+        !self.calls.is_empty()
+    }
+
+    /// What [`Kernel::attach_calls`] has attached, to be dropped: the kernel takes its time for that.
+    pub fn take_calls(&mut self) -> Vec<Link> {
+        std::mem::take(&mut self.calls)
+    }
+
+    /// What could be attached, and what is not seen of the others.
+    fn attach_raw(&self, tracepoints: &[RawTracepoint]) -> (Vec<Link>, Vec<String>) {
+        let (mut links, mut limitations) = (Vec::new(), Vec::new());
+        for (program, tracepoint, seen) in tracepoints {
+            let attached = self
+                .programs
+                .single(program)
+                .map_err(io::Error::other)
+                .and_then(|program| raw::open_raw_tracepoint(program, tracepoint));
+            match attached {
+                Ok(link) => links.push(link.into()),
+                Err(why) => limitations.push(format!("{seen} are not seen: {why}")),
+            }
+        }
+        (links, limitations)
+    }
+
+    /// All of them, or none.
+    fn attach_events(&self, events: &[Event]) -> io::Result<Vec<Link>> {
+        let names: Vec<(&str, &str)> = events.iter().map(|event| (event.1, event.2)).collect();
+        let found = tracefs::events(&names)?;
+        let each = events.iter().zip(found).map(|(event, found)| {
+            let program = self.programs.single(event.0).map_err(io::Error::other)?;
+            let found = found?;
+            attach::tracepoint(program, found.id, found.child_pid_offset)
+        });
+        each.collect()
+    }
+}

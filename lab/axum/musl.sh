@@ -1,0 +1,24 @@
+#!/bin/sh
+# Builds the Axum service as a static program with musl's C library: musl.sh TOOLCHAIN
+#
+# Rust's own library for musl is not to be had everywhere, so it is built too: TOOLCHAIN has its sources.
+set -eu
+toolchain=$1
+target=x86_64-unknown-linux-musl
+cd "$(dirname "$0")/.."
+mkdir -p target/musl
+# What unwinds is GCC's, as Debian has nobody else's for musl. It asks glibc for a shorter way to the unwind
+# tables; musl has only the longer one.
+unwinder=$(gcc -print-file-name=libgcc_eh.a)
+if [ ! target/musl/libunwind.a -nt "$unwinder" ]; then
+    echo 'int _dl_find_object(void *address, void *found) { (void)address, (void)found; return -1; }' |
+        musl-gcc -O2 -x c -c -o target/musl/find.o -
+    cp "$unwinder" target/musl/libunwind.a
+    ar r target/musl/libunwind.a target/musl/find.o
+fi
+flags="-C linker=musl-gcc -C link-self-contained=no -C relocation-model=static -C target-feature=+crt-static"
+# RUSTC_BOOTSTRAP: a stable compiler is to build the library of its own version.
+exec env RUSTC_BOOTSTRAP=1 CC_x86_64_unknown_linux_musl=musl-gcc \
+    CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_RUSTFLAGS="$flags -L $PWD/target/musl" \
+    rustup run "$toolchain" cargo build --release --package lab-axum --bin lab-axum --target "$target" \
+    --target-dir target/musl -Z build-std=std,panic_unwind
