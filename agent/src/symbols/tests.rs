@@ -231,6 +231,29 @@ fn a_static_position_dependent_program() {
     );
 }
 
+/// musl says nothing of how to leave its functions, and stacks end where it calls a program's first.
+#[test]
+fn musl_ends_stacks_where_it_calls_main() {
+    let paused = pause("musl-gcc", "names.c", &["-static"]);
+    let pid = paused.child.id();
+    let mut unwinder = Unwinder::new(pid).unwrap();
+    let target = inspect(pid).unwrap();
+    let module = target.modules.iter().find(|module| module.main).unwrap();
+    let mut kind_in = |function: &str| {
+        let mut address = None;
+        module.elf.functions(|symbol| {
+            if symbol.name == function {
+                address = Some(symbol.address);
+            }
+        });
+        let address = address.unwrap_or_else(|| panic!("no {function}"));
+        unwinder.rule_exact(address + module.bias).kind
+    };
+    assert_eq!(kind_in("main"), rule::SP);
+    assert_eq!(kind_in("read"), rule::UNKNOWN);
+    assert_eq!(kind_in("libc_start_main_stage2"), rule::END);
+}
+
 #[test]
 fn the_allocator_that_is_really_used() {
     let paused = pause("gcc", "names.c", &[]);
