@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use common::compile::{Program, program};
 use common::http::{Server, free_address, get};
-use common::leftovers::Loaded;
+use common::leftovers::{Loaded, traces_calls};
 use common::process::Process;
 use common::{ATTACH, FINISH, folder, heaptide, kernel, skip};
 use serde_json::Value;
@@ -94,6 +94,7 @@ fn the_configuration_is_read_again() {
     let pid = server.process.id();
     let mut agent = daemon(folder.path(), metrics);
     until(SOON, "the service is observed", || observed(metrics, pid));
+    assert!(traces_calls(agent.id()));
 
     let config = folder.path().join("heaptide.toml");
     fs::write(&config, "[agent]\nmetriks = 1\n").expect("written");
@@ -106,6 +107,9 @@ fn the_configuration_is_read_again() {
     fs::write(&config, format!("[agent]\nmetrics = \"{metrics}\"\n")).expect("written");
     agent.signal(libc::SIGHUP);
     until(SOON, "nothing is observed", || !observed(metrics, pid));
+    until(SOON, "system calls are not traced any more", || {
+        !traces_calls(agent.id())
+    });
     agent.signal(libc::SIGINT);
     assert_eq!(agent.wait(FINISH).code(), Some(0), "{}", agent.transcript());
 }

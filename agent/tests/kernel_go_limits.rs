@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::go::{self, Service};
+use common::leftovers::traces_calls;
 use common::process::Process;
 use common::requests::Observer;
 use common::services::{build as build_load, lab_program};
@@ -100,6 +101,27 @@ fn an_unknown_version_is_said_and_its_requests_are_seen() {
         report["verdict"].as_str(),
         Some("insufficient_evidence" | "no_leak")
     ));
+}
+
+/// What net/http's own probes see needs none, so that neither this process nor its neighbours pay for them.
+#[test]
+fn system_calls_are_not_traced_where_nothing_is_seen_by_them() {
+    let name = "system_calls_are_not_traced_where_nothing_is_seen_by_them";
+    let Some(_turn) = kernel(name) else {
+        return;
+    };
+    if let Err(reason) = go::build() {
+        return skip(name, &reason);
+    }
+    let service = Service::start("nethttp-1.25", "stateless");
+    for mode in ["watch", "trace"] {
+        let mut watched = watch(service.process.id(), &["--mode", mode]);
+        assert!(!traces_calls(watched.agent.id()), "{mode}");
+        service.truth();
+        watched.finish();
+        let report: Value = serde_json::from_str(&watched.read("report.json")).expect("JSON");
+        assert_eq!(report["window"]["requests"], 1, "{mode}");
+    }
 }
 
 #[test]

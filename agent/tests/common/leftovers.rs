@@ -1,4 +1,4 @@
-//! What is loaded in the kernel: programs, maps and links by id, and the uprobes of tracefs.
+//! What is loaded in the kernel: programs, maps and links by id, the uprobes of tracefs, and who traces system calls.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -60,4 +60,14 @@ impl Loaded {
             thread::sleep(Duration::from_millis(200));
         }
     }
+}
+
+/// Whether an agent holds a tracepoint that every system call of the host meets.
+pub(crate) fn traces_calls(agent: u32) -> bool {
+    let descriptors = fs::read_dir(format!("/proc/{agent}/fdinfo")).expect("the agent runs");
+    descriptors.flatten().any(|entry| {
+        let text = fs::read_to_string(entry.path()).unwrap_or_default();
+        text.lines()
+            .any(|line| line.starts_with("tp_name:") && line.ends_with("sys_exit"))
+    })
 }
