@@ -1,10 +1,12 @@
 //! System calls: traced only while a target needs it, because that costs every process of the host.
 
+use std::thread;
+
 use heaptide_ebpf::{TargetConfig, target_flags};
 use tracing::warn;
 
 use super::Source;
-use crate::kernel::{KernelError, Link};
+use crate::kernel::KernelError;
 
 /// What is seen by system calls.
 const BY_CALLS: u32 = target_flags::REQUESTS | target_flags::MAPPINGS;
@@ -14,6 +16,11 @@ impl Source {
     pub fn trace_calls(&mut self, flags: u32) {
         if flags & BY_CALLS == 0 || self.kernel.traces_calls() {
             return;
+        }
+        // Old and new ones together would see everything twice.
+        if let Some(thread) = self.calls_off.take() {
+            // A panic there has let go of them too.
+            let _ = thread.join();
         }
         for limitation in self.kernel.attach_calls() {
             if !self.limitations.contains(&limitation) {
@@ -29,13 +36,15 @@ impl Source {
         self.kernel.set_target(pid, config)
     }
 
-    /// The tracing of system calls, to be dropped, when no target needs it any more.
-    pub(super) fn unneeded_calls(&mut self) -> Vec<Link> {
+    /// Ends the tracing of system calls when no target needs it any more.
+    pub(super) fn untrace_calls(&mut self) {
         let needed = |flags: u32| flags & BY_CALLS != 0;
         let mut targets = self.watched.values();
-        if targets.any(|watched| needed(watched.config.flags)) {
-            return Vec::new();
+        if !self.kernel.traces_calls() || targets.any(|watched| needed(watched.config.flags)) {
+            return;
         }
-        self.kernel.take_calls()
+        let links = self.kernel.take_calls();
+        // The kernel takes its time, and the ring must not wait.
+        self.calls_off = thread::Builder::new().spawn(move || drop(links)).ok();
     }
 }

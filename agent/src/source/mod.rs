@@ -93,6 +93,8 @@ pub struct Source {
     watched: HashMap<u32, Watched>,
     /// Options of targets that have their own, and of their children.
     own_options: HashMap<u32, TargetOptions>,
+    /// The thread that ends the tracing of system calls.
+    calls_off: Option<JoinHandle<()>>,
     /// Threads that take probes off processes that are no longer observed.
     releasing: HashMap<u32, JoinHandle<()>>,
     /// Targets whose objects can be read.
@@ -133,6 +135,7 @@ impl Source {
             options,
             watched: HashMap::new(),
             own_options: HashMap::new(),
+            calls_off: None,
             releasing: HashMap::new(),
             readable: HashSet::new(),
             followed: Vec::new(),
@@ -278,8 +281,8 @@ impl Source {
             self.slots.give_back(watched.config.slot);
             let mut links = mem::take(&mut watched.allocator_links);
             links.append(&mut watched.links);
-            links.append(&mut self.unneeded_calls());
             self.release(pid, links);
+            self.untrace_calls();
         }
     }
 
