@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use heaptide_ebpf::{Counter, Settings, TargetConfig, target_flags};
+use heaptide_ebpf::{Counter, Settings, TargetConfig};
 use regex::Regex;
 use thiserror::Error;
 use tracing::{debug, warn};
@@ -35,7 +35,7 @@ use crate::{
     events::{Nanos, Observation, Request, TargetInfo},
     kernel::{Counters, Kernel, KernelError},
     plan::{Plan, PlanOptions, Probe, plan},
-    target::{Target, TargetError, inspect, runtimes},
+    target::{Target, TargetError, inspect},
 };
 pub use options::{TargetOptions, allocations, automatic, budget};
 use probes::by_kind;
@@ -374,31 +374,6 @@ impl Source {
         let layout = self.next_layout;
         self.next_layout += 1;
         layout
-    }
-
-    fn flags(&self, pid: u32, target: &Target, allocating: bool) -> u32 {
-        let go = target.runtime.go.as_ref();
-        let requests = if go.is_some_and(runtimes::go::Program::sees_requests) {
-            target_flags::GO_REQUESTS
-        } else {
-            target_flags::REQUESTS
-        };
-        // Go's runtime maps memory for its own heap, of which more is known.
-        let mappings = if go.is_some() && target.allocators.is_empty() {
-            0
-        } else {
-            target_flags::MAPPINGS
-        };
-        let stacks = if self.options.stacks {
-            target_flags::STACKS
-        } else {
-            0
-        };
-        if self.options_of(pid).allocations && allocating {
-            requests | stacks | mappings | target_flags::ALLOCATIONS
-        } else {
-            requests
-        }
     }
 
     fn mode(&self, pid: u32) -> &'static str {
