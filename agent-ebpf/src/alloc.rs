@@ -257,7 +257,7 @@ fn with_result(thread: &mut Thread, sp: u64, result: u64) {
     enter(thread, index, nested, pointer, &block);
 }
 
-/// When a block is born. The clock is read once in a tick of the kernel: it costs as much as all else here, and
+/// When a block is born. The clock is read once in a tick of the kernel, because each reading costs the target and
 /// ages are told in seconds. Within a tick a number that grows tells blocks apart that get the same address.
 #[inline(always)]
 fn birth(thread: &mut Thread) -> u64 {

@@ -13,8 +13,9 @@ unwinder=$(gcc -print-file-name=libgcc_eh.a)
 if [ ! target/musl/libunwind.a -nt "$unwinder" ]; then
     echo 'int _dl_find_object(void *address, void *found) { (void)address, (void)found; return -1; }' |
         musl-gcc -O2 -x c -c -o target/musl/find.o -
-    cp "$unwinder" target/musl/libunwind.a
-    ar r target/musl/libunwind.a target/musl/find.o
+    cp "$unwinder" target/musl/unwinder.a
+    ar r target/musl/unwinder.a target/musl/find.o
+    mv target/musl/unwinder.a target/musl/libunwind.a
 fi
 flags="-C linker=musl-gcc -C link-self-contained=no -C relocation-model=static -C target-feature=+crt-static"
 # RUSTC_BOOTSTRAP: a stable compiler is to build the library of its own version.

@@ -165,11 +165,8 @@ impl Kernel {
             SESSION,
             RETURNS,
             PROBES.iter().map(|row| row.0).chain([COUNTING]),
-            tracepoints::EVENTS.iter().map(|row| row.0),
-            tracepoints::RAW
-                .iter()
-                .map(|row| row.0)
-                .chain(EXITS.iter().map(|row| row.0)),
+            tracepoints::of_events(),
+            tracepoints::of_raw().chain(EXITS.iter().map(|row| row.0)),
         )?;
         let exits = ebpf
             .map("EXITS")

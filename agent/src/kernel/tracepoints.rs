@@ -21,9 +21,6 @@ const ENTERS: [Event; 2] = [
     ("enter_munmap", "syscalls", "sys_enter_munmap"),
 ];
 
-/// All of them.
-pub(super) const EVENTS: [Event; 3] = [FORK, ENTERS[0], ENTERS[1]];
-
 /// A raw tracepoint: program, tracepoint, what is not seen without it.
 type RawTracepoint = (&'static str, &'static CStr, &'static str);
 
@@ -43,15 +40,16 @@ const PROCESSES: [RawTracepoint; 4] = [
     ("process_exit", c"sched_process_exit", "ends of processes"),
 ];
 
-/// All of them.
-pub(super) const RAW: [RawTracepoint; 6] = [
-    PROCESSES[0],
-    PROCESSES[1],
-    PROCESSES[2],
-    PROCESSES[3],
-    RAW_EXIT,
-    RAW_ENTER,
-];
+/// The programs for events.
+pub(super) fn of_events() -> impl Iterator<Item = &'static str> {
+    ENTERS.into_iter().chain([FORK]).map(|event| event.0)
+}
+
+/// The programs for raw tracepoints.
+pub(super) fn of_raw() -> impl Iterator<Item = &'static str> {
+    let calls = [RAW_EXIT, RAW_ENTER];
+    PROCESSES.into_iter().chain(calls).map(|raw| raw.0)
+}
 
 impl Kernel {
     /// Attaches the tracepoints of processes, once for all targets. What could not be attached comes back as

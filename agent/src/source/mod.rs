@@ -220,6 +220,7 @@ impl Source {
             interval: 0,
             slot: self.slots.take(),
         };
+        // Now, because what cannot be traced is one of its limitations.
         self.trace_calls(config.flags);
         target
             .info
@@ -282,7 +283,6 @@ impl Source {
             let mut links = mem::take(&mut watched.allocator_links);
             links.append(&mut watched.links);
             self.release(pid, links);
-            self.untrace_calls();
         }
     }
 

@@ -1,9 +1,13 @@
 //! How one target is observed, where that may differ from target to target.
 
+use heaptide_ebpf::target_flags;
 use regex::Regex;
 
-use super::SourceOptions;
-use crate::cli::values::Mode;
+use super::{Source, SourceOptions};
+use crate::{
+    cli::values::Mode,
+    target::{Target, runtimes},
+};
 
 /// How one target is observed.
 #[derive(Clone, Debug)]
@@ -32,6 +36,34 @@ impl From<&SourceOptions> for TargetOptions {
             handlers: options.handlers.clone(),
             memory_limit: options.memory_limit,
             follow: options.follow,
+        }
+    }
+}
+
+impl Source {
+    /// What the kernel half is to see of a target.
+    pub(super) fn flags(&self, pid: u32, target: &Target, allocating: bool) -> u32 {
+        let go = target.runtime.go.as_ref();
+        let requests = if go.is_some_and(runtimes::go::Program::sees_requests) {
+            target_flags::GO_REQUESTS
+        } else {
+            target_flags::REQUESTS
+        };
+        // Go's runtime maps memory for its own heap, of which more is known.
+        let mappings = if go.is_some() && target.allocators.is_empty() {
+            0
+        } else {
+            target_flags::MAPPINGS
+        };
+        let stacks = if self.options.stacks {
+            target_flags::STACKS
+        } else {
+            0
+        };
+        if self.options_of(pid).allocations && allocating {
+            requests | stacks | mappings | target_flags::ALLOCATIONS
+        } else {
+            requests
         }
     }
 }

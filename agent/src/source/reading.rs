@@ -80,6 +80,7 @@ impl Source {
     /// Reads memory and losses of every target. To be called every second.
     pub fn sample(&mut self, sink: &mut Sink<'_>) -> Result<(), SourceError> {
         self.turn_windows(sink)?;
+        self.untrace_calls();
         self.meet_libraries(sink);
         self.search_for_tokens(sink);
         self.read_faults(sink);
