@@ -115,7 +115,7 @@ pub struct Attach {
     /// How allocations are watched
     #[arg(long, value_enum, default_value_t = Mode::Auto)]
     pub mode: Mode,
-    /// CPU time that probes may cost the target; modes auto and sample keep to it
+    /// CPU time that probes may cost the target; all modes but trace keep to it
     #[arg(long, value_name = "PERCENT", default_value = "3%", value_parser = values::percent)]
     pub overhead: f64,
     #[command(flatten)]

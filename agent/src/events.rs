@@ -330,7 +330,8 @@ pub struct Losses {
     pub requests_lost: u64,
     pub read_faults: u64,
     pub syscalls: u64,
-    /// Seconds that probes cost the target so far: hits times the calibrated cost per hit.
+    /// Seconds that probes cost the target so far: hits of allocator probes times the calibrated cost per hit,
+    /// and what those of requests were measured to cost.
     pub probe_seconds: f64,
     /// CPU seconds the agent used itself.
     pub agent_cpu_seconds: f64,
@@ -405,15 +406,19 @@ pub enum Observation {
     Window(Nanos, bool),
     /// Lengths of containers between two censuses.
     Lengths(Lengths),
+    /// Requests are seen from now on, or no longer.
+    Requests(Nanos, bool),
 }
 
 impl Observation {
     /// When it was made; a site has no time of its own.
     pub fn at(&self) -> Option<Nanos> {
         match self {
-            Self::Target(at, _) | Self::Forgotten(at) | Self::Ended(at) | Self::Window(at, _) => {
-                Some(*at)
-            }
+            Self::Target(at, _)
+            | Self::Forgotten(at)
+            | Self::Ended(at)
+            | Self::Window(at, _)
+            | Self::Requests(at, _) => Some(*at),
             Self::Request(request) => Some(request.end),
             Self::Site(_) => None,
             Self::Snapshot(snapshot) => Some(snapshot.at),

@@ -4,9 +4,9 @@ mod windows;
 
 use std::collections::VecDeque;
 
-use crate::attribution::Attribution;
 use crate::attribution::routes::RouteId;
 use crate::attribution::tokens::Class;
+use crate::attribution::{Attribution, plus};
 use crate::events::{Nanos, Observation, Opinion, Request, TargetInfo, TokenClass};
 use crate::findings::Judge;
 use crate::findings::compose::Scene;
@@ -21,6 +21,9 @@ pub use crate::findings::options::JudgeOptions;
 pub use crate::findings::plateaus::Plateaus;
 use windows::{Judgement, Windows};
 
+/// After a pause tokens are learnt for so long before their classes count: what was used in the pause is
+/// not new.
+const LEARNING_SECONDS: f64 = 8.0;
 /// Seconds over which rates are taken.
 const RATE_SECONDS: u64 = 10;
 
@@ -127,6 +130,14 @@ impl Pipeline {
                 self.judge.forget_blocks();
                 self.attribution.begin(*at);
             }
+            Observation::Requests(at, false) => {
+                self.windows.requests(false);
+                self.gauges.blind(*at);
+            }
+            Observation::Requests(at, true) => {
+                self.windows.requests(true);
+                self.gauges.seen(plus(*at, LEARNING_SECONDS));
+            }
             Observation::Ended(at) => {
                 let after = self.start.map_or(0.0, |start| at.since(start));
                 let said = format!("the target ended after {after:.0} s of observation");
@@ -188,6 +199,7 @@ impl Pipeline {
     fn window(&self) -> Window {
         Window {
             seconds: self.now.since(self.start.unwrap_or_default()),
+            requests_seen: self.windows.sees_requests(),
             ..self.window
         }
     }
@@ -264,7 +276,7 @@ impl Pipeline {
                 .limitations
                 .iter()
                 .cloned()
-                .chain(self.windows.limitation().map(str::to_owned))
+                .chain(self.windows.limitations().map(str::to_owned))
                 .collect(),
         }
     }

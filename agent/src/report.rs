@@ -91,6 +91,8 @@ pub struct Window {
     pub anonymous: u64,
     /// Distinct credentials, estimated (`HyperLogLog`).
     pub distinct_tokens: u64,
+    /// Requests are seen at present: `false` in a pause that keeps their cost within the budget.
+    pub requests_seen: bool,
 }
 
 /// Memory at both ends of the window.
@@ -354,9 +356,9 @@ pub struct Health {
     pub stacks_truncated: u64,
     /// Blocks left out by sampling (estimates account for them).
     pub sampled_out: u64,
-    /// Probe hits in the target.
+    /// Hits of allocator probes in the target.
     pub probe_hits: u64,
-    /// Seconds they cost the target, by calibration.
+    /// CPU seconds that they (by calibration) and the seeing of requests (as measured now and then) cost it.
     pub probe_seconds: f64,
     /// The same against the target's CPU time.
     pub overhead_ratio: f64,

@@ -2,10 +2,12 @@
 
 mod common;
 
+use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::http::Server;
+use common::http::{Server, free_address, get};
+use common::leftovers::traces_calls;
 use common::{Watched, kernel, watch};
 use serde_json::Value;
 
@@ -67,7 +69,10 @@ fn auto_watches_allocations_while_memory_grows() {
     assert_eq!(quiet["verdict"], "no_leak", "{quiet}");
     let transcript = of_steady.agent.transcript();
     assert!(!transcript.contains(ON), "{transcript}");
-    assert!(number(&quiet, "/health/probe_seconds") == 0.0, "{quiet}");
+    assert!(number(&quiet, "/health/probe_hits") == 0.0, "{quiet}");
+    // Requests are not free.
+    let overhead = number(&quiet, "/health/overhead_ratio");
+    assert!(overhead > 0.0 && overhead <= 0.03, "{overhead}");
     assert!(number(&quiet, "/window/requests") > 500.0, "{quiet}");
 }
 
@@ -98,4 +103,68 @@ fn a_window_that_costs_too_much_ends_and_its_word_stands() {
     assert_eq!(report["findings"][0]["cause"], "token_keyed", "{report}");
     let said = report["target"]["limitations"].to_string();
     assert!(said.contains("in windows"), "{said}");
+}
+
+/// Requests that come so fast that seeing them costs more than the budget are seen in windows: in between no
+/// probe and no tracing is left, and what comes then is not counted.
+#[test]
+fn requests_are_seen_in_windows_where_they_cost_too_much() {
+    let Some(_turn) = kernel("requests_are_seen_in_windows_where_they_cost_too_much") else {
+        return;
+    };
+    let mut server = Server::start();
+    let rush = server.rush();
+    let address = free_address();
+    let options = ["--mode", "watch", "--overhead", "0.1%", "--metrics"];
+    let mut watched = watch(
+        server.process.id(),
+        &[&options[..], &[&address.to_string()]].concat(),
+    );
+    let agent = watched.agent.id();
+    let of_requests =
+        |said: &str, what: &str| said.contains("probes of requests are") && said.contains(what);
+    watched
+        .agent
+        .error_line(TURN, |line| of_requests(line, "off"));
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while traces_calls(agent) {
+        assert!(Instant::now() < deadline, "calls are traced in a pause");
+        thread::sleep(Duration::from_millis(50));
+    }
+    // The metrics are those of the last report.
+    thread::sleep(Duration::from_secs(3));
+    let before = metric(address, "heaptide_requests_total");
+    thread::sleep(Duration::from_secs(5));
+    let after = metric(address, "heaptide_requests_total");
+    assert!((after - before).abs() < 0.5, "{before} .. {after}");
+    assert!(metric(address, "heaptide_requests_seen") < 0.5);
+    assert!(before > 5_000.0, "{before}");
+    watched
+        .agent
+        .error_line(TURN, |line| of_requests(line, "on"));
+    assert!(traces_calls(agent), "calls are traced again");
+    thread::sleep(Duration::from_secs(4));
+    let again = metric(address, "heaptide_requests_total");
+    assert!(again > after + 1_000.0, "{after} .. {again}");
+    drop(rush);
+    assert!(server.is_well());
+    let report = report(&mut watched);
+    let said = report["target"]["limitations"].to_string();
+    assert!(said.contains("requests are seen in windows"), "{said}");
+    let routes = report["routes"].as_array().expect("routes");
+    assert!(
+        routes.iter().any(|route| route["route"] == "GET /api/data"),
+        "{report}"
+    );
+}
+
+/// The sum of a metric's values.
+fn metric(address: SocketAddr, name: &str) -> f64 {
+    let text = get(address, "/metrics");
+    let values = text.lines().filter_map(|line| {
+        let (labelled, value) = line.rsplit_once(' ')?;
+        let found = labelled.split('{').next()? == name;
+        found.then(|| value.parse::<f64>().ok()).flatten()
+    });
+    values.sum()
 }

@@ -6,6 +6,7 @@ use clap::Subcommand;
 mod agent;
 mod census;
 mod cpu;
+mod cycle;
 mod detector;
 mod go;
 mod go_soak;

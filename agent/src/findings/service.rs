@@ -48,6 +48,7 @@ fn add(all: &mut Report, other: Report) {
     sum.anonymous += part.anonymous;
     // the same tokens come to several workers: more than the most of one is not known
     sum.distinct_tokens = sum.distinct_tokens.max(part.distinct_tokens);
+    sum.requests_seen &= part.requests_seen;
     for route in other.routes {
         match all
             .routes

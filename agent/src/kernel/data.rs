@@ -1,12 +1,21 @@
 //! What user space reads from and writes to the maps: targets, rules, stacks, blocks, counters, records.
 
-use heaptide_ebpf::{Block, BlockKey, Counter, RuleKey, Stack, TargetConfig, UnwindRule};
+use std::os::fd::AsRawFd as _;
+
+use heaptide_ebpf::{
+    Block, BlockKey, ConnKey, Counter, RuleKey, Stack, TargetConfig, TaskKey, UnwindRule,
+};
 use tracing::warn;
 
 use super::{
     Counters, Kernel, KernelError,
     raw::{self, Wire},
 };
+
+/// Maps of requests by logical task.
+const BY_TASK: [&str; 4] = ["TASKS", "GO_REQUESTS", "GO_STREAMS", "GO_CHILDREN"];
+/// More than any of those maps holds.
+const MOST_KEYS: usize = 1 << 15;
 
 impl Kernel {
     /// Begins or changes the observation of a process.
@@ -23,6 +32,27 @@ impl Kernel {
     pub fn forget_threads(&self, threads: &[u32]) {
         for thread in threads {
             raw::delete(self.threads_fd, thread);
+        }
+    }
+
+    /// Forgets the requests of a process that are under way, and its connections: what comes of them is not
+    /// seen.
+    pub fn forget_requests(&self, tgid: u32) {
+        let map = |name| self.ebpf.map(name).and_then(raw::map_fd);
+        if let Some(conns) = map("CONNS") {
+            for key in raw::keys::<ConnKey>(conns.as_raw_fd(), MOST_KEYS) {
+                if key.tgid == tgid {
+                    raw::delete(conns.as_raw_fd(), &key);
+                }
+            }
+        }
+        for name in BY_TASK {
+            let Some(tasks) = map(name) else { continue };
+            for key in raw::keys::<TaskKey>(tasks.as_raw_fd(), MOST_KEYS) {
+                if key.tgid == u64::from(tgid) {
+                    raw::delete(tasks.as_raw_fd(), &key);
+                }
+            }
         }
     }
 

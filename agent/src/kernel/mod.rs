@@ -21,6 +21,7 @@ mod faults;
 mod multi;
 mod programs;
 mod raw;
+pub mod spent;
 mod tracefs;
 mod tracepoints;
 
@@ -135,8 +136,8 @@ pub struct Kernel {
     calls: Vec<Link>,
     map_bytes: u64,
     programs: Programs,
-    /// Owns the programs' descriptors.
-    _ebpf: Ebpf,
+    /// Owns the programs' descriptors and the maps that are not named above.
+    ebpf: Ebpf,
     /// What the kernel programs log.
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
 }
@@ -226,7 +227,7 @@ impl Kernel {
             programs,
             live,
             logger,
-            _ebpf: ebpf,
+            ebpf,
         })
     }
 

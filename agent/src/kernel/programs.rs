@@ -95,6 +95,12 @@ impl Programs {
         self.own.get(name).map(OwnedFd::as_fd)
     }
 
+    /// The descriptor of a program, if it is loaded.
+    pub(super) fn descriptor(&self, name: &str) -> Option<RawFd> {
+        let own = self.own.get(name).map(OwnedFd::as_raw_fd);
+        own.or_else(|| self.descriptors.get(name).copied())
+    }
+
     /// Whether entries and returns of allocators are one program.
     pub(super) fn sessions(&self) -> bool {
         self.sessions

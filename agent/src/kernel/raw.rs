@@ -11,6 +11,7 @@ use aya::maps::Map;
 
 const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
 const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
+const BPF_MAP_GET_NEXT_KEY: libc::c_int = 4;
 const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_BTF_LOAD: libc::c_int = 18;
 const BPF_RAW_TRACEPOINT_OPEN: libc::c_int = 17;
@@ -421,6 +422,27 @@ pub(super) fn delete<K: bytemuck::Pod>(map: RawFd, key: &K) {
     };
     // An entry that is not there is what was asked for.
     let _ = bpf(BPF_MAP_DELETE_ELEM, &mut attr);
+}
+
+/// The keys of a map, `most` of them; keys that come and go meanwhile may be in it, twice even.
+pub(super) fn keys<K: bytemuck::Pod>(map: RawFd, most: usize) -> Vec<K> {
+    let mut keys: Vec<K> = Vec::new();
+    while keys.len() < most {
+        let mut next = K::zeroed();
+        let mut attr = ElementAttr {
+            map: map as u64,
+            key: keys
+                .last()
+                .map_or(0, |last| std::ptr::from_ref(last) as u64),
+            value: &raw mut next as u64,
+            flags: 0,
+        };
+        if bpf(BPF_MAP_GET_NEXT_KEY, &mut attr).is_err() {
+            break;
+        }
+        keys.push(next);
+    }
+    keys
 }
 
 /// Descriptor of a map of one of the kinds that are used here.

@@ -83,6 +83,7 @@ pub(crate) fn leak() -> Report {
             repeat_tokens: 12_400,
             anonymous: 10,
             distinct_tokens: 12_390,
+            requests_seen: true,
         },
         memory: Memory {
             rss_start_bytes: 100 << 20,

@@ -1,5 +1,6 @@
 //! Verdicts where allocations are watched in windows only (modes `sample` and `auto`): what the last
 //! window said stands until the next one can say something, and while memory does not grow no window is needed.
+//! Where requests are seen in windows only, that is said.
 
 use crate::events::Nanos;
 use crate::findings::options::LEAST_REQUESTS;
@@ -24,6 +25,10 @@ pub(super) struct Windows {
     ended: bool,
     /// Judged at the end of the window before.
     before: Option<Judgement>,
+    /// Requests are not seen at present.
+    unseen: bool,
+    /// There were times when they were not.
+    were_unseen: bool,
 }
 
 impl Windows {
@@ -44,7 +49,18 @@ impl Windows {
         self.open = Some(false);
     }
 
-    /// Requests are seen, but no allocations.
+    /// Requests are seen from now on, or no longer.
+    pub(super) fn requests(&mut self, seen: bool) {
+        self.unseen = !seen;
+        self.were_unseen |= !seen;
+    }
+
+    /// Whether requests are seen at present.
+    pub(super) fn sees_requests(&self) -> bool {
+        !self.unseen
+    }
+
+    /// No window of allocations is open.
     pub(super) fn is_closed(&self) -> bool {
         self.open == Some(false)
     }
@@ -55,7 +71,15 @@ impl Windows {
     }
 
     /// What a reader has to know of the windows.
-    pub(super) fn limitation(&self) -> Option<&'static str> {
+    pub(super) fn limitations(&self) -> impl Iterator<Item = &'static str> {
+        let of_requests = self.were_unseen.then_some(
+            "requests are seen in windows, to keep within the overhead budget: in the pauses they are taken to come \
+             as they did before, and are not counted (mode trace sees all)",
+        );
+        self.of_allocations().into_iter().chain(of_requests)
+    }
+
+    fn of_allocations(&self) -> Option<&'static str> {
         if self.ended {
             return Some(
                 "allocations are watched in windows, to keep within the overhead budget; the verdict rests on \
@@ -149,10 +173,19 @@ mod tests {
 
     #[test]
     fn without_windows_nothing_is_changed() {
-        let windows = Windows::default();
+        let mut windows = Windows::default();
         let verdict = stands(&windows, 60.0, Verdict::InsufficientEvidence);
         assert_eq!(verdict, Verdict::InsufficientEvidence);
-        assert_eq!(windows.limitation(), None);
+        assert_eq!(windows.limitations().count(), 0);
+        windows.requests(false);
+        windows.requests(true);
+        assert!(windows.sees_requests());
+        assert!(
+            windows
+                .limitations()
+                .all(|said| said.contains("requests are seen in windows"))
+        );
+        assert_eq!(windows.limitations().count(), 1);
     }
 
     #[test]
@@ -162,7 +195,7 @@ mod tests {
         let unseen = Verdict::InsufficientEvidence;
         assert_eq!(stands(&windows, 10.0, unseen), unseen, "too early");
         assert_eq!(stands(&windows, 30.0, unseen), Verdict::NoLeak);
-        assert!(windows.limitation().is_some());
+        assert_eq!(windows.limitations().count(), 1);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::{
 
 use tracing::{debug, warn};
 
-use super::{Source, SourceError, TargetOptions};
+use super::{Source, SourceError, TargetOptions, meter::HIT_NS};
 use crate::plan::Probe;
 
 /// Pairs per measurement.
@@ -22,9 +22,6 @@ impl Source {
     /// in nanoseconds, and keeps it for the cost that is reported. To be called before the first
     /// target is attached. A host that refuses the child only leaves the cost unknown (0).
     pub fn calibrate(&mut self) -> Result<f64, SourceError> {
-        if !self.options.allocations {
-            return Ok(0.0);
-        }
         let mut child = match Pairs::start() {
             Ok(child) => child,
             Err(why) => {
@@ -39,6 +36,7 @@ impl Source {
         let layout = self.new_layout();
         // Each probe takes the kernel a tenth of a second to take off: only those that are used.
         let always = TargetOptions {
+            allocations: true,
             budget: None,
             automatic: false,
             ..(&self.options).into()
@@ -50,6 +48,9 @@ impl Source {
         for _ in 0..ROUNDS {
             probed = child.measure();
             self.pump(&mut |_, _| {});
+        }
+        if let Some(bare) = bare {
+            self.calibrate_hit(&mut child, bare);
         }
         drop(child);
         self.detach(pid);
@@ -66,6 +67,23 @@ impl Source {
             "an allocation and its free, probed"
         );
         Ok(self.pair_cost_ns)
+    }
+
+    /// How long it takes to get to a program and back: what a hit costs less what the kernel says its program does.
+    fn calibrate_hit(&mut self, child: &mut Pairs, bare: f64) {
+        let Ok(measuring) = self.kernel.measure(true) else {
+            return;
+        };
+        let probed = child.measure();
+        let spent = self.kernel.measured(&measuring, true).probes;
+        self.pump(&mut |_, _| {});
+        if let Some(probed) = probed
+            && spent.hits > 0
+        {
+            let around = (probed - bare - spent.nanoseconds as f64) / spent.hits as f64;
+            self.meter.hit_ns = around.clamp(HIT_NS / 4.0, HIT_NS * 8.0);
+            debug!(nanoseconds = around, "a hit besides its program");
+        }
     }
 }
 

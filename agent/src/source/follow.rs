@@ -1,6 +1,6 @@
 //! Process events: children are followed, a new program is observed anew, an end is said.
 
-use std::fs;
+use std::{fs, mem};
 
 use heaptide_ebpf::TargetConfig;
 use tracing::{debug, info, warn};
@@ -156,6 +156,7 @@ impl Source {
             interval: 0,
             slot,
         };
+        let duty = self.new_duty(pid);
         let info = target.info.clone();
         let threads = target.threads.clone();
         let Some(watched) = self.watched.get_mut(&pid) else {
@@ -164,6 +165,7 @@ impl Source {
         watched.allocator_links.clear();
         watched.links.clear();
         watched.windows = windows;
+        let rested = mem::replace(&mut watched.duty, duty).resting;
         watched.replaced(target, config)?;
         watched.handlers.clone_from(&plan.handlers);
         self.set_target(pid, config)?;
@@ -180,6 +182,9 @@ impl Source {
         sink(pid, Observation::Target(now(), info));
         if !allocating {
             sink(pid, Observation::Window(now(), false));
+        }
+        if rested {
+            sink(pid, Observation::Requests(now(), true));
         }
         info!(pid, "following PID {pid} in its new program");
         Ok(())

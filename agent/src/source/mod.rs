@@ -14,11 +14,13 @@ use tracing::{debug, warn};
 
 pub mod calibrate;
 mod calls;
+mod duty;
 mod faults;
 mod floor;
 mod follow;
 mod go;
 mod libraries;
+mod meter;
 mod options;
 mod probes;
 pub mod python;
@@ -37,6 +39,7 @@ use crate::{
     plan::{Plan, PlanOptions, Probe, plan},
     target::{Target, TargetError, inspect},
 };
+use meter::Meter;
 pub use options::{TargetOptions, allocations, automatic, budget};
 use probes::by_kind;
 use residency::Searches;
@@ -59,7 +62,7 @@ pub struct SourceOptions {
     pub allocations: bool,
     /// Only while memory grows, and not where the objects of a target can be read from outside (`auto`).
     pub automatic: bool,
-    /// Part of the target's CPU time that allocator probes may cost; `None`: whatever it is.
+    /// Part of the target's CPU time that probes may cost; `None`: whatever it is.
     pub budget: Option<f64>,
     /// Functions whose calls are request scopes.
     pub handlers: Vec<Regex>,
@@ -112,6 +115,7 @@ pub struct Source {
     python: Option<python::Reader>,
     /// CPU nanoseconds that an allocation and its free cost a target on this host.
     pair_cost_ns: f64,
+    meter: Meter,
     slots: Slots,
     /// Counters after the calibration, which does not count.
     counted: Counters,
@@ -145,6 +149,7 @@ impl Source {
             snapshot_due: Instant::now(),
             python: None,
             pair_cost_ns: 0.0,
+            meter: Meter::new(),
             slots: Slots::new(),
             counted: [0; Counter::COUNT],
         })
@@ -236,6 +241,7 @@ impl Source {
             .inspect_err(|_| self.slots.give_back(config.slot))?;
         watched.counted = self.kernel.counters(config.slot)?;
         watched.windows = windows;
+        watched.duty = self.new_duty(pid);
         if prefill && allocating && self.options_of(pid).allocations && self.options.stacks {
             watched.prefill(&mut self.kernel, PREFILL);
         }

@@ -17,7 +17,7 @@ pub struct TargetOptions {
     /// Probe them only while memory grows, and leave them alone where the objects of a target can be read
     /// from outside: allocators see little of such a heap, and cost.
     pub automatic: bool,
-    /// Part of the target's CPU time that allocator probes may cost; `None`: whatever it is.
+    /// Part of the target's CPU time that probes may cost; `None`: whatever it is.
     pub budget: Option<f64>,
     /// Functions whose calls are request scopes.
     pub handlers: Vec<Regex>,
@@ -78,7 +78,7 @@ pub fn automatic(mode: Mode) -> bool {
     mode == Mode::Auto
 }
 
-/// The budget that a mode keeps to: `trace` costs what it costs, and `watch` has no allocator probes.
+/// The budget that a mode keeps to: `trace` costs what it costs.
 pub fn budget(mode: Mode, overhead: f64) -> Option<f64> {
-    matches!(mode, Mode::Auto | Mode::Sample).then_some(overhead)
+    (mode != Mode::Trace).then_some(overhead)
 }

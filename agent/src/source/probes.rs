@@ -30,7 +30,15 @@ impl Source {
     /// Takes probes off in a thread of its own.
     pub(super) fn release(&mut self, pid: u32, links: Vec<Link>) {
         self.releasing.retain(|_, thread| !thread.is_finished());
-        if let Ok(thread) = thread::Builder::new().spawn(move || drop(links)) {
+        let before = self.releasing.remove(&pid);
+        let release = move || {
+            drop(links);
+            // Whoever waits for this one waits for those too; a panic there has let go of them.
+            if let Some(before) = before {
+                let _ = before.join();
+            }
+        };
+        if let Ok(thread) = thread::Builder::new().spawn(release) {
             self.releasing.insert(pid, thread);
         }
     }

@@ -80,6 +80,7 @@ impl Source {
     /// Reads memory and losses of every target. To be called every second.
     pub fn sample(&mut self, sink: &mut Sink<'_>) -> Result<(), SourceError> {
         self.turn_windows(sink)?;
+        self.turn_requests(sink);
         self.untrace_calls();
         self.meet_libraries(sink);
         self.search_for_tokens(sink);
@@ -141,6 +142,7 @@ impl Source {
             .watched
             .get(&pid)
             .map_or((0, &self.counted), |one| (one.config.slot, &one.counted));
+        let requests_cost = self.watched.get(&pid).map_or(0.0, |one| one.duty.spent);
         let counters = self.kernel.counters(slot)?;
         let of = |counter: Counter| {
             let index = counter as usize;
@@ -168,7 +170,7 @@ impl Source {
             requests_lost: of(Counter::RequestsLost),
             read_faults: of(Counter::ReadFaults),
             syscalls: of(Counter::Syscalls),
-            probe_seconds: hits as f64 / 2.0 * self.pair_cost_ns / 1e9,
+            probe_seconds: hits as f64 / 2.0 * self.pair_cost_ns / 1e9 + requests_cost,
             agent_cpu_seconds: usage.0,
             agent_rss: usage.1,
             map_bytes: self.kernel.map_bytes(),

@@ -11,7 +11,7 @@ use heaptide_ebpf::{
 use tracing::{debug, warn};
 
 use super::{
-    go::GoReader, libraries::Code, python::Stacks, regions::Regions, snapshot::Groups,
+    duty::Duty, go::GoReader, libraries::Code, python::Stacks, regions::Regions, snapshot::Groups,
     windows::Windows,
 };
 use crate::{
@@ -37,6 +37,8 @@ pub(super) struct Watched {
     pub counted: Counters,
     /// Modes with an overhead budget.
     pub windows: Option<Windows>,
+    /// How its requests are seen.
+    pub duty: Duty,
     /// Held to keep the probes of allocators on.
     pub allocator_links: Vec<Link>,
     /// The same of all others.
@@ -85,6 +87,7 @@ impl Watched {
             exec: None,
             counted: [0; Counter::COUNT],
             windows: None,
+            duty: Duty::new(None, 0.0),
             allocator_links: Vec::new(),
             links: Vec::new(),
             prefilled: false,
@@ -317,6 +320,12 @@ impl Watched {
     /// Allocations are watched at present.
     pub(super) fn allocating(&self) -> bool {
         self.config.flags & target_flags::ALLOCATIONS != 0
+    }
+
+    /// Requests are seen at present.
+    pub(super) fn sees_requests(&self) -> bool {
+        let requests = target_flags::REQUESTS | target_flags::GO_REQUESTS;
+        !self.ended && self.config.flags & requests != 0
     }
 
     /// After an exec: other binaries, other addresses.

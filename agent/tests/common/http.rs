@@ -59,7 +59,12 @@ impl Server {
 
     /// Sends it requests until the traffic is dropped.
     pub(crate) fn traffic(&self) -> Traffic {
-        Traffic::start(self.address)
+        Traffic::start(self.address, Duration::from_millis(8))
+    }
+
+    /// The same, some thousands per second.
+    pub(crate) fn rush(&self) -> Traffic {
+        Traffic::start(self.address, Duration::from_micros(150))
     }
 
     /// A new connection to it.
@@ -78,14 +83,14 @@ impl Server {
     }
 }
 
-/// Requests on one connection, about a hundred per second, two of three with a new token.
+/// Requests on one connection, two of three with a new token; `traffic` sends about a hundred per second.
 pub(crate) struct Traffic {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Traffic {
-    fn start(address: SocketAddr) -> Self {
+    fn start(address: SocketAddr, pause: Duration) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = thread::spawn(move || {
@@ -102,7 +107,7 @@ impl Traffic {
                 if stream.write_all(request.as_bytes()).is_err() || !answered(&mut stream) {
                     return;
                 }
-                thread::sleep(Duration::from_millis(8));
+                thread::sleep(pause);
             }
         });
         Self {

@@ -1,4 +1,6 @@
 //! How many requests of each route and token class had ended at any time a gauge was read.
+//!
+//! While requests are not seen they are taken to come as they did in the window before.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -41,6 +43,14 @@ impl RouteCounts {
         self.body_bytes += other.body_bytes;
     }
 
+    /// Adds `times` another route's.
+    fn add_times(&mut self, other: &Self, times: f64) {
+        for (sum, part) in self.classes.iter_mut().zip(other.classes) {
+            *sum += part * times;
+        }
+        self.body_bytes += other.body_bytes * times;
+    }
+
     /// All requests.
     pub fn requests(&self) -> f64 {
         self.classes.iter().sum()
@@ -56,11 +66,48 @@ pub struct Clock {
     totals: Vec<RouteCounts>,
     /// Ended lately, perhaps later than what a reading tells of.
     recent: VecDeque<(Nanos, RouteId, Class, u64)>,
+    /// When requests were first seen in this window, and the totals then.
+    began: Option<(Nanos, Counts)>,
+    /// The last time that requests were not seen; those before are in `totals`.
+    gap: Option<Gap>,
+}
+
+/// Requests are not seen, or their token classes not known yet.
+#[derive(Clone, Debug)]
+struct Gap {
+    since: Nanos,
+    /// `None`: they are not seen now.
+    until: Option<Nanos>,
+    /// What comes in a second.
+    rates: Vec<RouteCounts>,
+}
+
+impl Gap {
+    fn has(&self, at: Nanos) -> bool {
+        at > self.since && self.until.is_none_or(|until| at <= until)
+    }
+
+    /// Adds what is taken to have come by `at`.
+    fn add_to(&self, totals: &mut Vec<RouteCounts>, at: Nanos) {
+        let seconds = self
+            .until
+            .map_or(at, |until| until.min(at))
+            .since(self.since);
+        if totals.len() < self.rates.len() {
+            totals.resize(self.rates.len(), RouteCounts::default());
+        }
+        for (sum, rate) in totals.iter_mut().zip(&self.rates) {
+            sum.add_times(rate, seconds);
+        }
+    }
 }
 
 impl Clock {
     /// A request ended.
     pub fn request(&mut self, end: Nanos, route: RouteId, class: Class, body_bytes: u64) {
+        if self.gap.as_ref().is_some_and(|gap| gap.has(end)) {
+            return;
+        }
         let old = |oldest: &(Nanos, RouteId, Class, u64)| end.since(oldest.0) > RECENT_SECONDS;
         while let Some(oldest) = self.recent.front().copied()
             && (old(&oldest) || self.recent.len() >= MOST_RECENT)
@@ -69,6 +116,46 @@ impl Clock {
             count(&mut self.totals, oldest);
         }
         self.recent.push_back((end, route, class, body_bytes));
+        if self.began.is_none() {
+            self.began = Some((end, self.at(end)));
+        }
+    }
+
+    /// Requests are no longer seen.
+    pub fn blind(&mut self, at: Nanos) {
+        let totals = self.at(at);
+        let mut rates = vec![RouteCounts::default(); totals.len()];
+        if let Some((began, before)) = self.began.take() {
+            let seconds = at.since(began).max(1.0);
+            for (index, (rate, now)) in rates.iter_mut().zip(totals.iter()).enumerate() {
+                let before = before.get(index).copied().unwrap_or_default();
+                rate.add_times(&now.since(&before), 1.0 / seconds);
+            }
+        } else if let Some(gap) = &self.gap {
+            // Nothing was seen since.
+            rates.clone_from(&gap.rates);
+        }
+        self.totals = totals.to_vec();
+        self.recent.clear();
+        self.gap = Some(Gap {
+            since: at,
+            until: None,
+            rates,
+        });
+    }
+
+    /// Requests are seen, and their token classes known, from `at` on.
+    pub fn seen(&mut self, at: Nanos) {
+        if let Some(gap) = &mut self.gap {
+            gap.until = Some(at);
+            self.began = None;
+            self.began = Some((at, self.at(at)));
+        }
+    }
+
+    /// Whether requests were seen then.
+    pub fn saw(&self, at: Nanos) -> bool {
+        self.gap.as_ref().is_none_or(|gap| !gap.has(at))
     }
 
     /// The totals at `at`, which lies in the last [`RECENT_SECONDS`].
@@ -76,6 +163,9 @@ impl Clock {
         let mut totals = self.totals.clone();
         for one in self.recent.iter().filter(|one| one.0 <= at) {
             count(&mut totals, *one);
+        }
+        if let Some(gap) = &self.gap {
+            gap.add_to(&mut totals, at);
         }
         totals.into()
     }
@@ -90,7 +180,11 @@ impl Clock {
             while let Some(one) = ends.next_if(|one| one.0 <= *at) {
                 count(&mut totals, one);
             }
-            totals.as_slice().into()
+            let mut then = totals.clone();
+            if let Some(gap) = &self.gap {
+                gap.add_to(&mut then, *at);
+            }
+            then.into()
         });
         counts.collect()
     }
@@ -116,6 +210,46 @@ fn count(totals: &mut Vec<RouteCounts>, (_, route, class, body): (Nanos, RouteId
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Requests of a route and class by the totals.
+    fn requests(counts: &Counts, class: Class) -> f64 {
+        counts[3].classes[class.index()]
+    }
+
+    #[test]
+    fn unseen_requests_are_taken_to_come_as_before() {
+        let mut clock = Clock::default();
+        let at = Nanos::from_seconds;
+        for second in 0..=40 {
+            clock.request(at(f64::from(second)), RouteId(3), Class::New, 10);
+        }
+        clock.blind(at(40.0));
+        assert!(!clock.saw(at(50.0)) && clock.saw(at(40.0)));
+        let near = |counts: &Counts, expected: f64| {
+            let new = requests(counts, Class::New);
+            assert!((new - expected).abs() < 1.1, "{new}, not {expected}");
+            assert!((counts[3].body_bytes - 10.0 * new).abs() < 1e-6);
+        };
+        near(&clock.at(at(30.0)), 41.0);
+        near(&clock.at(at(100.0)), 101.0);
+        clock.request(at(105.0), RouteId(3), Class::New, 10);
+        near(&clock.at(at(110.0)), 111.0);
+        clock.seen(at(120.0));
+        clock.request(at(119.0), RouteId(3), Class::New, 10);
+        assert!(clock.saw(at(121.0)));
+        clock.request(at(125.0), RouteId(3), Class::Repeat, 0);
+        let now = clock.at(at(126.0));
+        near(&now, 121.0);
+        assert!((requests(&now, Class::Repeat) - 1.0).abs() < 1e-9);
+        let each = clock.at_each(&[at(100.0), at(126.0)]);
+        near(&each[0], 101.0);
+        near(&each[1], 121.0);
+        // Another pause: what came in the one before stays.
+        clock.blind(at(140.0));
+        let later = clock.at(at(160.0));
+        assert!((requests(&later, Class::New) - requests(&now, Class::New)).abs() < 1e-9);
+        assert!((requests(&later, Class::Repeat) - 2.0).abs() < 0.1);
+    }
 
     #[test]
     fn requests_count_at_their_end_however_late_their_record_comes() {

@@ -114,6 +114,18 @@ impl Gauges {
             .request(request.end, route, class, request.body_bytes);
     }
 
+    /// Requests are no longer seen.
+    pub fn blind(&mut self, at: Nanos) {
+        self.clock.blind(at);
+    }
+
+    /// Requests are seen, and their token classes known, from `at` on.
+    pub fn seen(&mut self, at: Nanos) {
+        self.clock.seen(at);
+        // A look before the pause and one after it are no neighbours.
+        self.fine = Fine::default();
+    }
+
     /// Takes a census.
     pub fn census(&mut self, census: &Census) {
         self.censuses += 1;
@@ -225,7 +237,9 @@ impl Gauges {
         while let Some(next) = self.waiting_lengths.front()
             && now.since(next.at) >= SETTLED_SECONDS
         {
-            self.fine.take(next, &self.clock);
+            if self.clock.saw(next.at) {
+                self.fine.take(next, &self.clock);
+            }
             self.waiting_lengths.pop_front();
         }
         while let Some(next) = self

@@ -308,6 +308,13 @@ pub(super) const TARGET: &[Metric<Target>] = &[
             s.push(&[], t.report.window.distinct_tokens as f64);
         },
     ),
+    gauge(
+        "requests_seen",
+        "1 while requests are seen and counted, 0 in a pause that keeps their cost within the overhead budget.",
+        |t, s| {
+            s.push(&[], f64::from(u8::from(t.report.window.requests_seen)));
+        },
+    ),
     gauge("rss_bytes", "Resident memory of the process.", |t, s| {
         s.push(&[], t.report.memory.rss_end_bytes as f64);
     }),
@@ -407,7 +414,7 @@ pub(super) const TARGET: &[Metric<Target>] = &[
     }),
     counter(
         "probe_seconds",
-        "CPU time that probes cost the process, by calibration.",
+        "CPU time that probes cost the process, by calibration and measurement.",
         |t, s| {
             s.push(&[], t.report.health.probe_seconds);
         },

@@ -1,0 +1,209 @@
+//! What seeing requests costs each target, measured for a second now and then.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use heaptide_ebpf::Counter;
+use tracing::debug;
+
+use super::Source;
+use crate::kernel::spent::{Measuring, Spent};
+
+/// Between two measurements.
+const EVERY: Duration = Duration::from_secs(5);
+/// Nanoseconds that a hit takes besides its program, where that was not measured.
+pub(super) const HIT_NS: f64 = 700.0;
+/// Nanoseconds that the two tracepoints of a system call take besides their programs (`cargo xtask bench
+/// syscalls`).
+const CALL_NS: f64 = 150.0;
+/// Nanoseconds in those programs for a call of a process that is no target.
+const PASSED_BY_NS: f64 = 40.0;
+/// A request costs about as much as so many system calls that are only looked at.
+const REQUEST_WEIGHT: u64 = 8;
+
+/// Measures.
+pub(super) struct Meter {
+    under_way: Option<(Measuring, HashMap<u32, Events>)>,
+    due: Instant,
+    /// CPU seconds per second of each target.
+    rates: HashMap<u32, f64>,
+    /// Nanoseconds that a hit takes besides its program.
+    pub hit_ns: f64,
+    refused: bool,
+}
+
+/// What was seen of a target.
+#[derive(Clone, Copy, Debug, Default)]
+struct Events {
+    requests: u64,
+    calls: u64,
+}
+
+impl Events {
+    fn since(self, before: Self) -> Self {
+        Self {
+            requests: self.requests.saturating_sub(before.requests),
+            calls: self.calls.saturating_sub(before.calls),
+        }
+    }
+
+    fn weight(self) -> f64 {
+        (self.requests * REQUEST_WEIGHT + self.calls) as f64
+    }
+}
+
+impl Meter {
+    pub(super) fn new() -> Self {
+        Self {
+            under_way: None,
+            due: Instant::now(),
+            rates: HashMap::new(),
+            hit_ns: HIT_NS,
+            refused: false,
+        }
+    }
+
+    /// CPU seconds per second that seeing the requests of a target cost it lately.
+    pub(super) fn rate(&self, pid: u32) -> f64 {
+        self.rates.get(&pid).copied().unwrap_or(0.0)
+    }
+
+    /// A target's requests begin to be seen, or are no longer: what was measured does not hold, and is to
+    /// be measured soon.
+    pub(super) fn forget(&mut self, pid: u32) {
+        self.rates.remove(&pid);
+        self.under_way = None;
+        self.due = Instant::now();
+    }
+
+    fn take(&mut self, spent: &Spent, seen: &HashMap<u32, Events>) {
+        let seconds = spent.lasted.as_secs_f64().max(0.1);
+        self.rates = shares(spent, seen, self.hit_ns)
+            .map(|(pid, cost)| (pid, cost / seconds))
+            .collect();
+    }
+}
+
+/// CPU seconds of each target. What probes cost is shared by what was seen of each.
+fn shares<'a>(
+    spent: &Spent,
+    seen: &'a HashMap<u32, Events>,
+    hit_ns: f64,
+) -> impl Iterator<Item = (u32, f64)> + 'a {
+    let calls: u64 = seen.values().map(|events| events.calls).sum();
+    let passed_by = spent.calls.hits.saturating_sub(calls) as f64 * PASSED_BY_NS;
+    let in_calls = (spent.calls.nanoseconds as f64 - passed_by).max(0.0) + calls as f64 * CALL_NS;
+    let in_probes = spent.probes.nanoseconds as f64 + spent.probes.hits as f64 * hit_ns;
+    let weights: f64 = seen.values().map(|events| events.weight()).sum();
+    let part = move |part: f64, of: f64| {
+        if of > 0.0 {
+            part / of
+        } else {
+            1.0 / seen.len() as f64
+        }
+    };
+    seen.iter().map(move |(pid, events)| {
+        let probes = in_probes * part(events.weight(), weights);
+        let called = in_calls * part(events.calls as f64, calls as f64);
+        (*pid, (probes + called) / 1e9)
+    })
+}
+
+impl Source {
+    /// Begins to measure, or ends it. To be called every second.
+    pub(super) fn measure_requests(&mut self) {
+        if let Some((measuring, before)) = self.meter.under_way.take() {
+            let spent = self.kernel.measured(&measuring, false);
+            drop(measuring);
+            let now = self.events();
+            let seen = before
+                .into_iter()
+                .filter_map(|(pid, before)| Some((pid, now.get(&pid)?.since(before))))
+                .collect();
+            self.meter.take(&spent, &seen);
+            self.meter.due = Instant::now() + EVERY;
+            return;
+        }
+        if self.meter.refused || Instant::now() < self.meter.due {
+            return;
+        }
+        let seen = self.events();
+        if seen.is_empty() {
+            return;
+        }
+        match self.kernel.measure(false) {
+            Ok(measuring) => self.meter.under_way = Some((measuring, seen)),
+            Err(why) => {
+                debug!("what the probes of requests cost cannot be measured: {why}");
+                self.meter.refused = true;
+            }
+        }
+    }
+
+    /// What was seen so far of each target whose requests are seen.
+    fn events(&self) -> HashMap<u32, Events> {
+        let seen = self.watched.iter().filter(|one| one.1.sees_requests());
+        seen.filter_map(|(pid, watched)| {
+            let counters = self.kernel.counters(watched.config.slot).ok()?;
+            let events = Events {
+                requests: counters[Counter::Requests as usize],
+                calls: counters[Counter::Syscalls as usize],
+            };
+            Some((*pid, events))
+        })
+        .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::spent::Runs;
+
+    #[test]
+    fn what_probes_cost_is_shared_by_what_was_seen() {
+        let spent = Spent {
+            lasted: Duration::from_secs(2),
+            probes: Runs {
+                nanoseconds: 3_000_000,
+                hits: 1_000,
+            },
+            calls: Runs {
+                nanoseconds: 2_000_000,
+                hits: 6_000,
+            },
+        };
+        let events = |requests, calls| Events { requests, calls };
+        let seen = HashMap::from([(1, events(900, 0)), (2, events(0, 800))]);
+        let mut meter = Meter::new();
+        meter.hit_ns = 1_000.0;
+        meter.take(&spent, &seen);
+        // Of 4 ms of probes nine tenths; no system call is its own.
+        assert!((meter.rate(1) - 0.0018).abs() < 1e-9, "{}", meter.rate(1));
+        // A tenth of them, and its calls: 2 ms less what others cost, and 0.12 ms to get there.
+        let calls = 2.0 - 5_200.0 * 40e-6 + 0.12;
+        assert!((meter.rate(2) - (0.4 + calls) / 2e3).abs() < 1e-9);
+        assert!(meter.rate(3).abs() < f64::EPSILON);
+        meter.forget(1);
+        assert!(meter.rate(1).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn probes_that_cost_without_requests_are_shared_evenly() {
+        let spent = Spent {
+            lasted: Duration::from_secs(1),
+            probes: Runs {
+                nanoseconds: 2_000_000,
+                hits: 0,
+            },
+            calls: Runs::default(),
+        };
+        let seen = HashMap::from([(1, Events::default()), (2, Events::default())]);
+        let mut meter = Meter::new();
+        meter.take(&spent, &seen);
+        assert!((meter.rate(1) - 0.001).abs() < 1e-9);
+        assert!((meter.rate(2) - 0.001).abs() < 1e-9);
+    }
+}

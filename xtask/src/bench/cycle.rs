@@ -1,0 +1,225 @@
+//! Throughput of a service under full load over a whole cycle of heaptide: a window in which every request is seen,
+//! and the pause in which that is earned back.
+
+use std::cmp::Ordering;
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use super::request_cost::median;
+use crate::lab::catalog::Service;
+use crate::lab::{http, observe, service};
+
+/// A cache that is full: there is something to look at, and it does not grow from round to round.
+const VARIANT: &str = "lru-1024";
+const FILLING: Duration = Duration::from_secs(5);
+/// Without heaptide, before and after it.
+const PLAIN: Duration = Duration::from_secs(15);
+/// heaptide's start, and the settling of the server after a change.
+const SETTLE: Duration = Duration::from_secs(4);
+/// Between two looks at what was served.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How to measure.
+#[derive(Clone, Copy, clap::Args)]
+pub(super) struct Cycles {
+    /// Cycles of each service and mode.
+    #[arg(long = "cycles", default_value_t = 1)]
+    number: usize,
+    /// Seconds that heaptide is attached: a pause that is longer is cut short, which is to its disadvantage.
+    #[arg(long, default_value_t = 420)]
+    seconds: u64,
+    /// Connections of the load generator.
+    #[arg(long, default_value_t = 8)]
+    connections: u32,
+}
+
+/// Parts of the throughput without heaptide.
+#[derive(Clone, Copy)]
+pub(super) struct Ratios {
+    /// While every request is seen.
+    pub(super) window: f64,
+    /// In the pause; NaN: there was none.
+    pub(super) pause: f64,
+    /// From the attach to the end of the pause.
+    pub(super) whole: f64,
+    /// Seconds of that.
+    pub(super) seconds: f64,
+}
+
+impl Ratios {
+    /// Whether the whole is at least `limit`; what is not a number is not.
+    pub(super) fn hold(&self, limit: f64) -> bool {
+        self.whole.partial_cmp(&limit).is_some_and(Ordering::is_ge)
+    }
+}
+
+/// Requests served by then.
+type Look = (Instant, f64);
+/// A line of heaptide's log, and when it came.
+type Said = (Instant, String);
+
+/// The medians over the cycles.
+pub(super) fn measure(measured: &Service, how: &Cycles, mode: &str) -> Result<Ratios> {
+    let server = service::start(measured, VARIANT)?;
+    let pid = server.process.pid();
+    let folder = tempfile::tempdir().context("no temporary folder")?;
+    let attached = Duration::from_secs(how.seconds);
+    let cycle = attached + 2 * PLAIN + 3 * SETTLE;
+    let total = FILLING + cycle * u32::try_from(how.number)?;
+    let words = ["--closed-loop".to_owned(), "--connections".to_owned()];
+    let mut load = service::load(
+        server.port,
+        1,
+        total.as_secs() + 10,
+        &folder.path().join("load.json"),
+        &[&words[..], &[how.connections.to_string()]].concat(),
+    )?;
+    thread::sleep(FILLING);
+    println!("\n{}/{VARIANT}, mode {mode}", measured.name);
+    println!(
+        "{:>6} {:>9} {:>9} {:>8} {:>8} {:>8} {:>8}",
+        "cycle", "before/s", "after/s", "window", "pause", "whole", "seconds"
+    );
+    let mut all = Vec::new();
+    for number in 1..=how.number {
+        let before = throughput(server.port, PLAIN)?;
+        let (looks, said) = observed(pid, server.port, attached, mode)?;
+        thread::sleep(SETTLE);
+        let after = throughput(server.port, PLAIN)?;
+        ensure!(load.is_alive(), "the load generator ended early");
+        let one = ratios(&looks, &said, f64::midpoint(before, after))?;
+        println!(
+            "{number:>6} {before:>9.0} {after:>9.0} {:>8.3} {:>8.3} {:>8.3} {:>8.0}",
+            one.window, one.pause, one.whole, one.seconds
+        );
+        all.push(one);
+    }
+    let of = |field: fn(&Ratios) -> f64| median(all.iter().map(field).collect());
+    Ok(Ratios {
+        window: of(|one| one.window),
+        pause: of(|one| one.pause),
+        whole: of(|one| one.whole),
+        seconds: of(|one| one.seconds),
+    })
+}
+
+/// What was served while heaptide was attached, and what it said when.
+fn observed(pid: u32, port: u16, attached: Duration, mode: &str) -> Result<(Vec<Look>, Vec<Said>)> {
+    let mut agent = observe::heaptide()
+        .args(["attach", &pid.to_string(), "--mode", mode])
+        .args(["--for", &format!("{}s", attached.as_secs())])
+        .args(["--format", "json"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("cannot start heaptide")?;
+    let lines = agent.stderr.take().context("no standard error")?;
+    let (sender, said): (_, Receiver<Said>) = mpsc::channel();
+    let reader = thread::spawn(move || {
+        for line in BufReader::new(lines).lines().map_while(Result::ok) {
+            if sender.send((Instant::now(), line)).is_err() {
+                return;
+            }
+        }
+    });
+    let mut looks = vec![(Instant::now(), served(port)?)];
+    while agent
+        .try_wait()
+        .context("cannot wait for heaptide")?
+        .is_none()
+    {
+        thread::sleep(LOOK);
+        looks.push((Instant::now(), served(port)?));
+    }
+    let status = agent.wait().context("cannot wait for heaptide")?;
+    let _ = reader.join();
+    let said: Vec<Said> = said.into_iter().collect();
+    if !status.success() {
+        let last = said.last().map_or("", |line| line.1.as_str());
+        bail!("heaptide failed ({status}): {last}");
+    }
+    Ok((looks, said))
+}
+
+fn ratios(looks: &[Look], said: &[Said], plain: f64) -> Result<Ratios> {
+    let begun = looks.first().context("nothing was looked at")?.0;
+    let end = looks.last().context("nothing was looked at")?.0;
+    let when = |words: &str, after: Instant| {
+        let mut lines = said.iter().filter(|(at, _)| *at > after);
+        lines
+            .find(|(_, line)| line.contains(words))
+            .map(|line| line.0)
+    };
+    let off = when("probes of requests are off", begun);
+    let on = off.and_then(|off| when("probes of requests are on", off));
+    let over = on.unwrap_or(end);
+    let ratio = |from: Instant, to: Instant| rate(looks, from, to) / plain;
+    Ok(Ratios {
+        window: ratio(begun + SETTLE, off.unwrap_or(end)),
+        pause: off.map_or(f64::NAN, |off| ratio(off + SETTLE, over)),
+        whole: ratio(begun, over),
+        seconds: (over - begun).as_secs_f64(),
+    })
+}
+
+/// Requests per second between two moments.
+fn rate(looks: &[Look], from: Instant, to: Instant) -> f64 {
+    let mut inside = looks.iter().filter(|(at, _)| (from..=to).contains(at));
+    match (inside.next(), inside.next_back()) {
+        (Some(first), Some(last)) => (last.1 - first.1) / (last.0 - first.0).as_secs_f64(),
+        _ => f64::NAN,
+    }
+}
+
+/// Requests per second over some time, by the service's own books.
+fn throughput(port: u16, duration: Duration) -> Result<f64> {
+    let (before, began) = (served(port)?, Instant::now());
+    thread::sleep(duration);
+    let after = served(port)?;
+    Ok((after - before) / began.elapsed().as_secs_f64())
+}
+
+fn served(port: u16) -> Result<f64> {
+    http::truth(port)?["total_requests"]
+        .as_f64()
+        .context("/truth has no total_requests")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cycle_is_a_window_and_a_pause() {
+        let begun = Instant::now();
+        let at = |second: u64| begun + Duration::from_secs(second);
+        // 50 a second for 30 s, then 100.
+        let looks: Vec<Look> = (0..=120)
+            .map(|second| {
+                (
+                    at(second),
+                    (50 * second + 50 * second.saturating_sub(30)) as f64,
+                )
+            })
+            .collect();
+        let said = [
+            (at(30), "INFO probes of requests are off pid=1".to_owned()),
+            (at(90), "INFO probes of requests are on pid=1".to_owned()),
+        ];
+        let near = |value: f64, expected: f64| assert!((value - expected).abs() < 1e-9, "{value}");
+        let one = ratios(&looks, &said, 100.0).expect("ratios");
+        near(one.window, 0.5);
+        near(one.pause, 1.0);
+        near(one.whole, (30.0 * 50.0 + 60.0 * 100.0) / 9_000.0);
+        near(one.seconds, 90.0);
+        let none = ratios(&looks, &[], 100.0).expect("ratios");
+        assert!(none.pause.is_nan());
+        near(none.seconds, 120.0);
+    }
+}
