@@ -12,7 +12,7 @@ use heaptide_ebpf::{BlockKey, Cookie, Counter, PATH_LEN, RequestRecord, TaskKey,
 use crate::{
     alloc::register,
     maps::{EVENTS, LAST_REQUEST, LIVE, TASKS, Thread, count, fetch_add},
-    thread,
+    streams, thread,
 };
 
 /// A new request id, never 0; 0 only if the map is gone.
@@ -27,7 +27,7 @@ pub fn next_request() -> u64 {
 
 /// The running logical task in `TASKS`. Another task in the same memory, later, is another one.
 #[inline(always)]
-fn task_key(thread: &Thread) -> TaskKey {
+pub fn task_key(thread: &Thread) -> TaskKey {
     TaskKey {
         task: thread.task,
         tgid: u64::from(thread.tgid) | thread.task_born << 32,
@@ -121,6 +121,7 @@ pub fn handler_enter(ctx: ProbeContext) -> u32 {
     // Ends the scope of a handler that was left by an exception, too.
     let (request, _) = thread::request_at(thread, sp);
     if request != 0 {
+        streams::name(thread, u32::from(cookie.allocator()));
         return 0;
     }
     let request = next_request();
@@ -158,6 +159,12 @@ pub fn end(thread: &mut Thread) -> u32 {
     if thread.request == scope.request {
         clear_current(thread);
     }
+    record(thread, scope.request, scope.start_ns, scope.handler, 0)
+}
+
+/// Sends the record of a request that was seen by a function's entry and return.
+#[inline(never)]
+pub fn record(thread: &Thread, request: u64, start_ns: u64, handler: u32, flags: u8) -> u32 {
     let Some(mut entry) = EVENTS.reserve::<RequestRecord>(0) else {
         count(Counter::RequestsLost);
         return 0;
@@ -165,8 +172,8 @@ pub fn end(thread: &mut Thread) -> u32 {
     entry.write(RequestRecord {
         kind: kind::REQUEST,
         tgid: thread.tgid,
-        request: scope.request,
-        start_ns: scope.start_ns,
+        request,
+        start_ns,
         // SAFETY: no preconditions.
         end_ns: unsafe { bpf_ktime_get_ns() },
         token: 0,
@@ -178,8 +185,8 @@ pub fn end(thread: &mut Thread) -> u32 {
         generation: 0,
         status: 0,
         binding: binding::EXACT,
-        flags: 0,
-        handler: scope.handler,
+        flags,
+        handler,
         path_len: 0,
         task: thread.task,
         tail: 0,

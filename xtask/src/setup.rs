@@ -35,6 +35,7 @@ const LIBRARIES: &[(&str, &str)] = &[
     ),
     ("lib/x86_64-linux-musl/libc.a", "musl-tools"),
     ("include/x86_64-linux-gnu/sys/sdt.h", "systemtap-sdt-dev"),
+    ("bin/h2load", "nghttp2-client"),
 ];
 
 /// The oldest kernel that heaptide is made for, which a test boots.

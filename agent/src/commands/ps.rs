@@ -172,7 +172,9 @@ pub(super) fn purpose(program: Program) -> &'static str {
         | Program::GoHttp2Head
         | Program::GoHttp2Run
         | Program::GoHttp2Done
-        | Program::GoRead => "request",
+        | Program::GoRead
+        | Program::StreamPoll
+        | Program::StreamDone => "request",
         Program::UsdtAlloc | Program::UsdtFree => "sample",
     }
 }

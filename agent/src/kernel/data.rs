@@ -13,7 +13,13 @@ use super::{
 };
 
 /// Maps of requests by logical task.
-const BY_TASK: [&str; 4] = ["TASKS", "GO_REQUESTS", "GO_STREAMS", "GO_CHILDREN"];
+const BY_TASK: [&str; 5] = [
+    "TASKS",
+    "STREAMS",
+    "GO_REQUESTS",
+    "GO_STREAMS",
+    "GO_CHILDREN",
+];
 /// More than any of those maps holds.
 const MOST_KEYS: usize = 1 << 15;
 

@@ -89,6 +89,8 @@ const PROBES: &[(&str, Program)] = &[
     ("free", Program::Free),
     ("task_poll", Program::TaskPoll),
     ("python_context", Program::PythonContext),
+    ("stream_poll", Program::StreamPoll),
+    ("stream_done", Program::StreamDone),
     ("handler_enter", Program::HandlerEnter),
     ("handler_return", Program::HandlerReturn),
     ("go_serve", Program::GoServe),

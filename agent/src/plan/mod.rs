@@ -6,6 +6,7 @@ mod go;
 mod handlers;
 pub mod prologue;
 mod results;
+mod streams;
 mod usdt;
 
 use std::path::PathBuf;
@@ -46,6 +47,10 @@ pub enum Program {
     TaskPoll,
     /// Python has copied the current context.
     PythonContext,
+    /// hyper polls a stream of HTTP/2.
+    StreamPoll,
+    /// It is about to return from that (a probe at each of its ends).
+    StreamDone,
     /// A request handler was called.
     HandlerEnter,
     /// It is about to return (a probe at each of its ends).
@@ -165,6 +170,9 @@ pub fn plan(target: &Target, options: &PlanOptions) -> Plan {
                 cookie,
             );
         }
+    }
+    if options.tasks {
+        planner.streams(target);
     }
     if options.tasks
         && let Some(python) = &target.runtime.python

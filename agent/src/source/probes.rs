@@ -18,7 +18,10 @@ impl Source {
         probes: &[&Probe],
     ) -> Result<Vec<Link>, KernelError> {
         let (last, first): (Vec<&Probe>, Vec<&Probe>) = probes.iter().copied().partition(|probe| {
-            matches!(probe.program, Program::AllocEnter | Program::HandlerEnter)
+            matches!(
+                probe.program,
+                Program::AllocEnter | Program::HandlerEnter | Program::StreamPoll
+            )
         });
         let mut links = self.kernel.attach(pid, &first)?;
         links.extend(self.kernel.attach(pid, &last)?);

@@ -14,9 +14,18 @@ const RUN: Duration = Duration::from_secs(60);
 
 /// Builds the Axum service and the load generator. `Err`: why not.
 pub(crate) fn build() -> Result<(), String> {
+    cargo_build(&["-p", "lab-axum", "-p", "lab-load"])
+}
+
+/// Builds the Axum service with HTTP/2.
+pub(crate) fn build_http2() -> Result<(), String> {
+    let name = "lab-axum-http2";
+    cargo_build(&["-p", "lab-axum", "--features", "http2", "--bin", name])
+}
+
+fn cargo_build(what: &[&str]) -> Result<(), String> {
     let mut cargo = Command::new(env!("CARGO"));
-    let packages = ["-p", "lab-axum", "-p", "lab-load"];
-    cargo.args(["build", "--release", "--quiet"]).args(packages);
+    cargo.args(["build", "--release", "--quiet"]).args(what);
     // The lab is a workspace of its own: nothing of this build's is meant for it.
     for name in ["CARGO_TARGET_DIR", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"] {
         cargo.env_remove(name);

@@ -46,6 +46,8 @@ pub struct RuntimeMatch {
     pub name: String,
     /// Where logical tasks are polled.
     pub tasks: Vec<TaskPoint>,
+    /// Where streams of HTTP/2 are polled, each in a task of its own.
+    pub streams: Vec<TaskPoint>,
     /// It manages a heap that no C allocator sees.
     pub own_heap: bool,
     /// What cannot be seen because of it.

@@ -10,6 +10,13 @@ use super::{Inspected, Module, RuntimeMatch, TaskPoint};
 static POLL: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r"^tokio::runtime::task::raw::poll(::<.*>)?$").ok());
 
+/// Its future for a stream is polled by a function of its own, in the builds that were looked at.
+static STREAM: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    let pattern =
+        r"^<hyper::proto::h2::server::H2Stream<.*> as core::future::future::Future>::poll$";
+    Regex::new(pattern).ok()
+});
+
 pub(super) fn recognise(inspected: &Inspected<'_>) -> Option<RuntimeMatch> {
     let poll = POLL.as_ref()?;
     let main = inspected.modules.first()?;
@@ -22,20 +29,34 @@ pub(super) fn recognise(inspected: &Inspected<'_>) -> Option<RuntimeMatch> {
          tied to threads, not to tasks"
             .to_string()
     });
+    let streams = if tasks.is_empty() {
+        Vec::new()
+    } else {
+        task_points(main, "H2Stream", &["hyper", "poll"], STREAM.as_ref()?).1
+    };
     let limitation = limitation.or_else(|| {
-        mentions(main, r"/h2-0\.\d+\.\d+/src/").then(|| {
-            "requests over HTTP/2 are not seen (the h2 crate is linked in): only those over HTTP/1, and \
-             functions named by --handler"
-                .to_string()
-        })
+        let linked = !streams.is_empty() || mentions(main, r"/h2-0\.\d+\.\d+/src/");
+        linked.then(|| of_streams(&streams).to_string())
     });
     Some(RuntimeMatch {
+        streams,
         name: "tokio".to_string(),
         tasks,
         own_heap: false,
         limitation,
         ..RuntimeMatch::default()
     })
+}
+
+/// What is not seen of HTTP/2 by the h2 crate.
+fn of_streams(streams: &[TaskPoint]) -> &'static str {
+    if streams.is_empty() {
+        "requests over HTTP/2 are not seen (the h2 crate is linked in): only those over HTTP/1, and \
+         functions named by --handler"
+    } else {
+        "of requests over HTTP/2 (the h2 crate is linked in) neither paths nor tokens are seen: they are one route, \
+         or those of the functions named by --handler, and whether tokens make memory grow cannot be said"
+    }
 }
 
 /// Functions whose entry says which task runs: among the symbols with `mark` in their name those that have
