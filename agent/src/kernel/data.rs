@@ -8,7 +8,7 @@ use heaptide_ebpf::{
 use tracing::warn;
 
 use super::{
-    Counters, Kernel, KernelError,
+    Counters, Kernel, KernelError, keys,
     raw::{self, Wire},
 };
 
@@ -37,7 +37,7 @@ impl Kernel {
     /// Forgets what an earlier observation knew of these threads.
     pub fn forget_threads(&self, threads: &[u32]) {
         for thread in threads {
-            raw::delete(self.threads_fd, thread);
+            keys::delete(self.threads_fd, thread);
         }
     }
 
@@ -46,17 +46,17 @@ impl Kernel {
     pub fn forget_requests(&self, tgid: u32) {
         let map = |name| self.ebpf.map(name).and_then(raw::map_fd);
         if let Some(conns) = map("CONNS") {
-            for key in raw::keys::<ConnKey>(conns.as_raw_fd(), MOST_KEYS) {
+            for key in keys::keys::<ConnKey>(conns.as_raw_fd(), MOST_KEYS) {
                 if key.tgid == tgid {
-                    raw::delete(conns.as_raw_fd(), &key);
+                    keys::delete(conns.as_raw_fd(), &key);
                 }
             }
         }
         for name in BY_TASK {
             let Some(tasks) = map(name) else { continue };
-            for key in raw::keys::<TaskKey>(tasks.as_raw_fd(), MOST_KEYS) {
+            for key in keys::keys::<TaskKey>(tasks.as_raw_fd(), MOST_KEYS) {
                 if key.tgid == u64::from(tgid) {
-                    raw::delete(tasks.as_raw_fd(), &key);
+                    keys::delete(tasks.as_raw_fd(), &key);
                 }
             }
         }

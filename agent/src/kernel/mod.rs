@@ -18,6 +18,7 @@ pub mod attach;
 mod data;
 mod error;
 mod faults;
+mod keys;
 mod multi;
 mod programs;
 mod raw;

@@ -10,8 +10,6 @@ use std::{
 use aya::maps::Map;
 
 const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
-const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
-const BPF_MAP_GET_NEXT_KEY: libc::c_int = 4;
 const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_BTF_LOAD: libc::c_int = 18;
 const BPF_RAW_TRACEPOINT_OPEN: libc::c_int = 17;
@@ -36,7 +34,7 @@ pub(super) struct Wire<T>(pub T);
 // SAFETY: transparent over a type of plain integers without padding (`bytemuck::Pod`).
 unsafe impl<T: bytemuck::Pod> aya::Pod for Wire<T> {}
 
-fn bpf<T>(command: libc::c_int, attr: &mut T) -> io::Result<libc::c_long> {
+pub(super) fn bpf<T>(command: libc::c_int, attr: &mut T) -> io::Result<libc::c_long> {
     // SAFETY: `attr` is the attribute of that command, valid and writable for the call.
     let result = unsafe {
         libc::syscall(
@@ -393,12 +391,14 @@ pub(super) fn update_batch<K: bytemuck::Pod, V: bytemuck::Pod>(
     done
 }
 
+/// The attribute of what is done with one element of a map.
 #[repr(C)]
-struct ElementAttr {
-    map: u64,
-    key: u64,
-    value: u64,
-    flags: u64,
+pub(super) struct ElementAttr {
+    pub(super) map: u64,
+    pub(super) key: u64,
+    /// Or where the next key goes.
+    pub(super) value: u64,
+    pub(super) flags: u64,
 }
 
 /// Puts a program into a program array.
@@ -410,39 +410,6 @@ pub(super) fn set_program(map: BorrowedFd<'_>, index: u32, program: RawFd) -> io
         flags: 0,
     };
     bpf(BPF_MAP_UPDATE_ELEM, &mut attr).map(drop)
-}
-
-/// Removes an entry, if it is there.
-pub(super) fn delete<K: bytemuck::Pod>(map: RawFd, key: &K) {
-    let mut attr = ElementAttr {
-        map: map as u64,
-        key: std::ptr::from_ref(key) as u64,
-        value: 0,
-        flags: 0,
-    };
-    // An entry that is not there is what was asked for.
-    let _ = bpf(BPF_MAP_DELETE_ELEM, &mut attr);
-}
-
-/// The keys of a map, `most` of them; keys that come and go meanwhile may be in it, twice even.
-pub(super) fn keys<K: bytemuck::Pod>(map: RawFd, most: usize) -> Vec<K> {
-    let mut keys: Vec<K> = Vec::new();
-    while keys.len() < most {
-        let mut next = K::zeroed();
-        let mut attr = ElementAttr {
-            map: map as u64,
-            key: keys
-                .last()
-                .map_or(0, |last| std::ptr::from_ref(last) as u64),
-            value: &raw mut next as u64,
-            flags: 0,
-        };
-        if bpf(BPF_MAP_GET_NEXT_KEY, &mut attr).is_err() {
-            break;
-        }
-        keys.push(next);
-    }
-    keys
 }
 
 /// Descriptor of a map of one of the kinds that are used here.
