@@ -356,9 +356,10 @@ pub struct Health {
     pub stacks_truncated: u64,
     /// Blocks left out by sampling (estimates account for them).
     pub sampled_out: u64,
-    /// Hits of allocator probes in the target.
+    /// Hits of allocator probes in the target, and its system calls that were looked at.
     pub probe_hits: u64,
-    /// CPU seconds that they (by calibration) and the seeing of requests (as measured now and then) cost it.
+    /// CPU seconds that allocator probes (by calibration) and the seeing of requests (as measured now and then)
+    /// cost it.
     pub probe_seconds: f64,
     /// The same against the target's CPU time.
     pub overhead_ratio: f64,

@@ -69,7 +69,6 @@ fn auto_watches_allocations_while_memory_grows() {
     assert_eq!(quiet["verdict"], "no_leak", "{quiet}");
     let transcript = of_steady.agent.transcript();
     assert!(!transcript.contains(ON), "{transcript}");
-    assert!(number(&quiet, "/health/probe_hits") == 0.0, "{quiet}");
     // Requests are not free.
     let overhead = number(&quiet, "/health/overhead_ratio");
     assert!(overhead > 0.0 && overhead <= 0.03, "{overhead}");

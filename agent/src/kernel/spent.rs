@@ -8,14 +8,13 @@ use std::{
 
 use aya::sys::{Stats, enable_stats};
 
-use super::{Kernel, PROBES, tracepoints};
+use super::{Kernel, PROBES};
 
 /// The kernel measures its programs as long as this lives (`BPF_ENABLE_STATS`, Linux 5.8).
 pub struct Measuring {
     _on: OwnedFd,
     since: Instant,
     probes: Runs,
-    calls: Runs,
 }
 
 /// How often programs ran, and for how long in all.
@@ -34,8 +33,6 @@ pub struct Spent {
     pub lasted: Duration,
     /// Programs of uprobes.
     pub probes: Runs,
-    /// Programs at system calls.
-    pub calls: Runs,
 }
 
 impl Kernel {
@@ -47,7 +44,6 @@ impl Kernel {
             _on: on,
             since: Instant::now(),
             probes: self.probe_runs(allocators),
-            calls: self.call_runs(),
         })
     }
 
@@ -56,7 +52,6 @@ impl Kernel {
         Spent {
             lasted: measuring.since.elapsed(),
             probes: self.probe_runs(allocators).since(measuring.probes),
-            calls: self.call_runs().since(measuring.calls),
         }
     }
 
@@ -67,10 +62,6 @@ impl Kernel {
             .map(|row| row.0);
         let session = allocators.then_some(super::SESSION);
         self.runs(wanted.chain(session))
-    }
-
-    fn call_runs(&self) -> Runs {
-        self.runs(tracepoints::of_calls())
     }
 
     fn runs(&self, names: impl Iterator<Item = &'static str>) -> Runs {

@@ -51,12 +51,6 @@ pub(super) fn of_raw() -> impl Iterator<Item = &'static str> {
     PROCESSES.into_iter().chain(calls).map(|raw| raw.0)
 }
 
-/// The programs at system calls.
-pub(super) fn of_calls() -> impl Iterator<Item = &'static str> {
-    let raws = [RAW_EXIT.0, RAW_ENTER.0];
-    ENTERS.into_iter().map(|event| event.0).chain(raws)
-}
-
 impl Kernel {
     /// Attaches the tracepoints of processes, once for all targets. What could not be attached comes back as
     /// a limitation.

@@ -368,7 +368,7 @@ fn push_health(text: &mut String, health: &Health) {
         text,
         0,
         &format!(
-            "overhead    {} of the target's CPU: {:.2} s in {} of allocators and for its requests",
+            "overhead    {} of the target's CPU: {:.2} s in {}",
             percent(health.overhead_ratio),
             health.probe_seconds,
             counted(health.probe_hits, "probe hit", "probe hits"),

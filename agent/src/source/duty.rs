@@ -68,7 +68,8 @@ impl Duty {
     fn pass(&mut self, wall: f64, cpu: f64, spent: f64) {
         self.spent += spent;
         if let Some(budget) = self.budget {
-            self.owed = (self.owed + spent - budget * cpu - FREE * wall).max(0.0);
+            let allowed = (budget * cpu).max(FREE * wall);
+            self.owed = (self.owed + spent - allowed).max(0.0);
         }
     }
 
@@ -214,8 +215,8 @@ mod tests {
         duty.turn(true);
         after(&mut duty, 60, 1.0, 0.0);
         assert_eq!(duty.step(LONG), Step::Stay, "not earned back yet");
-        // 30 s x (20 % - 2.5 %) are earned back by 2.5 % in 210 s.
-        after(&mut duty, 151, 1.0, 0.0);
+        // 30 s x (20 % - 1.5 %) are earned back by 1.5 % in 370 s.
+        after(&mut duty, 311, 1.0, 0.0);
         assert_eq!(duty.step(SHORT), Step::Stay, "nor is a pause");
         assert_eq!(duty.step(LONG), Step::Wake);
     }
