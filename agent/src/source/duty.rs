@@ -124,8 +124,8 @@ impl Source {
                 Step::Rest if !watched.allocating() && watched.exec.is_none() => {
                     self.rest(pid, sink)
                 }
-                Step::Wake => self.wake(pid, sink),
-                Step::Stay | Step::Rest => Ok(()),
+                Step::Wake if watched.exec.is_none() => self.wake(pid, sink),
+                Step::Stay | Step::Rest | Step::Wake => Ok(()),
             };
             if let Err(why) = done {
                 warn!(pid, "probes of requests cannot be put on or off: {why}");
@@ -173,13 +173,20 @@ impl Source {
         self.forget_threads(pid);
         self.kernel.forget_requests(pid);
         sink(pid, Observation::Requests(now(), true));
-        let links = self.attach_probes(pid, &probes)?;
-        if let Some(watched) = self.watched.get_mut(&pid) {
-            watched.links = links;
+        match self.attach_probes(pid, &probes) {
+            Ok(links) => {
+                if let Some(watched) = self.watched.get_mut(&pid) {
+                    watched.links = links;
+                }
+                self.meter.forget(pid);
+                info!(pid, "probes of requests are on");
+                Ok(())
+            }
+            Err(why) => {
+                self.rest(pid, sink)?;
+                Err(why.into())
+            }
         }
-        self.meter.forget(pid);
-        info!(pid, "probes of requests are on");
-        Ok(())
     }
 }
 
