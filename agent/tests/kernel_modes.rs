@@ -104,8 +104,8 @@ fn a_window_that_costs_too_much_ends_and_its_word_stands() {
     assert!(said.contains("in windows"), "{said}");
 }
 
-/// Requests that come so fast that seeing them costs more than the budget are seen in windows: in between no
-/// probe and no tracing is left, and what comes then is not counted.
+/// Requests that come so fast that seeing them costs more than the budget are seen in windows: in between system
+/// calls are not traced, and what comes then is not counted.
 #[test]
 fn requests_are_seen_in_windows_where_they_cost_too_much() {
     let Some(_turn) = kernel("requests_are_seen_in_windows_where_they_cost_too_much") else {

@@ -4,13 +4,12 @@
 mod common;
 
 use std::collections::{HashMap, HashSet};
-use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
 
-use common::process::{Process, run};
+use common::process::run;
 use common::requests::Observer;
-use common::services::{build_http2, lab_program};
+use common::services::{build_http2, start_axum};
 use common::{http, kernel, skip};
 use serde_json::Value;
 
@@ -33,29 +32,24 @@ fn children_of_streams_inherit_their_request() {
     of_variant("children_of_streams_inherit_their_request", "children");
 }
 
+/// The service is built and there is something to ask it with. `Err`: why not.
+fn prepared() -> Result<(), String> {
+    build_http2()?;
+    let found = Command::new("h2load").arg("--version").output();
+    found
+        .map(drop)
+        .map_err(|why| format!("h2load: {why} (cargo xtask setup installs it)"))
+}
+
 fn of_variant(name: &str, variant: &str) {
     let Some(_turn) = kernel(name) else {
         return;
     };
-    if let Err(reason) = build_http2() {
+    if let Err(reason) = prepared() {
         return skip(name, &reason);
     }
-    if Command::new("h2load").arg("--version").output().is_err() {
-        return skip(
-            name,
-            "h2load is not installed (cargo xtask setup --lab does)",
-        );
-    }
-    let mut command = lab_program("lab-axum-http2");
-    command.args(["--listen", "127.0.0.1:0", "--await-ms", "2"]);
-    command.args(["--variant", variant]);
-    let mut service = Process::start("lab-axum-http2", command.env("TOKIO_WORKER_THREADS", "2"));
-    let line = service.line(RUN, |line| line.contains("http://"));
-    let address: SocketAddr = line
-        .rsplit('/')
-        .next()
-        .and_then(|text| text.parse().ok())
-        .expect("an address");
+    let arguments = ["--await-ms", "2", "--variant", variant];
+    let (service, address) = start_axum("lab-axum-http2", &arguments);
     let observer = Observer::attach(service.id(), "trace", &[]);
 
     let mut load = Command::new("h2load");
@@ -123,20 +117,10 @@ fn of_streams_no_cause_by_tokens_is_claimed() {
     let Some(_turn) = kernel(name) else {
         return;
     };
-    if let Err(reason) = build_http2() {
+    if let Err(reason) = prepared() {
         return skip(name, &reason);
     }
-    if Command::new("h2load").arg("--version").output().is_err() {
-        return skip(
-            name,
-            "h2load is not installed (cargo xtask setup --lab does)",
-        );
-    }
-    let mut command = lab_program("lab-axum-http2");
-    command.args(["--listen", "127.0.0.1:0", "--variant", "attribution"]);
-    let mut service = Process::start("lab-axum-http2", &mut command);
-    let line = service.line(RUN, |line| line.contains("http://"));
-    let address = line.rsplit('/').next().expect("an address").to_owned();
+    let (service, address) = start_axum("lab-axum-http2", &["--variant", "attribution"]);
     let observer = Observer::attach(service.id(), "trace", &[]);
     let mut load = Command::new("h2load");
     load.args(["-D", "25", "-c", "2", "-m", "2", "--rps", "50"]);

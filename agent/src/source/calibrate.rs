@@ -43,7 +43,15 @@ impl Source {
         };
         self.own_options.insert(pid, always);
         let used = |probe: &Probe| probe.symbol == "malloc" || probe.symbol == "free";
-        self.attach_as(pid, layout, true, &used, &mut |_, _| {})?;
+        if let Err(why) = self.attach_as(pid, layout, true, &used, &mut |_, _| {}) {
+            self.own_options.remove(&pid);
+            if self.options.allocations {
+                return Err(why);
+            }
+            // Then allocators are not probed anyway, and a hit is taken to cost what it mostly does.
+            warn!("the cost of a probe is unknown: {why}");
+            return Ok(0.0);
+        }
         let mut probed = None;
         for _ in 0..ROUNDS {
             probed = child.measure();

@@ -45,9 +45,14 @@ pub(crate) fn lab_program(name: &str) -> Command {
 
 /// The Axum service on a free port.
 pub(crate) fn axum(variant: &str) -> (Process, SocketAddr) {
-    let mut command = lab_program("lab-axum");
-    command.args(["--listen", "127.0.0.1:0", "--variant", variant]);
-    let mut service = Process::start("lab-axum", &mut command);
+    start_axum("lab-axum", &["--variant", variant])
+}
+
+/// A build of the Axum service with these arguments and two workers, whatever this machine has, on a free port.
+pub(crate) fn start_axum(name: &'static str, arguments: &[&str]) -> (Process, SocketAddr) {
+    let mut command = lab_program(name);
+    command.args(["--listen", "127.0.0.1:0"]).args(arguments);
+    let mut service = Process::start(name, command.env("TOKIO_WORKER_THREADS", "2"));
     let line = service.line(RUN, |line| line.contains("http://"));
     let address = line.rsplit('/').next().and_then(|text| text.parse().ok());
     (service, address.expect("an address"))
