@@ -5,6 +5,7 @@ use std::env;
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::lab::at_once;
 use crate::process::{self, cargo, command, on_path};
 
 mod lab;
@@ -14,6 +15,11 @@ use programs::{Outcome, TestProgram};
 
 /// Skips that are no failure in CI: (test, why CI cannot run it).
 const EXPECTED_SKIPS: &[(&str, &str)] = &[];
+
+/// Programs whose tests look at what the whole host has loaded, so that no other heaptide may come or go meanwhile.
+const ALONE: &[&str] = &["kernel_bad_environment", "kernel_daemon"];
+/// Other programs with tests in the kernel that run at a time.
+const JOBS: usize = 2;
 
 /// Which tests to run.
 #[derive(clap::Args)]
@@ -39,7 +45,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let test_programs = programs::build(&mut cargo())?;
     let lab_programs = programs::build(process::lab_cargo().args(["--release"]))?;
     for program in test_programs.iter().chain(&lab_programs) {
-        outcome.run(program, &program.pure(arguments.filter.as_deref()), false)?;
+        outcome.extend(program.run(&program.pure(arguments.filter.as_deref()), false, "")?);
     }
     lab::books(arguments.filter.as_deref(), &mut outcome)?;
     if !arguments.pure {
@@ -77,21 +83,39 @@ fn build() -> Result<()> {
     crate::lab::service::build_all()
 }
 
+/// Two programs at a time: most of their time they wait for services that run.
 fn kernel_tests(
     test_programs: &[TestProgram],
     arguments: &Arguments,
     outcome: &mut Outcome,
 ) -> Result<()> {
-    let root = process::can_be_root();
-    for program in test_programs {
-        let names = program.kernel(arguments.filter.as_deref());
-        if root {
-            outcome.run(program, &names, true)?;
-        } else {
-            let skips = names
+    let filter = arguments.filter.as_deref();
+    let programs = test_programs
+        .iter()
+        .map(|program| (program, program.kernel(filter)))
+        .filter(|(_, tests)| !tests.is_empty());
+    if !process::can_be_root() {
+        for (_, tests) in programs {
+            let skips = tests
                 .iter()
-                .map(|name| format!("{name}: needs root, and sudo is not there"));
+                .map(|test| format!("{test}: needs root, and sudo is not there"));
             outcome.skipped.extend(skips);
+        }
+        return Ok(());
+    }
+    let (alone, others): (Vec<_>, Vec<_>) =
+        programs.partition(|(program, _)| ALONE.contains(&program.name.as_str()));
+    for (programs, jobs) in [(alone, 1), (others, JOBS)] {
+        let ran = at_once(&programs, jobs, |(program, tests)| {
+            let prefix = if jobs > 1 {
+                format!("{}: ", program.name)
+            } else {
+                String::new()
+            };
+            program.run(tests, true, &prefix)
+        });
+        for one in ran {
+            outcome.extend(one?);
         }
     }
     Ok(())

@@ -19,8 +19,8 @@ use crate::{events::Observation, target};
 const WINDOW: Duration = Duration::from_secs(30);
 /// A pause is at least this long.
 const PAUSE: Duration = Duration::from_secs(30);
-/// The part of the budget that is for requests; the rest is for allocations.
-const SHARE: f64 = 0.5;
+/// The part of the budget that is for requests, with the default budget 1 %; the rest is for allocations.
+const SHARE: f64 = 1.0 / 3.0;
 /// So much of one core is nobody's concern, however little the target itself uses.
 const FREE: f64 = 0.01;
 /// CPU seconds that may be owed.
@@ -37,6 +37,8 @@ pub(super) struct Duty {
     since: Instant,
     /// CPU seconds of the target at the last step, and when that was.
     last: (f64, Instant),
+    /// CPU seconds per second that it used up to then.
+    pace: f64,
     /// CPU seconds spent beyond what is allowed, and not earned back yet.
     owed: f64,
     /// CPU seconds that seeing requests has cost since the attach.
@@ -59,6 +61,7 @@ impl Duty {
             resting: false,
             since: Instant::now(),
             last: (cpu_seconds, Instant::now()),
+            pace: 0.0,
             owed: 0.0,
             spent: 0.0,
         }
@@ -67,6 +70,7 @@ impl Duty {
     /// Time has passed: `wall` seconds, of which the target has used `cpu`, and seeing its requests `spent`.
     fn pass(&mut self, wall: f64, cpu: f64, spent: f64) {
         self.spent += spent;
+        self.pace = cpu / wall.max(0.001);
         if let Some(budget) = self.budget {
             let allowed = (budget * cpu).max(FREE * wall);
             self.owed = (self.owed + spent - allowed).max(0.0);
@@ -86,6 +90,12 @@ impl Duty {
         } else {
             Step::Stay
         }
+    }
+
+    /// Seconds until what is owed is earned back, if the target goes on to use so much CPU time.
+    fn earned_back_in(&self) -> f64 {
+        let allowed = self.budget.unwrap_or(0.0) * self.pace;
+        (self.owed / allowed.max(FREE)).max(PAUSE.as_secs_f64())
     }
 
     fn turn(&mut self, resting: bool) {
@@ -141,6 +151,7 @@ impl Source {
         };
         watched.config.flags = 0;
         watched.duty.turn(true);
+        let seconds = watched.duty.earned_back_in();
         let (config, links) = (watched.config, mem::take(&mut watched.links));
         self.set_target(pid, config)?;
         self.forget_threads(pid);
@@ -149,7 +160,7 @@ impl Source {
         self.meter.forget(pid);
         // They may be used again unseen.
         self.forget_tokens(pid);
-        info!(pid, "probes of requests are off");
+        info!(pid, "probes of requests are off for some {seconds:.0} s");
         sink(pid, Observation::Requests(now(), false));
         Ok(())
     }
@@ -220,10 +231,12 @@ mod tests {
         assert_eq!(duty.step(SHORT), Step::Stay, "a window is not cut short");
         assert_eq!(duty.step(LONG), Step::Rest);
         duty.turn(true);
-        after(&mut duty, 60, 1.0, 0.0);
+        // 30 s x (20 % - 1 %) are earned back by 1 % in 570 s.
+        let seconds = duty.earned_back_in();
+        assert!((seconds - 570.0).abs() < 0.1, "{seconds}");
+        after(&mut duty, 560, 1.0, 0.0);
         assert_eq!(duty.step(LONG), Step::Stay, "not earned back yet");
-        // 30 s x (20 % - 1.5 %) are earned back by 1.5 % in 370 s.
-        after(&mut duty, 311, 1.0, 0.0);
+        after(&mut duty, 11, 1.0, 0.0);
         assert_eq!(duty.step(SHORT), Step::Stay, "nor is a pause");
         assert_eq!(duty.step(LONG), Step::Wake);
     }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use super::cpu;
 use super::request_cost::median;
 use crate::lab::catalog::Service;
 use crate::lab::{http, observe, service};
@@ -18,7 +19,7 @@ use crate::lab::{http, observe, service};
 const VARIANT: &str = "lru-1024";
 const FILLING: Duration = Duration::from_secs(5);
 /// Without heaptide, before and after it.
-const PLAIN: Duration = Duration::from_secs(15);
+const PLAIN: Duration = Duration::from_secs(60);
 /// heaptide's start, and the settling of the server after a change.
 const SETTLE: Duration = Duration::from_secs(4);
 /// Between two looks at what was served.
@@ -49,6 +50,8 @@ pub(super) struct Ratios {
     pub(super) whole: f64,
     /// Seconds of that.
     pub(super) seconds: f64,
+    /// CPU time of heaptide itself in the pause, as a part of one core; NaN: there was none.
+    pub(super) own: f64,
 }
 
 impl Ratios {
@@ -58,8 +61,14 @@ impl Ratios {
     }
 }
 
-/// Requests served by then.
-type Look = (Instant, f64);
+/// What was served by then, and CPU seconds of heaptide.
+#[derive(Clone, Copy)]
+struct Look {
+    at: Instant,
+    served: f64,
+    own: f64,
+}
+
 /// A line of heaptide's log, and when it came.
 type Said = (Instant, String);
 
@@ -82,8 +91,8 @@ pub(super) fn measure(measured: &Service, how: &Cycles, mode: &str) -> Result<Ra
     thread::sleep(FILLING);
     println!("\n{}/{VARIANT}, mode {mode}", measured.name);
     println!(
-        "{:>6} {:>9} {:>9} {:>8} {:>8} {:>8} {:>8}",
-        "cycle", "before/s", "after/s", "window", "pause", "whole", "seconds"
+        "{:>6} {:>9} {:>9} {:>8} {:>8} {:>8} {:>8} {:>9}",
+        "cycle", "before/s", "after/s", "window", "pause", "whole", "seconds", "own CPU"
     );
     let mut all = Vec::new();
     for number in 1..=how.number {
@@ -94,8 +103,12 @@ pub(super) fn measure(measured: &Service, how: &Cycles, mode: &str) -> Result<Ra
         ensure!(load.is_alive(), "the load generator ended early");
         let one = ratios(&looks, &said, f64::midpoint(before, after))?;
         println!(
-            "{number:>6} {before:>9.0} {after:>9.0} {:>8.3} {:>8.3} {:>8.3} {:>8.0}",
-            one.window, one.pause, one.whole, one.seconds
+            "{number:>6} {before:>9.0} {after:>9.0} {:>8.3} {:>8.3} {:>8.3} {:>8.0} {:>7.2} %",
+            one.window,
+            one.pause,
+            one.whole,
+            one.seconds,
+            one.own * 100.0
         );
         all.push(one);
     }
@@ -105,6 +118,7 @@ pub(super) fn measure(measured: &Service, how: &Cycles, mode: &str) -> Result<Ra
         pause: of(|one| one.pause),
         whole: of(|one| one.whole),
         seconds: of(|one| one.seconds),
+        own: of(|one| one.own),
     })
 }
 
@@ -128,14 +142,23 @@ fn observed(pid: u32, port: u16, attached: Duration, mode: &str) -> Result<(Vec<
             }
         }
     });
-    let mut looks = vec![(Instant::now(), served(port)?)];
+    let sudo = agent.id();
+    let look = || -> Result<Look> {
+        let own = cpu::heaptide_below(sudo).and_then(|own| cpu::time(own).ok());
+        Ok(Look {
+            at: Instant::now(),
+            served: served(port)?,
+            own: own.unwrap_or_default().as_secs_f64(),
+        })
+    };
+    let mut looks = vec![look()?];
     while agent
         .try_wait()
         .context("cannot wait for heaptide")?
         .is_none()
     {
         thread::sleep(LOOK);
-        looks.push((Instant::now(), served(port)?));
+        looks.push(look()?);
     }
     let status = agent.wait().context("cannot wait for heaptide")?;
     let _ = reader.join();
@@ -148,8 +171,8 @@ fn observed(pid: u32, port: u16, attached: Duration, mode: &str) -> Result<(Vec<
 }
 
 fn ratios(looks: &[Look], said: &[Said], plain: f64) -> Result<Ratios> {
-    let begun = looks.first().context("nothing was looked at")?.0;
-    let end = looks.last().context("nothing was looked at")?.0;
+    let begun = looks.first().context("nothing was looked at")?.at;
+    let end = looks.last().context("nothing was looked at")?.at;
     let when = |words: &str, after: Instant| {
         let mut lines = said.iter().filter(|(at, _)| *at > after);
         lines
@@ -159,20 +182,28 @@ fn ratios(looks: &[Look], said: &[Said], plain: f64) -> Result<Ratios> {
     let off = when("probes of requests are off", begun);
     let on = off.and_then(|off| when("probes of requests are on", off));
     let over = on.unwrap_or(end);
-    let ratio = |from: Instant, to: Instant| rate(looks, from, to) / plain;
+    let requests = |look: &Look| look.served;
+    let ratio = |from: Instant, to: Instant| rate(looks, from, to, requests) / plain;
+    // At its end it is gone, and its time with it.
+    let last = over.min(end - SETTLE);
     Ok(Ratios {
         window: ratio(begun + SETTLE, off.unwrap_or(end)),
         pause: off.map_or(f64::NAN, |off| ratio(off + SETTLE, over)),
         whole: ratio(begun, over),
         seconds: (over - begun).as_secs_f64(),
+        own: off.map_or(f64::NAN, |off| {
+            rate(looks, off + SETTLE, last, |look| look.own)
+        }),
     })
 }
 
-/// Requests per second between two moments.
-fn rate(looks: &[Look], from: Instant, to: Instant) -> f64 {
-    let mut inside = looks.iter().filter(|(at, _)| (from..=to).contains(at));
+/// What something grows by per second between two moments.
+fn rate(looks: &[Look], from: Instant, to: Instant, what: impl Fn(&Look) -> f64) -> f64 {
+    let mut inside = looks.iter().filter(|look| (from..=to).contains(&look.at));
     match (inside.next(), inside.next_back()) {
-        (Some(first), Some(last)) => (last.1 - first.1) / (last.0 - first.0).as_secs_f64(),
+        (Some(first), Some(last)) => {
+            (what(last) - what(first)) / (last.at - first.at).as_secs_f64()
+        }
         _ => f64::NAN,
     }
 }
@@ -201,11 +232,10 @@ mod tests {
         let at = |second: u64| begun + Duration::from_secs(second);
         // 50 a second for 30 s, then 100.
         let looks: Vec<Look> = (0..=120)
-            .map(|second| {
-                (
-                    at(second),
-                    (50 * second + 50 * second.saturating_sub(30)) as f64,
-                )
+            .map(|second| Look {
+                at: at(second),
+                served: (50 * second + 50 * second.saturating_sub(30)) as f64,
+                own: 0.5 * second as f64,
             })
             .collect();
         let said = [
@@ -218,6 +248,7 @@ mod tests {
         near(one.pause, 1.0);
         near(one.whole, (30.0 * 50.0 + 60.0 * 100.0) / 9_000.0);
         near(one.seconds, 90.0);
+        near(one.own, 0.5);
         let none = ratios(&looks, &[], 100.0).expect("ratios");
         assert!(none.pause.is_nan());
         near(none.seconds, 120.0);

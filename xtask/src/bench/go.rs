@@ -38,13 +38,16 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     }
     ensure!(!rows.is_empty(), "the modes are watch and sample");
     println!(
-        "\n{:<20} {:<6} {:>8} {:>8} {:>8}",
-        "with / without", "mode", "window", "pause", "whole"
+        "\n{:<20} {:<6} {:>8} {:>8} {:>8} {:>8}",
+        "with / without", "mode", "window", "pause", "whole", "own CPU"
     );
     for (name, mode, limit, ratios) in &rows {
         println!(
-            "{name:<20} {mode:<6} {:>8.3} {:>8.3} {:>8.3} (at least {limit})",
-            ratios.window, ratios.pause, ratios.whole
+            "{name:<20} {mode:<6} {:>8.3} {:>8.3} {:>8.3} {:>6.2} % (at least {limit})",
+            ratios.window,
+            ratios.pause,
+            ratios.whole,
+            ratios.own * 100.0
         );
     }
     let slow = rows.iter().filter(|row| !row.3.hold(row.2)).count();

@@ -38,13 +38,16 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
         rows.push((name, measure(python, &arguments.cycles, &arguments.mode)?));
     }
     println!(
-        "\n{:<20} {:>8} {:>8} {:>8}",
-        "with / without", "window", "pause", "whole"
+        "\n{:<20} {:>8} {:>8} {:>8} {:>8}",
+        "with / without", "window", "pause", "whole", "own CPU"
     );
     for (name, ratios) in &rows {
         println!(
-            "{name:<20} {:>8.3} {:>8.3} {:>8.3}",
-            ratios.window, ratios.pause, ratios.whole
+            "{name:<20} {:>8.3} {:>8.3} {:>8.3} {:>6.2} %",
+            ratios.window,
+            ratios.pause,
+            ratios.whole,
+            ratios.own * 100.0
         );
     }
     if let Some((name, ratios)) = rows.iter().find(|row| !row.1.hold(LIMIT_RATIO)) {

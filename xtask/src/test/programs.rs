@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
+use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
@@ -23,7 +24,7 @@ const RESULT: &str = "test result: ";
 
 /// A compiled test program.
 pub(crate) struct TestProgram {
-    name: String,
+    pub(crate) name: String,
     package: PathBuf,
     path: PathBuf,
     is_integration: bool,
@@ -133,25 +134,22 @@ pub(crate) struct Outcome {
     results: Vec<(String, String)>,
 }
 
-impl Outcome {
-    /// Runs some tests of a program; kernel tests as root and one at a time.
-    pub(crate) fn run(
-        &mut self,
-        program: &TestProgram,
-        tests: &[String],
-        kernel: bool,
-    ) -> Result<()> {
+impl TestProgram {
+    /// Runs some of its tests; kernel tests as root and one at a time. `prefix` is put before each line: whose it is
+    /// where several programs run.
+    pub(crate) fn run(&self, tests: &[String], kernel: bool, prefix: &str) -> Result<Outcome> {
+        let mut outcome = Outcome::default();
         if tests.is_empty() {
-            return Ok(());
+            return Ok(outcome);
         }
         let mut command = if kernel {
-            process::as_root(&program.path)
+            process::as_root(&self.path)
         } else {
-            Command::new(&program.path)
+            Command::new(&self.path)
         };
         command
-            .current_dir(&program.package)
-            .env("CARGO_MANIFEST_DIR", &program.package)
+            .current_dir(&self.package)
+            .env("CARGO_MANIFEST_DIR", &self.package)
             .arg("--nocapture")
             .arg("--exact")
             .args(tests)
@@ -161,23 +159,34 @@ impl Outcome {
             command.arg("--test-threads=1");
         }
         let name = if kernel {
-            format!("{} (kernel)", program.name)
+            format!("{} (kernel)", self.name)
         } else {
-            program.name.clone()
+            self.name.clone()
         };
         eprintln!("     Running {name}");
+        let begun = Instant::now();
         let mut child = command
             .spawn()
-            .with_context(|| format!("cannot run {}", program.path.display()))?;
+            .with_context(|| format!("cannot run {}", self.path.display()))?;
         let stdout = child.stdout.take().context("no standard output")?;
         let stderr = child.stderr.take().context("no standard error")?;
         for line in lines(stdout, stderr) {
-            self.take(&name, line);
+            outcome.take(&name, line, prefix);
         }
         if !child.wait()?.success() {
-            self.failed.push(name);
+            outcome.failed.push(name.clone());
         }
-        Ok(())
+        eprintln!("     Ran {name} in {:.0} s", begun.elapsed().as_secs_f64());
+        Ok(outcome)
+    }
+}
+
+impl Outcome {
+    /// Adds what others have said.
+    pub(crate) fn extend(&mut self, other: Self) {
+        self.failed.extend(other.failed);
+        self.skipped.extend(other.skipped);
+        self.results.extend(other.results);
     }
 
     /// The result of tests that are in no program, in libtest's words.
@@ -191,12 +200,12 @@ impl Outcome {
     }
 
     /// Echoes a line. The result lines are kept for the end, where they are seen.
-    fn take(&mut self, name: &str, line: String) {
+    fn take(&mut self, name: &str, line: String, prefix: &str) {
         if line.starts_with(RESULT) {
             self.results.push((name.to_owned(), line));
             return;
         }
-        println!("{line}");
+        println!("{prefix}{line}");
         // libtest's "test NAME ... " may stand before it when both go to one terminal.
         if let Some(skip) = line.strip_prefix(SKIPPED) {
             self.skipped.push(skip.to_owned());
