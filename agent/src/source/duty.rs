@@ -4,15 +4,18 @@
 //! What a request costs is the same for all, so it is the busy and light-handed service that this concerns:
 //! one that is asked 20,000 times a second by a load test. There a window of half a minute sees more
 //! than hours do elsewhere.
+//!
+//! A service rests as a whole, with its idle processes too: one that still needs system calls traced keeps that on for all.
 
 use std::{
+    collections::BTreeMap,
     mem,
     time::{Duration, Instant},
 };
 
 use tracing::{info, warn};
 
-use super::{Sink, Source, SourceError, now, probes::by_kind};
+use super::{Sink, Source, SourceError, now, probes::by_kind, watched::Watched};
 use crate::{events::Observation, target};
 
 /// A window is at least this long: a leak is suspected within it.
@@ -26,23 +29,74 @@ const FREE: f64 = 0.01;
 /// CPU seconds that may be owed.
 const LEAST: f64 = 0.1;
 
-/// How the requests of one target are seen.
+/// How the requests of one process are seen.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Duty {
-    /// Part of the target's CPU time that seeing them may cost; `None`: whatever it is.
-    budget: Option<f64>,
+pub(super) struct Seeing {
     /// Their probes are off.
     pub resting: bool,
+    /// CPU seconds of the process at the last step, and when that was.
+    last: (f64, Instant),
+    /// CPU seconds that seeing requests has cost since the attach.
+    pub spent: f64,
+}
+
+impl Seeing {
+    /// Of a process that has used so many CPU seconds.
+    pub(super) fn new(cpu_seconds: f64) -> Self {
+        Self {
+            resting: false,
+            last: (cpu_seconds, Instant::now()),
+            spent: 0.0,
+        }
+    }
+
+    /// Takes the CPU seconds used by now, and what seeing requests costs per second; what has passed since the last time.
+    fn pass(&mut self, cpu_seconds: f64, rate: f64) -> Passed {
+        let now = Instant::now();
+        let wall = (now - self.last.1).as_secs_f64();
+        let cpu = (cpu_seconds - self.last.0).max(0.0);
+        self.last = (cpu_seconds, now);
+        self.spent += rate * wall;
+        Passed {
+            wall,
+            cpu,
+            spent: rate * wall,
+        }
+    }
+}
+
+/// Seconds that have passed, the CPU seconds that a service has used in them, and those of seeing its requests.
+#[derive(Clone, Copy, Debug, Default)]
+struct Passed {
+    wall: f64,
+    cpu: f64,
+    spent: f64,
+}
+
+impl Passed {
+    /// Of another process, at the same time.
+    fn beside(self, other: Self) -> Self {
+        Self {
+            wall: self.wall.max(other.wall),
+            cpu: self.cpu + other.cpu,
+            spent: self.spent + other.spent,
+        }
+    }
+}
+
+/// When the requests of a service are seen.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Duty {
+    /// Part of its CPU time that seeing them may cost; `None`: whatever it is.
+    budget: Option<f64>,
+    /// Their probes are to be off.
+    resting: bool,
     /// Since when they are on, or off.
     since: Instant,
-    /// CPU seconds of the target at the last step, and when that was.
-    last: (f64, Instant),
-    /// CPU seconds per second that it used up to then.
+    /// CPU seconds per second that it used last.
     pace: f64,
     /// CPU seconds spent beyond what is allowed, and not earned back yet.
     owed: f64,
-    /// CPU seconds that seeing requests has cost since the attach.
-    pub spent: f64,
 }
 
 /// What to do now.
@@ -54,26 +108,22 @@ enum Step {
 }
 
 impl Duty {
-    /// For a target that begins to be observed; `overhead` is the budget for all.
-    pub(super) fn new(overhead: Option<f64>, cpu_seconds: f64) -> Self {
+    /// For a service that begins to be observed; `overhead` is the budget for all.
+    fn new(overhead: Option<f64>) -> Self {
         Self {
             budget: overhead.map(|part| part * SHARE),
             resting: false,
             since: Instant::now(),
-            last: (cpu_seconds, Instant::now()),
             pace: 0.0,
             owed: 0.0,
-            spent: 0.0,
         }
     }
 
-    /// Time has passed: `wall` seconds, of which the target has used `cpu`, and seeing its requests `spent`.
-    fn pass(&mut self, wall: f64, cpu: f64, spent: f64) {
-        self.spent += spent;
-        self.pace = cpu / wall.max(0.001);
+    fn pass(&mut self, passed: Passed) {
+        self.pace = passed.cpu / passed.wall.max(0.001);
         if let Some(budget) = self.budget {
-            let allowed = (budget * cpu).max(FREE * wall);
-            self.owed = (self.owed + spent - allowed).max(0.0);
+            let allowed = (budget * passed.cpu).max(FREE * passed.wall);
+            self.owed = (self.owed + passed.spent - allowed).max(0.0);
         }
     }
 
@@ -105,40 +155,92 @@ impl Duty {
 }
 
 impl Source {
-    /// How the requests of a target that begins to be observed are seen.
-    pub(super) fn new_duty(&self, pid: u32) -> Duty {
+    /// How the requests of a process that begins to be observed are seen.
+    pub(super) fn new_seeing(pid: u32) -> Seeing {
         let cpu = target::limits(pid, None).map_or(0.0, |sample| sample.cpu_ns as f64 / 1e9);
-        Duty::new(self.options_of(pid).budget, cpu)
+        Seeing::new(cpu)
     }
 
     /// Takes probes of requests off or puts them on, as the budgets ask. To be called every second.
     pub(super) fn turn_requests(&mut self, sink: &mut Sink<'_>) {
         self.measure_requests();
-        for pid in self.pids() {
-            let rate = self.meter.rate(pid);
-            let Some(watched) = self.watched.get_mut(&pid).filter(|watched| !watched.ended) else {
-                continue;
-            };
-            let Ok(sample) = target::limits(pid, None) else {
-                continue;
-            };
-            let duty = &mut watched.duty;
-            let (cpu, at) = (sample.cpu_ns as f64 / 1e9, Instant::now());
-            let wall = (at - duty.last.1).as_secs_f64();
-            let used = (cpu - duty.last.0).max(0.0);
-            duty.last = (cpu, at);
-            duty.pass(wall, used, rate * wall);
+        let mut services: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+        for (pid, watched) in self.watched.iter().filter(|one| !one.1.ended) {
+            services.entry(watched.service).or_default().push(*pid);
+        }
+        self.duties
+            .retain(|service, _| services.contains_key(service));
+        for (service, pids) in services {
+            let passed = self.requests_cost(&pids);
+            let budget = pids.first().and_then(|pid| self.options_of(*pid).budget);
+            // A window of allocations has its own budget, and is worth nothing without requests.
+            let allocating = pids.iter().any(|pid| self.allocating(*pid));
+            let duty = self
+                .duties
+                .entry(service)
+                .or_insert_with(|| Duty::new(budget));
+            duty.pass(passed);
             let step = duty.step(duty.since.elapsed());
-            let done = match step {
-                // A window of allocations has its own budget, and is worth nothing without requests.
-                Step::Rest if !watched.allocating() && watched.exec.is_none() => {
-                    self.rest(pid, sink)
+            match step {
+                Step::Rest if !allocating => duty.turn(true),
+                Step::Wake => duty.turn(false),
+                Step::Stay | Step::Rest => {}
+            }
+            let (resting, seconds) = (duty.resting, duty.earned_back_in());
+            for pid in pids {
+                self.turn_process(service, pid, resting, sink);
+            }
+            match step {
+                Step::Rest if resting => {
+                    info!(
+                        pid = service,
+                        "probes of requests are off for some {seconds:.0} s"
+                    );
                 }
-                Step::Wake if watched.exec.is_none() => self.wake(pid, sink),
-                Step::Stay | Step::Rest | Step::Wake => Ok(()),
-            };
-            if let Err(why) = done {
-                warn!(pid, "probes of requests cannot be put on or off: {why}");
+                Step::Wake => info!(pid = service, "probes of requests are on"),
+                Step::Stay | Step::Rest => {}
+            }
+        }
+    }
+
+    /// What seeing their requests has cost these processes since the last time.
+    fn requests_cost(&mut self, pids: &[u32]) -> Passed {
+        let mut all = Passed::default();
+        for pid in pids {
+            let rate = self.meter.rate(*pid);
+            if let Some(watched) = self.watched.get_mut(pid)
+                && let Ok(sample) = target::limits(*pid, None)
+            {
+                all = all.beside(watched.seeing.pass(sample.cpu_ns as f64 / 1e9, rate));
+            }
+        }
+        all
+    }
+
+    fn allocating(&self, pid: u32) -> bool {
+        self.watched.get(&pid).is_some_and(Watched::allocating)
+    }
+
+    /// Does with a process what its service does.
+    fn turn_process(&mut self, service: u32, pid: u32, resting: bool, sink: &mut Sink<'_>) {
+        let turns = self.watched.get(&pid).is_some_and(|watched| {
+            watched.seeing.resting != resting
+                && watched.exec.is_none()
+                && !(resting && watched.allocating())
+        });
+        if !turns {
+            return;
+        }
+        let done = if resting {
+            self.rest(pid, sink)
+        } else {
+            self.wake(pid, sink)
+        };
+        if let Err(why) = done {
+            warn!(pid, "probes of requests cannot be put on or off: {why}");
+            // Not again every second.
+            if let Some(duty) = self.duties.get_mut(&service) {
+                duty.turn(true);
             }
         }
     }
@@ -150,8 +252,7 @@ impl Source {
             return Ok(());
         };
         watched.config.flags = 0;
-        watched.duty.turn(true);
-        let seconds = watched.duty.earned_back_in();
+        watched.seeing.resting = true;
         let (config, links) = (watched.config, mem::take(&mut watched.links));
         self.set_target(pid, config)?;
         self.forget_threads(pid);
@@ -160,7 +261,6 @@ impl Source {
         self.meter.forget(pid);
         // They may be used again unseen.
         self.forget_tokens(pid);
-        info!(pid, "probes of requests are off for some {seconds:.0} s");
         sink(pid, Observation::Requests(now(), false));
         Ok(())
     }
@@ -169,7 +269,7 @@ impl Source {
         let Some(watched) = self.watched.get_mut(&pid) else {
             return Ok(());
         };
-        watched.duty.turn(false);
+        watched.seeing.resting = false;
         let target = watched.target.clone();
         let flags = self.flags(pid, &target, false);
         let plan = self.plan(&target, false);
@@ -190,7 +290,6 @@ impl Source {
                     watched.links = links;
                 }
                 self.meter.forget(pid);
-                info!(pid, "probes of requests are on");
                 Ok(())
             }
             Err(why) => {
@@ -211,22 +310,25 @@ mod tests {
     /// Seconds of `cpu` and `spent` each, one after the other.
     fn after(duty: &mut Duty, seconds: u32, cpu: f64, spent: f64) {
         for _ in 0..seconds {
-            duty.pass(1.0, cpu, spent);
+            duty.pass(Passed {
+                wall: 1.0,
+                cpu,
+                spent,
+            });
         }
     }
 
     #[test]
     fn what_is_cheap_is_always_seen() {
-        let mut duty = Duty::new(Some(0.03), 0.0);
+        let mut duty = Duty::new(Some(0.03));
         // Dear for a service that does little, and yet next to nothing.
         after(&mut duty, 3_600, 0.004, 0.002);
         assert_eq!(duty.step(LONG), Step::Stay);
-        assert!((duty.spent - 7.2).abs() < 1e-6);
     }
 
     #[test]
     fn what_is_spent_is_earned_back_in_a_pause() {
-        let mut duty = Duty::new(Some(0.03), 0.0);
+        let mut duty = Duty::new(Some(0.03));
         after(&mut duty, 30, 1.0, 0.2);
         assert_eq!(duty.step(SHORT), Step::Stay, "a window is not cut short");
         assert_eq!(duty.step(LONG), Step::Rest);
@@ -243,7 +345,7 @@ mod tests {
 
     #[test]
     fn hours_without_work_are_no_credit() {
-        let mut duty = Duty::new(Some(0.03), 0.0);
+        let mut duty = Duty::new(Some(0.03));
         after(&mut duty, 36_000, 0.0, 0.0);
         after(&mut duty, 30, 1.0, 0.2);
         assert_eq!(duty.step(LONG), Step::Rest);
@@ -251,9 +353,28 @@ mod tests {
 
     #[test]
     fn without_a_budget_requests_are_always_seen() {
-        let mut duty = Duty::new(None, 0.0);
+        let mut duty = Duty::new(None);
         after(&mut duty, 100, 1.0, 0.5);
         assert_eq!(duty.step(LONG), Step::Stay);
-        assert!((duty.spent - 50.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn what_the_processes_of_a_service_use_is_added_up() {
+        let of = |cpu, spent| Passed {
+            wall: 1.0,
+            cpu,
+            spent,
+        };
+        let all = of(0.5, 0.01).beside(of(0.25, 0.0));
+        let near = |value: f64, expected: f64| assert!((value - expected).abs() < 1e-9, "{value}");
+        near(all.wall, 1.0);
+        near(all.cpu, 0.75);
+        near(all.spent, 0.01);
+        let mut seeing = Seeing::new(2.0);
+        seeing.last.1 -= Duration::from_secs(10);
+        let passed = seeing.pass(7.0, 0.1);
+        near(passed.cpu, 5.0);
+        assert!((seeing.spent - 1.0).abs() < 0.1, "{}", seeing.spent);
+        assert!((passed.spent - seeing.spent).abs() < 1e-9);
     }
 }

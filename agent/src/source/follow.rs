@@ -57,6 +57,10 @@ impl Source {
         }
         match self.attach_as(child, layout, false, &|_| true, sink) {
             Ok(()) => {
+                let service = self.watched.get(&parent).map(|parent| parent.service);
+                if let (Some(service), Some(watched)) = (service, self.watched.get_mut(&child)) {
+                    watched.service = service;
+                }
                 self.followed.push((child, parent));
                 info!(pid = child, parent, "following PID {child}");
                 true
@@ -156,7 +160,7 @@ impl Source {
             interval: 0,
             slot,
         };
-        let duty = self.new_duty(pid);
+        let seeing = Self::new_seeing(pid);
         let info = target.info.clone();
         let threads = target.threads.clone();
         let Some(watched) = self.watched.get_mut(&pid) else {
@@ -165,7 +169,7 @@ impl Source {
         watched.allocator_links.clear();
         watched.links.clear();
         watched.windows = windows;
-        let rested = mem::replace(&mut watched.duty, duty).resting;
+        let rested = mem::replace(&mut watched.seeing, seeing).resting;
         watched.replaced(target, config)?;
         watched.handlers.clone_from(&plan.handlers);
         self.set_target(pid, config)?;

@@ -21,6 +21,10 @@ pub(super) const HIT_NS: f64 = 700.0;
 const CALL_NS: f64 = 300.0;
 /// The same of a request whose head is read there (`cargo xtask bench request-cost`: 8.5 us with its calls).
 const HEAD_NS: f64 = 6_000.0;
+/// Seeing a request costs a service so many times what the programs and their traps take: its caches are used by others.
+/// What windows took of the throughput of a Go and a Python service, by what was metered in them (`cargo xtask bench go`
+/// and `bench python`): 1.5 both.
+const AROUND: f64 = 1.5;
 /// A request costs about as much as so many system calls that are only looked at.
 const REQUEST_WEIGHT: u64 = 8;
 
@@ -108,7 +112,7 @@ fn shares<'a>(
         // Go's heads are read in its probes: none of its calls is looked at.
         let heads = if events.calls > 0 { events.requests } else { 0 };
         let called = (events.calls as f64 * CALL_NS + heads as f64 * HEAD_NS) * speed;
-        (*pid, (probes + called) / 1e9)
+        (*pid, (probes + called) * AROUND / 1e9)
     })
 }
 
@@ -178,10 +182,14 @@ mod tests {
         meter.hit_ns = 1_000.0;
         meter.take(&spent, &seen);
         // Of 4 ms of probes nine tenths; its heads are read by them.
-        assert!((meter.rate(1) - 0.0018).abs() < 1e-9, "{}", meter.rate(1));
+        assert!(
+            (meter.rate(1) / AROUND - 0.0018).abs() < 1e-9,
+            "{}",
+            meter.rate(1)
+        );
         // A tenth of them, 0.216 ms in calls and 0.06 ms in heads, on a host where all takes longer.
         let called = 0.276 * 1_000.0 / HIT_NS;
-        assert!((meter.rate(2) - (0.4 + called) / 2e3).abs() < 1e-9);
+        assert!((meter.rate(2) / AROUND - (0.4 + called) / 2e3).abs() < 1e-9);
         assert!(meter.rate(3).abs() < f64::EPSILON);
         meter.forget(1);
         assert!(meter.rate(1).abs() < f64::EPSILON);
@@ -199,7 +207,7 @@ mod tests {
         let seen = HashMap::from([(1, Events::default()), (2, Events::default())]);
         let mut meter = Meter::new();
         meter.take(&spent, &seen);
-        assert!((meter.rate(1) - 0.001).abs() < 1e-9);
-        assert!((meter.rate(2) - 0.001).abs() < 1e-9);
+        assert!((meter.rate(1) / AROUND - 0.001).abs() < 1e-9);
+        assert!((meter.rate(2) / AROUND - 0.001).abs() < 1e-9);
     }
 }

@@ -39,6 +39,7 @@ use crate::{
     plan::{Plan, PlanOptions, Probe, plan},
     target::{Target, TargetError, inspect},
 };
+use duty::Duty;
 use meter::Meter;
 pub use options::{TargetOptions, allocations, automatic, budget};
 use probes::by_kind;
@@ -116,6 +117,8 @@ pub struct Source {
     /// CPU nanoseconds that an allocation and its free cost a target on this host.
     pair_cost_ns: f64,
     meter: Meter,
+    /// When the requests of each service are seen.
+    duties: HashMap<u32, Duty>,
     slots: Slots,
     /// Counters after the calibration, which does not count.
     counted: Counters,
@@ -150,6 +153,7 @@ impl Source {
             python: None,
             pair_cost_ns: 0.0,
             meter: Meter::new(),
+            duties: HashMap::new(),
             slots: Slots::new(),
             counted: [0; Counter::COUNT],
         })
@@ -241,7 +245,7 @@ impl Source {
             .inspect_err(|_| self.slots.give_back(config.slot))?;
         watched.counted = self.kernel.counters(config.slot)?;
         watched.windows = windows;
-        watched.duty = self.new_duty(pid);
+        watched.seeing = Self::new_seeing(pid);
         if prefill && allocating && self.options_of(pid).allocations && self.options.stacks {
             watched.prefill(&mut self.kernel, PREFILL);
         }

@@ -142,7 +142,7 @@ impl Source {
             .watched
             .get(&pid)
             .map_or((0, &self.counted), |one| (one.config.slot, &one.counted));
-        let requests_cost = self.watched.get(&pid).map_or(0.0, |one| one.duty.spent);
+        let requests_cost = self.watched.get(&pid).map_or(0.0, |one| one.seeing.spent);
         let counters = self.kernel.counters(slot)?;
         let of = |counter: Counter| {
             let index = counter as usize;

@@ -11,8 +11,8 @@ use heaptide_ebpf::{
 use tracing::{debug, warn};
 
 use super::{
-    duty::Duty, go::GoReader, libraries::Code, python::Stacks, regions::Regions, snapshot::Groups,
-    windows::Windows,
+    duty::Seeing, go::GoReader, libraries::Code, python::Stacks, regions::Regions,
+    snapshot::Groups, windows::Windows,
 };
 use crate::{
     decode::{GoBlock, RawStack},
@@ -37,8 +37,10 @@ pub(super) struct Watched {
     pub counted: Counters,
     /// Modes with an overhead budget.
     pub windows: Option<Windows>,
+    /// The process that was attached to, of which this one is a worker; itself otherwise.
+    pub service: u32,
     /// How its requests are seen.
-    pub duty: Duty,
+    pub seeing: Seeing,
     /// Held to keep the probes of allocators on.
     pub allocator_links: Vec<Link>,
     /// The same of all others.
@@ -87,7 +89,8 @@ impl Watched {
             exec: None,
             counted: [0; Counter::COUNT],
             windows: None,
-            duty: Duty::new(None, 0.0),
+            service: pid,
+            seeing: Seeing::new(0.0),
             allocator_links: Vec::new(),
             links: Vec::new(),
             prefilled: false,

@@ -146,10 +146,10 @@ impl Source {
             let Ok(sample) = target::limits(pid, None) else {
                 continue;
             };
-            let spent = losses.probe_seconds - watched.duty.spent;
+            let spent = losses.probe_seconds - watched.seeing.spent;
             let done = match windows.step(windows.since.elapsed(), spent, &sample) {
                 // Without requests nobody could say whose the blocks are.
-                Step::Resume if watched.duty.resting => Ok(()),
+                Step::Resume if watched.seeing.resting => Ok(()),
                 Step::Stay => Ok(()),
                 Step::Pause => self.pause(pid, sink),
                 Step::Resume => self.resume(pid, sink),
