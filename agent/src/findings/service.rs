@@ -159,3 +159,53 @@ fn add_container(sum: &mut ContainerSummary, part: &ContainerSummary) {
 fn per(all: f64, each: f64) -> f64 {
     if each > 0.0 { all / each } else { 0.0 }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outputs::fixtures::leak;
+
+    #[test]
+    fn workers_of_one_service_are_added_up() {
+        let (one, mut other) = (leak(), leak());
+        other.target.pid += 1;
+        // It keeps half as much of as many tokens, and has asked for nothing else.
+        other.findings[0].retained_bytes /= 2;
+        other.findings[0].retained_bytes_per_new_token /= 2.0;
+        other.routes.truncate(1);
+        other.window.requests_seen = false;
+        let (kept, each) = (
+            one.findings[0].retained_bytes,
+            one.findings[0].retained_bytes_per_new_token,
+        );
+        let all = sum(vec![one.clone(), other]).expect("a report");
+        assert_eq!(all.processes.len(), 2);
+        assert_eq!(all.window.requests, 2 * one.window.requests);
+        assert!(!all.window.requests_seen, "those of one are not seen");
+        let [finding] = &all.findings[..] else {
+            panic!("the same leak twice: {:?}", all.findings);
+        };
+        assert_eq!(finding.retained_bytes, kept + kept / 2);
+        assert!((finding.retained_bytes_per_new_token - each * 0.75).abs() < 1e-6);
+        assert_eq!(all.routes.len(), 2);
+        assert_eq!(all.routes[0].requests, 2 * one.routes[0].requests);
+        assert_eq!(all.routes[1].requests, one.routes[1].requests);
+    }
+
+    #[test]
+    fn what_differs_stays_apart() {
+        let (one, mut other) = (leak(), leak());
+        other.findings[0].route = "GET /other".to_owned();
+        let all = sum(vec![one, other]).expect("a report");
+        assert_eq!(all.findings.len(), 2, "{:?}", all.findings);
+    }
+
+    #[test]
+    fn one_process_is_no_sum() {
+        let one = leak();
+        let all = sum(vec![one.clone()]).expect("a report");
+        assert!(all.processes.is_empty());
+        assert_eq!(all.window.requests, one.window.requests);
+        assert!(sum(Vec::new()).is_none());
+    }
+}

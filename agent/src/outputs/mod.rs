@@ -13,7 +13,7 @@ pub mod pprof;
 pub mod text;
 
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
 mod screen;
 
 use std::io;
