@@ -24,7 +24,7 @@ const GREW: u64 = 8;
 /// Paths whose first size is remembered.
 const MAX_KNOWN: usize = 65_536;
 /// Bytes of pages held during a walk.
-const PAGES: usize = 24 << 20;
+const PAGES: usize = 16 << 20;
 /// Objects visited at most.
 const MAX_OBJECTS: u64 = 2_000_000;
 /// How long a walk may take.
