@@ -21,6 +21,8 @@ pub(super) const HIT_NS: f64 = 700.0;
 const CALL_NS: f64 = 300.0;
 /// The same of a request whose head is read there (`cargo xtask bench request-cost`: 8.5 us with its calls).
 const HEAD_NS: f64 = 6_000.0;
+/// Whoever it talks with makes as many calls, and on the same host they are traced as well.
+const BOTH_ENDS: f64 = 2.0;
 /// Seeing a request costs a service so many times what the programs and their traps take: its caches are used by others.
 /// What windows took of the throughput of a Go and a Python service, by what was metered in them (`cargo xtask bench go`
 /// and `bench python`): 1.5 both.
@@ -106,7 +108,7 @@ fn shares<'a>(
             1.0 / seen.len() as f64
         }
     };
-    let speed = hit_ns / HIT_NS;
+    let speed = hit_ns / HIT_NS * BOTH_ENDS;
     seen.iter().map(move |(pid, events)| {
         let probes = in_probes * share(events);
         // Go's heads are read in its probes: none of its calls is looked at.
@@ -187,8 +189,8 @@ mod tests {
             "{}",
             meter.rate(1)
         );
-        // A tenth of them, 0.216 ms in calls and 0.06 ms in heads, on a host where all takes longer.
-        let called = 0.276 * 1_000.0 / HIT_NS;
+        // A tenth of them, 0.216 ms in calls and 0.06 ms in heads, on a host where all takes longer, at both ends.
+        let called = 0.276 * 1_000.0 / HIT_NS * BOTH_ENDS;
         assert!((meter.rate(2) / AROUND - (0.4 + called) / 2e3).abs() < 1e-9);
         assert!(meter.rate(3).abs() < f64::EPSILON);
         meter.forget(1);

@@ -44,9 +44,9 @@ pub(super) struct Cycles {
 pub(super) struct Ratios {
     /// While every request is seen.
     pub(super) window: f64,
-    /// In the pause; NaN: there was none.
+    /// In the first pause; NaN: there was none.
     pub(super) pause: f64,
-    /// From the attach to the end of the pause.
+    /// From the attach to the end of the last pause.
     pub(super) whole: f64,
     /// Seconds of that.
     pub(super) seconds: f64,
@@ -182,15 +182,20 @@ fn ratios(looks: &[Look], said: &[Said], plain: f64) -> Result<Ratios> {
     let off = when("probes of requests are off", begun);
     let on = off.and_then(|off| when("probes of requests are on", off));
     let over = on.unwrap_or(end);
+    // Later cycles are part of the whole: what a first look at a service takes is spent once.
+    let last_on = said
+        .iter()
+        .rfind(|(_, line)| line.contains("probes of requests are on"));
+    let whole = last_on.map_or(end, |line| line.0);
     let requests = |look: &Look| look.served;
     let ratio = |from: Instant, to: Instant| rate(looks, from, to, requests) / plain;
     // At its end it is gone, and its time with it.
-    let last = over.min(end - SETTLE);
+    let last = end.checked_sub(SETTLE).map_or(over, |end| over.min(end));
     Ok(Ratios {
         window: ratio(begun + SETTLE, off.unwrap_or(end)),
         pause: off.map_or(f64::NAN, |off| ratio(off + SETTLE, over)),
-        whole: ratio(begun, over),
-        seconds: (over - begun).as_secs_f64(),
+        whole: ratio(begun, whole),
+        seconds: (whole - begun).as_secs_f64(),
         own: off.map_or(f64::NAN, |off| {
             rate(looks, off + SETTLE, last, |look| look.own)
         }),
@@ -241,13 +246,15 @@ mod tests {
         let said = [
             (at(30), "INFO probes of requests are off pid=1".to_owned()),
             (at(90), "INFO probes of requests are on pid=1".to_owned()),
+            (at(100), "INFO probes of requests are off pid=1".to_owned()),
+            (at(110), "INFO probes of requests are on pid=1".to_owned()),
         ];
         let near = |value: f64, expected: f64| assert!((value - expected).abs() < 1e-9, "{value}");
         let one = ratios(&looks, &said, 100.0).expect("ratios");
         near(one.window, 0.5);
         near(one.pause, 1.0);
-        near(one.whole, (30.0 * 50.0 + 60.0 * 100.0) / 9_000.0);
-        near(one.seconds, 90.0);
+        near(one.whole, (30.0 * 50.0 + 80.0 * 100.0) / 11_000.0);
+        near(one.seconds, 110.0);
         near(one.own, 0.5);
         let none = ratios(&looks, &[], 100.0).expect("ratios");
         assert!(none.pause.is_nan());
