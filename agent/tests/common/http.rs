@@ -62,9 +62,9 @@ impl Server {
         Traffic::start(self.address, Duration::from_millis(8))
     }
 
-    /// The same, some thousands per second.
+    /// The same, over a thousand per second.
     pub(crate) fn rush(&self) -> Traffic {
-        Traffic::start(self.address, Duration::from_micros(150))
+        Traffic::start(self.address, Duration::from_micros(600))
     }
 
     /// A new connection to it.
