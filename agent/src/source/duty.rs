@@ -197,8 +197,11 @@ impl Source {
                         "probes of requests are off for some {seconds:.0} s"
                     );
                 }
-                Step::Wake => info!(pid = service, "probes of requests are on"),
-                Step::Stay | Step::Rest => {}
+                // Not when that failed.
+                Step::Wake if self.duties.get(&service).is_some_and(|duty| !duty.resting) => {
+                    info!(pid = service, "probes of requests are on");
+                }
+                Step::Stay | Step::Rest | Step::Wake => {}
             }
         }
     }

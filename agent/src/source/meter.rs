@@ -24,8 +24,8 @@ const HEAD_NS: f64 = 6_000.0;
 /// Whoever it talks with makes as many calls, and on the same host they are traced as well.
 const BOTH_ENDS: f64 = 2.0;
 /// Seeing a request costs a service so many times what the programs and their traps take: its caches are used by others.
-/// What windows took of the throughput of a Go and a Python service, by what was metered in them (`cargo xtask bench go`
-/// and `bench python`): 1.5 both.
+/// An estimate by one Go and one Python service on one machine, whose throughput in a window (`cargo xtask bench go` and
+/// `bench python`) fell by more than was metered; with [`BOTH_ENDS`] it errs on the side of longer pauses.
 const AROUND: f64 = 1.5;
 /// A request costs about as much as so many system calls that are only looked at.
 const REQUEST_WEIGHT: u64 = 8;
