@@ -7,6 +7,9 @@
 // (`keep_session`): the smallest leak by token.
 //
 // With --work N each request takes N microseconds of CPU time, as one of a real service does.
+//
+// With --prefork a child of it serves, and it waits, as a master does.
+#include <csignal>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -15,7 +18,9 @@
 #include <mutex>
 #include <netinet/in.h>
 #include <string>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <thread>
 #include <time.h>
 #include <unistd.h>
@@ -48,7 +53,7 @@ std::int64_t thread_ns() {
     return std::int64_t(now.tv_sec) * 1'000'000'000 + now.tv_nsec;
 }
 
-void work() {
+[[gnu::noinline]] void work() {
     if (work_ns == 0) return;
     for (const std::int64_t end = thread_ns() + work_ns; thread_ns() < end;) {
     }
@@ -94,11 +99,24 @@ void serve(int connection) {
     close(connection);
 }
 
+// In the parent it returns when the child has ended.
+bool is_parent_of_worker() {
+    const pid_t worker = fork();
+    if (worker == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        return false;
+    }
+    waitpid(worker, nullptr, 0);
+    return true;
+}
+
 }  // namespace
 
 int main(int count, char **arguments) {
+    bool forks = false;
     for (int at = 1; at < count; at++) {
         if (std::strcmp(arguments[at], "--leak") == 0) leaks = true;
+        if (std::strcmp(arguments[at], "--prefork") == 0) forks = true;
         if (std::strcmp(arguments[at], "--work") == 0 && at + 1 < count) {
             work_ns = std::atoll(arguments[++at]) * 1000;
         }
@@ -114,6 +132,7 @@ int main(int count, char **arguments) {
         return 1;
     }
     dprintf(STDOUT_FILENO, "port %d\n", ntohs(address.sin_port));
+    if (forks && is_parent_of_worker()) return 1;
     for (;;) {
         int connection = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
         if (connection >= 0) std::thread(serve, connection).detach();

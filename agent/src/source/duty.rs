@@ -264,6 +264,7 @@ impl Source {
         self.meter.forget(pid);
         // They may be used again unseen.
         self.forget_tokens(pid);
+        self.rest_python(pid, true);
         sink(pid, Observation::Requests(now(), false));
         Ok(())
     }
@@ -286,6 +287,7 @@ impl Source {
         self.set_target(pid, config)?;
         self.forget_threads(pid);
         self.kernel.forget_requests(pid);
+        self.rest_python(pid, false);
         sink(pid, Observation::Requests(now(), true));
         match self.attach_probes(pid, &probes) {
             Ok(links) => {

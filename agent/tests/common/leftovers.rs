@@ -64,10 +64,26 @@ impl Loaded {
 
 /// Whether an agent holds a tracepoint that every system call of the host meets.
 pub(crate) fn traces_calls(agent: u32) -> bool {
-    let descriptors = fs::read_dir(format!("/proc/{agent}/fdinfo")).expect("the agent runs");
-    descriptors.flatten().any(|entry| {
-        let text = fs::read_to_string(entry.path()).unwrap_or_default();
+    descriptors(agent).iter().any(|text| {
         text.lines()
             .any(|line| line.starts_with("tp_name:") && line.ends_with("sys_exit"))
     })
+}
+
+/// How many links to uprobes an agent holds.
+pub(crate) fn uprobe_links(agent: u32) -> usize {
+    let is_link = |text: &&String| {
+        text.lines()
+            .any(|line| line.starts_with("link_type:") && line.ends_with("uprobe_multi"))
+    };
+    descriptors(agent).iter().filter(is_link).count()
+}
+
+/// What the kernel says of each descriptor of a process.
+fn descriptors(pid: u32) -> Vec<String> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fdinfo")).expect("the agent runs");
+    let read = entries
+        .flatten()
+        .map(|entry| fs::read_to_string(entry.path()));
+    read.map(Result::unwrap_or_default).collect()
 }

@@ -37,6 +37,13 @@ impl Source {
         }
     }
 
+    /// The requests of a target are not seen, or are again.
+    pub(in crate::source) fn rest_python(&mut self, pid: u32, resting: bool) {
+        if let Some(reader) = &self.python {
+            reader.rest(pid, resting);
+        }
+    }
+
     /// Hands on what was read meanwhile.
     pub(in crate::source) fn read_python(&mut self, sink: &mut Sink<'_>) {
         let Some(reader) = &self.python else { return };

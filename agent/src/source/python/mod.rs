@@ -41,6 +41,8 @@ const SHARE: u32 = 100;
 const EARLY: u32 = 12;
 /// 4 % of a core.
 const EARLY_SHARE: u32 = 25;
+/// Where no requests are seen: half a percent.
+const RESTING_SHARE: u32 = 200;
 /// Walks of a layout that does not fit, before it is given up.
 const PATIENCE: u32 = 5;
 
@@ -51,6 +53,8 @@ enum Order {
         python: Box<Interpreter>,
     },
     Forget(u32),
+    /// Its requests are not seen, or are again.
+    Rest(u32, bool),
 }
 
 /// What the reader says of a target.
@@ -78,6 +82,8 @@ struct Watching {
     due: Instant,
     failed: u32,
     taken: u32,
+    /// Its requests are not seen.
+    resting: bool,
 }
 
 impl Reader {
@@ -107,6 +113,11 @@ impl Reader {
     /// Ends it.
     pub fn forget(&self, pid: u32) {
         self.order(Order::Forget(pid));
+    }
+
+    /// The requests of a target are not seen (`true`), or are again: lengths tell nothing without them.
+    pub fn rest(&self, pid: u32, resting: bool) {
+        self.order(Order::Rest(pid, resting));
     }
 
     fn order(&self, order: Order) {
@@ -154,11 +165,17 @@ fn run(orders: &Receiver<Order>, to: &Sender<(u32, Reading)>) {
                     due: Instant::now(),
                     failed: 0,
                     taken: 0,
+                    resting: false,
                 };
                 targets.insert(pid, target);
             }
             Ok(Order::Forget(pid)) => {
                 targets.remove(&pid);
+            }
+            Ok(Order::Rest(pid, resting)) => {
+                if let Some(target) = targets.get_mut(&pid) {
+                    target.rest(pid, resting, to);
+                }
             }
             Err(RecvTimeoutError::Disconnected) => return,
             Err(RecvTimeoutError::Timeout) => {}
@@ -193,6 +210,23 @@ impl Watching {
         self.looks.due().map_or(self.due, |look| look.min(self.due))
     }
 
+    fn rest(&mut self, pid: u32, resting: bool, to: &Sender<(u32, Reading)>) {
+        self.resting = resting;
+        if resting {
+            self.look_at(pid, Vec::new(), to);
+        } else {
+            // What there is when the first request comes.
+            self.due = Instant::now();
+        }
+    }
+
+    /// Looks at these containers from now on.
+    fn look_at(&mut self, pid: u32, wanted: Vec<lengths::Watched>, to: &Sender<(u32, Reading)>) {
+        if let Some(rest) = self.looks.at(pid, wanted) {
+            let _ = to.send((pid, Reading::Lengths(rest)));
+        }
+    }
+
     /// Looks at containers when it is time to; whether anybody listens.
     fn look(&mut self, pid: u32, to: &Sender<(u32, Reading)>) -> bool {
         if self.looks.due().is_none_or(|due| due > Instant::now()) {
@@ -217,8 +251,10 @@ impl Watching {
         let taken = self.censuses.walk();
         let took = begun.elapsed();
         let worked = super::cpu_time().saturating_sub(worked);
-        self.taken = self.taken.saturating_add(1);
-        let share = if self.taken <= EARLY {
+        let share = if self.resting {
+            RESTING_SHARE
+        } else if self.taken < EARLY {
+            self.taken += 1;
             EARLY_SHARE
         } else {
             SHARE
@@ -231,8 +267,8 @@ impl Watching {
                 listed,
             }) => {
                 self.failed = 0;
-                if let Some(rest) = self.looks.at(pid, growing) {
-                    let _ = to.send((pid, Reading::Lengths(rest)));
+                if !self.resting {
+                    self.look_at(pid, growing, to);
                 }
                 // a container was counted somewhere in between
                 let ago =
