@@ -9,7 +9,7 @@
 
 use std::{
     collections::BTreeMap,
-    mem,
+    mem, process,
     time::{Duration, Instant},
 };
 
@@ -61,16 +61,19 @@ impl Seeing {
             wall,
             cpu,
             spent: rate * wall,
+            own: 0.0,
         }
     }
 }
 
-/// Seconds that have passed, the CPU seconds that a service has used in them, and those of seeing its requests.
+/// Seconds that have passed, the CPU seconds that a service has used in them, those of seeing its requests, and
+/// heaptide's own for it.
 #[derive(Clone, Copy, Debug, Default)]
 struct Passed {
     wall: f64,
     cpu: f64,
     spent: f64,
+    own: f64,
 }
 
 impl Passed {
@@ -80,6 +83,7 @@ impl Passed {
             wall: self.wall.max(other.wall),
             cpu: self.cpu + other.cpu,
             spent: self.spent + other.spent,
+            own: self.own + other.own,
         }
     }
 }
@@ -97,6 +101,8 @@ pub(super) struct Duty {
     pace: f64,
     /// CPU seconds spent beyond what is allowed, and not earned back yet.
     owed: f64,
+    /// CPU seconds of heaptide itself in this window.
+    own: f64,
 }
 
 /// What to do now.
@@ -116,11 +122,13 @@ impl Duty {
             since: Instant::now(),
             pace: 0.0,
             owed: 0.0,
+            own: 0.0,
         }
     }
 
     fn pass(&mut self, passed: Passed) {
         self.pace = passed.cpu / passed.wall.max(0.001);
+        self.own += passed.own;
         if let Some(budget) = self.budget {
             let allowed = (budget * passed.cpu).max(FREE * passed.wall);
             self.owed = (self.owed + passed.spent - allowed).max(0.0);
@@ -148,17 +156,30 @@ impl Duty {
         (self.owed / allowed.max(FREE)).max(PAUSE.as_secs_f64())
     }
 
+    /// A window ends or begins. What heaptide itself has used in a window is earned back as well; it
+    /// does not end one, because it hardly depends on how many requests come.
     fn turn(&mut self, resting: bool) {
+        if resting && !self.resting && self.budget.is_some() {
+            self.owed += self.own;
+        }
+        self.own = 0.0;
         self.resting = resting;
         self.since = Instant::now();
     }
 }
 
 impl Source {
+    /// CPU seconds of heaptide itself since the last time. Its start is no part of it: that is spent once.
+    fn own_cost(&mut self) -> f64 {
+        let now = target::cpu_seconds(process::id()).ok();
+        let before = mem::replace(&mut self.own_cpu, now);
+        now.zip(before)
+            .map_or(0.0, |(now, before)| (now - before).max(0.0))
+    }
+
     /// How the requests of a process that begins to be observed are seen.
     pub(super) fn new_seeing(pid: u32) -> Seeing {
-        let cpu = target::limits(pid, None).map_or(0.0, |sample| sample.cpu_ns as f64 / 1e9);
-        Seeing::new(cpu)
+        Seeing::new(target::cpu_seconds(pid).unwrap_or(0.0))
     }
 
     /// Takes probes of requests off or puts them on, as the budgets ask. To be called every second.
@@ -170,8 +191,12 @@ impl Source {
         }
         self.duties
             .retain(|service, _| services.contains_key(service));
+        let own = self.own_cost() / services.len().max(1) as f64;
         for (service, pids) in services {
-            let passed = self.requests_cost(&pids);
+            let passed = self.requests_cost(&pids).beside(Passed {
+                own,
+                ..Passed::default()
+            });
             let budget = pids.first().and_then(|pid| self.options_of(*pid).budget);
             // A window of allocations has its own budget, and is worth nothing without requests.
             let allocating = pids.iter().any(|pid| self.allocating(*pid));
@@ -212,9 +237,9 @@ impl Source {
         for pid in pids {
             let rate = self.meter.rate(*pid);
             if let Some(watched) = self.watched.get_mut(pid)
-                && let Ok(sample) = target::limits(*pid, None)
+                && let Ok(cpu_seconds) = target::cpu_seconds(*pid)
             {
-                all = all.beside(watched.seeing.pass(sample.cpu_ns as f64 / 1e9, rate));
+                all = all.beside(watched.seeing.pass(cpu_seconds, rate));
             }
         }
         all
@@ -319,6 +344,7 @@ mod tests {
                 wall: 1.0,
                 cpu,
                 spent,
+                own: 0.0,
             });
         }
     }
@@ -349,6 +375,40 @@ mod tests {
     }
 
     #[test]
+    fn what_heaptide_uses_is_earned_back_and_ends_no_window() {
+        let mut duty = Duty::new(Some(0.03));
+        let second = Passed {
+            wall: 1.0,
+            cpu: 1.0,
+            spent: 0.005,
+            own: 0.1,
+        };
+        (0..30).for_each(|_| duty.pass(second));
+        assert_eq!(duty.step(LONG), Step::Stay);
+        (0..30).for_each(|_| {
+            duty.pass(Passed {
+                spent: 0.02,
+                ..second
+            });
+        });
+        assert_eq!(duty.step(LONG), Step::Rest);
+        duty.turn(true);
+        // 30 s x 1 %, and 60 s x 10 %.
+        let seconds = duty.earned_back_in();
+        assert!((seconds - 630.0).abs() < 0.1, "{seconds}");
+        // What it uses in the pause is not.
+        (0..631).for_each(|_| {
+            duty.pass(Passed {
+                spent: 0.0,
+                ..second
+            });
+        });
+        assert_eq!(duty.step(LONG), Step::Wake);
+        duty.turn(false);
+        assert!(duty.owed <= 0.0);
+    }
+
+    #[test]
     fn hours_without_work_are_no_credit() {
         let mut duty = Duty::new(Some(0.03));
         after(&mut duty, 36_000, 0.0, 0.0);
@@ -369,12 +429,14 @@ mod tests {
             wall: 1.0,
             cpu,
             spent,
+            own: 0.125,
         };
         let all = of(0.5, 0.01).beside(of(0.25, 0.0));
         let near = |value: f64, expected: f64| assert!((value - expected).abs() < 1e-9, "{value}");
         near(all.wall, 1.0);
         near(all.cpu, 0.75);
         near(all.spent, 0.01);
+        near(all.own, 0.25);
         let mut seeing = Seeing::new(2.0);
         seeing.last.1 -= Duration::from_secs(10);
         let passed = seeing.pass(7.0, 0.1);

@@ -119,6 +119,8 @@ pub struct Source {
     meter: Meter,
     /// When the requests of each service are seen.
     duties: HashMap<u32, Duty>,
+    /// CPU seconds of heaptide itself by the last step of the duties, if there was one.
+    own_cpu: Option<f64>,
     slots: Slots,
     /// Counters after the calibration, which does not count.
     counted: Counters,
@@ -154,6 +156,7 @@ impl Source {
             pair_cost_ns: 0.0,
             meter: Meter::new(),
             duties: HashMap::new(),
+            own_cpu: None,
             slots: Slots::new(),
             counted: [0; Counter::COUNT],
         })

@@ -129,7 +129,7 @@ impl Source {
     pub(super) fn new_windows(&self, pid: u32) -> Option<Windows> {
         let options = self.options_of(pid);
         let budget = options.budget.filter(|_| options.allocations)?;
-        let cpu = target::limits(pid, None).map_or(0.0, |sample| sample.cpu_ns as f64 / 1e9);
+        let cpu = target::cpu_seconds(pid).unwrap_or(0.0);
         Some(Windows::new(budget, options.automatic, cpu))
     }
 

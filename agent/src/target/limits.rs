@@ -33,9 +33,7 @@ pub fn limits(pid: u32, memory_limit: Option<u64>) -> Result<MemorySample, Targe
         rss_anon: rss_anon.unwrap_or(rss),
         limit: smallest.map(|l| l.limit),
         used: smallest.map_or(rss, |l| l.used),
-        cpu_ns: stat
-            .cpu_ticks
-            .saturating_mul(1_000_000_000 / process::ticks_per_second()),
+        cpu_ns: stat.cpu_ns(),
     })
 }
 

@@ -21,6 +21,7 @@ pub use elf::{Elf, Section, Segment, Symbol};
 pub use limits::limits;
 pub use list::{ProcessRow, list};
 pub use maps::Mapping;
+pub use process::cpu_seconds;
 pub use runtimes::RuntimeMatch;
 
 use crate::events::TargetInfo;

@@ -31,6 +31,17 @@ impl Stat {
     pub fn dead(&self) -> bool {
         matches!(self.state, b'Z' | b'X')
     }
+
+    /// CPU time in nanoseconds, of all threads.
+    pub fn cpu_ns(&self) -> u64 {
+        self.cpu_ticks
+            .saturating_mul(1_000_000_000 / ticks_per_second())
+    }
+}
+
+/// CPU seconds that a process has used so far.
+pub fn cpu_seconds(pid: u32) -> Result<f64, TargetError> {
+    Ok(stat(pid)?.cpu_ns() as f64 / 1e9)
 }
 
 /// Turns an error of `/proc/PID/WHAT` into what it means.
@@ -84,7 +95,7 @@ fn parse_stat(bytes: &[u8]) -> Option<Stat> {
 }
 
 /// Clock ticks per second of `/proc`.
-pub fn ticks_per_second() -> u64 {
+fn ticks_per_second() -> u64 {
     // SAFETY: sysconf takes no pointers.
     let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
     u64::try_from(ticks).ok().filter(|t| *t > 0).unwrap_or(100)

@@ -43,6 +43,9 @@ const EARLY: u32 = 12;
 const EARLY_SHARE: u32 = 25;
 /// Where no requests are seen: half a percent.
 const RESTING_SHARE: u32 = 200;
+/// A process that has used no CPU time holds what it held, but for what the clock is too coarse to show: the master of a
+/// service's workers. It is looked at so often.
+const IDLE: Duration = Duration::from_secs(60);
 /// Walks of a layout that does not fit, before it is given up.
 const PATIENCE: u32 = 5;
 
@@ -84,6 +87,10 @@ struct Watching {
     taken: u32,
     /// Its requests are not seen.
     resting: bool,
+    /// When the last census began, and the CPU time it had used by then, in clock ticks.
+    last: Option<(Instant, u64)>,
+    /// It had used none since the one before.
+    idle: bool,
 }
 
 impl Reader {
@@ -166,6 +173,8 @@ fn run(orders: &Receiver<Order>, to: &Sender<(u32, Reading)>) {
                     failed: 0,
                     taken: 0,
                     resting: false,
+                    last: None,
+                    idle: false,
                 };
                 targets.insert(pid, target);
             }
@@ -181,6 +190,7 @@ fn run(orders: &Receiver<Order>, to: &Sender<(u32, Reading)>) {
             Err(RecvTimeoutError::Timeout) => {}
         }
         let now = Instant::now();
+        let busy = targets.values().filter(|target| !target.idle).count();
         let ready: Vec<u32> = targets
             .iter()
             .filter(|(_, target)| target.due() <= now)
@@ -192,7 +202,7 @@ fn run(orders: &Receiver<Order>, to: &Sender<(u32, Reading)>) {
             };
             // A target that is not what it seems must cost no other its censuses, nor go silently.
             let kept = catch_unwind(AssertUnwindSafe(|| {
-                target.look(pid, to) && target.read(pid, to)
+                target.look(pid, to) && target.read(pid, busy, to)
             }))
             .unwrap_or_else(|_| {
                 let _ = to.send((pid, Reading::GivenUp(CensusError::Fault)));
@@ -236,28 +246,42 @@ impl Watching {
         seen.is_none_or(|seen| to.send((pid, Reading::Lengths(seen))).is_ok())
     }
 
-    /// Takes a census when it is time to; whether there is to be another.
-    fn read(&mut self, pid: u32, to: &Sender<(u32, Reading)>) -> bool {
+    /// Whether it has done nothing since the last census, a short while ago.
+    fn rests(&mut self, used: u64) -> bool {
+        self.idle = self.last.is_some_and(|(_, before)| before == used);
+        self.idle && self.last.is_some_and(|(at, _)| at.elapsed() < IDLE)
+    }
+
+    /// Takes a census when it is time to, as one of so many that are busy; whether there is to be another.
+    fn read(&mut self, pid: u32, busy: usize, to: &Sender<(u32, Reading)>) -> bool {
         if self.due > Instant::now() {
             return true;
         }
         // a pid that was given to another process must not be read
-        let same = process::stat(pid)
-            .is_ok_and(|stat| stat.start_ticks == self.start_ticks && !stat.dead());
-        if !same {
+        let Some(stat) = process::stat(pid)
+            .ok()
+            .filter(|stat| stat.start_ticks == self.start_ticks && !stat.dead())
+        else {
             return false;
+        };
+        if self.rests(stat.cpu_ticks) {
+            self.due = Instant::now() + PERIOD;
+            return true;
         }
         let (begun, worked) = (Instant::now(), super::cpu_time());
+        self.last = Some((begun, stat.cpu_ticks));
         let taken = self.censuses.walk();
         let took = begun.elapsed();
         let worked = super::cpu_time().saturating_sub(worked);
+        // The share is for all, but the first verdict is not to wait for the number of workers.
+        let beside = u32::try_from(busy).unwrap_or(u32::MAX).max(1);
         let share = if self.resting {
-            RESTING_SHARE
+            RESTING_SHARE.saturating_mul(beside)
         } else if self.taken < EARLY {
             self.taken += 1;
             EARLY_SHARE
         } else {
-            SHARE
+            SHARE.saturating_mul(beside)
         };
         self.due = begun + PERIOD.max(worked * share);
         match taken {
