@@ -41,8 +41,8 @@ const SHARE: u32 = 100;
 const EARLY: u32 = 12;
 /// 4 % of a core.
 const EARLY_SHARE: u32 = 25;
-/// Where no requests are seen: half a percent.
-const RESTING_SHARE: u32 = 200;
+/// Where no requests are seen: a quarter of a percent.
+const RESTING_SHARE: u32 = 400;
 /// A process that has used no CPU time holds what it held, but for what the clock is too coarse to show: the master of a
 /// service's workers. It is looked at so often.
 const IDLE: Duration = Duration::from_secs(60);
