@@ -225,6 +225,32 @@ fn lengths_between_censuses_are_the_containers() {
     }
 }
 
+/// Of a process that does nothing, as the master of workers, hardly any is taken.
+#[test]
+fn where_nothing_happens_little_is_read() {
+    const LONG: Duration = Duration::from_secs(10);
+    let all = interpreters("where_nothing_happens_little_is_read");
+    for python in all.iter().take(1) {
+        let mut target = Target::start(python);
+        let known = inspect(target.process.id()).expect("a live process");
+        let reader = Reader::start().expect("a thread");
+        let interpreter = known.runtime.python.expect("a known layout");
+        reader.watch(target.process.id(), known.info.start_ticks, interpreter);
+        let taken = || {
+            thread::sleep(LONG);
+            let all = reader.readings();
+            all.filter(|(_, reading)| matches!(reading, Reading::Census(_)))
+                .count()
+        };
+        // Its start may have gone on for a clock tick after the first.
+        let idle = taken();
+        target.say("churn");
+        let busy = taken();
+        assert!((1..=2).contains(&idle), "{idle} of {}", target.version);
+        assert!(busy >= 3, "{busy} of {}", target.version);
+    }
+}
+
 #[test]
 fn a_program_that_changes_all_the_time_is_read_without_harm() {
     for python in interpreters("a_program_that_changes_all_the_time_is_read_without_harm") {

@@ -247,7 +247,7 @@ impl Watching {
     }
 
     /// Whether it has done nothing since the last census, a short while ago.
-    fn rests(&mut self, used: u64) -> bool {
+    fn did_nothing(&mut self, used: u64) -> bool {
         self.idle = self.last.is_some_and(|(_, before)| before == used);
         self.idle && self.last.is_some_and(|(at, _)| at.elapsed() < IDLE)
     }
@@ -264,7 +264,7 @@ impl Watching {
         else {
             return false;
         };
-        if self.rests(stat.cpu_ticks) {
+        if self.did_nothing(stat.cpu_ticks) {
             self.due = Instant::now() + PERIOD;
             return true;
         }
@@ -312,6 +312,7 @@ impl Watching {
             Err(why) => {
                 // an interpreter that is just starting, or a target that is just ending
                 self.failed += 1;
+                self.last = None;
                 self.failed < PATIENCE || {
                     let _ = to.send((pid, Reading::GivenUp(why)));
                     false
