@@ -35,7 +35,8 @@ use crate::target::runtimes::cpython::Interpreter;
 
 /// Between the starts of two censuses of a target, at least.
 const PERIOD: Duration = Duration::from_secs(3);
-/// A census that takes so much CPU time is followed by a pause of `SHARE` times that: 1 % of a core.
+/// A census that takes so much CPU time is followed by a pause of `SHARE` times that, and as many times as there are
+/// busy targets: 1 % of a core for all.
 const SHARE: u32 = 100;
 /// The first so many censuses may take [`EARLY_SHARE`] instead, so that a big heap is judged within a minute.
 const EARLY: u32 = 12;
