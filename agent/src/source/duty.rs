@@ -9,13 +9,15 @@
 
 use std::{
     collections::BTreeMap,
-    mem, process,
+    mem,
     time::{Duration, Instant},
 };
 
 use tracing::{info, warn};
 
-use super::{Sink, Source, SourceError, now, probes::by_kind, watched::Watched};
+use super::{
+    Sink, Source, SourceError, now, probes::by_kind, reading::own_usage, watched::Watched,
+};
 use crate::{events::Observation, target};
 
 /// A window is at least this long: a leak is suspected within it.
@@ -171,10 +173,8 @@ impl Duty {
 impl Source {
     /// CPU seconds of heaptide itself since the last time. Its start is no part of it: that is spent once.
     fn own_cost(&mut self) -> f64 {
-        let now = target::cpu_seconds(process::id()).ok();
-        let before = mem::replace(&mut self.own_cpu, now);
-        now.zip(before)
-            .map_or(0.0, |(now, before)| (now - before).max(0.0))
+        let now = own_usage().0;
+        now - self.own_cpu.replace(now).unwrap_or(now)
     }
 
     /// How the requests of a process that begins to be observed are seen.
@@ -377,32 +377,26 @@ mod tests {
     #[test]
     fn what_heaptide_uses_is_earned_back_and_ends_no_window() {
         let mut duty = Duty::new(Some(0.03));
-        let second = Passed {
-            wall: 1.0,
-            cpu: 1.0,
-            spent: 0.005,
-            own: 0.1,
+        let seconds = |duty: &mut Duty, number: u32, spent: f64| {
+            for _ in 0..number {
+                duty.pass(Passed {
+                    wall: 1.0,
+                    cpu: 1.0,
+                    spent,
+                    own: 0.1,
+                });
+            }
         };
-        (0..30).for_each(|_| duty.pass(second));
+        seconds(&mut duty, 30, 0.005);
         assert_eq!(duty.step(LONG), Step::Stay);
-        (0..30).for_each(|_| {
-            duty.pass(Passed {
-                spent: 0.02,
-                ..second
-            });
-        });
+        seconds(&mut duty, 30, 0.02);
         assert_eq!(duty.step(LONG), Step::Rest);
         duty.turn(true);
         // 30 s x 1 %, and 60 s x 10 %.
-        let seconds = duty.earned_back_in();
-        assert!((seconds - 630.0).abs() < 0.1, "{seconds}");
+        let left = duty.earned_back_in();
+        assert!((left - 630.0).abs() < 0.1, "{left}");
         // What it uses in the pause is not.
-        (0..631).for_each(|_| {
-            duty.pass(Passed {
-                spent: 0.0,
-                ..second
-            });
-        });
+        seconds(&mut duty, 631, 0.0);
         assert_eq!(duty.step(LONG), Step::Wake);
         duty.turn(false);
         assert!(duty.owed <= 0.0);

@@ -179,7 +179,7 @@ impl Source {
 }
 
 /// CPU seconds and resident bytes of the agent itself.
-fn own_usage() -> (f64, u64) {
+pub(super) fn own_usage() -> (f64, u64) {
     // SAFETY: zeroed is a valid rusage, and the call fills it.
     let usage = unsafe {
         let mut usage: libc::rusage = std::mem::zeroed();
