@@ -14,6 +14,7 @@ use tracing::{debug, warn};
 
 pub mod calibrate;
 mod calls;
+mod clocks;
 mod duty;
 mod faults;
 mod floor;
@@ -34,11 +35,12 @@ mod windows;
 
 use crate::{
     decode::{self, Event},
-    events::{Nanos, Observation, Request, TargetInfo},
+    events::{Observation, Request, TargetInfo},
     kernel::{Counters, Kernel, KernelError},
     plan::{Plan, PlanOptions, Probe, plan},
     target::{Target, TargetError, inspect},
 };
+pub use clocks::now;
 use duty::Duty;
 use meter::Meter;
 pub use options::{TargetOptions, allocations, automatic, budget};
@@ -407,28 +409,6 @@ fn named(mut request: Request, handler: Option<u32>, names: &[String]) -> Reques
         request.head = format!("handler {name}");
     }
     request
-}
-
-/// `CLOCK_MONOTONIC` now: the kernel half's clock.
-pub fn now() -> Nanos {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: a valid timespec.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
-    Nanos(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
-}
-
-/// CPU time of this thread.
-fn cpu_time() -> Duration {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: a valid timespec.
-    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 /// Where the program break is now: the end of the heap mapping.

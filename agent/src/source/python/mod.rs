@@ -30,6 +30,7 @@ pub use memory::{Pages, ProcessMemory, Read};
 pub(super) use stacks::Stacks;
 
 use crate::events::{Census, Lengths, Nanos};
+use crate::source::clocks;
 use crate::target::process;
 use crate::target::runtimes::cpython::Interpreter;
 
@@ -44,9 +45,10 @@ const EARLY: u32 = 12;
 const EARLY_SHARE: u32 = 25;
 /// Where no requests are seen: a quarter of a percent.
 const RESTING_SHARE: u32 = 400;
-/// A process that has used no CPU time holds what it held, but for what the clock is too coarse to show: the master of a
-/// service's workers. It is looked at so often.
+/// A process that has hardly used CPU time holds what it held: the master of a service's workers. It is looked at so often.
 const IDLE: Duration = Duration::from_secs(60);
+/// Less CPU time than this is no work: a request takes some, a look at the clock does not.
+const WORK: Duration = Duration::from_millis(1);
 /// Walks of a layout that does not fit, before it is given up.
 const PATIENCE: u32 = 5;
 
@@ -88,9 +90,9 @@ struct Watching {
     taken: u32,
     /// Its requests are not seen.
     resting: bool,
-    /// When the last census began, and the CPU time it had used by then, in clock ticks.
-    last: Option<(Instant, u64)>,
-    /// It had used none since the one before.
+    /// When the last census began, and the CPU time it had used by then.
+    last: Option<(Instant, Duration)>,
+    /// It had hardly used any since the one before.
     idle: bool,
 }
 
@@ -248,8 +250,9 @@ impl Watching {
     }
 
     /// Whether it has done nothing since the last census, a short while ago.
-    fn did_nothing(&mut self, used: u64) -> bool {
-        self.idle = self.last.is_some_and(|(_, before)| before == used);
+    fn did_nothing(&mut self, used: Duration) -> bool {
+        let since = |before| used.saturating_sub(before);
+        self.idle = self.last.is_some_and(|(_, before)| since(before) < WORK);
         self.idle && self.last.is_some_and(|(at, _)| at.elapsed() < IDLE)
     }
 
@@ -259,21 +262,20 @@ impl Watching {
             return true;
         }
         // a pid that was given to another process must not be read
-        let Some(stat) = process::stat(pid)
-            .ok()
-            .filter(|stat| stat.start_ticks == self.start_ticks && !stat.dead())
-        else {
+        let same = process::stat(pid)
+            .is_ok_and(|stat| stat.start_ticks == self.start_ticks && !stat.dead());
+        let Some(used) = clocks::cpu_time_of(pid).filter(|_| same) else {
             return false;
         };
-        if self.did_nothing(stat.cpu_ticks) {
+        if self.did_nothing(used) {
             self.due = Instant::now() + PERIOD;
             return true;
         }
-        let (begun, worked) = (Instant::now(), super::cpu_time());
-        self.last = Some((begun, stat.cpu_ticks));
+        let (begun, worked) = (Instant::now(), clocks::cpu_time());
+        self.last = Some((begun, used));
         let taken = self.censuses.walk();
         let took = begun.elapsed();
-        let worked = super::cpu_time().saturating_sub(worked);
+        let worked = clocks::cpu_time().saturating_sub(worked);
         // The share is for all, but the first verdict is not to wait for the number of workers.
         let beside = u32::try_from(busy).unwrap_or(u32::MAX).max(1);
         let share = if self.resting {

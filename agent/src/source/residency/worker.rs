@@ -14,6 +14,7 @@ use super::{
     memory::{Buffer, MemoryError, Read, read},
     search::{Needle, Search},
 };
+use crate::source::clocks::cpu_time;
 
 /// CPU time after which a search is interrupted, to go on when its budget has grown again.
 const LONGEST: Duration = Duration::from_millis(500);
@@ -82,10 +83,10 @@ fn work(key: TailKey, least: u8, todo: &Receiver<Job>, finished: &Sender<Done>) 
     }
     let mut buffer = None;
     while let Ok(job) = todo.recv() {
-        let begun = crate::source::cpu_time();
+        let begun = cpu_time();
         let mut found = Vec::new();
         let read = search(&job, key, least, &mut buffer, &mut found, || {
-            crate::source::cpu_time().saturating_sub(begun) < LONGEST
+            cpu_time().saturating_sub(begun) < LONGEST
         });
         found.sort_unstable();
         found.dedup();
@@ -93,7 +94,7 @@ fn work(key: TailKey, least: u8, todo: &Receiver<Job>, finished: &Sender<Done>) 
             pid: job.pid,
             read,
             found,
-            cost: crate::source::cpu_time().saturating_sub(begun),
+            cost: cpu_time().saturating_sub(begun),
         };
         if finished.send(done).is_err() {
             break;
