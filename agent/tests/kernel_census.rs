@@ -334,7 +334,16 @@ fn in_own_memory(backwards: &str) -> usize {
         for byte in &mut bytes {
             *byte ^= 0x55;
         }
-        found += bytes.windows(wanted.len()).filter(|w| *w == wanted).count();
+        let places = bytes.windows(wanted.len()).enumerate();
+        for (at, _) in places.filter(|(_, w)| *w == wanted) {
+            found += 1;
+            let around = &bytes[at.saturating_sub(64)..(at + 64).min(bytes.len())];
+            let around: Vec<u8> = around.iter().map(|b| b ^ 0x55).collect();
+            eprintln!("{line}: {}", around.escape_ascii());
+        }
+        // nor what was wanted, which is the text now
+        bytes.fill(0);
+        std::hint::black_box(&bytes);
     }
     found
 }

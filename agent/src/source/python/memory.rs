@@ -150,12 +150,13 @@ impl<R: Read> Pages<R> {
         let into = bytemuck::cast_slice_mut(words.as_mut_slice());
         let read = self.reader.read(page << 12, into);
         self.bytes += PAGE as u64;
+        // A read that fails may have come half the way.
+        blank_text(words);
         if !read {
             self.free.push(slot);
             self.index.insert(page, ABSENT);
             return ABSENT;
         }
-        blank_text(words);
         self.index.insert(page, slot);
         self.order.push_back(page);
         slot
@@ -219,11 +220,11 @@ impl<R: Read> Pages<R> {
             let from = address + (index * PIECE * 8) as u64;
             let read = self.reader.read(from, bytemuck::cast_slice_mut(piece));
             self.bytes += (piece.len() * 8) as u64;
+            blank_text(piece);
             if !read {
                 to.clear();
                 return false;
             }
-            blank_text(piece);
         }
         true
     }
@@ -276,6 +277,24 @@ mod tests {
             }
             true
         }
+    }
+
+    /// Memory of text that is gone before it is read to the end.
+    struct Going;
+
+    impl Read for Going {
+        fn read(&mut self, _: u64, into: &mut [u8]) -> bool {
+            let half = into.len() / 2;
+            into[..half].fill(b'e');
+            false
+        }
+    }
+
+    #[test]
+    fn text_of_half_a_read_is_blanked() {
+        let mut pages = Pages::new(Going, 16 * PAGE);
+        assert_eq!(pages.word(0x5000), None);
+        assert_eq!(pages.slots, [[0; WORDS]]);
     }
 
     #[test]

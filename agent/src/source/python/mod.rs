@@ -36,19 +36,22 @@ use crate::target::runtimes::cpython::Interpreter;
 
 /// Between the starts of two censuses of a target, at least.
 const PERIOD: Duration = Duration::from_secs(3);
-/// A census that takes so much CPU time is followed by a pause of `SHARE` times that, and as many times as there are
-/// busy targets: 1 % of a core for all.
+/// A census that takes so much CPU time is followed by a pause of `SHARE` times that, if its target does all the work that
+/// is done: 1 % of a core for all targets, split as their own CPU time is.
 const SHARE: u32 = 100;
-/// The first so many censuses may take [`EARLY_SHARE`] instead, so that a big heap is judged within a minute.
+/// The first so many censuses may take [`EARLY_SHARE`] instead, whatever others do: a big heap, and that of one worker of
+/// many, is to be judged within a minute.
 const EARLY: u32 = 12;
 /// 4 % of a core.
 const EARLY_SHARE: u32 = 25;
 /// Where no requests are seen: a quarter of a percent.
 const RESTING_SHARE: u32 = 400;
-/// A process that has hardly used CPU time holds what it held: the master of a service's workers. It is looked at so often.
-const IDLE: Duration = Duration::from_secs(60);
-/// Less CPU time than this is no work: a request takes some, a look at the clock does not.
+/// Less CPU time than this in a [`PERIOD`] is no work: a request takes more than looking at the clock now and then, as the
+/// master of a service's workers does.
 const WORK: Duration = Duration::from_millis(1);
+/// A process that has done no work holds what it held. It is looked at so often; one that does little, at least so
+/// often if all targets can be.
+const IDLE: Duration = Duration::from_secs(60);
 /// Walks of a layout that does not fit, before it is given up.
 const PATIENCE: u32 = 5;
 
@@ -90,10 +93,14 @@ struct Watching {
     taken: u32,
     /// Its requests are not seen.
     resting: bool,
-    /// When the last census began, and the CPU time it had used by then.
-    last: Option<(Instant, Duration)>,
-    /// It had hardly used any since the one before.
-    idle: bool,
+    /// When the last census began.
+    last: Option<Instant>,
+    /// It has worked since.
+    worked: bool,
+    /// The CPU time it had used by when that was last asked.
+    asked: Option<(Instant, Duration)>,
+    /// And in the period before.
+    pace: Duration,
 }
 
 impl Reader {
@@ -177,7 +184,9 @@ fn run(orders: &Receiver<Order>, to: &Sender<(u32, Reading)>) {
                     taken: 0,
                     resting: false,
                     last: None,
-                    idle: false,
+                    worked: false,
+                    asked: None,
+                    pace: Duration::ZERO,
                 };
                 targets.insert(pid, target);
             }
@@ -193,7 +202,10 @@ fn run(orders: &Receiver<Order>, to: &Sender<(u32, Reading)>) {
             Err(RecvTimeoutError::Timeout) => {}
         }
         let now = Instant::now();
-        let busy = targets.values().filter(|target| !target.idle).count();
+        let all = Work {
+            cpu: targets.values().map(|target| target.pace).sum(),
+            targets: u32::try_from(targets.len()).unwrap_or(u32::MAX),
+        };
         let ready: Vec<u32> = targets
             .iter()
             .filter(|(_, target)| target.due() <= now)
@@ -205,7 +217,7 @@ fn run(orders: &Receiver<Order>, to: &Sender<(u32, Reading)>) {
             };
             // A target that is not what it seems must cost no other its censuses, nor go silently.
             let kept = catch_unwind(AssertUnwindSafe(|| {
-                target.look(pid, to) && target.read(pid, busy, to)
+                target.ask(pid) && target.look(pid, to) && target.read(pid, all, to)
             }))
             .unwrap_or_else(|_| {
                 let _ = to.send((pid, Reading::GivenUp(CensusError::Fault)));
@@ -218,9 +230,49 @@ fn run(orders: &Receiver<Order>, to: &Sender<(u32, Reading)>) {
     }
 }
 
+/// What all targets do.
+#[derive(Clone, Copy, Debug)]
+struct Work {
+    /// CPU time that they used in a period.
+    cpu: Duration,
+    targets: u32,
+}
+
+impl Work {
+    /// Until the next census of a target that has used so much of that CPU time, when one takes so much of heaptide's and
+    /// all together are to take no more than one in `share`.
+    fn pause(self, share: u32, takes: Duration, pace: Duration) -> Duration {
+        let alone = takes.saturating_mul(share);
+        let evenly = alone.saturating_mul(self.targets);
+        let others = self.cpu.as_secs_f64() / pace.max(WORK).as_secs_f64();
+        let by_work = Duration::try_from_secs_f64(alone.as_secs_f64() * others.max(1.0));
+        let longest = evenly.max(IDLE);
+        by_work.unwrap_or(longest).min(longest).max(PERIOD)
+    }
+}
+
 impl Watching {
     fn due(&self) -> Instant {
-        self.looks.due().map_or(self.due, |look| look.min(self.due))
+        let ask = self.asked.map_or(self.due, |(at, _)| at + PERIOD);
+        let look = self.looks.due().unwrap_or(ask);
+        self.due.min(ask).min(look)
+    }
+
+    /// Asks, when it is time to, how much CPU time it has used; whether it is still there.
+    fn ask(&mut self, pid: u32) -> bool {
+        let now = Instant::now();
+        if self.asked.is_some_and(|(at, _)| now < at + PERIOD) {
+            return true;
+        }
+        let Some(used) = clocks::cpu_time_of(pid) else {
+            return false;
+        };
+        if let Some((at, before)) = self.asked.replace((now, used)) {
+            let periods = (now - at).as_secs_f64() / PERIOD.as_secs_f64();
+            self.pace = used.saturating_sub(before).div_f64(periods.max(1.0));
+            self.worked |= self.pace >= WORK;
+        }
+        true
     }
 
     fn rest(&mut self, pid: u32, resting: bool, to: &Sender<(u32, Reading)>) {
@@ -249,44 +301,37 @@ impl Watching {
         seen.is_none_or(|seen| to.send((pid, Reading::Lengths(seen))).is_ok())
     }
 
-    /// Whether it has done nothing since the last census, a short while ago.
-    fn did_nothing(&mut self, used: Duration) -> bool {
-        let since = |before| used.saturating_sub(before);
-        self.idle = self.last.is_some_and(|(_, before)| since(before) < WORK);
-        self.idle && self.last.is_some_and(|(at, _)| at.elapsed() < IDLE)
-    }
-
-    /// Takes a census when it is time to, as one of so many that are busy; whether there is to be another.
-    fn read(&mut self, pid: u32, busy: usize, to: &Sender<(u32, Reading)>) -> bool {
+    /// Takes a census when it is time to; whether there is to be another.
+    fn read(&mut self, pid: u32, all: Work, to: &Sender<(u32, Reading)>) -> bool {
         if self.due > Instant::now() {
             return true;
         }
         // a pid that was given to another process must not be read
-        let same = process::stat(pid)
-            .is_ok_and(|stat| stat.start_ticks == self.start_ticks && !stat.dead());
-        let Some(used) = clocks::cpu_time_of(pid).filter(|_| same) else {
+        if !process::stat(pid)
+            .is_ok_and(|stat| stat.start_ticks == self.start_ticks && !stat.dead())
+        {
             return false;
-        };
-        if self.did_nothing(used) {
-            self.due = Instant::now() + PERIOD;
+        }
+        let begun = Instant::now();
+        if !self.worked && self.last.is_some_and(|last| last.elapsed() < IDLE) {
+            // With the next answer, which may be that it works.
+            self.due = self.asked.map_or(begun, |(at, _)| at) + PERIOD;
             return true;
         }
-        let (begun, worked) = (Instant::now(), clocks::cpu_time());
-        self.last = Some((begun, used));
+        let worked = clocks::cpu_time();
+        (self.last, self.worked) = (Some(begun), false);
         let taken = self.censuses.walk();
         let took = begun.elapsed();
         let worked = clocks::cpu_time().saturating_sub(worked);
-        // The share is for all, but the first verdict is not to wait for the number of workers.
-        let beside = u32::try_from(busy).unwrap_or(u32::MAX).max(1);
-        let share = if self.resting {
-            RESTING_SHARE.saturating_mul(beside)
+        let pause = if self.resting {
+            all.pause(RESTING_SHARE, worked, self.pace)
         } else if self.taken < EARLY {
             self.taken += 1;
-            EARLY_SHARE
+            PERIOD.max(worked.saturating_mul(EARLY_SHARE))
         } else {
-            SHARE.saturating_mul(beside)
+            all.pause(SHARE, worked, self.pace)
         };
-        self.due = begun + PERIOD.max(worked * share);
+        self.due = begun + pause;
         match taken {
             Ok(Taken {
                 mut census,
@@ -330,4 +375,51 @@ fn be_nice() {
     const NICE: libc::c_int = 10;
     // SAFETY: takes no pointers; 0 is the calling thread. A refusal changes nothing.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MILLI: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn one_target_takes_all_of_the_share() {
+        let all = Work {
+            cpu: 1_500 * MILLI,
+            targets: 1,
+        };
+        assert_eq!(all.pause(SHARE, 80 * MILLI, all.cpu).as_secs(), 8);
+        assert_eq!(all.pause(SHARE, 5 * MILLI, all.cpu), PERIOD);
+        // Of a process that has only begun to work nothing is known.
+        let all = Work {
+            cpu: Duration::ZERO,
+            ..all
+        };
+        assert_eq!(all.pause(SHARE, 80 * MILLI, all.cpu).as_secs(), 8);
+    }
+
+    #[test]
+    fn targets_share_by_the_work_they_do() {
+        // A master, a worker with much to do and one with less.
+        let paces = [MILLI, 900 * MILLI, 300 * MILLI];
+        let all = Work {
+            cpu: paces.iter().sum(),
+            targets: 3,
+        };
+        let pauses = paces.map(|pace| all.pause(SHARE, 100 * MILLI, pace).as_secs());
+        assert_eq!(pauses, [IDLE.as_secs(), 13, 40]);
+    }
+
+    #[test]
+    fn where_there_are_many_all_wait_alike() {
+        let paces = [MILLI; 20];
+        let all = Work {
+            cpu: 10_000 * MILLI,
+            targets: 20,
+        };
+        // 20 of 100 ms would be 3 % of a core each minute.
+        let pauses = paces.map(|pace| all.pause(SHARE, 100 * MILLI, pace).as_secs());
+        assert_eq!(pauses, [200; 20]);
+    }
 }

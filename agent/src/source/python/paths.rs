@@ -2,6 +2,7 @@
 //! containers that are reported.
 
 use rustc_hash::FxHashMap;
+use zeroize::Zeroize as _;
 
 use super::memory::{Pages, Read};
 use super::types::{Shape, Types};
@@ -224,11 +225,22 @@ pub(super) fn name_of<R: Read>(
     types: &mut Types,
     object: u64,
 ) -> Option<String> {
-    text(pages, types, object, MAX_NAME).filter(|name| is_name(name))
+    let name = text(pages, types, object, MAX_NAME)?;
+    name_or_nothing(name, is_name)
+}
+
+/// What is no name could be a credential, and must not stay in the agent's memory.
+fn name_or_nothing(mut text: String, is_name: impl Fn(&str) -> bool) -> Option<String> {
+    if is_name(&text) {
+        return Some(text);
+    }
+    text.zeroize();
+    None
 }
 
 fn module_name<R: Read>(pages: &mut Pages<R>, types: &mut Types, object: u64) -> Option<String> {
-    text(pages, types, object, 2 * MAX_NAME).filter(|name| name.split('.').all(is_name))
+    let name = text(pages, types, object, 2 * MAX_NAME)?;
+    name_or_nothing(name, |name| name.split('.').all(is_name))
 }
 
 /// `file.function.<locals>`: what a frame's variables are reached by.

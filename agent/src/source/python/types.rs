@@ -1,6 +1,7 @@
 //! What the types of the target's objects say about how to read them.
 
 use rustc_hash::FxHashMap;
+use zeroize::Zeroize as _;
 
 use super::memory::{Pages, Read};
 use crate::target::runtimes::cpython::Layout;
@@ -218,6 +219,8 @@ pub(super) fn c_string<R: Read>(pages: &mut Pages<R>, address: u64) -> Option<St
         }
     }
     let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
+    // what lies behind it is none of ours
+    bytes[end..].zeroize();
     let name = std::str::from_utf8(&bytes[..end]).ok()?;
     (!name.is_empty() && name.bytes().all(|b| b.is_ascii_graphic())).then(|| name.to_string())
 }
