@@ -225,6 +225,51 @@ fn lengths_between_censuses_are_the_containers() {
     }
 }
 
+/// While no requests are seen, lengths tell nothing and are not read; when they are again, what there is by then is.
+#[test]
+fn in_a_pause_no_lengths_are_read() {
+    /// Whether such a reading comes within some time, in which the container goes on growing.
+    fn comes(
+        target: &mut Target,
+        reader: &Reader,
+        time: Duration,
+        wanted: fn(&Reading) -> bool,
+    ) -> bool {
+        let begun = Instant::now();
+        let mut come = false;
+        while begun.elapsed() < time && !come {
+            target.say("grow 20");
+            thread::sleep(Duration::from_millis(30));
+            come = reader.readings().any(|(_, reading)| wanted(&reading));
+        }
+        come
+    }
+    let lengths: fn(&Reading) -> bool = |reading| matches!(reading, Reading::Lengths(_));
+    let census: fn(&Reading) -> bool = |reading| matches!(reading, Reading::Census(_));
+    let all = interpreters("in_a_pause_no_lengths_are_read");
+    for python in all.iter().take(1) {
+        let mut target = Target::start(python);
+        let known = inspect(target.process.id()).expect("a live process");
+        let pid = target.process.id();
+        let reader = Reader::start().expect("a thread");
+        let interpreter = known.runtime.python.expect("a known layout");
+        reader.watch(pid, known.info.start_ticks, interpreter);
+        assert!(comes(&mut target, &reader, SOON, lengths), "it grows");
+        for round in 0..3 {
+            reader.rest(pid, true);
+            // The rest of what was read, and a census that was just being taken.
+            thread::sleep(Duration::from_millis(500));
+            reader.readings().for_each(drop);
+            let time = Duration::from_millis(2500);
+            assert!(!comes(&mut target, &reader, time, lengths), "{round}");
+            reader.rest(pid, false);
+            let at_once = Duration::from_millis(1500);
+            assert!(comes(&mut target, &reader, at_once, census), "{round}");
+            assert!(comes(&mut target, &reader, SOON, lengths), "{round}");
+        }
+    }
+}
+
 /// Of a process that does nothing, as the master of workers, hardly any is taken.
 #[test]
 fn where_nothing_happens_little_is_read() {

@@ -281,7 +281,7 @@ impl Watching {
             self.look_at(pid, Vec::new(), to);
         } else {
             // What there is when the first request comes.
-            self.due = Instant::now();
+            (self.due, self.worked) = (Instant::now(), true);
         }
     }
 
