@@ -281,19 +281,25 @@ fn where_nothing_happens_little_is_read() {
         let reader = Reader::start().expect("a thread");
         let interpreter = known.runtime.python.expect("a known layout");
         reader.watch(target.process.id(), known.info.start_ticks, interpreter);
-        let taken = || {
-            thread::sleep(LONG);
+        let taken_in = |time| {
+            thread::sleep(time);
             let all = reader.readings();
             all.filter(|(_, reading)| matches!(reading, Reading::Census(_)))
                 .count()
         };
+        let taken = || taken_in(LONG);
         // Its start may have gone on after the first.
         let idle = taken();
+        // But what there is when a pause ends is asked of it, too.
+        reader.rest(target.process.id(), true);
+        reader.rest(target.process.id(), false);
+        let woken = taken_in(Duration::from_secs(2));
         target.say("grow 5000");
         let little = taken();
         target.say("churn");
         let busy = taken();
         assert!((1..=2).contains(&idle), "{idle} of {}", target.version);
+        assert_eq!(woken, 1, "of {}, after a pause", target.version);
         // One may come in the middle of it.
         assert!((1..=2).contains(&little), "{little} of {}", target.version);
         assert!(busy >= 3, "{busy} of {}", target.version);

@@ -16,7 +16,7 @@ use common::process::Process;
 use common::{binary, folder, skip};
 use serde_json::Value;
 
-/// Emulated, on a machine that may be busy: 80 s where it is not, and over 500 s where that was seen to be too little.
+/// Emulated: 80 s on a quiet machine, and more than 500 s were needed on a busy one.
 const PATIENCE: Duration = Duration::from_secs(1200);
 
 /// Takes no turn among the kernel tests: nothing is loaded into this machine's own kernel.

@@ -9,7 +9,7 @@ use std::{
 
 use tracing::{debug, warn};
 
-use super::{Source, SourceError, TargetOptions, meter::HIT_NS};
+use super::{Source, SourceError, TargetOptions, clocks::cpu_time, meter::HIT_NS};
 use crate::plan::Probe;
 
 /// Pairs per measurement.
@@ -140,24 +140,14 @@ impl Drop for Pairs {
 pub fn serve_pairs() -> io::Result<()> {
     let mut line = String::new();
     while io::stdin().read_line(&mut line)? > 0 {
-        let begun = thread_cpu();
+        let begun = cpu_time();
         for _ in 0..PAIRS {
             // SAFETY: a block that is freed at once and never written.
             unsafe { libc::free(black_box(libc::malloc(black_box(64)))) }
         }
-        let took = thread_cpu() - begun;
+        let took = cpu_time().saturating_sub(begun).as_nanos();
         println!("{took}");
         line.clear();
     }
     Ok(())
-}
-
-fn thread_cpu() -> f64 {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: a valid timespec.
-    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
-    time.tv_sec as f64 * 1e9 + time.tv_nsec as f64
 }

@@ -318,18 +318,18 @@ impl Watching {
             self.due = self.asked.map_or(begun, |(at, _)| at) + PERIOD;
             return true;
         }
-        let worked = clocks::cpu_time();
+        let before = clocks::cpu_time();
         (self.last, self.worked) = (Some(begun), false);
         let taken = self.censuses.walk();
         let took = begun.elapsed();
-        let worked = clocks::cpu_time().saturating_sub(worked);
+        let takes = clocks::cpu_time().saturating_sub(before);
         let pause = if self.resting {
-            all.pause(RESTING_SHARE, worked, self.pace)
+            all.pause(RESTING_SHARE, takes, self.pace)
         } else if self.taken < EARLY {
             self.taken += 1;
-            PERIOD.max(worked.saturating_mul(EARLY_SHARE))
+            PERIOD.max(takes.saturating_mul(EARLY_SHARE))
         } else {
-            all.pause(SHARE, worked, self.pace)
+            all.pause(SHARE, takes, self.pace)
         };
         self.due = begun + pause;
         match taken {
