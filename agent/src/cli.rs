@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
-use crate::report::Verdict;
+use heaptide_judge::report::Verdict;
 use values::{Credential, Mode};
 
 /// How heaptide ends (design.md, Command line; the numbers from 64 on are those of sysexits.h).

@@ -8,7 +8,7 @@ use heaptide_ebpf::{
 };
 use thiserror::Error;
 
-use crate::events::{Binding, Fingerprint, Nanos, Request, RequestId};
+use heaptide_judge::events::{Binding, Fingerprint, Nanos, Request, RequestId};
 
 /// A record that is not what the wire contract says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]

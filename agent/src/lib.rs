@@ -3,21 +3,14 @@
 //!
 //! `target -> plan -> kernel -> source -> decode -> attribution -> growth -> findings -> outputs`
 
-pub mod attribution;
-pub mod capture;
 pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod daemon;
 pub mod decode;
-pub mod events;
-pub mod findings;
-pub mod growth;
 pub mod kernel;
 pub mod outputs;
-pub mod pipeline;
 pub mod plan;
-pub mod report;
 pub mod session;
 pub mod settings;
 pub mod source;

@@ -7,13 +7,13 @@ use std::{
 
 use serde_json::json;
 
-use crate::{
+use crate::source::{Source, SourceError, SourceOptions, TargetOptions};
+use heaptide_judge::{
     events::{MemoryKind, Observation, Site, SiteId, Snapshot},
     findings::service,
-    outputs::{LiveStack, LiveStacks},
     pipeline::{JudgeOptions, Pipeline, Plateaus},
     report::Report,
-    source::{Source, SourceError, SourceOptions, TargetOptions},
+    stacks::LiveStacks,
 };
 
 /// How long a step waits for the ring.
@@ -239,7 +239,7 @@ impl Session {
         let Some(judged) = self.judged.get(&pid) else {
             return LiveStacks::default();
         };
-        live_stacks(&judged.sites, &judged.last)
+        LiveStacks::of(&judged.sites, &judged.last)
     }
 
     /// Live memory of a process by leading user frame, as one JSON object: what tests compare with a
@@ -272,35 +272,6 @@ impl Session {
         let losses = self.source.counters().ok();
         Some(json!({"pid": pid, "sites": sites, "losses": losses}))
     }
-}
-
-/// Live heap memory by call stack: a snapshot with the sites it names.
-pub fn live_stacks<S: std::hash::BuildHasher>(
-    sites: &HashMap<SiteId, Site, S>,
-    snapshot: &Snapshot,
-) -> LiveStacks {
-    let mut by_site: HashMap<SiteId, (f64, f64)> = HashMap::new();
-    for group in snapshot
-        .groups
-        .iter()
-        .filter(|group| group.kind == MemoryKind::Heap)
-    {
-        let sums = by_site.entry(group.site).or_default();
-        sums.0 += group.bytes;
-        sums.1 += group.blocks;
-    }
-    let stacks = by_site
-        .into_iter()
-        .filter_map(|(site, (bytes, blocks))| {
-            let frames = sites.get(&site)?.stack.clone();
-            Some(LiveStack {
-                frames,
-                bytes: bytes as u64,
-                blocks: blocks as u64,
-            })
-        })
-        .collect();
-    LiveStacks { stacks }
 }
 
 fn deliver(

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use common::interpreters::{interpreters, version_of};
 use common::process::Process;
-use heaptide::events::{Census, Nanos};
 use heaptide::source::python::{Censuses, Reader, Reading};
 use heaptide::target::inspect;
+use heaptide_judge::events::{Census, Nanos};
 
 const SOON: Duration = Duration::from_secs(20);
 

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use common::interpreters::{interpreters, version_of};
 use common::process::Process;
 use common::source::watching;
-use heaptide::events::{Census, Faults, Observation, Site, SiteId};
 use heaptide::source::Source;
+use heaptide_judge::events::{Census, Faults, Observation, Site, SiteId};
 use serde_json::Value;
 
 const SOON: Duration = Duration::from_secs(30);

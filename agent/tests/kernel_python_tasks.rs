@@ -13,7 +13,7 @@ use common::process::Process;
 use common::services::{build, lab_program};
 use common::source::watching;
 use common::{http, kernel, lab, skip};
-use heaptide::events::{Observation, RequestId, SiteId};
+use heaptide_judge::events::{Observation, RequestId, SiteId};
 
 const START: Duration = Duration::from_secs(30);
 /// Of the load.

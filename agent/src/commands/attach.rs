@@ -17,15 +17,13 @@ use tokio::sync::watch;
 use crate::{
     cli::{Attach, ExitCode, Format, OutputArgs},
     outputs::{
-        LiveStacks, file, flamegraph, http::Server, json, live::LiveView, metrics::Metrics, pprof,
-        text,
+        file, flamegraph, http::Server, json, live::LiveView, metrics::Metrics, pprof, text,
     },
-    pipeline::JudgeOptions,
-    report::Report,
     session::Session,
     settings,
     source::{SourceOptions, allocations, automatic, budget},
 };
+use heaptide_judge::{pipeline::JudgeOptions, report::Report, stacks::LiveStacks};
 
 /// Between two drawings of the live view.
 const DRAW: Duration = Duration::from_secs(1);

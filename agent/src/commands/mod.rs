@@ -5,7 +5,6 @@ use std::process::ExitCode as ProcessExit;
 use anyhow::Error;
 
 use crate::{
-    capture::CaptureError,
     cli::{Cli, Command, ExitCode},
     config::ConfigError,
     daemon::{DaemonError, logging::LogError},
@@ -14,6 +13,7 @@ use crate::{
     source::SourceError,
     target::TargetError,
 };
+use heaptide_judge::capture::CaptureError;
 
 mod attach;
 mod bench;

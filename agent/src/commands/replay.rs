@@ -10,11 +10,14 @@ use tracing::warn;
 
 use super::attach;
 use crate::{
-    capture::{self, CaptureError, Writer},
     cli::{ExitCode, Replay},
+    session::Session,
+};
+use heaptide_judge::{
+    capture::{self, CaptureError, Writer},
     events::Observation,
     pipeline::JudgeOptions,
-    session::{Session, live_stacks},
+    stacks::LiveStacks,
 };
 
 /// Runs `heaptide replay`.
@@ -29,7 +32,7 @@ pub(super) fn replay(args: &Replay) -> Result<ExitCode> {
         // An agent that was killed leaves such a file; what it holds is still worth judging.
         eprintln!("heaptide: {damage}");
     }
-    let stacks = live_stacks(&replay.sites, &replay.last);
+    let stacks = LiveStacks::of(&replay.sites, &replay.last);
     attach::write_outputs(&replay.report, &stacks, &args.output)?;
     Ok(attach::exit_code(&replay.report, &args.output))
 }

@@ -12,10 +12,8 @@ use std::{
 use anyhow::{Context as _, Result};
 use serde_json::json;
 
-use crate::{
-    events::{Fingerprint, MemoryKind, Observation, Request, Snapshot},
-    session::Session,
-};
+use crate::session::Session;
+use heaptide_judge::events::{Fingerprint, MemoryKind, Observation, Request, Snapshot};
 
 /// Begins to write down the session's requests.
 pub(super) fn follow(session: &mut Session, path: &Path) -> Result<Requests> {

@@ -16,10 +16,10 @@ use crate::cli::values::Credential;
 use crate::config::{Config, Target};
 use crate::outputs::alerts::{Alerts, log_verdict};
 use crate::outputs::metrics::Metrics;
-use crate::report::Verdict;
 use crate::session::Session;
 use crate::settings::SettingsError;
 use crate::source::SourceError;
+use heaptide_judge::report::Verdict;
 
 /// Why the daemon cannot begin.
 #[derive(Debug, thiserror::Error)]

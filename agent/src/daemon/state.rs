@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use tracing::{info, warn};
 
-use crate::pipeline::Plateaus;
+use heaptide_judge::pipeline::Plateaus;
 
 /// Larger files are none of ours.
 const LARGEST: u64 = 4 << 20;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::format::{cause, site_location, verdict};
 use super::text;
-use crate::report::{Cause, Finding, Report, State, UNDECIDED, Verdict};
+use heaptide_judge::report::{Cause, Finding, Report, State, UNDECIDED, Verdict};
 
 /// Reports in a row without the finding after which it counts as resolved: a series that flickers at a
 /// gate must not page anybody twice.
@@ -233,7 +233,7 @@ pub fn log_verdict(service: &str, report: &Report) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outputs::fixtures;
+    use heaptide_judge::fixtures;
 
     /// What a row of reports leads to; `-` is one without findings, `?` one without evidence.
     fn told(states: &str) -> String {

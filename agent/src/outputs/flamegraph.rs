@@ -7,8 +7,9 @@ use std::fmt::Write;
 use std::path::Path;
 
 use super::format::{base_name, bytes, count, location, percent};
-use super::{LiveStacks, OutputError, file};
-use crate::events::{Frame, FrameKind};
+use super::{OutputError, file};
+use heaptide_judge::events::{Frame, FrameKind};
+use heaptide_judge::stacks::LiveStacks;
 
 /// Width of the graph, pixels.
 const WIDTH: f64 = 1200.0;
@@ -224,7 +225,7 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outputs::{LiveStack, fixtures};
+    use heaptide_judge::{fixtures, stacks::LiveStack};
 
     fn titles(svg: &str) -> Vec<&str> {
         svg.split("<title>")

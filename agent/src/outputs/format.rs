@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::report::{Cause, SiteSummary, State, Verdict};
+use heaptide_judge::report::{Cause, SiteSummary, State, Verdict};
 
 /// `1,900` as `1.9 KiB`.
 pub fn bytes(bytes: f64) -> String {

@@ -119,7 +119,7 @@ mod tests {
     use tokio::net::TcpStream;
 
     use super::*;
-    use crate::outputs::fixtures;
+    use heaptide_judge::fixtures;
 
     const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 

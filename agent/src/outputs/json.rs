@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{OutputError, file};
-use crate::report::Report;
+use heaptide_judge::report::Report;
 
 /// The report as indented JSON with a final newline.
 pub fn render(report: &Report) -> Result<String, OutputError> {
@@ -23,8 +23,8 @@ pub fn write(report: &Report, path: Option<&Path>) -> Result<(), OutputError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outputs::fixtures;
-    use crate::report::Live;
+    use heaptide_judge::fixtures;
+    use heaptide_judge::report::Live;
 
     #[test]
     fn a_report_survives_the_round_trip() {

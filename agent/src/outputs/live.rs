@@ -8,7 +8,7 @@ use ratatui::DefaultTerminal;
 
 use super::format::{bytes, count, duration, percent, printable, rate, verdict};
 use super::{screen, text};
-use crate::report::{Report, State, Verdict};
+use heaptide_judge::report::{Report, State, Verdict};
 
 /// Seconds of observation between two status lines.
 const EVERY: f64 = 5.0;
@@ -163,7 +163,7 @@ fn status_line(report: &Report) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outputs::fixtures;
+    use heaptide_judge::fixtures;
 
     #[test]
     fn without_a_terminal_there_is_a_line_now_and_then() {

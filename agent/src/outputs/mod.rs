@@ -1,4 +1,4 @@
-//! Outputs: what a [`Report`](crate::report::Report) becomes. They read the report only (and the live
+//! Outputs: what a [`Report`](heaptide_judge::report::Report) becomes. They read the report only (and the live
 //! stacks, for the two profile formats), never the pipeline.
 
 pub mod alerts;
@@ -12,41 +12,11 @@ pub mod metrics;
 pub mod pprof;
 pub mod text;
 
-#[cfg(test)]
-pub(crate) mod fixtures;
 mod screen;
 
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
-
-use crate::events::Frame;
-
-/// Live memory by call stack: the input of flame graph and pprof profile.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct LiveStacks {
-    /// One entry per site; the same stack may come more than once.
-    pub stacks: Vec<LiveStack>,
-}
-
-/// What one call stack holds.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LiveStack {
-    /// Frames, innermost first.
-    pub frames: Arc<[Frame]>,
-    /// Live bytes, estimated.
-    pub bytes: u64,
-    /// Live blocks, estimated.
-    pub blocks: u64,
-}
-
-impl LiveStacks {
-    /// All live bytes.
-    pub fn bytes(&self) -> u64 {
-        self.stacks.iter().map(|stack| stack.bytes).sum()
-    }
-}
 
 /// An output that could not be made.
 #[derive(Debug, thiserror::Error)]

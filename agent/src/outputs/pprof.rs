@@ -9,8 +9,9 @@ use flate2::{Compression, write::GzEncoder};
 use prost::Message;
 
 use super::format::base_name;
-use super::{LiveStacks, OutputError, file};
-use crate::events::Frame;
+use super::{OutputError, file};
+use heaptide_judge::events::Frame;
+use heaptide_judge::stacks::LiveStacks;
 
 /// Writes the profile of the process that runs `exe` to `path`, whole or not at all.
 pub fn write(stacks: &LiveStacks, exe: &str, path: &Path) -> Result<(), OutputError> {
@@ -252,7 +253,7 @@ mod tests {
     use std::io::Read;
 
     use super::*;
-    use crate::outputs::fixtures;
+    use heaptide_judge::fixtures;
 
     #[test]
     fn the_profile_decodes_to_what_went_in() {

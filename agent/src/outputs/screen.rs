@@ -10,7 +10,7 @@ use ratatui::widgets::{Axis, Block, Chart, Dataset, GraphType, Paragraph, Row, T
 use super::format::cause;
 use super::format::{base_name, bytes, count, duration, percent, printable, rate};
 use super::text;
-use crate::report::{Finding, Report, State, Verdict};
+use heaptide_judge::report::{Finding, Report, State, Verdict};
 
 /// Findings shown in full.
 const FINDINGS: usize = 3;
@@ -285,7 +285,7 @@ mod tests {
     use ratatui::backend::TestBackend;
 
     use super::*;
-    use crate::outputs::fixtures;
+    use heaptide_judge::fixtures;
 
     fn drawn(width: u16, height: u16, report: &Report) -> String {
         let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
@@ -338,7 +338,7 @@ mod tests {
     #[test]
     fn no_size_and_no_report_panics() {
         let mut empty = fixtures::insufficient();
-        empty.live = crate::report::Live::default();
+        empty.live = heaptide_judge::report::Live::default();
         empty.routes.clear();
         let mut flat = fixtures::leak();
         flat.live.curve = vec![(5.0, 0, 0)];

@@ -10,8 +10,8 @@ use comfy_table::{CellAlignment, Table, presets};
 use super::format::{base_name, bytes, cause, count, counted, duration, percent, printable, state};
 use super::format::{location, site_location, verdict};
 use super::{OutputError, file};
-use crate::events::{Binding, Frame};
-use crate::report::{Basis, Cause, Finding, Health, Report, State, Verdict};
+use heaptide_judge::events::{Binding, Frame};
+use heaptide_judge::report::{Basis, Cause, Finding, Health, Report, State, Verdict};
 
 use kept::{container_line, let_go};
 pub use kept::{kept, place};

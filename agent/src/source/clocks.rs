@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::events::Nanos;
+use heaptide_judge::events::Nanos;
 
 /// `CLOCK_MONOTONIC` now: the kernel half's clock.
 pub fn now() -> Nanos {

@@ -18,7 +18,8 @@ use tracing::{info, warn};
 use super::{
     Sink, Source, SourceError, now, probes::by_kind, reading::own_usage, watched::Watched,
 };
-use crate::{events::Observation, target};
+use crate::target;
+use heaptide_judge::events::Observation;
 
 /// A window is at least this long: a leak is suspected within it.
 const WINDOW: Duration = Duration::from_secs(30);

@@ -6,10 +6,8 @@ use heaptide_ebpf::PythonConfig;
 use tracing::{debug, warn};
 
 use super::{Sink, Source, now};
-use crate::{
-    events::{Faults, Observation, RequestId, SiteFaults, SiteId},
-    target::runtimes::cpython::{FramePointer, Interpreter},
-};
+use crate::target::runtimes::cpython::{FramePointer, Interpreter};
+use heaptide_judge::events::{Faults, Observation, RequestId, SiteFaults, SiteId};
 
 /// Bytes of a page.
 const PAGE: u64 = 4096;

@@ -3,7 +3,7 @@
 //! The floor of a stretch of time is the least memory in it, so what is taken and given back within
 //! seconds (requests under way, a collector's sawtooth) is no rise.
 
-use crate::events::Nanos;
+use heaptide_judge::events::Nanos;
 
 /// Seconds of one stretch.
 const STRETCH: f64 = 5.0;

@@ -8,9 +8,9 @@ use tracing::{debug, info, warn};
 use super::{Sink, Source, SourceError, now, probes::by_kind};
 use crate::{
     decode::Life,
-    events::{Nanos, Observation},
     target::{Target, inspect, maps, process},
 };
+use heaptide_judge::events::{Nanos, Observation};
 
 /// Seconds that a new program may take to map an allocator; one without any is observed after that.
 const PATIENCE: f64 = 2.0;

@@ -6,10 +6,10 @@ use tracing::{info, warn};
 
 use super::{Sink, Source, SourceError, now};
 use crate::{
-    events::Observation,
     plan::Probe,
     target::{Target, inspect, maps},
 };
+use heaptide_judge::events::Observation;
 
 /// Files with code that a target has mapped, by device and inode.
 #[derive(Debug, Default)]

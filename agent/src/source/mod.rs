@@ -35,13 +35,13 @@ mod windows;
 
 use crate::{
     decode::{self, Event},
-    events::{Observation, Request, TargetInfo},
     kernel::{Counters, Kernel, KernelError},
     plan::{Plan, PlanOptions, Probe, plan},
     target::{Target, TargetError, inspect},
 };
 pub use clocks::now;
 use duty::Duty;
+use heaptide_judge::events::{Observation, Request, TargetInfo};
 use meter::Meter;
 pub use options::{TargetOptions, allocations, automatic, budget};
 use probes::by_kind;

@@ -10,11 +10,8 @@ use heaptide_ebpf::{BlockKey, Counter, SITE_PROVISIONAL};
 use tracing::debug;
 
 use super::{Sink, Source, SourceError, now, snapshot::Groups};
-use crate::{
-    events::{Losses, Observation, Snapshot},
-    kernel::Counters,
-    target::limits,
-};
+use crate::{kernel::Counters, target::limits};
+use heaptide_judge::events::{Losses, Observation, Snapshot};
 
 /// Snapshots take at most one part in so many of the time (they read the whole live map).
 const SNAPSHOT_SHARE: u32 = 50;

@@ -2,10 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::{
-    decode::{Change, Mapping},
-    events::{Nanos, RequestId},
-};
+use crate::decode::{Change, Mapping};
+use heaptide_judge::events::{Nanos, RequestId};
 
 /// A mapping, or what is left of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

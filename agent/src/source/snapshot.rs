@@ -4,10 +4,8 @@ use std::collections::HashMap;
 
 use heaptide_ebpf::Block;
 
-use crate::{
-    decode,
-    events::{Binding, LiveGroup, MemoryKind, Nanos, RequestId, SiteId},
-};
+use crate::decode;
+use heaptide_judge::events::{Binding, LiveGroup, MemoryKind, Nanos, RequestId, SiteId};
 
 const SECOND: u64 = 1_000_000_000;
 

@@ -16,11 +16,11 @@ use super::{
 };
 use crate::{
     decode::{GoBlock, RawStack},
-    events::{LiveGroup, MemoryKind, Nanos, Observation, RequestId, Site, SiteId},
     kernel::{Counters, Kernel, Link},
     symbols::{Symbolizer, Unwinder},
     target::{Target, TargetError},
 };
+use heaptide_judge::events::{LiveGroup, MemoryKind, Nanos, Observation, RequestId, Site, SiteId};
 
 /// One observed process.
 pub(super) struct Watched {
@@ -242,7 +242,7 @@ impl Watched {
             .map(|(len, site, request, born)| LiveGroup {
                 site: self.site(kernel, site, true, sink),
                 request,
-                binding: crate::events::Binding::Inferred,
+                binding: heaptide_judge::events::Binding::Inferred,
                 born,
                 blocks: 1.0,
                 bytes: len as f64,

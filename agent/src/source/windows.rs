@@ -16,10 +16,8 @@ use heaptide_ebpf::target_flags;
 use tracing::{info, warn};
 
 use super::{PREFILL, Sink, Source, SourceError, floor::Floor, now};
-use crate::{
-    events::{MemorySample, Observation, Opinion},
-    target::{self, Target},
-};
+use crate::target::{self, Target};
+use heaptide_judge::events::{MemorySample, Observation, Opinion};
 
 /// A window is at least this long: blocks are judged 10 s after their request, so a shorter one would
 /// only cost. One in which growth was found may end earlier.
@@ -229,7 +227,7 @@ impl Source {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::Nanos;
+    use heaptide_judge::events::Nanos;
 
     const LONG: Duration = Duration::from_secs(60);
     const SHORT: Duration = Duration::from_secs(5);

@@ -1,8 +1,8 @@
 //! Frames of Go code, from the program's own table: no debug information is needed.
 
-use crate::events::{Frame, FrameKind};
 use crate::target::Module;
 use crate::target::runtimes::go::{Place, Table};
+use heaptide_judge::events::{Frame, FrameKind};
 
 /// A Go executable's names.
 pub(super) struct GoNames {

@@ -13,8 +13,8 @@ use super::classify::{Origin, classify};
 use super::go::GoNames;
 use super::names::{has_path, normalise, written_in};
 use super::split;
-use crate::events::{Frame, FrameKind, Site, SiteId};
 use crate::target::{self, Module, TargetError, maps};
+use heaptide_judge::events::{Frame, FrameKind, Site, SiteId};
 
 /// Addresses whose frames are kept.
 const MAX_CACHED: usize = 8192;

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use heaptide_ebpf::{MAX_FRAMES, rule};
 
 use super::*;
-use crate::events::{FrameKind, Site, SiteId};
 use crate::target::inspect;
+use heaptide_judge::events::{FrameKind, Site, SiteId};
 
 const STACK: usize = 16 * 1024;
 

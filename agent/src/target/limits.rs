@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{TargetError, process};
-use crate::events::{MemorySample, Nanos};
+use heaptide_judge::events::{MemorySample, Nanos};
 
 /// A limit and what counts against it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

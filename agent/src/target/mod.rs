@@ -24,7 +24,7 @@ pub use maps::Mapping;
 pub use process::cpu_seconds;
 pub use runtimes::RuntimeMatch;
 
-use crate::events::TargetInfo;
+use heaptide_judge::events::TargetInfo;
 
 /// Why a process cannot be observed.
 #[derive(Debug, thiserror::Error)]

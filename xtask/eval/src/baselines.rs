@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use heaptide::events::{LiveGroup, MemorySample, RequestId, Snapshot};
+use heaptide_judge::events::{LiveGroup, MemorySample, RequestId, Snapshot};
 
 /// Name and threshold of each baseline.
 pub(crate) const BASELINES: [(&str, f64); 7] = [

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
-use heaptide::events::{
+use heaptide_judge::events::{
     Binding, Fingerprint, Frame, FrameKind, LiveGroup, MemoryKind, Nanos, Observation, Request,
     RequestId, Site, SiteId, Snapshot,
 };
-use heaptide::growth::MOST_SERIES;
-use heaptide::pipeline::{JudgeOptions, Pipeline};
+use heaptide_judge::growth::MOST_SERIES;
+use heaptide_judge::pipeline::{JudgeOptions, Pipeline};
 
 /// What the issue allows.
 const MOST_STATE: usize = 16 << 20;

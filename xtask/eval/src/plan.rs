@@ -1,6 +1,6 @@
 //! From a class, a family and a number to everything that makes up one trace, its truth included.
 
-use heaptide::report::Cause;
+use heaptide_judge::report::Cause;
 
 use crate::classes::{Class, Kind};
 use crate::fillers;

@@ -1,8 +1,8 @@
 //! One trace through the detector and the baselines, and what came of it.
 
-use heaptide::events::Observation;
-use heaptide::pipeline::{JudgeOptions, Pipeline};
-use heaptide::report::{Cause, Finding, Report, State};
+use heaptide_judge::events::Observation;
+use heaptide_judge::pipeline::{JudgeOptions, Pipeline};
+use heaptide_judge::report::{Cause, Finding, Report, State};
 use serde::Serialize;
 
 use crate::baselines::{BASELINES, Baselines};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use heaptide::events::{Frame, FrameKind, Observation, Site, SiteId};
+use heaptide_judge::events::{Frame, FrameKind, Observation, Site, SiteId};
 
 /// The stack of one of a keeper's blocks.
 pub(crate) fn site_id(keeper: usize, block: usize) -> u64 {

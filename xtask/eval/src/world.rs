@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use heaptide::events::{
+use heaptide_judge::events::{
     Binding, Fingerprint, LiveGroup, Losses, MemoryKind, MemorySample, Nanos, Observation, Request,
     RequestId, SiteId, Snapshot, TargetInfo,
 };

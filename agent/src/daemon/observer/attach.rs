@@ -9,11 +9,11 @@ use super::{DaemonError, Observer, credential_of};
 use crate::cli::values::{Credential, Mode};
 use crate::config::{Config, Target};
 use crate::daemon::select::Selected;
-use crate::pipeline::JudgeOptions;
 use crate::session::Session;
 use crate::settings::{self, CAPACITY};
 use crate::source::{SourceError, SourceOptions, TargetOptions, allocations, automatic, budget};
 use crate::target::TargetError;
+use heaptide_judge::pipeline::JudgeOptions;
 
 impl Observer {
     /// What the targets count as tokens, without repetition.

@@ -18,7 +18,7 @@ use prometheus_client::registry::Registry;
 use self::target::Target;
 use super::OutputError;
 use super::alerts::{Alert, Change};
-use crate::report::{Health, Report};
+use heaptide_judge::report::{Health, Report};
 
 /// Every name begins with it.
 pub const PREFIX: &str = "heaptide_";

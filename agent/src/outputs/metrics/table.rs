@@ -3,7 +3,7 @@
 use super::target::Target;
 use super::{Kind, Samples, State};
 use crate::outputs::format::{printable, verdict};
-use crate::report::{ResidentAge, State as FindingState, Verdict};
+use heaptide_judge::report::{ResidentAge, State as FindingState, Verdict};
 
 /// The label that takes what is beyond a cap.
 pub(super) const OTHER: &str = "other";

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Labels;
 use super::table::{OTHER, label};
 use crate::outputs::format::{base_name, cause};
-use crate::report::{Finding, Report, RouteSummary, State, TimeToOom};
+use heaptide_judge::report::{Finding, Report, RouteSummary, State, TimeToOom};
 
 /// Routes with a label of their own.
 pub(super) const ROUTES: usize = 50;

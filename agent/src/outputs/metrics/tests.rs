@@ -5,8 +5,10 @@ use std::process::{Command, Stdio};
 
 use super::*;
 use crate::outputs::alerts::Alerts;
-use crate::outputs::fixtures;
-use crate::report::{Cause, ContainerSummary, LiveSite, RouteSummary, State as FindingState};
+use heaptide_judge::fixtures;
+use heaptide_judge::report::{
+    Cause, ContainerSummary, LiveSite, RouteSummary, State as FindingState,
+};
 
 fn metrics() -> Metrics {
     let metrics = Metrics::new();

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{CONTAINER, NAME};
 use crate::outputs::format::{bytes, count, counted, percent, printable, site_location};
-use crate::report::{Basis, Cause, ContainerSummary, Finding};
+use heaptide_judge::report::{Basis, Cause, ContainerSummary, Finding};
 
 /// One line of how much is kept, the sentence of the verdict: also the plain live view's.
 pub fn kept(finding: &Finding) -> String {

@@ -1,7 +1,7 @@
 //! Tests of the text report.
 
 use super::*;
-use crate::outputs::fixtures;
+use heaptide_judge::fixtures;
 
 #[test]
 fn a_leak_reads_like_the_design() {
@@ -96,7 +96,7 @@ fn an_empty_report_is_printed() {
     let mut report = fixtures::insufficient();
     report.routes.clear();
     report.reason.clear();
-    report.target = crate::report::TargetSummary::default();
-    report.memory = crate::report::Memory::default();
+    report.target = heaptide_judge::report::TargetSummary::default();
+    report.memory = heaptide_judge::report::Memory::default();
     assert!(render(&report).contains("no limit"));
 }

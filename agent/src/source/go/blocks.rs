@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use heaptide_ebpf::Block;
 
-use crate::{decode::GoBlock, events::Nanos, source::snapshot::Groups, target::memory};
+use crate::{decode::GoBlock, source::snapshot::Groups, target::memory};
+use heaptide_judge::events::Nanos;
 
 /// Objects that are followed; with more, every second one is let go and the others count twice.
 const MOST: usize = 32_768;

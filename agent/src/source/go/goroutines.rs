@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use crate::{
-    events::{Census, Container, FilledBy, FrameKind, GOROUTINES, Nanos, SiteId},
     symbols::Symbolizer,
     target::{
         memory,
@@ -13,6 +12,7 @@ use crate::{
         },
     },
 };
+use heaptide_judge::events::{Census, Container, FilledBy, FrameKind, GOROUTINES, Nanos, SiteId};
 
 /// Goroutines that are looked at; of more, only the first.
 const MOST: usize = 200_000;

@@ -12,13 +12,13 @@ use tracing::debug;
 use super::snapshot::Groups;
 use crate::{
     decode::GoBlock,
-    events::{HeapMark, Nanos, Observation},
     symbols::Symbolizer,
     target::{
         memory,
         runtimes::go::{Layout, Program, Variables, versions},
     },
 };
+use heaptide_judge::events::{HeapMark, Nanos, Observation};
 
 /// Between two readings of the profile and of the goroutines.
 const SELDOM: Duration = Duration::from_secs(3);

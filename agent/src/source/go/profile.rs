@@ -5,10 +5,10 @@ use std::collections::{HashMap, HashSet};
 use heaptide_ebpf::site_hash;
 
 use crate::{
-    events::{Nanos, Observation, Profile, ProfiledSite, SiteId},
     symbols::Symbolizer,
     target::{memory, runtimes::go::Variables},
 };
+use heaptide_judge::events::{Nanos, Observation, Profile, ProfiledSite, SiteId};
 
 /// Buckets that are read at most.
 const MOST: usize = 50_000;

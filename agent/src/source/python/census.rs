@@ -10,8 +10,8 @@ use super::paths::text;
 use super::sizes::Scale;
 use super::types::{Shape, Types, c_string};
 use super::walk::{Bounds, Found, Walk};
-use crate::events::{Census, Container, INSTANCES, Nanos};
 use crate::target::runtimes::cpython::{Interpreter, Layout};
+use heaptide_judge::events::{Census, Container, INSTANCES, Nanos};
 
 /// Containers in one census.
 const MAX_ROWS: usize = 64;

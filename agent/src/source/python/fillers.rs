@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 
 use super::code::{Code, Store, Via};
 use super::stacks::{Sampled, Stacks, kind};
-use crate::events::{Container, FilledBy, FrameKind, INSTANCES};
+use heaptide_judge::events::{Container, FilledBy, FrameKind, INSTANCES};
 
 /// Functions named of one container.
 const MAX_FILLERS: usize = 3;

@@ -3,10 +3,8 @@
 use tracing::{info, warn};
 
 use super::{Reader, Reading};
-use crate::{
-    events::Observation,
-    source::{Sink, Source, now},
-};
+use crate::source::{Sink, Source, now};
+use heaptide_judge::events::Observation;
 
 impl Source {
     /// Begins to read a target's objects, if it is an interpreter that can be read.

@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use super::types::Shape;
-use crate::events::{Lengths, Nanos};
 use crate::target::memory;
+use heaptide_judge::events::{Lengths, Nanos};
 
 /// Between two looks.
 const PERIOD: Duration = Duration::from_millis(50);

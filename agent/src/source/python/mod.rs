@@ -29,10 +29,10 @@ use lengths::Looks;
 pub use memory::{Pages, ProcessMemory, Read};
 pub(super) use stacks::Stacks;
 
-use crate::events::{Census, Lengths, Nanos};
 use crate::source::clocks;
 use crate::target::process;
 use crate::target::runtimes::cpython::Interpreter;
+use heaptide_judge::events::{Census, Lengths, Nanos};
 
 /// Between the starts of two censuses of a target, at least.
 const PERIOD: Duration = Duration::from_secs(3);

@@ -9,8 +9,8 @@ use rustc_hash::FxHashMap;
 use super::code::{Code, Identity};
 use super::memory::{Pages, ProcessMemory};
 use super::types::Types;
-use crate::events::{Frame, FrameKind, Site, SiteId};
 use crate::target::runtimes::cpython::Interpreter;
+use heaptide_judge::events::{Frame, FrameKind, Site, SiteId};
 
 /// Bytes of pages held while stacks are resolved.
 const PAGES: usize = 1 << 20;

@@ -17,10 +17,8 @@ use heaptide_ebpf::{Settings, tail::TailKey};
 use tracing::{debug, warn};
 
 use super::{Sink, Source, now};
-use crate::{
-    decode::TokenWindow,
-    events::{Fingerprint, Nanos, Observation, Residency},
-};
+use crate::decode::TokenWindow;
+use heaptide_judge::events::{Fingerprint, Nanos, Observation, Residency};
 pub use measure::{Measured, measure};
 pub use memory::MemoryError;
 use tokens::Tokens;

@@ -7,10 +7,8 @@
 use std::collections::{HashMap, hash_map::Entry};
 
 use super::search::Needle;
-use crate::{
-    decode::TokenWindow,
-    events::{Fingerprint, Nanos, ResidentAge},
-};
+use crate::decode::TokenWindow;
+use heaptide_judge::events::{Fingerprint, Nanos, ResidentAge};
 
 /// Credentials held at most.
 const MOST: usize = 16_384;

@@ -1,8 +1,8 @@
 //! Services that are seen without allocator probes: each gets its verdict, cause, route and container, and
 //! none is suspected by chance.
 
-use heaptide::pipeline::{JudgeOptions, Pipeline};
-use heaptide::report::{Basis, Cause, Finding, State, Verdict};
+use heaptide_judge::pipeline::{JudgeOptions, Pipeline};
+use heaptide_judge::report::{Basis, Cause, Finding, State, Verdict};
 
 use super::gauge_trace::{GaugeTrace, Holds, Seen};
 use super::gauge_world::generate;
@@ -22,7 +22,7 @@ fn run(trace: GaugeTrace) -> Said {
     let mut verdicts = Vec::new();
     for observation in &generate(trace) {
         pipeline.observe(observation);
-        if matches!(observation, heaptide::events::Observation::Memory(_)) {
+        if matches!(observation, heaptide_judge::events::Observation::Memory(_)) {
             let report = pipeline.report();
             verdicts.push((report.window.seconds, report.verdict));
         }

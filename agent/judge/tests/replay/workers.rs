@@ -1,7 +1,7 @@
 //! Workers of one service are told as one, each with its own part.
 
-use heaptide::findings::service::sum;
-use heaptide::report::{Cause, Report, State, Verdict};
+use heaptide_judge::findings::service::sum;
+use heaptide_judge::report::{Cause, Report, State, Verdict};
 
 use super::judged::{near, run};
 use super::world::{Keeps, Trace};

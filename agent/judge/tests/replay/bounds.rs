@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use heaptide::events::{
+use heaptide_judge::events::{
     Binding, Fingerprint, Frame, FrameKind, LiveGroup, Losses, MemoryKind, Nanos, Observation,
     Request, RequestId, Site, SiteId, Snapshot,
 };
-use heaptide::pipeline::{JudgeOptions, Pipeline};
-use heaptide::report::Verdict;
+use heaptide_judge::pipeline::{JudgeOptions, Pipeline};
+use heaptide_judge::report::Verdict;
 
 use super::world::{Keeps, Trace, generate};
 

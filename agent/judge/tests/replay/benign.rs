@@ -1,6 +1,6 @@
 //! What is full, warm or busy is not called a leak.
 
-use heaptide::report::{Cause, Verdict};
+use heaptide_judge::report::{Cause, Verdict};
 
 use super::judged::run;
 use super::world::{Keeps, Trace};

@@ -163,7 +163,7 @@ fn per(all: f64, each: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outputs::fixtures::leak;
+    use crate::fixtures::leak;
 
     #[test]
     fn workers_of_one_service_are_added_up() {

@@ -1,8 +1,8 @@
 //! A trace and what was said of it.
 
-use heaptide::events::Observation;
-use heaptide::pipeline::{JudgeOptions, Pipeline};
-use heaptide::report::{Cause, Finding, Report, Verdict};
+use heaptide_judge::events::Observation;
+use heaptide_judge::pipeline::{JudgeOptions, Pipeline};
+use heaptide_judge::report::{Cause, Finding, Report, Verdict};
 
 use super::world::{Trace, Truth, generate};
 

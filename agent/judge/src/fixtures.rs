@@ -1,15 +1,16 @@
-//! Reports for the tests of outputs.
+//! Reports with known contents, for the tests of whoever shows or sums reports.
 
 use std::sync::Arc;
 
-use super::{LiveStack, LiveStacks};
 use crate::events::{Binding, Frame, FrameKind};
 use crate::report::{
     Basis, Cause, Finding, Health, Live, LiveSite, Memory, Report, ResidencySummary, ResidentAge,
     RouteSummary, SCHEMA, SiteSummary, State, TargetSummary, TimeToOom, Verdict, Window,
 };
+use crate::stacks::{LiveStack, LiveStacks};
 
-pub(crate) fn frame(function: &str, kind: FrameKind) -> Frame {
+/// A frame of `app` with file and line, or of another module without.
+pub fn frame(function: &str, kind: FrameKind) -> Frame {
     let user = kind == FrameKind::User;
     Frame {
         function: function.to_owned(),
@@ -20,7 +21,8 @@ pub(crate) fn frame(function: &str, kind: FrameKind) -> Frame {
     }
 }
 
-pub(crate) fn finding(state: State, cause: Cause, route: &str) -> Finding {
+/// A finding that keeps 20 MB at `app.py:17`.
+pub fn finding(state: State, cause: Cause, route: &str) -> Finding {
     Finding {
         state,
         cause,
@@ -64,7 +66,8 @@ pub(crate) fn finding(state: State, cause: Cause, route: &str) -> Finding {
     }
 }
 
-pub(crate) fn leak() -> Report {
+/// A report of a confirmed leak per new token.
+pub fn leak() -> Report {
     Report {
         schema: SCHEMA.to_owned(),
         version: "0.1.0".to_owned(),
@@ -164,7 +167,8 @@ pub(crate) fn leak() -> Report {
     }
 }
 
-pub(crate) fn suspect() -> Report {
+/// The same, only suspected.
+pub fn suspect() -> Report {
     let mut report = leak();
     report.verdict = Verdict::Suspect;
     report.findings[0].state = State::Suspect;
@@ -174,7 +178,8 @@ pub(crate) fn suspect() -> Report {
     report
 }
 
-pub(crate) fn no_leak() -> Report {
+/// A bounded cache.
+pub fn no_leak() -> Report {
     let mut report = leak();
     report.verdict = Verdict::NoLeak;
     report.reason = "What grows also lets go as much as it takes.".to_owned();
@@ -185,7 +190,8 @@ pub(crate) fn no_leak() -> Report {
     report
 }
 
-pub(crate) fn insufficient() -> Report {
+/// Too much was lost for a verdict.
+pub fn insufficient() -> Report {
     let mut report = leak();
     report.verdict = Verdict::InsufficientEvidence;
     report.reason =
@@ -198,7 +204,8 @@ pub(crate) fn insufficient() -> Report {
     report
 }
 
-pub(crate) fn stacks() -> LiveStacks {
+/// Three stacks that hold 4,000 bytes.
+pub fn stacks() -> LiveStacks {
     use FrameKind::{Allocator, Library, Unknown, User};
 
     let stack = |names: &[(&str, FrameKind)], bytes, blocks| LiveStack {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use heaptide::events::{Frame, FrameKind, Nanos, Observation, Site, SiteId, TargetInfo};
+use heaptide_judge::events::{Frame, FrameKind, Nanos, Observation, Site, SiteId, TargetInfo};
 
 /// Id, leading function and line of each stack.
 const SITES: [(u64, &str, u32); 6] = [

@@ -1,7 +1,7 @@
 //! What forbids a verdict, holds it back or takes it back.
 
-use heaptide::pipeline::JudgeOptions;
-use heaptide::report::{Cause, State, Verdict};
+use heaptide_judge::pipeline::JudgeOptions;
+use heaptide_judge::report::{Cause, State, Verdict};
 
 use super::judged::{near, run, run_with};
 use super::world::{Keeps, Trace};

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use heaptide::events::{
+use heaptide_judge::events::{
     Binding, Fingerprint, LiveGroup, Losses, MemoryKind, MemorySample, Nanos, Observation, Request,
     RequestId, SiteId, Snapshot,
 };

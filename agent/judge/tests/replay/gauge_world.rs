@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use heaptide::events::{
+use heaptide_judge::events::{
     Binding, Census, Container, Faults, FilledBy, Fingerprint, HeapMark, Lengths, MemorySample,
     Nanos, Observation, Request, RequestId,
 };

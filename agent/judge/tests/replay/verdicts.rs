@@ -1,8 +1,8 @@
 //! Each kind of leak gets the verdict, cause, route and site that it deserves.
 
-use heaptide::events::Observation;
-use heaptide::pipeline::{JudgeOptions, Pipeline, Plateaus};
-use heaptide::report::{Cause, State, Verdict};
+use heaptide_judge::events::Observation;
+use heaptide_judge::pipeline::{JudgeOptions, Pipeline, Plateaus};
+use heaptide_judge::report::{Cause, State, Verdict};
 
 use super::judged::{near, run};
 use super::world::{Keeps, Trace, generate};

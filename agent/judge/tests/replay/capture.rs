@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use heaptide::capture::{CaptureError, Reader, Writer, replay};
-use heaptide::events::Observation;
-use heaptide::pipeline::{JudgeOptions, Pipeline};
-use heaptide::report::{Report, Verdict};
+use heaptide_judge::capture::{CaptureError, Reader, Writer, replay};
+use heaptide_judge::events::Observation;
+use heaptide_judge::pipeline::{JudgeOptions, Pipeline};
+use heaptide_judge::report::{Report, Verdict};
 
 use super::world::{Keeps, Trace, generate};
 

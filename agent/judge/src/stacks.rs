@@ -1,0 +1,56 @@
+//! Live heap memory by call stack: a snapshot with the sites that it names.
+
+use std::{collections::HashMap, hash::BuildHasher, sync::Arc};
+
+use crate::events::{Frame, MemoryKind, Site, SiteId, Snapshot};
+
+/// Live memory by call stack: the input of flame graph and pprof profile.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LiveStacks {
+    /// One entry per site; the same stack may come more than once.
+    pub stacks: Vec<LiveStack>,
+}
+
+/// What one call stack holds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LiveStack {
+    /// Frames, innermost first.
+    pub frames: Arc<[Frame]>,
+    /// Live bytes, estimated.
+    pub bytes: u64,
+    /// Live blocks, estimated.
+    pub blocks: u64,
+}
+
+impl LiveStacks {
+    /// The heap blocks of a snapshot by the stacks of their sites; a site that is not known is left out.
+    pub fn of<S: BuildHasher>(sites: &HashMap<SiteId, Site, S>, snapshot: &Snapshot) -> Self {
+        let mut by_site: HashMap<SiteId, (f64, f64)> = HashMap::new();
+        for group in snapshot
+            .groups
+            .iter()
+            .filter(|group| group.kind == MemoryKind::Heap)
+        {
+            let sums = by_site.entry(group.site).or_default();
+            sums.0 += group.bytes;
+            sums.1 += group.blocks;
+        }
+        let stacks = by_site
+            .into_iter()
+            .filter_map(|(site, (bytes, blocks))| {
+                let frames = sites.get(&site)?.stack.clone();
+                Some(LiveStack {
+                    frames,
+                    bytes: bytes as u64,
+                    blocks: blocks as u64,
+                })
+            })
+            .collect();
+        Self { stacks }
+    }
+
+    /// All live bytes.
+    pub fn bytes(&self) -> u64 {
+        self.stacks.iter().map(|stack| stack.bytes).sum()
+    }
+}
