@@ -9,6 +9,7 @@ use heaptide_ebpf::{
 use thiserror::Error;
 
 use heaptide_judge::events::{Binding, Fingerprint, Nanos, Request, RequestId};
+use heaptide_runtimes::door::PickedObject;
 
 /// A record that is not what the wire contract says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -61,37 +62,8 @@ pub enum Event {
     Stack(RawStack),
     /// A process event.
     Life(Life),
-    /// An object of Go's heap.
-    GoBlock(GoBlock),
-}
-
-/// An object of Go's heap that is followed from now on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct GoBlock {
-    /// Where it lies.
-    pub addr: u64,
-    /// The span it lies in.
-    pub span: u64,
-    /// Its bytes, never 0.
-    pub size: u64,
-    /// Site id.
-    pub site: u64,
-    /// Request that was current, 0 for none.
-    pub request: u64,
-    /// Birth.
-    pub born: Nanos,
-    /// Bytes it stands for.
-    pub interval: u32,
-    /// The span's `sweepgen`.
-    pub sweep: u32,
-    /// Objects that the span had room for.
-    pub room: u16,
-    /// Objects of the span that were in use.
-    pub used: u16,
-    /// A tag that [`binding_of`] knows.
-    pub binding: u8,
-    /// Address space.
-    pub space: u64,
+    /// An object of a runtime's own heap that is followed from now on.
+    Picked(PickedObject),
 }
 
 /// The keyed fingerprint of a credential's window (`heaptide_ebpf::tail`). It is between the kernel and
@@ -187,7 +159,7 @@ pub fn record(bytes: &[u8]) -> Result<Record, DecodeError> {
         kind::VM => mapping(&read::<VmRecord>(kind, bytes)?),
         kind::STACK => stack(bytes),
         kind::LIFE => process(&read::<LifeRecord>(kind, bytes)?),
-        kind::GO_BLOCK => go_block(&read::<GoBlockRecord>(kind, bytes)?),
+        kind::GO_BLOCK => picked(&read::<GoBlockRecord>(kind, bytes)?),
         _ => Err(DecodeError::Kind(kind)),
     }
 }
@@ -294,7 +266,7 @@ fn stack(bytes: &[u8]) -> Result<Record, DecodeError> {
     })
 }
 
-fn go_block(raw: &GoBlockRecord) -> Result<Record, DecodeError> {
+fn picked(raw: &GoBlockRecord) -> Result<Record, DecodeError> {
     let wrong = |tag| DecodeError::Tag {
         kind: kind::GO_BLOCK,
         tag,
@@ -304,7 +276,7 @@ fn go_block(raw: &GoBlockRecord) -> Result<Record, DecodeError> {
     if raw.size == 0 {
         return Err(wrong(0));
     }
-    let block = GoBlock {
+    let object = PickedObject {
         addr: raw.addr,
         span: raw.span,
         size: raw.size,
@@ -320,7 +292,7 @@ fn go_block(raw: &GoBlockRecord) -> Result<Record, DecodeError> {
     };
     Ok(Record {
         tgid: raw.tgid,
-        event: Event::GoBlock(block),
+        event: Event::Picked(object),
     })
 }
 

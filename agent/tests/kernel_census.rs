@@ -11,15 +11,16 @@ use std::time::{Duration, Instant};
 
 use common::interpreters::{interpreters, version_of};
 use common::process::Process;
-use heaptide::source::python::{Censuses, Reader, Reading};
-use heaptide::target::inspect;
 use heaptide_judge::events::{Census, Nanos};
+use heaptide_runtimes::door::HeapReader;
+use heaptide_runtimes::inspect;
+use heaptide_runtimes::readers::{HeapReading, Readers};
 
 const SOON: Duration = Duration::from_secs(20);
 
 struct Target {
     process: Process,
-    censuses: Censuses,
+    censuses: Box<dyn HeapReader>,
     version: String,
 }
 
@@ -31,8 +32,8 @@ impl Target {
         let target = inspect(process.id()).expect("a live process");
         let version = version_of(python);
         assert_eq!(target.info.runtime, format!("cpython {version}"));
-        let python = target.runtime.python.expect("a known layout");
-        let censuses = Censuses::new(process.id(), python);
+        let censuses = target.runtime.observer.heap_reader();
+        let censuses = censuses.expect("a known layout");
         Self {
             process,
             censuses,
@@ -54,7 +55,7 @@ impl Target {
     }
 
     fn census(&mut self) -> Census {
-        self.censuses.take().expect("the layout fits")
+        self.censuses.census().expect("the layout fits")
     }
 }
 
@@ -175,9 +176,13 @@ fn lengths_between_censuses_are_the_containers() {
         let mut target = Target::start(&python);
         let version = target.version.clone();
         let known = inspect(target.process.id()).expect("a live process");
-        let reader = Reader::start().expect("a thread");
-        let interpreter = known.runtime.python.expect("a known layout");
-        reader.watch(target.process.id(), known.info.start_ticks, interpreter);
+        let reader = Readers::start().expect("a thread");
+        let heap = known
+            .runtime
+            .observer
+            .heap_reader()
+            .expect("a known layout");
+        reader.watch(target.process.id(), known.info.start_ticks, heap);
         let mut steps: Vec<(Nanos, u64)> = Vec::new();
         let deadline = Instant::now() + SOON;
         let (mut size, mut grown, mut joined) = (1000, false, false);
@@ -185,14 +190,14 @@ fn lengths_between_censuses_are_the_containers() {
         while Instant::now() < deadline && steps.last().is_none_or(|last| last.1 < 2600) {
             for (_, reading) in reader.readings() {
                 match reading {
-                    Reading::Census(_) => grown = true,
-                    Reading::Lengths(lengths) => {
+                    HeapReading::Census(_) => grown = true,
+                    HeapReading::Lengths(lengths) => {
                         let of = |one: &(String, String)| one.0 == "__main__.by_name";
                         let index = lengths.containers.iter().position(of);
                         let index = index.unwrap_or_else(|| panic!("{version}: {lengths:?}"));
                         steps.extend(lengths.ticks.iter().map(|(at, all)| (*at, all[index])));
                     }
-                    Reading::GivenUp(why) => panic!("{version}: {why}"),
+                    HeapReading::GivenUp(why) => panic!("{version}: {why}"),
                 }
             }
             if grown {
@@ -231,9 +236,9 @@ fn in_a_pause_no_lengths_are_read() {
     /// Whether such a reading comes within some time, in which the container goes on growing.
     fn comes(
         target: &mut Target,
-        reader: &Reader,
+        reader: &Readers,
         time: Duration,
-        wanted: fn(&Reading) -> bool,
+        wanted: fn(&HeapReading) -> bool,
     ) -> bool {
         let begun = Instant::now();
         let mut come = false;
@@ -244,25 +249,29 @@ fn in_a_pause_no_lengths_are_read() {
         }
         come
     }
-    let lengths: fn(&Reading) -> bool = |reading| matches!(reading, Reading::Lengths(_));
-    let census: fn(&Reading) -> bool = |reading| matches!(reading, Reading::Census(_));
+    let lengths: fn(&HeapReading) -> bool = |reading| matches!(reading, HeapReading::Lengths(_));
+    let census: fn(&HeapReading) -> bool = |reading| matches!(reading, HeapReading::Census(_));
     let all = interpreters("in_a_pause_no_lengths_are_read");
     for python in all.iter().take(1) {
         let mut target = Target::start(python);
         let known = inspect(target.process.id()).expect("a live process");
         let pid = target.process.id();
-        let reader = Reader::start().expect("a thread");
-        let interpreter = known.runtime.python.expect("a known layout");
-        reader.watch(pid, known.info.start_ticks, interpreter);
+        let reader = Readers::start().expect("a thread");
+        let heap = known
+            .runtime
+            .observer
+            .heap_reader()
+            .expect("a known layout");
+        reader.watch(pid, known.info.start_ticks, heap);
         assert!(comes(&mut target, &reader, SOON, lengths), "it grows");
         for round in 0..3 {
-            reader.rest(pid, true);
+            reader.requests_seen(pid, false);
             // The rest of what was read, and a census that was just being taken.
             thread::sleep(Duration::from_millis(500));
             reader.readings().for_each(drop);
             let time = Duration::from_millis(2500);
             assert!(!comes(&mut target, &reader, time, lengths), "{round}");
-            reader.rest(pid, false);
+            reader.requests_seen(pid, true);
             let at_once = Duration::from_millis(1500);
             assert!(comes(&mut target, &reader, at_once, census), "{round}");
             assert!(comes(&mut target, &reader, SOON, lengths), "{round}");
@@ -278,21 +287,25 @@ fn where_nothing_happens_little_is_read() {
     for python in all.iter().take(1) {
         let mut target = Target::start(python);
         let known = inspect(target.process.id()).expect("a live process");
-        let reader = Reader::start().expect("a thread");
-        let interpreter = known.runtime.python.expect("a known layout");
-        reader.watch(target.process.id(), known.info.start_ticks, interpreter);
+        let reader = Readers::start().expect("a thread");
+        let heap = known
+            .runtime
+            .observer
+            .heap_reader()
+            .expect("a known layout");
+        reader.watch(target.process.id(), known.info.start_ticks, heap);
         let taken_in = |time| {
             thread::sleep(time);
             let all = reader.readings();
-            all.filter(|(_, reading)| matches!(reading, Reading::Census(_)))
+            all.filter(|(_, reading)| matches!(reading, HeapReading::Census(_)))
                 .count()
         };
         let taken = || taken_in(LONG);
         // Its start may have gone on after the first.
         let idle = taken();
         // But what there is when a pause ends is asked of it, too.
-        reader.rest(target.process.id(), true);
-        reader.rest(target.process.id(), false);
+        reader.requests_seen(target.process.id(), false);
+        reader.requests_seen(target.process.id(), true);
         let woken = taken_in(Duration::from_secs(2));
         target.say("grow 5000");
         let little = taken();

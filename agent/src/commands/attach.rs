@@ -31,7 +31,7 @@ const DRAW: Duration = Duration::from_secs(1);
 /// Runs `heaptide attach`.
 pub(super) fn attach(args: &Attach) -> Result<ExitCode> {
     // The target is looked at first: a wrong pid is not a matter of capabilities.
-    crate::target::inspect(args.pid)?;
+    heaptide_runtimes::inspect(args.pid)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()

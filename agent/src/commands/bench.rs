@@ -8,11 +8,12 @@ use anyhow::{Context as _, Result};
 use crate::{
     cli::{BenchTarget, ExitCode, values::Credential},
     kernel::{Kernel, Link},
-    plan::{PlanOptions, Probe, Program, plan},
     settings,
     source::residency,
-    target::inspect,
 };
+use heaptide_process::plan::programs::ALLOC_ENTER;
+use heaptide_process::plan::{PlanOptions, Probe};
+use heaptide_runtimes::inspect;
 
 /// One probe on malloc, at a good place, whose program only counts.
 pub(super) fn floor(args: &BenchTarget) -> Result<ExitCode> {
@@ -20,7 +21,7 @@ pub(super) fn floor(args: &BenchTarget) -> Result<ExitCode> {
         let malloc = probes
             .iter()
             // Aliases are planned once, under the allocator's own name (`mi_malloc`).
-            .find(|probe| probe.symbol.ends_with("malloc") && probe.program == Program::AllocEnter)
+            .find(|probe| probe.symbol.ends_with("malloc") && probe.program == ALLOC_ENTER)
             .context("the target has no malloc")?;
         Ok(kernel.attach_counting(args.pid, malloc)?)
     })
@@ -64,7 +65,7 @@ fn run(
         allocations: true,
         ..PlanOptions::default()
     };
-    let probes = plan(&target, &options).probes;
+    let probes = target.plan(&options).probes;
     let mut kernel = Kernel::load(&settings::settings(
         &Credential::Bearer,
         settings::CAPACITY,

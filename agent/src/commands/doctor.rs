@@ -13,11 +13,10 @@ use crate::{
     cli::{Doctor, ExitCode, Format, values::Credential},
     kernel::KernelError,
     outputs::file,
-    plan::{PlanOptions, plan},
     settings,
     source::{Source, SourceError, SourceOptions},
-    target,
 };
+use heaptide_process::plan::PlanOptions;
 
 /// How a check went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -178,7 +177,7 @@ fn load() -> (Vec<Check>, Option<f64>) {
 fn refused(name: &'static str, why: &SourceError) -> Check {
     match why {
         SourceError::Kernel(KernelError::NotPermitted { .. })
-        | SourceError::Target(target::TargetError::NotPermitted { .. }) => {
+        | SourceError::Target(heaptide_process::ProcessError::NotPermitted { .. }) => {
             Check::forbidden(name, format!("not tried: {why}"), "run it as root")
         }
         _ => Check::missing(
@@ -190,22 +189,22 @@ fn refused(name: &'static str, why: &SourceError) -> Check {
 }
 
 /// Where malloc and free of this host's libc would be probed: the agent itself uses it.
-fn places() -> Vec<crate::plan::Probe> {
+fn places() -> Vec<heaptide_process::plan::Probe> {
     let options = PlanOptions {
         allocations: true,
         ..PlanOptions::default()
     };
-    let Ok(own) = target::inspect(std::process::id()) else {
+    let Ok(own) = heaptide_runtimes::inspect(std::process::id()) else {
         return Vec::new();
     };
-    let plan = plan(&own, &options);
+    let plan = own.plan(&options);
     ps::places(&plan)
         .filter(|probe| ["malloc", "free"].contains(&&*probe.symbol))
         .cloned()
         .collect()
 }
 
-fn text(checks: &[Check], places: &[crate::plan::Probe], code: ExitCode) -> String {
+fn text(checks: &[Check], places: &[heaptide_process::plan::Probe], code: ExitCode) -> String {
     let mut text = String::new();
     // Writing to a string cannot fail.
     for check in checks {

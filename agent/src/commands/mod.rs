@@ -11,14 +11,15 @@ use crate::{
     kernel::KernelError,
     settings::SettingsError,
     source::SourceError,
-    target::TargetError,
 };
 use heaptide_judge::capture::CaptureError;
+use heaptide_process::ProcessError;
 
 mod attach;
 mod bench;
 mod check_config;
 mod doctor;
+mod list;
 mod ps;
 mod replay;
 mod requests;
@@ -65,7 +66,7 @@ fn told(error: &Error) -> String {
 /// The exit code an error stands for.
 fn code_of(error: &Error) -> ExitCode {
     for cause in error.chain() {
-        if let Some(target) = cause.downcast_ref::<TargetError>() {
+        if let Some(target) = cause.downcast_ref::<ProcessError>() {
             return of_target(target);
         }
         if let Some(kernel) = cause.downcast_ref::<KernelError>() {
@@ -97,14 +98,14 @@ fn of_source(error: &SourceError) -> ExitCode {
     }
 }
 
-fn of_target(error: &TargetError) -> ExitCode {
+fn of_target(error: &ProcessError) -> ExitCode {
     match error {
-        TargetError::NoSuchProcess { .. } | TargetError::Ended { .. } => ExitCode::NoSuchProcess,
-        TargetError::NotPermitted { .. } => ExitCode::NotPermitted,
-        TargetError::KernelThread { .. }
-        | TargetError::ThirtyTwoBit { .. }
-        | TargetError::OtherMachine { .. } => ExitCode::Unsupported,
-        TargetError::Io { .. } => ExitCode::Internal,
+        ProcessError::NoSuchProcess { .. } | ProcessError::Ended { .. } => ExitCode::NoSuchProcess,
+        ProcessError::NotPermitted { .. } => ExitCode::NotPermitted,
+        ProcessError::KernelThread { .. }
+        | ProcessError::ThirtyTwoBit { .. }
+        | ProcessError::OtherMachine { .. } => ExitCode::Unsupported,
+        ProcessError::Io { .. } => ExitCode::Internal,
     }
 }
 

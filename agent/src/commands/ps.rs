@@ -6,19 +6,20 @@ use anyhow::Result;
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::{Value, json};
 
+use super::list::{self, ProcessRow};
 use crate::{
     cli::{ExitCode, Format, Ps},
     outputs::{file, format},
-    plan::{Plan, PlanOptions, Probe, Program, plan},
-    target::{self, ProcessRow},
 };
+use heaptide_process::plan::programs::ALLOC_RESULT;
+use heaptide_process::plan::{Plan, PlanOptions, Probe};
 
 /// Characters of a command line in the table.
 const COMMAND: usize = 60;
 
 /// Runs it.
 pub(super) fn ps(args: &Ps) -> Result<ExitCode> {
-    let rows = target::list();
+    let rows = list::list();
     let text = match args.format {
         Format::Text => table(&rows, args.verbose),
         Format::Json => {
@@ -85,7 +86,7 @@ fn explain(row: &ProcessRow, text: &mut String) {
     // A function may be there many times, once per instance of a generic: said once.
     let mut lines: Vec<(String, usize)> = Vec::new();
     for probe in places(&plan) {
-        let line = format!("  {:<7} {}", purpose(probe.program), probe.why);
+        let line = format!("  {:<7} {}", probe.program.purpose.word(), probe.why);
         match lines.iter_mut().find(|(known, _)| *known == line) {
             Some(known) => known.1 += 1,
             None => lines.push((line, 1)),
@@ -132,7 +133,7 @@ fn object(row: &ProcessRow, verbose: bool) -> Value {
 pub(super) fn place(probe: &Probe) -> Value {
     json!({
         "symbol": probe.symbol,
-        "purpose": purpose(probe.program),
+        "purpose": probe.program.purpose.word(),
         "offset": probe.file_offset - probe.entry_offset,
         "why": probe.why,
     })
@@ -142,39 +143,14 @@ pub(super) fn place(probe: &Probe) -> Value {
 fn plan_of(pid: u32) -> Plan {
     let options = PlanOptions {
         allocations: true,
-        tasks: true,
         ..PlanOptions::default()
     };
-    target::inspect(pid).map_or_else(|_| Plan::default(), |target| plan(&target, &options))
+    heaptide_runtimes::inspect(pid).map_or_else(|_| Plan::default(), |target| target.plan(&options))
 }
 
 /// The probes without returns, which share the place of their entry.
 pub(super) fn places(plan: &Plan) -> impl Iterator<Item = &Probe> {
     plan.probes
         .iter()
-        .filter(|probe| !probe.program.is_return() && probe.program != Program::AllocResult)
-}
-
-/// What a probe is for, in one word.
-pub(super) fn purpose(program: Program) -> &'static str {
-    match program {
-        Program::AllocEnter
-        | Program::AllocReturn
-        | Program::AllocResult
-        | Program::GoNextFree
-        | Program::GoLarge => "alloc",
-        Program::Free => "free",
-        Program::TaskPoll | Program::PythonContext | Program::GoGoroutine => "task",
-        Program::HandlerEnter | Program::HandlerReturn => "handler",
-        Program::GoServe
-        | Program::GoFinish
-        | Program::GoRoute
-        | Program::GoHttp2Head
-        | Program::GoHttp2Run
-        | Program::GoHttp2Done
-        | Program::GoRead
-        | Program::StreamPoll
-        | Program::StreamDone => "request",
-        Program::UsdtAlloc | Program::UsdtFree => "sample",
-    }
+        .filter(|probe| !probe.program.is_return && probe.program != ALLOC_RESULT)
 }

@@ -17,7 +17,7 @@ use std::{
 };
 
 use super::raw;
-use crate::plan::Probe;
+use heaptide_process::plan::Probe;
 
 /// An attached program: dropping it detaches.
 #[derive(Debug)]

@@ -82,8 +82,8 @@ impl Kernel {
         })
     }
 
-    /// Has the frames of a Python process walked, or no longer.
-    pub fn set_python(
+    /// Has the frames of a runtime's own stacks walked, or no longer.
+    pub fn set_frames(
         &mut self,
         tgid: u32,
         config: Option<PythonConfig>,

@@ -33,7 +33,8 @@ use programs::Programs;
 use raw::{Runs, Wire};
 pub use tracefs::{tracefs_mounted, tracefs_readable};
 
-use crate::plan::{Probe, Program};
+use heaptide_process::plan::programs::{ALLOC_ENTER, ALLOC_RETURN, PROGRAMS};
+use heaptide_process::plan::{Probe, Program};
 
 /// Values of [`Counter::ALL`].
 pub type Counters = [u64; Counter::COUNT];
@@ -83,33 +84,14 @@ const EXITS: &[(&str, &[libc::c_long])] = &[
 ];
 
 /// Programs attached by probes of a plan.
-const PROBES: &[(&str, Program)] = &[
-    ("alloc_enter", Program::AllocEnter),
-    ("alloc_return", Program::AllocReturn),
-    ("alloc_result", Program::AllocResult),
-    ("free", Program::Free),
-    ("task_poll", Program::TaskPoll),
-    ("python_context", Program::PythonContext),
-    ("stream_poll", Program::StreamPoll),
-    ("stream_done", Program::StreamDone),
-    ("handler_enter", Program::HandlerEnter),
-    ("handler_return", Program::HandlerReturn),
-    ("go_serve", Program::GoServe),
-    ("go_finish", Program::GoFinish),
-    ("go_route", Program::GoRoute),
-    ("usdt_alloc", Program::UsdtAlloc),
-    ("usdt_free", Program::UsdtFree),
-    ("go_h2_head", Program::GoHttp2Head),
-    ("go_h2_run", Program::GoHttp2Run),
-    ("go_h2_done", Program::GoHttp2Done),
-    ("go_read", Program::GoRead),
-    ("go_goroutine", Program::GoGoroutine),
-    ("go_next_free", Program::GoNextFree),
-    ("go_large", Program::GoLarge),
-];
+fn of_probes() -> impl Iterator<Item = Program> {
+    PROGRAMS
+        .iter()
+        .copied()
+        .chain(heaptide_runtimes::programs())
+}
 
-/// Where the kernel has sessions this one is a part of [`SESSION`], which entries are then.
-const RETURNS: &str = "alloc_return";
+/// Where the kernel has sessions, entries and returns of allocators are this one program.
 const SESSION: &str = "alloc_session";
 
 /// The program that only counts.
@@ -167,8 +149,8 @@ impl Kernel {
         let programs = Programs::load(
             &mut ebpf,
             SESSION,
-            RETURNS,
-            PROBES.iter().map(|row| row.0).chain([COUNTING]),
+            ALLOC_RETURN.name,
+            of_probes().map(|program| program.name).chain([COUNTING]),
             tracepoints::of_events(),
             tracepoints::of_raw().chain(EXITS.iter().map(|row| row.0)),
         )?;
@@ -250,25 +232,18 @@ impl Kernel {
             }
         }
         for (program, _, group) in groups {
-            if self.programs.sessions() && program == Program::AllocReturn {
+            if self.programs.sessions() && program == ALLOC_RETURN {
                 continue;
             }
-            let row = PROBES
-                .iter()
-                .find(|row| row.1 == program)
-                .ok_or(KernelError::Object {
-                    what: "program",
-                    name: "for a probe",
-                })?;
-            if !self.programs.sessions() || program != Program::AllocEnter {
-                links.extend(self.attach_program(row.0, pid, &group)?);
+            if !self.programs.sessions() || program != ALLOC_ENTER {
+                links.extend(self.attach_program(program.name, pid, &group)?);
                 continue;
             }
             // A session has a return probe, and an exception that is unwound through one ends the process.
             let (throwing, others): (Vec<&Probe>, Vec<&Probe>) = group
                 .into_iter()
                 .partition(|probe| Cookie(probe.cookie).throws());
-            links.extend(self.attach_program(row.0, pid, &throwing)?);
+            links.extend(self.attach_program(program.name, pid, &throwing)?);
             links.extend(self.attach_program(SESSION, pid, &others)?);
         }
         Ok(links)
@@ -289,7 +264,7 @@ impl Kernel {
         let Some(first) = probes.first() else {
             return Ok(Vec::new());
         };
-        let returns = first.program.is_return();
+        let returns = first.program.is_return;
         let runs = match name {
             SESSION => Runs::Session,
             _ if returns => Runs::Return,

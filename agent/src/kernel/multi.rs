@@ -26,7 +26,7 @@ use super::{
     error::KernelError,
     raw::{self, Runs},
 };
-use crate::plan::Probe;
+use heaptide_process::plan::Probe;
 
 /// Tests of the ways of older kernels set it to `perf` or `multi`.
 const SWITCH: &str = "HEAPTIDE_UPROBES";

@@ -8,7 +8,7 @@ use std::{
 
 use aya::sys::{Stats, enable_stats};
 
-use super::{Kernel, PROBES};
+use super::{Kernel, of_probes};
 
 /// The kernel measures its programs as long as this lives (`BPF_ENABLE_STATS`, Linux 5.8).
 pub struct Measuring {
@@ -56,10 +56,9 @@ impl Kernel {
     }
 
     fn probe_runs(&self, allocators: bool) -> Runs {
-        let wanted = PROBES
-            .iter()
-            .filter(|(_, program)| program.is_allocator() == allocators)
-            .map(|row| row.0);
+        let wanted = of_probes()
+            .filter(|program| program.is_allocator() == allocators)
+            .map(|program| program.name);
         let session = allocators.then_some(super::SESSION);
         self.runs(wanted.chain(session))
     }

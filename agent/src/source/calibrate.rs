@@ -9,8 +9,9 @@ use std::{
 
 use tracing::{debug, warn};
 
-use super::{Source, SourceError, TargetOptions, clocks::cpu_time, meter::HIT_NS};
-use crate::plan::Probe;
+use super::{Source, SourceError, TargetOptions, meter::HIT_NS};
+use heaptide_process::clocks::cpu_time;
+use heaptide_process::plan::Probe;
 
 /// Pairs per measurement.
 const PAIRS: u32 = 3_000;

@@ -18,8 +18,8 @@ use tracing::{info, warn};
 use super::{
     Sink, Source, SourceError, now, probes::by_kind, reading::own_usage, watched::Watched,
 };
-use crate::target;
 use heaptide_judge::events::Observation;
+use heaptide_process::identity;
 
 /// A window is at least this long: a leak is suspected within it.
 const WINDOW: Duration = Duration::from_secs(30);
@@ -180,7 +180,7 @@ impl Source {
 
     /// How the requests of a process that begins to be observed are seen.
     pub(super) fn new_seeing(pid: u32) -> Seeing {
-        Seeing::new(target::cpu_seconds(pid).unwrap_or(0.0))
+        Seeing::new(identity::cpu_seconds(pid).unwrap_or(0.0))
     }
 
     /// Takes probes of requests off or puts them on, as the budgets ask. To be called every second.
@@ -238,7 +238,7 @@ impl Source {
         for pid in pids {
             let rate = self.meter.rate(*pid);
             if let Some(watched) = self.watched.get_mut(pid)
-                && let Ok(cpu_seconds) = target::cpu_seconds(*pid)
+                && let Ok(cpu_seconds) = identity::cpu_seconds(*pid)
             {
                 all = all.beside(watched.seeing.pass(cpu_seconds, rate));
             }
@@ -290,7 +290,7 @@ impl Source {
         self.meter.forget(pid);
         // They may be used again unseen.
         self.forget_tokens(pid);
-        self.rest_python(pid, true);
+        self.heap_requests_seen(pid, false);
         sink(pid, Observation::Requests(now(), false));
         Ok(())
     }
@@ -300,9 +300,11 @@ impl Source {
             return Ok(());
         };
         watched.seeing.resting = false;
-        let target = watched.target.clone();
-        let flags = self.flags(pid, &target, false);
-        let plan = self.plan(&target, false);
+        let Some(watched) = self.watched.get(&pid) else {
+            return Ok(());
+        };
+        let flags = self.flags(pid, &watched.target, false);
+        let plan = self.plan(&watched.target, false);
         let (_, probes) = by_kind(&plan);
         let Some(watched) = self.watched.get_mut(&pid) else {
             return Ok(());
@@ -313,7 +315,7 @@ impl Source {
         self.set_target(pid, config)?;
         self.forget_threads(pid);
         self.kernel.forget_requests(pid);
-        self.rest_python(pid, false);
+        self.heap_requests_seen(pid, true);
         sink(pid, Observation::Requests(now(), true));
         match self.attach_probes(pid, &probes) {
             Ok(links) => {

@@ -1,12 +1,10 @@
-//! Page faults of the targets: read from the kernel's maps, with the stacks of Python frames where there are any.
+//! Page faults of the targets: read from the kernel's maps, with the stacks of the runtime's own frames where there are any.
 
-use std::{collections::HashMap, fs, os::linux::fs::MetadataExt as _};
+use std::collections::HashMap;
 
-use heaptide_ebpf::PythonConfig;
 use tracing::{debug, warn};
 
 use super::{Sink, Source, now};
-use crate::target::runtimes::cpython::{FramePointer, Interpreter};
 use heaptide_judge::events::{Faults, Observation, RequestId, SiteFaults, SiteId};
 
 /// Bytes of a page.
@@ -20,14 +18,9 @@ impl Source {
         let Some(watched) = self.watched.get(&pid) else {
             return;
         };
-        let config = watched
-            .target
-            .runtime
-            .python
-            .as_ref()
-            .and_then(|python| python_config(pid, python));
+        let config = watched.target.runtime.observer.settings().frames;
         let counted = self.kernel.count_faults(pid);
-        let set = self.kernel.set_python(pid, config);
+        let set = self.kernel.set_frames(pid, config);
         if let Err(why) = counted.and(set) {
             warn!(pid, "page faults are not counted: {why}");
         }
@@ -50,10 +43,11 @@ impl Source {
             };
             let mut sites: HashMap<(SiteId, Option<RequestId>), u64> = HashMap::new();
             for (raw, request, pages) in places.remove(pid).unwrap_or_default() {
-                let Some(stacks) = watched.python.as_mut().filter(|_| raw != 0) else {
+                if raw == 0 {
                     continue;
-                };
-                let (id, new) = stacks.add(raw, pages, || self.kernel.stack(raw));
+                }
+                let observer = &mut watched.target.runtime.observer;
+                let (id, new) = observer.faulted(raw, pages, &mut || self.kernel.stack(raw));
                 self.kernel.forget_stack(raw);
                 if let Some(site) = new {
                     sink(*pid, Observation::Site(site));
@@ -82,35 +76,4 @@ impl Source {
             sink(*pid, Observation::Faults(faults));
         }
     }
-}
-
-/// Where the kernel finds the frames of an interpreter.
-fn python_config(pid: u32, python: &Interpreter) -> Option<PythonConfig> {
-    let layout = &python.layout;
-    let namespace = fs::metadata(format!("/proc/{pid}/ns/pid")).ok()?;
-    let device = namespace.st_dev();
-    let (frame, frame_through) = match layout.tstate_frame {
-        FramePointer::Direct(at) => (at as u32, u32::MAX),
-        FramePointer::Through(at, then) => (at as u32, then as u32),
-    };
-    Some(PythonConfig {
-        runtime: python.runtime,
-        // the kernel's own form of a device number
-        namespace_device: u64::from(libc::major(device)) << 20 | u64::from(libc::minor(device)),
-        namespace_inode: namespace.st_ino(),
-        interpreters: layout.interpreters_head as u32,
-        threads: layout.threads_head as u32,
-        next: layout.tstate_next as u32,
-        thread_id: layout.tstate_native_id as u32,
-        frame,
-        frame_through,
-        code: layout.frame_code as u32,
-        previous: layout.frame_previous as u32,
-        instruction: layout.frame_instr as u32,
-        owner: layout.frame_owner as u32,
-        entry_owner: u32::from(layout.entry_owner),
-        bytecode: layout.code_bytecode as u32,
-        context: layout.tstate_context as u32,
-        reserved: 0,
-    })
 }

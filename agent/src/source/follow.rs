@@ -6,11 +6,10 @@ use heaptide_ebpf::TargetConfig;
 use tracing::{debug, info, warn};
 
 use super::{Sink, Source, SourceError, now, probes::by_kind};
-use crate::{
-    decode::Life,
-    target::{Target, inspect, maps, process},
-};
+use crate::decode::Life;
 use heaptide_judge::events::{Nanos, Observation};
+use heaptide_process::{identity, maps};
+use heaptide_runtimes::{Target, inspect};
 
 /// Seconds that a new program may take to map an allocator; one without any is observed after that.
 const PATIENCE: f64 = 2.0;
@@ -22,11 +21,11 @@ impl Source {
         if !self.options_of(pid).follow {
             return;
         }
-        let program = process::exe_inode(pid);
+        let program = identity::exe_inode(pid);
         let mut parents = vec![pid];
         while let Some(parent) = parents.pop() {
-            for child in process::children(parent) {
-                if program.is_none() || process::exe_inode(child) != program {
+            for child in identity::children(parent) {
+                if program.is_none() || identity::exe_inode(child) != program {
                     continue;
                 }
                 // One that has run the program anew has its parts at other addresses.
@@ -114,7 +113,7 @@ impl Source {
             .collect();
         for (pid, space, at) in waiting {
             let met = inspect(pid).map_err(SourceError::from).and_then(|target| {
-                let early = target.allocators.is_empty() && now().since(at) < PATIENCE;
+                let early = target.process.allocators.is_empty() && now().since(at) < PATIENCE;
                 if early && self.options_of(pid).allocations {
                     return Ok(false);
                 }
@@ -162,7 +161,7 @@ impl Source {
         };
         let seeing = Self::new_seeing(pid);
         let info = target.info.clone();
-        let threads = target.threads.clone();
+        let threads = target.process.threads.clone();
         let Some(watched) = self.watched.get_mut(&pid) else {
             return Ok(());
         };
@@ -182,7 +181,7 @@ impl Source {
             (watched.allocator_links, watched.links) = (links, others);
         }
         self.watch_faults(pid);
-        self.watch_python(pid);
+        self.read_heap(pid);
         sink(pid, Observation::Target(now(), info));
         if !allocating {
             sink(pid, Observation::Window(now(), false));

@@ -5,11 +5,10 @@ use std::collections::HashSet;
 use tracing::{info, warn};
 
 use super::{Sink, Source, SourceError, now};
-use crate::{
-    plan::Probe,
-    target::{Target, inspect, maps},
-};
 use heaptide_judge::events::Observation;
+use heaptide_process::maps;
+use heaptide_process::plan::Probe;
+use heaptide_runtimes::{Target, inspect};
 
 /// Files with code that a target has mapped, by device and inode.
 #[derive(Debug, Default)]
@@ -29,7 +28,7 @@ impl Code {
 
     /// What is mapped when the observation begins is planned for as a whole.
     pub(super) fn of(target: &Target) -> Self {
-        let code = target.mappings.iter().filter(|m| m.executable);
+        let code = target.process.mappings.iter().filter(|m| m.executable);
         Self(code.map(|m| (m.dev, m.inode)).collect())
     }
 }
@@ -57,11 +56,17 @@ impl Source {
         let Some(watched) = self.watched.get(&pid) else {
             return Ok(());
         };
-        let known: HashSet<_> = watched.target.modules.iter().map(|m| m.inode).collect();
+        let known: HashSet<_> = watched
+            .target
+            .process
+            .modules
+            .iter()
+            .map(|m| m.inode)
+            .collect();
         let paused = watched.windows.is_some_and(|windows| windows.paused);
-        let mut target = inspect(pid)?;
+        let target = inspect(pid)?;
         let is_new = |probe: &Probe| {
-            let mut modules = target.modules.iter();
+            let mut modules = target.process.modules.iter();
             probe.program.is_allocator()
                 && modules.any(|m| m.file == probe.path && !known.contains(&m.inode))
         };
@@ -90,10 +95,9 @@ impl Source {
             );
         }
         // What was said of it before holds still.
-        let before = &watched.target.info;
-        target.info.mode.clone_from(&before.mode);
-        target.info.limitations.clone_from(&before.limitations);
-        watched.target = target;
+        let Target { info, process, .. } = target;
+        watched.target.info.allocators = info.allocators;
+        watched.target.process = process;
         sink(pid, Observation::Target(now(), watched.target.info.clone()));
         Ok(())
     }

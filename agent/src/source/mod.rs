@@ -14,17 +14,15 @@ use tracing::{debug, warn};
 
 pub mod calibrate;
 mod calls;
-mod clocks;
 mod duty;
 mod faults;
 mod floor;
 mod follow;
-mod go;
+mod heaps;
 mod libraries;
 mod meter;
 mod options;
 mod probes;
-pub mod python;
 mod reading;
 mod regions;
 pub mod residency;
@@ -36,12 +34,14 @@ mod windows;
 use crate::{
     decode::{self, Event},
     kernel::{Counters, Kernel, KernelError},
-    plan::{Plan, PlanOptions, Probe, plan},
-    target::{Target, TargetError, inspect},
 };
-pub use clocks::now;
 use duty::Duty;
 use heaptide_judge::events::{Observation, Request, TargetInfo};
+use heaptide_process::ProcessError;
+pub use heaptide_process::clocks::now;
+use heaptide_process::plan::{Plan, PlanOptions, Probe};
+use heaptide_runtimes::readers::Readers;
+use heaptide_runtimes::{Target, inspect};
 use meter::Meter;
 pub use options::{TargetOptions, allocations, automatic, budget};
 use probes::by_kind;
@@ -86,7 +86,7 @@ pub struct SourceOptions {
 pub enum SourceError {
     /// The process.
     #[error(transparent)]
-    Target(#[from] TargetError),
+    Target(#[from] ProcessError),
     /// The kernel.
     #[error(transparent)]
     Kernel(#[from] KernelError),
@@ -114,8 +114,8 @@ pub struct Source {
     /// What no target can be seen of, whatever it is.
     limitations: Vec<String>,
     snapshot_due: Instant,
-    /// Reads the objects of Python targets, once there is one.
-    python: Option<python::Reader>,
+    /// Reads the heaps of targets that can be read from outside, once there is one.
+    readers: Option<Readers>,
     /// CPU nanoseconds that an allocation and its free cost a target on this host.
     pair_cost_ns: f64,
     meter: Meter,
@@ -154,7 +154,7 @@ impl Source {
             undecodable: 0,
             limitations,
             snapshot_due: Instant::now(),
-            python: None,
+            readers: None,
             pair_cost_ns: 0.0,
             meter: Meter::new(),
             duties: HashMap::new(),
@@ -195,7 +195,7 @@ impl Source {
 
     /// Notes whether the objects of a target can be read.
     fn note_readable(&mut self, target: &Target) {
-        if target.runtime.python.is_some() {
+        if target.runtime.observer.settings().readable {
             self.readable.insert(target.pid());
         } else {
             self.readable.remove(&target.pid());
@@ -245,7 +245,7 @@ impl Source {
             .limitations
             .extend(plan.limitations.iter().cloned());
         self.mode(pid).clone_into(&mut target.info.mode);
-        let brk = heap_end(&target);
+        let brk = target.process.heap_end();
         let mut watched = Watched::new(target, config, plan.handlers.clone(), brk)
             .inspect_err(|_| self.slots.give_back(config.slot))?;
         watched.counted = self.kernel.counters(config.slot)?;
@@ -254,7 +254,7 @@ impl Source {
         if prefill && allocating && self.options_of(pid).allocations && self.options.stacks {
             watched.prefill(&mut self.kernel, PREFILL);
         }
-        self.kernel.forget_threads(&watched.target.threads);
+        self.kernel.forget_threads(&watched.target.process.threads);
         self.set_target(pid, config)?;
         let (allocator, other) = by_kind(&plan);
         let attached = self.attach_probes(pid, &allocator);
@@ -268,12 +268,12 @@ impl Source {
             }
         };
         if self.options.enable_go_profile {
-            watched.enable_go_profile();
+            watched.enable_profile();
         }
         let info = watched.target.info.clone();
         self.watched.insert(pid, watched);
         self.watch_faults(pid);
-        self.watch_python(pid);
+        self.read_heap(pid);
         sink(pid, Observation::Target(now(), info));
         if !allocating {
             sink(pid, Observation::Window(now(), false));
@@ -287,7 +287,7 @@ impl Source {
         self.own_options.remove(&pid);
         self.readable.remove(&pid);
         self.forget_tokens(pid);
-        self.forget_python(pid);
+        self.forget_heap(pid);
         self.kernel.forget_faults(pid);
         if let Some(mut watched) = self.watched.remove(&pid) {
             // From here on the probes do nothing. Taking them off takes seconds, because the kernel
@@ -349,11 +349,11 @@ impl Source {
                 }
                 Event::Stack(raw) => watched.unwind(&mut self.kernel, &raw, now()),
                 Event::Life(life) => self.life(record.tgid, life, sink),
-                Event::GoBlock(block) => watched.go_block(&block),
+                Event::Picked(object) => watched.picked(&object),
             }
         }
         for watched in self.watched.values_mut().filter(|watched| !watched.ended) {
-            watched.watch_go(&mut self.kernel, now());
+            watched.watch_objects(&mut self.kernel, now());
         }
         self.meet_new_programs(sink);
     }
@@ -377,12 +377,12 @@ impl Source {
 
     fn plan(&self, target: &Target, allocating: bool) -> Plan {
         let own = self.options_of(target.pid());
+        let allocations = own.allocations && allocating;
         let options = PlanOptions {
-            allocations: own.allocations && allocating,
+            allocations,
             handlers: own.handlers,
-            tasks: true,
         };
-        plan(target, &options)
+        target.plan(&options)
     }
 
     fn new_layout(&mut self) -> u32 {
@@ -409,13 +409,4 @@ fn named(mut request: Request, handler: Option<u32>, names: &[String]) -> Reques
         request.head = format!("handler {name}");
     }
     request
-}
-
-/// Where the program break is now: the end of the heap mapping.
-fn heap_end(target: &Target) -> Option<u64> {
-    target
-        .mappings
-        .iter()
-        .find(|mapping| mapping.path == "[heap]")
-        .map(|heap| heap.end)
 }

@@ -4,10 +4,8 @@ use heaptide_ebpf::target_flags;
 use regex::Regex;
 
 use super::{Source, SourceOptions};
-use crate::{
-    cli::values::Mode,
-    target::{Target, runtimes},
-};
+use crate::cli::values::Mode;
+use heaptide_runtimes::Target;
 
 /// How one target is observed.
 #[derive(Clone, Debug)]
@@ -43,14 +41,9 @@ impl From<&SourceOptions> for TargetOptions {
 impl Source {
     /// What the kernel half is to see of a target.
     pub(super) fn flags(&self, pid: u32, target: &Target, allocating: bool) -> u32 {
-        let go = target.runtime.go.as_ref();
-        let requests = if go.is_some_and(runtimes::go::Program::sees_requests) {
-            target_flags::GO_REQUESTS
-        } else {
-            target_flags::REQUESTS
-        };
-        // Go's runtime maps memory for its own heap, of which more is known.
-        let mappings = if go.is_some() && target.allocators.is_empty() {
+        let settings = target.runtime.observer.settings();
+        let requests = settings.requests;
+        let mappings = if settings.maps_own_heap && target.process.allocators.is_empty() {
             0
         } else {
             target_flags::MAPPINGS

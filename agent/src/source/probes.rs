@@ -3,10 +3,10 @@
 use std::thread;
 
 use super::Source;
-use crate::{
-    kernel::{KernelError, Link},
-    plan::{Plan, Probe, Program},
-    target,
+use crate::kernel::{KernelError, Link};
+use heaptide_process::{
+    identity,
+    plan::{Plan, Probe},
 };
 
 impl Source {
@@ -17,12 +17,10 @@ impl Source {
         pid: u32,
         probes: &[&Probe],
     ) -> Result<Vec<Link>, KernelError> {
-        let (last, first): (Vec<&Probe>, Vec<&Probe>) = probes.iter().copied().partition(|probe| {
-            matches!(
-                probe.program,
-                Program::AllocEnter | Program::HandlerEnter | Program::StreamPoll
-            )
-        });
+        let (last, first): (Vec<&Probe>, Vec<&Probe>) = probes
+            .iter()
+            .copied()
+            .partition(|probe| probe.program.opens);
         let mut links = self.kernel.attach(pid, &first)?;
         links.extend(self.kernel.attach(pid, &last)?);
         // Dropped in order: entries go first then, for the same reason.
@@ -58,7 +56,7 @@ impl Source {
     /// What the kernel half remembers of a process's threads holds no longer.
     pub(super) fn forget_threads(&self, pid: u32) {
         // A process that has ended has none.
-        let threads = target::process::threads(pid).unwrap_or_default();
+        let threads = identity::threads(pid).unwrap_or_default();
         self.kernel.forget_threads(&threads);
     }
 }

@@ -10,8 +10,9 @@ use heaptide_ebpf::{BlockKey, Counter, SITE_PROVISIONAL};
 use tracing::debug;
 
 use super::{Sink, Source, SourceError, now, snapshot::Groups};
-use crate::{kernel::Counters, target::limits};
+use crate::kernel::Counters;
 use heaptide_judge::events::{Losses, Observation, Snapshot};
+use heaptide_process::limits::limits;
 
 /// Snapshots take at most one part in so many of the time (they read the whole live map).
 const SNAPSHOT_SHARE: u32 = 50;
@@ -65,7 +66,7 @@ impl Source {
             }
             let mut all = Vec::new();
             let mut groups = groups.remove(&watched.config.space).unwrap_or_default();
-            watched.add_go(&mut groups, at);
+            watched.add_objects(&mut groups, at);
             watched.resolve_groups(&self.kernel, groups, &mut all, &mut |one| sink(*pid, one));
             all.extend(watched.mappings(&self.kernel, &mut |one| sink(*pid, one)));
             watched.prune(&copies, at);
@@ -82,12 +83,12 @@ impl Source {
         self.meet_libraries(sink);
         self.search_for_tokens(sink);
         self.read_faults(sink);
-        self.read_python(sink);
+        self.take_readings(sink);
         for pid in self.pids() {
             self.sample_one(pid, sink);
             sink(pid, Observation::Losses(self.losses(pid)?));
             if let Some(watched) = self.watched.get_mut(&pid) {
-                watched.read_go(now(), &mut |one| sink(pid, one));
+                watched.read_runtime(now(), &mut |one| sink(pid, one));
             }
             if let Some(watched) = self.watched.get_mut(&pid)
                 && !watched.ended

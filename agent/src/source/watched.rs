@@ -10,17 +10,15 @@ use heaptide_ebpf::{
 };
 use tracing::{debug, warn};
 
-use super::{
-    duty::Seeing, go::GoReader, libraries::Code, python::Stacks, regions::Regions,
-    snapshot::Groups, windows::Windows,
-};
+use super::{duty::Seeing, libraries::Code, regions::Regions, snapshot::Groups, windows::Windows};
 use crate::{
-    decode::{GoBlock, RawStack},
+    decode::RawStack,
     kernel::{Counters, Kernel, Link},
-    symbols::{Symbolizer, Unwinder},
-    target::{Target, TargetError},
 };
 use heaptide_judge::events::{LiveGroup, MemoryKind, Nanos, Observation, RequestId, Site, SiteId};
+use heaptide_process::ProcessError;
+use heaptide_process::symbols::{Symbolizer, Unwinder};
+use heaptide_runtimes::{Target, door::PickedObject};
 
 /// One observed process.
 pub(super) struct Watched {
@@ -50,10 +48,6 @@ pub(super) struct Watched {
     /// Whether the layout's rules are this process's own: a forked child shares its parent's.
     unwinder: Unwinder,
     symbolizer: Symbolizer,
-    /// Stacks of Python frames at page faults.
-    pub python: Option<Stacks>,
-    /// Go programs say more of themselves.
-    go: Option<GoReader>,
     /// Provisional site ids and what they turned out to be.
     aliases: HashMap<u64, Alias>,
     /// Sites that were announced.
@@ -71,16 +65,15 @@ struct Alias {
 
 impl Watched {
     pub(super) fn new(
-        target: Target,
+        mut target: Target,
         config: TargetConfig,
         handlers: Vec<String>,
         brk: Option<u64>,
-    ) -> Result<Self, TargetError> {
+    ) -> Result<Self, ProcessError> {
         let pid = target.pid();
+        target.runtime.observer.begin(config.layout);
         Ok(Self {
-            go: go_reader(&target, &config),
             code: Code::of(&target),
-            python: python_stacks(&target, &config),
             target,
             config,
             handlers,
@@ -263,20 +256,18 @@ impl Watched {
             .retain(|site, _| aliases.values().any(|alias| alias.site == *site));
     }
 
-    /// Follows an object of a Go program's heap.
-    pub(super) fn go_block(&mut self, new: &GoBlock) {
-        if let Some(go) = &mut self.go
-            && new.space == self.config.space
-        {
-            go.block(new);
+    /// Follows an object of the runtime's own heap.
+    pub(super) fn picked(&mut self, object: &PickedObject) {
+        if object.space == self.config.space {
+            self.target.runtime.observer.picked(object);
         }
     }
 
     /// Looks after those that are followed.
-    pub(super) fn watch_go(&mut self, kernel: &mut Kernel, at: Nanos) {
-        let Some(go) = &mut self.go else { return };
-        go.watch(at);
-        let interval = go.interval();
+    pub(super) fn watch_objects(&mut self, kernel: &mut Kernel, at: Nanos) {
+        let observer = &mut self.target.runtime.observer;
+        observer.watch(at);
+        let interval = observer.interval();
         if interval > self.config.interval {
             self.config.interval = interval;
             if let Err(why) = kernel.set_target(self.target.pid(), self.config) {
@@ -289,22 +280,20 @@ impl Watched {
     }
 
     /// Adds those that are there to a snapshot.
-    pub(super) fn add_go(&mut self, groups: &mut Groups, at: Nanos) {
-        if let Some(go) = &mut self.go {
-            go.add_to(groups, at);
-        }
+    pub(super) fn add_objects(&mut self, groups: &mut Groups, at: Nanos) {
+        let observer = &mut self.target.runtime.observer;
+        observer.live(at, &mut |block| groups.add(block));
     }
 
-    /// Reads what a Go program says of its heap.
-    pub(super) fn read_go(&mut self, at: Nanos, sink: &mut dyn FnMut(Observation)) {
-        if let Some(go) = &mut self.go {
-            go.read(at, &mut self.symbolizer, sink);
-        }
+    /// Reads what the runtime says of its heap.
+    pub(super) fn read_runtime(&mut self, at: Nanos, sink: &mut dyn FnMut(Observation)) {
+        let observer = &mut self.target.runtime.observer;
+        observer.read(at, &mut self.symbolizer, sink);
     }
 
-    /// Switches on the heap profile of a Go program that has none, and says so.
-    pub(super) fn enable_go_profile(&mut self) {
-        if let Some(said) = self.go.as_mut().and_then(GoReader::enable_profile) {
+    /// Switches on what the runtime could say of its heap, and says so.
+    pub(super) fn enable_profile(&mut self) {
+        if let Some(said) = self.target.runtime.observer.enable_profile() {
             warn!(pid = self.target.pid(), "{said}");
             self.target.info.limitations.push(said);
         }
@@ -315,9 +304,7 @@ impl Watched {
         self.regions = Regions::new(None);
         self.aliases.clear();
         self.unwound.clear();
-        if let Some(go) = &mut self.go {
-            go.forget();
-        }
+        self.target.runtime.observer.forget_objects();
     }
 
     /// Allocations are watched at present.
@@ -334,13 +321,12 @@ impl Watched {
     /// After an exec: other binaries, other addresses.
     pub(super) fn replaced(
         &mut self,
-        target: Target,
+        mut target: Target,
         config: TargetConfig,
-    ) -> Result<(), TargetError> {
+    ) -> Result<(), ProcessError> {
         let pid = target.pid();
-        self.go = go_reader(&target, &config);
+        target.runtime.observer.begin(config.layout);
         self.code = Code::of(&target);
-        self.python = python_stacks(&target, &config);
         self.target = target;
         self.config = config;
         self.prefilled = false;
@@ -352,14 +338,4 @@ impl Watched {
         self.unwound.clear();
         Ok(())
     }
-}
-
-fn go_reader(target: &Target, config: &TargetConfig) -> Option<GoReader> {
-    let program = target.runtime.go.as_ref()?;
-    GoReader::new(target.pid(), config.layout, program)
-}
-
-fn python_stacks(target: &Target, config: &TargetConfig) -> Option<Stacks> {
-    let python = target.runtime.python.clone()?;
-    Some(Stacks::new(target.pid(), config.layout, python))
 }

@@ -16,8 +16,8 @@ use heaptide_ebpf::target_flags;
 use tracing::{info, warn};
 
 use super::{PREFILL, Sink, Source, SourceError, floor::Floor, now};
-use crate::target::{self, Target};
 use heaptide_judge::events::{MemorySample, Observation, Opinion};
+use heaptide_process::{identity, limits};
 
 /// A window is at least this long: blocks are judged 10 s after their request, so a shorter one would
 /// only cost. One in which growth was found may end earlier.
@@ -127,7 +127,7 @@ impl Source {
     pub(super) fn new_windows(&self, pid: u32) -> Option<Windows> {
         let options = self.options_of(pid);
         let budget = options.budget.filter(|_| options.allocations)?;
-        let cpu = target::cpu_seconds(pid).unwrap_or(0.0);
+        let cpu = identity::cpu_seconds(pid).unwrap_or(0.0);
         Some(Windows::new(budget, options.automatic, cpu))
     }
 
@@ -141,7 +141,7 @@ impl Source {
             let Some(windows) = &mut watched.windows else {
                 continue;
             };
-            let Ok(sample) = target::limits(pid, None) else {
+            let Ok(sample) = limits::limits(pid, None) else {
                 continue;
             };
             let spent = losses.probe_seconds - watched.seeing.spent;
@@ -191,9 +191,11 @@ impl Source {
         if self.options.stacks {
             watched.prefill(&mut self.kernel, PREFILL);
         }
-        let target: Target = watched.target.clone();
-        let flags = self.flags(pid, &target, true);
-        let plan = self.plan(&target, true);
+        let Some(watched) = self.watched.get(&pid) else {
+            return Ok(());
+        };
+        let flags = self.flags(pid, &watched.target, true);
+        let plan = self.plan(&watched.target, true);
         let probes: Vec<_> = plan
             .probes
             .iter()

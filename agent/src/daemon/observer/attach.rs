@@ -12,8 +12,8 @@ use crate::daemon::select::Selected;
 use crate::session::Session;
 use crate::settings::{self, CAPACITY};
 use crate::source::{SourceError, SourceOptions, TargetOptions, allocations, automatic, budget};
-use crate::target::TargetError;
 use heaptide_judge::pipeline::JudgeOptions;
+use heaptide_process::ProcessError;
 
 impl Observer {
     /// What the targets count as tokens, without repetition.
@@ -109,8 +109,9 @@ impl Observer {
             Err(why) => why,
         };
         let wait = self.attaching.failed(one.identity, Instant::now());
-        if let SourceError::Target(TargetError::NoSuchProcess { .. } | TargetError::Ended { .. }) =
-            why
+        if let SourceError::Target(
+            ProcessError::NoSuchProcess { .. } | ProcessError::Ended { .. },
+        ) = why
         {
             debug!(service = one.target, pid, "not observed: {why}");
             return;

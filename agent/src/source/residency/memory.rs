@@ -10,7 +10,7 @@ use tracing::debug;
 use zeroize::Zeroize as _;
 
 use super::search::BLOCK;
-use crate::target::{TargetError, maps};
+use heaptide_process::{ProcessError, maps};
 
 const PAGE: u64 = 4096;
 /// Bytes read at once: the target's memory map is locked for a part of that only.
@@ -27,7 +27,7 @@ const NOT_ITS_OWN: u64 = 1 << 61;
 pub enum MemoryError {
     /// The process.
     #[error(transparent)]
-    Target(#[from] TargetError),
+    Target(#[from] ProcessError),
     /// The kernel refuses.
     #[error("the memory of pid {pid} cannot be read: {why}")]
     Refused {

@@ -14,7 +14,7 @@ use super::{
     memory::{Buffer, MemoryError, Read, read},
     search::{Needle, Search},
 };
-use crate::source::clocks::cpu_time;
+use heaptide_process::clocks::cpu_time;
 
 /// CPU time after which a search is interrupted, to go on when its budget has grown again.
 const LONGEST: Duration = Duration::from_millis(500);

@@ -1,0 +1,64 @@
+//! Why a process cannot be read.
+
+/// Why a process cannot be observed.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    /// No process has this pid.
+    #[error("no process has pid {pid}: check the pid, or use `heaptide ps` to find it")]
+    NoSuchProcess {
+        /// The pid asked for.
+        pid: u32,
+    },
+    /// The kernel's own thread: it has no user memory.
+    #[error("pid {pid} ({name}) is a kernel thread: it has no user memory that could leak")]
+    KernelThread {
+        /// The pid asked for.
+        pid: u32,
+        /// Its name.
+        name: String,
+    },
+    /// A 32-bit program.
+    #[error(
+        "pid {pid} ({exe}) is a 32-bit process: heaptide knows only the x86-64 calling convention"
+    )]
+    ThirtyTwoBit {
+        /// The pid asked for.
+        pid: u32,
+        /// Its executable.
+        exe: String,
+    },
+    /// A program for another machine, as under user-mode emulation.
+    #[error("pid {pid} ({exe}) is not an x86-64 ELF program: heaptide knows no other")]
+    OtherMachine {
+        /// The pid asked for.
+        pid: u32,
+        /// Its executable.
+        exe: String,
+    },
+    /// `/proc` refused.
+    #[error("not permitted to read {what} of pid {pid}: {capability} is missing (run as root)")]
+    NotPermitted {
+        /// The pid asked for.
+        pid: u32,
+        /// The file of `/proc/PID` that was refused.
+        what: &'static str,
+        /// The capability that would have allowed it.
+        capability: &'static str,
+    },
+    /// The process ended while it was being read.
+    #[error("pid {pid} ended while heaptide was reading it")]
+    Ended {
+        /// The pid asked for.
+        pid: u32,
+    },
+    /// Something else failed.
+    #[error("cannot read {what} of pid {pid}: {source}")]
+    Io {
+        /// The pid asked for.
+        pid: u32,
+        /// What was being read.
+        what: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}

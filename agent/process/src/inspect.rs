@@ -1,0 +1,166 @@
+//! One process as it is found: identity, mappings, modules, allocators. Nothing is attached and nothing written.
+
+use crate::{
+    allocators::{self, AllocatorInstance},
+    elf,
+    error::ProcessError,
+    identity, link,
+    maps::{self, Mapping},
+    module::{Module, modules},
+};
+
+/// A process and what it is made of.
+#[derive(Clone, Debug)]
+pub struct Inspected {
+    /// Process id.
+    pub pid: u32,
+    /// Its start, in clock ticks since boot: a reused pid has another one (`/proc/PID/stat`, field 22).
+    pub start_ticks: u64,
+    /// Path of its executable, as it sees it.
+    pub exe: String,
+    /// Thread ids at the time of the inspection.
+    pub threads: Vec<u32>,
+    /// Its mappings.
+    pub mappings: Vec<Mapping>,
+    /// Its mapped ELF files; the main executable first.
+    pub modules: Vec<Module>,
+    /// Allocators that it really uses.
+    pub allocators: Vec<AllocatorInstance>,
+    /// What could not be read, one sentence each.
+    pub limitations: Vec<String>,
+}
+
+impl Inspected {
+    /// The same process still lives: a reused pid has another start time.
+    pub fn is_alive(&self) -> bool {
+        identity::stat(self.pid)
+            .is_ok_and(|stat| stat.start_ticks == self.start_ticks && !stat.dead())
+    }
+
+    /// What is said of a process without a known allocator.
+    pub fn without_allocator(&self) -> String {
+        let exe = &self.exe;
+        let stripped = self.modules.first().is_some_and(|m| m.elf.is_stripped());
+        let what = if stripped {
+            "is static and stripped"
+        } else {
+            "defines none that is known"
+        };
+        format!(
+            "no allocator functions were found ({exe} {what}): allocations cannot be seen, \
+             only its mappings and its resident memory"
+        )
+    }
+
+    /// What is said of a program whose inlined functions and lines cannot be told; `None` where they can.
+    pub fn without_lines(&self) -> Option<String> {
+        let main = self.modules.first().filter(|m| !m.elf.has_lines())?;
+        Some(format!(
+            "{} was built without line tables: functions are named without file and line, and what \
+             was inlined shows as its caller",
+            main.name
+        ))
+    }
+
+    /// End of its heap mapping: where the program break is now.
+    pub fn heap_end(&self) -> Option<u64> {
+        self.mappings
+            .iter()
+            .find(|mapping| mapping.path == "[heap]")
+            .map(|heap| heap.end)
+    }
+}
+
+/// Reads everything about `pid` that recognising its runtime and planning need.
+pub fn inspect(pid: u32) -> Result<Inspected, ProcessError> {
+    let stat = identity::stat(pid)?;
+    if stat.dead() {
+        return Err(ProcessError::Ended { pid });
+    }
+    if stat.kernel_thread() {
+        return Err(ProcessError::KernelThread {
+            pid,
+            name: stat.comm,
+        });
+    }
+    let exe = identity::exe(pid)?;
+    match elf::class_of(pid)? {
+        elf::Class::X86_64 => {}
+        elf::Class::ThirtyTwoBit => return Err(ProcessError::ThirtyTwoBit { pid, exe }),
+        elf::Class::Other => return Err(ProcessError::OtherMachine { pid, exe }),
+    }
+    let mappings = maps::read(pid)?;
+    if mappings.is_empty() {
+        return Err(ProcessError::Ended { pid });
+    }
+    let mut limitations = Vec::new();
+    let modules = modules(pid, &mappings, &mut limitations);
+    let order = link::order(pid, &modules);
+    let allocators = allocators::find(&modules, &order);
+    let process = Inspected {
+        pid,
+        start_ticks: stat.start_ticks,
+        exe,
+        threads: identity::threads(pid)?,
+        mappings,
+        modules,
+        allocators,
+        limitations,
+    };
+    // An exec or a reused pid in between would have mixed two programs.
+    if process.is_alive() {
+        Ok(process)
+    } else {
+        Err(ProcessError::Ended { pid })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sees_itself() {
+        let process = inspect(std::process::id()).unwrap();
+        assert!(process.is_alive());
+        assert!(process.modules[0].main, "{:?}", process.modules);
+        assert_eq!(process.allocators[0].name, "glibc");
+        assert!(process.modules.iter().any(|m| m.name.starts_with("libc")));
+        let names: Vec<_> = process.allocators[0]
+            .functions
+            .iter()
+            .map(|f| f.name)
+            .collect();
+        for name in [
+            "malloc",
+            "calloc",
+            "realloc",
+            "free",
+            "posix_memalign",
+            "memalign",
+        ] {
+            assert!(names.contains(&name), "{names:?}");
+        }
+        // memalign and aligned_alloc are one function in this libc or two, never twice the same
+        let mut places: Vec<_> = process.allocators[0]
+            .functions
+            .iter()
+            .map(|f| f.vaddr)
+            .collect();
+        places.sort_unstable();
+        places.dedup();
+        assert_eq!(places.len(), names.len());
+    }
+
+    #[test]
+    fn names_what_cannot_be_observed() {
+        assert!(matches!(
+            inspect(0x3f_ffff),
+            Err(ProcessError::NoSuchProcess { .. })
+        ));
+        // pid 2 is kthreadd, unless a pid namespace hides it
+        if identity::stat(2).is_ok_and(|stat| stat.comm == "kthreadd") {
+            assert!(matches!(inspect(2), Err(ProcessError::KernelThread { .. })));
+        }
+    }
+}

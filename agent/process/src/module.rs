@@ -1,0 +1,85 @@
+//! The ELF files that a process has mapped.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+use crate::{
+    elf::{self, Elf},
+    identity,
+    maps::{self, Mapping},
+};
+
+/// A mapped ELF file of the target.
+#[derive(Clone, Debug)]
+pub struct Module {
+    /// Path as the target sees it.
+    pub path: String,
+    /// Base name, for people.
+    pub name: String,
+    /// Path under which this very file can be opened from here.
+    pub file: PathBuf,
+    /// Device and inode: the same file mapped twice is one module.
+    pub inode: (u64, u64),
+    /// What to add to an address of the file to get the address in memory.
+    pub bias: u64,
+    /// Lowest mapped address.
+    pub start: u64,
+    /// End of the highest mapping.
+    pub end: u64,
+    /// It is the main executable.
+    pub main: bool,
+    /// The file is gone from its path; `file` still reaches it while the process lives.
+    pub deleted: bool,
+    /// The parsed file, while an inspection is going on and shared with its results.
+    pub elf: Arc<Elf>,
+}
+
+/// The ELF files among the mappings, by the file they come from.
+pub fn modules(pid: u32, mappings: &[Mapping], limitations: &mut Vec<String>) -> Vec<Module> {
+    let exe_inode = identity::exe_inode(pid);
+    let mut files: BTreeMap<(u64, u64), Vec<&Mapping>> = BTreeMap::new();
+    for mapping in mappings.iter().filter(|m| m.inode != 0) {
+        files
+            .entry((mapping.dev, mapping.inode))
+            .or_default()
+            .push(mapping);
+    }
+    let mut found = Vec::new();
+    for (inode, parts) in files {
+        let Some(code) = parts.iter().find(|m| m.executable) else {
+            continue;
+        };
+        let file = maps::openable(pid, code);
+        let elf = match Elf::open(&file) {
+            Ok(elf) => Arc::new(elf),
+            // a JIT's or a data file that is mapped executable is no module
+            Err(elf::ElfError::NotElf { .. }) => continue,
+            Err(error) => {
+                limitations.push(format!("functions of {} are not seen: {error}", code.path));
+                continue;
+            }
+        };
+        let Some(bias) = elf.bias(code) else { continue };
+        let first = parts.iter().find(|m| m.offset == 0).unwrap_or(code);
+        found.push(Module {
+            name: code
+                .path
+                .rsplit('/')
+                .next()
+                .unwrap_or(&code.path)
+                .to_string(),
+            path: code.path.clone(),
+            file,
+            inode,
+            bias,
+            start: parts.iter().map(|m| m.start).min().unwrap_or(first.start),
+            end: parts.iter().map(|m| m.end).max().unwrap_or(first.end),
+            main: exe_inode.map_or(first.start == mappings[0].start, |exe| {
+                maps::inode_of(pid, code) == Some(exe)
+            }),
+            deleted: code.deleted,
+            elf,
+        });
+    }
+    found.sort_by_key(|m| (!m.main, m.start));
+    found
+}

@@ -1,0 +1,402 @@
+//! Go's own table of functions and lines (`.gopclntab`), which survives `-s -w`: the layout of Go 1.20
+//! and later, as `runtime/symtab.go` and `internal/abi/symtab.go` describe it.
+//!
+//! Every number in it is checked before it is followed: a damaged table gives fewer names, no panic.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::{
+    elf::{Elf, Section},
+    memory,
+};
+
+/// `Go120PCLnTabMagic`.
+const MAGIC: u32 = 0xffff_fff1;
+/// Bytes of `_func` before its tables.
+const FUNC_BYTES: usize = 44;
+/// `PCDATA_InlTreeIndex`, `FUNCDATA_InlTree`.
+const INLINE_INDEX: usize = 2;
+const INLINE_TREE: usize = 3;
+/// Functions inlined into one another at one place, at most.
+const MAX_INLINED: usize = 32;
+/// Where `gofunc` lies in `runtime.moduledata`: up to Go 1.26, and from 1.27 on.
+const GOFUNC: [usize; 2] = [320, 344];
+/// Where `text` and `etext` lie in it.
+const TEXT: usize = 176;
+/// Bytes of it that are read.
+const MODULE_BYTES: usize = 352;
+/// Data searched for it, at most.
+const MAX_DATA: u64 = 64 << 20;
+
+/// One function of the table. Addresses are the file's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Function {
+    /// First instruction.
+    pub entry: u64,
+    /// Bytes up to the next function.
+    pub size: u64,
+}
+
+/// A place in the source. Inlined functions are places of their own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Function with its package path (`main.(*service).getData`).
+    pub function: String,
+    /// Source file as the compiler was given it.
+    pub file: Option<String>,
+    /// Line in it.
+    pub line: Option<u32>,
+}
+
+/// The table of one executable.
+#[derive(Clone, Debug)]
+pub struct Table {
+    elf: Arc<Elf>,
+    section: Range<usize>,
+    functions: usize,
+    names: usize,
+    units: usize,
+    files: usize,
+    values: usize,
+    functab: usize,
+    /// Address that entries count from.
+    text: u64,
+    /// End of the code that is Go's: behind it, C may follow.
+    end: u64,
+    /// Address of the inline trees, if it is known.
+    trees: Option<u64>,
+}
+
+impl Table {
+    /// The table of a mapped executable; `None` when it has none of a layout that is known.
+    pub fn open(elf: &Arc<Elf>, pid: u32, bias: u64) -> Option<Self> {
+        let section = section(elf)?;
+        let start = usize::try_from(section.offset).ok()?;
+        let bytes = elf.section_bytes(section)?;
+        // magic, two zeros, instruction quantum, pointer size
+        if u32_at(bytes, 0)? != MAGIC || bytes.get(4..8)? != [0, 0, 1, 8] {
+            return None;
+        }
+        let field = |index: usize| usize::try_from(u64_at(bytes, 8 + 8 * index)?).ok();
+        let mut table = Self {
+            elf: elf.clone(),
+            section: start..start + bytes.len(),
+            functions: field(0)?,
+            names: field(3)?,
+            units: field(4)?,
+            files: field(5)?,
+            values: field(6)?,
+            functab: field(7)?,
+            text: field(2)? as u64,
+            end: u64::MAX,
+            trees: None,
+        };
+        let address = section.address.wrapping_add(bias);
+        match moduledata(
+            elf,
+            pid,
+            bias,
+            address,
+            address.wrapping_add(table.names as u64),
+        ) {
+            Some(module) => {
+                table.text = module.text.wrapping_sub(bias);
+                table.end = module.end.wrapping_sub(bias);
+                let fits = |trees: &u64| table.trees_fit(*trees);
+                table.trees = module
+                    .trees
+                    .map(|at| at.wrapping_sub(bias))
+                    .into_iter()
+                    .find(fits);
+            }
+            // position-independent code needs the process to say where it lies; Go 1.26 and later too
+            None if table.text == 0 => table.text = elf.section(".text")?.address,
+            None => {}
+        }
+        (table.functions > 0 && table.entry(table.functions - 1).is_some()).then_some(table)
+    }
+
+    /// Calls `visit` with every function.
+    pub fn each(&self, mut visit: impl FnMut(&str, Function)) {
+        for index in 0..self.functions {
+            let Some((entry, at)) = self.entry(index) else {
+                return;
+            };
+            let next = self.entry(index + 1).map_or(self.end, |next| next.0);
+            let name = self.function(at).and_then(|func| self.name(func.name));
+            let size = next.saturating_sub(entry);
+            if let Some(name) = name {
+                visit(name, Function { entry, size });
+            }
+        }
+    }
+
+    /// The code that is Go's.
+    pub fn code(&self) -> Range<u64> {
+        self.text..self.end
+    }
+
+    /// The places at an instruction, innermost first; empty when it is not Go's.
+    pub fn places(&self, address: u64) -> Vec<Place> {
+        self.look_up(address).unwrap_or_default()
+    }
+
+    fn look_up(&self, address: u64) -> Option<Vec<Place>> {
+        if address >= self.end {
+            return None;
+        }
+        let (entry, at) = self.containing(address)?;
+        let func = self.function(at)?;
+        let mut places = Vec::new();
+        let mut pc = address;
+        let mut inlined = self.inlined(&func, entry, pc);
+        while let Some(call) = inlined.filter(|_| places.len() < MAX_INLINED) {
+            places.push(self.place(&func, entry, pc, call.name));
+            pc = entry.wrapping_add(u64::from(call.parent));
+            inlined = self.inlined(&func, entry, pc);
+        }
+        places.push(self.place(&func, entry, pc, func.name));
+        Some(places)
+    }
+
+    fn place(&self, func: &Func, entry: u64, pc: u64, name: u32) -> Place {
+        let line = self.value(func.lines, entry, pc);
+        let file = self.value(func.files, entry, pc);
+        Place {
+            function: self.name(name).unwrap_or("?").to_string(),
+            file: file
+                .and_then(|file| self.file(func, file))
+                .map(str::to_string),
+            line: line.and_then(|line| u32::try_from(line).ok()),
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.elf.bytes().get(self.section.clone()).unwrap_or(&[])
+    }
+
+    /// Entry address and place of `_func` of a function by number.
+    fn entry(&self, index: usize) -> Option<(u64, usize)> {
+        let at = self.functab.checked_add(index.checked_mul(8)?)?;
+        let offset = u32_at(self.bytes(), at)?;
+        // the last one only says where the code ends
+        let func = if index < self.functions {
+            self.functab
+                .checked_add(u32_at(self.bytes(), at + 4)? as usize)?
+        } else {
+            0
+        };
+        Some((self.text.wrapping_add(u64::from(offset)), func))
+    }
+
+    fn containing(&self, address: u64) -> Option<(u64, usize)> {
+        let (mut low, mut high) = (0, self.functions);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.entry(middle)?.0 <= address {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        let found = low.checked_sub(1)?;
+        (address < self.entry(low)?.0).then(|| self.entry(found))?
+    }
+
+    fn function(&self, at: usize) -> Option<Func> {
+        let bytes = self.bytes();
+        let word = |offset: usize| u32_at(bytes, at.checked_add(offset)?);
+        Some(Func {
+            name: word(4)?,
+            files: word(20)?,
+            lines: word(24)?,
+            pcdata: word(28)? as usize,
+            unit: word(32)?,
+            funcdata: usize::from(*bytes.get(at.checked_add(43)?)?),
+            tables: at + FUNC_BYTES,
+        })
+    }
+
+    fn name(&self, offset: u32) -> Option<&str> {
+        text(self.bytes(), self.names.checked_add(offset as usize)?)
+    }
+
+    fn file(&self, func: &Func, number: i32) -> Option<&str> {
+        let unit = (func.unit as usize).checked_add(usize::try_from(number).ok()?)?;
+        let offset = u32_at(self.bytes(), self.units.checked_add(unit.checked_mul(4)?)?)?;
+        (offset != u32::MAX)
+            .then(|| text(self.bytes(), self.files.checked_add(offset as usize)?))?
+    }
+
+    /// The value that a table of the function has at an instruction.
+    fn value(&self, table: u32, entry: u64, address: u64) -> Option<i32> {
+        if table == 0 {
+            return None;
+        }
+        let mut at = self.values.checked_add(table as usize)?;
+        let (mut pc, mut value, mut first) = (entry, -1_i32, true);
+        loop {
+            let step = varint(self.bytes(), &mut at)?;
+            if step == 0 && !first {
+                return None;
+            }
+            first = false;
+            let half = (step >> 1) as i32;
+            value = value.wrapping_add(if step & 1 == 0 { half } else { !half });
+            pc = pc.wrapping_add(u64::from(varint(self.bytes(), &mut at)?));
+            if address < pc {
+                return Some(value);
+            }
+        }
+    }
+
+    /// The call that was inlined at an instruction.
+    fn inlined(&self, func: &Func, entry: u64, pc: u64) -> Option<Call> {
+        let bytes = self.bytes();
+        if func.pcdata <= INLINE_INDEX || func.funcdata <= INLINE_TREE {
+            return None;
+        }
+        let table = u32_at(bytes, func.tables + 4 * INLINE_INDEX)?;
+        let index = u64::try_from(self.value(table, entry, pc)?).ok()?;
+        let data = func.tables.checked_add(func.pcdata.checked_mul(4)?)?;
+        let tree = u32_at(bytes, data.checked_add(4 * INLINE_TREE)?)?;
+        if tree == u32::MAX {
+            return None;
+        }
+        let at = self.trees?.checked_add(u64::from(tree) + 16 * index)?;
+        let call = self.elf.at(at, 16)?;
+        Some(Call {
+            name: u32_at(call, 4)?,
+            parent: u32_at(call, 8)?,
+        })
+    }
+
+    /// Whether inline trees that began at an address would make sense: their names begin where a name
+    /// begins.
+    fn trees_fit(&self, trees: u64) -> bool {
+        let trial = Self {
+            trees: Some(trees),
+            ..self.clone()
+        };
+        let (mut right, mut seen) = (0, 0);
+        for index in 0..self.functions {
+            let Some((entry, at)) = self.entry(index) else {
+                break;
+            };
+            let Some(func) = self.function(at) else { break };
+            let Some(call) = trial.inlined(&func, entry, entry) else {
+                continue;
+            };
+            seen += 1;
+            let before = (self.names + call.name as usize).wrapping_sub(1);
+            right += usize::from(self.bytes().get(before) == Some(&0));
+            if seen == 64 {
+                break;
+            }
+        }
+        right == seen && seen > 0
+    }
+}
+
+/// What `_func` says.
+struct Func {
+    name: u32,
+    files: u32,
+    lines: u32,
+    pcdata: usize,
+    unit: u32,
+    funcdata: usize,
+    tables: usize,
+}
+
+/// `runtime.inlinedCall`.
+struct Call {
+    name: u32,
+    parent: u32,
+}
+
+/// What `runtime.moduledata` says, in addresses of the process.
+struct Module {
+    text: u64,
+    end: u64,
+    trees: [u64; 2],
+}
+
+fn section(elf: &Elf) -> Option<&Section> {
+    [".gopclntab", ".data.rel.ro.gopclntab"]
+        .iter()
+        .find_map(|name| elf.section(name))
+}
+
+/// Finds `runtime.firstmoduledata` in the process: it begins with the addresses of the table and of the
+/// names in it.
+fn moduledata(elf: &Elf, pid: u32, bias: u64, table: u64, names: u64) -> Option<Module> {
+    for name in [".go.module", ".noptrdata", ".data", ".data.rel.ro"] {
+        let Some(section) = elf.section(name).filter(|s| s.size <= MAX_DATA) else {
+            continue;
+        };
+        let mut bytes = vec![0; usize::try_from(section.size).ok()?];
+        if !memory::read(pid, section.address.wrapping_add(bias), &mut bytes) {
+            continue;
+        }
+        let found = (0..bytes.len().saturating_sub(MODULE_BYTES - 1))
+            .step_by(8)
+            .find(|at| u64_at(&bytes, *at) == Some(table) && u64_at(&bytes, at + 8) == Some(names));
+        if let Some(at) = found {
+            return Some(Module {
+                text: u64_at(&bytes, at + TEXT)?,
+                end: u64_at(&bytes, at + TEXT + 8)?,
+                trees: [
+                    u64_at(&bytes, at + GOFUNC[0])?,
+                    u64_at(&bytes, at + GOFUNC[1])?,
+                ],
+            });
+        }
+    }
+    None
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+fn text(bytes: &[u8], at: usize) -> Option<&str> {
+    let rest = bytes.get(at..)?;
+    let end = rest.iter().take(4096).position(|byte| *byte == 0)?;
+    std::str::from_utf8(&rest[..end]).ok()
+}
+
+fn varint(bytes: &[u8], at: &mut usize) -> Option<u32> {
+    let (mut value, mut shift) = (0_u32, 0);
+    loop {
+        let byte = *bytes.get(*at)?;
+        *at += 1;
+        value |= u32::from(byte & 0x7f).checked_shl(shift)?;
+        if byte & 0x80 == 0 {
+            return Some(value);
+        }
+        shift += 7;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_end_with_the_table() {
+        let mut at = 0;
+        assert_eq!(varint(&[0x85, 0x01], &mut at), Some(133));
+        assert_eq!(at, 2);
+        assert_eq!(varint(&[0x85], &mut 0), None);
+        assert_eq!(varint(&[0xff; 9], &mut 0), None);
+        assert_eq!(u32_at(&[1, 0, 0], 0), None);
+        assert_eq!(text(b"main.main\0", 5), Some("main"));
+        assert_eq!(text(b"main", 0), None);
+    }
+}

@@ -1,0 +1,123 @@
+//! `--handler SYMBOL`: entry and return of the application's own functions as request scopes.
+
+use std::ops::Range;
+
+use blazesym::symbolize::source::{Elf, Source};
+use blazesym::symbolize::{Input, Symbolized, Symbolizer};
+use heaptide_ebpf::Cookie;
+use regex::Regex;
+
+use super::planner::{Planner, place};
+use super::{ends, programs};
+use crate::{inspect::Inspected, module::Module};
+
+/// Handlers probed at most; an expression that matches more is certainly not meant so.
+const MAX_HANDLERS: usize = 64;
+
+struct Match {
+    name: String,
+    vaddr: u64,
+    size: u64,
+}
+
+impl Planner {
+    pub(super) fn handlers(&mut self, process: &Inspected, expressions: &[Regex]) {
+        let mut hits = vec![0_usize; expressions.len()];
+        'modules: for module in &process.modules {
+            let (found, cold) = matches(module, expressions, &mut hits);
+            for found in found {
+                if self.plan.handlers.len() == MAX_HANDLERS {
+                    self.plan.limitations.push(format!(
+                        "--handler matches more than {MAX_HANDLERS} functions: only the first are \
+                         used, make it narrower"
+                    ));
+                    break 'modules;
+                }
+                let place = place(module, &found.name, found.vaddr, found.size, &self.needs());
+                let none = Cookie::NONE;
+                let number = self.plan.handlers.len() as u8;
+                let cookie = Cookie::new(0, none, none, none, number, place.pushed);
+                let enter = programs::HANDLER_ENTER;
+                self.add(module, enter, &found.name, found.vaddr, &place, cookie);
+                let code = module.elf.at(found.vaddr, found.size as usize);
+                for place in ends::of(&found.name, code.unwrap_or_default(), found.vaddr, &cold) {
+                    let cookie = Cookie::new(0, none, none, none, number, 0);
+                    let program = programs::HANDLER_RETURN;
+                    self.add(module, program, &found.name, found.vaddr, &place, cookie);
+                }
+                self.plan.handlers.push(found.name);
+            }
+        }
+        for (expression, hits) in expressions.iter().zip(hits) {
+            if hits == 0 {
+                self.plan.limitations.push(format!(
+                    "--handler {expression} matches no function (inlined, or stripped of symbols)"
+                ));
+            }
+        }
+    }
+}
+
+/// Functions to probe, and where the cold halves of functions are: those are jumped to, not called.
+fn matches(
+    module: &Module,
+    expressions: &[Regex],
+    hits: &mut [usize],
+) -> (Vec<Match>, Vec<Range<u64>>) {
+    let mut demangler = CppNames {
+        module,
+        symbolizer: None,
+    };
+    let mut found: Vec<Match> = Vec::new();
+    let mut cold = Vec::new();
+    module.elf.functions(|symbol| {
+        if symbol.name.contains(".cold") {
+            cold.push(symbol.address..symbol.address + symbol.size.max(1));
+            return;
+        }
+        if found.iter().any(|m| m.vaddr == symbol.address) {
+            return;
+        }
+        let name = demangler.demangle(symbol.name, symbol.address);
+        let Some(which) = expressions.iter().position(|e| e.is_match(&name)) else {
+            return;
+        };
+        hits[which] += 1;
+        found.push(Match {
+            name,
+            vaddr: symbol.address,
+            size: symbol.size,
+        });
+    });
+    (found, cold)
+}
+
+/// Demangles C++ names by way of blazesym, made only when there is one.
+struct CppNames<'a> {
+    module: &'a Module,
+    symbolizer: Option<(Symbolizer, Source<'static>)>,
+}
+
+impl CppNames<'_> {
+    fn demangle(&mut self, name: &str, vaddr: u64) -> String {
+        if let Ok(rust) = rustc_demangle::try_demangle(name) {
+            return format!("{rust:#}");
+        }
+        if !name.starts_with("_Z") {
+            return name.to_string();
+        }
+        let file = &self.module.file;
+        let (symbolizer, source) = self.symbolizer.get_or_insert_with(|| {
+            let mut elf = Elf::new(file.clone());
+            elf.debug_syms = false;
+            (
+                Symbolizer::builder().enable_code_info(false).build(),
+                Source::Elf(elf),
+            )
+        });
+        match symbolizer.symbolize_single(source, Input::VirtOffset(vaddr)) {
+            Ok(Symbolized::Sym(symbol)) => symbol.name.into_owned(),
+            _ => name.to_string(),
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Probes that a runtime asks for, in terms of functions: where in a function each goes is the plan's.
+
+use heaptide_ebpf::Cookie;
+
+use super::ends;
+use super::planner::{Planner, place};
+use super::programs::Program;
+use super::prologue::Needs;
+use crate::inspect::Inspected;
+
+/// A function of the process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FunctionAt {
+    /// Index of the module in [`Inspected::modules`].
+    pub module: usize,
+    /// Its name, demangled.
+    pub symbol: String,
+    /// Address in the file's own terms.
+    pub vaddr: u64,
+    /// Size in bytes; 0 when it is not known.
+    pub size: u64,
+}
+
+/// What is wanted at a function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// The program at the entry, with this attach cookie.
+    Entry(Program, u64),
+    /// The program at the entry, with a [`Cookie`] that tells where the first argument is.
+    FirstArgument(Program),
+    /// The program at the return, with this attach cookie.
+    Return(Program, u64),
+    /// Each call is a request: a program at the entry, one at each end, and what the request is called
+    /// until more is known.
+    Scope(Program, Program, &'static str),
+}
+
+/// One probe, or the probes of one function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProbeWish {
+    /// Where.
+    pub function: FunctionAt,
+    /// What.
+    pub ask: Ask,
+}
+
+/// What a runtime asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wishes {
+    /// The probes, in the order in which they are attached.
+    pub probes: Vec<ProbeWish>,
+    /// What is not seen because a function is missing, one sentence each.
+    pub limitations: Vec<String>,
+    /// Why functions of the application cannot be request scopes (`--handler`), if they cannot.
+    pub no_handlers: Option<&'static str>,
+}
+
+impl Planner {
+    pub(super) fn wishes(&mut self, process: &Inspected, wishes: &Wishes) {
+        self.plan
+            .limitations
+            .extend(wishes.limitations.iter().cloned());
+        for wish in &wishes.probes {
+            self.wish(process, wish);
+        }
+    }
+
+    fn wish(&mut self, process: &Inspected, wish: &ProbeWish) {
+        let FunctionAt {
+            module,
+            symbol,
+            vaddr,
+            size,
+        } = &wish.function;
+        let Some(module) = process.modules.get(*module) else {
+            return;
+        };
+        let none = Cookie::NONE;
+        match wish.ask {
+            Ask::Entry(program, cookie) => {
+                let place = place(module, symbol, *vaddr, *size, &self.needs());
+                if !place.emulated {
+                    // Single-stepping is slow, but nothing else is lost.
+                    let why = &place.why;
+                    self.plan
+                        .limitations
+                        .push(format!("{symbol} is slow to watch: {why}"));
+                }
+                self.add_at(module, program, symbol, *vaddr, &place, cookie);
+            }
+            Ask::FirstArgument(program) => {
+                let needs = Needs {
+                    arguments: vec![0],
+                    ..self.needs()
+                };
+                let place = place(module, symbol, *vaddr, *size, &needs);
+                let cookie = Cookie::new(0, none, none, place.argument(0), 0, place.pushed);
+                self.add(module, program, symbol, *vaddr, &place, cookie);
+            }
+            Ask::Return(program, cookie) => {
+                let needs = Needs {
+                    returns: true,
+                    ..self.needs()
+                };
+                let place = place(module, symbol, *vaddr, *size, &needs);
+                self.add_at(module, program, symbol, *vaddr, &place, cookie);
+            }
+            Ask::Scope(enter, leave, name) => {
+                let code = module.elf.at(*vaddr, *size as usize);
+                let ends = ends::of(symbol, code.unwrap_or_default(), *vaddr, &[]);
+                if ends.is_empty() {
+                    let said = format!("requests are not seen at {symbol}: it has no end");
+                    self.plan.limitations.push(said);
+                    return;
+                }
+                let number = self.plan.handlers.iter().position(|known| known == name);
+                let number = number.unwrap_or_else(|| {
+                    self.plan.handlers.push(name.to_string());
+                    self.plan.handlers.len() - 1
+                }) as u8;
+                let place = place(module, symbol, *vaddr, *size, &self.needs());
+                let cookie = Cookie::new(0, none, none, none, number, place.pushed);
+                self.add(module, enter, symbol, *vaddr, &place, cookie);
+                for place in ends {
+                    let cookie = Cookie::new(0, none, none, none, number, 0);
+                    self.add(module, leave, symbol, *vaddr, &place, cookie);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! Unwinding of copied stacks, and the unwind rules of a process's return addresses.
+
+use std::ops::{Deref, Range};
+use std::sync::Arc;
+
+use framehop::x86_64::{CacheX86_64, UnwindRegsX86_64, UnwinderX86_64};
+use framehop::{ExplicitModuleSectionInfo, FrameAddress, Unwinder as _};
+use heaptide_ebpf::{MAX_FRAMES, UnwindRule, rule};
+
+use super::calls;
+use super::rules::{Rules, UNKNOWN};
+use crate::{
+    elf::Elf,
+    error::ProcessError,
+    maps,
+    module::{Module, modules},
+};
+
+/// A part of a mapped file that framehop may keep.
+struct Bytes {
+    elf: Arc<Elf>,
+    range: Range<usize>,
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        self.elf.bytes().get(self.range.clone()).unwrap_or_default()
+    }
+}
+
+/// A stack that was unwound.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unwound {
+    /// The first program counter, then return addresses, innermost first; at most [`MAX_FRAMES`].
+    pub frames: Vec<u64>,
+    /// It stopped before the outermost frame, for lack of unwind information or of copied stack.
+    /// A stack that is merely deeper than [`MAX_FRAMES`] is not truncated.
+    pub truncated: bool,
+}
+
+struct Mapped {
+    module: Module,
+    rules: Rules,
+}
+
+/// The unwind information of one process.
+pub struct Unwinder {
+    pid: u32,
+    modules: Vec<Mapped>,
+    framehop: UnwinderX86_64<Bytes>,
+    cache: CacheX86_64,
+}
+
+impl Unwinder {
+    /// Reads the mappings of a process.
+    pub fn new(pid: u32) -> Result<Self, ProcessError> {
+        let mut unwinder = Self {
+            pid,
+            modules: Vec::new(),
+            framehop: UnwinderX86_64::new(),
+            cache: CacheX86_64::new(),
+        };
+        unwinder.refresh()?;
+        Ok(unwinder)
+    }
+
+    /// Reads the mappings again (after a `dlopen` or an exec). Returns the names of the modules that
+    /// are new, as [`Unwinder::call_rules`] filters them.
+    pub fn refresh(&mut self) -> Result<Vec<String>, ProcessError> {
+        let mappings = maps::read(self.pid)?;
+        let found = modules(self.pid, &mappings, &mut Vec::new());
+        let same = |a: &Module, b: &Module| a.inode == b.inode && a.bias == b.bias;
+        self.modules.retain(|old| {
+            let stays = found.iter().any(|new| same(new, &old.module));
+            if !stays {
+                self.framehop.remove_module(old.module.start);
+            }
+            stays
+        });
+        let mut added = Vec::new();
+        for module in found {
+            if self.modules.iter().any(|old| same(&old.module, &module)) {
+                continue;
+            }
+            added.push(module.name.clone());
+            self.framehop.add_module(framehop_module(&module));
+            self.modules.push(Mapped {
+                rules: Rules::new(module.elf.clone()),
+                module,
+            });
+        }
+        self.modules.sort_by_key(|m| m.module.start);
+        Ok(added)
+    }
+
+    /// The modules known, by address.
+    pub fn modules(&self) -> impl Iterator<Item = &Module> {
+        self.modules.iter().map(|m| &m.module)
+    }
+
+    /// Unwinds a copied stack. `stack` begins at `sp`, the stack pointer of the frame that `pc` lies
+    /// in; `exact_pc` says that `pc` is the interrupted instruction and no return address. Memory is
+    /// read from the copy only.
+    pub fn unwind(&mut self, pc: u64, exact_pc: bool, sp: u64, bp: u64, stack: &[u8]) -> Unwound {
+        let mut frames = vec![pc];
+        let mut address = if exact_pc {
+            FrameAddress::from_instruction_pointer(pc)
+        } else {
+            match FrameAddress::from_return_address(pc) {
+                Some(address) => address,
+                None => {
+                    return Unwound {
+                        frames,
+                        truncated: true,
+                    };
+                }
+            }
+        };
+        let mut registers = UnwindRegsX86_64::new(pc, sp, bp);
+        let mut read = |at: u64| {
+            let start = usize::try_from(at.checked_sub(sp).ok_or(())?).map_err(|_| ())?;
+            let bytes = stack
+                .get(start..start.checked_add(8).ok_or(())?)
+                .ok_or(())?;
+            bytes.try_into().map(u64::from_le_bytes).map_err(|_| ())
+        };
+        while frames.len() < MAX_FRAMES {
+            // framehop takes an undefined return address for an error
+            if self.rule_at(address.address_for_lookup()).kind == rule::END {
+                return Unwound {
+                    frames,
+                    truncated: false,
+                };
+            }
+            let step =
+                self.framehop
+                    .unwind_frame(address, &mut registers, &mut self.cache, &mut read);
+            let Ok(Some(next)) = step else {
+                return Unwound {
+                    frames,
+                    truncated: !matches!(step, Ok(None)),
+                };
+            };
+            let Some(next_address) = FrameAddress::from_return_address(next) else {
+                return Unwound {
+                    frames,
+                    truncated: true,
+                };
+            };
+            // without unwind information a step may have been a guess: code is nowhere else
+            if self.module_of(next).is_none() {
+                return Unwound {
+                    frames,
+                    truncated: true,
+                };
+            }
+            frames.push(next);
+            address = next_address;
+        }
+        Unwound {
+            frames,
+            truncated: false,
+        }
+    }
+
+    /// How to leave the frame that a return address lies in.
+    pub fn rule(&mut self, return_address: u64) -> UnwindRule {
+        self.rule_at(return_address.wrapping_sub(1))
+    }
+
+    /// How to leave the frame of an interrupted instruction.
+    pub fn rule_exact(&mut self, pc: u64) -> UnwindRule {
+        self.rule_at(pc)
+    }
+
+    fn rule_at(&mut self, lookup: u64) -> UnwindRule {
+        let Some(index) = self.module_of(lookup) else {
+            return UNKNOWN;
+        };
+        let mapped = &mut self.modules[index];
+        mapped.rules.at(lookup.wrapping_sub(mapped.module.bias))
+    }
+
+    /// Index of the module an address lies in.
+    fn module_of(&self, address: u64) -> Option<usize> {
+        let after = self.modules.partition_point(|m| m.module.start <= address);
+        let index = after.checked_sub(1)?;
+        (address < self.modules[index].module.end).then_some(index)
+    }
+
+    /// The rules of every return address in the modules that `wanted` accepts, sorted by address, at
+    /// most `max`: to fill the kernel's map before the first stack is taken. Rules that would stop
+    /// the kernel for lack of knowledge are left out, so that it copies the stack instead.
+    pub fn call_rules(
+        &mut self,
+        wanted: impl Fn(&Module) -> bool,
+        max: usize,
+    ) -> Vec<(u64, UnwindRule)> {
+        let mut all = Vec::new();
+        for mapped in self.modules.iter_mut().filter(|m| wanted(&m.module)) {
+            let first = all.len();
+            calls::collect(&mapped.module.elf, &mut mapped.rules, max, &mut all);
+            for (address, _) in &mut all[first..] {
+                *address = address.wrapping_add(mapped.module.bias);
+            }
+            mapped.module.elf.release();
+        }
+        all.retain(|(_, rule)| rule.kind != rule::UNKNOWN);
+        all.sort_unstable_by_key(|(address, _)| *address);
+        all
+    }
+
+    /// Gives back the pages of the mapped files that unwinding has touched.
+    pub fn release(&self) {
+        for mapped in &self.modules {
+            mapped.module.elf.release();
+        }
+    }
+}
+
+fn framehop_module(module: &Module) -> framehop::Module<Bytes> {
+    let elf = &module.elf;
+    let part = |name: &str| {
+        let section = elf.section(name)?;
+        let start = section.offset as usize;
+        let range = start..start.checked_add(section.size as usize)?;
+        elf.bytes().get(range.clone())?;
+        Some(Bytes {
+            elf: elf.clone(),
+            range,
+        })
+    };
+    let place = |name: &str| {
+        let section = elf.section(name)?;
+        Some(section.address..section.address.checked_add(section.size)?)
+    };
+    let info = ExplicitModuleSectionInfo {
+        base_svma: 0,
+        text_svma: place(".text"),
+        text: part(".text"),
+        got_svma: place(".got"),
+        eh_frame_svma: place(".eh_frame"),
+        eh_frame: part(".eh_frame"),
+        eh_frame_hdr_svma: place(".eh_frame_hdr"),
+        eh_frame_hdr: part(".eh_frame_hdr"),
+        // of other systems' files
+        stubs_svma: None,
+        stub_helper_svma: None,
+        unwind_info: None,
+        debug_frame: None,
+        text_segment_svma: None,
+        text_segment: None,
+    };
+    framehop::Module::new(
+        module.name.clone(),
+        module.start..module.end,
+        module.bias,
+        info,
+    )
+}

@@ -1,0 +1,347 @@
+//! From walks to censuses: which containers are worth telling, over time.
+
+use std::time::{Duration, Instant};
+
+use rustc_hash::FxHashMap;
+
+use super::interpreter::Interpreter;
+use super::layout::Layout;
+use super::lengths::Sampled;
+use super::memory::{Pages, ProcessMemory};
+use super::paths::text;
+use super::sizes::Scale;
+use super::types::{Shape, Types, c_string};
+use super::walk::{Bounds, Found, Walk};
+use crate::door::ReadError;
+use heaptide_judge::events::{Census, Container, INSTANCES, Nanos};
+
+/// Containers in one census.
+const MAX_ROWS: usize = 64;
+/// Of these, at most so many because they grew; the rest are the biggest.
+const MAX_GROWN: usize = 48;
+/// A container smaller than this is told only once it has grown.
+const MIN_ENTRIES: u64 = 32;
+/// Growth since the first census that makes a container worth telling.
+const GREW: u64 = 8;
+/// Paths whose first size is remembered.
+const MAX_KNOWN: usize = 65_536;
+/// Bytes of pages held during a walk.
+const PAGES: usize = 16 << 20;
+/// Objects visited at most.
+const MAX_OBJECTS: u64 = 2_000_000;
+/// How long a walk may take.
+const MAX_TIME: Duration = Duration::from_secs(1);
+/// Tag of rows that count instances.
+const OF_CLASSES: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// What is remembered of a path.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    first: u64,
+    first_mean: f64,
+    last: u64,
+    /// It was told: then it is told as long as it exists.
+    told: bool,
+    seen: u64,
+}
+
+/// A row that may be told.
+#[derive(Clone, Copy, Debug)]
+struct Candidate {
+    key: u64,
+    entries: u64,
+    grown: u64,
+    what: What,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum What {
+    Container { step: u32, shape: Shape },
+    Instances { class: u64 },
+}
+
+/// What a census has found, and which containers to look at until the next.
+pub(super) struct Taken {
+    pub(super) census: Census,
+    pub(super) growing: Vec<Sampled>,
+    /// When instances were counted.
+    pub(super) listed: Instant,
+}
+
+/// The censuses of one target.
+pub(crate) struct Censuses {
+    pid: u32,
+    python: Interpreter,
+    known: FxHashMap<u64, Known>,
+    turn: u64,
+}
+
+impl Censuses {
+    /// None taken yet.
+    pub(crate) fn new(pid: u32, python: Interpreter) -> Self {
+        Self {
+            pid,
+            python,
+            known: FxHashMap::default(),
+            turn: 0,
+        }
+    }
+
+    /// Walks the target's objects. The times of the census are to be set by the caller.
+    pub(super) fn walk(&mut self) -> Result<Taken, ReadError> {
+        let mut pages = Pages::new(ProcessMemory::new(self.pid), PAGES);
+        let bounds = Bounds {
+            until: Instant::now() + MAX_TIME,
+            objects: MAX_OBJECTS,
+        };
+        let mut walk = Walk::new(&mut pages, self.python.layout, bounds);
+        if walk.pages.word(self.python.runtime & !7).is_none() {
+            return Err(ReadError::Unreadable);
+        }
+        if !walk.run(&self.python) {
+            return Err(ReadError::Layout);
+        }
+        self.turn += 1;
+        let candidates = self.candidates(&walk);
+        let chosen = self.choose(candidates);
+        let mut growing = Vec::new();
+        let mut containers = Vec::new();
+        for candidate in chosen {
+            let Some(container) = tell(&mut walk, &candidate) else {
+                continue;
+            };
+            growing.extend(to_watch(&walk, &candidate, &container));
+            containers.push(container);
+        }
+        let census = Census {
+            at: Nanos(0),
+            instances_at: Nanos(0),
+            objects: walk.objects,
+            torn: walk.torn,
+            cut: walk.cut,
+            containers,
+        };
+        Ok(Taken {
+            census,
+            growing,
+            listed: walk.listed,
+        })
+    }
+
+    fn candidates(&mut self, walk: &Walk<'_, ProcessMemory>) -> Vec<Candidate> {
+        let mut all = Vec::new();
+        let containers = walk.found.iter().map(|((step, shape), found)| {
+            let key = walk.paths.key(*step) ^ (*shape as u64) << 48;
+            let what = What::Container {
+                step: *step,
+                shape: *shape,
+            };
+            // a container within another is news only if it grows itself, not with their number
+            let within = walk.paths.within(*step);
+            let mean = found.entries as f64 / found.holders.max(1) as f64;
+            (
+                key,
+                found.entries,
+                what,
+                within.then_some(mean),
+                walk.paths.total(*step),
+            )
+        });
+        let instances = walk.instances.iter().map(|(class, count)| {
+            let what = What::Instances { class: *class };
+            (class ^ OF_CLASSES, *count, what, None, true)
+        });
+        // what a walk that was cut short has counted of instances is no number
+        for (key, entries, what, mean, total) in containers.chain(instances.filter(|_| !walk.cut)) {
+            if !total {
+                continue;
+            }
+            if !self.known.contains_key(&key) && self.known.len() >= MAX_KNOWN {
+                continue;
+            }
+            // what appears later than the first census has grown from nothing
+            let first = if self.turn == 1 { entries } else { 0 };
+            let known = self.known.entry(key).or_insert(Known {
+                first,
+                first_mean: mean.unwrap_or(0.0),
+                last: entries,
+                told: false,
+                seen: 0,
+            });
+            known.last = entries;
+            known.seen = self.turn;
+            let steady = mean.is_some_and(|mean| mean < known.first_mean * 1.1 + 4.0);
+            let grown = if steady {
+                0
+            } else {
+                entries.saturating_sub(known.first)
+            };
+            if known.told || grown >= GREW || (entries >= MIN_ENTRIES && mean.is_none()) {
+                all.push(Candidate {
+                    key,
+                    entries,
+                    grown,
+                    what,
+                });
+            }
+        }
+        let turn = self.turn;
+        if !walk.cut {
+            self.known.retain(|_, known| turn - known.seen < 8);
+        }
+        all
+    }
+
+    /// Those told before come first, then those that grew most, then the biggest.
+    fn choose(&mut self, mut all: Vec<Candidate>) -> Vec<Candidate> {
+        let told = |known: &FxHashMap<u64, Known>, one: &Candidate| {
+            known.get(&one.key).is_some_and(|known| known.told)
+        };
+        all.sort_by_key(|one| {
+            let instances = matches!(one.what, What::Instances { .. });
+            (
+                std::cmp::Reverse((told(&self.known, one), one.grown)),
+                instances,
+                std::cmp::Reverse(one.entries),
+                one.key,
+            )
+        });
+        let grown: Vec<Candidate> = all
+            .iter()
+            .filter(|one| one.grown >= GREW || told(&self.known, one))
+            .take(MAX_GROWN)
+            .copied()
+            .collect();
+        let mut rest: Vec<Candidate> = all
+            .into_iter()
+            .filter(|one| {
+                matches!(one.what, What::Container { .. })
+                    && !grown.iter().any(|other| other.key == one.key)
+            })
+            .collect();
+        rest.sort_by_key(|one| (std::cmp::Reverse(one.entries), one.key));
+        for one in &grown {
+            if let Some(known) = self.known.get_mut(&one.key) {
+                known.told = true;
+            }
+        }
+        let room = MAX_ROWS - grown.len();
+        grown
+            .into_iter()
+            .chain(rest.into_iter().take(room))
+            .collect()
+    }
+}
+
+fn tell(walk: &mut Walk<'_, ProcessMemory>, candidate: &Candidate) -> Option<Container> {
+    match candidate.what {
+        What::Container { step, shape } => {
+            let found = *walk.found.get(&(step, shape))?;
+            let path = walk.paths.spell(walk.pages, &mut walk.types, step);
+            let kind = kind(walk, shape, found.object, found.bound);
+            let mut scale = Scale {
+                pages: walk.pages,
+                types: &mut walk.types,
+            };
+            let each = scale.entry_bytes(shape, found.object);
+            Some(Container {
+                path,
+                kind,
+                entries: found.entries,
+                bytes: each.map(|each| {
+                    found
+                        .table_bytes
+                        .saturating_add(each.saturating_mul(found.entries))
+                }),
+                also_at: others(walk, &found, step),
+                ..Container::default()
+            })
+        }
+        What::Instances { class } => Some(Container {
+            path: class_name(walk, class)?,
+            kind: INSTANCES.to_string(),
+            entries: candidate.entries,
+            ..Container::default()
+        }),
+    }
+}
+
+/// A container that has grown, if it is one object alone.
+fn to_watch(
+    walk: &Walk<'_, ProcessMemory>,
+    candidate: &Candidate,
+    container: &Container,
+) -> Option<Sampled> {
+    let What::Container { step, shape } = candidate.what else {
+        return None;
+    };
+    let found = walk.found.get(&(step, shape))?;
+    (candidate.grown >= GREW && found.holders == 1 && !walk.paths.within(step)).then(|| Sampled {
+        path: container.path.clone(),
+        kind: container.kind.clone(),
+        object: found.object,
+        shape,
+    })
+}
+
+/// The other names of a container that is alone on its path.
+fn others(walk: &mut Walk<'_, ProcessMemory>, found: &Found, step: u32) -> Vec<String> {
+    if found.holders != 1 {
+        return Vec::new();
+    }
+    let steps = walk.names.remove(&found.object).unwrap_or_default();
+    steps
+        .into_iter()
+        .filter(|other| *other != step)
+        .map(|other| walk.paths.spell(walk.pages, &mut walk.types, other))
+        .collect()
+}
+
+/// The container's type, with the bound it has set itself.
+fn kind(
+    walk: &mut Walk<'_, ProcessMemory>,
+    shape: Shape,
+    object: u64,
+    bound: Option<u64>,
+) -> String {
+    let name = match shape {
+        Shape::LruCache => "lru_cache".to_string(),
+        _ => walk
+            .pages
+            .field(object, Layout::OB_TYPE)
+            .and_then(|class| walk.pages.field(class, Layout::TP_NAME))
+            .and_then(|name| c_string(walk.pages, name))
+            .map_or_else(
+                || "container".to_string(),
+                |name| name.rsplit('.').next().unwrap_or(&name).to_string(),
+            ),
+    };
+    match bound {
+        Some(bound) => format!("{name} of at most {bound}"),
+        None => name,
+    }
+}
+
+/// `module.Class`.
+fn class_name(walk: &mut Walk<'_, ProcessMemory>, class: u64) -> Option<String> {
+    let layout = *walk.types.layout();
+    let qualname = walk.pages.field(class, layout.ht_qualname)?;
+    let name = text(walk.pages, &mut walk.types, qualname, 200)?;
+    let module = module_of(walk, &layout, class);
+    Some(match module {
+        Some(module) => format!("{module}.{name}"),
+        None => name,
+    })
+}
+
+/// `__module__` of a class.
+fn module_of(walk: &mut Walk<'_, ProcessMemory>, layout: &Layout, class: u64) -> Option<String> {
+    let names = walk.pages.field(class, Layout::TP_DICT)?;
+    let (mut pairs, mut scratch) = (Vec::new(), Vec::new());
+    super::objects::dict(walk.pages, layout, names, &mut pairs, &mut scratch).ok()?;
+    let types: &mut Types = &mut walk.types;
+    let (_, value) = pairs
+        .into_iter()
+        .find(|(key, _)| text(walk.pages, types, *key, 10).as_deref() == Some("__module__"))?;
+    text(walk.pages, types, value, 100)
+}

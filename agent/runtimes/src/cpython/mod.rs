@@ -1,0 +1,258 @@
+//! `CPython`: recognised by its runtime structure, else by the name of the executable or libpython.
+
+mod census;
+mod code;
+mod interpreter;
+mod layout;
+mod lengths;
+mod memory;
+mod objects;
+mod observer;
+mod opcodes;
+mod paths;
+mod reader;
+mod sizes;
+mod stacks;
+mod types;
+mod version;
+mod walk;
+mod writers;
+
+use std::sync::LazyLock;
+
+use heaptide_process::plan::Program;
+use heaptide_process::plan::wishes::FunctionAt;
+use heaptide_process::{Inspected, Module};
+use regex::Regex;
+
+use crate::door::{Recognised, Runtime};
+use crate::threads::Unobserved;
+use interpreter::{CONTEXT_COPY, Interpreter};
+use layout::Layout;
+use observer::CPythonObserver;
+
+static NAME: LazyLock<Option<Regex>> =
+    LazyLock::new(|| Regex::new(r"^(?:lib)?python(\d+\.\d+)?[a-z]*(?:\.so.*|\d)?$").ok());
+static PYPY: LazyLock<Option<Regex>> =
+    LazyLock::new(|| Regex::new(r"^(?:lib)?pypy(\d+(?:\.\d+)?)?(?:-c)?(?:\.so.*)?$").ok());
+
+/// What holds for all of them, while their small blocks are not seen.
+const ARENAS: &str = "Python objects up to 512 bytes come from CPython's own arenas: only the larger \
+                      ones and C extensions are seen allocation by allocation";
+
+/// `CPython`.
+pub(crate) struct CPython;
+
+impl Runtime for CPython {
+    fn recognise(&self, process: &Inspected) -> Option<Recognised> {
+        recognise(process)
+    }
+
+    fn programs(&self) -> &'static [Program] {
+        &[observer::CONTEXT_COPIED]
+    }
+}
+
+fn recognise(process: &Inspected) -> Option<Recognised> {
+    if let Some(pypy) = pypy(process) {
+        return Some(pypy);
+    }
+    // libpython before the executable: a program that embeds it has no structure of its own
+    let found = process
+        .modules
+        .iter()
+        .enumerate()
+        .find_map(|(index, module)| Some((index, module, runtime_address(module)?)));
+    let Some((index, module, address)) = found else {
+        return by_name(process);
+    };
+    let build = version::Build::of(module, address);
+    module.elf.release();
+    let named = name_match(process).and_then(|named| named.version);
+    let mut limitations = vec![ARENAS.to_string()];
+    let free_threaded = build.free_threaded || free_threaded_name(process);
+    let mut python = None;
+    match (build.version, free_threaded) {
+        (Some(version), true) => limitations.push(format!(
+            "a free-threaded build of CPython {version}: its containers and its stacks are not read \
+             (heaptide knows the layout of builds with a GIL only)"
+        )),
+        (Some(version), false) => match Layout::of(version, build.offsets.as_ref()) {
+            Some(layout) => {
+                python = Some(Interpreter {
+                    version,
+                    runtime: address.wrapping_add(module.bias),
+                    layout,
+                    context_copy: context_copy(index, module),
+                });
+            }
+            None => limitations.push(unknown(&version.to_string())),
+        },
+        (None, _) => limitations.push(unknown(named.as_deref().unwrap_or("of unknown version"))),
+    }
+    if process.modules.iter().any(|m| m.path.contains("/gevent/")) {
+        limitations.push(
+            "gevent is in use: its greenlets share one thread, requests are tied to threads and may \
+             be mixed up"
+                .to_string(),
+        );
+    }
+    Some(Recognised {
+        name: match (build.version, named) {
+            (Some(version), _) => format!("cpython {version}"),
+            (None, Some(named)) => format!("cpython {named}"),
+            (None, None) => "cpython".to_string(),
+        },
+        own_heap: true,
+        limitations: vec![limitations.join("; ")],
+        observer: match python {
+            Some(python) => Box::new(CPythonObserver::new(process, python)),
+            None => Box::new(Unobserved),
+        },
+    })
+}
+
+fn unknown(version: &str) -> String {
+    format!(
+        "CPython {version} is not one of the versions whose memory heaptide can read (3.11, 3.12, \
+         3.13): its containers and its stacks are not seen"
+    )
+}
+
+/// Address of `_PyRuntime` in the file's own terms. Builds since 3.8 put it into a section of its
+/// own, which stays when all symbols are stripped.
+fn runtime_address(module: &Module) -> Option<u64> {
+    let symbol = module.elf.data_symbol("_PyRuntime");
+    symbol.or_else(|| Some(module.elf.section(".PyRuntime")?.address))
+}
+
+/// [`CONTEXT_COPY`] is exported by all builds.
+fn context_copy(index: usize, module: &Module) -> Option<FunctionAt> {
+    let mut found = None;
+    module.elf.functions(|symbol| {
+        if symbol.name == CONTEXT_COPY && found.is_none() {
+            found = Some(FunctionAt {
+                module: index,
+                symbol: CONTEXT_COPY.to_owned(),
+                vaddr: symbol.address,
+                size: symbol.size,
+            });
+        }
+    });
+    found
+}
+
+fn base_names<'a>(process: &'a Inspected) -> impl Iterator<Item = &'a str> {
+    let exe = process.exe.rsplit('/').next().unwrap_or(&process.exe);
+    std::iter::once(exe).chain(process.modules.iter().map(|m| m.name.as_str()))
+}
+
+/// A file with the name of an interpreter.
+struct Named {
+    /// The version in that name.
+    version: Option<String>,
+}
+
+/// Whether a file has the name of an interpreter.
+fn name_match(process: &Inspected) -> Option<Named> {
+    let name = NAME.as_ref()?;
+    let versions: Vec<Option<String>> = base_names(process)
+        .filter_map(|n| name.captures(n))
+        .map(|found| found.get(1).map(|v| v.as_str().to_string()))
+        .collect();
+    let first = versions.first()?.clone();
+    Some(Named {
+        version: versions.into_iter().flatten().next().or(first),
+    })
+}
+
+fn free_threaded_name(process: &Inspected) -> bool {
+    base_names(process).any(|n| {
+        let stem = n.split(".so").next().unwrap_or(n);
+        stem.trim_start_matches("lib")
+            .strip_prefix("python3.")
+            .is_some_and(|rest| rest.ends_with('t') && rest[..rest.len() - 1].parse::<u8>().is_ok())
+    })
+}
+
+/// An interpreter without the structure that this module reads: before 3.8, or sections stripped.
+fn by_name(process: &Inspected) -> Option<Recognised> {
+    let version = name_match(process)?.version;
+    let said = version.as_deref().unwrap_or("of unknown version");
+    Some(Recognised {
+        name: match &version {
+            Some(version) => format!("cpython {version}"),
+            None => "cpython".to_string(),
+        },
+        own_heap: true,
+        limitations: vec![format!("{ARENAS}; {}", unknown(said))],
+        observer: Box::new(Unobserved),
+    })
+}
+
+fn pypy(process: &Inspected) -> Option<Recognised> {
+    let name = PYPY.as_ref()?;
+    let found = base_names(process).find_map(|n| name.captures(n))?;
+    Some(Recognised {
+        name: match found.get(1) {
+            Some(version) => format!("pypy {}", version.as_str()),
+            None => "pypy".to_string(),
+        },
+        own_heap: true,
+        limitations: vec![
+            "PyPy moves objects in a heap of its own: allocations, containers and Python stacks are \
+             not seen, only requests and the memory of the process"
+                .to_string(),
+        ],
+        observer: Box::new(Unobserved),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A process of which only the executable's path is known.
+    fn only(exe: &str) -> Inspected {
+        Inspected {
+            pid: 0,
+            start_ticks: 0,
+            exe: exe.to_owned(),
+            threads: Vec::new(),
+            mappings: Vec::new(),
+            modules: Vec::new(),
+            allocators: Vec::new(),
+            limitations: Vec::new(),
+        }
+    }
+
+    fn named(exe: &str) -> Option<Recognised> {
+        recognise(&only(exe))
+    }
+
+    #[test]
+    fn names_without_a_structure_to_read() {
+        for (exe, name) in [
+            ("/usr/bin/python3.11", Some("cpython 3.11")),
+            ("/opt/python/bin/python3", Some("cpython")),
+            ("/usr/bin/pypy3", Some("pypy 3")),
+            ("/usr/bin/pypy3.10", Some("pypy 3.10")),
+            ("/usr/bin/pythonic-tool", None),
+        ] {
+            let found = named(exe);
+            assert_eq!(found.as_ref().map(|m| m.name.as_str()), name, "{exe}");
+            let Some(found) = found else { continue };
+            assert!(!found.observer.settings().readable);
+            let said = found.limitations.join("; ");
+            assert!(said.contains("not seen"), "{said}");
+        }
+    }
+
+    #[test]
+    fn free_threaded_builds_have_a_t() {
+        let is = |exe| free_threaded_name(&only(exe));
+        assert!(is("/usr/bin/python3.13t"));
+        assert!(!is("/usr/bin/python3.13"));
+        assert!(!is("/usr/bin/python3-dbg-test"));
+    }
+}

@@ -1,0 +1,121 @@
+//! Observes a `CPython` process: copies of contexts, stacks at page faults, and its objects.
+
+use std::{fs, os::linux::fs::MetadataExt as _};
+
+use heaptide_ebpf::{PythonConfig, Stack};
+use heaptide_judge::events::{Census, Site, SiteId};
+use heaptide_process::Inspected;
+use heaptide_process::plan::wishes::{Ask, ProbeWish, Wishes};
+use heaptide_process::plan::{Program, Purpose};
+
+use super::interpreter::Interpreter;
+use super::layout::FramePointer;
+use super::reader::CPythonReader;
+use super::stacks::Stacks;
+use crate::door::{HeapReader, Observer, RuntimeSettings};
+
+/// The current context was copied.
+pub(super) const CONTEXT_COPIED: Program = Program::returning("python_context", Purpose::Task);
+
+/// One interpreter that can be read.
+pub(super) struct CPythonObserver {
+    pid: u32,
+    start_ticks: u64,
+    python: Interpreter,
+    /// Once it has begun.
+    stacks: Option<Stacks>,
+}
+
+impl CPythonObserver {
+    pub(super) fn new(process: &Inspected, python: Interpreter) -> Self {
+        Self {
+            pid: process.pid,
+            start_ticks: process.start_ticks,
+            python,
+            stacks: None,
+        }
+    }
+}
+
+impl Observer for CPythonObserver {
+    fn probes(&self, _: bool) -> Wishes {
+        let copy = self.python.context_copy.iter();
+        Wishes {
+            probes: copy
+                .map(|function| ProbeWish {
+                    function: function.clone(),
+                    ask: Ask::Return(CONTEXT_COPIED, 0),
+                })
+                .collect(),
+            ..Wishes::default()
+        }
+    }
+
+    fn settings(&self) -> RuntimeSettings {
+        RuntimeSettings {
+            readable: true,
+            frames: frames(self.pid, &self.python),
+            ..RuntimeSettings::default()
+        }
+    }
+
+    fn begin(&mut self, layout: u32) {
+        self.stacks = Some(Stacks::new(self.pid, layout, self.python.clone()));
+    }
+
+    fn heap_reader(&self) -> Option<Box<dyn HeapReader>> {
+        let reader = CPythonReader::new(self.pid, self.start_ticks, self.python.clone());
+        Some(Box::new(reader))
+    }
+
+    fn faulted(
+        &mut self,
+        raw: u64,
+        pages: u64,
+        stack: &mut dyn FnMut() -> Option<Stack>,
+    ) -> (Option<SiteId>, Option<Site>) {
+        match &mut self.stacks {
+            Some(stacks) => stacks.add(raw, pages, stack),
+            None => (None, None),
+        }
+    }
+
+    fn complete(&self, census: &mut Census) {
+        if let Some(stacks) = &self.stacks {
+            for container in &mut census.containers {
+                stacks.name_writers(container);
+            }
+        }
+    }
+}
+
+/// Where the kernel finds the frames of an interpreter.
+fn frames(pid: u32, python: &Interpreter) -> Option<PythonConfig> {
+    let layout = &python.layout;
+    let namespace = fs::metadata(format!("/proc/{pid}/ns/pid")).ok()?;
+    let device = namespace.st_dev();
+    let (frame, frame_through) = match layout.tstate_frame {
+        FramePointer::Direct(at) => (at as u32, u32::MAX),
+        FramePointer::Through(at, then) => (at as u32, then as u32),
+    };
+    Some(PythonConfig {
+        runtime: python.runtime,
+        // the kernel's own form of a device number
+        namespace_device: u64::from(libc::major(device)) << 20 | u64::from(libc::minor(device)),
+        namespace_inode: namespace.st_ino(),
+        interpreters: layout.interpreters_head as u32,
+        threads: layout.threads_head as u32,
+        next: layout.tstate_next as u32,
+        thread_id: layout.tstate_native_id as u32,
+        frame,
+        frame_through,
+        code: layout.frame_code as u32,
+        previous: layout.frame_previous as u32,
+        instruction: layout.frame_instr as u32,
+        owner: layout.frame_owner as u32,
+        entry_owner: u32::from(layout.entry_owner),
+        bytecode: layout.code_bytecode as u32,
+        context: layout.tstate_context as u32,
+        reserved: 0,
+    })
+}

@@ -1,0 +1,65 @@
+//! Reads the objects of one interpreter: censuses, and between them the lengths of what grows.
+
+use std::time::{Duration, Instant};
+
+use heaptide_judge::events::{Census, Lengths, Nanos};
+use heaptide_process::clocks;
+
+use super::census::{Censuses, Taken};
+use super::interpreter::Interpreter;
+use super::lengths::{Sampled, Samples};
+use crate::door::{HeapReader, ReadError};
+
+/// One interpreter.
+pub(super) struct CPythonReader {
+    pid: u32,
+    censuses: Censuses,
+    /// What the last census found growing.
+    growing: Vec<Sampled>,
+    samples: Samples,
+}
+
+impl CPythonReader {
+    pub(super) fn new(pid: u32, _start_ticks: u64, python: Interpreter) -> Self {
+        Self {
+            pid,
+            censuses: Censuses::new(pid, python),
+            growing: Vec::new(),
+            samples: Samples::default(),
+        }
+    }
+}
+
+impl HeapReader for CPythonReader {
+    fn census(&mut self) -> Result<Census, ReadError> {
+        let begun = Instant::now();
+        let Taken {
+            mut census,
+            growing,
+            listed,
+        } = self.censuses.walk()?;
+        self.growing = growing;
+        // A container was counted somewhere in between.
+        let ago = |ago: Duration| Nanos(clocks::now().0.saturating_sub(ago.as_nanos() as u64));
+        census.at = ago(begun.elapsed() / 2);
+        census.instances_at = ago(listed.elapsed());
+        Ok(census)
+    }
+
+    fn sample_growing(&mut self, growing: bool) -> Option<Lengths> {
+        let wanted = if growing {
+            self.growing.clone()
+        } else {
+            Vec::new()
+        };
+        self.samples.of(self.pid, wanted)
+    }
+
+    fn sample_due(&self) -> Option<Instant> {
+        self.samples.due()
+    }
+
+    fn sample(&mut self) -> Option<Lengths> {
+        self.samples.take(self.pid)
+    }
+}

@@ -1,0 +1,226 @@
+//! What the types of the target's objects say about how to read them.
+
+use rustc_hash::FxHashMap;
+use zeroize::Zeroize as _;
+
+use super::layout::Layout;
+use super::memory::{Pages, Read};
+
+const MANAGED_DICT: u64 = 1 << 4;
+const INLINE_VALUES: u64 = 1 << 2;
+const IMMUTABLE: u64 = 1 << 8;
+const HEAP: u64 = 1 << 9;
+const READY: u64 = 1 << 12;
+const HAVE_GC: u64 = 1 << 14;
+const LONG: u64 = 1 << 24;
+const LIST: u64 = 1 << 25;
+const TUPLE: u64 = 1 << 26;
+const BYTES: u64 = 1 << 27;
+const STR: u64 = 1 << 28;
+const DICT: u64 = 1 << 29;
+const TYPE: u64 = 1 << 31;
+
+/// No type of a Python program has bigger instances, variable parts aside.
+const MAX_BASIC: u64 = 1 << 20;
+/// Bases followed at most.
+const MAX_BASES: usize = 64;
+
+/// How an object holds others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Shape {
+    /// It holds none that matter.
+    Leaf,
+    Str,
+    Bytes,
+    Int,
+    Dict,
+    List,
+    Tuple,
+    Set,
+    Deque,
+    LruCache,
+    Module,
+    Type,
+    Function,
+    Generator,
+    /// `threading.local`.
+    ThreadLocal,
+    Code,
+    /// References that keep nothing alive.
+    Weak,
+    /// Anything else: the words of its structure that are addresses of objects.
+    Fields,
+}
+
+/// What is known of a type.
+#[derive(Clone, Copy, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one flag of tp_flags, in any combination"
+)]
+pub(super) struct TypeInfo {
+    pub(super) shape: Shape,
+    /// Its instances are known to the collector.
+    pub(super) gc: bool,
+    /// A class of the program, not of the interpreter or of an extension that is sealed.
+    pub(super) class: bool,
+    /// Starlette's `State`: its attributes are the entries of a dictionary of its own.
+    pub(super) state: bool,
+    pub(super) managed: bool,
+    pub(super) inline_values: bool,
+    pub(super) basicsize: u64,
+    /// Where instances keep their dictionary; 0 nowhere, -1 managed.
+    pub(super) dictoffset: i64,
+    pub(super) base: u64,
+}
+
+/// Types seen in this census; `None` for addresses that hold no type.
+pub(super) struct Types {
+    layout: Layout,
+    known: FxHashMap<u64, Option<TypeInfo>>,
+}
+
+impl Types {
+    pub(super) fn new(layout: Layout) -> Self {
+        Self {
+            layout,
+            known: FxHashMap::default(),
+        }
+    }
+
+    /// The type of the object at an address; `None` if there is no object.
+    pub(super) fn of<R: Read>(&mut self, pages: &mut Pages<R>, object: u64) -> Option<TypeInfo> {
+        if object & 7 != 0 || object < 4096 {
+            return None;
+        }
+        let address = pages.field(object, Layout::OB_TYPE)?;
+        self.at(pages, address)
+    }
+
+    /// The type at an address.
+    pub(super) fn at<R: Read>(&mut self, pages: &mut Pages<R>, address: u64) -> Option<TypeInfo> {
+        if address & 7 != 0 || address < 4096 {
+            return None;
+        }
+        if let Some(known) = self.known.get(&address) {
+            return *known;
+        }
+        let info = self.look(pages, address, 0);
+        // bounded by what lies in memory, and emptied with the census
+        self.known.insert(address, info);
+        info
+    }
+
+    fn look<R: Read>(
+        &mut self,
+        pages: &mut Pages<R>,
+        address: u64,
+        depth: usize,
+    ) -> Option<TypeInfo> {
+        let meta = pages.field(address, Layout::OB_TYPE)?;
+        if meta & 7 != 0 || meta < 4096 || pages.field(meta, Layout::TP_FLAGS)? & TYPE == 0 {
+            return None;
+        }
+        let flags = pages.field(address, Layout::TP_FLAGS)?;
+        let basicsize = pages.field(address, Layout::TP_BASICSIZE)?;
+        let itemsize = pages.field(address, Layout::TP_ITEMSIZE)?;
+        let plausible = flags & READY != 0
+            && flags >> 40 == 0
+            && (16..=MAX_BASIC).contains(&basicsize)
+            && itemsize <= MAX_BASIC;
+        if !plausible {
+            return None;
+        }
+        let base = pages.field(address, Layout::TP_BASE)?;
+        let class = flags & HEAP != 0 && flags & IMMUTABLE == 0;
+        let shape = if class && base != 0 && depth < MAX_BASES {
+            let base = match self.known.get(&base) {
+                Some(known) => *known,
+                None => self.look(pages, base, depth + 1),
+            }?;
+            match (base.shape, flags & HAVE_GC != 0) {
+                // `object` has no references of its own, its subclasses have
+                (Shape::Leaf, true) => Shape::Fields,
+                (shape, _) => shape,
+            }
+        } else {
+            Self::builtin(pages, address, flags)?
+        };
+        Some(TypeInfo {
+            shape,
+            gc: flags & HAVE_GC != 0,
+            class,
+            state: class && is_named(pages, address, "State"),
+            managed: flags & MANAGED_DICT != 0,
+            inline_values: flags & INLINE_VALUES != 0,
+            basicsize,
+            dictoffset: pages.field(address, Layout::TP_DICTOFFSET)? as i64,
+            base,
+        })
+    }
+
+    fn builtin<R: Read>(pages: &mut Pages<R>, address: u64, flags: u64) -> Option<Shape> {
+        let by_flag = [
+            (STR, Shape::Str),
+            (BYTES, Shape::Bytes),
+            (LONG, Shape::Int),
+            (DICT, Shape::Dict),
+            (LIST, Shape::List),
+            (TUPLE, Shape::Tuple),
+            (TYPE, Shape::Type),
+        ];
+        if let Some((_, shape)) = by_flag.iter().find(|(flag, _)| flags & flag != 0) {
+            return Some(*shape);
+        }
+        let name = pages.field(address, Layout::TP_NAME)?;
+        let name = c_string(pages, name)?;
+        Some(match name.as_str() {
+            "set" | "frozenset" => Shape::Set,
+            "collections.deque" => Shape::Deque,
+            "functools._lru_cache_wrapper" => Shape::LruCache,
+            "module" => Shape::Module,
+            "function" => Shape::Function,
+            "generator" | "coroutine" | "async_generator" => Shape::Generator,
+            "_thread._local" => Shape::ThreadLocal,
+            "code" => Shape::Code,
+            // a frame object's frame is walked with its thread
+            "frame" | "traceback" | "builtin_function_or_method" => Shape::Leaf,
+            name if name.contains("weakref") || name.contains("weakproxy") => Shape::Weak,
+            _ if flags & HAVE_GC != 0 => Shape::Fields,
+            _ => Shape::Leaf,
+        })
+    }
+
+    /// The layout that all this is read by.
+    pub(super) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+}
+
+/// Whether a type has this name.
+fn is_named<R: Read>(pages: &mut Pages<R>, address: u64, name: &str) -> bool {
+    let at = pages.field(address, Layout::TP_NAME);
+    at.and_then(|at| c_string(pages, at)).as_deref() == Some(name)
+}
+
+/// A name that C code gave a type.
+pub(super) fn c_string<R: Read>(pages: &mut Pages<R>, address: u64) -> Option<String> {
+    const MAX: u64 = 64;
+    let mut bytes = [0; MAX as usize];
+    // not over the end of the page: the next one may not be there
+    let here = (4096 - (address & 4095)).min(MAX) as usize;
+    if !pages.raw(address, &mut bytes[..here]) {
+        return None;
+    }
+    if !bytes[..here].contains(&0) && here < bytes.len() {
+        let rest = bytes.get_mut(here..)?;
+        if !pages.raw(address + here as u64, rest) {
+            return None;
+        }
+    }
+    let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
+    // what lies behind it is none of ours
+    bytes[end..].zeroize();
+    let name = std::str::from_utf8(&bytes[..end]).ok()?;
+    (!name.is_empty() && name.bytes().all(|b| b.is_ascii_graphic())).then(|| name.to_string())
+}

@@ -1,0 +1,184 @@
+//! Where a walk begins: modules, the frames of threads, the collector's lists.
+
+use std::time::Instant;
+
+use rustc_hash::FxHashMap;
+
+use super::super::objects::{OrTorn, Torn};
+use super::super::paths::{Edge, ROOT};
+use super::super::types::Shape;
+use super::{MAX_INTERPRETERS, MAX_STACK, MAX_THREADS, Read, Walk};
+use crate::cpython::interpreter::Interpreter;
+use crate::cpython::layout::{FramePointer, Layout};
+
+/// How often a list is followed that was torn.
+const LIST_TRIES: usize = 3;
+
+impl<R: Read> Walk<'_, R> {
+    /// Walks all interpreters; `false` when the runtime's structure is not what its version says.
+    pub(in crate::cpython) fn run(&mut self, python: &Interpreter) -> bool {
+        let layout = python.layout;
+        let head = layout.interpreters_head;
+        let mut interpreter = self.pages.field(python.runtime, head).unwrap_or(0);
+        let mut interpreters = Vec::new();
+        while interpreter != 0 && interpreters.len() < MAX_INTERPRETERS {
+            interpreters.push(interpreter);
+            interpreter = self
+                .pages
+                .field(interpreter, layout.interp_next)
+                .unwrap_or(0);
+        }
+        let mut sound = false;
+        for interpreter in &interpreters {
+            sound |= self.modules(*interpreter).is_ok();
+        }
+        self.drain();
+        for interpreter in &interpreters {
+            self.threads(*interpreter);
+        }
+        self.drain();
+        for interpreter in interpreters {
+            self.collected(interpreter);
+        }
+        sound
+    }
+
+    fn modules(&mut self, interpreter: u64) -> Result<(), Torn> {
+        let at = self.types.layout().modules;
+        let modules = self.pages.field(interpreter, at).or_torn()?;
+        let info = self.types.of(self.pages, modules).or_torn()?;
+        if info.shape != Shape::Dict {
+            return Err(Torn);
+        }
+        self.seen.insert(modules);
+        self.read_dict(modules)?;
+        for (name, module) in std::mem::take(&mut self.pairs) {
+            self.push(module, ROOT, Edge::Module(name));
+        }
+        Ok(())
+    }
+
+    /// Local variables of what runs now.
+    pub(super) fn threads(&mut self, interpreter: u64) {
+        let layout = *self.types.layout();
+        let head = layout.threads_head;
+        let mut thread = self.pages.field(interpreter, head).unwrap_or(0);
+        for _ in 0..MAX_THREADS {
+            if thread == 0 || self.pages.field(thread, layout.tstate_interp) != Some(interpreter) {
+                break;
+            }
+            let mut frame = match layout.tstate_frame {
+                FramePointer::Direct(at) => self.pages.field(thread, at),
+                FramePointer::Through(at, then) => self
+                    .pages
+                    .field(thread, at)
+                    .and_then(|cframe| self.pages.field(cframe, then)),
+            }
+            .unwrap_or(0);
+            for _ in 0..MAX_STACK {
+                if frame == 0 {
+                    break;
+                }
+                // a frame that is just being left is no loss: it will be there or gone next time
+                let _ = self.frame(frame, None);
+                frame = self.pages.field(frame, layout.frame_previous).unwrap_or(0);
+            }
+            thread = self.pages.field(thread, layout.tstate_next).unwrap_or(0);
+        }
+    }
+
+    /// The variables of a frame; what lies on a generator's value stack only when it is at rest.
+    pub(super) fn frame(&mut self, frame: u64, stack_from: Option<u32>) -> Result<(), Torn> {
+        let layout = *self.types.layout();
+        let code = self.pages.field(frame, layout.frame_code).or_torn()?;
+        if self.types.of(self.pages, code).or_torn()?.shape != Shape::Code {
+            return Err(Torn);
+        }
+        let variables = self
+            .pages
+            .half(code.wrapping_add(layout.code_nlocalsplus))
+            .or_torn()?;
+        let names = self
+            .pages
+            .field(code, Layout::CODE_LOCALSPLUSNAMES)
+            .or_torn()?;
+        let root = self.paths.child(ROOT, Edge::Frame(code));
+        for index in 0..u64::from(variables.min(1024)) {
+            let at = Layout::FRAME_LOCALS + index * 8;
+            let value = self.pages.field(frame, at).or_torn()?;
+            let name = self.pages.field(names, 24 + index * 8).unwrap_or(0);
+            self.push(value, root, Edge::Name(name));
+        }
+        if let Some(step) = stack_from {
+            let top = self
+                .pages
+                .half(frame.wrapping_add(Layout::FRAME_STACKTOP))
+                .or_torn()?;
+            for index in u64::from(variables)..u64::from(top.min(variables.saturating_add(64))) {
+                let at = Layout::FRAME_LOCALS + index * 8;
+                let value = self.pages.field(frame, at).or_torn()?;
+                self.push_field(value, step);
+            }
+        }
+        Ok(())
+    }
+
+    /// The collector's lists: counts instances of classes, and finds generators that wait.
+    pub(super) fn collected(&mut self, interpreter: u64) {
+        let layout = *self.types.layout();
+        let mut heads: Vec<u64> = (0..3)
+            .map(|n| interpreter.wrapping_add(layout.gc_generations + n * Layout::GC_GENERATION))
+            .collect();
+        heads.push(interpreter.wrapping_add(layout.gc_permanent));
+        let begun = Instant::now();
+        for head in &heads {
+            // what is added or freed meanwhile tears a list: the longest of a few tries is nearest to the whole
+            let mut most = (0, FxHashMap::default());
+            for _ in 0..LIST_TRIES {
+                self.pages.forget_all();
+                let (whole, count, instances) = self.list(*head, &heads);
+                if count >= most.0 {
+                    most = (count, instances);
+                }
+                if whole || self.cut {
+                    break;
+                }
+            }
+            for (class, count) in most.1 {
+                *self.instances.entry(class).or_default() += count;
+            }
+        }
+        self.listed = begun + begun.elapsed() / 2;
+    }
+
+    /// One list: whether it was followed to its end, and how many objects it has, in all and of each class.
+    fn list(&mut self, head: u64, heads: &[u64]) -> (bool, u64, FxHashMap<u64, u64>) {
+        let mut instances: FxHashMap<u64, u64> = FxHashMap::default();
+        let mut count = 0;
+        let mut at = self.pages.word(head).unwrap_or(0) & !3;
+        while !heads.contains(&at) {
+            if at == 0 || count >= self.bounds.objects || self.over() {
+                self.cut |= at != 0;
+                return (false, count, instances);
+            }
+            let object = at.wrapping_add(Layout::GC_HEAD);
+            let class = self.pages.field(object, Layout::OB_TYPE).unwrap_or(0);
+            let Some(info) = self.types.at(self.pages, class) else {
+                // moved to another list or freed while it was read
+                self.torn += 1;
+                return (false, count, instances);
+            };
+            if info.class {
+                *instances.entry(class).or_default() += 1;
+            }
+            if info.shape == Shape::Generator && !self.seen.contains(object) {
+                self.push(object, ROOT, Edge::Deep);
+                self.drain();
+            }
+            count += 1;
+            self.objects += u64::from(!self.seen.contains(object));
+            at = self.pages.word(at).unwrap_or(0) & !3;
+        }
+        (true, count, instances)
+    }
+}

@@ -1,0 +1,180 @@
+//! Goroutines by what they run and where they wait, counted from `runtime.allgs`.
+
+use std::collections::HashMap;
+
+use heaptide_process::{memory, symbols::Symbolizer};
+
+use super::variables::Variables;
+use super::versions::{Layout, SAVED_PC, SAVED_SP};
+use heaptide_judge::events::{Census, Container, FilledBy, FrameKind, GOROUTINES, Nanos, SiteId};
+
+/// Goroutines that are looked at; of more, only the first.
+const MOST: usize = 200_000;
+/// Groups that are told of, the largest first.
+const TOLD: usize = 24;
+/// Goroutines that a group needs to be told of.
+const LEAST: u64 = 8;
+/// Bytes of `runtime.g` that hold what is wanted.
+const G_BYTES: usize = 320;
+/// `_Gdead`, and the bit that the collector sets while it scans a stack.
+const DEAD: u32 = 6;
+const SCANNED: u32 = 0x1000;
+/// Frames that are walked to where a goroutine waits.
+const FRAMES: usize = 16;
+
+/// Reads the goroutines of one process.
+pub(super) struct Reader {
+    pid: u32,
+    /// Names, and where its goroutines wait, by (where it was begun, what it runs), so that a group
+    /// keeps its name.
+    names: HashMap<(u64, u64), (String, Option<FilledBy>)>,
+}
+
+/// Goroutines that were begun at one place and run the same function.
+#[derive(Default)]
+struct Group {
+    count: u64,
+    stack_bytes: u64,
+    /// One of them: its saved program counter, stack pointer and frame pointer.
+    one: [u64; 3],
+}
+
+impl Reader {
+    pub(super) fn new(pid: u32) -> Self {
+        Self {
+            pid,
+            names: HashMap::new(),
+        }
+    }
+
+    /// The groups as containers, whose entries are goroutines and whose bytes are their stacks.
+    pub(super) fn read(
+        &mut self,
+        at: Nanos,
+        layout: &Layout,
+        variables: &Variables,
+        symbolizer: &mut Symbolizer,
+    ) -> Option<Census> {
+        let [list, len] = memory::words::<2>(self.pid, variables.goroutines?)?;
+        let len = usize::try_from(len).ok()?;
+        let mut all = vec![0_u64; len.min(MOST)];
+        if !memory::read(self.pid, list, bytemuck::cast_slice_mut(&mut all)) {
+            return None;
+        }
+        let mut groups: HashMap<(u64, u64), Group> = HashMap::new();
+        let (mut objects, mut torn) = (0, 0);
+        let mut g = [0_u64; G_BYTES / 8];
+        for address in all {
+            if !memory::read(self.pid, address, bytemuck::cast_slice_mut(&mut g)) {
+                torn += 1;
+                continue;
+            }
+            let word = |offset: u64| g.get(offset as usize / 8).copied().unwrap_or(0);
+            let status = word(layout.status) as u32 & !SCANNED;
+            if status == DEAD || status == 0 {
+                continue;
+            }
+            objects += 1;
+            let key = (word(layout.created_at), word(layout.starts_at));
+            let group = groups.entry(key).or_default();
+            group.count += 1;
+            group.stack_bytes += word(8).wrapping_sub(word(0)).min(1 << 30);
+            group.one = [word(SAVED_PC), word(SAVED_SP), word(layout.saved_bp)];
+        }
+        let mut groups: Vec<_> = groups
+            .into_iter()
+            .filter(|(_, group)| group.count >= LEAST)
+            .collect();
+        groups.sort_by_key(|(key, group)| (std::cmp::Reverse(group.count), *key));
+        groups.truncate(TOLD);
+        let containers = groups
+            .into_iter()
+            .map(|(key, group)| {
+                let (path, waits) = self.name(key, &group, symbolizer);
+                Container {
+                    path,
+                    kind: GOROUTINES.to_string(),
+                    entries: group.count,
+                    bytes: Some(group.stack_bytes),
+                    filled_by: waits.into_iter().collect(),
+                    ..Container::default()
+                }
+            })
+            .collect();
+        Some(Census {
+            at,
+            instances_at: at,
+            objects,
+            torn,
+            cut: len > MOST,
+            containers,
+        })
+    }
+
+    /// `main.waitForReply at leaks.go:127 (runtime.chanrecv1), begun by main.AwaitReply`.
+    fn name(
+        &mut self,
+        key: (u64, u64),
+        group: &Group,
+        symbolizer: &mut Symbolizer,
+    ) -> (String, Option<FilledBy>) {
+        if let Some(name) = self.names.get(&key) {
+            return name.clone();
+        }
+        let waits = symbolizer.resolve(SiteId(0), &self.walk(group.one), true, false);
+        let at = waits
+            .stack
+            .iter()
+            .position(|frame| frame.kind != FrameKind::Allocator);
+        let place = at.map(|at| {
+            let frame = &waits.stack[at];
+            FilledBy {
+                function: frame.function.clone(),
+                file: frame.file.clone(),
+                line: frame.line,
+                samples: 0,
+            }
+        });
+        let mut name = match at {
+            Some(at) => {
+                let frame = &waits.stack[at];
+                let mut text = frame.function.clone();
+                if let (Some(file), Some(line)) = (&frame.file, frame.line) {
+                    text = format!(
+                        "{text} at {}:{line}",
+                        file.rsplit('/').next().unwrap_or(file)
+                    );
+                }
+                match at.checked_sub(1).and_then(|called| waits.stack.get(called)) {
+                    Some(called) => format!("{text} ({})", called.function),
+                    None => text,
+                }
+            }
+            None => symbolizer.resolve(SiteId(0), &[key.1], true, false).stack[0]
+                .function
+                .clone(),
+        };
+        let begun = symbolizer.resolve(SiteId(0), &[key.0], false, false);
+        name = format!("{name}, begun by {}", begun.stack[0].function);
+        if self.names.len() < 4096 {
+            self.names.insert(key, (name.clone(), place.clone()));
+        }
+        (name, place)
+    }
+
+    /// Program counters of a goroutine that waits, by its frame pointers: Go keeps them on x86-64.
+    fn walk(&self, [pc, mut sp, mut bp]: [u64; 3]) -> Vec<u64> {
+        let mut frames = vec![pc];
+        while frames.len() < FRAMES && bp >= sp {
+            let Some([saved, next]) = memory::words::<2>(self.pid, bp) else {
+                break;
+            };
+            if next == 0 {
+                break;
+            }
+            frames.push(next);
+            (sp, bp) = (bp + 16, saved);
+        }
+        frames
+    }
+}

@@ -1,0 +1,73 @@
+//! Go: recognised by its build information or its table of functions; what can be seen of its requests
+//! and its heap, and where.
+
+mod blocks;
+mod goroutines;
+mod observer;
+mod probes;
+mod profile;
+mod program;
+mod reader;
+mod variables;
+mod versions;
+
+use heaptide_process::Inspected;
+use heaptide_process::plan as kernel;
+
+use crate::door::{Recognised, Runtime};
+use observer::GoObserver;
+use program::{Program, program, version};
+
+/// Go.
+pub(crate) struct Go;
+
+impl Runtime for Go {
+    fn recognise(&self, process: &Inspected) -> Option<Recognised> {
+        recognise(process)
+    }
+
+    fn programs(&self) -> &'static [kernel::Program] {
+        probes::PROGRAMS
+    }
+}
+
+fn recognise(process: &Inspected) -> Option<Recognised> {
+    let main = process.modules.first()?;
+    let go = [".go.buildinfo", ".gopclntab", ".note.go.buildid"]
+        .iter()
+        .any(|name| main.elf.section(name).is_some());
+    if !go {
+        return None;
+    }
+    let version = version(main);
+    let program = program(process.pid, main, version.as_deref());
+    let name = match &version {
+        Some(version) => format!("go {version}"),
+        None => "go".to_string(),
+    };
+    Some(Recognised {
+        limitations: vec![limitation(&name, program.as_ref())],
+        name,
+        own_heap: true,
+        observer: Box::new(GoObserver::new(process.pid, program)),
+    })
+}
+
+/// What cannot be seen of a program.
+fn limitation(name: &str, program: Option<&Program>) -> String {
+    match program {
+        None => format!(
+            "{name} has no table of functions that heaptide can read (it knows those of Go 1.20 and \
+             later): only mappings, resident memory and C allocations (cgo) are seen"
+        ),
+        Some(Program { layout: None, .. }) => format!(
+            "the layout of {name} is not known: requests are followed by system calls and tied to \
+             threads, and its heap profile and its goroutines are not read"
+        ),
+        Some(_) => {
+            "Go's garbage-collected heap is followed by samples, an object for every 8 KiB or so: what it \
+             keeps per request is an estimate"
+                .to_string()
+        }
+    }
+}

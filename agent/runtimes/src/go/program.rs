@@ -1,0 +1,170 @@
+//! What is known of a Go program: its version, its layouts, and the functions and variables of its runtime that are
+//! of use.
+
+use std::collections::HashMap;
+
+use heaptide_process::Module;
+use heaptide_process::pclntab::{Function, Table};
+
+use super::variables::Variables;
+use super::versions::{self, Layout, minor};
+
+/// `serverHandler.ServeHTTP`: net/http calls the service's handler in it.
+pub(crate) const SERVE: &str = "net/http.serverHandler.ServeHTTP";
+/// `(*response).finishRequest`.
+pub(crate) const FINISH: &str = "net/http.(*response).finishRequest";
+
+/// `(*conn).readRequest`: a head is read, which is memory of the request that it begins.
+pub(crate) const READ: &str = "net/http.(*conn).readRequest";
+/// `(*mspan).nextFreeIndex`: a processor looks for room in a span that it has just taken, among others.
+pub(crate) const NEXT_FREE: &str = "runtime.(*mspan).nextFreeIndex";
+/// `(*mspan).initHeapBits`: a span is new.
+pub(crate) const NEW_SPAN: &str = "runtime.(*mspan).initHeapBits";
+/// `isSystemGoroutine`: asked of each goroutine that begins or ends.
+pub(crate) const GOROUTINE: &str = "runtime.isSystemGoroutine";
+
+/// Where HTTP/2 is served: a head has been read, its handler begins, it has returned. Up to Go 1.26, from 1.27
+/// on, and from the module beside the standard library, whose layout is that of the first.
+pub(crate) static HTTP2: [[&str; 3]; 3] = [
+    [
+        "net/http.(*http2serverConn).newWriterAndRequest",
+        "net/http.(*http2serverConn).runHandler",
+        "net/http.(*http2responseWriter).handlerDone",
+    ],
+    [
+        "net/http/internal/http2.(*serverConn).newWriterAndRequest",
+        "net/http/internal/http2.(*serverConn).runHandler",
+        "net/http/internal/http2.(*responseWriter).handlerDone",
+    ],
+    [
+        "golang.org/x/net/http2.(*serverConn).newWriterAndRequest",
+        "golang.org/x/net/http2.(*serverConn).runHandler",
+        "golang.org/x/net/http2.(*responseWriter).handlerDone",
+    ],
+];
+
+/// `(*Router).Find(method, path, context)` of Echo, up to its version 3 and of 4: leaves the template of the route in
+/// the context.
+pub(crate) static ROUTERS: [&str; 2] = [
+    "github.com/labstack/echo.(*Router).Find",
+    "github.com/labstack/echo/v4.(*Router).Find",
+];
+
+/// What is known of a Go program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Program {
+    /// Its version (`1.25.5`).
+    pub(crate) version: String,
+    /// Layouts of that version; `None` for one that is not known.
+    pub(crate) layout: Option<Layout>,
+    /// Where a request of net/http begins and ends, if the program serves any.
+    pub(crate) requests: Option<Requests>,
+    /// The places of [`HTTP2`] that are in it: head, begin and end.
+    pub(crate) http2: Vec<[(&'static str, Function); 3]>,
+    /// Those of [`ROUTERS`] that are in it.
+    pub(crate) routers: Vec<(Function, &'static str)>,
+    /// Where objects of the heap can be picked to be followed.
+    pub(crate) heap: Heap,
+    /// The runtime's variables.
+    pub(crate) variables: Variables,
+}
+
+/// Functions of the runtime at which objects of the heap, and goroutines, are met.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Heap {
+    /// [`NEXT_FREE`].
+    pub(crate) next_free: Option<Function>,
+    /// [`NEW_SPAN`].
+    pub(crate) new_span: Option<Function>,
+    /// [`GOROUTINE`].
+    pub(crate) goroutine: Option<Function>,
+    /// [`READ`].
+    pub(crate) read: Option<Function>,
+}
+
+impl Program {
+    /// Requests are seen by probes in the runtime: system calls need not be looked at for them.
+    pub(crate) fn sees_requests(&self) -> bool {
+        self.layout.is_some() && self.requests.is_some()
+    }
+}
+
+/// The functions of net/http that say which request a goroutine works on. Addresses are the file's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Requests {
+    /// `serverHandler.ServeHTTP(w, r)`: the head was read, the handler comes next.
+    pub(crate) serve: Function,
+    /// `(*response).finishRequest()`: the handler has returned.
+    pub(crate) finish: Function,
+}
+
+/// Reads it out of the table of functions and the build information.
+pub(super) fn program(pid: u32, main: &Module, version: Option<&str>) -> Option<Program> {
+    let table = Table::open(&main.elf, pid, main.bias)?;
+    let wanted = [
+        SERVE,
+        FINISH,
+        NEXT_FREE,
+        NEW_SPAN,
+        GOROUTINE,
+        READ,
+        "runtime.gcControllerCommit",
+        "runtime.gcStart",
+        "runtime.mProf_FlushLocked",
+        "runtime.profilealloc",
+        "runtime.forEachG",
+    ];
+    let mut found: HashMap<&str, Function> = HashMap::new();
+    table.each(|name, function| {
+        let mut wanted = wanted.iter().chain(HTTP2.iter().flatten()).chain(&ROUTERS);
+        if let Some(name) = wanted.find(|wanted| **wanted == name) {
+            found.insert(name, function);
+        }
+    });
+    let function = |name: &str| found.get(name).copied();
+    let requests = function(SERVE)
+        .zip(function(FINISH))
+        .map(|(serve, finish)| Requests { serve, finish });
+    let http2 = HTTP2
+        .iter()
+        .filter_map(|[head, run, done]| {
+            Some([
+                (*head, function(head)?),
+                (*run, function(run)?),
+                (*done, function(done)?),
+            ])
+        })
+        .collect();
+    let routers = ROUTERS
+        .iter()
+        .filter_map(|name| Some((function(name)?, *name)))
+        .collect();
+    let variables = Variables::find(&main.elf, main.bias, function);
+    main.elf.release();
+    let version = version?.to_string();
+    Some(Program {
+        layout: minor(&version).and_then(versions::layout),
+        version,
+        requests,
+        http2,
+        routers,
+        heap: Heap {
+            next_free: function(NEXT_FREE),
+            new_span: function(NEW_SPAN),
+            goroutine: function(GOROUTINE),
+            read: function(READ),
+        },
+        variables,
+    })
+}
+
+/// The version in `.go.buildinfo` as it is written since Go 1.18.
+pub(super) fn version(main: &Module) -> Option<String> {
+    let bytes = main.elf.section_bytes(main.elf.section(".go.buildinfo")?)?;
+    let inline = bytes.get(32..)?;
+    let len = usize::from(*inline.first()?);
+    let text = std::str::from_utf8(inline.get(1..1 + len)?).ok()?;
+    // `go1.25.5 X:nodwarf5` names experiments too
+    let text = text.split(' ').next().unwrap_or(text);
+    Some(text.strip_prefix("go").unwrap_or(text).to_string()).filter(|t| t.len() < 32)
+}

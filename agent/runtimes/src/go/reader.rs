@@ -1,0 +1,178 @@
+//! What a Go program says of itself, read from its memory: its collector's heap, its heap profile, its
+//! goroutines. No probe, no stop, nothing written.
+
+use std::time::{Duration, Instant};
+
+use tracing::debug;
+
+use heaptide_ebpf::Block;
+use heaptide_process::{memory, symbols::Symbolizer};
+
+use super::blocks;
+use super::goroutines;
+use super::profile;
+use super::program::Program;
+use super::variables::Variables;
+use super::versions::{self, Layout};
+use crate::door::PickedObject;
+use heaptide_judge::events::{HeapMark, Nanos, Observation};
+
+/// Between two readings of the profile and of the goroutines.
+const SELDOM: Duration = Duration::from_secs(3);
+/// Part of the time that these may take: one in so many.
+const SHARE: u32 = 100;
+
+/// Reads one Go process.
+pub(super) struct GoReader {
+    pid: u32,
+    layout: Layout,
+    variables: Variables,
+    due: Instant,
+    profile: profile::Reader,
+    goroutines: goroutines::Reader,
+    blocks: blocks::Blocks,
+    /// Set back when this is dropped.
+    enabled: Option<profile::Enabled>,
+}
+
+impl GoReader {
+    /// For a program whose layout is known.
+    pub(super) fn new(pid: u32, layout_id: u32, program: &Program) -> Option<Self> {
+        let layout = program.layout?;
+        let variables = program.variables;
+        debug!(pid, ?variables, "reads Go's runtime");
+        Some(Self {
+            pid,
+            layout,
+            variables,
+            due: Instant::now(),
+            profile: profile::Reader::new(pid, layout_id),
+            goroutines: goroutines::Reader::new(pid),
+            blocks: blocks::Blocks::new(pid),
+            enabled: None,
+        })
+    }
+
+    /// Switches the heap profile on if it is off; what to tell people of it.
+    pub(super) fn enable_profile(&mut self) -> Option<String> {
+        let address = self.variables.profile_rate?;
+        match memory::word(self.pid, address) {
+            Some(0) => {}
+            Some(_) => return None,
+            None => return Some("the program's profiling rate cannot be read".to_string()),
+        }
+        self.enabled = profile::Enabled::new(self.pid, address);
+        Some(match self.enabled {
+            Some(_) => format!(
+                "runtime.MemProfileRate of pid {} was 0 and is {} until heaptide ends \
+                 (--go-enable-memprofile); only what is allocated from now on is in its heap profile",
+                self.pid,
+                profile::RATE
+            ),
+            None => {
+                "the heap profile could not be switched on: writing the target's memory was refused"
+                    .to_string()
+            }
+        })
+    }
+
+    /// Reads what is due.
+    pub(super) fn read(
+        &mut self,
+        at: Nanos,
+        symbolizer: &mut Symbolizer,
+        sink: &mut dyn FnMut(Observation),
+    ) {
+        if let Some(mark) = self.heap(at) {
+            sink(Observation::Heap(mark));
+        }
+        let begun = Instant::now();
+        if begun < self.due {
+            return;
+        }
+        if let Some(profile) = self.profile.read(at, &self.variables, symbolizer, sink) {
+            sink(Observation::Profile(profile));
+        }
+        if let Some(census) = self
+            .goroutines
+            .read(at, &self.layout, &self.variables, symbolizer)
+        {
+            sink(Observation::Census(census));
+        }
+        let took = begun.elapsed();
+        debug!(pid = self.pid, ?took, "profile and goroutines read");
+        self.due = Instant::now() + SELDOM.max(took * SHARE);
+    }
+
+    /// Follows an object of the heap.
+    pub(super) fn block(&mut self, new: &PickedObject) {
+        self.blocks.take(new);
+    }
+
+    /// Looks whether the objects that are followed are still there, when it is time to.
+    pub(super) fn watch(&mut self, at: Nanos) {
+        if let Some((cycles, phase)) = self.variables.cycles.zip(self.variables.phase)
+            && let Some((cycles, phase)) = self.half(cycles).zip(self.half(phase))
+        {
+            self.blocks.watch(at, cycles, phase != 0);
+        }
+    }
+
+    /// Hands on the objects that are there.
+    pub(super) fn live(&mut self, at: Nanos, add: &mut dyn FnMut(&Block)) {
+        self.blocks.look(at);
+        self.blocks.live(at, add);
+    }
+
+    /// From how many bytes on an object must stand for that many; 0: all.
+    pub(super) fn interval(&self) -> u32 {
+        self.blocks.interval()
+    }
+
+    /// The objects followed so far mean nothing any more.
+    pub(super) fn forget(&mut self) {
+        self.blocks.forget();
+    }
+
+    fn half(&self, address: u64) -> Option<u32> {
+        let mut bytes = [0; 4];
+        memory::read(self.pid, address, &mut bytes).then(|| u32::from_le_bytes(bytes))
+    }
+
+    /// When the last collection ended its marking: `runtime.work` has the times of its phases, by the same
+    /// clock as ours, after the counter of cycles.
+    fn collected_at(&self, cycles: u64, at: Nanos) -> Option<Nanos> {
+        // cycles, stwprocs and maxprocs have four bytes each; tSweepTerm, tMark, tMarkTerm and tEnd follow
+        let times = cycles.checked_add(12)?.checked_next_multiple_of(8)?;
+        let [_, _, marked, end] = memory::words::<4>(self.pid, times)?;
+        let sound = marked > 0 && marked <= end && end <= at.0;
+        sound.then_some(Nanos(marked))
+    }
+
+    /// The collector's heap; `None` when a collection ended while it was being read, or it cannot be.
+    fn heap(&self, at: Nanos) -> Option<HeapMark> {
+        let (controller, cycles, phase) = (
+            self.variables.controller?,
+            self.variables.cycles?,
+            self.variables.phase?,
+        );
+        let half = |address| self.half(address);
+        for _ in 0..3 {
+            let before = (half(cycles)?, half(phase)?);
+            let live = memory::word(self.pid, controller.wrapping_add(versions::HEAP_LIVE))?;
+            let marked = memory::word(self.pid, controller.wrapping_add(versions::HEAP_MARKED))?;
+            if before == (half(cycles)?, half(phase)?) {
+                // a cycle is counted when it begins; its marks count when it has ended
+                let under_way = u32::from(before.1 != 0);
+                return Some(HeapMark {
+                    at,
+                    marked_bytes: marked,
+                    live_bytes: live,
+                    cycles: u64::from(before.0.saturating_sub(under_way)),
+                    collected_at: self.collected_at(cycles, at),
+                });
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,82 @@
+//! A process to be observed: what it is made of and the runtime it runs in.
+
+use heaptide_judge::events::TargetInfo;
+use heaptide_process::plan::{Plan, PlanOptions, plan};
+use heaptide_process::{Inspected, ProcessError};
+
+use crate::TABLE;
+use crate::door::Recognised;
+
+/// One process to observe.
+#[derive(Debug)]
+pub struct Target {
+    /// What outputs say of it.
+    pub info: TargetInfo,
+    /// What it is made of.
+    pub process: Inspected,
+    /// The runtime that runs its requests.
+    pub runtime: Recognised,
+}
+
+impl Target {
+    /// Process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid
+    }
+
+    /// Plans the probes that observing it needs.
+    pub fn plan(&self, options: &PlanOptions) -> Plan {
+        let wishes = self.runtime.observer.probes(options.allocations);
+        plan(&self.process, &wishes, options)
+    }
+
+    /// The same process still lives.
+    pub fn is_alive(&self) -> bool {
+        self.process.is_alive()
+    }
+}
+
+/// Reads everything about `pid` that observing it needs.
+pub fn inspect(pid: u32) -> Result<Target, ProcessError> {
+    let process = heaptide_process::inspect(pid)?;
+    let runtime = TABLE
+        .iter()
+        .find_map(|runtime| runtime.recognise(&process))
+        .ok_or(ProcessError::Ended { pid })?;
+    let mut limitations = process.limitations.clone();
+    if process.allocators.is_empty() {
+        limitations.push(if runtime.own_heap {
+            format!(
+                "no malloc is used: {} keeps a heap of its own, allocations are not seen one by one",
+                runtime.name
+            )
+        } else {
+            process.without_allocator()
+        });
+    }
+    limitations.extend(runtime.limitations.iter().cloned());
+    if !runtime.own_heap {
+        limitations.extend(process.without_lines());
+    }
+    // An exec or a reused pid in between would have mixed two programs.
+    if !process.is_alive() {
+        return Err(ProcessError::Ended { pid });
+    }
+    Ok(Target {
+        info: TargetInfo {
+            pid,
+            start_ticks: process.start_ticks,
+            exe: process.exe.clone(),
+            runtime: runtime.name.clone(),
+            allocators: process
+                .allocators
+                .iter()
+                .map(|allocator| allocator.name.to_string())
+                .collect(),
+            limitations,
+            mode: String::new(),
+        },
+        process,
+        runtime,
+    })
+}

@@ -1,0 +1,76 @@
+//! All processes with what could be seen in each: `heaptide ps`.
+
+use heaptide_process::{ProcessError, identity};
+use heaptide_runtimes::inspect;
+
+/// One process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ProcessRow {
+    /// Process id.
+    pub(crate) pid: u32,
+    /// Name of its main thread.
+    pub(crate) comm: String,
+    /// Its command line.
+    pub(crate) cmdline: String,
+    /// Resident bytes.
+    pub(crate) rss: u64,
+    /// Its runtime; empty when it could not be read.
+    pub(crate) runtime: String,
+    /// Its allocators.
+    pub(crate) allocators: Vec<String>,
+    /// What cannot be seen and why.
+    pub(crate) limitations: Vec<String>,
+}
+
+/// Every user process, by pid. Processes that end meanwhile are left out; those that cannot be read
+/// say why.
+pub(crate) fn list() -> Vec<ProcessRow> {
+    let Ok(dir) = std::fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let mut pids: Vec<u32> = dir
+        .flatten()
+        .filter_map(|e| e.file_name().to_str()?.parse().ok())
+        .collect();
+    pids.sort_unstable();
+    pids.into_iter().filter_map(row).collect()
+}
+
+fn row(pid: u32) -> Option<ProcessRow> {
+    let stat = identity::stat(pid).ok()?;
+    if stat.kernel_thread() || stat.dead() {
+        return None;
+    }
+    let mut row = ProcessRow {
+        pid,
+        comm: stat.comm,
+        cmdline: identity::cmdline(pid),
+        rss: stat.rss_pages * 4096,
+        runtime: String::new(),
+        allocators: Vec::new(),
+        limitations: Vec::new(),
+    };
+    match inspect(pid) {
+        Ok(target) => {
+            row.runtime = target.info.runtime;
+            row.allocators = target.info.allocators;
+            row.limitations = target.info.limitations;
+        }
+        Err(ProcessError::Ended { .. } | ProcessError::NoSuchProcess { .. }) => return None,
+        Err(error) => row.limitations.push(error.to_string()),
+    }
+    Some(row)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_itself() {
+        let rows = list();
+        let own = rows.iter().find(|r| r.pid == std::process::id()).unwrap();
+        assert_eq!(own.allocators, ["glibc"]);
+        assert!(own.rss > 0 && !own.cmdline.is_empty());
+    }
+}
