@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::json;
 
-use crate::source::{Source, SourceError, SourceOptions, TargetOptions};
+use crate::observe::{Source, SourceError, SourceOptions, TargetOptions};
 use heaptide_judge::{
     events::{MemoryKind, Observation, Site, SiteId, Snapshot},
     findings::service,
@@ -205,7 +205,7 @@ impl Session {
     }
 
     /// What cannot be seen of any process on this host, and why.
-    pub fn limitations(&self) -> &[String] {
+    pub fn limitations(&self) -> Vec<String> {
         self.source.limitations()
     }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use common::interpreters::{interpreters, version_of};
 use common::process::Process;
 use common::source::watching;
-use heaptide::source::Source;
+use heaptide::observe::Source;
 use heaptide_judge::events::{Census, Faults, Observation, Site, SiteId};
 use serde_json::Value;
 

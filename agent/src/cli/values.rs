@@ -41,6 +41,21 @@ pub enum Mode {
 }
 
 impl Mode {
+    /// Whether it probes allocators. The one place that turns modes into probes.
+    pub fn allocations(self) -> bool {
+        self != Self::Watch
+    }
+
+    /// Whether it leaves it to heaptide whether a target's allocators are probed.
+    pub fn automatic(self) -> bool {
+        self == Self::Auto
+    }
+
+    /// The budget that it keeps to: `trace` costs what it costs.
+    pub fn budget(self, overhead: f64) -> Option<f64> {
+        (self != Self::Trace).then_some(overhead)
+    }
+
     /// The word on the command line and in reports.
     pub fn name(self) -> &'static str {
         match self {

@@ -16,12 +16,12 @@ use tokio::sync::watch;
 
 use crate::{
     cli::{Attach, ExitCode, Format, OutputArgs},
+    observe::{SourceOptions, TargetOptions},
     outputs::{
         file, flamegraph, http::Server, json, live::LiveView, metrics::Metrics, pprof, text,
     },
     session::Session,
     settings,
-    source::{SourceOptions, allocations, automatic, budget},
 };
 use heaptide_judge::{pipeline::JudgeOptions, report::Report, stacks::LiveStacks};
 
@@ -133,13 +133,15 @@ fn source_options(args: &Attach) -> Result<SourceOptions> {
         .collect::<Result<Vec<_>>>()?;
     Ok(SourceOptions {
         settings: settings::settings(&args.credential, settings::CAPACITY)?,
-        allocations: allocations(args.mode),
-        automatic: automatic(args.mode),
-        budget: budget(args.mode, args.overhead),
+        target: TargetOptions {
+            allocations: args.mode.allocations(),
+            automatic: args.mode.automatic(),
+            budget: args.mode.budget(args.overhead),
+            handlers,
+            memory_limit: args.judge.memory_limit,
+            follow: true,
+        },
         stacks: !args.no_stacks,
-        handlers,
-        memory_limit: args.judge.memory_limit,
-        follow: true,
         residency: !args.no_residency,
         enable_go_profile: args.go_enable_memprofile,
     })

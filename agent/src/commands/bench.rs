@@ -8,8 +8,8 @@ use anyhow::{Context as _, Result};
 use crate::{
     cli::{BenchTarget, ExitCode, values::Credential},
     kernel::{Kernel, Link},
+    observe::residency,
     settings,
-    source::residency,
 };
 use heaptide_process::plan::programs::ALLOC_ENTER;
 use heaptide_process::plan::{PlanOptions, Probe};

@@ -12,9 +12,9 @@ use super::ps;
 use crate::{
     cli::{Doctor, ExitCode, Format, values::Credential},
     kernel::KernelError,
+    observe::{Source, SourceError, SourceOptions, TargetOptions},
     outputs::file,
     settings,
-    source::{Source, SourceError, SourceOptions},
 };
 use heaptide_process::plan::PlanOptions;
 
@@ -126,12 +126,14 @@ fn load() -> (Vec<Check>, Option<f64>) {
     };
     let options = SourceOptions {
         settings,
-        allocations: true,
-        automatic: false,
-        budget: None,
-        handlers: Vec::new(),
-        memory_limit: None,
-        follow: false,
+        target: TargetOptions {
+            allocations: true,
+            automatic: false,
+            budget: None,
+            handlers: Vec::new(),
+            memory_limit: None,
+            follow: false,
+        },
         enable_go_profile: false,
         stacks: true,
         residency: false,
@@ -145,7 +147,7 @@ fn load() -> (Vec<Check>, Option<f64>) {
         PROGRAMS,
         format!("all loaded; their maps hold {held} MiB of kernel memory"),
     )];
-    source.trace_calls(u32::MAX);
+    source.trace_calls();
     if source.limitations().is_empty() {
         checks.push(Check::ok(
             "tracepoints",
@@ -154,7 +156,7 @@ fn load() -> (Vec<Check>, Option<f64>) {
     }
     for limitation in source.limitations() {
         let advice = "nothing; reports name it as a limitation";
-        checks.push(Check::limited("tracepoints", limitation, advice));
+        checks.push(Check::limited("tracepoints", &limitation, advice));
     }
     let cost = source.calibrate();
     let pair_ns = cost.as_ref().ok().copied().filter(|cost| *cost > 0.0);

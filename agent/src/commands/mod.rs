@@ -9,8 +9,8 @@ use crate::{
     config::ConfigError,
     daemon::{DaemonError, logging::LogError},
     kernel::KernelError,
+    observe::SourceError,
     settings::SettingsError,
-    source::SourceError,
 };
 use heaptide_judge::capture::CaptureError;
 use heaptide_process::ProcessError;
@@ -34,7 +34,7 @@ pub fn execute(cli: Cli) -> ProcessExit {
         Command::Ps(args) => ps::ps(&args),
         Command::Doctor(args) => doctor::doctor(&args),
         Command::CheckConfig(args) => check_config::check_config(&args),
-        Command::Pairs => crate::source::calibrate::serve_pairs()
+        Command::Pairs => crate::observe::calibrate::serve_pairs()
             .map(|()| ExitCode::Success)
             .map_err(Into::into),
         Command::BenchFloor(args) => bench::floor(&args),
@@ -95,6 +95,7 @@ fn of_source(error: &SourceError) -> ExitCode {
     match error {
         SourceError::Target(target) => of_target(target),
         SourceError::Kernel(kernel) => of_kernel(kernel),
+        SourceError::Thread(_) => ExitCode::Internal,
     }
 }
 

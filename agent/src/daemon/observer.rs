@@ -14,11 +14,11 @@ use super::select::{self, Identity, Selected};
 use super::state::State;
 use crate::cli::values::Credential;
 use crate::config::{Config, Target};
+use crate::observe::SourceError;
 use crate::outputs::alerts::{Alerts, log_verdict};
 use crate::outputs::metrics::Metrics;
 use crate::session::Session;
 use crate::settings::SettingsError;
-use crate::source::SourceError;
 use heaptide_judge::report::Verdict;
 
 /// Why the daemon cannot begin.

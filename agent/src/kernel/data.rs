@@ -152,11 +152,8 @@ impl Kernel {
         Ok(sums)
     }
 
-    /// Hands every record in the ring to `each`.
-    pub fn drain(&mut self, mut each: impl FnMut(&[u8])) {
-        while let Some(item) = self.ring.next() {
-            each(&item);
-        }
+    /// Hands on what the programs have logged.
+    pub fn flush_log(&mut self) {
         if let Some(logger) = &mut self.logger {
             logger.flush();
         }

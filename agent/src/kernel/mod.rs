@@ -22,6 +22,7 @@ mod keys;
 mod multi;
 mod programs;
 mod raw;
+pub mod ring;
 pub mod spent;
 mod tracefs;
 mod tracepoints;
@@ -31,6 +32,7 @@ pub use error::KernelError;
 use faults::FaultMaps;
 use programs::Programs;
 use raw::{Runs, Wire};
+use ring::KernelRing;
 pub use tracefs::{tracefs_mounted, tracefs_readable};
 
 use heaptide_process::plan::programs::{ALLOC_ENTER, ALLOC_RETURN, PROGRAMS};
@@ -110,7 +112,8 @@ pub struct Kernel {
     rules_version: Array<MapData, u64>,
     counters: PerCpuArray<MapData, [u64; Counter::COUNT]>,
     faults: FaultMaps,
-    ring: RingBuf<MapData>,
+    /// `None` once it was taken.
+    ring: Option<KernelRing>,
     capacity: u32,
     /// Descriptors of `live` and `rules`, for the batch calls.
     live_fd: RawFd,
@@ -201,7 +204,9 @@ impl Kernel {
             counters: PerCpuArray::try_from(take("COUNTERS")?)
                 .map_err(|why| mapped("COUNTERS", why))?,
             faults: FaultMaps::new(&mut take)?,
-            ring: RingBuf::try_from(take("EVENTS")?).map_err(|why| mapped("EVENTS", why))?,
+            ring: Some(KernelRing(
+                RingBuf::try_from(take("EVENTS")?).map_err(|why| mapped("EVENTS", why))?,
+            )),
             capacity: settings.capacity,
             live_fd,
             rules_fd,
@@ -292,9 +297,12 @@ impl Kernel {
         Ok(links)
     }
 
-    /// Descriptor that becomes readable when a record that must not wait is in the ring.
-    pub fn ring_fd(&self) -> RawFd {
-        self.ring.as_raw_fd()
+    /// The ring of records, once.
+    pub fn take_ring(&mut self) -> Result<KernelRing, KernelError> {
+        self.ring.take().ok_or(KernelError::Object {
+            what: "map",
+            name: "EVENTS",
+        })
     }
 
     /// Kernel memory that the maps hold, bytes.

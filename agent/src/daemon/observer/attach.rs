@@ -9,9 +9,9 @@ use super::{DaemonError, Observer, credential_of};
 use crate::cli::values::{Credential, Mode};
 use crate::config::{Config, Target};
 use crate::daemon::select::Selected;
+use crate::observe::{SourceError, SourceOptions, TargetOptions};
 use crate::session::Session;
 use crate::settings::{self, CAPACITY};
-use crate::source::{SourceError, SourceOptions, TargetOptions, allocations, automatic, budget};
 use heaptide_judge::pipeline::JudgeOptions;
 use heaptide_process::ProcessError;
 
@@ -133,9 +133,9 @@ fn mode_of(config: &Config, target: &Target) -> Mode {
 
 fn target_options(config: &Config, target: &Target) -> TargetOptions {
     TargetOptions {
-        allocations: allocations(mode_of(config, target)),
-        automatic: automatic(mode_of(config, target)),
-        budget: budget(mode_of(config, target), config.agent.overhead),
+        allocations: mode_of(config, target).allocations(),
+        automatic: mode_of(config, target).automatic(),
+        budget: mode_of(config, target).budget(config.agent.overhead),
         // The configuration has tried them all.
         handlers: target
             .handlers
@@ -154,13 +154,15 @@ fn source_options(config: &Config, credential: &Credential) -> Result<SourceOpti
         .filter(|target| credential_of(config, target) == *credential);
     Ok(SourceOptions {
         settings: settings::settings(credential, CAPACITY)?,
-        // Without a target that needs it the cost of allocator probes is not measured.
-        allocations: targets.any(|target| allocations(mode_of(config, target))),
-        automatic: false,
-        budget: None,
-        handlers: Vec::new(),
-        memory_limit: None,
-        follow: true,
+        target: TargetOptions {
+            // Without a target that needs it the cost of allocator probes is not measured.
+            allocations: targets.any(|target| mode_of(config, target).allocations()),
+            automatic: false,
+            budget: None,
+            handlers: Vec::new(),
+            memory_limit: None,
+            follow: true,
+        },
         enable_go_profile: false,
         stacks: true,
         residency: config.agent.residency,

@@ -6,16 +6,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use heaptide_ebpf::Counter;
 use tracing::debug;
 
-use super::Source;
+use crate::kernel::Kernel;
 use crate::kernel::spent::{Measuring, Spent};
 
 /// Between two measurements.
 const EVERY: Duration = Duration::from_secs(5);
 /// Nanoseconds that a hit takes besides its program, where that was not measured.
-pub(super) const HIT_NS: f64 = 700.0;
+pub const HIT_NS: f64 = 700.0;
 /// Nanoseconds of a system call that is looked at, where a hit takes [`HIT_NS`]: 233 of any call (`cargo xtask bench
 /// syscalls`), and the look itself.
 const CALL_NS: f64 = 300.0;
@@ -30,8 +29,8 @@ const AROUND: f64 = 1.5;
 /// A request costs about as much as so many system calls that are only looked at.
 const REQUEST_WEIGHT: u64 = 8;
 
-/// Measures.
-pub(super) struct Meter {
+/// Measures what tracing requests costs.
+pub struct Meter {
     under_way: Option<(Measuring, HashMap<u32, Events>)>,
     due: Instant,
     /// CPU seconds per second of each target.
@@ -41,11 +40,13 @@ pub(super) struct Meter {
     refused: bool,
 }
 
-/// What was seen of a target.
+/// What was seen of a target so far.
 #[derive(Clone, Copy, Debug, Default)]
-struct Events {
-    requests: u64,
-    calls: u64,
+pub struct Events {
+    /// Requests.
+    pub requests: u64,
+    /// System calls that were looked at.
+    pub calls: u64,
 }
 
 impl Events {
@@ -62,7 +63,9 @@ impl Events {
 }
 
 impl Meter {
-    pub(super) fn new() -> Self {
+    /// Nothing measured yet.
+    #[expect(clippy::new_without_default, reason = "it begins at a time")]
+    pub fn new() -> Self {
         Self {
             under_way: None,
             due: Instant::now(),
@@ -73,16 +76,47 @@ impl Meter {
     }
 
     /// CPU seconds per second that seeing the requests of a target cost it lately.
-    pub(super) fn rate(&self, pid: u32) -> f64 {
+    pub fn rate(&self, pid: u32) -> f64 {
         self.rates.get(&pid).copied().unwrap_or(0.0)
     }
 
     /// A target's requests begin to be seen, or are no longer: what was measured does not hold, and is to
     /// be measured soon.
-    pub(super) fn forget(&mut self, pid: u32) {
+    pub fn forget(&mut self, pid: u32) {
         self.rates.remove(&pid);
         self.under_way = None;
         self.due = Instant::now();
+    }
+
+    /// Begins to measure, or ends it. To be called every second. `events` says what was seen so far of each target
+    /// whose requests are traced.
+    pub fn step(&mut self, kernel: &Kernel, events: impl FnOnce() -> HashMap<u32, Events>) {
+        if let Some((measuring, before)) = self.under_way.take() {
+            let spent = kernel.measured(&measuring, false);
+            drop(measuring);
+            let now = events();
+            let seen = before
+                .into_iter()
+                .filter_map(|(pid, before)| Some((pid, now.get(&pid)?.since(before))))
+                .collect();
+            self.take(&spent, &seen);
+            self.due = Instant::now() + EVERY;
+            return;
+        }
+        if self.refused || Instant::now() < self.due {
+            return;
+        }
+        let seen = events();
+        if seen.is_empty() {
+            return;
+        }
+        match kernel.measure(false) {
+            Ok(measuring) => self.under_way = Some((measuring, seen)),
+            Err(why) => {
+                debug!("what the probes of requests cost cannot be measured: {why}");
+                self.refused = true;
+            }
+        }
     }
 
     fn take(&mut self, spent: &Spent, seen: &HashMap<u32, Events>) {
@@ -116,52 +150,6 @@ fn shares<'a>(
         let called = (events.calls as f64 * CALL_NS + heads as f64 * HEAD_NS) * speed;
         (*pid, (probes + called) * AROUND / 1e9)
     })
-}
-
-impl Source {
-    /// Begins to measure, or ends it. To be called every second.
-    pub(super) fn measure_requests(&mut self) {
-        if let Some((measuring, before)) = self.meter.under_way.take() {
-            let spent = self.kernel.measured(&measuring, false);
-            drop(measuring);
-            let now = self.events();
-            let seen = before
-                .into_iter()
-                .filter_map(|(pid, before)| Some((pid, now.get(&pid)?.since(before))))
-                .collect();
-            self.meter.take(&spent, &seen);
-            self.meter.due = Instant::now() + EVERY;
-            return;
-        }
-        if self.meter.refused || Instant::now() < self.meter.due {
-            return;
-        }
-        let seen = self.events();
-        if seen.is_empty() {
-            return;
-        }
-        match self.kernel.measure(false) {
-            Ok(measuring) => self.meter.under_way = Some((measuring, seen)),
-            Err(why) => {
-                debug!("what the probes of requests cost cannot be measured: {why}");
-                self.meter.refused = true;
-            }
-        }
-    }
-
-    /// What was seen so far of each target whose requests are seen.
-    fn events(&self) -> HashMap<u32, Events> {
-        let seen = self.watched.iter().filter(|one| one.1.sees_requests());
-        seen.filter_map(|(pid, watched)| {
-            let counters = self.kernel.counters(watched.config.slot).ok()?;
-            let events = Events {
-                requests: counters[Counter::Requests as usize],
-                calls: counters[Counter::Syscalls as usize],
-            };
-            Some((*pid, events))
-        })
-        .collect()
-    }
 }
 
 #[cfg(test)]

@@ -16,9 +16,8 @@ use std::{
 use heaptide_ebpf::{Settings, tail::TailKey};
 use tracing::{debug, warn};
 
-use super::{Sink, Source, now};
 use crate::decode::TokenWindow;
-use heaptide_judge::events::{Fingerprint, Nanos, Observation, Residency};
+use heaptide_judge::events::{Fingerprint, Nanos, Residency};
 pub use measure::{Measured, measure};
 pub use memory::MemoryError;
 use tokens::Tokens;
@@ -30,8 +29,6 @@ const SHARE: f64 = 0.01;
 const PAUSE: Duration = Duration::from_secs(5);
 /// Fewer credentials than that are not worth a search.
 const LEAST: usize = 10;
-/// A first search that was refused is not tried again.
-const SAID: &str = "whether tokens stay in memory is not known";
 
 /// The searches of all targets.
 pub(super) struct Searches {
@@ -96,7 +93,7 @@ impl Searches {
     }
 
     /// Takes the result of the search under way, if it is finished, and begins the next that is due.
-    fn step(&mut self, now: Nanos) -> Option<(u32, Result<Residency, MemoryError>)> {
+    pub(super) fn step(&mut self, now: Nanos) -> Option<(u32, Result<Residency, MemoryError>)> {
         let said = self.take(now);
         if self.busy.is_none() && Instant::now() >= self.rest_until {
             self.begin(now);
@@ -201,40 +198,6 @@ impl Searches {
             self.busy = Some(*pid);
         } else {
             self.worker = None;
-        }
-    }
-}
-
-impl Source {
-    /// The memory of a process is another one, or no longer of interest.
-    pub(super) fn forget_tokens(&mut self, pid: u32) {
-        if let Some(searches) = &mut self.searches {
-            searches.forget(pid);
-        }
-    }
-
-    /// Searches on, and says what was found. To be called every second.
-    pub(super) fn search_for_tokens(&mut self, sink: &mut Sink<'_>) {
-        let Some(searches) = &mut self.searches else {
-            return;
-        };
-        match searches.step(now()) {
-            Some((pid, Ok(residency))) if !residency.ages.is_empty() => {
-                sink(pid, Observation::Residency(residency));
-            }
-            None | Some((_, Ok(_))) => {}
-            Some((pid, Err(why))) => {
-                let Some(watched) = self.watched.get_mut(&pid) else {
-                    return;
-                };
-                if watched.ended || !watched.target.is_alive() {
-                    return;
-                }
-                debug!(pid, "residency: {why}");
-                let info = &mut watched.target.info;
-                info.limitations.push(format!("{SAID}: {why}"));
-                sink(pid, Observation::Target(now(), info.clone()));
-            }
         }
     }
 }

@@ -1,8 +1,9 @@
-//! One observed process: its probes, its stacks, its mappings.
+//! One observed process: how it is observed, its stacks, its mappings.
 
 use std::{
     collections::{HashMap, HashSet},
     mem,
+    time::Instant,
 };
 
 use heaptide_ebpf::{
@@ -10,39 +11,44 @@ use heaptide_ebpf::{
 };
 use tracing::{debug, warn};
 
-use super::{duty::Seeing, libraries::Code, regions::Regions, snapshot::Groups, windows::Windows};
+use super::{code::Code, options::TargetOptions, regions::Regions, snapshot::Groups};
 use crate::{
     decode::RawStack,
-    kernel::{Counters, Kernel, Link},
+    kernel::{Counters, Kernel},
+    overhead::{allocation_windows::AllocationWindows, request_tracing::RequestCost},
 };
-use heaptide_judge::events::{LiveGroup, MemoryKind, Nanos, Observation, RequestId, Site, SiteId};
+use heaptide_judge::events::{
+    Binding, LiveGroup, MemoryKind, Nanos, Observation, RequestId, Site, SiteId,
+};
 use heaptide_process::ProcessError;
+use heaptide_process::identity;
 use heaptide_process::symbols::{Symbolizer, Unwinder};
 use heaptide_runtimes::{Target, door::PickedObject};
 
 /// One observed process.
-pub(super) struct Watched {
-    pub target: Target,
+pub(super) struct Attached {
+    pub(super) target: Target,
+    /// How it is observed.
+    pub(super) options: TargetOptions,
+    /// How it was asked to be, whatever its runtime is: so are its children and its next program.
+    pub(super) asked: TargetOptions,
     /// The files with code that were mapped so far.
-    pub code: Code,
-    pub config: TargetConfig,
-    pub handlers: Vec<String>,
-    pub regions: Regions,
-    pub ended: bool,
+    pub(super) code: Code,
+    pub(super) config: TargetConfig,
+    pub(super) handlers: Vec<String>,
+    pub(super) regions: Regions,
+    pub(super) ended: bool,
     /// It has exec'd into this address space at this time, and the new program was not looked at yet.
-    pub exec: Option<(u64, Nanos)>,
+    pub(super) exec: Option<(u64, Nanos)>,
     /// Its slot's counters when it was met: another target may have had the slot before.
-    pub counted: Counters,
+    pub(super) counted: Counters,
     /// Modes with an overhead budget.
-    pub windows: Option<Windows>,
+    pub(super) windows: Option<AllocationWindows>,
     /// The process that was attached to, of which this one is a worker; itself otherwise.
-    pub service: u32,
-    /// How its requests are seen.
-    pub seeing: Seeing,
-    /// Held to keep the probes of allocators on.
-    pub allocator_links: Vec<Link>,
-    /// The same of all others.
-    pub links: Vec<Link>,
+    pub(super) service: u32,
+    /// Its requests are not traced at present.
+    pub(super) requests_paused: bool,
+    pub(super) requests_cost: RequestCost,
     /// Its unwind rules were published.
     prefilled: bool,
     /// Whether the layout's rules are this process's own: a forked child shares its parent's.
@@ -63,29 +69,59 @@ struct Alias {
     made: Nanos,
 }
 
-impl Watched {
+/// What a process keeps when it runs another program.
+pub(super) struct Before {
+    pub(super) slot: u32,
+    pub(super) requests_paused: bool,
+    counted: Counters,
+    service: u32,
+}
+
+impl From<Attached> for Before {
+    fn from(attached: Attached) -> Self {
+        Self {
+            slot: attached.config.slot,
+            requests_paused: attached.requests_paused,
+            counted: attached.counted,
+            service: attached.service,
+        }
+    }
+}
+
+impl Before {
+    pub(super) fn hand_on(self, attached: &mut Attached) {
+        attached.counted = self.counted;
+        attached.service = self.service;
+    }
+}
+
+impl Attached {
     pub(super) fn new(
         mut target: Target,
         config: TargetConfig,
+        options: TargetOptions,
+        asked: TargetOptions,
         handlers: Vec<String>,
-        brk: Option<u64>,
+        windows: Option<AllocationWindows>,
     ) -> Result<Self, ProcessError> {
         let pid = target.pid();
         target.runtime.observer.begin(config.layout);
+        let cpu_seconds = identity::cpu_seconds(pid).unwrap_or(0.0);
         Ok(Self {
             code: Code::of(&target),
+            regions: Regions::new(target.process.heap_end()),
             target,
+            options,
+            asked,
             config,
             handlers,
-            regions: Regions::new(brk),
             ended: false,
             exec: None,
             counted: [0; Counter::COUNT],
-            windows: None,
+            windows,
             service: pid,
-            seeing: Seeing::new(0.0),
-            allocator_links: Vec::new(),
-            links: Vec::new(),
+            requests_paused: false,
+            requests_cost: RequestCost::new(cpu_seconds, Instant::now()),
             prefilled: false,
             unwinder: Unwinder::new(pid)?,
             symbolizer: Symbolizer::new(pid)?,
@@ -235,7 +271,7 @@ impl Watched {
             .map(|(len, site, request, born)| LiveGroup {
                 site: self.site(kernel, site, true, sink),
                 request,
-                binding: heaptide_judge::events::Binding::Inferred,
+                binding: Binding::Inferred,
                 born,
                 blocks: 1.0,
                 bytes: len as f64,
@@ -312,30 +348,9 @@ impl Watched {
         self.config.flags & target_flags::ALLOCATIONS != 0
     }
 
-    /// Requests are seen at present.
-    pub(super) fn sees_requests(&self) -> bool {
+    /// Requests are traced at present.
+    pub(super) fn requests_traced(&self) -> bool {
         let requests = target_flags::REQUESTS | target_flags::GO_REQUESTS;
         !self.ended && self.config.flags & requests != 0
-    }
-
-    /// After an exec: other binaries, other addresses.
-    pub(super) fn replaced(
-        &mut self,
-        mut target: Target,
-        config: TargetConfig,
-    ) -> Result<(), ProcessError> {
-        let pid = target.pid();
-        target.runtime.observer.begin(config.layout);
-        self.code = Code::of(&target);
-        self.target = target;
-        self.config = config;
-        self.prefilled = false;
-        self.regions = Regions::new(None);
-        self.unwinder = Unwinder::new(pid)?;
-        self.symbolizer = Symbolizer::new(pid)?;
-        self.aliases.clear();
-        self.ruled.clear();
-        self.unwound.clear();
-        Ok(())
     }
 }

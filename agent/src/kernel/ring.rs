@@ -1,0 +1,24 @@
+//! The ring of records, which is read in a thread of its own.
+
+use std::os::fd::{AsRawFd as _, RawFd};
+
+use aya::maps::{MapData, RingBuf};
+
+/// The consumer's end of the ring.
+pub struct KernelRing(pub(super) RingBuf<MapData>);
+
+impl KernelRing {
+    /// Descriptor that becomes readable when a record that must not wait is in the ring.
+    pub fn fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+
+    /// Hands the records in the ring to `each`, as long as that wants more.
+    pub fn drain(&mut self, mut each: impl FnMut(&[u8]) -> bool) {
+        while let Some(item) = self.0.next() {
+            if !each(&item) {
+                return;
+            }
+        }
+    }
+}

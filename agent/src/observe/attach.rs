@@ -1,0 +1,179 @@
+//! How the observation of a process begins: after an attach, a fork and an exec alike.
+
+use std::time::Instant;
+
+use heaptide_ebpf::TargetConfig;
+use heaptide_judge::events::Observation;
+use heaptide_process::{clocks::now, identity, plan::Probe};
+use heaptide_runtimes::Target;
+use heaptide_runtimes::readers::Readers;
+use tracing::warn;
+
+use super::attached::{Attached, Before};
+use super::host::{Host, Sink, SourceError, plan_of};
+use super::memory::sample;
+use super::options::TargetOptions;
+use crate::overhead::allocation_windows::AllocationWindows;
+use crate::overhead::probe_set::Part;
+
+/// Unwind rules published for a process before its first probe is hit.
+pub(super) const PREFILL: usize = 120_000;
+
+/// What begins.
+pub(super) struct Beginning<'a> {
+    pub(super) target: Target,
+    /// How it is to be observed.
+    pub(super) options: TargetOptions,
+    /// The layout of addresses that it shares with another process (after a fork); `None`: its own.
+    pub(super) layout: Option<u32>,
+    /// Its address space, if it is not the first one of its pid.
+    pub(super) space: Option<u64>,
+    /// Which probes of the plan are wanted.
+    pub(super) wanted: &'a dyn Fn(&Probe) -> bool,
+}
+
+impl Beginning<'_> {
+    /// A process that is attached to as a whole.
+    pub(super) fn of(target: Target, options: TargetOptions) -> Self {
+        Self {
+            target,
+            options,
+            layout: None,
+            space: None,
+            wanted: &|_| true,
+        }
+    }
+}
+
+/// Begins to observe a process; one that was observed before (in another program) keeps its place.
+pub(super) fn begin(
+    host: &mut Host,
+    beginning: Beginning<'_>,
+    sink: &mut Sink<'_>,
+) -> Result<(), SourceError> {
+    let Beginning {
+        mut target,
+        options: asked,
+        layout,
+        space,
+        wanted,
+    } = beginning;
+    let pid = target.pid();
+    host.probes.forget(pid);
+    host.probes.wait_released(pid);
+    let options = asked.of(&target);
+    let cpu_seconds = identity::cpu_seconds(pid).unwrap_or(0.0);
+    let begun = Instant::now();
+    let windows = options
+        .budget
+        .filter(|_| options.allocations)
+        .map(|budget| AllocationWindows::new(budget, options.automatic, cpu_seconds, begun));
+    let allocating = windows.is_none_or(|windows| !windows.paused());
+    let mut plan = plan_of(&target, &options, allocating);
+    plan.probes.retain(wanted);
+    let before = host.attached.remove(&pid).map(Before::from);
+    let is_new = before.is_none();
+    let slot = match &before {
+        Some(before) => before.slot,
+        None => host.slots.take(),
+    };
+    let prefill = layout.is_none();
+    let config = TargetConfig {
+        space: space.unwrap_or(u64::from(pid) << 32),
+        layout: layout.unwrap_or_else(|| host.new_layout()),
+        flags: options.flags(&target, host.options.stacks, allocating),
+        interval: 0,
+        slot,
+    };
+    // Now, because what cannot be traced is one of its limitations.
+    host.calls.need(&mut host.kernel, config.flags);
+    let info = &mut target.info;
+    info.limitations.extend(host.limitations().cloned());
+    info.limitations.extend(plan.limitations.iter().cloned());
+    options.mode().clone_into(&mut info.mode);
+    let mut attached = Attached::new(target, config, options, asked, plan.handlers, windows)
+        .inspect_err(|_| host.slots.give_back(slot))?;
+    let was_paused = before.as_ref().is_some_and(|before| before.requests_paused);
+    match before {
+        Some(before) => before.hand_on(&mut attached),
+        None => attached.counted = host.kernel.counters(slot)?,
+    }
+    if prefill && allocating && attached.options.allocations && host.options.stacks {
+        attached.prefill(&mut host.kernel, PREFILL);
+    }
+    host.kernel.forget_threads(&attached.target.process.threads);
+    host.attached.insert(pid, attached);
+    let on = put_on(host, pid, config, &plan.probes);
+    if on.is_err() && is_new {
+        host.detach(pid);
+    }
+    on?;
+    watch_faults(host, pid);
+    read_heap(host, pid);
+    if let Some(attached) = host.attached.get_mut(&pid) {
+        if host.options.enable_go_profile {
+            attached.enable_profile();
+        }
+        sink(
+            pid,
+            Observation::Target(now(), attached.target.info.clone()),
+        );
+    }
+    if !allocating {
+        sink(pid, Observation::Window(now(), false));
+    }
+    if was_paused {
+        sink(pid, Observation::Requests(now(), true));
+    }
+    sample(host, pid, sink);
+    Ok(())
+}
+
+fn put_on(
+    host: &mut Host,
+    pid: u32,
+    config: TargetConfig,
+    probes: &[Probe],
+) -> Result<(), SourceError> {
+    host.set_target(pid, config)?;
+    for part in Part::ALL {
+        host.probes.enable(&host.kernel, pid, part, probes)?;
+    }
+    Ok(())
+}
+
+/// Begins to count the page faults of a target, from nothing.
+fn watch_faults(host: &mut Host, pid: u32) {
+    let Some(attached) = host.attached.get(&pid) else {
+        return;
+    };
+    let frames = attached.target.runtime.observer.settings().frames;
+    let counted = host.kernel.count_faults(pid);
+    let set = host.kernel.set_frames(pid, frames);
+    if let Err(why) = counted.and(set) {
+        warn!(pid, "page faults are not counted: {why}");
+    }
+}
+
+/// Begins to read the heap of a target, if its runtime can be read.
+fn read_heap(host: &mut Host, pid: u32) {
+    let Some(attached) = host.attached.get(&pid) else {
+        return;
+    };
+    let Some(reader) = attached.target.runtime.observer.heap_reader() else {
+        if let Some(readers) = &host.readers {
+            readers.forget(pid);
+        }
+        return;
+    };
+    let start_ticks = attached.target.info.start_ticks;
+    if host.readers.is_none() {
+        match Readers::start() {
+            Ok(readers) => host.readers = Some(readers),
+            Err(why) => warn!(pid, "containers are not read: {why}"),
+        }
+    }
+    if let Some(readers) = &host.readers {
+        readers.watch(pid, start_ticks, reader);
+    }
+}

@@ -1,0 +1,65 @@
+//! Page faults of the targets: read from the kernel's maps, with the stacks of the runtime's own frames where there are any.
+
+use std::collections::HashMap;
+
+use heaptide_judge::events::{Faults, Observation, RequestId, SiteFaults, SiteId};
+use heaptide_process::clocks::now;
+use tracing::debug;
+
+use super::host::{Host, Sink};
+
+/// Bytes of a page.
+const PAGE: u64 = 4096;
+/// Places in one observation, those of most pages.
+const MAX_SITES: usize = 512;
+
+/// Reads what has come since the last reading, and says it.
+pub(super) fn read(host: &mut Host, sink: &mut Sink<'_>) {
+    let at = now();
+    let mut places: HashMap<u32, Vec<(u64, u64, u64)>> = HashMap::new();
+    let taken = host.kernel.take_fault_sites(|key, pages| {
+        let of = places.entry(key.tgid as u32).or_default();
+        of.push((key.site, key.request, *pages));
+    });
+    if let Err(why) = taken {
+        debug!("places of page faults are not read: {why}");
+    }
+    for (pid, attached) in &mut host.attached {
+        let Some(totals) = host.kernel.faults(*pid) else {
+            continue;
+        };
+        let mut sites: HashMap<(SiteId, Option<RequestId>), u64> = HashMap::new();
+        for (raw, request, pages) in places.remove(pid).unwrap_or_default() {
+            if raw == 0 {
+                continue;
+            }
+            let observer = &mut attached.target.runtime.observer;
+            let (id, new) = observer.faulted(raw, pages, &mut || host.kernel.stack(raw));
+            host.kernel.forget_stack(raw);
+            if let Some(site) = new {
+                sink(*pid, Observation::Site(site));
+            }
+            if let Some(id) = id {
+                let request = (request != 0).then_some(RequestId(request));
+                *sites.entry((id, request)).or_default() += pages * PAGE;
+            }
+        }
+        let mut sites: Vec<SiteFaults> = sites
+            .into_iter()
+            .map(|((site, request), bytes)| SiteFaults {
+                site,
+                request,
+                bytes,
+            })
+            .collect();
+        sites.sort_by_key(|one| (std::cmp::Reverse(one.bytes), one.site.0, one.request));
+        sites.truncate(MAX_SITES);
+        let faults = Faults {
+            at,
+            fresh_bytes: totals.fresh * PAGE,
+            copied_bytes: totals.copied * PAGE,
+            sites,
+        };
+        sink(*pid, Observation::Faults(faults));
+    }
+}

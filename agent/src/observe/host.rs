@@ -1,0 +1,159 @@
+//! What is observed on this host: the kernel half, the attached processes and their probes. The other files of this
+//! folder each do one thing with it.
+
+use std::collections::HashMap;
+
+use heaptide_ebpf::{Counter, TargetConfig};
+use heaptide_judge::events::Observation;
+use heaptide_process::plan::{Plan, PlanOptions};
+use heaptide_process::{ProcessError, identity};
+use heaptide_runtimes::Target;
+use heaptide_runtimes::readers::Readers;
+use thiserror::Error;
+use tracing::warn;
+
+use super::attached::Attached;
+use super::options::{SourceOptions, TargetOptions};
+use super::residency::Searches;
+use super::ring::Ring;
+use super::slots::Slots;
+use crate::kernel::{Counters, Kernel, KernelError};
+use crate::overhead::{call_tracing::CallTracing, probe_set::ProbeSet};
+
+/// Why a process cannot be observed.
+#[derive(Debug, Error)]
+pub enum SourceError {
+    /// The process.
+    #[error(transparent)]
+    Target(#[from] ProcessError),
+    /// The kernel.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// A thread of heaptide's own cannot be started.
+    #[error("a thread that reads what the kernel half says cannot be started: {0}")]
+    Thread(std::io::Error),
+}
+
+/// What is said of processes: which process, and what of it.
+pub type Sink<'a> = dyn FnMut(u32, Observation) + 'a;
+
+/// Everything that is observed.
+pub(super) struct Host {
+    pub(super) kernel: Kernel,
+    pub(super) ring: Ring,
+    pub(super) options: SourceOptions,
+    pub(super) attached: HashMap<u32, Attached>,
+    pub(super) probes: ProbeSet,
+    pub(super) calls: CallTracing,
+    pub(super) slots: Slots,
+    /// `None`: switched off.
+    pub(super) searches: Option<Searches>,
+    /// Read heaps from outside, once there is one that can be read.
+    pub(super) readers: Option<Readers>,
+    /// Children followed since they were last asked for: child, parent.
+    pub(super) followed: Vec<(u32, u32)>,
+    /// Changes of mappings that there was no room for.
+    pub(super) lost_mappings: u64,
+    next_layout: u32,
+    /// What cannot be seen of any target, beside the system calls.
+    limitations: Vec<String>,
+    /// CPU nanoseconds that an allocation and its free cost a target on this host.
+    pub(super) pair_cost_ns: f64,
+    /// Counters after the calibration, which does not count.
+    pub(super) counted: Counters,
+}
+
+impl Host {
+    /// Loads the kernel half and attaches what serves all targets.
+    pub(super) fn new(options: SourceOptions) -> Result<Self, SourceError> {
+        let mut kernel = Kernel::load(&options.settings)?;
+        let limitations = kernel.attach_tracepoints();
+        for limitation in &limitations {
+            warn!("{limitation}");
+        }
+        let ring = Ring::start(kernel.take_ring()?).map_err(SourceError::Thread)?;
+        let searches = options.residency.then(|| Searches::new(&options.settings));
+        Ok(Self {
+            kernel,
+            ring,
+            options,
+            attached: HashMap::new(),
+            probes: ProbeSet::default(),
+            calls: CallTracing::default(),
+            slots: Slots::new(),
+            searches,
+            readers: None,
+            followed: Vec::new(),
+            lost_mappings: 0,
+            next_layout: 1,
+            limitations,
+            pair_cost_ns: 0.0,
+            counted: [0; Counter::COUNT],
+        })
+    }
+
+    /// A number for a new layout of addresses.
+    pub(super) fn new_layout(&mut self) -> u32 {
+        let layout = self.next_layout;
+        self.next_layout += 1;
+        layout
+    }
+
+    /// What cannot be seen of any target on this host, and why.
+    pub(super) fn limitations(&self) -> impl Iterator<Item = &String> {
+        self.limitations.iter().chain(self.calls.limitations())
+    }
+
+    /// Makes a process a target, or changes how it is one.
+    pub(super) fn set_target(&mut self, pid: u32, config: TargetConfig) -> Result<(), KernelError> {
+        self.calls.need(&mut self.kernel, config.flags);
+        self.kernel.set_target(pid, config)
+    }
+
+    /// What the kernel half remembers of a process's threads holds no longer.
+    pub(super) fn forget_threads(&self, pid: u32) {
+        // A process that has ended has none.
+        let threads = identity::threads(pid).unwrap_or_default();
+        self.kernel.forget_threads(&threads);
+    }
+
+    /// The memory of a process is another one, or of no interest any more: no token is searched for in it.
+    pub(super) fn forget_tokens(&mut self, pid: u32) {
+        if let Some(searches) = &mut self.searches {
+            searches.forget(pid);
+        }
+    }
+
+    /// A process has ended.
+    pub(super) fn end(&mut self, pid: u32) {
+        if let Some(attached) = self.attached.get_mut(&pid) {
+            attached.ended = true;
+            self.kernel.remove_target(pid);
+            self.forget_tokens(pid);
+        }
+    }
+
+    /// Ends the observation of a process.
+    pub(super) fn detach(&mut self, pid: u32) {
+        self.forget_tokens(pid);
+        if let Some(readers) = &self.readers {
+            readers.forget(pid);
+        }
+        self.kernel.forget_faults(pid);
+        if let Some(attached) = self.attached.remove(&pid) {
+            // From here on the probes do nothing.
+            self.kernel.remove_target(pid);
+            self.forget_threads(pid);
+            self.slots.give_back(attached.config.slot);
+            self.probes.forget(pid);
+        }
+    }
+}
+
+/// Plans the probes of a target, for a window of allocations or outside of one.
+pub(super) fn plan_of(target: &Target, options: &TargetOptions, allocating: bool) -> Plan {
+    target.plan(&PlanOptions {
+        allocations: options.allocations && allocating,
+        handlers: options.handlers.clone(),
+    })
+}

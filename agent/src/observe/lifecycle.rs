@@ -1,0 +1,158 @@
+//! Process events: children are followed, a new program is observed anew, an end is said.
+
+use std::fs;
+
+use heaptide_judge::events::{Nanos, Observation};
+use heaptide_process::{clocks::now, identity, maps};
+use heaptide_runtimes::inspect;
+use tracing::{debug, info, warn};
+
+use super::attach::{Beginning, begin};
+use super::host::{Host, Sink, SourceError};
+use crate::decode::Life;
+
+/// Seconds that a new program may take to map an allocator; one without any is observed after that.
+const PATIENCE: f64 = 2.0;
+
+/// Follows the children that a process has already and that run its program: the workers of a
+/// server that forks before it serves.
+pub(super) fn follow_children(host: &mut Host, pid: u32, sink: &mut Sink<'_>) {
+    if !follows(host, pid) {
+        return;
+    }
+    let program = identity::exe_inode(pid);
+    let mut parents = vec![pid];
+    while let Some(parent) = parents.pop() {
+        for child in identity::children(parent) {
+            if program.is_none() || identity::exe_inode(child) != program {
+                continue;
+            }
+            // One that has run the program anew has its parts at other addresses.
+            let same = vdso(child).is_some() && vdso(child) == vdso(parent);
+            if follow(host, child, parent, same, sink) {
+                parents.push(child);
+            }
+        }
+    }
+}
+
+fn follows(host: &Host, pid: u32) -> bool {
+    host.attached
+        .get(&pid)
+        .is_some_and(|attached| attached.asked.follow)
+}
+
+/// Attaches to a child as to its parent, unless that was done before; whether it is observed now. `same`: it has
+/// all that its parent has mapped at the same addresses.
+fn follow(host: &mut Host, child: u32, parent: u32, same: bool, sink: &mut Sink<'_>) -> bool {
+    if host.attached.contains_key(&child) {
+        return false;
+    }
+    let Some(of_parent) = host.attached.get(&parent) else {
+        return false;
+    };
+    let options = of_parent.asked.clone();
+    let (layout, service) = (of_parent.config.layout, of_parent.service);
+    let begun = inspect(child)
+        .map_err(SourceError::from)
+        .and_then(|target| {
+            let beginning = Beginning {
+                layout: same.then_some(layout),
+                ..Beginning::of(target, options)
+            };
+            begin(host, beginning, sink)
+        });
+    match begun {
+        Ok(()) => {
+            if let Some(attached) = host.attached.get_mut(&child) {
+                attached.service = service;
+            }
+            host.followed.push((child, parent));
+            info!(pid = child, parent, "following PID {child}");
+            true
+        }
+        // Short-lived children are common: a shell command, a helper.
+        Err(why) => {
+            debug!(pid = child, "not followed: {why}");
+            false
+        }
+    }
+}
+
+/// Acts on a process event of a target.
+pub(super) fn take(host: &mut Host, pid: u32, life: Life, sink: &mut Sink<'_>) {
+    match life {
+        Life::Fork { child } => {
+            if follows(host, pid) && is_process(child) {
+                follow(host, child, pid, true, sink);
+            }
+        }
+        Life::Exec { at, space } => {
+            sink(pid, Observation::Forgotten(at));
+            host.forget_tokens(pid);
+            if let Some(attached) = host.attached.get_mut(&pid) {
+                attached.exec = Some((space, at));
+            }
+            meet_new_programs(host, sink);
+        }
+        Life::Exit { at } => {
+            let attached = host.attached.get(&pid);
+            if attached.is_some_and(|attached| !attached.target.is_alive()) {
+                host.end(pid);
+                sink(pid, Observation::Ended(at));
+            }
+        }
+    }
+}
+
+/// Observes the new programs of processes that have exec'd, once the dynamic linker has mapped an
+/// allocator: right after the exec there is nothing to probe yet.
+pub(super) fn meet_new_programs(host: &mut Host, sink: &mut Sink<'_>) {
+    let waiting: Vec<(u32, u64, Nanos)> = host
+        .attached
+        .iter()
+        .filter_map(|(pid, attached)| attached.exec.map(|(space, at)| (*pid, space, at)))
+        .collect();
+    for (pid, space, at) in waiting {
+        let Some(attached) = host.attached.get(&pid) else {
+            continue;
+        };
+        let options = attached.asked.clone();
+        let met = inspect(pid).map_err(SourceError::from).and_then(|target| {
+            let early = target.process.allocators.is_empty() && now().since(at) < PATIENCE;
+            if early && options.of(&target).allocations {
+                return Ok(false);
+            }
+            let beginning = Beginning {
+                space: Some(space),
+                ..Beginning::of(target, options)
+            };
+            begin(host, beginning, sink).map(|()| true)
+        });
+        match &met {
+            Ok(true) => info!(pid, "following PID {pid} in its new program"),
+            Ok(false) => continue,
+            Err(why) => warn!(pid, "the new program is not observed: {why}"),
+        }
+        if let Some(attached) = host.attached.get_mut(&pid) {
+            attached.exec = None;
+        }
+    }
+}
+
+/// Whether a task is a process of its own, not a thread.
+fn is_process(task: u32) -> bool {
+    fs::read_to_string(format!("/proc/{task}/status")).is_ok_and(|status| {
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix("Tgid:"))
+            .is_some_and(|tgid| tgid.trim() == task.to_string())
+    })
+}
+
+/// Where the kernel has mapped its own code, which differs from one start of a program to the next.
+fn vdso(pid: u32) -> Option<u64> {
+    let mappings = maps::read(pid).ok()?;
+    let mapping = mappings.iter().find(|mapping| mapping.path == "[vdso]");
+    mapping.map(|mapping| mapping.start)
+}

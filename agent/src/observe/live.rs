@@ -1,0 +1,52 @@
+//! The live map, read as a whole now and then: what is live of each target.
+
+use std::collections::{HashMap, HashSet};
+
+use heaptide_ebpf::{BlockKey, SITE_PROVISIONAL};
+use heaptide_judge::events::{Observation, Snapshot};
+use heaptide_process::clocks::now;
+
+use super::events;
+use super::host::{Host, Sink, SourceError};
+use super::snapshot::Groups;
+
+/// Reads the live map and says what is live of each target.
+pub(super) fn snapshot(host: &mut Host, sink: &mut Sink<'_>) -> Result<(), SourceError> {
+    let at = now();
+    let mut groups: HashMap<u64, Groups> = HashMap::new();
+    let mut copies: HashSet<u64> = HashSet::new();
+    let mut stale: Vec<BlockKey> = Vec::new();
+    let observed: HashSet<u64> = host
+        .attached
+        .values()
+        .filter(|attached| !attached.ended)
+        .map(|attached| attached.config.space)
+        .collect();
+    host.kernel.live_blocks(|key, block| {
+        if !observed.contains(&key.space) {
+            stale.push(*key);
+            return;
+        }
+        if block.site & SITE_PROVISIONAL != 0 {
+            copies.insert(block.site);
+        }
+        groups.entry(key.space).or_default().add(block);
+    })?;
+    // The copies of stacks that these blocks refer to are in the ring by now. A process may
+    // exec meanwhile: its space is another one then, and its groups are dropped.
+    events::pump_all(host, sink);
+    host.kernel.remove_blocks(&stale);
+    for (pid, attached) in &mut host.attached {
+        if attached.ended || !attached.allocating() {
+            continue;
+        }
+        let mut all = Vec::new();
+        let mut groups = groups.remove(&attached.config.space).unwrap_or_default();
+        attached.add_objects(&mut groups, at);
+        attached.resolve_groups(&host.kernel, groups, &mut all, &mut |one| sink(*pid, one));
+        all.extend(attached.mappings(&host.kernel, &mut |one| sink(*pid, one)));
+        attached.prune(&copies, at);
+        sink(*pid, Observation::Snapshot(Snapshot { at, groups: all }));
+    }
+    Ok(())
+}

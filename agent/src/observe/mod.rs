@@ -1,0 +1,27 @@
+//! From kernel to observations: attaches targets, reads ring and maps, follows forks and execs.
+
+mod attach;
+mod attached;
+pub mod calibrate;
+mod code;
+mod control;
+mod events;
+mod faults;
+mod heaps;
+mod host;
+mod libraries;
+mod lifecycle;
+mod live;
+mod memory;
+mod options;
+mod regions;
+pub mod residency;
+mod ring;
+mod slots;
+mod snapshot;
+mod source;
+mod tokens;
+
+pub use host::{Sink, SourceError};
+pub use options::{SourceOptions, TargetOptions};
+pub use source::Source;

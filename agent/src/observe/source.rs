@@ -1,0 +1,184 @@
+//! From kernel to observations: the one object that `attach` and the daemon drive. Each step is done elsewhere; here
+//! is their order.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use heaptide_judge::events::{Observation, Opinion, TargetInfo};
+use heaptide_process::clocks::now;
+use heaptide_runtimes::inspect;
+
+use super::attach::{Beginning, begin};
+use super::calibrate::calibrate;
+use super::control::Control;
+use super::host::{Host, Sink, SourceError};
+use super::options::{SourceOptions, TargetOptions};
+use super::{events, faults, heaps, libraries, lifecycle, live, memory, tokens};
+
+/// Snapshots take at most one part in so many of the time (they read the whole live map).
+const SNAPSHOT_SHARE: u32 = 50;
+/// And yet come this often: cohorts are told apart by snapshots.
+const LONGEST: Duration = Duration::from_secs(3);
+
+/// All targets and the kernel half.
+pub struct Source {
+    host: Host,
+    control: Control,
+    snapshot_due: Instant,
+}
+
+impl Source {
+    /// Loads the kernel half and attaches what serves all targets.
+    pub fn new(options: SourceOptions) -> Result<Self, SourceError> {
+        Ok(Self {
+            host: Host::new(options)?,
+            control: Control::new(),
+            snapshot_due: Instant::now(),
+        })
+    }
+
+    /// Measures what probes cost on this host: see [`calibrate`]. To be called before the first target is attached.
+    pub fn calibrate(&mut self) -> Result<f64, SourceError> {
+        calibrate(&mut self.host, &mut self.control.meter)
+    }
+
+    /// Traces system calls although no target needs it: to see whether it works here.
+    pub fn trace_calls(&mut self) {
+        self.host.calls.need(&mut self.host.kernel, u32::MAX);
+    }
+
+    /// Kernel memory that the maps hold, bytes.
+    pub fn map_bytes(&self) -> u64 {
+        self.host.kernel.map_bytes()
+    }
+
+    /// Begins to observe a process.
+    pub fn attach(&mut self, pid: u32, sink: &mut Sink<'_>) -> Result<(), SourceError> {
+        let options = self.host.options.target.clone();
+        self.attach_with(pid, options, sink)
+    }
+
+    /// The same for a target that is observed in its own way.
+    pub fn attach_with(
+        &mut self,
+        pid: u32,
+        options: TargetOptions,
+        sink: &mut Sink<'_>,
+    ) -> Result<(), SourceError> {
+        let target = inspect(pid)?;
+        begin(&mut self.host, Beginning::of(target, options), sink)
+    }
+
+    /// Follows the children that a process has already and that run its program: the workers of a
+    /// server that forks before it serves.
+    pub fn follow_children(&mut self, pid: u32, sink: &mut Sink<'_>) {
+        lifecycle::follow_children(&mut self.host, pid, sink);
+    }
+
+    /// The children followed since the last call, each with its parent.
+    pub fn take_followed(&mut self) -> Vec<(u32, u32)> {
+        std::mem::take(&mut self.host.followed)
+    }
+
+    /// Ends the observation of a process.
+    pub fn detach(&mut self, pid: u32) {
+        self.host.detach(pid);
+    }
+
+    /// The processes observed now, ended ones included until they are detached.
+    pub fn pids(&self) -> Vec<u32> {
+        self.host.attached.keys().copied().collect()
+    }
+
+    /// Whether a process that is observed has ended.
+    pub fn ended(&self, pid: u32) -> bool {
+        let attached = self.host.attached.get(&pid);
+        attached.is_none_or(|attached| attached.ended || !attached.target.is_alive())
+    }
+
+    /// What no target can be seen of on this host, and why.
+    pub fn limitations(&self) -> Vec<String> {
+        self.host.limitations().cloned().collect()
+    }
+
+    /// What is known of a target.
+    pub fn info(&self, pid: u32) -> Option<&TargetInfo> {
+        let attached = self.host.attached.get(&pid);
+        attached.map(|attached| &attached.target.info)
+    }
+
+    /// Waits until there is something to take in, or for `timeout`.
+    pub fn wait(&self, timeout: Duration) {
+        self.host.ring.wait(timeout);
+    }
+
+    /// Takes in what the kernel half has said: requests, process events, stacks.
+    pub fn pump(&mut self, sink: &mut Sink<'_>) {
+        events::pump(&mut self.host, sink);
+    }
+
+    /// Reads memory and losses of every target, and keeps the budgets. To be called every second.
+    pub fn sample(&mut self, sink: &mut Sink<'_>) -> Result<(), SourceError> {
+        let host = &mut self.host;
+        self.control.step(host, sink)?;
+        libraries::meet(host, sink);
+        tokens::search(host, sink);
+        faults::read(host, sink);
+        heaps::take(host, sink);
+        let pids: Vec<u32> = host.attached.keys().copied().collect();
+        for pid in pids {
+            memory::sample(host, pid, sink);
+            sink(pid, Observation::Losses(memory::losses(host, pid)?));
+            let Some(attached) = host.attached.get_mut(&pid) else {
+                continue;
+            };
+            attached.read_runtime(now(), &mut |one| sink(pid, one));
+            if !attached.ended && !attached.target.is_alive() {
+                host.end(pid);
+                sink(pid, Observation::Ended(now()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the live map and says what is live, unless the last reading was so expensive that it is
+    /// not due yet. Returns whether it was read.
+    pub fn snapshot(&mut self, sink: &mut Sink<'_>) -> Result<bool, SourceError> {
+        let begun = Instant::now();
+        if begun < self.snapshot_due {
+            return Ok(false);
+        }
+        self.snapshot_now(sink)?;
+        // The first ones are slow because sites are named; that must not hold up the next.
+        let pause = (begun.elapsed() * SNAPSHOT_SHARE).min(LONGEST);
+        self.snapshot_due = Instant::now() + pause;
+        Ok(true)
+    }
+
+    /// The same, due or not.
+    pub fn snapshot_now(&mut self, sink: &mut Sink<'_>) -> Result<(), SourceError> {
+        live::snapshot(&mut self.host, sink)
+    }
+
+    /// The kernel's counters of all targets by name, since the calibration.
+    pub fn counters(&self) -> Result<BTreeMap<&'static str, u64>, SourceError> {
+        memory::counters(&self.host)
+    }
+
+    /// Whether the judge's opinion of a target's window matters now.
+    pub fn in_window(&self, pid: u32) -> bool {
+        let attached = self.host.attached.get(&pid);
+        let windows = attached.and_then(|attached| attached.windows);
+        windows.is_some_and(|windows| !windows.paused())
+    }
+
+    /// What the judge thinks of a target's window.
+    pub fn set_opinion(&mut self, pid: u32, opinion: Opinion) {
+        let attached = self.host.attached.get_mut(&pid);
+        if let Some(windows) = attached.and_then(|attached| attached.windows.as_mut()) {
+            windows.set_opinion(opinion);
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Modes `sample` and `auto`: allocator probes stay on for a *window* and come off when they have cost more
+//! than the budget. In mode `sample` another window begins when the cost has been earned back, in mode
+//! `auto` when besides the floor of the process's memory rises; there a window also ends when all is judged.
+//!
+//! Frees go unseen between windows, so a window's blocks are forgotten when the next one begins; what was
+//! judged at the end of a window stands until then. A window that is worth anything is longer than the
+//! blocks' maturity, so the budget holds on average: a window is an advance, and the next one has
+//! to wait until the target has worked enough for it.
+
+use std::time::{Duration, Instant};
+
+use super::floor::Floor;
+use super::turn::Turn;
+use heaptide_judge::events::{MemorySample, Opinion};
+
+/// A window is at least this long: blocks are judged 10 s after their request, so a shorter one would
+/// only cost. One in which growth was found may end earlier.
+const WINDOW: Duration = Duration::from_secs(25);
+/// Another window begins when the cost is down to this part of the budget.
+const EARNED_BACK: f64 = 0.5;
+/// What was found is looked at again after this time, when memory has not made that happen before.
+const STALE: Duration = Duration::from_secs(600);
+
+/// The windows of one target.
+#[derive(Clone, Copy, Debug)]
+pub struct AllocationWindows {
+    /// Part of the target's CPU time that probes may cost.
+    budget: f64,
+    /// Mode `auto`: the memory that is waited for.
+    floor: Option<Floor>,
+    /// When the window began, or the pause.
+    since: Instant,
+    /// Allocator probes are off.
+    paused: bool,
+    /// CPU seconds of the target at the attach.
+    base_cpu: f64,
+    /// Of the window under way, or of the last one.
+    opinion: Opinion,
+}
+
+impl AllocationWindows {
+    /// For a target that begins to be observed. Mode `auto` begins without probes.
+    pub fn new(budget: f64, auto: bool, cpu_seconds: f64, now: Instant) -> Self {
+        Self {
+            budget,
+            floor: auto.then(Floor::default),
+            since: now,
+            paused: auto,
+            base_cpu: cpu_seconds,
+            opinion: Opinion::Open,
+        }
+    }
+
+    /// Takes memory and CPU time of the target, and what the probes have cost it since the attach.
+    pub fn step(&mut self, now: Instant, probe_seconds: f64, sample: &MemorySample) -> Turn {
+        let elapsed = now.saturating_duration_since(self.since);
+        let cpu_seconds = sample.cpu_ns as f64 / 1e9;
+        let ratio = probe_seconds / (cpu_seconds - self.base_cpu).max(0.01);
+        if self.paused {
+            let wanted = self.floor.as_mut().is_none_or(|floor| {
+                floor.observe(sample.at, sample.rss_anon);
+                let stale = self.opinion != Opinion::Open && elapsed >= STALE;
+                floor.rises() || stale
+            });
+            if wanted && ratio <= self.budget * EARNED_BACK {
+                return Turn::Resume;
+            }
+            return Turn::Stay;
+        }
+        let long = elapsed >= WINDOW;
+        let over = ratio > self.budget && (long || self.opinion != Opinion::Open);
+        let done = long && self.floor.is_some() && self.opinion == Opinion::Settled;
+        if over || done {
+            Turn::Pause
+        } else {
+            Turn::Stay
+        }
+    }
+
+    /// Allocator probes are off.
+    pub fn paused(&self) -> bool {
+        self.paused
+    }
+
+    /// What the judge thinks of the window.
+    pub fn set_opinion(&mut self, opinion: Opinion) {
+        self.opinion = opinion;
+    }
+
+    /// The window, or the pause, begins now.
+    pub fn turn(&mut self, paused: bool, now: Instant) {
+        self.paused = paused;
+        self.since = now;
+        if let Some(floor) = &mut self.floor {
+            *floor = Floor::default();
+        }
+        if !paused {
+            self.opinion = Opinion::Open;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use heaptide_judge::events::Nanos;
+
+    const LONG: Duration = Duration::from_secs(60);
+    const SHORT: Duration = Duration::from_secs(5);
+
+    fn sample(second: u32, cpu_seconds: f64, rss_anon: u64) -> MemorySample {
+        MemorySample {
+            at: Nanos::from_seconds(f64::from(second)),
+            cpu_ns: (cpu_seconds * 1e9) as u64,
+            rss_anon,
+            ..MemorySample::default()
+        }
+    }
+
+    #[test]
+    fn a_window_ends_when_it_cost_too_much_and_begins_when_that_is_earned_back() {
+        let start = Instant::now();
+        let mut windows = AllocationWindows::new(0.03, false, 100.0, start);
+        let cpu = |seconds| sample(0, seconds, 0);
+        assert_eq!(
+            windows.step(start + SHORT, 1.0, &cpu(101.0)),
+            Turn::Stay,
+            "a window is not cut short"
+        );
+        assert_eq!(windows.step(start + LONG, 1.0, &cpu(101.0)), Turn::Pause);
+        assert_eq!(
+            windows.step(start + LONG, 0.02, &cpu(101.0)),
+            Turn::Stay,
+            "within the budget"
+        );
+        windows.set_opinion(Opinion::Settled);
+        assert_eq!(
+            windows.step(start + LONG, 0.02, &cpu(101.0)),
+            Turn::Stay,
+            "mode sample goes on"
+        );
+        assert_eq!(
+            windows.step(start + SHORT, 1.0, &cpu(101.0)),
+            Turn::Pause,
+            "what was to be found is found"
+        );
+        windows.turn(true, start);
+        assert_eq!(windows.step(start + LONG, 1.0, &cpu(120.0)), Turn::Stay);
+        assert_eq!(windows.step(start + LONG, 1.0, &cpu(200.0)), Turn::Resume);
+        assert_eq!(
+            windows.step(start + LONG, 0.0, &cpu(100.0)),
+            Turn::Resume,
+            "no work is no reason to divide by zero"
+        );
+    }
+
+    #[test]
+    fn auto_waits_for_growth_and_ends_when_all_is_judged() {
+        let start = Instant::now();
+        let mut windows = AllocationWindows::new(0.03, true, 0.0, start);
+        assert!(windows.paused);
+        for second in 0..120 {
+            let flat = sample(second, 10.0, 20 << 20);
+            assert_eq!(windows.step(start + LONG, 0.0, &flat), Turn::Stay);
+        }
+        let began = (120..200).find(|second| {
+            let rising = sample(*second, 10.0, u64::from(*second) << 17);
+            windows.step(start + LONG, 0.0, &rising) == Turn::Resume
+        });
+        assert!(began.is_some());
+        windows.turn(false, start);
+        let now = sample(200, 10.0, 30 << 20);
+        assert_eq!(windows.step(start + LONG, 0.1, &now), Turn::Stay);
+        windows.set_opinion(Opinion::Suspicion);
+        assert_eq!(
+            windows.step(start + LONG, 0.1, &now),
+            Turn::Stay,
+            "it may be confirmed"
+        );
+        windows.set_opinion(Opinion::Settled);
+        assert_eq!(windows.step(start + LONG, 0.1, &now), Turn::Pause);
+        windows.turn(true, start);
+        assert_eq!(windows.step(start + LONG, 0.1, &now), Turn::Stay);
+        assert_eq!(
+            windows.step(start + STALE, 0.1, &now),
+            Turn::Resume,
+            "what was found is looked at again"
+        );
+    }
+}
