@@ -3,8 +3,10 @@
 
 mod cpython;
 pub mod door;
+mod functions;
 mod go;
 pub mod readers;
+mod requests;
 mod smol;
 pub mod target;
 mod tasks;
@@ -25,9 +27,10 @@ static TABLE: &[&dyn Runtime] = &[
     &threads::Threads,
 ];
 
-/// The kernel programs that probes of runtimes run.
+/// The kernel programs that probes of runtimes and of sources of requests run.
 pub fn programs() -> impl Iterator<Item = Program> {
     TABLE
         .iter()
         .flat_map(|runtime| runtime.programs().iter().copied())
+        .chain(requests::programs())
 }

@@ -8,7 +8,8 @@ use regex::Regex;
 use heaptide_process::Inspected;
 
 use crate::door::{Recognised, Runtime};
-use crate::tasks::{Tasks, mentions, task_points};
+use crate::functions::{matching, mentions};
+use crate::tasks::Tasks;
 
 static RUN: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r"^<?async_task::raw::RawTask<.*>>?::run$").ok());
@@ -24,7 +25,7 @@ impl Runtime for Smol {
 
 fn recognise(process: &Inspected) -> Option<Recognised> {
     let main = process.modules.first()?;
-    let (seen, tasks) = task_points(main, "async_task", &["RawTask", "run"], RUN.as_ref()?);
+    let (seen, tasks) = matching(main, "async_task", &["RawTask", "run"], RUN.as_ref()?);
     if !seen && !mentions(main, r"/async-task-4\.\d+\.\d+/src/") {
         return None;
     }
@@ -43,10 +44,7 @@ fn recognise(process: &Inspected) -> Option<Recognised> {
         name: name.to_owned(),
         own_heap: false,
         limitations: limitation.into_iter().collect(),
-        observer: Box::new(Tasks {
-            polls: tasks,
-            streams: Vec::new(),
-        }),
+        observer: Box::new(Tasks { polls: tasks }),
     })
 }
 

@@ -1,11 +1,12 @@
 //! A process to be observed: what it is made of and the runtime it runs in.
 
 use heaptide_judge::events::TargetInfo;
+use heaptide_process::plan::wishes::ProbeWish;
 use heaptide_process::plan::{Plan, PlanOptions, plan};
 use heaptide_process::{Inspected, ProcessError};
 
-use crate::TABLE;
 use crate::door::Recognised;
+use crate::{TABLE, requests};
 
 /// One process to observe.
 #[derive(Debug)]
@@ -16,6 +17,8 @@ pub struct Target {
     pub process: Inspected,
     /// The runtime that runs its requests.
     pub runtime: Recognised,
+    /// Probes of the libraries in it that show requests.
+    requests: Vec<ProbeWish>,
 }
 
 impl Target {
@@ -26,7 +29,8 @@ impl Target {
 
     /// Plans the probes that observing it needs.
     pub fn plan(&self, options: &PlanOptions) -> Plan {
-        let wishes = self.runtime.observer.probes(options.allocations);
+        let mut wishes = self.runtime.observer.probes(options.allocations);
+        wishes.probes.extend(self.requests.iter().cloned());
         plan(&self.process, &wishes, options)
     }
 
@@ -55,6 +59,8 @@ pub fn inspect(pid: u32) -> Result<Target, ProcessError> {
         });
     }
     limitations.extend(runtime.limitations.iter().cloned());
+    let found = requests::find(&process);
+    limitations.extend(found.limitations);
     if !runtime.own_heap {
         limitations.extend(process.without_lines());
     }
@@ -78,5 +84,6 @@ pub fn inspect(pid: u32) -> Result<Target, ProcessError> {
         },
         process,
         runtime,
+        requests: found.probes,
     })
 }

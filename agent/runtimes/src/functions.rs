@@ -1,0 +1,52 @@
+//! Functions of a Rust program, found by their demangled names, and crates found by what is left of their names.
+
+use heaptide_process::Module;
+use heaptide_process::plan::wishes::FunctionAt;
+use regex::Regex;
+
+/// Functions of a program: among the symbols with `mark` in their name those that have
+/// all `words` in it and match `pattern` demangled. Also whether there is any with the mark.
+pub(crate) fn matching(
+    main: &Module,
+    mark: &str,
+    words: &[&str],
+    pattern: &Regex,
+) -> (bool, Vec<FunctionAt>) {
+    let (mut seen, mut tasks) = (false, Vec::new());
+    main.elf.functions(|symbol| {
+        // demangling every symbol of a large program would cost more than the rest of the attach
+        if !symbol.name.contains(mark) {
+            return;
+        }
+        seen = true;
+        if words.iter().all(|word| symbol.name.contains(word)) {
+            let name = format!("{:#}", rustc_demangle::demangle(symbol.name));
+            if pattern.is_match(&name)
+                && !tasks.iter().any(|t: &FunctionAt| t.vaddr == symbol.address)
+            {
+                let (vaddr, size) = (symbol.address, symbol.size);
+                tasks.push(FunctionAt {
+                    module: 0,
+                    symbol: name,
+                    vaddr,
+                    size,
+                });
+            }
+        }
+    });
+    main.elf.release();
+    (seen, tasks)
+}
+
+/// A stripped program still holds the source paths of its panics.
+pub(crate) fn mentions(main: &Module, pattern: &str) -> bool {
+    let Some(section) = main.elf.section(".rodata") else {
+        return false;
+    };
+    let Some(bytes) = main.elf.section_bytes(section) else {
+        return false;
+    };
+    let found = regex::bytes::Regex::new(pattern).is_ok_and(|path| path.is_match(bytes));
+    main.elf.release();
+    found
+}

@@ -1,0 +1,63 @@
+//! hyper's streams of HTTP/2: a future of its own is polled for each, in a task of tokio's.
+
+use std::sync::LazyLock;
+
+use heaptide_process::Inspected;
+use heaptide_process::plan::wishes::{Ask, FunctionAt, ProbeWish};
+use heaptide_process::plan::{Program, Purpose};
+use regex::Regex;
+
+use super::{Found, RequestSource};
+use crate::functions::{matching, mentions};
+
+/// A stream is polled.
+const POLL: Program = Program::opening("stream_poll", Purpose::Request);
+/// It is about to return from that (a probe at each of its ends).
+const DONE: Program = Program::at("stream_done", Purpose::Request);
+
+/// What a request is called until more is known.
+const NAME: &str = "HTTP/2 stream";
+
+/// The future of a stream is polled by a function of its own, in the builds that were looked at.
+static STREAM: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    let pattern =
+        r"^<hyper::proto::h2::server::H2Stream<.*> as core::future::future::Future>::poll$";
+    Regex::new(pattern).ok()
+});
+
+/// Streams of hyper.
+pub(super) struct Streams;
+
+impl RequestSource for Streams {
+    fn find(&self, process: &Inspected) -> Option<Found> {
+        let main = process.modules.first()?;
+        let (_, streams) = matching(main, "H2Stream", &["hyper", "poll"], STREAM.as_ref()?);
+        if streams.is_empty() && !mentions(main, r"/h2-0\.\d+\.\d+/src/") {
+            return None;
+        }
+        Some(Found {
+            limitations: vec![limitation(&streams).to_string()],
+            probes: streams
+                .into_iter()
+                .map(|function| ProbeWish {
+                    function,
+                    ask: Ask::Scope(POLL, DONE, NAME),
+                })
+                .collect(),
+        })
+    }
+
+    fn programs(&self) -> &'static [Program] {
+        &[POLL, DONE]
+    }
+}
+
+fn limitation(streams: &[FunctionAt]) -> &'static str {
+    if streams.is_empty() {
+        "requests over HTTP/2 are not seen (the h2 crate is linked in): only those over HTTP/1, and \
+         functions named by --handler"
+    } else {
+        "of requests over HTTP/2 (the h2 crate is linked in) neither paths nor tokens are seen: they are one route, \
+         or those of the functions named by --handler, and whether tokens make memory grow cannot be said"
+    }
+}
