@@ -1,5 +1,7 @@
 //! Suggestions for misspelt words in errors of the TOML reader.
 
+use strsim::levenshtein;
+
 /// The reader's message in one line, with a guess at what was meant.
 pub(super) fn message(message: &str) -> String {
     let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -8,28 +10,12 @@ pub(super) fn message(message: &str) -> String {
     if message.starts_with("unknown ")
         && let Some((given, known)) = quoted.split_first()
     {
-        let nearest = known.iter().min_by_key(|word| distance(given, word));
-        if let Some(word) = nearest.filter(|word| distance(given, word) <= word.len() / 3 + 1) {
+        let nearest = known.iter().min_by_key(|word| levenshtein(given, word));
+        if let Some(word) = nearest.filter(|word| levenshtein(given, word) <= word.len() / 3 + 1) {
             return format!("{message}; did you mean `{word}`?");
         }
     }
     message
-}
-
-/// Edits (insert, delete, replace) between two words.
-fn distance(one: &str, two: &str) -> usize {
-    let two: Vec<char> = two.chars().collect();
-    let mut row: Vec<usize> = (0..=two.len()).collect();
-    for (i, a) in one.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, b) in two.iter().enumerate() {
-            let replace = diagonal + usize::from(a != *b);
-            diagonal = row[j + 1];
-            row[j + 1] = replace.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[two.len()]
 }
 
 #[cfg(test)]
@@ -44,12 +30,5 @@ mod tests {
         );
         assert!(!message("unknown field `xyzzy`, expected `mode`").contains("mean"));
         assert_eq!(message("invalid\n  string"), "invalid string");
-    }
-
-    #[test]
-    fn distances() {
-        assert_eq!(distance("", "abc"), 3);
-        assert_eq!(distance("abc", "abc"), 0);
-        assert_eq!(distance("kitten", "sitting"), 3);
     }
 }
