@@ -6,7 +6,8 @@ use heaptide_process::plan::{Plan, PlanOptions, plan};
 use heaptide_process::{Inspected, ProcessError};
 
 use crate::door::Recognised;
-use crate::{TABLE, requests};
+use crate::requests;
+use crate::table::TABLE;
 
 /// One process to observe.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! Any other module that defines the C names: wrappers, preloaded checkers, unknown allocators.
 
-use super::{Allocator, STANDARD};
+use super::functions::{Allocator, STANDARD};
 
 pub(super) static CUSTOM: Allocator = Allocator {
     name: "custom",

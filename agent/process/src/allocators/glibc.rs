@@ -1,6 +1,6 @@
 //! The GNU C library's malloc, dynamic or static.
 
-use super::{Allocator, STANDARD};
+use super::functions::{Allocator, STANDARD};
 
 pub(super) static GLIBC: Allocator = Allocator {
     name: "glibc",

@@ -1,6 +1,6 @@
 //! jemalloc: preloaded or linked under the C names, prefixed `je_`, or Rust's `_rjem_`.
 
-use super::{Allocator, CPLUSPLUS, Function, STANDARD};
+use super::functions::{Allocator, CPLUSPLUS, Function, STANDARD};
 
 /// Its extended interface; `xallocx` resizes in place without a new pointer and is not followed.
 static EXTENDED: &[Function] = &[

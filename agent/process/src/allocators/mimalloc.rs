@@ -1,6 +1,6 @@
 //! mimalloc: as an override under the C names, and its own `mi_` functions (Rust's `mimalloc`).
 
-use super::{Allocator, CPLUSPLUS, Function, STANDARD};
+use super::functions::{Allocator, CPLUSPLUS, Function, STANDARD};
 
 /// Its own functions; aligned ones take the size first, unlike `aligned_alloc`. `mi_expand` resizes
 /// in place without a new pointer and is not followed.

@@ -1,6 +1,6 @@
 //! musl's malloc (oldmalloc and mallocng).
 
-use super::{Allocator, STANDARD};
+use super::functions::{Allocator, STANDARD};
 
 pub(super) static MUSL: Allocator = Allocator {
     name: "musl",

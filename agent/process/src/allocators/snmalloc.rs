@@ -1,6 +1,6 @@
 //! snmalloc: under the C names, prefixed `sn_`, or Rust's `sn_rust_` functions.
 
-use super::{Allocator, CPLUSPLUS, Function, STANDARD};
+use super::functions::{Allocator, CPLUSPLUS, Function, STANDARD};
 
 /// What the crate `snmalloc-rs` calls: alignment before size.
 static RUST: &[Function] = &[

@@ -1,6 +1,6 @@
 //! tcmalloc (gperftools and Google's own): the C names, names of its own, and C++ new/delete directly.
 
-use super::{Allocator, CPLUSPLUS, Function, STANDARD};
+use super::functions::{Allocator, CPLUSPLUS, Function, STANDARD};
 
 /// gperftools; mostly aliases of the plain names.
 static GPERFTOOLS: &[Function] = &[
