@@ -1,7 +1,5 @@
 //! The command line: flags, their help, and the exit codes.
 
-pub mod values;
-
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,10 +7,10 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
+use crate::values::{self, Credential, Mode};
 use heaptide_judge::report::Verdict;
-use values::{Credential, Mode};
 
-/// How heaptide ends (design.md, Command line; the numbers from 64 on are those of sysexits.h).
+/// How heaptide ends; the numbers from 64 on are those of sysexits.h.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ExitCode {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use regex::Regex;
 use serde::Deserialize;
 
-use crate::cli::values::{Credential, Mode};
+use crate::values::{Credential, Mode};
 
 /// The largest configuration that is read; a bigger file is a mistake (`/dev/zero`, a log).
 const LARGEST: u64 = 1 << 20;
@@ -188,39 +188,6 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
         return Err(read(io::Error::other(what)));
     }
     parse(&fs::read_to_string(path).map_err(read)?, path)
-}
-
-/// What `check-config` prints about a good file: what it will do, and what it may not have meant.
-pub fn check(path: &Path) -> Result<Vec<String>, ConfigError> {
-    let config = load(path)?;
-    let agent = &config.agent;
-    let mut said = vec![format!(
-        "{} is good: {}, metrics on {}, mode {}, overhead {}",
-        path.display(),
-        match config.targets.len() {
-            1 => "1 target".to_owned(),
-            count => format!("{count} targets"),
-        },
-        agent.metrics,
-        agent.mode.name(),
-        crate::outputs::format::percent(agent.overhead),
-    )];
-    if config.targets.is_empty() {
-        said.push("note: without a [[target]] nothing is observed".to_owned());
-    }
-    if !agent.metrics.ip().is_loopback() {
-        said.push(format!(
-            "note: {} is reachable from other hosts, without a password",
-            agent.metrics
-        ));
-    }
-    for target in config.targets.iter().filter(|target| target.pid.is_some()) {
-        said.push(format!(
-            "note: target `{}` is chosen by pid, so it is not found again after a restart",
-            target.name
-        ));
-    }
-    Ok(said)
 }
 
 /// Checks the text of a configuration; `path` is for messages.

@@ -14,3 +14,4 @@ pub mod outputs;
 pub mod overhead;
 pub mod session;
 pub mod settings;
+pub mod values;

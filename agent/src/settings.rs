@@ -5,7 +5,7 @@ use std::io;
 use heaptide_ebpf::{PATTERN_LEN, Settings};
 use thiserror::Error;
 
-use crate::cli::values::Credential;
+use crate::values::Credential;
 
 /// Blocks the live map holds before sampling keeps it from filling up.
 pub const CAPACITY: u32 = 262_144;

@@ -6,10 +6,11 @@ use std::{thread, time::Duration};
 use anyhow::{Context as _, Result};
 
 use crate::{
-    cli::{BenchTarget, ExitCode, values::Credential},
+    cli::{BenchTarget, ExitCode},
     kernel::{Kernel, Link},
     observe::residency,
     settings,
+    values::Credential,
 };
 use heaptide_process::plan::programs::ALLOC_ENTER;
 use heaptide_process::plan::{PlanOptions, Probe};

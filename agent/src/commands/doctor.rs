@@ -1,85 +1,24 @@
 //! `heaptide doctor`: whether heaptide can work on this host, what limits it, and what a probe costs.
 
+mod check;
 mod checks;
 
 use std::fmt::Write as _;
 
 use anyhow::Result;
-use serde::Serialize;
 use serde_json::json;
 
+use self::check::{Check, State};
 use super::ps;
 use crate::{
-    cli::{Doctor, ExitCode, Format, values::Credential},
+    cli::{Doctor, ExitCode, Format},
     kernel::KernelError,
     observe::{Source, SourceError, SourceOptions, TargetOptions},
     outputs::file,
     settings,
+    values::Credential,
 };
 use heaptide_process::plan::PlanOptions;
-
-/// How a check went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum State {
-    /// Nothing to do.
-    Ok,
-    /// It works, but not in full.
-    Limited,
-    /// `attach` would not work.
-    Missing,
-}
-
-/// One line.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-struct Check {
-    state: State,
-    name: &'static str,
-    /// What was found.
-    found: String,
-    /// What to do, when something is not `ok`.
-    #[serde(rename = "todo", skip_serializing_if = "String::is_empty")]
-    advice: String,
-    /// It is missing because of the user's rights, not because of the kernel.
-    #[serde(skip)]
-    rights: bool,
-}
-
-impl Check {
-    fn ok(name: &'static str, found: impl Into<String>) -> Self {
-        let advice = String::new();
-        Self {
-            state: State::Ok,
-            name,
-            found: found.into(),
-            advice,
-            rights: false,
-        }
-    }
-
-    fn limited(name: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self {
-            state: State::Limited,
-            advice: advice.into(),
-            ..Self::ok(name, found)
-        }
-    }
-
-    fn missing(name: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self {
-            state: State::Missing,
-            advice: advice.into(),
-            ..Self::ok(name, found)
-        }
-    }
-
-    fn forbidden(name: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self {
-            rights: true,
-            ..Self::missing(name, found, advice)
-        }
-    }
-}
 
 /// Runs it.
 pub(super) fn doctor(args: &Doctor) -> Result<ExitCode> {

@@ -196,22 +196,3 @@ fn files_that_cannot_be_read() {
     fs::write(&path, b"name = \"\xff\"").unwrap();
     assert!(of(path.to_str().unwrap()).contains("UTF-8"));
 }
-
-#[test]
-fn check_says_what_may_not_be_meant() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("h.toml");
-    fs::write(
-        &path,
-        "[agent]\nmetrics = \"0.0.0.0:1\"\n[[target]]\nname = \"a\"\npid = 7\n",
-    )
-    .unwrap();
-    let said = check(&path).unwrap().join("\n");
-    assert!(said.contains("is good: 1 target, metrics on 0.0.0.0:1, mode auto, overhead 3.0 %"));
-    assert!(
-        said.contains("without a password") && said.contains("after a restart"),
-        "{said}"
-    );
-    fs::write(&path, "").unwrap();
-    assert!(check(&path).unwrap()[1].contains("nothing is observed"));
-}

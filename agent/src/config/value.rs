@@ -6,7 +6,7 @@ use std::time::Duration;
 use regex::Regex;
 use serde::de::{Deserialize, Deserializer, Error};
 
-use crate::cli::values::{self, Credential, Mode};
+use crate::values::{self, Credential, Mode};
 
 /// A number or a text, because `overhead = 3` and `overhead = "3%"` are both natural.
 #[derive(serde::Deserialize)]

@@ -12,13 +12,13 @@ use super::backoff::Backoff;
 use super::scan;
 use super::select::{self, Identity, Selected};
 use super::state::State;
-use crate::cli::values::Credential;
 use crate::config::{Config, Target};
 use crate::observe::SourceError;
 use crate::outputs::alerts::{Alerts, log_verdict};
 use crate::outputs::metrics::Metrics;
 use crate::session::Session;
 use crate::settings::SettingsError;
+use crate::values::Credential;
 use heaptide_judge::report::Verdict;
 
 /// Why the daemon cannot begin.

@@ -3,7 +3,8 @@
 use std::os::fd::AsRawFd as _;
 
 use heaptide_ebpf::{
-    Block, BlockKey, ConnKey, Counter, RuleKey, Stack, TargetConfig, TaskKey, UnwindRule,
+    Block, BlockKey, ConnKey, Counter, FaultKey, FaultTotals, PythonConfig, RuleKey, Stack,
+    TargetConfig, TaskKey, UnwindRule,
 };
 use tracing::warn;
 
@@ -157,5 +158,42 @@ impl Kernel {
         if let Some(logger) = &mut self.logger {
             logger.flush();
         }
+    }
+
+    /// Begins to count the page faults of a process, from nothing.
+    pub fn count_faults(&mut self, tgid: u32) -> Result<(), KernelError> {
+        self.faults.count(tgid)
+    }
+
+    /// Ends it.
+    pub fn forget_faults(&mut self, tgid: u32) {
+        self.faults.forget(tgid);
+    }
+
+    /// The page faults of a process so far.
+    pub fn faults(&self, tgid: u32) -> Option<FaultTotals> {
+        self.faults.totals(tgid)
+    }
+
+    /// Takes out what was noted of places: calls `each` with the pages of every one.
+    pub fn take_fault_sites(
+        &mut self,
+        each: impl FnMut(&FaultKey, &u64),
+    ) -> Result<(), KernelError> {
+        self.faults.take_sites(each)
+    }
+
+    /// Has the frames of a runtime's own stacks walked, or no longer.
+    pub fn set_frames(
+        &mut self,
+        tgid: u32,
+        config: Option<PythonConfig>,
+    ) -> Result<(), KernelError> {
+        self.faults.set_frames(tgid, config)
+    }
+
+    /// Forgets a stack that has been read: the programs put it there again when it is met again.
+    pub fn forget_stack(&mut self, site: u64) {
+        let _ = self.stacks.remove(&site);
     }
 }

@@ -6,7 +6,7 @@ use aya::maps::{HashMap, Map, MapData};
 use heaptide_ebpf::{FaultKey, FaultTotals, PythonConfig};
 
 use super::{
-    Kernel, KernelError,
+    KernelError,
     raw::{self, Wire},
 };
 
@@ -41,17 +41,15 @@ impl FaultMaps {
             batch: raw::Batch::new(BATCH),
         })
     }
-}
 
-impl Kernel {
     /// Begins to count the page faults of a process, from nothing.
-    pub fn count_faults(&mut self, tgid: u32) -> Result<(), KernelError> {
+    pub(super) fn count(&mut self, tgid: u32) -> Result<(), KernelError> {
         let none = FaultTotals {
             fresh: 0,
             copied: 0,
             paid_ns: 0,
         };
-        let counted = self.faults.totals.insert(tgid, Wire(none), 0);
+        let counted = self.totals.insert(tgid, Wire(none), 0);
         counted.map_err(|why| KernelError::Map {
             name: "FAULTS",
             why,
@@ -59,23 +57,23 @@ impl Kernel {
     }
 
     /// Ends it.
-    pub fn forget_faults(&mut self, tgid: u32) {
+    pub(super) fn forget(&mut self, tgid: u32) {
         // Not there when the process was never a target: nothing to do then.
-        let _ = self.faults.totals.remove(&tgid);
-        let _ = self.faults.pythons.remove(&tgid);
+        let _ = self.totals.remove(&tgid);
+        let _ = self.pythons.remove(&tgid);
     }
 
     /// The page faults of a process so far.
-    pub fn faults(&self, tgid: u32) -> Option<FaultTotals> {
-        self.faults.totals.get(&tgid, 0).ok().map(|totals| totals.0)
+    pub(super) fn totals(&self, tgid: u32) -> Option<FaultTotals> {
+        self.totals.get(&tgid, 0).ok().map(|totals| totals.0)
     }
 
     /// Takes out what was noted of places: calls `each` with the pages of every one.
-    pub fn take_fault_sites(
+    pub(super) fn take_sites(
         &mut self,
         each: impl FnMut(&FaultKey, &u64),
     ) -> Result<(), KernelError> {
-        let taken = self.faults.batch.take_each(self.faults.sites_fd, each);
+        let taken = self.batch.take_each(self.sites_fd, each);
         taken.map_err(|why| KernelError::Read {
             name: "FAULT_SITES",
             why,
@@ -83,24 +81,19 @@ impl Kernel {
     }
 
     /// Has the frames of a runtime's own stacks walked, or no longer.
-    pub fn set_frames(
+    pub(super) fn set_frames(
         &mut self,
         tgid: u32,
         config: Option<PythonConfig>,
     ) -> Result<(), KernelError> {
         let Some(config) = config else {
-            let _ = self.faults.pythons.remove(&tgid);
+            let _ = self.pythons.remove(&tgid);
             return Ok(());
         };
-        let set = self.faults.pythons.insert(tgid, Wire(config), 0);
+        let set = self.pythons.insert(tgid, Wire(config), 0);
         set.map_err(|why| KernelError::Map {
             name: "PYTHONS",
             why,
         })
-    }
-
-    /// Forgets a stack that has been read: the programs put it there again when it is met again.
-    pub fn forget_stack(&mut self, site: u64) {
-        let _ = self.stacks.remove(&site);
     }
 }

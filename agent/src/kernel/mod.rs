@@ -17,6 +17,7 @@ use tracing::debug;
 pub mod attach;
 mod data;
 mod error;
+mod events;
 mod faults;
 mod keys;
 mod multi;
@@ -30,7 +31,7 @@ mod tracepoints;
 pub use attach::Link;
 pub use error::KernelError;
 use faults::FaultMaps;
-use programs::Programs;
+use programs::{OBJECT, Programs};
 use raw::{Runs, Wire};
 use ring::KernelRing;
 pub use tracefs::{tracefs_mounted, tracefs_readable};
@@ -40,8 +41,6 @@ use heaptide_process::plan::{Probe, Program};
 
 /// Values of [`Counter::ALL`].
 pub type Counters = [u64; Counter::COUNT];
-
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/heaptide-ebpf"));
 
 /// Programs that `sys_exit` goes on to, and the system calls they are for.
 const EXITS: &[(&str, &[libc::c_long])] = &[
@@ -154,8 +153,8 @@ impl Kernel {
             SESSION,
             ALLOC_RETURN.name,
             of_probes().map(|program| program.name).chain([COUNTING]),
-            tracepoints::of_events(),
-            tracepoints::of_raw().chain(EXITS.iter().map(|row| row.0)),
+            events::of_events(),
+            events::of_raw().chain(EXITS.iter().map(|row| row.0)),
         )?;
         let exits = ebpf
             .map("EXITS")

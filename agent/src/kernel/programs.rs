@@ -11,10 +11,14 @@ use aya::{
 };
 
 use super::{
-    KernelError, OBJECT,
+    KernelError,
     multi::{self, Support},
     raw::{self, Runs},
 };
+
+/// The kernel half, compiled.
+pub(super) static OBJECT: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/heaptide-ebpf"));
 
 /// Loaded programs by name.
 pub(super) struct Programs {

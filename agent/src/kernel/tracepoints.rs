@@ -3,53 +3,15 @@
 //! The latter cost every system call of the host, whoever makes it, so they are attached only while a target
 //! needs them.
 
-use std::{ffi::CStr, io};
+use std::io;
 
 use tracing::debug;
 
-use super::{Kernel, Link, attach, raw, tracefs};
-
-/// A trace event that is attached by a perf event: program, category, event.
-type Event = (&'static str, &'static str, &'static str);
-
-/// Because of its `child_pid`.
-const FORK: Event = ("process_fork", "sched", "sched_process_fork");
-
-/// Because the kernel looks at the number of the call itself.
-const ENTERS: [Event; 2] = [
-    ("enter_close", "syscalls", "sys_enter_close"),
-    ("enter_munmap", "syscalls", "sys_enter_munmap"),
-];
-
-/// A raw tracepoint: program, tracepoint, what is not seen without it.
-type RawTracepoint = (&'static str, &'static CStr, &'static str);
-
-/// In place of [`ENTERS`] where tracefs cannot be read.
-const RAW_ENTER: RawTracepoint = ("sys_enter", c"sys_enter", "closed connections and mappings");
-
-const RAW_EXIT: RawTracepoint = ("sys_exit", c"sys_exit", "requests and mappings");
-
-const PROCESSES: [RawTracepoint; 4] = [
-    ("page_fault_user", c"page_fault_user", "page faults"),
-    (
-        "page_fault_kernel",
-        c"page_fault_kernel",
-        "page faults in system calls",
-    ),
-    ("process_exec", c"sched_process_exec", "execs"),
-    ("process_exit", c"sched_process_exit", "ends of processes"),
-];
-
-/// The programs for events.
-pub(super) fn of_events() -> impl Iterator<Item = &'static str> {
-    ENTERS.into_iter().chain([FORK]).map(|event| event.0)
-}
-
-/// The programs for raw tracepoints.
-pub(super) fn of_raw() -> impl Iterator<Item = &'static str> {
-    let calls = [RAW_EXIT, RAW_ENTER];
-    PROCESSES.into_iter().chain(calls).map(|raw| raw.0)
-}
+use super::{
+    Kernel, Link, attach,
+    events::{ENTERS, Event, FORK, PROCESSES, RAW_ENTER, RAW_EXIT, RawTracepoint},
+    raw, tracefs,
+};
 
 impl Kernel {
     /// Attaches the tracepoints of processes, once for all targets. What could not be attached comes back as

@@ -1,8 +1,8 @@
 //! heaptide's source within the test itself.
 
-use heaptide::cli::values::Credential;
 use heaptide::observe::{Source, SourceOptions, TargetOptions};
 use heaptide::settings;
+use heaptide::values::Credential;
 
 /// A source in mode `watch`.
 pub(crate) fn watching() -> Source {

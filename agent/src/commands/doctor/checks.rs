@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use super::Check;
+use super::check::Check;
 use crate::kernel;
 
 /// Links with cookies on perf events came with it.
@@ -174,7 +174,7 @@ fn cgroups() -> Check {
 
 #[cfg(test)]
 mod tests {
-    use super::super::State;
+    use super::super::check::State;
     use super::*;
 
     #[test]

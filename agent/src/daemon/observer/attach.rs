@@ -6,12 +6,12 @@ use regex::Regex;
 use tracing::{debug, error, warn};
 
 use super::{DaemonError, Observer, credential_of};
-use crate::cli::values::{Credential, Mode};
 use crate::config::{Config, Target};
 use crate::daemon::select::Selected;
 use crate::observe::{SourceError, SourceOptions, TargetOptions};
 use crate::session::Session;
 use crate::settings::{self, CAPACITY};
+use crate::values::{Credential, Mode};
 use heaptide_judge::pipeline::JudgeOptions;
 use heaptide_process::ProcessError;
 

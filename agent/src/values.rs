@@ -25,7 +25,7 @@ impl ValueError {
     }
 }
 
-/// How allocations are watched (design.md, Modes).
+/// How allocations are watched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
