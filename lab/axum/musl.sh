@@ -1,4 +1,4 @@
-#!/bin/sh
+#!/usr/bin/env bash
 # Builds the Axum service as a static program with musl's C library: musl.sh TOOLCHAIN
 #
 # Rust's own library for musl is not to be had everywhere, so it is built too: TOOLCHAIN has its sources.

@@ -1,4 +1,4 @@
-#!/bin/sh
+#!/usr/bin/env bash
 # Builds the C++ service in one of its ways, when a source is newer than it: build.sh [WAY]
 set -eu
 way=${1:-server}

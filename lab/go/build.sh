@@ -5,7 +5,7 @@
 set -eu
 cd "$(dirname "$0")"
 mkdir -p target
-export GO111MODULE=off GOTOOLCHAIN=local CGO_ENABLED=0 GOFLAGS= GOPATH="$PWD:/usr/share/gocode" GOCACHE="$PWD/target/cache"
+export GO111MODULE=off GOTOOLCHAIN=local CGO_ENABLED=0 GOFLAGS='' GOPATH="$PWD:/usr/share/gocode" GOCACHE="$PWD/target/cache"
 for version in ${1:-1.23 1.25 1.27}; do
     GOROOT="$PWD/../target/go/$version/go"
     export GOROOT
