@@ -1,4 +1,5 @@
-//! `cargo xtask lint`: formatting, clippy for all parts, house rules, licences, Prometheus rules.
+//! `cargo xtask lint`: formatting, clippy for all parts, house rules, the order of imports, licences and
+//! sources of packages, Prometheus rules, shell scripts.
 
 use std::path::PathBuf;
 
@@ -7,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::process::{self, cargo, command, lab_cargo, on_path, root, succeeds};
 use crate::toolchain::{self, Toolchain};
 
-mod licences;
+mod order;
 mod tidy;
 
 /// A check, and its name.
@@ -16,17 +17,41 @@ type Check = (&'static str, fn() -> Result<()>);
 const CHECKS: &[Check] = &[
     ("formatting", formatting),
     ("house rules", tidy::check),
-    ("licences", licences::check),
+    ("order of imports", order::check),
+    ("packages", packages),
     ("clippy", clippy),
     ("the eBPF half", ebpf),
     ("Prometheus rules", prometheus),
     ("shell scripts", shell),
 ];
 
-/// Runs every check, and then says which failed.
-pub(crate) fn run() -> Result<()> {
+/// What to check.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Only the checks whose names begin so (all without one).
+    only: Vec<String>,
+}
+
+/// Runs every check that is asked for, and then says which failed.
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let only = &arguments.only;
+    let begins = |wanted: &String| {
+        CHECKS
+            .iter()
+            .any(|(name, _)| name.starts_with(wanted.as_str()))
+    };
+    if let Some(unknown) = only.iter().find(|wanted| !begins(wanted)) {
+        let names: Vec<&str> = CHECKS.iter().map(|(name, _)| *name).collect();
+        bail!(
+            "no check is called `{unknown}`; there are: {}",
+            names.join(", ")
+        );
+    }
     let mut failed = Vec::new();
     for (name, check) in CHECKS {
+        if !only.is_empty() && !only.iter().any(|wanted| name.starts_with(wanted.as_str())) {
+            continue;
+        }
         if let Err(error) = check() {
             eprintln!("{name}: {error:#}");
             failed.push(*name);
@@ -43,6 +68,24 @@ fn formatting() -> Result<()> {
     let check = ["fmt", "--all", "--check"];
     let ours = process::run(cargo().args(check));
     process::run(lab_cargo().args(check)).and(ours)
+}
+
+/// Licences and sources of what both workspaces link, by deny.toml.
+fn packages() -> Result<()> {
+    if !succeeds(cargo().args(["deny", "--version"])) {
+        bail!("cargo-deny is missing: run `cargo xtask setup`");
+    }
+    let deny = |manifest: &str| {
+        let checked = ["deny", "--locked", "--workspace", "--config", "deny.toml"];
+        process::run(
+            cargo()
+                .args(checked)
+                .args(["--manifest-path", manifest])
+                .args(["check", "licenses", "bans", "sources"]),
+        )
+    };
+    let ours = deny("Cargo.toml");
+    deny("lab/Cargo.toml").and(ours)
 }
 
 fn clippy() -> Result<()> {
@@ -107,11 +150,14 @@ fn prometheus() -> Result<()> {
     process::run(command("promtool").args(["check", "rules"]).args(rules))
 }
 
-/// shellcheck over shell files, where it is installed.
+/// shellcheck over shell files.
 fn shell() -> Result<()> {
     let scripts = tidy::files(&["*.sh", ".ci/run"])?;
-    if scripts.is_empty() || on_path("shellcheck").is_none() {
+    if scripts.is_empty() {
         return Ok(());
+    }
+    if on_path("shellcheck").is_none() {
+        bail!("shellcheck is missing: run `cargo xtask setup`");
     }
     process::run(command("shellcheck").args(scripts))
 }

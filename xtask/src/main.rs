@@ -12,6 +12,7 @@ mod dist;
 mod eval;
 mod lab;
 mod lint;
+mod packages;
 mod process;
 mod setup;
 mod test;
@@ -37,8 +38,8 @@ enum Command {
     Build(build::Arguments),
     /// Run every test; those that need the kernel through sudo.
     Test(test::Arguments),
-    /// Formatting, clippy, house rules, licences, Prometheus rules.
-    Lint,
+    /// Formatting, clippy, house rules, order of imports, licences, Prometheus rules, shell scripts.
+    Lint(lint::Arguments),
     /// From nothing to a verdict on a leaking service, and compare it with the truth.
     Demo(demo::Arguments),
     /// Score heaptide's verdicts over the services with known answers.
@@ -66,7 +67,7 @@ fn run(command: Command) -> Result<()> {
         Command::Setup(arguments) => setup::run(&arguments),
         Command::Build(arguments) => build::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
-        Command::Lint => lint::run(),
+        Command::Lint(arguments) => lint::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Lab(arguments) => lab::run(&arguments),
         Command::Eval(arguments) => eval::run(&arguments),

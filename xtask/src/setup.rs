@@ -12,13 +12,15 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::lab::catalog::Catalog;
 use crate::lab::{go, python};
-use crate::process::{as_root, command, on_path, output, run as run_command, succeeds};
+use crate::packages::{install, is_packaged, update};
+use crate::process::{command, on_path, output, run as run_command, succeeds};
 use crate::toolchain::{self, Toolchain};
 
 /// Programs and the Debian packages that have them.
 const PROGRAMS: &[(&str, &str)] = &[
     ("g++", "g++"),
     ("promtool", "prometheus"),
+    ("shellcheck", "shellcheck"),
     ("wrk", "wrk"),
     ("bpftool", "bpftool"),
     ("qemu-system-x86_64", "qemu-system-x86"),
@@ -56,6 +58,8 @@ const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
 
 const LINKER_VERSION: &str = "0.13.0";
 
+const DENY_VERSION: &str = "0.20.2";
+
 /// What to set up.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -82,6 +86,7 @@ pub(crate) fn everything(lab: bool) -> Result<()> {
         go_toolchains()?;
     }
     oldest_kernel()?;
+    deny()?;
     let found = ebpf_toolchain()?;
     eprintln!(
         "setup: the eBPF half is built by toolchain {} with {}",
@@ -217,10 +222,24 @@ fn install_linker(compiler: &str) -> Result<()> {
     run_command(&mut cargo)
 }
 
-/// Whether apt knows a package, after an update if it has to.
-fn is_packaged(package: &str) -> bool {
-    let known = || succeeds(Command::new("apt-cache").args(["show", package]));
-    on_path("apt-cache").is_some() && (known() || (update().is_ok() && known()))
+/// Builds cargo-deny, unless it is here in any version: without optimisation and the parts that ask the
+/// network, it takes a minute, not five, and its work is small.
+fn deny() -> Result<()> {
+    if succeeds(crate::process::cargo().args(["deny", "--version"])) {
+        return Ok(());
+    }
+    eprintln!("setup: building cargo-deny {DENY_VERSION} (about a minute)");
+    run_command(crate::process::cargo().args([
+        "install",
+        "cargo-deny",
+        "--version",
+        DENY_VERSION,
+        "--locked",
+        "--no-default-features",
+        "--debug",
+        "--config",
+        "profile.dev.debug=false",
+    ]))
 }
 
 /// Unpacks Debian's cloud kernel of that version into `target/kernels`; it is not installed. Elsewhere
@@ -261,37 +280,6 @@ fn oldest_kernel() -> Result<()> {
     let unpack =
         "dpkg-deb -x *.deb . && mv boot/vmlinuz-* vmlinuz && rm -rf *.deb boot lib usr etc";
     run_command(command("sh").args(["-c", unpack]).current_dir(&folder))
-}
-
-fn update() -> Result<()> {
-    run_command(as_root("apt-get").args(["update", "--quiet"]))
-}
-
-/// Installs Debian packages.
-pub(crate) fn install(packages: &[String]) -> Result<()> {
-    if packages.is_empty() {
-        return Ok(());
-    }
-    if on_path("apt-get").is_none() {
-        bail!(
-            "install these by your system's package manager: {}",
-            packages.join(" ")
-        );
-    }
-    eprintln!("setup: installing {}", packages.join(" "));
-    update()?;
-    run_command(
-        as_root("env")
-            .args([
-                "DEBIAN_FRONTEND=noninteractive",
-                "apt-get",
-                "install",
-                "--quiet",
-                "--yes",
-            ])
-            .arg("--no-install-recommends")
-            .args(packages),
-    )
 }
 
 fn owned(packages: &[&str]) -> Vec<String> {

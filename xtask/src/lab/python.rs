@@ -34,7 +34,7 @@ pub(crate) fn prepare(python: &str) -> Result<()> {
     }
     let interpreter = interpreter(python).with_context(|| missing(python))?;
     if !succeeds(Command::new(&interpreter).args(["-m", "ensurepip", "--version"])) {
-        crate::setup::install(&["python3-venv".to_owned()])?;
+        crate::packages::install(&["python3-venv".to_owned()])?;
     }
     process::run(
         Command::new(&interpreter)
