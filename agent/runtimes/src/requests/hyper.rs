@@ -7,7 +7,7 @@ use heaptide_process::plan::wishes::{Ask, FunctionAt, ProbeWish};
 use heaptide_process::plan::{Program, Purpose};
 use regex::Regex;
 
-use super::{Found, RequestSource};
+use super::source::{Found, RequestSource};
 use crate::functions::{matching, mentions};
 
 /// A stream is polled.

@@ -3,31 +3,15 @@
 //! is seen by system calls.)
 
 mod hyper;
+mod source;
 
 use heaptide_process::Inspected;
 use heaptide_process::plan::Program;
-use heaptide_process::plan::wishes::ProbeWish;
+
+use source::{Found, RequestSource};
 
 /// All sources of requests.
 static TABLE: &[&dyn RequestSource] = &[&hyper::Streams];
-
-/// A library that shows requests.
-pub(crate) trait RequestSource: Sync {
-    /// Finds it in a process.
-    fn find(&self, process: &Inspected) -> Option<Found>;
-
-    /// The kernel programs that its probes run.
-    fn programs(&self) -> &'static [Program];
-}
-
-/// What was found in a process.
-#[derive(Debug, Default)]
-pub(crate) struct Found {
-    /// The probes it wants.
-    pub(crate) probes: Vec<ProbeWish>,
-    /// What cannot be seen of its requests, one sentence each.
-    pub(crate) limitations: Vec<String>,
-}
 
 /// Everything that is found in a process.
 pub(crate) fn find(process: &Inspected) -> Found {
