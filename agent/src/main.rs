@@ -16,7 +16,7 @@ fn main() -> ExitCode {
         let filter = cli
             .log
             .clone()
-            .unwrap_or_else(|| "warn,heaptide::source=info".to_owned());
+            .unwrap_or_else(|| "warn,heaptide::observe=info".to_owned());
         tracing_subscriber::fmt()
             .with_writer(std::io::stderr)
             .with_ansi(std::io::stderr().is_terminal())
