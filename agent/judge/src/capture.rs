@@ -93,13 +93,13 @@ pub enum CaptureError {
 }
 
 /// Writes a capture.
-pub struct Writer {
+pub struct CaptureWriter {
     path: PathBuf,
     file: File,
     buffer: Vec<u8>,
 }
 
-impl Writer {
+impl CaptureWriter {
     /// Makes the file, readable by its owner only, and writes the head.
     pub fn create(path: &Path) -> Result<Self, CaptureError> {
         let file = OpenOptions::new()
@@ -177,7 +177,7 @@ impl Writer {
 }
 
 /// Reads a capture: an iterator of observations. After an error there is nothing more.
-pub struct Reader {
+pub struct CaptureReader {
     path: PathBuf,
     file: Option<BufReader<File>>,
     frame: Vec<u8>,
@@ -185,7 +185,7 @@ pub struct Reader {
     frames: u64,
 }
 
-impl Reader {
+impl CaptureReader {
     /// Opens a capture and checks its head.
     pub fn open(path: &Path) -> Result<Self, CaptureError> {
         let opened = File::open(path);
@@ -304,7 +304,7 @@ impl Reader {
     }
 }
 
-impl Iterator for Reader {
+impl Iterator for CaptureReader {
     type Item = Result<Observation, CaptureError>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -337,7 +337,7 @@ pub fn replay(path: &Path, options: JudgeOptions) -> Result<Replay, CaptureError
     let mut damage = None;
     let mut sites = HashMap::new();
     let mut last = Snapshot::default();
-    for observation in Reader::open(path)? {
+    for observation in CaptureReader::open(path)? {
         let observation = match observation {
             Ok(observation) => observation,
             Err(error) => {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use census::{Census, Container, FilledBy, GOROUTINES, INSTANCES, Lengths};
+pub use census::{Census, Container, GOROUTINES, INSTANCES, Lengths, WriterSite};
 
 /// Nanoseconds of `CLOCK_MONOTONIC` (or of a capture's own clock).
 #[derive(

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::events::{Binding, Frame, FrameKind};
 use crate::report::{
-    Basis, Cause, Finding, Health, Live, LiveSite, Memory, Report, ResidencySummary, ResidentAge,
-    RouteSummary, SCHEMA, SiteSummary, State, TargetSummary, TimeToOom, Verdict, Window,
+    Basis, Cause, Finding, FindingState, Health, Live, LiveSite, Memory, Report, ResidencySummary,
+    ResidentAge, RouteSummary, SCHEMA, SiteSummary, TargetSummary, TimeToOom, Verdict, Window,
 };
 use crate::stacks::{LiveStack, LiveStacks};
 
@@ -22,7 +22,7 @@ pub fn frame(function: &str, kind: FrameKind) -> Frame {
 }
 
 /// A finding that keeps 20 MB at `app.py:17`.
-pub fn finding(state: State, cause: Cause, route: &str) -> Finding {
+pub fn finding(state: FindingState, cause: Cause, route: &str) -> Finding {
     Finding {
         state,
         cause,
@@ -100,7 +100,7 @@ pub fn leak() -> Report {
         verdict: Verdict::Leak,
         reason: "GET /api/data keeps memory for each new token and has let none go.".to_owned(),
         findings: vec![finding(
-            State::Confirmed,
+            FindingState::Confirmed,
             Cause::TokenKeyed,
             "GET /api/data",
         )],
@@ -171,7 +171,7 @@ pub fn leak() -> Report {
 pub fn suspect() -> Report {
     let mut report = leak();
     report.verdict = Verdict::Suspect;
-    report.findings[0].state = State::Suspect;
+    report.findings[0].state = FindingState::Suspect;
     report.findings[0].confirmed_after_seconds = None;
     report.findings[0].evidence =
         vec!["12,410 entries, none let go in 64 s: unbounded, or larger than 12,410".to_owned()];
@@ -183,7 +183,7 @@ pub fn no_leak() -> Report {
     let mut report = leak();
     report.verdict = Verdict::NoLeak;
     report.reason = "What grows also lets go as much as it takes.".to_owned();
-    report.findings[0].state = State::None;
+    report.findings[0].state = FindingState::None;
     report.findings[0].cause = Cause::BoundedCache;
     report.findings[0].evicted_bytes = 22_000_000;
     report.findings[0].time_to_oom_seconds = None;

@@ -9,12 +9,13 @@ use crate::attribution::tokens::Class;
 use crate::attribution::{Attribution, plus};
 use crate::events::{Nanos, Observation, Opinion, Request, TargetInfo, TokenClass};
 use crate::findings::Judge;
-use crate::findings::compose::Scene;
+use crate::findings::compose::Inputs;
 use crate::findings::losses::health;
 use crate::growth::Growth;
-use crate::growth::gauges::Gauges;
+use crate::growth::signals::Signals;
 use crate::report::{
-    Basis, Live, LiveSite, Memory, Report, RouteSummary, SCHEMA, State, TargetSummary, Window,
+    Basis, FindingState, Live, LiveSite, Memory, Report, RouteSummary, SCHEMA, TargetSummary,
+    Window,
 };
 
 pub use crate::findings::options::JudgeOptions;
@@ -31,7 +32,7 @@ const RATE_SECONDS: u64 = 10;
 pub struct Pipeline {
     attribution: Attribution,
     growth: Growth,
-    gauges: Gauges,
+    signals: Signals,
     judge: Judge,
     windows: Windows,
     target: TargetInfo,
@@ -48,7 +49,7 @@ impl Pipeline {
         Self {
             attribution: Attribution::new(options.maturity_seconds),
             growth: Growth::new(Nanos(0)),
-            gauges: Gauges::default(),
+            signals: Signals::default(),
             judge: Judge::new(options),
             windows: Windows::default(),
             target: TargetInfo::default(),
@@ -97,18 +98,18 @@ impl Pipeline {
                 self.judge
                     .memory
                     .observe(sample, totals.mature_bytes, totals.live_bytes);
-                self.gauges.memory(sample);
+                self.signals.memory(sample);
                 if self.windows.is_closed() || self.growth.snapshots() == 0 {
                     // no snapshot asks for these requests
                     self.attribution.requests.matured(sample.at);
                     self.attribution.requests.prune(&[], sample.at);
                 }
             }
-            Observation::Faults(faults) => self.gauges.faults(faults),
-            Observation::Heap(mark) => self.gauges.heap(mark),
-            Observation::Profile(profile) => self.gauges.profile(profile, &self.attribution),
-            Observation::Census(census) => self.gauges.census(census),
-            Observation::Lengths(lengths) => self.gauges.lengths(lengths),
+            Observation::Faults(faults) => self.signals.faults(faults),
+            Observation::Heap(mark) => self.signals.heap(mark),
+            Observation::Profile(profile) => self.signals.profile(profile, &self.attribution),
+            Observation::Census(census) => self.signals.census(census),
+            Observation::Lengths(lengths) => self.signals.lengths(lengths),
             Observation::Residency(residency) => self.judge.residents.observe(residency),
             Observation::Losses(losses) => {
                 self.attribution.losses(losses);
@@ -116,7 +117,7 @@ impl Pipeline {
             }
             Observation::Forgotten(at) => {
                 self.growth.forget(*at);
-                self.gauges.forget();
+                self.signals.forget();
                 self.judge.forget();
                 self.attribution.forget();
             }
@@ -132,11 +133,11 @@ impl Pipeline {
             }
             Observation::Requests(at, false) => {
                 self.windows.requests(false);
-                self.gauges.blind(*at);
+                self.signals.blind(*at);
             }
             Observation::Requests(at, true) => {
                 self.windows.requests(true);
-                self.gauges.seen(plus(*at, LEARNING_SECONDS));
+                self.signals.seen(plus(*at, LEARNING_SECONDS));
             }
             Observation::Ended(at) => {
                 let after = self.start.map_or(0.0, |start| at.since(start));
@@ -146,11 +147,11 @@ impl Pipeline {
                 }
             }
         }
-        if self.gauges.settle(self.now, &self.attribution) {
-            self.judge.reading(Scene {
+        if self.signals.settle(self.now, &self.attribution) {
+            self.judge.reading(Inputs {
                 growth: &self.growth,
                 attribution: &self.attribution,
-                gauges: &self.gauges,
+                signals: &self.signals,
                 start: self.start.unwrap_or_default(),
                 now: self.now,
             });
@@ -167,8 +168,8 @@ impl Pipeline {
             .iter()
             .filter(|finding| finding.basis == Basis::Blocks);
         match of_blocks.map(|finding| finding.state).max() {
-            Some(State::Confirmed) => Opinion::Settled,
-            Some(State::Suspect) => Opinion::Suspicion,
+            Some(FindingState::Confirmed) => Opinion::Settled,
+            Some(FindingState::Suspect) => Opinion::Suspicion,
             _ if self.windows.seconds(self.now) >= Some(needed) => Opinion::Settled,
             _ => Opinion::Open,
         }
@@ -176,16 +177,16 @@ impl Pipeline {
 
     /// What the evidence says now.
     fn judgement(&self) -> Judgement {
-        let scene = Scene {
+        let inputs = Inputs {
             growth: &self.growth,
             attribution: &self.attribution,
-            gauges: &self.gauges,
+            signals: &self.signals,
             start: self.start.unwrap_or_default(),
             now: self.now,
         };
-        let findings = self.judge.findings(scene);
+        let findings = self.judge.findings(inputs);
         let window = self.window();
-        let (verdict, reason) = self.judge.verdict(&findings, &window, scene);
+        let (verdict, reason) = self.judge.verdict(&findings, &window, inputs);
         let said = Judgement {
             verdict,
             reason,
@@ -234,7 +235,7 @@ impl Pipeline {
     pub fn state_bytes(&self) -> usize {
         self.attribution.state_bytes()
             + self.growth.state_bytes()
-            + self.gauges.state_bytes()
+            + self.signals.state_bytes()
             + self.judge.state_bytes()
     }
 
@@ -242,7 +243,7 @@ impl Pipeline {
         let Some((route, class)) = self.attribution.request(request) else {
             return;
         };
-        self.gauges.request(request, route, class);
+        self.signals.request(request, route, class);
         self.window.requests += 1;
         let class = class.token_class();
         match class {
@@ -342,8 +343,8 @@ impl Pipeline {
                 .growth
                 .top_sites()
                 .iter()
-                .map(|&(lead, bytes, blocks)| {
-                    let (function, location) = self.attribution.sites.describe(lead);
+                .map(|&(leading, bytes, blocks)| {
+                    let (function, location) = self.attribution.sites.describe(leading);
                     LiveSite {
                         function,
                         location,

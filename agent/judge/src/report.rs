@@ -131,7 +131,7 @@ pub enum Verdict {
 /// How sure a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum State {
+pub enum FindingState {
     /// Not a leak, or not enough for a suspicion.
     None,
     /// Grows and has let nothing (or too little) go so far.
@@ -168,7 +168,7 @@ pub enum Cause {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
     /// How sure.
-    pub state: State,
+    pub state: FindingState,
     /// What makes it grow.
     pub cause: Cause,
     /// Route, `(background)` when no request is involved.

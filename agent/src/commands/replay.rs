@@ -14,7 +14,7 @@ use crate::{
     session::Session,
 };
 use heaptide_judge::{
-    capture::{self, CaptureError, Writer},
+    capture::{self, CaptureError, CaptureWriter},
     events::Observation,
     pipeline::JudgeOptions,
     stacks::LiveStacks,
@@ -40,10 +40,10 @@ pub(super) fn replay(args: &Replay) -> Result<ExitCode> {
 /// Records what `session` observes of `pid`. Fails at once when the file cannot be begun; a failure
 /// later ends the recording only, and is told by [`Recording::finish`].
 pub(super) fn record(session: &mut Session, path: &Path, pid: u32) -> Result<Recording> {
-    let writer = Writer::create(path)?;
+    let writer = CaptureWriter::create(path)?;
     let recording = Recording {
         path: path.to_owned(),
-        state: Arc::new(Mutex::new(State {
+        state: Arc::new(Mutex::new(RecordingState {
             writer: Some(writer),
             error: None,
         })),
@@ -60,16 +60,16 @@ pub(super) fn record(session: &mut Session, path: &Path, pid: u32) -> Result<Rec
 /// A capture that is being written.
 pub(super) struct Recording {
     path: PathBuf,
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<RecordingState>>,
 }
 
-struct State {
+struct RecordingState {
     /// Gone after an error: a capture with a gap would be judged wrongly.
-    writer: Option<Writer>,
+    writer: Option<CaptureWriter>,
     error: Option<CaptureError>,
 }
 
-impl State {
+impl RecordingState {
     fn write(&mut self, observation: &Observation) {
         let Some(writer) = &mut self.writer else {
             return;
@@ -101,7 +101,7 @@ impl Recording {
     }
 }
 
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+fn lock(state: &Mutex<RecordingState>) -> MutexGuard<'_, RecordingState> {
     // A panic while writing leaves at worst a cut frame, which the reader knows.
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }

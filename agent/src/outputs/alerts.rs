@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::format::{cause, site_location, verdict};
 use super::text;
-use heaptide_judge::report::{Cause, Finding, Report, State, UNDECIDED, Verdict};
+use heaptide_judge::report::{Cause, Finding, FindingState, Report, UNDECIDED, Verdict};
 
 /// Reports in a row without the finding after which it counts as resolved: a series that flickers at a
 /// gate must not page anybody twice.
@@ -62,7 +62,7 @@ pub struct Alert {
 #[derive(Clone, Debug)]
 struct Known {
     /// The highest state that was told.
-    told: State,
+    told: FindingState,
     missing: u32,
     /// As it was last seen, for the line that says it is gone.
     alert: Alert,
@@ -92,7 +92,7 @@ impl Alerts {
         for finding in report
             .findings
             .iter()
-            .filter(|finding| finding.state > State::None)
+            .filter(|finding| finding.state > FindingState::None)
         {
             let shown = present
                 .entry((finding.route.clone(), finding.cause))
@@ -103,12 +103,15 @@ impl Alerts {
         }
         for (key, finding) in &present {
             self.adopt_undecided(key, &present);
-            let told = self.known.get(key).map_or(State::None, |known| known.told);
-            if told == State::None && self.known.len() >= REMEMBERED {
+            let told = self
+                .known
+                .get(key)
+                .map_or(FindingState::None, |known| known.told);
+            if told == FindingState::None && self.known.len() >= REMEMBERED {
                 continue;
             }
             let change = match finding.state {
-                State::Confirmed => Change::Confirmed,
+                FindingState::Confirmed => Change::Confirmed,
                 _ => Change::Suspect,
             };
             let alert = self.alert(report.target.pid, change, finding);
@@ -282,7 +285,7 @@ mod tests {
         assert_eq!(alerts.update(&report).len(), 1);
         report.findings[0].cause = Cause::TokenKeyed;
         assert_eq!(alerts.update(&report), []);
-        report.findings[0].state = State::Confirmed;
+        report.findings[0].state = FindingState::Confirmed;
         let changes = alerts.update(&report);
         assert_eq!(changes.len(), 1);
         assert_eq!(
@@ -296,7 +299,7 @@ mod tests {
     fn two_routes_are_two_alerts() {
         let mut alerts = Alerts::new("api");
         let mut report = fixtures::leak();
-        let other = fixtures::finding(State::Suspect, Cause::PerRequest, "POST /log");
+        let other = fixtures::finding(FindingState::Suspect, Cause::PerRequest, "POST /log");
         report.findings.push(other);
         let changes: Vec<_> = alerts
             .update(&report)

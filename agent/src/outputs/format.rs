@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use heaptide_judge::report::{Cause, SiteSummary, State, Verdict};
+use heaptide_judge::report::{Cause, FindingState, SiteSummary, Verdict};
 
 /// `1,900` as `1.9 KiB`.
 pub fn bytes(bytes: f64) -> String {
@@ -149,11 +149,11 @@ pub fn verdict(verdict: Verdict) -> &'static str {
 }
 
 /// The word for a state in the JSON report.
-pub fn state(state: State) -> &'static str {
+pub fn state(state: FindingState) -> &'static str {
     match state {
-        State::None => "none",
-        State::Suspect => "suspect",
-        State::Confirmed => "confirmed",
+        FindingState::None => "none",
+        FindingState::Suspect => "suspect",
+        FindingState::Confirmed => "confirmed",
     }
 }
 

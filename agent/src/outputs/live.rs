@@ -8,7 +8,7 @@ use ratatui::DefaultTerminal;
 
 use super::format::{bytes, count, duration, percent, printable, rate, verdict};
 use super::{screen, text};
-use heaptide_judge::report::{Report, State, Verdict};
+use heaptide_judge::report::{FindingState, Report, Verdict};
 
 /// Seconds of observation between two status lines.
 const EVERY: f64 = 5.0;
@@ -136,7 +136,7 @@ fn status_line(report: &Report) -> String {
     let worst = report
         .findings
         .iter()
-        .find(|finding| finding.state > State::None);
+        .find(|finding| finding.state > FindingState::None);
     let finding = worst.map_or(String::new(), |finding| {
         format!(
             " {} {};",

@@ -10,7 +10,7 @@ use ratatui::widgets::{Axis, Block, Chart, Dataset, GraphType, Paragraph, Row, T
 use super::format::cause;
 use super::format::{base_name, bytes, count, duration, percent, printable, rate};
 use super::text;
-use heaptide_judge::report::{Finding, Report, State, Verdict};
+use heaptide_judge::report::{Finding, FindingState, Report, Verdict};
 
 /// Findings shown in full.
 const FINDINGS: usize = 3;
@@ -75,7 +75,7 @@ fn verdict_lines(report: &Report) -> Vec<Line<'static>> {
     let growing: Vec<&Finding> = report
         .findings
         .iter()
-        .filter(|finding| finding.state > State::None)
+        .filter(|finding| finding.state > FindingState::None)
         .collect();
     let word = Span::styled(word, Style::new().fg(colour).add_modifier(Modifier::BOLD));
     if growing.is_empty() {
@@ -87,7 +87,7 @@ fn verdict_lines(report: &Report) -> Vec<Line<'static>> {
     }
     let mut lines = Vec::new();
     for finding in growing.iter().take(FINDINGS) {
-        let confirmed = finding.state == State::Confirmed;
+        let confirmed = finding.state == FindingState::Confirmed;
         let word = if confirmed {
             "LEAK".red().bold()
         } else {

@@ -11,7 +11,7 @@ use super::format::{base_name, bytes, cause, count, counted, duration, percent, 
 use super::format::{location, site_location, verdict};
 use super::{OutputError, file};
 use heaptide_judge::events::{Binding, Frame};
-use heaptide_judge::report::{Basis, Cause, Finding, Health, Report, State, Verdict};
+use heaptide_judge::report::{Basis, Cause, Finding, FindingState, Health, Report, Verdict};
 
 use kept::{container_line, let_go};
 pub use kept::{kept, place};
@@ -42,7 +42,7 @@ pub fn render(report: &Report) -> String {
         report
             .findings
             .iter()
-            .filter(|finding| finding.state > State::None)
+            .filter(|finding| finding.state > FindingState::None)
     };
     for finding in growing() {
         push_finding(&mut text, finding);
@@ -54,7 +54,7 @@ pub fn render(report: &Report) -> String {
     for finding in report
         .findings
         .iter()
-        .filter(|finding| finding.state == State::None)
+        .filter(|finding| finding.state == FindingState::None)
     {
         push_harmless(&mut text, finding);
     }
@@ -81,7 +81,7 @@ fn push_finding(text: &mut String, finding: &Finding) {
     if !text.is_empty() {
         text.push('\n');
     }
-    let word = if finding.state == State::Confirmed {
+    let word = if finding.state == FindingState::Confirmed {
         "LEAK"
     } else {
         "SUSPECT"

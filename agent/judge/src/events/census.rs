@@ -19,11 +19,11 @@ pub struct Container {
     /// The code that stores into it, as far as samples and the program's code tell: best first, empty
     /// when it is not known.
     #[serde(default)]
-    pub filled_by: Vec<FilledBy>,
+    pub writers: Vec<WriterSite>,
     /// Other ways in which it is reached, spelt as `path` is.
     #[serde(default)]
     pub also_at: Vec<String>,
-    /// Of these, the one by which the code in `filled_by` knows it.
+    /// Of these, the one by which the code in `writers` knows it.
     #[serde(default)]
     pub known_as: Option<String>,
 }
@@ -36,7 +36,7 @@ pub const INSTANCES: &str = "instances";
 
 /// A place of the program that stores into a container.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FilledBy {
+pub struct WriterSite {
     /// Function.
     pub function: String,
     /// Source file.

@@ -2,10 +2,10 @@
 //! way, and memory that was freed but kept by the allocator.
 
 use crate::events::Binding;
-use crate::report::{Basis, Cause, Finding, SiteSummary, State};
+use crate::report::{Basis, Cause, Finding, FindingState, SiteSummary};
 
 use super::Judge;
-use super::compose::{Scene, unknown_site};
+use super::compose::{Inputs, unknown_site};
 use super::evidence::bytes;
 
 /// Bytes below which neither is worth mentioning.
@@ -13,20 +13,20 @@ const WORTH_MENTIONING: f64 = 1024.0 * 1024.0;
 
 impl Judge {
     /// Findings with state `none` that concern the process, not a series.
-    pub fn benign(&self, scene: Scene) -> Vec<Finding> {
+    pub fn benign(&self, inputs: Inputs) -> Vec<Finding> {
         let mut out = Vec::new();
-        out.extend(Self::working_set(scene));
-        out.extend(self.allocator_retention(scene));
+        out.extend(Self::working_set(inputs));
+        out.extend(self.allocator_retention(inputs));
         out
     }
 
-    fn working_set(scene: Scene) -> Option<Finding> {
-        let most = scene
+    fn working_set(inputs: Inputs) -> Option<Finding> {
+        let most = inputs
             .growth
             .immature()
             .iter()
             .max_by(|a, b| a.peak.total_cmp(&b.peak))?;
-        let mature = scene
+        let mature = inputs
             .growth
             .get(&most.key)
             .map_or(0.0, crate::growth::series::Series::live_bytes);
@@ -35,7 +35,7 @@ impl Judge {
         }
         Some(Finding {
             retained_bytes: 0,
-            route: scene.attribution.routes.get(most.key.route).name.clone(),
+            route: inputs.attribution.routes.get(most.key.route).name.clone(),
             evidence: vec![format!(
                 "up to {} of requests under way or just ended, {} now; it goes when they end",
                 bytes(most.peak),
@@ -45,8 +45,8 @@ impl Judge {
         })
     }
 
-    fn allocator_retention(&self, scene: Scene) -> Option<Finding> {
-        let totals = scene.growth.totals;
+    fn allocator_retention(&self, inputs: Inputs) -> Option<Finding> {
+        let totals = inputs.growth.totals;
         let fell = totals.peak_live_bytes - totals.live_bytes;
         let (first, last) = (self.memory.first(), self.memory.last());
         let grew = last.rss.saturating_sub(first.rss) as f64;
@@ -80,7 +80,7 @@ impl Judge {
 /// A finding with nothing but a cause and a place.
 pub(super) fn blank(cause: Cause, site: SiteSummary) -> Finding {
     Finding {
-        state: State::None,
+        state: FindingState::None,
         cause,
         route: String::new(),
         site,

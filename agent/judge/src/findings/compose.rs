@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use crate::attribution::Attribution;
 use crate::events::{Binding, FrameKind, Nanos, SiteId};
 use crate::growth::epochs::Epochs;
-use crate::growth::gauges::Gauges;
 use crate::growth::series::Series;
+use crate::growth::signals::Signals;
 use crate::growth::{Growth, SeriesKey};
-use crate::report::{Basis, Cause, Finding, SiteSummary, State};
+use crate::report::{Basis, Cause, Finding, FindingState, SiteSummary};
 
 use super::cause::contrast;
 use super::forecast::{Rate, rate, time_to_oom};
@@ -61,7 +61,10 @@ pub fn onset(view: &View, from: usize) -> usize {
 /// Series with a state, by route and cause, biggest first within a group and between groups.
 pub fn groups(judged: &BTreeMap<SeriesKey, Judged>) -> Vec<Vec<SeriesKey>> {
     let mut by_cause: BTreeMap<_, Vec<SeriesKey>> = BTreeMap::new();
-    for (key, one) in judged.iter().filter(|(_, one)| one.state > State::None) {
+    for (key, one) in judged
+        .iter()
+        .filter(|(_, one)| one.state > FindingState::None)
+    {
         by_cause
             .entry((key.route, key.kind, one.cause))
             .or_default()
@@ -98,13 +101,13 @@ pub fn groups(judged: &BTreeMap<SeriesKey, Judged>) -> Vec<Vec<SeriesKey>> {
 
 /// What the findings are made from.
 #[derive(Clone, Copy)]
-pub struct Scene<'a> {
+pub struct Inputs<'a> {
     /// Series.
     pub growth: &'a Growth,
     /// Names.
     pub attribution: &'a Attribution,
     /// What was read without allocator probes.
-    pub gauges: &'a Gauges,
+    pub signals: &'a Signals,
     /// When observing began.
     pub start: Nanos,
     /// The time of the last observation.
@@ -113,18 +116,18 @@ pub struct Scene<'a> {
 
 impl Judge {
     /// All findings, worst first.
-    pub fn findings(&self, scene: Scene) -> Vec<Finding> {
+    pub fn findings(&self, inputs: Inputs) -> Vec<Finding> {
         let mut out: Vec<Finding> = groups(self.judged())
             .iter()
-            .filter_map(|group| self.finding(scene, group, None))
+            .filter_map(|group| self.finding(inputs, group, None))
             .collect();
-        let gauges = self.gauge_findings(scene, &mut out);
-        out.extend(gauges);
+        let signals = self.signal_findings(inputs, &mut out);
+        out.extend(signals);
         let mut still: Vec<(f64, &SeriesKey, Cause)> = Vec::new();
         for (key, one) in self
             .judged()
             .iter()
-            .filter(|(_, one)| one.state == State::None)
+            .filter(|(_, one)| one.state == FindingState::None)
         {
             let cause = match one.why {
                 Some(Why::Evicts) => Cause::BoundedCache,
@@ -132,7 +135,7 @@ impl Judge {
                 // expected by the user, or not enough evidence among so many series
                 _ => continue,
             };
-            let matured = scene
+            let matured = inputs
                 .growth
                 .get(key)
                 .map_or(0.0, |series| series.matured_bytes);
@@ -143,12 +146,12 @@ impl Judge {
         still.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
         let still = still
             .into_iter()
-            .map(|(_, key, cause)| self.finding(scene, &[*key], Some(cause)));
+            .map(|(_, key, cause)| self.finding(inputs, &[*key], Some(cause)));
         out.extend(still.flatten());
-        out.extend(self.benign(scene));
-        let tables = self.table_findings(scene, &out);
+        out.extend(self.benign(inputs));
+        let tables = self.table_findings(inputs, &out);
         let is_table = |one: &Finding| tables.iter().any(|t| t.site.function == one.site.function);
-        out.retain(|one| one.state > State::None || !is_table(one));
+        out.retain(|one| one.state > FindingState::None || !is_table(one));
         out.extend(tables);
         out.sort_by(|a, b| {
             b.state
@@ -159,19 +162,24 @@ impl Judge {
         out
     }
 
-    fn finding(&self, scene: Scene, group: &[SeriesKey], excuse: Option<Cause>) -> Option<Finding> {
-        let lead_key = group.first()?;
-        let lead = self.judged().get(lead_key)?;
+    fn finding(
+        &self,
+        inputs: Inputs,
+        group: &[SeriesKey],
+        excuse: Option<Cause>,
+    ) -> Option<Finding> {
+        let main_key = group.first()?;
+        let main = self.judged().get(main_key)?;
         let mut out = Sums::default();
         let mut sites = Vec::new();
-        let mut onset = lead.onset;
+        let mut onset = main.onset;
         for key in group {
-            let (Some(one), Some(series)) = (self.judged().get(key), scene.growth.get(key)) else {
+            let (Some(one), Some(series)) = (self.judged().get(key), inputs.growth.get(key)) else {
                 continue;
             };
-            out.add(one, series, lead.contrast.shared);
+            out.add(one, series, main.contrast.shared);
             onset = onset.min(one.onset);
-            let summary = summary(scene.attribution, &series.sites, series.live_bytes());
+            let summary = summary(inputs.attribution, &series.sites, series.live_bytes());
             sites.extend(summary);
         }
         put_own_code_first(&mut sites);
@@ -182,20 +190,20 @@ impl Judge {
             .filter_map(|key| self.judged().get(key))
             .map(|one| self.state(one))
             .max()?;
-        let growth = Self::growth_of(scene, group, onset, out.variance);
+        let growth = Self::growth_of(inputs, group, onset, out.variance);
         let trackers = group.iter().map(|key| self.tracker(key));
-        let first = |times: Vec<Nanos>| times.into_iter().min().map(|at| at.since(scene.start));
-        let requests: u64 = lead.exposed.iter().sum();
+        let first = |times: Vec<Nanos>| times.into_iter().min().map(|at| at.since(inputs.start));
+        let requests: u64 = main.exposed.iter().sum();
         let cause = group
             .iter()
             .filter_map(|key| self.judged().get(key))
             .map(|one| one.cause)
             .find(|cause| *cause != Cause::Indeterminate)
-            .unwrap_or(lead.cause);
+            .unwrap_or(main.cause);
         Some(Finding {
             state,
             cause: excuse.unwrap_or(cause),
-            route: scene.attribution.routes.get(lead_key.route).name.clone(),
+            route: inputs.attribution.routes.get(main_key.route).name.clone(),
             site,
             also: sites.take(MOST_ALSO).collect(),
             retained_bytes: out.live as u64,
@@ -211,15 +219,15 @@ impl Judge {
             blocks: out.blocks as u64,
             matured_bytes: out.matured as u64,
             evicted_bytes: out.evicted as u64,
-            new_tokens: lead.contrast.new.requests,
+            new_tokens: main.contrast.new.requests,
             growth_bytes_per_second: growth.mean,
             confidence: 1.0 - self.lost().worst(),
-            binding: binding(*lead_key, &out),
+            binding: binding(*main_key, &out),
             time_to_oom_seconds: self
                 .headroom()
-                .filter(|_| state > State::None)
-                .and_then(|headroom| time_to_oom(headroom, self.growth_of_all(scene))),
-            evidence: evidence::sentences(self, scene, lead_key, lead, excuse.is_none()),
+                .filter(|_| state > FindingState::None)
+                .and_then(|headroom| time_to_oom(headroom, self.growth_of_all(inputs))),
+            evidence: evidence::sentences(self, inputs, main_key, main, excuse.is_none()),
             suspected_after_seconds: first(trackers.clone().filter_map(|t| t.suspected).collect()),
             confirmed_after_seconds: first(trackers.filter_map(|t| t.confirmed).collect()),
             basis: Basis::Blocks,
@@ -229,18 +237,18 @@ impl Judge {
 
     /// Growth of the process by all that grows without bounds, as it becomes resident: memory runs out by
     /// all of it together.
-    fn growth_of_all(&self, scene: Scene) -> Rate {
+    fn growth_of_all(&self, inputs: Inputs) -> Rate {
         let stated = self
             .judged()
             .iter()
-            .filter(|(_, one)| one.state > State::None);
+            .filter(|(_, one)| one.state > FindingState::None);
         let keys: Vec<SeriesKey> = stated.clone().map(|(key, _)| *key).collect();
         let Some(onset) = stated.map(|(_, one)| one.onset).min() else {
             return Rate::default();
         };
-        let series = keys.iter().filter_map(|key| scene.growth.get(key));
+        let series = keys.iter().filter_map(|key| inputs.growth.get(key));
         let variance = series.map(Series::variance).sum();
-        let blocks = Self::growth_of(scene, &keys, onset, variance);
+        let blocks = Self::growth_of(inputs, &keys, onset, variance);
         Rate {
             mean: self.resident(blocks.mean + self.tables.rate()),
             error: self.resident(blocks.error),
@@ -248,14 +256,14 @@ impl Judge {
     }
 
     /// Growth since the onset, and how fast it is now.
-    fn growth_of(scene: Scene, group: &[SeriesKey], onset: usize, variance: f64) -> Rate {
-        let epochs: &Epochs = &scene.growth.epochs;
+    fn growth_of(inputs: Inputs, group: &[SeriesKey], onset: usize, variance: f64) -> Rate {
+        let epochs: &Epochs = &inputs.growth.epochs;
         let from = onset.min(epochs.len().saturating_sub(2));
         let steps: Vec<(f64, f64)> = (from..epochs.len())
             .map(|i| {
                 let views = group
                     .iter()
-                    .filter_map(|key| Some(view(scene.growth, *key, scene.growth.get(key)?)));
+                    .filter_map(|key| Some(view(inputs.growth, *key, inputs.growth.get(key)?)));
                 (
                     epochs.seconds(i),
                     views.map(|view| view.before(i + 1) - view.before(i)).sum(),

@@ -2,10 +2,10 @@
 
 use crate::growth::SeriesKey;
 use crate::growth::series::Series;
-use crate::report::{Cause, State};
+use crate::report::{Cause, FindingState};
 
 use super::cause::Contrast;
-use super::compose::Scene;
+use super::compose::Inputs;
 use super::options::{FRESH, KEPT, LEAST_CONTRAST, LINEAR};
 use super::window::Window;
 use super::{Judge, Judged, residency};
@@ -13,18 +13,18 @@ use super::{Judge, Judged, residency};
 /// The sentences of a finding led by the series `key`. `grows`: it is not excused.
 pub fn sentences(
     judge: &Judge,
-    scene: Scene,
+    inputs: Inputs,
     key: &SeriesKey,
     one: &Judged,
     grows: bool,
 ) -> Vec<String> {
     let mut out = Vec::new();
     let window = &one.window;
-    let seconds = scene
+    let seconds = inputs
         .growth
         .epochs
         .now()
-        .since(scene.growth.epochs.end(window.from));
+        .since(inputs.growth.epochs.end(window.from));
     let entries = number(window.alive);
     let gone = window.holders - window.alive;
     let what = if key.route.has_requests() {
@@ -44,7 +44,7 @@ pub fn sentences(
             number(gone.max(0.0)),
         ));
     }
-    if let Some((kept, age)) = scene.growth.get(key).and_then(Series::survival) {
+    if let Some((kept, age)) = inputs.growth.get(key).and_then(Series::survival) {
         out.push(format!(
             "{:.0} % of what matured is kept for {age:.0} s and longer (Kaplan-Meier)",
             100.0 * kept
@@ -56,21 +56,21 @@ pub fn sentences(
     if key.route.has_requests() {
         out.extend(classes(one));
     }
-    if let Some(error) = scene.growth.get(key).and_then(sampling_error) {
+    if let Some(error) = inputs.growth.get(key).and_then(sampling_error) {
         out.push(format!(
             "bytes are estimated from samples: a standard error of {:.0} %",
             100.0 * error
         ));
     }
-    let container = scene.growth.get(key).map_or(0.0, Series::container_bytes);
+    let container = inputs.growth.get(key).map_or(0.0, Series::container_bytes);
     if grows && container >= 1.0 {
         out.push(format!(
             "{} more are the container itself (a table that grows by steps), in no figure per request",
             bytes(container)
         ));
     }
-    if grows && judge.state(one) == State::Suspect {
-        let budget = judge.budget_bytes(scene.growth, one.onset);
+    if grows && judge.state(one) == FindingState::Suspect {
+        let budget = judge.budget_bytes(inputs.growth, one.onset);
         out.push(format!(
             "confirmed when {} of growth has outlived its requests, {} so far",
             bytes(budget),
@@ -84,7 +84,7 @@ pub fn sentences(
             bytes(window.evicted)
         ));
     }
-    if grows && let Some(summary) = judge.residents.summary(scene.growth.epochs.now()) {
+    if grows && let Some(summary) = judge.residents.summary(inputs.growth.epochs.now()) {
         out.extend(residency::evidence(&summary, one.cause));
     }
     let lost = judge.lost();

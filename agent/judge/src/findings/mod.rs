@@ -10,13 +10,13 @@ pub mod evalue;
 pub mod evidence;
 pub mod forecast;
 pub mod gates;
-pub mod gauges;
 pub mod losses;
 pub mod memory;
 pub mod options;
 pub mod plateaus;
 pub mod residency;
 pub mod service;
+pub mod signals;
 pub mod tables;
 pub mod tracker;
 pub mod verdict;
@@ -30,12 +30,11 @@ use crate::attribution::tokens::Class;
 use crate::events::{Losses, Nanos};
 use crate::growth::series::Series;
 use crate::growth::{Exposure, Growth, SeriesKey};
-use crate::report::{Cause, State};
+use crate::report::{Cause, FindingState};
 
 use self::cause::{Contrast, KeptByClass};
-use self::compose::Scene;
+use self::compose::Inputs;
 use self::gates::{Outcome, Why};
-use self::gauges::GaugeJudge;
 use self::losses::Lost;
 use self::memory::MemoryHistory;
 use self::options::{
@@ -43,6 +42,7 @@ use self::options::{
     LOSS_CONFIRM, PART_OF_GROUP, STRAY, WIPED,
 };
 use self::residency::Residents;
+use self::signals::SignalJudge;
 use self::tracker::Tracker;
 use self::window::{View, Window};
 
@@ -50,7 +50,7 @@ use self::window::{View, Window};
 #[derive(Clone, Debug, PartialEq)]
 pub struct Judged {
     /// Its state.
-    pub state: State,
+    pub state: FindingState,
     /// Why it does not grow, if it does not.
     pub why: Option<Why>,
     /// What makes it grow, had it no other excuse.
@@ -82,7 +82,7 @@ pub struct Judge {
     /// What was judged of tables.
     tables: tables::TableJudge,
     /// What is judged without allocator probes.
-    pub gauges: GaugeJudge,
+    pub signals: SignalJudge,
     trackers: BTreeMap<SeriesKey, Tracker<Window>>,
     judged: BTreeMap<SeriesKey, Judged>,
 }
@@ -97,7 +97,7 @@ impl Judge {
             residents: Residents::default(),
             plateaus: plateaus::Plateaus::default(),
             tables: tables::TableJudge::default(),
-            gauges: GaugeJudge::default(),
+            signals: SignalJudge::default(),
             trackers: BTreeMap::new(),
             judged: BTreeMap::new(),
         }
@@ -113,7 +113,7 @@ impl Judge {
         self.forget_blocks();
         self.residents.forget();
         self.tables.forget();
-        self.gauges.forget();
+        self.signals.forget();
     }
 
     /// Forgets what was judged of blocks: they are not known any more.
@@ -161,7 +161,7 @@ impl Judge {
             let kept = cause::kept(&series.classes, exposed);
             let contrast = cause::contrast(&kept, None);
             let judged = Judged {
-                state: tracker.state.unwrap_or(State::None),
+                state: tracker.state.unwrap_or(FindingState::None),
                 why: if let Outcome::Still(why) = outcome {
                     Some(*why)
                 } else {
@@ -183,17 +183,17 @@ impl Judge {
         self.judge_tables(growth, now);
     }
 
-    /// Judges all gauges after a reading.
-    pub fn reading(&mut self, scene: Scene) {
+    /// Judges all signals after a reading.
+    pub fn reading(&mut self, inputs: Inputs) {
         let options = self.options;
-        self.gauges.judge(
-            scene.gauges,
-            scene.attribution,
+        self.signals.judge(
+            inputs.signals,
+            inputs.attribution,
             &options,
-            scene.start,
-            scene.now,
+            inputs.start,
+            inputs.now,
         );
-        self.confirm_gauges(scene);
+        self.confirm_signals(inputs);
     }
 
     /// What was judged at the last snapshot.
@@ -207,9 +207,9 @@ impl Judge {
     }
 
     /// A state is only as good as the evidence: with too much of it lost there is none.
-    pub fn state(&self, judged: &Judged) -> State {
+    pub fn state(&self, judged: &Judged) -> FindingState {
         if self.lost().worst() > LOSS_ANY {
-            State::None
+            FindingState::None
         } else {
             judged.state
         }
@@ -257,7 +257,7 @@ impl Judge {
     /// Bytes of state, estimated.
     pub fn state_bytes(&self) -> usize {
         self.judged.len() * (size_of::<Judged>() + size_of::<Tracker<Window>>() + 64)
-            + self.gauges.state_bytes()
+            + self.signals.state_bytes()
             + size_of_val(self.memory.points())
     }
 
@@ -271,14 +271,14 @@ impl Judge {
 
     fn learn(&mut self, attribution: &Attribution, key: SeriesKey, judged: &Judged, view: &View) {
         let stopped = matches!(judged.why, Some(Why::Evicts | Why::Stopped));
-        if judged.state == State::None && stopped {
+        if judged.state == FindingState::None && stopped {
             let whole = view.first().map(|first| view.window(first));
             let peak = view.peak_before(view.len());
             if let Some(whole) = whole {
                 self.plateaus
                     .full(plateaus::name(attribution, key), &whole, peak);
             }
-        } else if judged.state == State::Confirmed && !self.plateaus.is_empty() {
+        } else if judged.state == FindingState::Confirmed && !self.plateaus.is_empty() {
             self.plateaus.outgrown(&plateaus::name(attribution, key));
         }
     }
@@ -296,10 +296,10 @@ impl Judge {
             let floors = floors.map(|j| j.window.fresh_floor);
             let most = floors.clone().fold(0.0, f64::max);
             let floor = self.resident(floors.sum());
-            let Some(lead) = group.first().and_then(|key| self.judged.get(key)) else {
+            let Some(main) = group.first().and_then(|key| self.judged.get(key)) else {
                 continue;
             };
-            let onset = lead.onset;
+            let onset = main.onset;
             let seconds = now.since(growth.epochs.start(onset));
             let needed = self.confirm_seconds(floor, seconds);
             if floor < self.budget_bytes(growth, onset) || seconds < needed {
@@ -312,7 +312,7 @@ impl Judge {
                     && judged.window.fresh_floor >= PART_OF_GROUP * most
                     && tracker.confirm(now)
                 {
-                    judged.state = State::Confirmed;
+                    judged.state = FindingState::Confirmed;
                 }
             }
         }

@@ -88,7 +88,7 @@ impl Plateaus {
 /// What a plateau is known by. Lines move from build to build, so the function it is.
 pub(super) fn name(attribution: &Attribution, key: SeriesKey) -> String {
     let route = &attribution.routes.get(key.route).name;
-    let (function, _) = attribution.sites.describe(key.lead);
+    let (function, _) = attribution.sites.describe(key.leading);
     format!("{route}, {function}")
 }
 

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 
 use super::compose::unknown_site;
-use crate::report::{ContainerSummary, Finding, ProcessSummary, Report, State, TimeToOom};
+use crate::report::{ContainerSummary, Finding, FindingState, ProcessSummary, Report, TimeToOom};
 
 /// Processes named in a report.
 const MOST_PROCESSES: usize = 64;
@@ -29,7 +29,7 @@ fn process(report: &Report) -> ProcessSummary {
     let growing = report
         .findings
         .iter()
-        .filter(|finding| finding.state > State::None);
+        .filter(|finding| finding.state > FindingState::None);
     ProcessSummary {
         pid: report.target.pid,
         verdict: report.verdict,
@@ -68,7 +68,7 @@ fn add(all: &mut Report, other: Report) {
     for finding in other
         .findings
         .into_iter()
-        .filter(|finding| finding.state > State::None)
+        .filter(|finding| finding.state > FindingState::None)
     {
         match all.findings.iter_mut().find(|known| same(known, &finding)) {
             Some(known) => add_finding(known, &finding),
@@ -89,7 +89,7 @@ fn same(a: &Finding, b: &Finding) -> bool {
     let unknown = unknown_site().function;
     let (here, there) = (&a.site.function, &b.site.function);
     let one_site = here == there || *here == unknown || *there == unknown;
-    a.state > State::None
+    a.state > FindingState::None
         && (path(a) == path(b))
         && (a.container.is_some() || (one_site && (a.cause, &a.route) == (b.cause, &b.route)))
 }

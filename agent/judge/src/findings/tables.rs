@@ -7,16 +7,16 @@
 use std::collections::BTreeMap;
 
 use crate::attribution::routes::RouteId;
-use crate::attribution::sites::LeadId;
+use crate::attribution::sites::LeadingFrameId;
 use crate::attribution::tokens::Class;
 use crate::events::Nanos;
 use crate::growth::Growth;
 use crate::growth::tables::Table;
-use crate::report::{Cause, Finding, SiteSummary, State};
+use crate::report::{Cause, Finding, FindingState, SiteSummary};
 
 use super::Judge;
 use super::benign::blank;
-use super::compose::Scene;
+use super::compose::Inputs;
 use super::evidence::{bytes, number};
 use super::forecast::{Rate, time_to_oom};
 use super::options::{CONFIRM_AGES, LOSS_ANY, LOSS_CONFIRM};
@@ -58,7 +58,7 @@ struct Tracker {
 /// What was judged of all tables.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TableJudge {
-    trackers: BTreeMap<LeadId, Tracker>,
+    trackers: BTreeMap<LeadingFrameId, Tracker>,
 }
 
 /// Whether a table grows without bounds, as far as one can see at `now`.
@@ -116,9 +116,9 @@ impl Judge {
         let least = CONFIRM_AGES * self.options.maturity_seconds;
         let may_confirm = self.lost().worst() <= LOSS_CONFIRM;
         let mut trackers = std::mem::take(&mut self.tables.trackers);
-        trackers.retain(|lead, _| growth.tables.iter().any(|(other, _)| other == lead));
-        for (lead, table) in growth.tables.iter() {
-            let tracker = trackers.entry(*lead).or_default();
+        trackers.retain(|leading, _| growth.tables.iter().any(|(other, _)| other == leading));
+        for (leading, table) in growth.tables.iter() {
+            let tracker = trackers.entry(*leading).or_default();
             tracker.growing = growing(table, now);
             let Some(growing) = tracker.growing else {
                 *tracker = Tracker::default();
@@ -134,11 +134,12 @@ impl Judge {
     }
 
     /// Findings of tables in functions that no finding of `known` names.
-    pub(super) fn table_findings(&self, scene: Scene, known: &[Finding]) -> Vec<Finding> {
-        let tables = scene.growth.tables.iter();
-        let findings = tables.filter_map(|(lead, table)| self.table_finding(scene, *lead, table));
+    pub(super) fn table_findings(&self, inputs: Inputs, known: &[Finding]) -> Vec<Finding> {
+        let tables = inputs.growth.tables.iter();
+        let findings =
+            tables.filter_map(|(leading, table)| self.table_finding(inputs, *leading, table));
         let names = |finding: &Finding, site: &SiteSummary| {
-            finding.state > State::None
+            finding.state > FindingState::None
                 && std::iter::once(&finding.site)
                     .chain(&finding.also)
                     .any(|s| s.function == site.function)
@@ -148,20 +149,25 @@ impl Judge {
             .collect()
     }
 
-    fn table_finding(&self, scene: Scene, lead: LeadId, table: &Table) -> Option<Finding> {
-        let tracker = self.tables.trackers.get(&lead)?;
+    fn table_finding(
+        &self,
+        inputs: Inputs,
+        leading: LeadingFrameId,
+        table: &Table,
+    ) -> Option<Finding> {
+        let tracker = self.tables.trackers.get(&leading)?;
         let growing = tracker.growing?;
-        let now = scene.growth.epochs.now();
+        let now = inputs.growth.epochs.now();
         let state = match tracker.confirmed {
-            _ if self.lost().worst() > LOSS_ANY => State::None,
-            Some(_) => State::Confirmed,
-            None => State::Suspect,
+            _ if self.lost().worst() > LOSS_ANY => FindingState::None,
+            Some(_) => FindingState::Confirmed,
+            None => FindingState::Suspect,
         };
         let last = table.steps.last()?;
-        let (route, cause) = owner(table, scene);
+        let (route, cause) = owner(table, inputs);
         let site =
-            super::compose::summary(scene.attribution, &[(table.site, last.bytes)], last.bytes)?;
-        let since = |at: Option<Nanos>| at.map(|at| at.since(scene.start));
+            super::compose::summary(inputs.attribution, &[(table.site, last.bytes)], last.bytes)?;
+        let since = |at: Option<Nanos>| at.map(|at| at.since(inputs.start));
         let first = table.steps.first()?;
         let evidence = vec![
             format!(
@@ -182,7 +188,7 @@ impl Judge {
         Some(Finding {
             state,
             cause,
-            route: scene.attribution.routes.get(route).name.clone(),
+            route: inputs.attribution.routes.get(route).name.clone(),
             site,
             retained_bytes: last.bytes as u64,
             retained_bytes_error: 0,
@@ -226,12 +232,12 @@ fn steps_by(table: &Table) -> (RouteId, [usize; 3]) {
 
 /// Route and cause. Only the requests that happened to fill a block are known, so the cause is the answer
 /// to: how probable would it be that all of them had a new token, if any request did?
-fn owner(table: &Table, scene: Scene) -> (RouteId, Cause) {
+fn owner(table: &Table, inputs: Inputs) -> (RouteId, Cause) {
     let (route, [new, repeat, none]) = steps_by(table);
     if !route.has_requests() {
         return (route, Cause::Background);
     }
-    let known = scene.attribution.routes.get(route);
+    let known = inputs.attribution.routes.get(route);
     let fresh = known.classes[Class::New.index()] + known.classes[Class::NewHere.index()];
     let share = fresh as f64 / known.requests.max(1) as f64;
     let cause = if repeat + none >= LEAST_REPEATS {

@@ -1,7 +1,7 @@
-//! The state of one series or gauge from one look to the next: suspected at once, let off with patience.
+//! The state of one series or signal from one look to the next: suspected at once, let off with patience.
 
 use crate::events::Nanos;
-use crate::report::State;
+use crate::report::FindingState;
 
 use super::options::{DROP_CONFIRMED_SECONDS, DROP_SUSPECT_SECONDS, PATIENCE};
 
@@ -13,7 +13,7 @@ pub struct Tracker<Growth> {
     /// When it was confirmed.
     pub confirmed: Option<Nanos>,
     /// Its state now.
-    pub state: Option<State>,
+    pub state: Option<FindingState>,
     /// The last growth that passed all gates.
     pub growth: Option<Growth>,
     /// Since when its gates fail although it has a state.
@@ -39,14 +39,14 @@ impl<Growth> Tracker<Growth> {
             self.growth = grows;
             self.failing = None;
             self.suspected.get_or_insert(now);
-            self.state = self.state.max(Some(State::Suspect));
+            self.state = self.state.max(Some(FindingState::Suspect));
             return;
         }
         let Some(state) = self.state else {
             return;
         };
         let failing = *self.failing.get_or_insert(now);
-        let patience = if state == State::Confirmed {
+        let patience = if state == FindingState::Confirmed {
             DROP_CONFIRMED_SECONDS
         } else {
             DROP_SUSPECT_SECONDS
@@ -62,7 +62,7 @@ impl<Growth> Tracker<Growth> {
         if self.failing.is_some() {
             return false;
         }
-        self.state = Some(State::Confirmed);
+        self.state = Some(FindingState::Confirmed);
         self.confirmed.get_or_insert(now);
         true
     }

@@ -1,11 +1,11 @@
 //! The verdict and the sentence that gives its reason.
 
 use crate::events::GOROUTINES;
-use crate::growth::gauges::{GaugeKey, Gauges};
-use crate::report::{Basis, Cause, Finding, State, Verdict, Window};
+use crate::growth::signals::{SignalKey, Signals};
+use crate::report::{Basis, Cause, Finding, FindingState, Verdict, Window};
 
 use super::Judge;
-use super::compose::Scene;
+use super::compose::Inputs;
 use super::evidence::{bytes, number};
 use super::options::{LEAST_REQUESTS, LOSS_ANY};
 
@@ -15,7 +15,7 @@ impl Judge {
         &self,
         findings: &[Finding],
         window: &Window,
-        scene: Scene,
+        inputs: Inputs,
     ) -> (Verdict, String) {
         let lost = self.lost();
         if lost.worst() > LOSS_ANY {
@@ -33,16 +33,19 @@ impl Judge {
             );
             return (Verdict::InsufficientEvidence, reason);
         }
-        if let Some(worst) = findings.iter().find(|finding| finding.state > State::None) {
-            let verdict = if worst.state == State::Confirmed {
+        if let Some(worst) = findings
+            .iter()
+            .find(|finding| finding.state > FindingState::None)
+        {
+            let verdict = if worst.state == FindingState::Confirmed {
                 Verdict::Leak
             } else {
                 Verdict::Suspect
             };
             return (verdict, leak_sentence(worst));
         }
-        if !scene.growth.sees_blocks()
-            && let Some(reason) = unseen(scene.gauges)
+        if !inputs.growth.sees_blocks()
+            && let Some(reason) = unseen(inputs.signals)
         {
             return (Verdict::InsufficientEvidence, reason);
         }
@@ -66,20 +69,20 @@ impl Judge {
     }
 }
 
-/// Levels of a gauge that are enough to say that it does not grow.
+/// Levels of a signal that are enough to say that it does not grow.
 const LEAST_LEVELS: usize = 5;
 
-/// Why gauges cannot show that nothing grows, if they cannot.
-fn unseen(gauges: &Gauges) -> Option<String> {
-    let levels = |key: GaugeKey| gauges.family(&key).ticks().len();
-    let (censuses, cut) = gauges.censuses();
-    let containers = gauges
-        .family(&GaugeKey::Container(String::new(), String::new()))
-        .gauges()
-        .any(|(key, _)| !matches!(key, GaugeKey::Container(_, kind) if kind == GOROUTINES));
+/// Why signals cannot show that nothing grows, if they cannot.
+fn unseen(signals: &Signals) -> Option<String> {
+    let levels = |key: SignalKey| signals.family(&key).ticks().len();
+    let (censuses, cut) = signals.censuses();
+    let containers = signals
+        .family(&SignalKey::Container(String::new(), String::new()))
+        .signals()
+        .any(|(key, _)| !matches!(key, SignalKey::Container(_, kind) if kind == GOROUTINES));
     if containers && censuses >= LEAST_LEVELS as u64 && 2 * cut <= censuses
-        || levels(GaugeKey::Heap) >= LEAST_LEVELS
-        || levels(GaugeKey::Faults) >= LEAST_LEVELS
+        || levels(SignalKey::Heap) >= LEAST_LEVELS
+        || levels(SignalKey::Faults) >= LEAST_LEVELS
     {
         return None;
     }
@@ -95,7 +98,7 @@ fn unseen(gauges: &Gauges) -> Option<String> {
 }
 
 fn leak_sentence(finding: &Finding) -> String {
-    let sure = if finding.state == State::Confirmed {
+    let sure = if finding.state == FindingState::Confirmed {
         "grows without bounds"
     } else {
         "may grow without bounds"

@@ -5,15 +5,15 @@
 //! is missing in the next snapshot was evicted: no block has to be remembered by itself.
 
 pub mod epochs;
-pub mod gauges;
 pub mod reading;
 pub mod series;
+pub mod signals;
 pub mod tables;
 
 use std::collections::BTreeMap;
 
 use crate::attribution::routes::RouteId;
-use crate::attribution::sites::LeadId;
+use crate::attribution::sites::LeadingFrameId;
 use crate::attribution::tokens::Class;
 use crate::attribution::{Attribution, Map};
 use crate::events::{MemoryKind, Nanos, RequestId, Snapshot};
@@ -32,7 +32,7 @@ pub struct SeriesKey {
     /// Route, or background.
     pub route: RouteId,
     /// Leading user frame.
-    pub lead: LeadId,
+    pub leading: LeadingFrameId,
     /// Heap and mappings are never added.
     pub kind: MemoryKind,
 }
@@ -55,7 +55,7 @@ pub struct Totals {
     pub variance: f64,
 }
 
-/// A (route, lead) with bytes that are not mature yet.
+/// A (route, leading) with bytes that are not mature yet.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Immature {
     /// What.
@@ -77,7 +77,7 @@ pub struct Growth {
     series: BTreeMap<SeriesKey, Series>,
     exposures: BTreeMap<RouteId, Vec<Exposure>>,
     immature: Vec<Immature>,
-    top_sites: Vec<(LeadId, f64, f64)>,
+    top_sites: Vec<(LeadingFrameId, f64, f64)>,
     snapshots: u64,
     refused: u64,
 }
@@ -165,8 +165,8 @@ impl Growth {
         &self.immature
     }
 
-    /// Leads by live bytes: `(lead, bytes, blocks)`, at most 20.
-    pub fn top_sites(&self) -> &[(LeadId, f64, f64)] {
+    /// Leads by live bytes: `(leading, bytes, blocks)`, at most 20.
+    pub fn top_sites(&self) -> &[(LeadingFrameId, f64, f64)] {
         &self.top_sites
     }
 

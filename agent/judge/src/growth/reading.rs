@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::attribution::sites::LeadId;
+use crate::attribution::sites::LeadingFrameId;
 use crate::attribution::tokens::Class;
 use crate::attribution::{Attribution, Origin, Owner};
 use crate::events::{Binding, LiveGroup, MemoryKind, RequestId, SiteId, Snapshot};
@@ -73,16 +73,16 @@ pub struct Reading {
     /// Memory that is not mature, the biggest first.
     pub immature: Vec<(SeriesKey, f64)>,
     /// Leads by live bytes.
-    pub top_sites: Vec<(LeadId, f64, f64)>,
+    pub top_sites: Vec<(LeadingFrameId, f64, f64)>,
     /// Totals.
     pub totals: Totals,
     /// Leads most of whose bytes lie in one block.
-    pub biggest: Vec<(LeadId, Biggest)>,
+    pub biggest: Vec<(LeadingFrameId, Biggest)>,
     /// Requests that blocks name, sorted.
     pub named: Vec<RequestId>,
 }
 
-/// The largest block of a lead.
+/// The largest block of a leading.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Biggest {
     /// Its bytes.
@@ -93,9 +93,9 @@ pub struct Biggest {
     pub request: Option<RequestId>,
 }
 
-/// What live blocks of one lead add up to.
+/// What live blocks of one leading add up to.
 #[derive(Default)]
-struct LeadNow {
+struct LeadingTotals {
     bytes: f64,
     blocks: f64,
     biggest: Biggest,
@@ -110,19 +110,19 @@ impl Reading {
         let mut reading = Self::default();
         let mut rows: Vec<Row> = Vec::new();
         let mut immature: BTreeMap<SeriesKey, f64> = BTreeMap::new();
-        let mut leads: BTreeMap<LeadId, LeadNow> = BTreeMap::new();
+        let mut leading_frames: BTreeMap<LeadingFrameId, LeadingTotals> = BTreeMap::new();
         let mut named = Vec::new();
         for (index, group) in snapshot.groups.iter().enumerate() {
             if !is_sane(group) {
                 continue;
             }
             named.extend(group.request);
-            let lead = attribution.sites.lead(group.site);
+            let leading = attribution.sites.leading(group.site);
             if group.kind == MemoryKind::Heap {
                 reading.totals.live_bytes += group.bytes;
                 reading.totals.live_blocks += group.blocks;
                 reading.totals.variance += group.variance;
-                let sum = leads.entry(lead).or_default();
+                let sum = leading_frames.entry(leading).or_default();
                 sum.bytes += group.bytes;
                 sum.blocks += group.blocks;
                 if group.seen == 1 && group.bytes > sum.biggest.bytes {
@@ -146,7 +146,7 @@ impl Reading {
             };
             let key = SeriesKey {
                 route,
-                lead,
+                leading,
                 kind: group.kind,
             };
             match epochs.of(mature_at) {
@@ -155,15 +155,15 @@ impl Reading {
             }
         }
         reading.named = sorted(named);
-        let is_one = |now: &LeadNow| {
+        let is_one = |now: &LeadingTotals| {
             now.biggest.bytes >= LEAST_TABLE && now.biggest.bytes >= now.bytes / 2.0
         };
-        reading.biggest = leads
+        reading.biggest = leading_frames
             .iter()
             .filter(|(_, now)| is_one(now))
-            .map(|(lead, now)| (*lead, now.biggest))
+            .map(|(leading, now)| (*leading, now.biggest))
             .collect();
-        reading.top_sites = top(leads
+        reading.top_sites = top(leading_frames
             .into_iter()
             .map(|(l, now)| (l, now.bytes, now.blocks))
             .collect());
@@ -244,8 +244,8 @@ fn is_sane(group: &LiveGroup) -> bool {
         .all(|n| n.is_finite() && *n >= 0.0)
 }
 
-fn top(mut leads: Vec<(LeadId, f64, f64)>) -> Vec<(LeadId, f64, f64)> {
-    leads.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-    leads.truncate(TOP_SITES);
-    leads
+fn top(mut leading_frames: Vec<(LeadingFrameId, f64, f64)>) -> Vec<(LeadingFrameId, f64, f64)> {
+    leading_frames.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    leading_frames.truncate(TOP_SITES);
+    leading_frames
 }

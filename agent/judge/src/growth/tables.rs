@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::attribution::Attribution;
 use crate::attribution::routes::RouteId;
-use crate::attribution::sites::LeadId;
+use crate::attribution::sites::LeadingFrameId;
 use crate::attribution::tokens::Class;
 use crate::events::{Nanos, RequestId, SiteId};
 
@@ -22,7 +22,7 @@ const PATIENCE: u32 = 2;
 
 /// A block that took the place of a smaller one.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Step {
+pub struct Enlargement {
     /// The snapshot that showed it first.
     pub at: Nanos,
     /// Its bytes.
@@ -36,7 +36,7 @@ pub struct Step {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Table {
     /// The block that was there first, and what took its place.
-    pub steps: Vec<Step>,
+    pub steps: Vec<Enlargement>,
     /// Where the block was allocated that is there now.
     pub site: SiteId,
     missing: u32,
@@ -45,26 +45,31 @@ pub struct Table {
 /// All tables of a target.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tables {
-    all: BTreeMap<LeadId, Table>,
+    all: BTreeMap<LeadingFrameId, Table>,
 }
 
 impl Tables {
-    /// Takes the leads of a snapshot most of whose bytes lie in one block.
-    pub fn take(&mut self, biggest: &[(LeadId, Biggest)], now: Nanos, attribution: &Attribution) {
-        for (lead, block) in biggest {
-            if !self.all.contains_key(lead) && !self.make_room() {
+    /// Takes the leading_frames of a snapshot most of whose bytes lie in one block.
+    pub fn take(
+        &mut self,
+        biggest: &[(LeadingFrameId, Biggest)],
+        now: Nanos,
+        attribution: &Attribution,
+    ) {
+        for (leading, block) in biggest {
+            if !self.all.contains_key(leading) && !self.make_room() {
                 continue;
             }
-            let table = self.all.entry(*lead).or_insert_with(|| Table {
+            let table = self.all.entry(*leading).or_insert_with(|| Table {
                 steps: Vec::new(),
                 site: block.site,
                 missing: 0,
             });
             table.take(block, now);
         }
-        self.all.retain(|lead, table| {
+        self.all.retain(|leading, table| {
             let seen = biggest
-                .binary_search_by(|(other, _)| other.cmp(lead))
+                .binary_search_by(|(other, _)| other.cmp(leading))
                 .is_ok();
             table.missing = if seen { 0 } else { table.missing + 1 };
             table.find_owners(attribution);
@@ -78,18 +83,18 @@ impl Tables {
             return true;
         }
         let still = self.all.iter().find(|(_, table)| table.steps.len() < 2);
-        let still = still.map(|(lead, _)| *lead);
-        still.is_some_and(|lead| self.all.remove(&lead).is_some())
+        let still = still.map(|(leading, _)| *leading);
+        still.is_some_and(|leading| self.all.remove(&leading).is_some())
     }
 
     /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = (&LeadId, &Table)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&LeadingFrameId, &Table)> {
         self.all.iter()
     }
 
     /// Bytes of state, estimated.
     pub fn state_bytes(&self) -> usize {
-        self.all.len() * (MOST_STEPS * size_of::<Step>() + size_of::<Table>() + 64)
+        self.all.len() * (MOST_STEPS * size_of::<Enlargement>() + size_of::<Table>() + 64)
     }
 }
 
@@ -106,7 +111,7 @@ impl Table {
         if self.steps.len() >= MOST_STEPS {
             self.steps.remove(1);
         }
-        self.steps.push(Step {
+        self.steps.push(Enlargement {
             at: now,
             bytes: block.bytes,
             owner: None,

@@ -1,7 +1,7 @@
 //! What forbids a verdict, holds it back or takes it back.
 
 use heaptide_judge::pipeline::JudgeOptions;
-use heaptide_judge::report::{Cause, State, Verdict};
+use heaptide_judge::report::{Cause, FindingState, Verdict};
 
 use super::judged::{near, run, run_with};
 use super::world::{Keeps, Trace};
@@ -56,7 +56,7 @@ fn losses_forbid_first_the_confirmation_and_then_the_verdict() {
         many.report
             .findings
             .iter()
-            .all(|finding| finding.state == State::None)
+            .all(|finding| finding.state == FindingState::None)
     );
     // lost frees look like a leak of the working memory: never confirmed
     let innocent = run(Trace {

@@ -2,7 +2,7 @@
 
 use heaptide_judge::events::Observation;
 use heaptide_judge::pipeline::{JudgeOptions, Pipeline, Plateaus};
-use heaptide_judge::report::{Cause, State, Verdict};
+use heaptide_judge::report::{Cause, FindingState, Verdict};
 
 use super::judged::{near, run};
 use super::world::{Keeps, Trace, generate};
@@ -35,7 +35,7 @@ fn token_keyed() {
     ));
     assert!(top.time_to_oom_seconds.is_some());
     assert_eq!(top.evicted_bytes, 0);
-    assert_eq!(top.state, State::Confirmed);
+    assert_eq!(top.state, FindingState::Confirmed);
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn a_timer_that_runs_while_requests_are_open_is_no_leak_of_theirs() {
         .report
         .findings
         .iter()
-        .filter(|f| f.state != State::None);
+        .filter(|f| f.state != FindingState::None);
     assert_eq!(growing.count(), 1, "{:#?}", run.report.findings);
 }
 

@@ -1,7 +1,7 @@
 //! Workers of one service are told as one, each with its own part.
 
 use heaptide_judge::findings::service::sum;
-use heaptide_judge::report::{Cause, Report, State, Verdict};
+use heaptide_judge::report::{Cause, FindingState, Report, Verdict};
 
 use super::judged::{near, run};
 use super::world::{Keeps, Trace};
@@ -33,7 +33,7 @@ fn what_workers_keep_is_added_up() {
     let growing: Vec<_> = all
         .findings
         .iter()
-        .filter(|finding| finding.state > State::None)
+        .filter(|finding| finding.state > FindingState::None)
         .collect();
     let [finding] = growing[..] else {
         panic!("one leak of one service: {growing:#?}");
@@ -75,7 +75,7 @@ fn two_leaks_stay_two() {
     let sites: Vec<_> = all
         .findings
         .iter()
-        .filter(|finding| finding.state > State::None)
+        .filter(|finding| finding.state > FindingState::None)
         .map(|finding| finding.site.function.as_str())
         .collect();
     assert_eq!(sites.len(), 2, "{sites:?}");

@@ -33,13 +33,13 @@ pub const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// What `/metrics` and `/healthz` say. Cheap to clone; all clones are one.
 #[derive(Clone, Debug)]
 pub struct Metrics {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<MetricsState>>,
     registry: Arc<Registry>,
 }
 
 /// What the series are made from.
 #[derive(Debug, Default)]
-struct State {
+struct MetricsState {
     targets: BTreeMap<u32, Target>,
     alerts: BTreeMap<(String, &'static str), u64>,
     attach_errors: BTreeMap<String, u64>,
@@ -51,7 +51,7 @@ struct State {
 impl Metrics {
     /// Without targets.
     pub fn new() -> Self {
-        let state = Arc::new(Mutex::new(State::default()));
+        let state = Arc::new(Mutex::new(MetricsState::default()));
         let mut registry = Registry::default();
         registry.register_collector(Box::new(StateCollector(state.clone())));
         Self {
@@ -151,7 +151,7 @@ impl Metrics {
         Ok(classic)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, MetricsState> {
         // Every change leaves the state whole, so a panic elsewhere cannot have broken it.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -207,7 +207,7 @@ impl Samples {
 }
 
 #[derive(Debug)]
-struct StateCollector(Arc<Mutex<State>>);
+struct StateCollector(Arc<Mutex<MetricsState>>);
 
 impl Collector for StateCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {

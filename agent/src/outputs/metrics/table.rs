@@ -1,9 +1,9 @@
 //! The table of metrics: name, help, kind, and how the samples are made. A new metric is a line here.
 
 use super::target::Target;
-use super::{Kind, Samples, State};
+use super::{Kind, MetricsState, Samples};
 use crate::outputs::format::{printable, verdict};
-use heaptide_judge::report::{ResidentAge, State as FindingState, Verdict};
+use heaptide_judge::report::{FindingState, ResidentAge, Verdict};
 
 /// The label that takes what is beyond a cap.
 pub(super) const OTHER: &str = "other";
@@ -51,7 +51,7 @@ const fn counter<T>(
 }
 
 /// Of the agent itself.
-pub(super) const AGENT: &[Metric<State>] = &[
+pub(super) const AGENT: &[Metric<MetricsState>] = &[
     gauge("build_info", "Version of heaptide; always 1.", |_, s| {
         s.push(&[("version", env!("CARGO_PKG_VERSION"))], 1.0);
     }),

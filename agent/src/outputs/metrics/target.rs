@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Labels;
 use super::table::{OTHER, label};
 use crate::outputs::format::{base_name, cause};
-use heaptide_judge::report::{Finding, Report, RouteSummary, State, TimeToOom};
+use heaptide_judge::report::{Finding, FindingState, Report, RouteSummary, TimeToOom};
 
 /// Routes with a label of their own.
 pub(super) const ROUTES: usize = 50;
@@ -31,7 +31,7 @@ pub(super) struct Target {
 /// The findings of one route label and cause.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Folded {
-    pub(super) state: State,
+    pub(super) state: FindingState,
     pub(super) retained_bytes: u64,
     pub(super) per_new_token: f64,
     pub(super) per_repeat_token: f64,
@@ -93,7 +93,7 @@ impl Target {
         self.sites = report
             .findings
             .iter()
-            .filter(|finding| finding.state > State::None)
+            .filter(|finding| finding.state > FindingState::None)
             .flat_map(|finding| std::iter::once(&finding.site).chain(&finding.also))
             .map(|site| {
                 let location = crate::outputs::format::site_location(site);
@@ -105,7 +105,7 @@ impl Target {
         self.containers = report
             .findings
             .iter()
-            .filter(|finding| finding.state > State::None)
+            .filter(|finding| finding.state > FindingState::None)
             .filter_map(|finding| finding.container.as_ref())
             .map(|one| (one.path.clone(), one.kind.clone(), one.entries_end))
             .take(SITES)

@@ -66,7 +66,7 @@ fn insufficient_evidence_names_losses_and_limitations() {
 
 #[test]
 fn every_cause_has_a_sentence() {
-    let of = |cause| kept(&fixtures::finding(State::Suspect, cause, "GET /"));
+    let of = |cause| kept(&fixtures::finding(FindingState::Suspect, cause, "GET /"));
     assert_eq!(
         of(Cause::PerRequest),
         "+973 B kept per request, whatever its token; 198,560 blocks, none let go"

@@ -2,10 +2,10 @@
 //! none is suspected by chance.
 
 use heaptide_judge::pipeline::{JudgeOptions, Pipeline};
-use heaptide_judge::report::{Basis, Cause, Finding, State, Verdict};
+use heaptide_judge::report::{Basis, Cause, Finding, FindingState, Verdict};
 
-use super::gauge_trace::{GaugeTrace, Holds, Seen};
-use super::gauge_world::generate;
+use super::signal_trace::{Holds, Seen, SignalTrace};
+use super::signal_world::generate;
 
 /// What was said over time.
 struct Said {
@@ -17,7 +17,7 @@ struct Said {
     state_bytes: usize,
 }
 
-fn run(trace: GaugeTrace) -> Said {
+fn run(trace: SignalTrace) -> Said {
     let mut pipeline = Pipeline::new(JudgeOptions::default());
     let mut verdicts = Vec::new();
     for observation in &generate(trace) {
@@ -64,11 +64,11 @@ struct Tally {
     worst: f64,
 }
 
-fn tally(trace: GaugeTrace, seeds: u64, cause: Cause, route: &str) -> Tally {
+fn tally(trace: SignalTrace, seeds: u64, cause: Cause, route: &str) -> Tally {
     let mut out = Tally::default();
     let mut seconds = Vec::new();
     for seed in 1..=seeds {
-        let said = run(GaugeTrace { seed, ..trace });
+        let said = run(SignalTrace { seed, ..trace });
         out.traces += 1;
         let Some(top) = said.top.as_ref().filter(|_| said.found()) else {
             continue;
@@ -102,11 +102,11 @@ fn lengths_between_censuses_tell_cause_and_route() {
         (Holds::Timer(7.0), Cause::Background, "(background)"),
     ];
     for (holds, cause, route) in leaks {
-        let trace = GaugeTrace {
+        let trace = SignalTrace {
             holds,
             seconds: 30.0,
             looks: true,
-            ..GaugeTrace::default()
+            ..SignalTrace::default()
         };
         let tally = tally(trace, 20, cause, route);
         assert_eq!(tally.found, tally.traces, "{holds:?} {tally:?}");
@@ -139,10 +139,10 @@ fn leaks_are_found_with_their_cause_and_route() {
         (Holds::PerSubject(3), Cause::TokenKeyed, data, 0),
     ];
     for (holds, cause, route, least) in leaks {
-        let trace = GaugeTrace {
+        let trace = SignalTrace {
             holds,
             seconds: 40.0,
-            ..GaugeTrace::default()
+            ..SignalTrace::default()
         };
         let tally = tally(trace, 20, cause, route);
         assert_eq!(tally.found, tally.traces, "{holds:?} {tally:?}");
@@ -158,7 +158,7 @@ fn leaks_are_found_with_their_cause_and_route() {
 
 /// A collector's heap and page faults are noisy: they find it, and say no more than they can.
 #[test]
-fn noisy_gauges_find_and_seldom_err() {
+fn noisy_signals_find_and_seldom_err() {
     let data = "GET /api/data";
     let leaks = [
         (Holds::PerToken, Cause::TokenKeyed, data),
@@ -169,10 +169,10 @@ fn noisy_gauges_find_and_seldom_err() {
     ];
     for (holds, cause, route) in leaks {
         for seen in [Seen::Heap, Seen::Faults] {
-            let trace = GaugeTrace {
+            let trace = SignalTrace {
                 holds,
                 seen,
-                ..GaugeTrace::default()
+                ..SignalTrace::default()
             };
             let tally = tally(trace, 20, cause, route);
             println!("{holds:?} {seen:?} {tally:?}");
@@ -204,13 +204,13 @@ fn what_is_no_leak_is_not_suspected() {
     for (holds, before, from) in BENIGN {
         for seen in [Seen::Containers, Seen::Heap, Seen::Faults] {
             for seed in 1..=4 {
-                let trace = GaugeTrace {
+                let trace = SignalTrace {
                     holds,
                     seen,
                     before,
                     seed,
                     seconds: 90.0,
-                    ..GaugeTrace::default()
+                    ..SignalTrace::default()
                 };
                 let said = run(trace);
                 assert_eq!(said.verdict, Verdict::NoLeak, "{trace:?}: {}", said.reason);
@@ -226,13 +226,13 @@ fn chance_seldom_fools() {
     let mut fooled = 0;
     for (holds, before) in [(Holds::Ttl(15.0), 30.0), (Holds::WorkingSet, 5.0)] {
         for seed in 1..=100 {
-            let trace = GaugeTrace {
+            let trace = SignalTrace {
                 holds,
                 before,
                 seed,
                 rate: 60.0,
                 seconds: 50.0,
-                ..GaugeTrace::default()
+                ..SignalTrace::default()
             };
             fooled += usize::from(run(trace).suspected_since(0.0) > 0);
         }
@@ -242,10 +242,10 @@ fn chance_seldom_fools() {
 
 #[test]
 fn a_container_is_told_with_its_figures_and_site() {
-    let said = run(GaugeTrace {
+    let said = run(SignalTrace {
         holds: Holds::PerToken,
         seconds: 60.0,
-        ..GaugeTrace::default()
+        ..SignalTrace::default()
     });
     let top = said.top.expect("a finding");
     let container = top.container.as_ref().expect("a container");
@@ -270,7 +270,7 @@ fn a_container_is_told_with_its_figures_and_site() {
         "{top:#?}"
     );
     // 5 % of 64 MiB are 3.4 MB: 1,770 entries, which take longer than a minute
-    assert_eq!(top.state, State::Suspect);
+    assert_eq!(top.state, FindingState::Suspect);
     assert!(said.state_bytes < 16 << 20);
 }
 
@@ -281,11 +281,11 @@ fn a_leak_is_confirmed_when_it_has_passed_the_budget() {
         (Holds::PerRequest, Seen::Heap),
         (Holds::PerRequest, Seen::Faults),
     ] {
-        let said = run(GaugeTrace {
+        let said = run(SignalTrace {
             holds,
             seen,
             seconds: 130.0,
-            ..GaugeTrace::default()
+            ..SignalTrace::default()
         });
         assert_eq!(said.verdict, Verdict::Leak, "{seen:?}: {}", said.reason);
         let top = said.top.expect("a finding");
@@ -297,10 +297,10 @@ fn a_leak_is_confirmed_when_it_has_passed_the_budget() {
 /// The size of the entries is the process's growth, when a census does not know it.
 #[test]
 fn entries_without_a_size_take_the_growth_of_the_process() {
-    let said = run(GaugeTrace {
+    let said = run(SignalTrace {
         holds: Holds::PerRequest,
         sized: false,
-        ..GaugeTrace::default()
+        ..SignalTrace::default()
     });
     let container = said.top.and_then(|top| top.container).expect("a container");
     let bytes = container.bytes_per_entry.expect("its size");
@@ -312,12 +312,12 @@ fn entries_without_a_size_take_the_growth_of_the_process() {
 fn cut_censuses_do_not_mislead() {
     for (holds, found) in [(Holds::PerRequest, true), (Holds::Ttl(15.0), false)] {
         for seed in 1..=6 {
-            let said = run(GaugeTrace {
+            let said = run(SignalTrace {
                 holds,
                 seed,
                 before: 30.0,
                 cut: 0.3,
-                ..GaugeTrace::default()
+                ..SignalTrace::default()
             });
             assert_eq!(said.found(), found, "{holds:?} {seed}: {}", said.reason);
         }
@@ -326,14 +326,14 @@ fn cut_censuses_do_not_mislead() {
 
 #[test]
 fn nothing_to_see_is_insufficient() {
-    let said = run(GaugeTrace {
+    let said = run(SignalTrace {
         seconds: 6.0,
-        ..GaugeTrace::default()
+        ..SignalTrace::default()
     });
     assert_eq!(said.verdict, Verdict::InsufficientEvidence);
-    let said = run(GaugeTrace {
+    let said = run(SignalTrace {
         cut: 1.0,
-        ..GaugeTrace::default()
+        ..SignalTrace::default()
     });
     assert_eq!(
         said.verdict,

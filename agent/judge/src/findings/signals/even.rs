@@ -1,4 +1,4 @@
-//! The e-value of an even drift: how much more likely the growth of a gauge is if it follows a clock than
+//! The e-value of an even drift: how much more likely the growth of a signal is if it follows a clock than
 //! if it only wanders.
 //!
 //! Of steps `d` over clock ticks `h` (scaled to a mean of 1) the null says `d ~ N(0, s^2 h)`, the

@@ -1,18 +1,18 @@
-//! Gauges that are read together: their times, and at most [`MOST_TICKS`] levels of each.
+//! Signals that are read together: their times, and at most [`MOST_TICKS`] levels of each.
 
 use std::collections::BTreeMap;
 
 use crate::events::Nanos;
 
 use super::clock::Counts;
-use super::{About, GaugeKey};
+use super::{About, SignalKey};
 
 /// Times kept. The old ones are thinned out.
 pub const MOST_TICKS: usize = 64;
 /// The newest times are never thinned out.
-const FINE: usize = 16;
-/// Gauges of one family.
-pub const MOST_GAUGES: usize = 256;
+const UNTHINNED: usize = 16;
+/// Signals of one family.
+pub const MOST_SIGNALS: usize = 256;
 /// What is missing in so many whole readings in a row is gone.
 const GONE: u32 = 2;
 /// If it rose by so much before.
@@ -43,7 +43,7 @@ impl Level {
     }
 }
 
-/// A time at which gauges were read.
+/// A time at which signals were read.
 #[derive(Clone, Debug)]
 pub struct Tick {
     /// When.
@@ -52,9 +52,9 @@ pub struct Tick {
     pub counts: Counts,
 }
 
-/// One gauge.
+/// One signal.
 #[derive(Clone, Debug)]
-pub struct Gauge {
+pub struct Signal {
     /// By time; `None` where it was not read.
     pub levels: Vec<Option<Level>>,
     /// What else is known of it.
@@ -65,7 +65,7 @@ pub struct Gauge {
     risen: f64,
 }
 
-impl Default for Gauge {
+impl Default for Signal {
     fn default() -> Self {
         Self {
             levels: Vec::new(),
@@ -77,11 +77,11 @@ impl Default for Gauge {
     }
 }
 
-/// Gauges that are read together.
+/// Signals that are read together.
 #[derive(Clone, Debug, Default)]
 pub struct Family {
     ticks: Vec<Tick>,
-    gauges: BTreeMap<GaugeKey, Gauge>,
+    signals: BTreeMap<SignalKey, Signal>,
     refused: u64,
 }
 
@@ -91,7 +91,7 @@ impl Family {
         &mut self,
         at: Nanos,
         counts: Counts,
-        levels: Vec<(GaugeKey, Level, About)>,
+        levels: Vec<(SignalKey, Level, About)>,
         whole: bool,
     ) -> bool {
         if self.ticks.last().is_some_and(|last| at <= last.at) {
@@ -100,32 +100,32 @@ impl Family {
         let before = self.ticks.len();
         self.ticks.push(Tick { at, counts });
         for (key, level, about) in levels {
-            if !self.gauges.contains_key(&key) && !self.make_room() {
+            if !self.signals.contains_key(&key) && !self.make_room() {
                 continue;
             }
-            let gauge = self.gauges.entry(key).or_default();
-            gauge.levels.resize(before, None);
-            gauge.lowest = gauge.lowest.min(level.low);
-            gauge.risen = gauge.risen.max(level.high - gauge.lowest);
-            // two containers of one name are one gauge
-            gauge.levels.push(Some(level));
-            gauge.levels.truncate(before + 1);
-            gauge.missed = 0;
-            if !about.filled_by.is_empty() || about.site.is_some() {
-                gauge.about = about;
+            let signal = self.signals.entry(key).or_default();
+            signal.levels.resize(before, None);
+            signal.lowest = signal.lowest.min(level.low);
+            signal.risen = signal.risen.max(level.high - signal.lowest);
+            // two containers of one name are one signal
+            signal.levels.push(Some(level));
+            signal.levels.truncate(before + 1);
+            signal.missed = 0;
+            if !about.writers.is_empty() || about.site.is_some() {
+                signal.about = about;
             }
         }
-        for gauge in self.gauges.values_mut() {
-            if gauge.levels.len() > before {
+        for signal in self.signals.values_mut() {
+            if signal.levels.len() > before {
                 continue;
             }
-            gauge.missed += u32::from(whole);
+            signal.missed += u32::from(whole);
             // small ones that do not grow come and go with what is worth telling
-            let gone = gauge.missed >= GONE && gauge.risen >= RISEN;
-            gauge.levels.resize(before, None);
-            gauge.levels.push(gone.then(Level::default));
+            let gone = signal.missed >= GONE && signal.risen >= RISEN;
+            signal.levels.resize(before, None);
+            signal.levels.push(gone.then(Level::default));
         }
-        self.gauges.retain(|_, gauge| gauge.missed < 8 * GONE);
+        self.signals.retain(|_, signal| signal.missed < 8 * GONE);
         self.thin();
         true
     }
@@ -135,17 +135,17 @@ impl Family {
         &self.ticks
     }
 
-    /// All gauges.
-    pub fn gauges(&self) -> impl Iterator<Item = (&GaugeKey, &Gauge)> {
-        self.gauges.iter()
+    /// All signals.
+    pub fn signals(&self) -> impl Iterator<Item = (&SignalKey, &Signal)> {
+        self.signals.iter()
     }
 
-    /// One gauge.
-    pub fn get(&self, key: &GaugeKey) -> Option<&Gauge> {
-        self.gauges.get(key)
+    /// One signal.
+    pub fn get(&self, key: &SignalKey) -> Option<&Signal> {
+        self.signals.get(key)
     }
 
-    /// Gauges that found no place.
+    /// Signals that found no place.
     pub fn refused(&self) -> u64 {
         self.refused
     }
@@ -154,23 +154,23 @@ impl Family {
     pub fn state_bytes(&self) -> usize {
         let counts: usize = self.ticks.iter().map(|tick| tick.counts.len()).sum();
         counts * size_of::<super::clock::RouteCounts>()
-            + self.gauges.len() * (MOST_TICKS * size_of::<Option<Level>>() + 400)
+            + self.signals.len() * (MOST_TICKS * size_of::<Option<Level>>() + 400)
     }
 
-    /// The gauge that is missing longest makes room for another.
+    /// The signal that is missing longest makes room for another.
     fn make_room(&mut self) -> bool {
-        if self.gauges.len() < MOST_GAUGES {
+        if self.signals.len() < MOST_SIGNALS {
             return true;
         }
-        let missing = self.gauges.iter().max_by_key(|(_, gauge)| gauge.missed);
+        let missing = self.signals.iter().max_by_key(|(_, signal)| signal.missed);
         let Some(key) = missing
-            .filter(|(_, gauge)| gauge.missed > 0)
+            .filter(|(_, signal)| signal.missed > 0)
             .map(|(key, _)| key.clone())
         else {
             self.refused += 1;
             return false;
         };
-        self.gauges.remove(&key);
+        self.signals.remove(&key);
         true
     }
 
@@ -187,14 +187,15 @@ impl Family {
             let width = self.ticks[i + 1].at.since(self.ticks[i - 1].at);
             width / now.since(self.ticks[i - 1].at).max(1e-9)
         };
-        let Some(at) = (1..self.ticks.len() - FINE - 1).min_by(|a, b| cost(a).total_cmp(&cost(b)))
+        let Some(at) =
+            (1..self.ticks.len() - UNTHINNED - 1).min_by(|a, b| cost(a).total_cmp(&cost(b)))
         else {
             return;
         };
         self.ticks.remove(at);
-        for gauge in self.gauges.values_mut() {
-            let gone = gauge.levels.remove(at);
-            if let (Some(gone), Some(Some(next))) = (gone, gauge.levels.get_mut(at)) {
+        for signal in self.signals.values_mut() {
+            let gone = signal.levels.remove(at);
+            if let (Some(gone), Some(Some(next))) = (gone, signal.levels.get_mut(at)) {
                 next.low = next.low.min(gone.low);
                 next.high = next.high.max(gone.high);
             }
@@ -206,8 +207,8 @@ impl Family {
 mod tests {
     use super::*;
 
-    fn key() -> GaugeKey {
-        GaugeKey::Container("app.cache".to_owned(), "dict".to_owned())
+    fn key() -> SignalKey {
+        SignalKey::Container("app.cache".to_owned(), "dict".to_owned())
     }
 
     fn read(family: &mut Family, second: u64, value: Option<f64>) {
@@ -235,8 +236,8 @@ mod tests {
             read(&mut family, second, Some(value));
         }
         assert_eq!(family.ticks().len(), MOST_TICKS);
-        let gauge = family.get(&key()).unwrap();
-        let high = gauge
+        let signal = family.get(&key()).unwrap();
+        let high = signal
             .levels
             .iter()
             .flatten()

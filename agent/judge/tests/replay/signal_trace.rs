@@ -50,7 +50,7 @@ pub(crate) enum Seen {
 
 /// A trace to generate.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct GaugeTrace {
+pub(crate) struct SignalTrace {
     pub holds: Holds,
     pub seen: Seen,
     pub seed: u64,
@@ -71,7 +71,7 @@ pub(crate) struct GaugeTrace {
     pub limit: u64,
 }
 
-impl Default for GaugeTrace {
+impl Default for SignalTrace {
     fn default() -> Self {
         Self {
             holds: Holds::Nothing,

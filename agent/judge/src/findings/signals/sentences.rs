@@ -1,53 +1,53 @@
-//! What a finding of gauges rests on, in sentences.
+//! What a finding of signals rests on, in sentences.
 
 use crate::attribution::Attribution;
 use crate::attribution::routes::RouteId;
-use crate::findings::compose::Scene;
+use crate::findings::compose::Inputs;
 use crate::findings::evidence::{bytes, number};
 use crate::findings::{Judge, residency};
-use crate::growth::gauges::GaugeKey;
-use crate::report::State;
+use crate::growth::signals::SignalKey;
+use crate::report::FindingState;
 
-use super::JudgedGauge;
+use super::JudgedSignal;
 use super::compose::Group;
-use super::curve::{Driver, What};
-use super::drivers::{DECISIVE, Explained};
+use super::curve::{EventKind, Variable};
+use super::explanation::{DECISIVE, Explained};
 use super::figures::Figures;
 
 /// Explanations named at most.
 const MOST_NAMED: usize = 4;
-/// Gauges named beside the leading one.
+/// Signals named beside the leading one.
 const MOST_BESIDE: usize = 4;
 
 /// The sentences of a finding that `one` leads.
 pub fn sentences(
     judge: &Judge,
-    scene: Scene,
+    inputs: Inputs,
     group: &Group,
-    one: &JudgedGauge,
+    one: &JudgedSignal,
     figures: &Figures,
 ) -> Vec<String> {
     let mut out = Vec::new();
-    let Some(lead) = group.keys.first() else {
+    let Some(main) = group.keys.first() else {
         return out;
     };
-    out.push(grew(lead, one, figures, scene.attribution));
-    if matches!(lead, GaugeKey::Faults | GaugeKey::Process) {
+    out.push(grew(main, one, figures, inputs.attribution));
+    if matches!(main, SignalKey::Faults | SignalKey::Process) {
         out.push(
             "what keeps the memory is not known: no container, no heap profile and no block shows it"
                 .to_owned(),
         );
     }
     if let Some(explained) = &one.explained {
-        out.push(why(explained, lead, scene.attribution));
+        out.push(why(explained, main, inputs.attribution));
     } else {
         out.push("too few readings yet to tell which requests make it grow".to_owned());
     }
     for key in group.keys.iter().skip(1).take(MOST_BESIDE) {
-        if let Some(beside) = judge.gauges.judged().get(key) {
+        if let Some(beside) = judge.signals.judged().get(key) {
             out.push(format!(
                 "in step with it: {}",
-                grew(key, beside, figures, scene.attribution)
+                grew(key, beside, figures, inputs.attribution)
             ));
         }
     }
@@ -60,17 +60,17 @@ pub fn sentences(
     let state = group
         .keys
         .iter()
-        .filter_map(|key| judge.gauges.judged().get(key))
+        .filter_map(|key| judge.signals.judged().get(key))
         .map(|one| one.state)
         .max();
-    if state == Some(State::Suspect) {
+    if state == Some(FindingState::Suspect) {
         out.push(format!(
             "confirmed when it has kept {} more than at first, {} so far",
             bytes(judge.budget_since(one.onset)),
             bytes(figures.floor)
         ));
     }
-    if let Some(summary) = judge.residents.summary(scene.now) {
+    if let Some(summary) = judge.residents.summary(inputs.now) {
         out.extend(residency::evidence(&summary, group.cause));
     }
     let lost = judge.lost();
@@ -83,8 +83,13 @@ pub fn sentences(
     out
 }
 
-/// What a gauge did.
-fn grew(key: &GaugeKey, one: &JudgedGauge, figures: &Figures, attribution: &Attribution) -> String {
+/// What a signal did.
+fn grew(
+    key: &SignalKey,
+    one: &JudgedSignal,
+    figures: &Figures,
+    attribution: &Attribution,
+) -> String {
     let seconds = one
         .window
         .seconds
@@ -100,29 +105,29 @@ fn grew(key: &GaugeKey, one: &JudgedGauge, figures: &Figures, attribution: &Attr
         )
     };
     match key {
-        GaugeKey::Container(path, kind) => format!(
+        SignalKey::Container(path, kind) => format!(
             "{} ({kind}) went from {} to {} entries in {seconds:.0} s{let_go}",
             one.about.known_as.as_ref().unwrap_or(path),
             number(first),
             number(last)
         ),
-        GaugeKey::Site(lead) => {
-            let (function, _) = attribution.sites.describe(*lead);
+        SignalKey::Site(main) => {
+            let (function, _) = attribution.sites.describe(*main);
             format!(
                 "the runtime's heap profile has {} more of {function} than {seconds:.0} s before",
                 bytes(one.window.net)
             )
         }
-        GaugeKey::Heap => format!(
+        SignalKey::Heap => format!(
             "what the collector found reachable went from {} to {} in {seconds:.0} s",
             bytes(first),
             bytes(last)
         ),
-        GaugeKey::Faults => format!(
+        SignalKey::Faults => format!(
             "{} of pages were touched for the first time in {seconds:.0} s, and it goes on",
             bytes(one.window.net)
         ),
-        GaugeKey::Process => format!(
+        SignalKey::Process => format!(
             "resident anonymous memory went from {} to {} in {seconds:.0} s",
             bytes(first),
             bytes(last)
@@ -131,7 +136,7 @@ fn grew(key: &GaugeKey, one: &JudgedGauge, figures: &Figures, attribution: &Attr
 }
 
 /// What explains it.
-fn why(explained: &Explained, key: &GaugeKey, attribution: &Attribution) -> String {
+fn why(explained: &Explained, key: &SignalKey, attribution: &Attribution) -> String {
     let each = |slope: f64| {
         if key.is_bytes() {
             bytes(slope)
@@ -142,7 +147,7 @@ fn why(explained: &Explained, key: &GaugeKey, attribution: &Attribution) -> Stri
     if let Some((new, repeat)) = explained.two {
         return format!(
             "it follows {}: {} per new token and {} per repeated one",
-            name(explained.driver, attribution),
+            name(explained.variable, attribution),
             each(new),
             each(repeat)
         );
@@ -150,7 +155,7 @@ fn why(explained: &Explained, key: &GaugeKey, attribution: &Attribution) -> Stri
     let decided = explained.possible.len() == 1;
     let best = format!(
         "it follows {} ({} each)",
-        name(explained.driver, attribution),
+        name(explained.variable, attribution),
         each(explained.slope)
     );
     if decided {
@@ -162,25 +167,25 @@ fn why(explained: &Explained, key: &GaugeKey, attribution: &Attribution) -> Stri
     let others: Vec<String> = explained
         .possible
         .iter()
-        .filter(|driver| **driver != explained.driver)
+        .filter(|variable| **variable != explained.variable)
         .take(MOST_NAMED)
-        .map(|driver| name(*driver, attribution))
+        .map(|variable| name(*variable, attribution))
         .collect();
     format!("{best}; not excluded: {}", others.join(", "))
 }
 
-fn name(driver: Driver, attribution: &Attribution) -> String {
-    let what = match driver.what {
-        What::New => "requests with a new token",
-        What::First => "requests with a token first seen",
-        What::Repeat => "requests with a repeated token",
-        What::Tokens => "requests with any token",
-        What::Anonymous => "requests without a token",
-        What::All => "all requests",
-        What::Body => "bytes of bodies",
-        What::Seconds => return "time, not requests".to_owned(),
+fn name(variable: Variable, attribution: &Attribution) -> String {
+    let what = match variable.what {
+        EventKind::New => "requests with a new token",
+        EventKind::First => "requests with a token first seen",
+        EventKind::Repeat => "requests with a repeated token",
+        EventKind::Tokens => "requests with any token",
+        EventKind::Anonymous => "requests without a token",
+        EventKind::All => "all requests",
+        EventKind::Body => "bytes of bodies",
+        EventKind::Seconds => return "time, not requests".to_owned(),
     };
-    match driver.route {
+    match variable.route {
         Some(RouteId::OTHER) | None => format!("{what} on all routes"),
         Some(route) => format!("{what} on {}", attribution.routes.get(route).name),
     }

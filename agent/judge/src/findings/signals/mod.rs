@@ -1,12 +1,12 @@
-//! Findings without allocator probes: gauges that grow without bounds, and what makes them grow. Pure.
+//! Findings without allocator probes: signals that grow without bounds, and what makes them grow. Pure.
 //!
-//! After each reading [`GaugeJudge::judge`] puts every gauge through the gates and explains the growth of
+//! After each reading [`SignalJudge::judge`] puts every signal through the gates and explains the growth of
 //! those that pass; [`compose`] puts together what belongs to one leak.
 
 pub mod compose;
 pub mod curve;
-pub mod drivers;
 pub mod even;
+pub mod explanation;
 pub mod figures;
 mod fit;
 pub mod gates;
@@ -16,23 +16,23 @@ use std::collections::BTreeMap;
 
 use crate::attribution::Attribution;
 use crate::events::Nanos;
-use crate::growth::gauges::family::Level;
-use crate::growth::gauges::{About, GaugeKey, Gauges};
-use crate::report::State;
+use crate::growth::signals::family::Level;
+use crate::growth::signals::{About, SignalKey, Signals};
+use crate::report::FindingState;
 
 use self::curve::Curve;
-use self::drivers::Explained;
+use self::explanation::Explained;
 use self::gates::{Outcome, Window};
 use super::evalue::e_bh;
 use super::gates::Why;
 use super::options::{FALSE_DISCOVERY, JudgeOptions, WIPED};
 use super::tracker::Tracker;
 
-/// What was judged of one gauge at the last reading.
+/// What was judged of one signal at the last reading.
 #[derive(Clone, Debug)]
-pub struct JudgedGauge {
+pub struct JudgedSignal {
     /// Its state.
-    pub state: State,
+    pub state: FindingState,
     /// Why it does not grow, if it does not.
     pub why: Option<Why>,
     /// Window of the growth, else the whole history.
@@ -49,38 +49,38 @@ pub struct JudgedGauge {
     pub about: About,
 }
 
-/// The judge of all gauges of one target.
+/// The judge of all signals of one target.
 #[derive(Debug, Default)]
-pub struct GaugeJudge {
-    trackers: BTreeMap<GaugeKey, Tracker<Nanos>>,
-    judged: BTreeMap<GaugeKey, JudgedGauge>,
+pub struct SignalJudge {
+    trackers: BTreeMap<SignalKey, Tracker<Nanos>>,
+    judged: BTreeMap<SignalKey, JudgedSignal>,
 }
 
-impl GaugeJudge {
+impl SignalJudge {
     /// Forgets what was judged: the address space is another one.
     pub fn forget(&mut self) {
         *self = Self::default();
     }
 
-    /// Judges all gauges after a reading at `now`. `start`: when observing began.
+    /// Judges all signals after a reading at `now`. `start`: when observing began.
     pub fn judge(
         &mut self,
-        gauges: &Gauges,
+        signals: &Signals,
         attribution: &Attribution,
         options: &JudgeOptions,
         start: Nanos,
         now: Nanos,
     ) {
         let mut outcomes = Vec::new();
-        let counted = gauges.censuses().0 > 0;
-        for family in gauges.families() {
-            for (key, gauge) in family.gauges() {
-                let curve = Curve::new(family, gauge, &attribution.routes);
+        let counted = signals.censuses().0 > 0;
+        for family in signals.families() {
+            for (key, signal) in family.signals() {
+                let curve = Curve::new(family, signal, &attribution.routes);
                 if curve.is_empty() {
                     continue;
                 }
                 let outcome = gates::judge(key, &curve, counted);
-                outcomes.push((key, curve, outcome, &gauge.about));
+                outcomes.push((key, curve, outcome, &signal.about));
             }
         }
         let logs: Vec<f64> = outcomes
@@ -94,7 +94,7 @@ impl GaugeJudge {
             .count();
         let evident = e_bh(&logs, moved, FALSE_DISCOVERY);
         self.judged.clear();
-        let known: std::collections::BTreeSet<&GaugeKey> =
+        let known: std::collections::BTreeSet<&SignalKey> =
             outcomes.iter().map(|one| one.0).collect();
         self.trackers.retain(|key, _| known.contains(key));
         for (key, curve, outcome, about) in outcomes {
@@ -125,21 +125,22 @@ impl GaugeJudge {
             else {
                 continue;
             };
-            let state = tracker.state.unwrap_or(State::None);
-            let explained = (state > State::None)
+            let state = tracker.state.unwrap_or(FindingState::None);
+            let explained = (state > FindingState::None)
                 .then(|| {
                     let since = curve.points[window.from].at.since(start);
-                    let seen = gauges.witnesses.of(&about.filled_by, attribution);
-                    let about = drivers::About {
+                    let seen = signals.stack_requests.of(&about.writers, attribution);
+                    let about = explanation::Context {
                         bytes: key.is_bytes(),
                         start: since,
                         seen: &seen,
                         routes: &attribution.routes,
-                        fine: false,
+                        length_samples: false,
                     };
-                    let slow = drivers::explain(&curve, window.from, about);
-                    let fine = Curve::fine(&gauges.fine, key, &attribution.routes);
-                    drivers::sharper(slow, &fine, about)
+                    let slow = explanation::explain(&curve, window.from, about);
+                    let length_samples =
+                        Curve::length_samples(&signals.length_samples, key, &attribution.routes);
+                    explanation::sharper(slow, &length_samples, about)
                 })
                 .flatten();
             let why = if let Outcome::Still(why) = outcome {
@@ -150,7 +151,7 @@ impl GaugeJudge {
             let about = about.clone();
             self.judged.insert(
                 key.clone(),
-                JudgedGauge {
+                JudgedSignal {
                     state,
                     why,
                     window,
@@ -165,12 +166,12 @@ impl GaugeJudge {
     }
 
     /// What was judged at the last reading.
-    pub fn judged(&self) -> &BTreeMap<GaugeKey, JudgedGauge> {
+    pub fn judged(&self) -> &BTreeMap<SignalKey, JudgedSignal> {
         &self.judged
     }
 
-    /// What is remembered of a gauge.
-    pub fn tracker(&self, key: &GaugeKey) -> Tracker<Nanos> {
+    /// What is remembered of a signal.
+    pub fn tracker(&self, key: &SignalKey) -> Tracker<Nanos> {
         self.trackers.get(key).copied().unwrap_or_default()
     }
 
@@ -179,14 +180,14 @@ impl GaugeJudge {
         self.judged.len() * 900 + self.trackers.len() * 200
     }
 
-    /// Raises the state of some gauges: their growth together has passed the budget.
-    pub fn confirm(&mut self, keys: &[GaugeKey], now: Nanos) {
+    /// Raises the state of some signals: their growth together has passed the budget.
+    pub fn confirm(&mut self, keys: &[SignalKey], now: Nanos) {
         for key in keys {
             if let (Some(judged), Some(tracker)) =
                 (self.judged.get_mut(key), self.trackers.get_mut(key))
                 && tracker.confirm(now)
             {
-                judged.state = State::Confirmed;
+                judged.state = FindingState::Confirmed;
             }
         }
     }
@@ -207,9 +208,9 @@ fn moves(curve: &Curve) -> bool {
 }
 
 /// The user knows of a cache of this size.
-fn is_expected(options: &JudgeOptions, key: &GaugeKey, curve: &Curve) -> bool {
+fn is_expected(options: &JudgeOptions, key: &SignalKey, curve: &Curve) -> bool {
     let held = curve.points.last().map_or(0.0, |point| point.level.value);
-    matches!(key, GaugeKey::Container(..))
+    matches!(key, SignalKey::Container(..))
         && options
             .expect_cache_entries
             .is_some_and(|entries| held <= entries as f64)

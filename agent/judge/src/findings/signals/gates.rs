@@ -1,14 +1,14 @@
-//! The gates of one gauge: does it grow without bounds, or why not.
+//! The gates of one signal: does it grow without bounds, or why not.
 
 use crate::events::INSTANCES;
 use crate::findings::gates::Why;
 use crate::findings::options::{
     EVICTING, FRESH, FRESH_PART, FRESH_SECONDS, KEPT, LEAST_HOLDERS, LEVEL, LINEAR, RECORD,
 };
-use crate::growth::gauges::GaugeKey;
+use crate::growth::signals::SignalKey;
 
-use super::curve::{Curve, Driver, What};
-use super::{drivers, even};
+use super::curve::{Curve, EventKind, Variable};
+use super::{even, explanation};
 
 /// Levels that a suspicion needs, the first included.
 const LEAST_LEVELS: usize = 5;
@@ -28,7 +28,7 @@ const GARBAGE_SECONDS: f64 = 18.0;
 /// Kinds that set themselves a bound say so.
 const BOUNDED: &str = " of at most ";
 
-/// Figures of a gauge over the points `from..`.
+/// Figures of a signal over the points `from..`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Window {
     /// First point.
@@ -54,9 +54,9 @@ pub enum Outcome {
     Still(Why),
 }
 
-/// Puts one gauge through the gates. `counted`: the program's containers are.
-pub fn judge(key: &GaugeKey, curve: &Curve, counted: bool) -> Outcome {
-    if let GaugeKey::Container(_, kind) = key
+/// Puts one signal through the gates. `counted`: the program's containers are.
+pub fn judge(key: &SignalKey, curve: &Curve, counted: bool) -> Outcome {
+    if let SignalKey::Container(_, kind) = key
         && kind.contains(BOUNDED)
     {
         return Outcome::Still(Why::Evicts);
@@ -102,26 +102,26 @@ pub fn window(curve: &Curve, from: usize) -> Window {
     }
 }
 
-fn growing(key: &GaugeKey, curve: &Curve, from: usize) -> Outcome {
+fn growing(key: &SignalKey, curve: &Curve, from: usize) -> Outcome {
     Outcome::Growing(window(curve, from), log_e(key, curve, from))
 }
 
 /// Half of the belief lies on time and on all requests, half on what may drive it in particular.
-fn log_e(key: &GaugeKey, curve: &Curve, from: usize) -> f64 {
+fn log_e(key: &SignalKey, curve: &Curve, from: usize) -> f64 {
     let last = curve.len() - 1;
     let growth = curve.growth(from, last);
-    let of = |driver| even::log_e(&growth, &curve.events(driver, from, last));
-    let plain = [Driver::SECONDS, Driver::anywhere(What::All)];
+    let of = |variable| even::log_e(&growth, &curve.events(variable, from, last));
+    let plain = [Variable::SECONDS, Variable::anywhere(EventKind::All)];
     let mut logs: Vec<(f64, f64)> = plain
         .iter()
-        .filter_map(|driver| Some((of(*driver)?, 0.25)))
+        .filter_map(|variable| Some((of(*variable)?, 0.25)))
         .collect();
-    let others = drivers::candidates(curve, key.is_bytes());
+    let others = explanation::candidates(curve, key.is_bytes());
     let weight = 0.5 / others.len().max(1) as f64;
     logs.extend(
         others
             .into_iter()
-            .filter_map(|driver| Some((of(driver)?, weight))),
+            .filter_map(|variable| Some((of(variable)?, weight))),
     );
     even::weighted(&logs)
 }
@@ -169,20 +169,20 @@ fn gate(least: (f64, f64), curve: &Curve, from: usize) -> Option<Why> {
 }
 
 /// Growth and seconds that a suspicion needs.
-fn least(key: &GaugeKey, counted: bool) -> (f64, f64) {
+fn least(key: &SignalKey, counted: bool) -> (f64, f64) {
     match key {
-        GaugeKey::Container(_, kind) if kind == INSTANCES => (LEAST_HOLDERS, GARBAGE_SECONDS),
-        GaugeKey::Container(..) => (LEAST_HOLDERS, 9.0),
-        GaugeKey::Heap => (LEAST_BYTES, 9.0),
-        GaugeKey::Site(_) => (LEAST_SAMPLED_BYTES, 9.0),
-        GaugeKey::Faults | GaugeKey::Process if counted => {
+        SignalKey::Container(_, kind) if kind == INSTANCES => (LEAST_HOLDERS, GARBAGE_SECONDS),
+        SignalKey::Container(..) => (LEAST_HOLDERS, 9.0),
+        SignalKey::Heap => (LEAST_BYTES, 9.0),
+        SignalKey::Site(_) => (LEAST_SAMPLED_BYTES, 9.0),
+        SignalKey::Faults | SignalKey::Process if counted => {
             (LEAST_BESIDE_CONTAINERS, COARSE_SECONDS)
         }
-        GaugeKey::Faults | GaugeKey::Process => (LEAST_COARSE_BYTES, COARSE_SECONDS),
+        SignalKey::Faults | SignalKey::Process => (LEAST_COARSE_BYTES, COARSE_SECONDS),
     }
 }
 
-/// All that a gauge rose and fell between two points, excursions between its levels included.
+/// All that a signal rose and fell between two points, excursions between its levels included.
 fn swings(curve: &Curve, from: usize, to: usize) -> (f64, f64) {
     let (mut rose, mut fell) = (0.0, 0.0);
     for pair in curve.points[from..=to].windows(2) {
@@ -208,15 +208,15 @@ fn late_from(curve: &Curve, from: usize) -> usize {
 }
 
 /// Clocks by which growth may be even.
-const CLOCKS: [Driver; 4] = [
-    Driver::SECONDS,
-    Driver::anywhere(What::All),
-    Driver::anywhere(What::Tokens),
-    Driver::anywhere(What::First),
+const CLOCKS: [Variable; 4] = [
+    Variable::SECONDS,
+    Variable::anywhere(EventKind::All),
+    Variable::anywhere(EventKind::Tokens),
+    Variable::anywhere(EventKind::First),
 ];
 
 /// Growth per event over some points; `None` without events.
-fn rate(curve: &Curve, clock: Driver, from: usize, to: usize) -> Option<f64> {
+fn rate(curve: &Curve, clock: Variable, from: usize, to: usize) -> Option<f64> {
     let ticks = curve.total(clock, from, to);
     (ticks > 0.0).then(|| (curve.value(to) - curve.value(from)) / ticks)
 }

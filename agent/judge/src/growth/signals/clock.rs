@@ -1,4 +1,4 @@
-//! How many requests of each route and token class had ended at any time a gauge was read.
+//! How many requests of each route and token class had ended at any time a signal was read.
 //!
 //! While requests are not seen they are taken to come as they did in the window before.
 

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::attribution::Attribution;
 use crate::attribution::routes::RouteId;
-use crate::events::{Faults, FilledBy, FrameKind, Nanos, RequestId, SiteId};
+use crate::events::{Faults, FrameKind, Nanos, RequestId, SiteId, WriterSite};
 
 /// Sites that are remembered.
 const MOST_SITES: usize = 2_048;
@@ -17,12 +17,12 @@ const WAIT_SECONDS: f64 = 30.0;
 
 /// Requests met at sites.
 #[derive(Clone, Debug, Default)]
-pub struct Witnesses {
+pub struct StackRequests {
     waiting: VecDeque<(Nanos, SiteId, RequestId)>,
     met: BTreeMap<SiteId, BTreeMap<RouteId, u32>>,
 }
 
-impl Witnesses {
+impl StackRequests {
     /// Takes the places of page faults. Those outside requests say nothing: a thread's request may be unknown.
     pub fn faults(&mut self, faults: &Faults) {
         for one in &faults.sites {
@@ -52,7 +52,7 @@ impl Witnesses {
     }
 
     /// Requests by route that were met in one of these functions.
-    pub fn of(&self, fillers: &[FilledBy], attribution: &Attribution) -> BTreeMap<RouteId, f64> {
+    pub fn of(&self, fillers: &[WriterSite], attribution: &Attribution) -> BTreeMap<RouteId, f64> {
         let mut out = BTreeMap::new();
         if fillers.is_empty() {
             return out;
@@ -144,8 +144,8 @@ mod tests {
         }
     }
 
-    fn filler(function: &str) -> Vec<FilledBy> {
-        vec![FilledBy {
+    fn filler(function: &str) -> Vec<WriterSite> {
+        vec![WriterSite {
             function: function.to_owned(),
             file: Some("app.py".to_owned()),
             line: Some(9),
@@ -153,8 +153,12 @@ mod tests {
         }]
     }
 
-    fn routes(witnesses: &Witnesses, function: &str, known: &Attribution) -> Vec<(String, f64)> {
-        let of = witnesses.of(&filler(function), known);
+    fn routes(
+        stack_requests: &StackRequests,
+        function: &str,
+        known: &Attribution,
+    ) -> Vec<(String, f64)> {
+        let of = stack_requests.of(&filler(function), known);
         let named = of.into_iter();
         named
             .map(|(route, count)| (known.routes.get(route).name.clone(), count))
@@ -164,29 +168,29 @@ mod tests {
     #[test]
     fn requests_count_for_the_function_they_were_met_in_once_their_record_is_in() {
         let mut known = attribution();
-        let mut witnesses = Witnesses::default();
-        witnesses.faults(&met(2, Some(1)));
-        witnesses.faults(&met(2, None));
-        witnesses.settle(second(3), &known);
-        assert!(routes(&witnesses, "remember", &known).is_empty());
+        let mut stack_requests = StackRequests::default();
+        stack_requests.faults(&met(2, Some(1)));
+        stack_requests.faults(&met(2, None));
+        stack_requests.settle(second(3), &known);
+        assert!(routes(&stack_requests, "remember", &known).is_empty());
         known.request(&ended(1, "GET /api/data"));
-        witnesses.settle(second(4), &known);
-        witnesses.settle(second(5), &known);
+        stack_requests.settle(second(4), &known);
+        stack_requests.settle(second(5), &known);
         let data = ("GET /api/data".to_owned(), 1.0);
-        assert_eq!(routes(&witnesses, "remember", &known), [data]);
+        assert_eq!(routes(&stack_requests, "remember", &known), [data]);
         // not a function of the application, and one that was not met
-        assert!(routes(&witnesses, "loads", &known).is_empty());
-        assert!(routes(&witnesses, "forget", &known).is_empty());
+        assert!(routes(&stack_requests, "loads", &known).is_empty());
+        assert!(routes(&stack_requests, "forget", &known).is_empty());
     }
 
     #[test]
     fn a_request_without_a_record_is_given_up() {
         let mut known = attribution();
-        let mut witnesses = Witnesses::default();
-        witnesses.faults(&met(2, Some(1)));
-        witnesses.settle(second(40), &known);
+        let mut stack_requests = StackRequests::default();
+        stack_requests.faults(&met(2, Some(1)));
+        stack_requests.settle(second(40), &known);
         known.request(&ended(1, "GET /api/data"));
-        witnesses.settle(second(41), &known);
-        assert!(routes(&witnesses, "remember", &known).is_empty());
+        stack_requests.settle(second(41), &known);
+        assert!(routes(&stack_requests, "remember", &known).is_empty());
     }
 }

@@ -1,7 +1,7 @@
-//! One explanation of a gauge's growth: its slope, and how likely it makes the levels that were read.
+//! One explanation of a signal's growth: its slope, and how likely it makes the levels that were read.
 
-use super::curve::{Curve, Driver, What};
-use super::drivers::About;
+use super::curve::{Curve, EventKind, Variable};
+use super::explanation::Context;
 
 /// A service that has requests grows by them more often than by a timer.
 const TIMER: f64 = -1.0;
@@ -10,7 +10,7 @@ const ELSEWHERE: f64 = 0.2;
 /// A route's part of them at least.
 const UNHEARD: f64 = 1e-3;
 /// Requests that count for so many at most.
-const MOST_WITNESSES: f64 = 20.0;
+const MOST_STACK_REQUESTS: f64 = 20.0;
 /// Looks are many and what the noise is like is a guess: their logarithms count for this part.
 const TEMPER: f64 = 0.3;
 /// Part of the entries that are seen one look before or after the request that made them, squared and twice: a
@@ -26,9 +26,9 @@ const NOT_WHOLE: f64 = -2.0;
 /// How close.
 const EXACT: f64 = 0.03;
 
-/// How well one driver explains a gauge.
+/// How well one variable explains a signal.
 pub(super) struct Fit {
-    pub(super) driver: Driver,
+    pub(super) variable: Variable,
     /// Growth per event.
     pub(super) slope: f64,
     /// Logarithm of the likelihood.
@@ -36,7 +36,7 @@ pub(super) struct Fit {
 }
 
 /// The levels that are looked at.
-pub(super) struct Steps<'a> {
+pub(super) struct Regression<'a> {
     curve: &'a Curve,
     from: usize,
     to: usize,
@@ -44,12 +44,12 @@ pub(super) struct Steps<'a> {
     seconds: Vec<f64>,
     /// A variance below this means nothing.
     floor: f64,
-    about: About<'a>,
+    about: Context<'a>,
 }
 
-impl<'a> Steps<'a> {
+impl<'a> Regression<'a> {
     /// The steps from point `from` to the last; `None` when there is no step.
-    pub(super) fn new(curve: &'a Curve, from: usize, about: About<'a>) -> Option<Self> {
+    pub(super) fn new(curve: &'a Curve, from: usize, about: Context<'a>) -> Option<Self> {
         let to = curve.len().checked_sub(1).filter(|to| *to > from)?;
         let growth = curve.growth(from, to);
         let typical = growth.iter().sum::<f64>() / growth.len() as f64;
@@ -58,7 +58,7 @@ impl<'a> Steps<'a> {
             from,
             to,
             seconds: (from..to).map(|i| curve.seconds(i, i + 1)).collect(),
-            floor: if about.fine {
+            floor: if about.length_samples {
                 ASTRIDE * typical
             } else {
                 let least = if about.bytes { 1.0 } else { 0.2 };
@@ -69,53 +69,57 @@ impl<'a> Steps<'a> {
         })
     }
 
-    pub(super) fn events(&self, driver: Driver) -> Vec<f64> {
-        self.curve.events(driver, self.from, self.to)
+    pub(super) fn events(&self, variable: Variable) -> Vec<f64> {
+        self.curve.events(variable, self.from, self.to)
     }
 
-    pub(super) fn fit(&self, driver: Driver) -> Option<Fit> {
-        let x = self.events(driver);
+    pub(super) fn fit(&self, variable: Variable) -> Option<Fit> {
+        let x = self.events(variable);
         let (slopes, log) = self.explained_by(&[&x])?;
         let slope = *slopes.first()?;
-        let prior = match driver.what {
-            What::Seconds => TIMER,
+        let prior = match variable.what {
+            EventKind::Seconds => TIMER,
             _ if self.about.bytes => 0.0,
             _ => prior(slope),
         };
-        let log = log + prior + self.witnessed(driver);
-        (slope > 0.0).then_some(Fit { driver, slope, log })
+        let log = log + prior + self.stack_log_likelihood(variable);
+        (slope > 0.0).then_some(Fit {
+            variable,
+            slope,
+            log,
+        })
     }
 
-    /// Logarithm of the likelihood of what was seen at work in the code that fills the gauge, if `driver` is
+    /// Logarithm of the likelihood of what was seen at work in the code that fills the signal, if `variable` is
     /// what fills it: its own requests, or in [`ELSEWHERE`] of the cases any.
-    pub(super) fn witnessed(&self, driver: Driver) -> f64 {
+    pub(super) fn stack_log_likelihood(&self, variable: Variable) -> f64 {
         let seen = self.about.seen;
         let total: f64 = seen.values().sum();
         if total <= 0.0 {
             return 0.0;
         }
-        let events = |driver| self.events(driver).iter().sum::<f64>();
+        let events = |variable| self.events(variable).iter().sum::<f64>();
         let part = |of: f64, all: f64| if all > 0.0 { of / all } else { 0.0 };
-        let all = events(Driver::anywhere(What::All));
-        let own = match driver.route {
-            None => events(driver),
+        let all = events(Variable::anywhere(EventKind::All));
+        let own = match variable.route {
+            None => events(variable),
             Some(_) => 1.0,
         };
         let log: f64 = seen
             .iter()
             .map(|(route, count)| {
                 let on = |what| {
-                    events(Driver {
+                    events(Variable {
                         route: Some(*route),
                         what,
                     })
                 };
-                let here = match (driver.what, driver.route) {
-                    (What::Seconds, _) => 0.0,
+                let here = match (variable.what, variable.route) {
+                    (EventKind::Seconds, _) => 0.0,
                     (what, None) => part(on(what), own),
                     (_, Some(only)) => f64::from(u8::from(only == *route)),
                 };
-                let any = part(on(What::All), all);
+                let any = part(on(EventKind::All), all);
                 count
                     * ((1.0 - ELSEWHERE) * here + ELSEWHERE * any)
                         .max(UNHEARD)
@@ -123,12 +127,12 @@ impl<'a> Steps<'a> {
             })
             .sum();
         // those met at one time have much in common
-        log * (MOST_WITNESSES / total).min(1.0)
+        log * (MOST_STACK_REQUESTS / total).min(1.0)
     }
 
     /// Slopes of one or two terms and the logarithm of the likelihood, with the noise that suits them best.
     pub(super) fn explained_by(&self, terms: &[&[f64]]) -> Option<(Vec<f64>, f64)> {
-        let (noises, temper) = if self.about.fine {
+        let (noises, temper) = if self.about.length_samples {
             (&NOISES[..FINE_NOISES], TEMPER)
         } else {
             (&NOISES[..], 1.0)

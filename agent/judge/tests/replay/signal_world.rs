@@ -6,11 +6,11 @@
 use std::collections::VecDeque;
 
 use heaptide_judge::events::{
-    Binding, Census, Container, Faults, FilledBy, Fingerprint, HeapMark, Lengths, MemorySample,
-    Nanos, Observation, Request, RequestId,
+    Binding, Census, Container, Faults, Fingerprint, HeapMark, Lengths, MemorySample, Nanos,
+    Observation, Request, RequestId, WriterSite,
 };
 
-use super::gauge_trace::{GaugeTrace, Holds, Seen};
+use super::signal_trace::{Holds, Seen, SignalTrace};
 
 /// Bytes of what the process is without any entry.
 const BASE: f64 = 24e6;
@@ -18,7 +18,7 @@ const BASE: f64 = 24e6;
 const POOL: u64 = 50;
 
 struct World {
-    trace: GaugeTrace,
+    trace: SignalTrace,
     random: u64,
     now: f64,
     entries: f64,
@@ -36,7 +36,7 @@ struct World {
 }
 
 /// Generates `trace`.
-pub(crate) fn generate(trace: GaugeTrace) -> Vec<Observation> {
+pub(crate) fn generate(trace: SignalTrace) -> Vec<Observation> {
     let mut world = World {
         trace,
         random: trace.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
@@ -351,7 +351,7 @@ impl World {
         if let Some((path, kind)) = self.kept().filter(|_| !cut) {
             let sized = self.trace.sized && kind != "instances";
             let mut kept = row(path, kind, self.entries, sized.then_some(self.bytes));
-            kept.filled_by = vec![FilledBy {
+            kept.writers = vec![WriterSite {
                 function: "fill".to_owned(),
                 file: Some("app.py".to_owned()),
                 line: Some(17),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::events::{Lengths, Nanos};
 
-use super::GaugeKey;
+use super::SignalKey;
 use super::clock::{Clock, Counts};
 
 /// Looks that are kept: half a minute of them.
@@ -15,20 +15,20 @@ const MOST_CONTAINERS: usize = 16;
 
 /// The latest lengths.
 #[derive(Clone, Debug, Default)]
-pub struct Fine {
+pub struct LengthSamples {
     ticks: VecDeque<(Nanos, Counts)>,
-    lengths: BTreeMap<GaugeKey, VecDeque<Option<f64>>>,
+    lengths: BTreeMap<SignalKey, VecDeque<Option<f64>>>,
 }
 
-impl Fine {
+impl LengthSamples {
     /// Takes looks whose requests are in.
     pub fn take(&mut self, lengths: &Lengths, clock: &Clock) {
         let later = self.ticks.back().map_or(Nanos(0), |last| last.0);
         let times: Vec<Nanos> = lengths.ticks.iter().map(|tick| tick.0).collect();
-        let keys: Vec<GaugeKey> = lengths
+        let keys: Vec<SignalKey> = lengths
             .containers
             .iter()
-            .map(|(path, kind)| GaugeKey::Container(path.clone(), kind.clone()))
+            .map(|(path, kind)| SignalKey::Container(path.clone(), kind.clone()))
             .collect();
         for (counts, (at, levels)) in clock.at_each(&times).into_iter().zip(&lengths.ticks) {
             if *at <= later {
@@ -57,7 +57,7 @@ impl Fine {
     }
 
     /// Looks at one container.
-    pub fn of(&self, key: &GaugeKey) -> Vec<(Nanos, f64, &Counts)> {
+    pub fn of(&self, key: &SignalKey) -> Vec<(Nanos, f64, &Counts)> {
         let row = self.lengths.get(key).into_iter().flatten();
         row.zip(&self.ticks)
             .filter_map(|(level, (at, counts))| Some((*at, (*level)?, counts)))

@@ -1,28 +1,30 @@
-//! From gauges to findings: what belongs to one leak is one finding.
+//! From signals to findings: what belongs to one leak is one finding.
 
 use crate::attribution::routes::RouteId;
 use crate::events::{Binding, GOROUTINES, INSTANCES, Nanos};
-use crate::findings::compose::{Scene, unknown_site};
+use crate::findings::compose::{Inputs, unknown_site};
 use crate::findings::forecast::time_to_oom;
 use crate::findings::service::sooner;
 use crate::findings::{Judge, losses::Lost, options};
-use crate::growth::gauges::GaugeKey;
-use crate::report::{Basis, Cause, ContainerSummary, Finding, SiteSummary, State, UNDECIDED};
+use crate::growth::signals::SignalKey;
+use crate::report::{
+    Basis, Cause, ContainerSummary, Finding, FindingState, SiteSummary, UNDECIDED,
+};
 
-use super::curve::What;
+use super::curve::EventKind;
 use super::figures::Figures;
-use super::{JudgedGauge, sentences};
+use super::{JudgedSignal, sentences};
 
 /// Other sites named in a finding.
 const MOST_ALSO: usize = 8;
 /// How much a finding may be relied on that knows neither container nor site.
 const PROCESS_CONFIDENCE: f64 = 0.5;
 
-/// Gauges of one leak; the first is what it is named after.
+/// Signals of one leak; the first is what it is named after.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Group {
-    /// Gauges, the leading one first.
-    pub keys: Vec<GaugeKey>,
+    /// Signals, the leading one first.
+    pub keys: Vec<SignalKey>,
     /// Why they grow.
     pub cause: Cause,
     /// By which route; `None`: undecided.
@@ -30,23 +32,23 @@ pub struct Group {
 }
 
 impl Judge {
-    /// Growing gauges by leak, the biggest growth first.
-    pub fn gauge_groups(&self) -> Vec<Group> {
-        let judged = self.gauges.judged();
-        let grows = |want: fn(&GaugeKey) -> bool| {
+    /// Growing signals by leak, the biggest growth first.
+    pub fn signal_groups(&self) -> Vec<Group> {
+        let judged = self.signals.judged();
+        let grows = |want: fn(&SignalKey) -> bool| {
             judged
                 .iter()
-                .filter(move |(key, one)| one.state > State::None && want(key))
+                .filter(move |(key, one)| one.state > FindingState::None && want(key))
         };
         let mut groups: Vec<Group> = Vec::new();
         // containers first: they are counted exactly
-        let decided = |one: &JudgedGauge| {
+        let decided = |one: &JudgedSignal| {
             one.explained
                 .as_ref()
                 .is_some_and(|e| e.cause != Cause::Indeterminate && e.route.is_some())
         };
-        let ranked = |want: fn(&GaugeKey) -> bool| {
-            let mut rows: Vec<(&GaugeKey, &JudgedGauge)> = grows(want).collect();
+        let ranked = |want: fn(&SignalKey) -> bool| {
+            let mut rows: Vec<(&SignalKey, &JudgedSignal)> = grows(want).collect();
             rows.sort_by(|a, b| {
                 (decided(b.1), weight(b))
                     .partial_cmp(&(decided(a.1), weight(a)))
@@ -64,16 +66,16 @@ impl Judge {
             }
         }
         // a heap and its sites are one; what a container holds is in them
-        let mut rest: Vec<(&GaugeKey, &JudgedGauge)> =
-            grows(|key| matches!(key, GaugeKey::Site(_) | GaugeKey::Heap)).collect();
+        let mut rest: Vec<(&SignalKey, &JudgedSignal)> =
+            grows(|key| matches!(key, SignalKey::Site(_) | SignalKey::Heap)).collect();
         rest.sort_by(|a, b| {
-            (b.0 == &GaugeKey::Heap, b.1.window.net)
-                .partial_cmp(&(a.0 == &GaugeKey::Heap, a.1.window.net))
+            (b.0 == &SignalKey::Heap, b.1.window.net)
+                .partial_cmp(&(a.0 == &SignalKey::Heap, a.1.window.net))
                 .unwrap_or(std::cmp::Ordering::Equal)
         });
         // page faults say more than resident memory
-        rest.extend(grows(|key| *key == GaugeKey::Faults));
-        rest.extend(grows(|key| *key == GaugeKey::Process));
+        rest.extend(grows(|key| *key == SignalKey::Faults));
+        rest.extend(grows(|key| *key == SignalKey::Process));
         for (key, one) in rest {
             match groups.first_mut() {
                 Some(group) => group.keys.push(key.clone()),
@@ -84,36 +86,36 @@ impl Judge {
     }
 
     /// Confirms the groups that have passed the growth budget.
-    pub fn confirm_gauges(&mut self, scene: Scene) {
+    pub fn confirm_signals(&mut self, inputs: Inputs) {
         if Lost::new(&self.losses).requests > options::LOSS_CONFIRM {
             return;
         }
-        for group in self.gauge_groups() {
-            let Some(lead) = group
+        for group in self.signal_groups() {
+            let Some(main) = group
                 .keys
                 .first()
-                .and_then(|key| self.gauges.judged().get(key))
+                .and_then(|key| self.signals.judged().get(key))
             else {
                 continue;
             };
-            let budget = self.budget_since(lead.onset);
-            let figures = self.gauge_figures(scene, &group);
+            let budget = self.budget_since(main.onset);
+            let figures = self.signal_figures(inputs, &group);
             let needed = self.confirm_seconds(figures.floor, figures.seconds);
             if figures.floor >= budget && figures.seconds >= needed {
-                self.gauges.confirm(&group.keys, scene.now);
+                self.signals.confirm(&group.keys, inputs.now);
             }
         }
     }
 
-    /// Findings of gauges. What `blocks` say already takes the container along instead.
-    pub fn gauge_findings(&self, scene: Scene, blocks: &mut [Finding]) -> Vec<Finding> {
+    /// Findings of signals. EventKind `blocks` say already takes the container along instead.
+    pub fn signal_findings(&self, inputs: Inputs, blocks: &mut [Finding]) -> Vec<Finding> {
         let mut out = Vec::new();
-        for group in self.gauge_groups() {
-            let Some(finding) = self.gauge_finding(scene, &group) else {
+        for group in self.signal_groups() {
+            let Some(finding) = self.signal_finding(inputs, &group) else {
                 continue;
             };
             let same = blocks.iter_mut().find(|known| {
-                known.state > State::None
+                known.state > FindingState::None
                     && known.route == finding.route
                     && (known.cause == finding.cause
                         || known.cause == Cause::Indeterminate
@@ -129,7 +131,7 @@ impl Judge {
                 if known.site.file.is_none() && finding.site.file.is_some() {
                     known.site = finding.site;
                 }
-            } else if finding.basis == Basis::Container || !scene.growth.sees_blocks() {
+            } else if finding.basis == Basis::Container || !inputs.growth.sees_blocks() {
                 // with blocks in sight, the process or its heap as a whole says nothing about a leak
                 out.push(finding);
             }
@@ -137,25 +139,25 @@ impl Judge {
         out
     }
 
-    fn gauge_finding(&self, scene: Scene, group: &Group) -> Option<Finding> {
-        let lead = group.keys.first()?;
-        let one = self.gauges.judged().get(lead)?;
-        let figures = self.gauge_figures(scene, group);
+    fn signal_finding(&self, inputs: Inputs, group: &Group) -> Option<Finding> {
+        let main = group.keys.first()?;
+        let one = self.signals.judged().get(main)?;
+        let figures = self.signal_figures(inputs, group);
         let members = group
             .keys
             .iter()
-            .filter_map(|key| self.gauges.judged().get(key));
+            .filter_map(|key| self.signals.judged().get(key));
         let state = if self.lost().requests > options::LOSS_ANY {
-            State::None
+            FindingState::None
         } else {
             members.map(|one| one.state).max()?
         };
-        let mut sites = self.sites_of(scene, group).into_iter();
+        let mut sites = self.sites_of(inputs, group).into_iter();
         let mut site = sites.next().unwrap_or_else(unknown_site);
         site.retained_bytes = figures.grown as u64;
         let route = match group.route {
             Some(route) if route == RouteId::OTHER => "(all routes)".to_owned(),
-            Some(route) => scene.attribution.routes.get(route).name.clone(),
+            Some(route) => inputs.attribution.routes.get(route).name.clone(),
             None => UNDECIDED.to_owned(),
         };
         let per = |events: f64| {
@@ -180,11 +182,11 @@ impl Judge {
         } else {
             0.0
         };
-        let basis = basis(lead);
+        let basis = basis(main);
         let limit = self.memory.limit(self.options.memory_limit);
         let headroom = limit.map(|limit| limit.saturating_sub(self.memory.last().used) as f64);
-        let tracker = self.gauges.tracker(lead);
-        let after = |at: Option<Nanos>| at.map(|at| at.since(scene.start));
+        let tracker = self.signals.tracker(main);
+        let after = |at: Option<Nanos>| at.map(|at| at.since(inputs.start));
         let sure = if basis == Basis::Process {
             PROCESS_CONFIDENCE
         } else {
@@ -218,22 +220,22 @@ impl Judge {
                 Binding::Inferred
             },
             time_to_oom_seconds: headroom.and_then(|headroom| time_to_oom(headroom, figures.rate)),
-            evidence: sentences::sentences(self, scene, group, one, &figures),
+            evidence: sentences::sentences(self, inputs, group, one, &figures),
             suspected_after_seconds: after(tracker.suspected),
             confirmed_after_seconds: after(tracker.confirmed),
             basis,
-            container: container(lead, one, &figures, group.cause),
+            container: container(main, one, &figures, group.cause),
         })
     }
 
-    /// The places that fill the group's gauges, best first.
-    fn sites_of(&self, scene: Scene, group: &Group) -> Vec<SiteSummary> {
+    /// The places that fill the group's signals, best first.
+    fn sites_of(&self, inputs: Inputs, group: &Group) -> Vec<SiteSummary> {
         let mut out: Vec<SiteSummary> = Vec::new();
         for key in &group.keys {
-            let Some(one) = self.gauges.judged().get(key) else {
+            let Some(one) = self.signals.judged().get(key) else {
                 continue;
             };
-            let filled = one.about.filled_by.iter().map(|by| SiteSummary {
+            let filled = one.about.writers.iter().map(|by| SiteSummary {
                 function: by.function.clone(),
                 file: by.file.clone(),
                 line: by.line,
@@ -242,7 +244,7 @@ impl Judge {
             let profiled = one
                 .about
                 .site
-                .and_then(|(id, _)| scene.attribution.sites.get(id))
+                .and_then(|(id, _)| inputs.attribution.sites.get(id))
                 .map(|site| {
                     let frame = site.leading();
                     SiteSummary {
@@ -283,7 +285,7 @@ fn add_stacks(known: &mut Finding, stacks: &Finding) {
 }
 
 /// Into the group of the same route and cause; what is undecided into the only one that it fits.
-fn join(groups: &mut Vec<Group>, key: &GaugeKey, one: &JudgedGauge, decided: bool) {
+fn join(groups: &mut Vec<Group>, key: &SignalKey, one: &JudgedSignal, decided: bool) {
     let new = group_of(key, one);
     let same = if decided {
         groups
@@ -301,7 +303,7 @@ fn join(groups: &mut Vec<Group>, key: &GaugeKey, one: &JudgedGauge, decided: boo
     }
 }
 
-fn group_of(key: &GaugeKey, one: &JudgedGauge) -> Group {
+fn group_of(key: &SignalKey, one: &JudgedSignal) -> Group {
     Group {
         keys: vec![key.clone()],
         cause: one
@@ -312,8 +314,8 @@ fn group_of(key: &GaugeKey, one: &JudgedGauge) -> Group {
     }
 }
 
-/// Whether the group's route and cause are possible for this gauge too.
-fn fits(group: &Group, one: &JudgedGauge) -> bool {
+/// Whether the group's route and cause are possible for this signal too.
+fn fits(group: &Group, one: &JudgedSignal) -> bool {
     let Some(explained) = &one.explained else {
         return true;
     };
@@ -325,42 +327,42 @@ fn fits(group: &Group, one: &JudgedGauge) -> bool {
 }
 
 /// What to name a leak after: known bytes first, then entries; of equals the shorter path.
-fn weight((key, one): &(&GaugeKey, &JudgedGauge)) -> (f64, f64, f64) {
+fn weight((key, one): &(&SignalKey, &JudgedSignal)) -> (f64, f64, f64) {
     let bytes = one
         .last
         .bytes
         .zip(one.first.bytes)
         .map_or(0.0, |(last, first)| last - first);
-    let GaugeKey::Container(path, _) = key else {
+    let SignalKey::Container(path, _) = key else {
         return (bytes, one.window.net, 0.0);
     };
     (bytes, one.window.net, -(path.len() as f64))
 }
 
-fn is_container(key: &GaugeKey) -> bool {
-    matches!(key, GaugeKey::Container(_, kind) if kind != INSTANCES)
+fn is_container(key: &SignalKey) -> bool {
+    matches!(key, SignalKey::Container(_, kind) if kind != INSTANCES)
 }
 
-fn is_instances(key: &GaugeKey) -> bool {
-    matches!(key, GaugeKey::Container(_, kind) if kind == INSTANCES)
+fn is_instances(key: &SignalKey) -> bool {
+    matches!(key, SignalKey::Container(_, kind) if kind == INSTANCES)
 }
 
-fn basis(key: &GaugeKey) -> Basis {
+fn basis(key: &SignalKey) -> Basis {
     match key {
-        GaugeKey::Container(..) => Basis::Container,
-        GaugeKey::Site(_) => Basis::Profile,
-        GaugeKey::Heap => Basis::Collector,
-        GaugeKey::Faults | GaugeKey::Process => Basis::Process,
+        SignalKey::Container(..) => Basis::Container,
+        SignalKey::Site(_) => Basis::Profile,
+        SignalKey::Heap => Basis::Collector,
+        SignalKey::Faults | SignalKey::Process => Basis::Process,
     }
 }
 
 fn container(
-    key: &GaugeKey,
-    one: &JudgedGauge,
+    key: &SignalKey,
+    one: &JudgedSignal,
     figures: &Figures,
     cause: Cause,
 ) -> Option<ContainerSummary> {
-    let GaugeKey::Container(path, kind) = key else {
+    let SignalKey::Container(path, kind) = key else {
         return None;
     };
     let net = one.window.net;
@@ -369,7 +371,7 @@ fn container(
     let exact = one
         .explained
         .as_ref()
-        .filter(|e| e.two.is_none() && matches!(e.driver.what, What::New | What::First))
+        .filter(|e| e.two.is_none() && matches!(e.variable.what, EventKind::New | EventKind::First))
         .map(|explained| explained.slope);
     let known_as = one.about.known_as.as_ref().unwrap_or(path);
     Some(ContainerSummary {

@@ -1,4 +1,4 @@
-//! Which route and token class makes a gauge grow: regression of its growth on what came between its
+//! Which route and token class makes a signal grow: regression of its growth on what came between its
 //! levels.
 //!
 //! Every candidate explains the levels by one slope on its events. What it leaves is a level that wanders
@@ -11,15 +11,15 @@ use std::collections::BTreeMap;
 use crate::attribution::routes::{RouteId, Routes};
 use crate::report::Cause;
 
-use super::curve::{Curve, Driver, What};
-use super::fit::{Fit, Steps};
+use super::curve::{Curve, EventKind, Variable};
+use super::fit::{Fit, Regression};
 use crate::findings::options::{PER_REQUEST_ABOVE, TOKEN_KEYED_BELOW};
 
 /// Logarithm of the likelihood ratio above which one explanation excludes another.
 pub const DECISIVE: f64 = 5.0;
 /// The same above which the better of two explanations of unlike complexity is no longer believed.
 const DOUBTFUL: f64 = 3.0;
-/// Steps that a regression needs.
+/// Regression that a regression needs.
 const LEAST_STEPS: usize = 3;
 /// After an attach tokens look new that the service knows: steps from that time are left out, if
 /// enough others are there.
@@ -31,26 +31,26 @@ const PART: f64 = 0.1;
 /// Part of a route's credentials that may have been missed.
 const UNCERTAIN: f64 = 0.2;
 
-/// What explains the growth of a gauge.
+/// What explains the growth of a signal.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Explained {
     /// The best explanation.
-    pub driver: Driver,
+    pub variable: Variable,
     /// Growth per event of it.
     pub slope: f64,
     /// Growth per request with a new and with a repeated token, when both keep something.
     pub two: Option<(f64, f64)>,
     /// What cannot be excluded, the best among it.
-    pub possible: Vec<Driver>,
+    pub possible: Vec<Variable>,
     /// What they agree on.
     pub cause: Cause,
     /// The same for the route; [`RouteId::BACKGROUND`] for background, `None`: undecided.
     pub route: Option<RouteId>,
 }
 
-/// What is known of a gauge beside its levels.
+/// What is known of a signal beside its levels.
 #[derive(Clone, Copy)]
-pub struct About<'a> {
+pub struct Context<'a> {
     /// Its levels are bytes.
     pub bytes: bool,
     /// Seconds from the beginning of the observation to the first point that is looked at.
@@ -60,11 +60,11 @@ pub struct About<'a> {
     /// All routes.
     pub routes: &'a Routes,
     /// The levels are looks between censuses.
-    pub fine: bool,
+    pub length_samples: bool,
 }
 
 /// Explains the growth of `curve` since point `from`.
-pub fn explain(curve: &Curve, from: usize, about: About) -> Option<Explained> {
+pub fn explain(curve: &Curve, from: usize, about: Context) -> Option<Explained> {
     let last = curve.len().checked_sub(1)?;
     let known = (from..last)
         .find(|i| about.start + curve.seconds(from, *i) >= LEARNING_SECONDS)
@@ -90,55 +90,61 @@ pub fn explain(curve: &Curve, from: usize, about: About) -> Option<Explained> {
 }
 
 /// Looks between censuses that are enough for a better explanation than theirs.
-const LEAST_LOOKS: usize = 100;
+const LEAST_SAMPLES: usize = 100;
 
 /// What the looks between censuses say, where they say more than the censuses do.
-pub fn sharper(slow: Option<Explained>, fine: &Curve, about: About) -> Option<Explained> {
-    let about = About {
-        fine: true,
+pub fn sharper(
+    slow: Option<Explained>,
+    length_samples: &Curve,
+    about: Context,
+) -> Option<Explained> {
+    let about = Context {
+        length_samples: true,
         ..about
     };
     let decided = |one: &Explained| one.cause != Cause::Indeterminate && one.route.is_some();
-    let from = fine.len().saturating_sub(1);
-    let grown = fine.len() > LEAST_LOOKS && fine.value(from) - fine.value(0) >= LEAST_EVENTS;
-    let sharp = grown.then(|| over(fine, 0, about)).flatten();
+    let from = length_samples.len().saturating_sub(1);
+    let grown = length_samples.len() > LEAST_SAMPLES
+        && length_samples.value(from) - length_samples.value(0) >= LEAST_EVENTS;
+    let sharp = grown.then(|| over(length_samples, 0, about)).flatten();
     match (slow, sharp) {
         (_, Some(sharp)) if decided(&sharp) => Some(sharp),
         (slow, _) => slow,
     }
 }
 
-fn over(curve: &Curve, from: usize, about: About) -> Option<Explained> {
-    let About { bytes, routes, .. } = about;
+fn over(curve: &Curve, from: usize, about: Context) -> Option<Explained> {
+    let Context { bytes, routes, .. } = about;
     let to = curve.len().checked_sub(1)?;
     if to < from + LEAST_STEPS {
         return None;
     }
-    let steps = Steps::new(curve, from, about)?;
+    let steps = Regression::new(curve, from, about)?;
     let mut fits: Vec<Fit> = candidates(curve, bytes)
         .into_iter()
-        .filter_map(|driver| steps.fit(driver))
+        .filter_map(|variable| steps.fit(variable))
         .collect();
-    fits.sort_by(|a, b| b.log.total_cmp(&a.log).then(a.driver.cmp(&b.driver)));
+    fits.sort_by(|a, b| b.log.total_cmp(&a.log).then(a.variable.cmp(&b.variable)));
     // what concerns all routes alike must be better than any one route, or time, to be thought of
-    let general = |fit: &Fit| fit.driver.route.is_none() && fit.driver.what != What::Seconds;
+    let general =
+        |fit: &Fit| fit.variable.route.is_none() && fit.variable.what != EventKind::Seconds;
     let special = fits.iter().find(|fit| !general(fit))?;
     let best = match fits.first() {
         Some(first) if general(first) && first.log - special.log >= DECISIVE => first,
         _ => special,
     };
-    let possible: Vec<Driver> = fits
+    let possible: Vec<Variable> = fits
         .iter()
         .filter(|fit| (general(fit) == general(best)) && best.log - fit.log < DECISIVE)
-        .map(|fit| fit.driver)
+        .map(|fit| fit.variable)
         .collect();
-    let cause = agreed(possible.iter().map(|driver| cause_of(*driver)));
+    let cause = agreed(possible.iter().map(|variable| cause_of(*variable)));
     let mut out = Explained {
-        driver: best.driver,
+        variable: best.variable,
         slope: best.slope,
         two: None,
         cause: cause.unwrap_or(Cause::Indeterminate),
-        route: agreed(possible.iter().map(|driver| route_of(*driver))),
+        route: agreed(possible.iter().map(|variable| route_of(*variable))),
         possible,
     };
     let both = both_classes(&steps, curve);
@@ -148,15 +154,15 @@ fn over(curve: &Curve, from: usize, about: About) -> Option<Explained> {
     {
         out.cause = Cause::Indeterminate;
     }
-    if let Some((driver, slopes, log)) = both
+    if let Some((variable, slopes, log)) = both
         && log - best.log >= DECISIVE
     {
         let ratio = slopes.1 / slopes.0;
-        out.driver = driver;
+        out.variable = variable;
         out.slope = slopes.0;
         out.two = Some(slopes);
-        out.possible = vec![driver];
-        out.route = driver.route;
+        out.possible = vec![variable];
+        out.route = variable.route;
         out.cause = if ratio < TOKEN_KEYED_BELOW {
             Cause::TokenKeyed
         } else if ratio > PER_REQUEST_ABOVE {
@@ -168,7 +174,7 @@ fn over(curve: &Curve, from: usize, about: About) -> Option<Explained> {
     if let Some(route) = out.route.filter(|route| route.has_requests()) {
         let of = |what| {
             curve.total(
-                Driver {
+                Variable {
                     route: Some(route),
                     what,
                 },
@@ -176,7 +182,7 @@ fn over(curve: &Curve, from: usize, about: About) -> Option<Explained> {
                 to,
             )
         };
-        let (new, repeat) = (of(What::New), of(What::Repeat));
+        let (new, repeat) = (of(EventKind::New), of(EventKind::Repeat));
         let known = routes.get(route);
         let few =
             matches!(out.cause, Cause::TokenKeyed | Cause::Mixed) && new.min(repeat) < LEAST_EVENTS;
@@ -188,22 +194,27 @@ fn over(curve: &Curve, from: usize, about: About) -> Option<Explained> {
 }
 
 /// All that may explain growth by itself.
-pub fn candidates(curve: &Curve, bytes: bool) -> Vec<Driver> {
-    let mut out = vec![Driver::SECONDS];
-    for what in [What::First, What::Tokens, What::All] {
-        out.push(Driver::anywhere(what));
+pub fn candidates(curve: &Curve, bytes: bool) -> Vec<Variable> {
+    let mut out = vec![Variable::SECONDS];
+    for what in [EventKind::First, EventKind::Tokens, EventKind::All] {
+        out.push(Variable::anywhere(what));
     }
     for route in curve.routes().filter(|route| route.has_requests()) {
-        for what in [What::New, What::Tokens, What::Anonymous, What::All] {
-            out.push(Driver {
+        for what in [
+            EventKind::New,
+            EventKind::Tokens,
+            EventKind::Anonymous,
+            EventKind::All,
+        ] {
+            out.push(Variable {
                 route: Some(route),
                 what,
             });
         }
         if bytes {
-            out.push(Driver {
+            out.push(Variable {
                 route: Some(route),
-                what: What::Body,
+                what: EventKind::Body,
             });
         }
     }
@@ -211,8 +222,8 @@ pub fn candidates(curve: &Curve, bytes: bool) -> Vec<Driver> {
 }
 
 /// New and repeated tokens of one route together, each with its own slope: the best such route.
-fn both_classes(steps: &Steps, curve: &Curve) -> Option<(Driver, (f64, f64), f64)> {
-    let of = |route, what| Driver {
+fn both_classes(steps: &Regression, curve: &Curve) -> Option<(Variable, (f64, f64), f64)> {
+    let of = |route, what| Variable {
         route: Some(route),
         what,
     };
@@ -220,8 +231,8 @@ fn both_classes(steps: &Steps, curve: &Curve) -> Option<(Driver, (f64, f64), f64
         .routes()
         .filter(|route| route.has_requests())
         .filter_map(|route| {
-            let new = steps.events(of(route, What::New));
-            let repeat = steps.events(of(route, What::Repeat));
+            let new = steps.events(of(route, EventKind::New));
+            let repeat = steps.events(of(route, EventKind::Repeat));
             let (slopes, log) = steps.explained_by(&[&new, &repeat])?;
             let slopes = (*slopes.first()?, *slopes.get(1)?);
             let parts = (
@@ -230,26 +241,30 @@ fn both_classes(steps: &Steps, curve: &Curve) -> Option<(Driver, (f64, f64), f64
             );
             let least = PART * (parts.0 + parts.1);
             let both = slopes.0 > 0.0 && slopes.1 > 0.0 && parts.0 >= least && parts.1 >= least;
-            let driver = of(route, What::New);
-            both.then(|| (driver, slopes, log + steps.witnessed(driver)))
+            let variable = of(route, EventKind::New);
+            both.then(|| (variable, slopes, log + steps.stack_log_likelihood(variable)))
         })
         .max_by(|a, b| a.2.total_cmp(&b.2))
 }
 
-/// What a driver means.
-pub fn cause_of(driver: Driver) -> Cause {
-    match driver.what {
-        What::New | What::First => Cause::TokenKeyed,
-        What::Repeat | What::Tokens | What::Anonymous | What::All | What::Body => Cause::PerRequest,
-        What::Seconds => Cause::Background,
+/// What a variable means.
+pub fn cause_of(variable: Variable) -> Cause {
+    match variable.what {
+        EventKind::New | EventKind::First => Cause::TokenKeyed,
+        EventKind::Repeat
+        | EventKind::Tokens
+        | EventKind::Anonymous
+        | EventKind::All
+        | EventKind::Body => Cause::PerRequest,
+        EventKind::Seconds => Cause::Background,
     }
 }
 
 /// Its route; all of them together are `other`.
-fn route_of(driver: Driver) -> RouteId {
-    match driver.what {
-        What::Seconds => RouteId::BACKGROUND,
-        _ => driver.route.unwrap_or(RouteId::OTHER),
+fn route_of(variable: Variable) -> RouteId {
+    match variable.what {
+        EventKind::Seconds => RouteId::BACKGROUND,
+        _ => variable.route.unwrap_or(RouteId::OTHER),
     }
 }
 
