@@ -4,12 +4,12 @@ mod windows;
 
 use std::collections::VecDeque;
 
-use crate::attribution::routes::RouteId;
-use crate::attribution::tokens::Class;
-use crate::attribution::{Attribution, plus};
+use crate::attribution::Attribution;
+use crate::attribution::keys::Class;
+use crate::attribution::keys::RouteId;
 use crate::events::{Nanos, Observation, Opinion, Request, TargetInfo, TokenClass};
+use crate::findings::Inputs;
 use crate::findings::Judge;
-use crate::findings::compose::Inputs;
 use crate::findings::losses::health;
 use crate::growth::Growth;
 use crate::growth::signals::Signals;
@@ -137,7 +137,7 @@ impl Pipeline {
             }
             Observation::Requests(at, true) => {
                 self.windows.requests(true);
-                self.signals.seen(plus(*at, LEARNING_SECONDS));
+                self.signals.seen(at.plus(LEARNING_SECONDS));
             }
             Observation::Ended(at) => {
                 let after = self.start.map_or(0.0, |start| at.since(start));

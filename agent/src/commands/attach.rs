@@ -14,16 +14,15 @@ use anyhow::{Context as _, Result};
 use regex::Regex;
 use tokio::sync::watch;
 
+use super::report::{exit_code, write_outputs};
 use crate::{
-    cli::{Attach, ExitCode, Format, OutputArgs},
+    cli::{Attach, ExitCode},
     observe::{SourceOptions, TargetOptions},
-    outputs::{
-        file, flamegraph, http::Server, json, live::LiveView, metrics::Metrics, pprof, text,
-    },
+    outputs::{file, http::Server, live::LiveView, metrics::Metrics},
     session::Session,
     settings,
 };
-use heaptide_judge::{pipeline::JudgeOptions, report::Report, stacks::LiveStacks};
+use heaptide_judge::pipeline::JudgeOptions;
 
 /// Between two drawings of the live view.
 const DRAW: Duration = Duration::from_secs(1);
@@ -53,7 +52,7 @@ pub(super) fn attach(args: &Attach) -> Result<ExitCode> {
     };
     let mut session = Session::new(source_options(args)?)?;
     let recording = match &args.record {
-        Some(path) => Some(super::replay::record(&mut session, path, args.pid)?),
+        Some(path) => Some(super::record::record(&mut session, path, args.pid)?),
         None => None,
     };
     let requests = match &args.requests {
@@ -166,35 +165,6 @@ fn name(session: &Session, pid: u32) -> String {
     session
         .report(pid)
         .map_or_else(String::new, |report| report.target.exe)
-}
-
-/// Writes everything that was asked for; what fails is said after the rest was written.
-pub(super) fn write_outputs(report: &Report, stacks: &LiveStacks, args: &OutputArgs) -> Result<()> {
-    let path = args.output.as_deref();
-    let mut results = vec![match args.format {
-        Format::Text => text::write(report, path),
-        Format::Json => json::write(report, path),
-    }];
-    if let Some(path) = &args.flamegraph {
-        let title = flamegraph::title(&report.target.exe, report.target.pid);
-        results.push(flamegraph::write(stacks, &title, path));
-    }
-    if let Some(path) = &args.pprof {
-        results.push(pprof::write(stacks, &report.target.exe, path));
-    }
-    for result in results {
-        result?;
-    }
-    Ok(())
-}
-
-/// The exit code that `--exit-code` asks for.
-pub(super) fn exit_code(report: &Report, args: &OutputArgs) -> ExitCode {
-    if args.exit_code {
-        report.verdict.into()
-    } else {
-        ExitCode::Success
-    }
 }
 
 /// Live memory by site of every process, for tests.

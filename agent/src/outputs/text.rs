@@ -13,17 +13,13 @@ use super::{OutputError, file};
 use heaptide_judge::events::{Binding, Frame};
 use heaptide_judge::report::{Basis, Cause, Finding, FindingState, Health, Report, Verdict};
 
-use kept::{container_line, let_go};
+use kept::{NAME, container_line, let_go};
 pub use kept::{kept, place};
 
 /// Routes in the table.
 const ROUTES: usize = 8;
 /// Frames of a stack.
 const FRAMES: usize = 12;
-/// Longest name printed.
-const NAME: usize = 100;
-/// Longest path of a container printed.
-const CONTAINER: usize = 160;
 
 /// Writes the verdict to `path`, whole or not at all, or to standard output.
 pub fn write(report: &Report, path: Option<&Path>) -> Result<(), OutputError> {

@@ -1,5 +1,6 @@
 //! Attribution: which route, token class and code location a live block belongs to. Pure and bounded.
 
+pub mod keys;
 pub mod requests;
 pub mod routes;
 pub mod segments;
@@ -7,20 +8,13 @@ pub mod sites;
 pub mod tokens;
 pub mod tree;
 
-use std::collections::HashMap;
-
-use rustc_hash::FxBuildHasher;
-
 use crate::events::{Binding, LiveGroup, Losses, Nanos, Request};
 
+use self::keys::{Class, RouteId};
 use self::requests::{Entry, Requests};
-use self::routes::{RouteId, Routes};
+use self::routes::Routes;
 use self::sites::Sites;
-use self::tokens::{Class, Tokens};
-
-/// A map whose iteration order depends on nothing but its content, so that a replay gives the same
-/// report to the last bit. Keys are kernel numbers, not text chosen by a client.
-pub type Map<K, V> = HashMap<K, V, FxBuildHasher>;
+use self::tokens::Tokens;
 
 /// Blocks whose request ended this long ago without its record having come are given up, seconds.
 /// Long, because a stream or a long poll looks the same until it ends.
@@ -85,7 +79,7 @@ impl Attribution {
             let maturity = self
                 .routes
                 .maturity_seconds(self.routes.resolve(entry.route));
-            let at = plus(request.end, maturity);
+            let at = request.end.plus(maturity);
             self.requests.prolong(request.id, at);
             return None;
         }
@@ -97,7 +91,7 @@ impl Attribution {
             route,
             class,
             exposed: !missed && request.start >= self.since,
-            mature_at: plus(request.end, self.routes.maturity_seconds(route)),
+            mature_at: request.end.plus(self.routes.maturity_seconds(route)),
         };
         self.requests.insert(request.id, entry);
         Some((route, class))
@@ -121,13 +115,13 @@ impl Attribution {
 
     /// Whose `group` is, at time `now`.
     pub fn owner(&self, group: &LiveGroup, now: Nanos) -> Owner {
-        let by_birth = plus(group.born, self.maturity_floor);
+        let by_birth = group.born.plus(self.maturity_floor);
         let Some(id) = group.request.filter(|_| group.binding != Binding::None) else {
             // births are rounded down to the second: a second more makes the age certain
             return Owner::Known(Origin {
                 route: RouteId::BACKGROUND,
                 class: Class::None,
-                mature_at: plus(by_birth, 1.0),
+                mature_at: by_birth.plus(1.0),
             });
         };
         if let Some(entry) = self.requests.get(id) {
@@ -143,7 +137,7 @@ impl Attribution {
             return Owner::Known(Origin {
                 route: RouteId::UNATTRIBUTED,
                 class: Class::None,
-                mature_at: plus(group.born, IN_FLIGHT_SECONDS + self.maturity_floor),
+                mature_at: group.born.plus(IN_FLIGHT_SECONDS + self.maturity_floor),
             });
         }
         Owner::InFlight
@@ -156,9 +150,4 @@ impl Attribution {
             + self.requests.state_bytes()
             + self.sites.state_bytes()
     }
-}
-
-/// `at` and `seconds` later.
-pub fn plus(at: Nanos, seconds: f64) -> Nanos {
-    Nanos(at.0.saturating_add((seconds * 1e9) as u64))
 }

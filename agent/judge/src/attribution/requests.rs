@@ -9,9 +9,9 @@ use std::collections::{BTreeSet, BinaryHeap};
 
 use crate::events::{Nanos, RequestId};
 
-use super::Map;
-use super::routes::RouteId;
-use super::tokens::Class;
+use super::keys::Class;
+use super::keys::Map;
+use super::keys::RouteId;
 
 /// Entries at most: a hash table of 2^19 slots at 7/8 load, 9 MB.
 const MOST: usize = 450_000;

@@ -9,8 +9,8 @@ use hdrhistogram::Histogram;
 
 use crate::events::Request;
 
+use super::keys::{Class, RouteId};
 use super::segments::whole;
-use super::tokens::Class;
 use super::tree::{MOST_DEPTH, Tree};
 
 /// Routes shown by name; the rest is `other`.
@@ -21,24 +21,6 @@ const LONGEST_MATURITY: f64 = 600.0;
 const LONGEST_LATENCY: u64 = 3_600_000_000;
 /// A percentile is worked out anew after so many requests; of few, after each.
 const P99_EVERY: u64 = 64;
-
-/// A route.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RouteId(pub u16);
-
-impl RouteId {
-    /// No request at all.
-    pub const BACKGROUND: Self = Self(0);
-    /// A request whose record was lost.
-    pub const UNATTRIBUTED: Self = Self(1);
-    /// A request that is no HTTP or beyond the number of routes.
-    pub const OTHER: Self = Self(2);
-
-    /// Whether requests belong to it.
-    pub fn has_requests(self) -> bool {
-        self >= Self::OTHER
-    }
-}
 
 /// What is known of a route.
 pub struct Route {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::events::{Frame, FrameKind, MemoryKind, Site, SiteId};
 
-use super::Map;
+use super::keys::Map;
 
 /// Stacks kept at most; later ones are known by id only and share one leading.
 const MOST_SITES: usize = 16_384;

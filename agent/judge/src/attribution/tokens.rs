@@ -16,9 +16,9 @@ use fastbloom::BloomFilter;
 use hyperloglogplus::{HyperLogLog, HyperLogLogPF};
 use siphasher::sip::SipHasher13;
 
-use crate::events::{Fingerprint, TokenClass};
+use crate::events::Fingerprint;
 
-use super::routes::RouteId;
+use super::keys::{Class, RouteId};
 
 /// Distinct tokens per generation.
 const GENERATION: usize = 400_000;
@@ -30,40 +30,6 @@ const PRECISION: u8 = 14;
 const SEED: u128 = 0x68_65_61_70_74_69_64_65;
 
 type Hasher = BuildHasherDefault<SipHasher13>;
-
-/// The token class of a request, finer than [`TokenClass`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Class {
-    /// A token first seen.
-    New,
-    /// A token seen before, but not on this route.
-    NewHere,
-    /// A token seen before on this route.
-    Repeat,
-    /// No token.
-    None,
-}
-
-impl Class {
-    /// How many there are.
-    pub const COUNT: usize = 4;
-    /// All, by index.
-    pub const ALL: [Self; Self::COUNT] = [Self::New, Self::NewHere, Self::Repeat, Self::None];
-
-    /// Position in arrays by class.
-    pub fn index(self) -> usize {
-        self as usize
-    }
-
-    /// What it is to the rest of the world, where a route is of no interest.
-    pub fn token_class(self) -> TokenClass {
-        match self {
-            Self::New => TokenClass::New,
-            Self::NewHere | Self::Repeat => TokenClass::Repeat,
-            Self::None => TokenClass::None,
-        }
-    }
-}
 
 /// A set that forgets: two generations of a Bloom filter.
 struct Seen {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Nanos;
+use super::time::Nanos;
 
 /// One container of the target's heap.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,12 +1,12 @@
 //! What grows the process without being a leak and shows in no series: memory of requests under
 //! way, and memory that was freed but kept by the allocator.
 
-use crate::events::Binding;
-use crate::report::{Basis, Cause, Finding, FindingState, SiteSummary};
+use crate::report::{Cause, Finding, SiteSummary};
 
-use super::Judge;
-use super::compose::{Inputs, unknown_site};
-use super::evidence::bytes;
+use super::inputs::Inputs;
+use super::judge::Judge;
+use super::places::{blank, unknown_site};
+use super::units::bytes;
 
 /// Bytes below which neither is worth mentioning.
 const WORTH_MENTIONING: f64 = 1024.0 * 1024.0;
@@ -74,35 +74,5 @@ impl Judge {
                 },
             )
         })
-    }
-}
-
-/// A finding with nothing but a cause and a place.
-pub(super) fn blank(cause: Cause, site: SiteSummary) -> Finding {
-    Finding {
-        state: FindingState::None,
-        cause,
-        route: String::new(),
-        site,
-        also: Vec::new(),
-        retained_bytes: 0,
-        retained_bytes_error: 0,
-        container_bytes: 0,
-        retained_bytes_per_new_token: 0.0,
-        retained_bytes_per_repeat_token: 0.0,
-        retained_bytes_per_request: 0.0,
-        blocks: 0,
-        matured_bytes: 0,
-        evicted_bytes: 0,
-        new_tokens: 0,
-        growth_bytes_per_second: 0.0,
-        confidence: 1.0,
-        binding: Binding::None,
-        time_to_oom_seconds: None,
-        evidence: Vec::new(),
-        suspected_after_seconds: None,
-        confirmed_after_seconds: None,
-        basis: Basis::Blocks,
-        container: None,
     }
 }

@@ -1,6 +1,6 @@
 //! The cause of growth: what requests with a new token keep against those with a repeated one.
 
-use crate::attribution::tokens::Class;
+use crate::attribution::keys::Class;
 use crate::growth::Exposure;
 use crate::growth::reading::ClassNow;
 use crate::report::Cause;

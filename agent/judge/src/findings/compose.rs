@@ -1,20 +1,21 @@
 //! From judged series to findings: those of one route and cause are one, worst first.
 
-use std::collections::BTreeMap;
-
-use crate::attribution::Attribution;
-use crate::events::{Binding, FrameKind, Nanos, SiteId};
+use crate::events::{Binding, Nanos};
+use crate::growth::SeriesKey;
 use crate::growth::epochs::Epochs;
 use crate::growth::series::Series;
-use crate::growth::signals::Signals;
-use crate::growth::{Growth, SeriesKey};
-use crate::report::{Basis, Cause, Finding, FindingState, SiteSummary};
+use crate::report::{Basis, Cause, Finding, FindingState};
 
 use super::cause::contrast;
+use super::evidence;
 use super::forecast::{Rate, rate, time_to_oom};
 use super::gates::Why;
+use super::groups::groups;
+use super::inputs::Inputs;
+use super::judge::Judge;
+use super::judged::Judged;
+use super::places::{put_own_code_first, summary, unknown_site};
 use super::window::View;
-use super::{Judge, Judged, evidence, view};
 
 /// Findings in a report at most.
 const MOST_FINDINGS: usize = 20;
@@ -22,97 +23,6 @@ const MOST_FINDINGS: usize = 20;
 const MOST_ALSO: usize = 8;
 /// Bytes that a series which is no leak must have matured to be mentioned.
 const WORTH_MENTIONING: f64 = 16.0 * 1024.0;
-
-/// First epoch of the growth in the window that begins with epoch `from`.
-///
-/// Mature bytes of earlier epochs are nearly none; and an epoch in which growth began half-way
-/// would dilute per-request figures, so it is left out when enough remains.
-pub fn onset(view: &View, from: usize) -> usize {
-    let epochs = &view.series.epochs;
-    let total: f64 = epochs[from..]
-        .iter()
-        .map(crate::growth::series::Epoch::live)
-        .sum();
-    let mut sum = 0.0;
-    let start = (from..epochs.len()).find(|i| {
-        sum += epochs[*i].live();
-        sum > 0.02 * total
-    });
-    let start = start.unwrap_or(from);
-    let density = |range: std::ops::Range<usize>| {
-        let live: f64 = epochs[range.clone()]
-            .iter()
-            .map(crate::growth::series::Epoch::live)
-            .sum();
-        live / view.events(range).max(1.0)
-    };
-    let rest = start + 1..epochs.len();
-    let remaining: f64 = epochs[rest.clone()]
-        .iter()
-        .map(crate::growth::series::Epoch::live)
-        .sum();
-    if remaining > total / 2.0 && density(start..start + 1) < 0.8 * density(rest) {
-        start + 1
-    } else {
-        start
-    }
-}
-
-/// Series with a state, by route and cause, biggest first within a group and between groups.
-pub fn groups(judged: &BTreeMap<SeriesKey, Judged>) -> Vec<Vec<SeriesKey>> {
-    let mut by_cause: BTreeMap<_, Vec<SeriesKey>> = BTreeMap::new();
-    for (key, one) in judged
-        .iter()
-        .filter(|(_, one)| one.state > FindingState::None)
-    {
-        by_cause
-            .entry((key.route, key.kind, one.cause))
-            .or_default()
-            .push(*key);
-    }
-    // what is undecided goes to the one cause that the route has
-    let undecided: Vec<_> = by_cause
-        .keys()
-        .filter(|key| key.2 == Cause::Indeterminate)
-        .copied()
-        .collect();
-    for key in undecided {
-        let decided: Vec<_> = by_cause
-            .keys()
-            .filter(|other| (other.0, other.1) == (key.0, key.1) && other.2 != Cause::Indeterminate)
-            .copied()
-            .collect();
-        if let ([only], Some(moved)) = (decided.as_slice(), by_cause.get(&key).cloned()) {
-            by_cause.remove(&key);
-            by_cause.entry(*only).or_default().extend(moved);
-        }
-    }
-    let size = |key: &SeriesKey| judged.get(key).map_or(0.0, |one| one.window.net);
-    let mut groups: Vec<Vec<SeriesKey>> = by_cause.into_values().collect();
-    for group in &mut groups {
-        group.sort_by(|a, b| size(b).total_cmp(&size(a)));
-    }
-    groups.sort_by(|a, b| {
-        let sum = |group: &[SeriesKey]| group.iter().map(size).sum::<f64>();
-        sum(b).total_cmp(&sum(a))
-    });
-    groups
-}
-
-/// What the findings are made from.
-#[derive(Clone, Copy)]
-pub struct Inputs<'a> {
-    /// Series.
-    pub growth: &'a Growth,
-    /// Names.
-    pub attribution: &'a Attribution,
-    /// What was read without allocator probes.
-    pub signals: &'a Signals,
-    /// When observing began.
-    pub start: Nanos,
-    /// The time of the last observation.
-    pub now: Nanos,
-}
 
 impl Judge {
     /// All findings, worst first.
@@ -261,9 +171,9 @@ impl Judge {
         let from = onset.min(epochs.len().saturating_sub(2));
         let steps: Vec<(f64, f64)> = (from..epochs.len())
             .map(|i| {
-                let views = group
-                    .iter()
-                    .filter_map(|key| Some(view(inputs.growth, *key, inputs.growth.get(key)?)));
+                let views = group.iter().filter_map(|key| {
+                    Some(View::new(inputs.growth, *key, inputs.growth.get(key)?))
+                });
                 (
                     epochs.seconds(i),
                     views.map(|view| view.before(i + 1) - view.before(i)).sum(),
@@ -316,50 +226,5 @@ fn binding(key: SeriesKey, sums: &Sums) -> Binding {
         Binding::Exact
     } else {
         Binding::Inferred
-    }
-}
-
-/// The biggest site of a series, with the bytes of the whole series.
-pub(super) fn summary(
-    attribution: &Attribution,
-    sites: &[(SiteId, f64)],
-    bytes: f64,
-) -> Option<SiteSummary> {
-    let site = sites
-        .iter()
-        .find_map(|(id, _)| attribution.sites.get(*id))?;
-    let frame = site.leading();
-    Some(SiteSummary {
-        function: frame.function.clone(),
-        file: frame.file.clone(),
-        line: frame.line,
-        module: frame.module.clone(),
-        retained_bytes: bytes as u64,
-        stack: site.stack.to_vec(),
-    })
-}
-
-/// Where a library's own call and the application's both keep memory for the same cause, people look for
-/// the application's line: it comes first unless it is a trifle beside the other.
-fn put_own_code_first(sites: &mut [SiteSummary]) {
-    let is_own = |site: &SiteSummary| site.stack.iter().any(|f| f.kind == FrameKind::User);
-    let most = sites.first().map_or(0, |site| site.retained_bytes);
-    let own = sites
-        .iter()
-        .position(|site| is_own(site) && site.retained_bytes >= most / 5);
-    if let Some(own) = own {
-        sites[..=own].rotate_right(1);
-    }
-}
-
-/// When no stack is known.
-pub fn unknown_site() -> SiteSummary {
-    SiteSummary {
-        function: "(unknown)".to_owned(),
-        file: None,
-        line: None,
-        module: String::new(),
-        retained_bytes: 0,
-        stack: Vec::new(),
     }
 }

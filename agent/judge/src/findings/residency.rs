@@ -6,7 +6,7 @@
 use crate::events::{Nanos, Residency};
 use crate::report::{Cause, ResidencySummary, ResidentAge};
 
-use super::evidence::number;
+use super::units::number;
 
 /// A search of only a part of the memory counts when the last whole one is older than this.
 const STALE_SECONDS: f64 = 300.0;

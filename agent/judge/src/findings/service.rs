@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 
-use super::compose::unknown_site;
+use super::places::unknown_site;
 use crate::report::{ContainerSummary, Finding, FindingState, ProcessSummary, Report, TimeToOom};
 
 /// Processes named in a report.

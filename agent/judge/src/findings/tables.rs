@@ -6,20 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::attribution::routes::RouteId;
 use crate::attribution::sites::LeadingFrameId;
-use crate::attribution::tokens::Class;
 use crate::events::Nanos;
-use crate::growth::Growth;
 use crate::growth::tables::Table;
-use crate::report::{Cause, Finding, FindingState, SiteSummary};
-
-use super::Judge;
-use super::benign::blank;
-use super::compose::Inputs;
-use super::evidence::{bytes, number};
-use super::forecast::{Rate, time_to_oom};
-use super::options::{CONFIRM_AGES, LOSS_ANY, LOSS_CONFIRM};
 
 /// Steps that a suspicion needs.
 const LEAST_STEPS: usize = 4;
@@ -31,10 +20,6 @@ const LEAST_SECONDS: f64 = 8.0;
 const OVERDUE: f64 = 2.0;
 /// And so many seconds more, because steps are seen at snapshots only.
 const SLACK_SECONDS: f64 = 10.0;
-/// Chance that steps by requests without a new token would have missed all steps, at most, for `token_keyed`.
-const BY_CHANCE: f64 = 0.01;
-/// Steps by repeated tokens that show that no new one is needed.
-const LEAST_REPEATS: usize = 2;
 
 /// How a table grows.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -49,16 +34,16 @@ pub struct Growing {
 
 /// What is remembered of a table between snapshots.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Tracker {
-    suspected: Option<Nanos>,
-    confirmed: Option<Nanos>,
-    growing: Option<Growing>,
+pub(super) struct Tracker {
+    pub(super) suspected: Option<Nanos>,
+    pub(super) confirmed: Option<Nanos>,
+    pub(super) growing: Option<Growing>,
 }
 
 /// What was judged of all tables.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TableJudge {
-    trackers: BTreeMap<LeadingFrameId, Tracker>,
+    pub(super) trackers: BTreeMap<LeadingFrameId, Tracker>,
 }
 
 /// Whether a table grows without bounds, as far as one can see at `now`.
@@ -108,157 +93,4 @@ impl TableJudge {
     pub fn state_bytes(&self) -> usize {
         self.trackers.len() * (size_of::<Tracker>() + 32)
     }
-}
-
-impl Judge {
-    /// Judges all tables after a snapshot.
-    pub(super) fn judge_tables(&mut self, growth: &Growth, now: Nanos) {
-        let least = CONFIRM_AGES * self.options.maturity_seconds;
-        let may_confirm = self.lost().worst() <= LOSS_CONFIRM;
-        let mut trackers = std::mem::take(&mut self.tables.trackers);
-        trackers.retain(|leading, _| growth.tables.iter().any(|(other, _)| other == leading));
-        for (leading, table) in growth.tables.iter() {
-            let tracker = trackers.entry(*leading).or_default();
-            tracker.growing = growing(table, now);
-            let Some(growing) = tracker.growing else {
-                *tracker = Tracker::default();
-                continue;
-            };
-            tracker.suspected.get_or_insert(now);
-            let grown = self.resident(growing.filled) >= self.budget_since(growing.since);
-            if may_confirm && grown && now.since(growing.since) >= least {
-                tracker.confirmed.get_or_insert(now);
-            }
-        }
-        self.tables.trackers = trackers;
-    }
-
-    /// Findings of tables in functions that no finding of `known` names.
-    pub(super) fn table_findings(&self, inputs: Inputs, known: &[Finding]) -> Vec<Finding> {
-        let tables = inputs.growth.tables.iter();
-        let findings =
-            tables.filter_map(|(leading, table)| self.table_finding(inputs, *leading, table));
-        let names = |finding: &Finding, site: &SiteSummary| {
-            finding.state > FindingState::None
-                && std::iter::once(&finding.site)
-                    .chain(&finding.also)
-                    .any(|s| s.function == site.function)
-        };
-        findings
-            .filter(|one| !known.iter().any(|other| names(other, &one.site)))
-            .collect()
-    }
-
-    fn table_finding(
-        &self,
-        inputs: Inputs,
-        leading: LeadingFrameId,
-        table: &Table,
-    ) -> Option<Finding> {
-        let tracker = self.tables.trackers.get(&leading)?;
-        let growing = tracker.growing?;
-        let now = inputs.growth.epochs.now();
-        let state = match tracker.confirmed {
-            _ if self.lost().worst() > LOSS_ANY => FindingState::None,
-            Some(_) => FindingState::Confirmed,
-            None => FindingState::Suspect,
-        };
-        let last = table.steps.last()?;
-        let (route, cause) = owner(table, inputs);
-        let site =
-            super::compose::summary(inputs.attribution, &[(table.site, last.bytes)], last.bytes)?;
-        let since = |at: Option<Nanos>| at.map(|at| at.since(inputs.start));
-        let first = table.steps.first()?;
-        let evidence = vec![
-            format!(
-                "one block that became larger {} times in {:.0} s, from {} to {}, and never smaller",
-                table.steps.len() - 1,
-                now.since(growing.since),
-                bytes(first.bytes),
-                bytes(last.bytes)
-            ),
-            format!(
-                "filled at {} per second, the next step is due {:.0} s after the last, which was {:.0} s ago",
-                bytes(growing.rate),
-                (last.bytes - growing.filled).max(0.0) / growing.rate + now.since(last.at),
-                now.since(last.at)
-            ),
-            sentence(table, cause),
-        ];
-        Some(Finding {
-            state,
-            cause,
-            route: inputs.attribution.routes.get(route).name.clone(),
-            site,
-            retained_bytes: last.bytes as u64,
-            retained_bytes_error: 0,
-            container_bytes: last.bytes as u64,
-            blocks: 1,
-            matured_bytes: last.bytes as u64,
-            growth_bytes_per_second: growing.rate,
-            confidence: 1.0 - self.lost().worst(),
-            time_to_oom_seconds: self.headroom().and_then(|headroom| {
-                // between two steps the fill is not seen: it may be half as fast, or as fast again
-                let rate = Rate {
-                    mean: self.resident(growing.rate),
-                    error: self.resident(growing.rate) * 0.2,
-                };
-                time_to_oom(headroom, rate)
-            }),
-            evidence,
-            suspected_after_seconds: since(tracker.suspected),
-            confirmed_after_seconds: since(tracker.confirmed),
-            ..blank(cause, super::compose::unknown_site())
-        })
-    }
-}
-
-/// Steps by requests of each kind: new tokens, repeated ones, none.
-fn steps_by(table: &Table) -> (RouteId, [usize; 3]) {
-    let mut routes: BTreeMap<RouteId, usize> = BTreeMap::new();
-    let mut by = [0; 3];
-    // the first block was there before anything was known
-    for (route, class) in table.steps.iter().skip(1).filter_map(|step| step.owner) {
-        *routes.entry(route).or_default() += 1;
-        by[match class {
-            Class::New | Class::NewHere => 0,
-            Class::Repeat => 1,
-            Class::None => 2,
-        }] += 1;
-    }
-    let route = routes.into_iter().max_by_key(|(_, steps)| *steps);
-    (route.map_or(RouteId::BACKGROUND, |(route, _)| route), by)
-}
-
-/// Route and cause. Only the requests that happened to fill a block are known, so the cause is the answer
-/// to: how probable would it be that all of them had a new token, if any request did?
-fn owner(table: &Table, inputs: Inputs) -> (RouteId, Cause) {
-    let (route, [new, repeat, none]) = steps_by(table);
-    if !route.has_requests() {
-        return (route, Cause::Background);
-    }
-    let known = inputs.attribution.routes.get(route);
-    let fresh = known.classes[Class::New.index()] + known.classes[Class::NewHere.index()];
-    let share = fresh as f64 / known.requests.max(1) as f64;
-    let cause = if repeat + none >= LEAST_REPEATS {
-        Cause::PerRequest
-    } else if repeat + none == 0 && share.powi(new as i32) < BY_CHANCE {
-        Cause::TokenKeyed
-    } else {
-        Cause::Indeterminate
-    };
-    (route, cause)
-}
-
-fn sentence(table: &Table, cause: Cause) -> String {
-    let (_, [new, repeat, none]) = steps_by(table);
-    if cause == Cause::Background {
-        return "no request made it grow".to_owned();
-    }
-    format!(
-        "it grew in {} requests with a new token, {} with a repeated one, {} without",
-        number(new as f64),
-        number(repeat as f64),
-        number(none as f64)
-    )
 }

@@ -4,10 +4,10 @@ use crate::events::GOROUTINES;
 use crate::growth::signals::{SignalKey, Signals};
 use crate::report::{Basis, Cause, Finding, FindingState, Verdict, Window};
 
-use super::Judge;
-use super::compose::Inputs;
-use super::evidence::{bytes, number};
+use super::inputs::Inputs;
+use super::judge::Judge;
 use super::options::{LEAST_REQUESTS, LOSS_ANY};
+use super::units::{bytes, number};
 
 impl Judge {
     /// The verdict over `findings`, and why.

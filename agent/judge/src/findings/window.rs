@@ -1,9 +1,9 @@
 //! Figures of one series over a range of epochs up to now: what the gates look at.
 
-use crate::attribution::tokens::Class;
-use crate::growth::Exposure;
+use crate::attribution::keys::Class;
 use crate::growth::epochs::Epochs;
 use crate::growth::series::{Epoch, Series};
+use crate::growth::{Exposure, Growth, SeriesKey};
 
 use super::options::{FLOOR_PART, FRESH_HOLDERS, FRESH_PART, FRESH_SECONDS};
 
@@ -27,6 +27,17 @@ pub struct View<'a> {
     pub exposures: &'a [Exposure],
     /// The epochs of both.
     pub epochs: &'a Epochs,
+}
+
+impl<'a> View<'a> {
+    /// A series with its exposures.
+    pub fn new(growth: &'a Growth, key: SeriesKey, series: &'a Series) -> Self {
+        Self {
+            series,
+            exposures: growth.exposures(key.route),
+            epochs: &growth.epochs,
+        }
+    }
 }
 
 /// Figures of the epochs `from..`.

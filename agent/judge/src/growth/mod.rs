@@ -5,6 +5,7 @@
 //! is missing in the next snapshot was evicted: no block has to be remembered by itself.
 
 pub mod epochs;
+pub mod keys;
 pub mod reading;
 pub mod series;
 pub mod signals;
@@ -12,48 +13,21 @@ pub mod tables;
 
 use std::collections::BTreeMap;
 
-use crate::attribution::routes::RouteId;
+use crate::attribution::Attribution;
+use crate::attribution::keys::Class;
+use crate::attribution::keys::Map;
+use crate::attribution::keys::RouteId;
 use crate::attribution::sites::LeadingFrameId;
-use crate::attribution::tokens::Class;
-use crate::attribution::{Attribution, Map};
-use crate::events::{MemoryKind, Nanos, RequestId, Snapshot};
+use crate::events::{Nanos, Snapshot};
 
 use self::epochs::{Epochs, MOST_EPOCHS};
-use self::reading::Reading;
+pub use self::keys::{Exposure, SeriesKey};
+use self::reading::{Reading, Totals};
 use self::series::Series;
 use self::tables::Tables;
 
 /// Series at most; when all are taken, one that holds nothing makes room, else a new one is refused.
 pub const MOST_SERIES: usize = 2_048;
-
-/// What a series is: where from, which code, which memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SeriesKey {
-    /// Route, or background.
-    pub route: RouteId,
-    /// Leading user frame.
-    pub leading: LeadingFrameId,
-    /// Heap and mappings are never added.
-    pub kind: MemoryKind,
-}
-
-/// Requests that matured in one epoch, by token class: the exposure clock.
-pub type Exposure = [u64; Class::COUNT];
-
-/// Totals of the last snapshot.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Totals {
-    /// Live heap bytes, mature or not.
-    pub live_bytes: f64,
-    /// Live heap blocks.
-    pub live_blocks: f64,
-    /// Mature heap bytes.
-    pub mature_bytes: f64,
-    /// Highest live heap bytes of any snapshot.
-    pub peak_live_bytes: f64,
-    /// Variance that sampling adds to `live_bytes`.
-    pub variance: f64,
-}
 
 /// A (route, leading) with bytes that are not mature yet.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -273,11 +247,4 @@ impl Growth {
             }
         }
     }
-}
-
-/// Sorted and without doubles.
-fn sorted(mut ids: Vec<RequestId>) -> Vec<RequestId> {
-    ids.sort_unstable();
-    ids.dedup();
-    ids
 }

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use crate::attribution::keys::Class;
 use crate::attribution::sites::LeadingFrameId;
-use crate::attribution::tokens::Class;
 use crate::attribution::{Attribution, Origin, Owner};
 use crate::events::{Binding, LiveGroup, MemoryKind, RequestId, SiteId, Snapshot};
 
 use super::epochs::Epochs;
-use super::{SeriesKey, Totals, sorted};
+use super::keys::SeriesKey;
 
 /// Sites kept per series, the biggest.
 pub const MOST_SITES: usize = 12;
@@ -63,6 +63,21 @@ pub struct SeriesNow {
     pub exact_bytes: f64,
     /// The biggest sites, biggest first.
     pub sites: Vec<(SiteId, f64)>,
+}
+
+/// Totals of the last snapshot.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Totals {
+    /// Live heap bytes, mature or not.
+    pub live_bytes: f64,
+    /// Live heap blocks.
+    pub live_blocks: f64,
+    /// Mature heap bytes.
+    pub mature_bytes: f64,
+    /// Highest live heap bytes of any snapshot.
+    pub peak_live_bytes: f64,
+    /// Variance that sampling adds to `live_bytes`.
+    pub variance: f64,
 }
 
 /// A snapshot, added up.
@@ -248,4 +263,11 @@ fn top(mut leading_frames: Vec<(LeadingFrameId, f64, f64)>) -> Vec<(LeadingFrame
     leading_frames.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
     leading_frames.truncate(TOP_SITES);
     leading_frames
+}
+
+/// Sorted and without doubles.
+fn sorted(mut ids: Vec<RequestId>) -> Vec<RequestId> {
+    ids.sort_unstable();
+    ids.dedup();
+    ids
 }

@@ -1,6 +1,6 @@
 //! One series: its cohorts, evictions and floors, epoch by epoch.
 
-use crate::attribution::tokens::Class;
+use crate::attribution::keys::Class;
 use crate::events::SiteId;
 
 use super::epochs::Epochs;

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use crate::attribution::Attribution;
-use crate::attribution::routes::RouteId;
+use crate::attribution::keys::Class;
+use crate::attribution::keys::RouteId;
 use crate::attribution::sites::LeadingFrameId;
-use crate::attribution::tokens::Class;
 use crate::events::{Nanos, RequestId, SiteId};
 
 use super::reading::Biggest;

@@ -2,10 +2,11 @@
 //!
 //! The series are made from the reports at each scrape, so that a target that is gone leaves none.
 
+mod samples;
+mod state;
 mod table;
 mod target;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -15,10 +16,12 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, 
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
+use self::samples::{Kind, OTHER, Samples, label};
+use self::state::MetricsState;
 use self::target::Target;
 use super::OutputError;
 use super::alerts::{Alert, Change};
-use heaptide_judge::report::{Health, Report};
+use heaptide_judge::report::Report;
 
 /// Every name begins with it.
 pub const PREFIX: &str = "heaptide_";
@@ -35,17 +38,6 @@ pub const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub struct Metrics {
     state: Arc<Mutex<MetricsState>>,
     registry: Arc<Registry>,
-}
-
-/// What the series are made from.
-#[derive(Debug, Default)]
-struct MetricsState {
-    targets: BTreeMap<u32, Target>,
-    alerts: BTreeMap<(String, &'static str), u64>,
-    attach_errors: BTreeMap<String, u64>,
-    /// What the newest report of any target says of the agent: it outlives the targets.
-    agent: Health,
-    unhealthy: Option<String>,
 }
 
 impl Metrics {
@@ -83,9 +75,9 @@ impl Metrics {
     /// Counts an alert that was given.
     pub fn count_alert(&self, alert: &Alert) {
         let mut state = self.lock();
-        let mut key = (table::label(&alert.service), alert.change.name());
+        let mut key = (label(&alert.service), alert.change.name());
         if !state.alerts.contains_key(&key) && state.alerts.len() >= 3 * SERVICES {
-            table::OTHER.clone_into(&mut key.0);
+            OTHER.clone_into(&mut key.0);
         }
         // All changes of a service begin at 0 together: `increase` cannot see a first 1 otherwise.
         for change in [Change::Suspect, Change::Confirmed, Change::Resolved] {
@@ -100,9 +92,9 @@ impl Metrics {
     /// Counts an attempt to observe a process of `service` that failed.
     pub fn count_attach_error(&self, service: &str) {
         let mut state = self.lock();
-        let mut key = table::label(service);
+        let mut key = label(service);
         if !state.attach_errors.contains_key(&key) && state.attach_errors.len() >= SERVICES {
-            table::OTHER.clone_into(&mut key);
+            OTHER.clone_into(&mut key);
         }
         *state.attach_errors.entry(key).or_default() += 1;
     }
@@ -177,33 +169,6 @@ pub fn exported_names() -> Vec<String> {
             Kind::Gauge => format!("{PREFIX}{name}"),
         })
         .collect()
-}
-
-/// The two kinds of metrics that are made of reports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Counter,
-    Gauge,
-}
-
-/// Names and values of labels.
-type Labels = Vec<(&'static str, String)>;
-
-/// The samples of one metric. Values with the same labels are added: no series comes twice.
-#[derive(Debug, Default)]
-struct Samples {
-    base: Labels,
-    of: BTreeMap<Labels, f64>,
-}
-
-impl Samples {
-    fn push(&mut self, labels: &[(&'static str, &str)], value: f64) {
-        let own = labels
-            .iter()
-            .map(|(name, value)| (*name, table::label(value)));
-        let labels = self.base.iter().cloned().chain(own).collect();
-        *self.of.entry(labels).or_default() += value;
-    }
 }
 
 #[derive(Debug)]

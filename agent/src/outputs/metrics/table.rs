@@ -1,19 +1,10 @@
 //! The table of metrics: name, help, kind, and how the samples are made. A new metric is a line here.
 
-use super::target::Target;
-use super::{Kind, MetricsState, Samples};
-use crate::outputs::format::{printable, verdict};
+use super::samples::{Kind, Samples};
+use super::state::MetricsState;
+use super::target::{Folded, Target};
+use crate::outputs::format::verdict;
 use heaptide_judge::report::{FindingState, ResidentAge, Verdict};
-
-/// The label that takes what is beyond a cap.
-pub(super) const OTHER: &str = "other";
-/// Longest value of a label, characters.
-const LABEL: usize = 200;
-
-/// A value for a label: bounded, without control characters. The encoder escapes the rest.
-pub(super) fn label(text: &str) -> String {
-    printable(text, LABEL).into_owned()
-}
 
 /// A metric made of `T`.
 pub(super) struct Metric<T> {
@@ -100,7 +91,7 @@ pub(super) const AGENT: &[Metric<MetricsState>] = &[
 ];
 
 /// Pushes one sample per finding.
-fn findings(target: &Target, samples: &mut Samples, value: fn(&super::target::Folded) -> f64) {
+fn findings(target: &Target, samples: &mut Samples, value: fn(&Folded) -> f64) {
     for ((route, cause), finding) in &target.findings {
         samples.push(&[("route", route), ("cause", cause)], value(finding));
     }

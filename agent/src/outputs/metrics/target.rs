@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Labels;
-use super::table::{OTHER, label};
+use super::samples::{Labels, OTHER, label};
 use crate::outputs::format::{base_name, cause};
 use heaptide_judge::report::{Finding, FindingState, Report, RouteSummary, TimeToOom};
 

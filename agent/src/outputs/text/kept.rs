@@ -2,9 +2,13 @@
 
 use std::fmt::Write as _;
 
-use super::{CONTAINER, NAME};
 use crate::outputs::format::{bytes, count, counted, percent, printable, site_location};
 use heaptide_judge::report::{Basis, Cause, ContainerSummary, Finding};
+
+/// Longest name printed.
+pub(super) const NAME: usize = 100;
+/// Longest path of a container printed.
+pub(super) const CONTAINER: usize = 160;
 
 /// One line of how much is kept, the sentence of the verdict: also the plain live view's.
 pub fn kept(finding: &Finding) -> String {

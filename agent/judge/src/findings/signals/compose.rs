@@ -1,9 +1,10 @@
 //! From signals to findings: what belongs to one leak is one finding.
 
-use crate::attribution::routes::RouteId;
-use crate::events::{Binding, GOROUTINES, INSTANCES, Nanos};
-use crate::findings::compose::{Inputs, unknown_site};
+use crate::attribution::keys::RouteId;
+use crate::events::{Binding, GOROUTINES, Nanos};
 use crate::findings::forecast::time_to_oom;
+use crate::findings::inputs::Inputs;
+use crate::findings::places::unknown_site;
 use crate::findings::service::sooner;
 use crate::findings::{Judge, losses::Lost, options};
 use crate::growth::signals::SignalKey;
@@ -13,76 +14,27 @@ use crate::report::{
 
 use super::curve::EventKind;
 use super::figures::Figures;
-use super::{JudgedSignal, sentences};
+use super::groups::{Group, groups};
+use super::judged::JudgedSignal;
+use super::sentences;
 
 /// Other sites named in a finding.
 const MOST_ALSO: usize = 8;
 /// How much a finding may be relied on that knows neither container nor site.
 const PROCESS_CONFIDENCE: f64 = 0.5;
 
-/// Signals of one leak; the first is what it is named after.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Group {
-    /// Signals, the leading one first.
-    pub keys: Vec<SignalKey>,
-    /// Why they grow.
-    pub cause: Cause,
-    /// By which route; `None`: undecided.
-    pub route: Option<RouteId>,
-}
-
 impl Judge {
-    /// Growing signals by leak, the biggest growth first.
-    pub fn signal_groups(&self) -> Vec<Group> {
-        let judged = self.signals.judged();
-        let grows = |want: fn(&SignalKey) -> bool| {
-            judged
-                .iter()
-                .filter(move |(key, one)| one.state > FindingState::None && want(key))
-        };
-        let mut groups: Vec<Group> = Vec::new();
-        // containers first: they are counted exactly
-        let decided = |one: &JudgedSignal| {
-            one.explained
-                .as_ref()
-                .is_some_and(|e| e.cause != Cause::Indeterminate && e.route.is_some())
-        };
-        let ranked = |want: fn(&SignalKey) -> bool| {
-            let mut rows: Vec<(&SignalKey, &JudgedSignal)> = grows(want).collect();
-            rows.sort_by(|a, b| {
-                (decided(b.1), weight(b))
-                    .partial_cmp(&(decided(a.1), weight(a)))
-                    .unwrap_or(std::cmp::Ordering::Equal)
-            });
-            rows
-        };
-        for (key, one) in ranked(is_container) {
-            join(&mut groups, key, one, decided(one));
-        }
-        for (key, one) in ranked(is_instances) {
-            match groups.first_mut().filter(|group| fits(group, one)) {
-                Some(group) => group.keys.push(key.clone()),
-                None => join(&mut groups, key, one, decided(one)),
-            }
-        }
-        // a heap and its sites are one; what a container holds is in them
-        let mut rest: Vec<(&SignalKey, &JudgedSignal)> =
-            grows(|key| matches!(key, SignalKey::Site(_) | SignalKey::Heap)).collect();
-        rest.sort_by(|a, b| {
-            (b.0 == &SignalKey::Heap, b.1.window.net)
-                .partial_cmp(&(a.0 == &SignalKey::Heap, a.1.window.net))
-                .unwrap_or(std::cmp::Ordering::Equal)
-        });
-        // page faults say more than resident memory
-        rest.extend(grows(|key| *key == SignalKey::Faults));
-        rest.extend(grows(|key| *key == SignalKey::Process));
-        for (key, one) in rest {
-            match groups.first_mut() {
-                Some(group) => group.keys.push(key.clone()),
-                None => groups.push(group_of(key, one)),
-            }
-        }
-        groups
+    /// Judges all signals after a reading.
+    pub fn reading(&mut self, inputs: Inputs) {
+        let options = self.options;
+        self.signals.judge(
+            inputs.signals,
+            inputs.attribution,
+            &options,
+            inputs.start,
+            inputs.now,
+        );
+        self.confirm_signals(inputs);
     }
 
     /// Confirms the groups that have passed the growth budget.
@@ -90,7 +42,7 @@ impl Judge {
         if Lost::new(&self.losses).requests > options::LOSS_CONFIRM {
             return;
         }
-        for group in self.signal_groups() {
+        for group in groups(self.signals.judged()) {
             let Some(main) = group
                 .keys
                 .first()
@@ -110,7 +62,7 @@ impl Judge {
     /// Findings of signals. EventKind `blocks` say already takes the container along instead.
     pub fn signal_findings(&self, inputs: Inputs, blocks: &mut [Finding]) -> Vec<Finding> {
         let mut out = Vec::new();
-        for group in self.signal_groups() {
+        for group in groups(self.signals.judged()) {
             let Some(finding) = self.signal_finding(inputs, &group) else {
                 continue;
             };
@@ -282,69 +234,6 @@ fn add_stacks(known: &mut Finding, stacks: &Finding) {
     known.retained_bytes_per_request += stacks.retained_bytes_per_request;
     sooner(known, stacks.growth_bytes_per_second);
     known.growth_bytes_per_second += stacks.growth_bytes_per_second;
-}
-
-/// Into the group of the same route and cause; what is undecided into the only one that it fits.
-fn join(groups: &mut Vec<Group>, key: &SignalKey, one: &JudgedSignal, decided: bool) {
-    let new = group_of(key, one);
-    let same = if decided {
-        groups
-            .iter()
-            .position(|group| (group.cause, group.route) == (new.cause, new.route))
-    } else {
-        let fitting: Vec<usize> = (0..groups.len())
-            .filter(|i| fits(&groups[*i], one))
-            .collect();
-        fitting.first().copied().filter(|_| fitting.len() == 1)
-    };
-    match same.and_then(|index| groups.get_mut(index)) {
-        Some(group) => group.keys.push(key.clone()),
-        None => groups.push(new),
-    }
-}
-
-fn group_of(key: &SignalKey, one: &JudgedSignal) -> Group {
-    Group {
-        keys: vec![key.clone()],
-        cause: one
-            .explained
-            .as_ref()
-            .map_or(Cause::Indeterminate, |e| e.cause),
-        route: one.explained.as_ref().and_then(|e| e.route),
-    }
-}
-
-/// Whether the group's route and cause are possible for this signal too.
-fn fits(group: &Group, one: &JudgedSignal) -> bool {
-    let Some(explained) = &one.explained else {
-        return true;
-    };
-    let route =
-        group.route.is_none() || explained.route.is_none() || group.route == explained.route;
-    let cause = [group.cause, explained.cause].contains(&Cause::Indeterminate)
-        || group.cause == explained.cause;
-    route && cause
-}
-
-/// What to name a leak after: known bytes first, then entries; of equals the shorter path.
-fn weight((key, one): &(&SignalKey, &JudgedSignal)) -> (f64, f64, f64) {
-    let bytes = one
-        .last
-        .bytes
-        .zip(one.first.bytes)
-        .map_or(0.0, |(last, first)| last - first);
-    let SignalKey::Container(path, _) = key else {
-        return (bytes, one.window.net, 0.0);
-    };
-    (bytes, one.window.net, -(path.len() as f64))
-}
-
-fn is_container(key: &SignalKey) -> bool {
-    matches!(key, SignalKey::Container(_, kind) if kind != INSTANCES)
-}
-
-fn is_instances(key: &SignalKey) -> bool {
-    matches!(key, SignalKey::Container(_, kind) if kind == INSTANCES)
 }
 
 fn basis(key: &SignalKey) -> Basis {

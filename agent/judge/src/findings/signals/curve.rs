@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::attribution::routes::{RouteId, Routes};
-use crate::attribution::tokens::Class;
+use crate::attribution::keys::Class;
+use crate::attribution::keys::RouteId;
+use crate::attribution::routes::Routes;
 use crate::events::Nanos;
 use crate::growth::signals::SignalKey;
 use crate::growth::signals::clock::{Counts, RouteCounts};

@@ -6,13 +6,11 @@
 //! the best does not beat by [`DECISIVE`] in the logarithm of the likelihood stays possible, and what all
 //! that is possible agree on is said: a route, a cause, or neither.
 
-use std::collections::BTreeMap;
-
-use crate::attribution::routes::{RouteId, Routes};
+use crate::attribution::keys::RouteId;
 use crate::report::Cause;
 
 use super::curve::{Curve, EventKind, Variable};
-use super::fit::{Fit, Regression};
+use super::regression::{Context, Fit, Regression};
 use crate::findings::options::{PER_REQUEST_ABOVE, TOKEN_KEYED_BELOW};
 
 /// Logarithm of the likelihood ratio above which one explanation excludes another.
@@ -46,21 +44,6 @@ pub struct Explained {
     pub cause: Cause,
     /// The same for the route; [`RouteId::BACKGROUND`] for background, `None`: undecided.
     pub route: Option<RouteId>,
-}
-
-/// What is known of a signal beside its levels.
-#[derive(Clone, Copy)]
-pub struct Context<'a> {
-    /// Its levels are bytes.
-    pub bytes: bool,
-    /// Seconds from the beginning of the observation to the first point that is looked at.
-    pub start: f64,
-    /// Requests, by route, that were met in the code that fills it.
-    pub seen: &'a BTreeMap<RouteId, f64>,
-    /// All routes.
-    pub routes: &'a Routes,
-    /// The levels are looks between censuses.
-    pub length_samples: bool,
 }
 
 /// Explains the growth of `curve` since point `from`.

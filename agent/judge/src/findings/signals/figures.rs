@@ -1,14 +1,14 @@
 //! What the signals of one leak have grown by, and what came in the same time.
 
-use crate::attribution::routes::RouteId;
+use crate::attribution::keys::RouteId;
 use crate::events::Nanos;
+use crate::findings::Inputs;
 use crate::findings::Judge;
-use crate::findings::compose::Inputs;
 use crate::findings::forecast::{Rate, rate};
 use crate::growth::signals::SignalKey;
 
-use super::compose::Group;
 use super::curve::{Curve, EventKind, Variable};
+use super::groups::Group;
 
 /// Figures of a group.
 #[derive(Clone, Copy, Debug, Default)]

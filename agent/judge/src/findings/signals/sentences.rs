@@ -1,18 +1,18 @@
 //! What a finding of signals rests on, in sentences.
 
 use crate::attribution::Attribution;
-use crate::attribution::routes::RouteId;
-use crate::findings::compose::Inputs;
-use crate::findings::evidence::{bytes, number};
+use crate::attribution::keys::RouteId;
+use crate::findings::Inputs;
+use crate::findings::units::{bytes, number};
 use crate::findings::{Judge, residency};
 use crate::growth::signals::SignalKey;
 use crate::report::FindingState;
 
-use super::JudgedSignal;
-use super::compose::Group;
 use super::curve::{EventKind, Variable};
 use super::explanation::{DECISIVE, Explained};
 use super::figures::Figures;
+use super::groups::Group;
+use super::judged::JudgedSignal;
 
 /// Explanations named at most.
 const MOST_NAMED: usize = 4;

@@ -5,8 +5,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::attribution::routes::RouteId;
-use crate::attribution::tokens::Class;
+use crate::attribution::keys::Class;
+use crate::attribution::keys::RouteId;
 use crate::events::Nanos;
 
 /// Requests that are kept one by one at most.

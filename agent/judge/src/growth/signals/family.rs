@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::events::Nanos;
 
 use super::clock::Counts;
-use super::{About, SignalKey};
+use super::key::{About, SignalKey};
 
 /// Times kept. The old ones are thinned out.
 pub const MOST_TICKS: usize = 64;

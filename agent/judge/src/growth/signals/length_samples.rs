@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::events::{Lengths, Nanos};
 
-use super::SignalKey;
 use super::clock::{Clock, Counts};
+use super::key::SignalKey;
 
 /// Looks that are kept: half a minute of them.
 const MOST: usize = 600;

@@ -2,7 +2,6 @@
 //! the mean of those of two seconds. Readings come a while after the collection that they tell of; where the
 //! collector does not say when it was, what was allocated since tells, at the rate seen between readings.
 
-use crate::attribution::plus;
 use crate::events::{HeapMark, Nanos};
 
 /// Seconds over which collections are put together.
@@ -73,7 +72,7 @@ impl Marks {
             return None;
         }
         let level = MeanMark {
-            at: plus(self.begun, self.seconds / self.count),
+            at: self.begun.plus(self.seconds / self.count),
             mean: self.bytes / self.count,
             low: self.low,
             high: self.high,

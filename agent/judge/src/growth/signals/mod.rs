@@ -7,6 +7,7 @@
 
 pub mod clock;
 pub mod family;
+pub mod key;
 pub mod length_samples;
 pub mod marks;
 pub mod stack_requests;
@@ -14,13 +15,15 @@ pub mod stack_requests;
 use std::collections::VecDeque;
 
 use crate::attribution::Attribution;
-use crate::attribution::routes::RouteId;
+use crate::attribution::keys::Class;
+use crate::attribution::keys::RouteId;
 use crate::attribution::sites::LeadingFrameId;
-use crate::attribution::tokens::Class;
 use crate::events::{
     Census, Container, Faults, HeapMark, INSTANCES, Lengths, MemorySample, Nanos, Profile, Request,
-    SiteId, WriterSite,
+    SiteId,
 };
+
+pub use self::key::{About, SignalKey};
 
 use self::clock::Clock;
 use self::family::{Family, Level};
@@ -34,39 +37,6 @@ const SETTLED_SECONDS: f64 = 1.0;
 const MOST_WAITING: usize = 64;
 /// Seconds between two levels of the process's memory, at least.
 const PROCESS_SECONDS: f64 = 2.5;
-
-/// What a signal measures.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum SignalKey {
-    /// Entries of the container at this path, of this kind.
-    Container(String, String),
-    /// Bytes that the runtime's profile has for this code.
-    Site(LeadingFrameId),
-    /// Bytes that the collector found reachable.
-    Heap,
-    /// Bytes of pages touched for the first time.
-    Faults,
-    /// Resident anonymous bytes.
-    Process,
-}
-
-impl SignalKey {
-    /// Whether its levels are bytes (else entries).
-    pub fn is_bytes(&self) -> bool {
-        !matches!(self, Self::Container(..))
-    }
-}
-
-/// What is known of a signal beside its levels.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct About {
-    /// What stores into the container.
-    pub writers: Vec<WriterSite>,
-    /// The name by which that code knows it, where it is another.
-    pub known_as: Option<String>,
-    /// The profile's biggest stack for this code, and its bytes.
-    pub site: Option<(SiteId, u64)>,
-}
 
 /// A reading that waits for the records of its time.
 #[derive(Clone, Debug)]

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::attribution::Attribution;
-use crate::attribution::routes::RouteId;
+use crate::attribution::keys::RouteId;
 use crate::events::{Faults, FrameKind, Nanos, RequestId, SiteId, WriterSite};
 
 /// Sites that are remembered.

@@ -1,7 +1,11 @@
 //! One explanation of a signal's growth: its slope, and how likely it makes the levels that were read.
 
+use std::collections::BTreeMap;
+
+use crate::attribution::keys::RouteId;
+use crate::attribution::routes::Routes;
+
 use super::curve::{Curve, EventKind, Variable};
-use super::explanation::Context;
 
 /// A service that has requests grows by them more often than by a timer.
 const TIMER: f64 = -1.0;
@@ -25,6 +29,21 @@ const WHOLE: f64 = 2.5;
 const NOT_WHOLE: f64 = -2.0;
 /// How close.
 const EXACT: f64 = 0.03;
+
+/// What is known of a signal beside its levels.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// Its levels are bytes.
+    pub bytes: bool,
+    /// Seconds from the beginning of the observation to the first point that is looked at.
+    pub start: f64,
+    /// Requests, by route, that were met in the code that fills it.
+    pub seen: &'a BTreeMap<RouteId, f64>,
+    /// All routes.
+    pub routes: &'a Routes,
+    /// The levels are looks between censuses.
+    pub length_samples: bool,
+}
 
 /// How well one variable explains a signal.
 pub(super) struct Fit {
