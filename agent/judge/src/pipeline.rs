@@ -1,4 +1,4 @@
-//! The pure stages in a row: observations in, a report out.
+//! The pipeline of one target: observations in, a report out.
 
 mod windows;
 
@@ -22,10 +22,10 @@ pub use crate::findings::options::JudgeOptions;
 pub use crate::findings::plateaus::Plateaus;
 use windows::{Judgement, Windows};
 
-/// After a pause tokens are learnt for so long before their classes count: what was used in the pause is
-/// not new.
+/// Seconds after a pause during which token classes do not count: tokens that were used during the pause
+/// would look new.
 const LEARNING_SECONDS: f64 = 8.0;
-/// Seconds over which rates are taken.
+/// Seconds over which rates are averaged.
 const RATE_SECONDS: u64 = 10;
 
 /// Attribution, growth and findings of one target.
@@ -60,17 +60,17 @@ impl Pipeline {
         }
     }
 
-    /// Judges by other settings from now on. The maturity age stays what it was.
+    /// Changes the settings. The maturity age does not change.
     pub fn set_options(&mut self, options: JudgeOptions) {
         self.judge.options = options;
     }
 
-    /// Takes up plateaus that were learned of the same service before.
+    /// Adds plateaus that were learned from the same service before.
     pub fn learn(&mut self, plateaus: &Plateaus) {
         self.judge.plateaus.learn(plateaus);
     }
 
-    /// What functions kept when they were full, learned or taken up.
+    /// The plateaus of all functions.
     pub fn plateaus(&self) -> &Plateaus {
         &self.judge.plateaus
     }
@@ -100,7 +100,7 @@ impl Pipeline {
                     .observe(sample, totals.mature_bytes, totals.live_bytes);
                 self.signals.memory(sample);
                 if self.windows.is_closed() || self.growth.snapshots() == 0 {
-                    // no snapshot asks for these requests
+                    // no snapshot will refer to these requests
                     self.attribution.requests.matured(sample.at);
                     self.attribution.requests.prune(&[], sample.at);
                 }
@@ -141,7 +141,7 @@ impl Pipeline {
             }
             Observation::Ended(at) => {
                 let after = self.start.map_or(0.0, |start| at.since(start));
-                let said = format!("the target ended after {after:.0} s of observation");
+                let said = format!("the process ended after {after:.0} s of observation");
                 if !self.target.limitations.contains(&said) {
                     self.target.limitations.push(said);
                 }
@@ -159,7 +159,7 @@ impl Pipeline {
         }
     }
 
-    /// What is thought of the window under way, where allocations are watched in windows.
+    /// What the judge needs from the current window, if allocations are traced in windows.
     pub fn opinion(&self) -> Opinion {
         let needed = 2.0 * self.judge.options.maturity_seconds;
         let judgement = self.judgement();
@@ -175,7 +175,7 @@ impl Pipeline {
         }
     }
 
-    /// What the evidence says now.
+    /// The current judgement.
     fn judgement(&self) -> Judgement {
         let inputs = Inputs {
             growth: &self.growth,
@@ -205,7 +205,7 @@ impl Pipeline {
         }
     }
 
-    /// What can be said now.
+    /// The current report.
     pub fn report(&self) -> Report {
         let start = self.start.unwrap_or_default();
         let window = self.window();
@@ -231,7 +231,7 @@ impl Pipeline {
         }
     }
 
-    /// Bytes of state, estimated.
+    /// Estimated size of the state in bytes.
     pub fn state_bytes(&self) -> usize {
         self.attribution.state_bytes()
             + self.growth.state_bytes()

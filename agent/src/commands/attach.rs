@@ -1,4 +1,4 @@
-//! `heaptide attach PID`: observe one process, show it live, say what leaks.
+//! `heaptide attach PID`: observes one process, shows it live, and reports leaks.
 
 use std::{
     io::{IsTerminal as _, Write as _},
@@ -24,12 +24,12 @@ use crate::{
 };
 use heaptide_judge::pipeline::JudgeOptions;
 
-/// Between two drawings of the live view.
+/// Interval of the live view.
 const DRAW: Duration = Duration::from_secs(1);
 
 /// Runs `heaptide attach`.
 pub(super) fn attach(args: &Attach) -> Result<ExitCode> {
-    // The target is looked at first: a wrong pid is not a matter of capabilities.
+    // The target is inspected first, so a wrong pid is not reported as missing capabilities.
     heaptide_runtimes::inspect(args.pid)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -74,7 +74,7 @@ pub(super) fn attach(args: &Attach) -> Result<ExitCode> {
     if let Some(path) = &args.live_sites {
         write_live_sites(&session, path)?;
     }
-    // The receiver is gone when no server runs.
+    // Without a server there is no receiver.
     let _ = stop_server.send(true);
     drop(session);
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -123,7 +123,7 @@ fn watch_target(
     Ok(())
 }
 
-/// What the flags ask of the source.
+/// The options of the source from the flags.
 fn source_options(args: &Attach) -> Result<SourceOptions> {
     let handlers = args
         .handlers

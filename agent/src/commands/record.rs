@@ -1,4 +1,4 @@
-//! `heaptide attach --record FILE`: writes what is observed to a capture.
+//! `heaptide attach --record FILE`: writes observations to a capture.
 
 use std::{
     path::{Path, PathBuf},
@@ -14,8 +14,8 @@ use heaptide_judge::{
     events::Observation,
 };
 
-/// Records what `session` observes of `pid`. Fails at once when the file cannot be begun; a failure
-/// later ends the recording only, and is told by [`Recording::finish`].
+/// Records what `session` observes of `pid`. Fails at once if the file cannot be created. A later failure
+/// only ends the recording; [`Recording::finish`] reports it.
 pub(super) fn record(session: &mut Session, path: &Path, pid: u32) -> Result<Recording> {
     let writer = CaptureWriter::create(path)?;
     let recording = Recording {
@@ -41,7 +41,7 @@ pub(super) struct Recording {
 }
 
 struct RecordingState {
-    /// Gone after an error: a capture with a gap would be judged wrongly.
+    /// `None` after an error: a capture with a gap would be judged wrongly.
     writer: Option<CaptureWriter>,
     error: Option<CaptureError>,
 }
@@ -52,7 +52,7 @@ impl RecordingState {
             return;
         };
         if let Err(error) = writer.write(observation) {
-            warn!("the recording ends here, the observation goes on: {error}");
+            warn!("the recording ends here; the observation continues: {error}");
             self.writer = None;
             self.error = Some(error);
         }
@@ -60,7 +60,7 @@ impl RecordingState {
 }
 
 impl Recording {
-    /// Writes what is left, and says what went wrong since the beginning.
+    /// Writes the rest, and reports the first error.
     pub(super) fn finish(self) -> Result<()> {
         let mut state = lock(&self.state);
         let written = match (state.error.take(), state.writer.take()) {
@@ -70,7 +70,7 @@ impl Recording {
         };
         written.with_context(|| {
             format!(
-                "the recording in {} is not complete (`heaptide replay` can judge what is in it): \
+                "the recording in {} is incomplete, but `heaptide replay` can judge it: \
                  free some space, or record to another disk",
                 self.path.display()
             )
@@ -79,6 +79,6 @@ impl Recording {
 }
 
 fn lock(state: &Mutex<RecordingState>) -> MutexGuard<'_, RecordingState> {
-    // A panic while writing leaves at worst a cut frame, which the reader knows.
+    // A panic while writing leaves at worst a truncated frame, which the reader detects.
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! `heaptide replay FILE`: the same judgement from a capture.
+//! `heaptide replay FILE`: judges a capture.
 
 use anyhow::Result;
 
@@ -15,7 +15,7 @@ pub(super) fn replay(args: &Replay) -> Result<ExitCode> {
     };
     let replay = capture::replay(&args.capture, judge)?;
     if let Some(damage) = &replay.damage {
-        // An agent that was killed leaves such a file; what it holds is still worth judging.
+        // An agent that was killed leaves such a file. Its content is still judged.
         eprintln!("heaptide: {damage}");
     }
     let stacks = LiveStacks::of(&replay.sites, &replay.last);

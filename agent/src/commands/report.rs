@@ -8,7 +8,7 @@ use crate::{
 };
 use heaptide_judge::{report::Report, stacks::LiveStacks};
 
-/// Writes everything that was asked for; what fails is said after the rest was written.
+/// Writes all requested outputs. The first error is returned after the others were written.
 pub(super) fn write_outputs(report: &Report, stacks: &LiveStacks, args: &OutputArgs) -> Result<()> {
     let path = args.output.as_deref();
     let mut results = vec![match args.format {
@@ -28,7 +28,7 @@ pub(super) fn write_outputs(report: &Report, stacks: &LiveStacks, args: &OutputA
     Ok(())
 }
 
-/// The exit code that `--exit-code` asks for.
+/// The exit code for `--exit-code`.
 pub(super) fn exit_code(report: &Report, args: &OutputArgs) -> ExitCode {
     if args.exit_code {
         report.verdict.into()

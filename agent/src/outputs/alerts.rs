@@ -1,4 +1,4 @@
-//! Alerts: one log line per change of a finding's state, however often it is reported.
+//! Alerts: one log line per change of a finding's state.
 
 use std::collections::BTreeMap;
 
@@ -6,20 +6,20 @@ use super::format::{cause, site_location, verdict};
 use super::text;
 use heaptide_judge::report::{Cause, Finding, FindingState, Report, UNDECIDED, Verdict};
 
-/// Reports in a row without the finding after which it counts as resolved: a series that flickers at a
-/// gate must not page anybody twice.
+/// Consecutive reports without a finding after which it is resolved. A series near a gate must not cause
+/// repeated alerts.
 const RESOLVED_AFTER: u32 = 3;
-/// Findings remembered per target; outputs never grow with what they observe.
+/// Maximum number of findings per target, so that the state is bounded.
 const REMEMBERED: usize = 256;
 
-/// What became of a finding.
+/// The change of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     /// It is suspected for the first time.
     Suspect,
     /// It is confirmed.
     Confirmed,
-    /// It is gone.
+    /// It is resolved.
     Resolved,
 }
 
@@ -41,7 +41,7 @@ pub struct Alert {
     pub pid: u32,
     /// Name of the service.
     pub service: String,
-    /// What happened.
+    /// The change.
     pub change: Change,
     /// Route of the finding.
     pub route: String,
@@ -51,9 +51,9 @@ pub struct Alert {
     pub location: String,
     /// The function there.
     pub function: String,
-    /// The sentence of the verdict.
+    /// How much it keeps.
     pub summary: String,
-    /// Bytes kept now.
+    /// Retained bytes.
     pub retained_bytes: u64,
     /// Seconds until the limit.
     pub time_to_oom_seconds: Option<f64>,
@@ -61,10 +61,10 @@ pub struct Alert {
 
 #[derive(Clone, Debug)]
 struct Known {
-    /// The highest state that was told.
+    /// The highest state that was reported.
     told: FindingState,
     missing: u32,
-    /// As it was last seen, for the line that says it is gone.
+    /// The last finding, for the line that reports it as resolved.
     alert: Alert,
 }
 
@@ -84,8 +84,8 @@ impl Alerts {
         }
     }
 
-    /// What changed since the report before. A confirmed finding that falls back to suspect is no
-    /// change: it is told again only after it was resolved.
+    /// The changes since the previous report. A confirmed finding that becomes suspect again is not a
+    /// change. It is reported again only after it was resolved.
     pub fn update(&mut self, report: &Report) -> Vec<Alert> {
         let mut alerts = Vec::new();
         let mut present: BTreeMap<(String, Cause), &Finding> = BTreeMap::new();
@@ -125,7 +125,7 @@ impl Alerts {
             };
             self.known.insert(key.clone(), known);
         }
-        // Too little evidence says nothing about what was found before.
+        // Insufficient evidence does not resolve earlier findings.
         if report.verdict != Verdict::InsufficientEvidence {
             self.known.retain(|key, known| {
                 if present.contains_key(key) {
@@ -145,7 +145,7 @@ impl Alerts {
         alerts
     }
 
-    /// A finding whose cause was not clear yet and now is, is the same finding.
+    /// Whether two findings are the same. An undecided cause or route may become decided.
     fn adopt_undecided(
         &mut self,
         key: &(String, Cause),
@@ -154,14 +154,14 @@ impl Alerts {
         if self.known.contains_key(key) {
             return;
         }
-        // Mixed is what a finding passes through while new and repeated tokens are told apart.
+        // The cause may be mixed while new and repeated tokens are being compared.
         for earlier in [
             Cause::Indeterminate,
             Cause::Mixed,
             Cause::TokenKeyed,
             Cause::PerRequest,
         ] {
-            // and so is one whose route was not clear
+            // the route may have been undecided
             for route in [key.0.as_str(), UNDECIDED] {
                 let earlier = (route.to_owned(), earlier);
                 if !present.contains_key(&earlier)
@@ -182,7 +182,7 @@ impl Alerts {
             route: finding.route.clone(),
             cause: finding.cause,
             location: site_location(&finding.site),
-            // without a line of code, the container is where to look
+            // without a line of code, the container is the location
             function: match &finding.container {
                 Some(container) if finding.site.file.is_none() => container.path.clone(),
                 _ => finding.site.function.clone(),
@@ -195,7 +195,7 @@ impl Alerts {
 }
 
 impl Alert {
-    /// Writes the alert as one structured log line: a warning, or a notice that it is over.
+    /// Writes the alert as one structured log line.
     pub fn log(&self) {
         macro_rules! line {
             ($level:ident, $message:literal) => {
@@ -222,7 +222,7 @@ impl Alert {
     }
 }
 
-/// One log line for a change of the whole verdict, which a target without findings has too.
+/// One log line for a change of the verdict. Targets without findings have a verdict too.
 pub fn log_verdict(service: &str, report: &Report) {
     tracing::info!(
         service,
@@ -238,7 +238,7 @@ mod tests {
     use super::*;
     use heaptide_judge::fixtures;
 
-    /// What a row of reports leads to; `-` is one without findings, `?` one without evidence.
+    /// The alerts of a sequence of reports. `-`: without findings; `?`: without evidence.
     fn told(states: &str) -> String {
         let mut alerts = Alerts::new("api");
         let mut told = String::new();

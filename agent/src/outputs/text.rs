@@ -1,4 +1,4 @@
-//! The final verdict as text.
+//! The report as text.
 
 mod kept;
 
@@ -13,7 +13,7 @@ use super::{OutputError, file};
 use heaptide_judge::events::{Binding, Frame};
 use heaptide_judge::report::{Basis, Cause, Finding, FindingState, Health, Report, Verdict};
 
-use kept::{NAME, container_line, let_go};
+use kept::{NAME, container_line, freed};
 pub use kept::{kept, place};
 
 /// Routes in the table.
@@ -21,12 +21,12 @@ const ROUTES: usize = 8;
 /// Frames of a stack.
 const FRAMES: usize = 12;
 
-/// Writes the verdict to `path`, whole or not at all, or to standard output.
+/// Writes the report to `path` atomically, or to standard output.
 pub fn write(report: &Report, path: Option<&Path>) -> Result<(), OutputError> {
     file::write_or_print("the report", path, render(report).as_bytes())
 }
 
-/// The verdict, what it rests on, and what was lost.
+/// The verdict, its evidence, and the losses.
 pub fn render(report: &Report) -> String {
     let mut text = String::new();
     match report.verdict {
@@ -43,7 +43,7 @@ pub fn render(report: &Report) -> String {
     for finding in growing() {
         push_finding(&mut text, finding);
     }
-    // A verdict without a finding that grows is explained by its reason alone.
+    // Without a growing finding the reason explains the verdict.
     if growing().next().is_none() && !report.reason.is_empty() {
         line(&mut text, 1, &printable(&report.reason, 400));
     }
@@ -150,9 +150,7 @@ fn frame_line(frame: &Frame) -> String {
 
 fn confidence(finding: &Finding) -> String {
     let binding = match finding.binding {
-        _ if finding.basis != Basis::Blocks => {
-            "route and cause by regression on what came meanwhile"
-        }
+        _ if finding.basis != Basis::Blocks => "route and cause by regression on request counts",
         Binding::Exact => "blocks tied to their requests exactly",
         Binding::Inferred => "blocks tied to their requests by inference (several share a thread)",
         Binding::None => "blocks not tied to requests",
@@ -169,11 +167,11 @@ fn confidence(finding: &Finding) -> String {
 
 fn push_harmless(text: &mut String, finding: &Finding) {
     let why = match finding.cause {
-        Cause::BoundedCache => "a cache with bounds: it lets go as much as it takes",
+        Cause::BoundedCache => "a bounded cache: it evicts as much as it adds",
         Cause::WarmUp => "a warm-up: growth slows down and stops",
-        Cause::AllocatorRetention => "freed, but kept by the allocator",
-        Cause::WorkingSet => "memory of requests under way",
-        _ => "too little for a suspicion",
+        Cause::AllocatorRetention => "freed memory that the allocator keeps",
+        Cause::WorkingSet => "memory of requests in flight",
+        _ => "too little evidence for a suspicion",
     };
     line(
         text,
@@ -190,7 +188,7 @@ fn push_harmless(text: &mut String, finding: &Finding) {
         "{} held in {}, {}",
         bytes(finding.retained_bytes as f64),
         counted(finding.blocks, "block", "blocks"),
-        let_go(finding)
+        freed(finding)
     );
     line(text, 2, &format!("{kept}: {why}"));
 }
@@ -315,7 +313,7 @@ fn push_routes(text: &mut String, report: &Report) {
     text.push('\n');
 }
 
-/// What was lost, or that nothing was: `3 events dropped, 1 stack cut short`.
+/// The losses, or `none`: `3 events dropped, 1 stack truncated`.
 pub fn losses(health: &Health) -> String {
     let of = |number: u64, one: &str, many: &str| (number > 0).then(|| counted(number, one, many));
     let lost: Vec<String> = [
@@ -329,8 +327,8 @@ pub fn losses(health: &Health) -> String {
         of(health.lost_frees, "free lost", "frees lost"),
         of(
             health.stacks_truncated,
-            "stack cut short",
-            "stacks cut short",
+            "stack truncated",
+            "stacks truncated",
         ),
     ]
     .into_iter()

@@ -6,8 +6,8 @@ use rustc_hash::FxBuildHasher;
 
 use crate::events::TokenClass;
 
-/// A map whose iteration order depends on nothing but its content, so that a replay gives the same
-/// report to the last bit. Keys are kernel numbers, not text chosen by a client.
+/// A hash map without a random seed: its iteration order depends on its content only, so a replay gives an
+/// identical report. Use it for keys that no client can choose (ids from the kernel).
 pub type Map<K, V> = HashMap<K, V, FxBuildHasher>;
 
 /// A route.
@@ -19,7 +19,7 @@ impl RouteId {
     pub const BACKGROUND: Self = Self(0);
     /// A request whose record was lost.
     pub const UNATTRIBUTED: Self = Self(1);
-    /// A request that is no HTTP or beyond the number of routes.
+    /// A request that is not HTTP, or one beyond the maximum number of routes.
     pub const OTHER: Self = Self(2);
 
     /// Whether requests belong to it.
@@ -52,7 +52,7 @@ impl Class {
         self as usize
     }
 
-    /// What it is to the rest of the world, where a route is of no interest.
+    /// The class without regard to the route, as reports count it.
     pub fn token_class(self) -> TokenClass {
         match self {
             Self::New => TokenClass::New,

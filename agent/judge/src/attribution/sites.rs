@@ -1,4 +1,4 @@
-//! Call stacks: from a site to its leading frame, which names the series.
+//! Call stacks: maps a site to its leading frame, which names the series.
 
 use std::collections::BTreeMap;
 
@@ -6,18 +6,18 @@ use crate::events::{Frame, FrameKind, MemoryKind, Site, SiteId};
 
 use super::keys::Map;
 
-/// Stacks kept at most; later ones are known by id only and share one leading.
+/// Maximum number of stacks. Later ones share the unknown leading frame.
 const MOST_SITES: usize = 16_384;
-/// Leads kept at most.
+/// Maximum number of leading frames.
 const MOST_LEADING_FRAMES: usize = 8_192;
 
-/// A leading frame: function, file and module (not the line: one function that keeps memory in
-/// several lines is one series).
+/// A leading frame: function, file and module. The line is not part of it, so a function that keeps memory
+/// in several lines is one series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LeadingFrameId(pub u32);
 
 impl LeadingFrameId {
-    /// Of stacks that were not announced or did not fit.
+    /// For stacks that were not announced or did not fit.
     pub const UNKNOWN: Self = Self(0);
 }
 
@@ -34,7 +34,7 @@ struct Known {
 pub struct Sites {
     known: Map<SiteId, Known>,
     leading_frames: BTreeMap<LeadingKey, LeadingFrameId>,
-    /// Function and `file:line` (else the module) of each leading, as first seen.
+    /// Function and `file:line` (else the module) of each leading frame, as first seen.
     names: Vec<(String, String)>,
     refused: u64,
 }
@@ -50,7 +50,7 @@ impl Sites {
         }
     }
 
-    /// Takes a stack. An empty one (never sent by a right source) is ignored.
+    /// Takes a stack. An empty stack is ignored.
     pub fn observe(&mut self, site: &Site) {
         if site.stack.is_empty() {
             return;
@@ -91,14 +91,14 @@ impl Sites {
         );
     }
 
-    /// The leading of a site.
+    /// The leading frame of a site.
     pub fn leading(&self, id: SiteId) -> LeadingFrameId {
         self.known
             .get(&id)
             .map_or(LeadingFrameId::UNKNOWN, |known| known.leading)
     }
 
-    /// Function and location of a leading.
+    /// Function and location of a leading frame.
     pub fn describe(&self, leading: LeadingFrameId) -> (String, String) {
         self.names
             .get(leading.0 as usize)
@@ -107,13 +107,13 @@ impl Sites {
             .unwrap_or_default()
     }
 
-    /// Stacks that found no place.
+    /// Stacks refused because the table was full.
     pub fn refused(&self) -> u64 {
         self.refused
     }
 
-    /// Whether blocks of this site are judged. A mapping is judged only when the application asked
-    /// for it itself: the arenas that allocators map hold heap blocks, which are judged already.
+    /// Whether blocks of this site are judged. A mapping is judged only if the application's own code made
+    /// it. Arenas that allocators map contain heap blocks, which are judged already.
     pub fn judged(&self, id: SiteId, kind: MemoryKind) -> bool {
         match kind {
             MemoryKind::Heap => true,
@@ -126,7 +126,7 @@ impl Sites {
         self.known.get(&id).map(|known| &known.site)
     }
 
-    /// Bytes of state, estimated: stacks are shared with the source, so only their handles count.
+    /// Estimated size of the state in bytes. Stacks are shared with the source, so only the handles count.
     pub fn state_bytes(&self) -> usize {
         self.known.capacity() * (size_of::<Known>() + 9) + self.leading_frames.len() * 160
     }
@@ -138,7 +138,7 @@ impl Default for Sites {
     }
 }
 
-/// Whether the application's own code is the first to be met outside of the mapping calls.
+/// Whether the first frame outside the mapping calls is the application's own code.
 fn maps_directly(stack: &[Frame]) -> bool {
     stack
         .iter()

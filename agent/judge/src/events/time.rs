@@ -1,4 +1,4 @@
-//! Time: every observation carries its own.
+//! Time of observations.
 
 use serde::{Deserialize, Serialize};
 

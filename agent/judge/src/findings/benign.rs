@@ -1,5 +1,5 @@
-//! What grows the process without being a leak and shows in no series: memory of requests under
-//! way, and memory that was freed but kept by the allocator.
+//! Growth of the process that is not a leak and is in no series: memory of requests in flight, and freed
+//! memory that the allocator keeps.
 
 use crate::report::{Cause, Finding, SiteSummary};
 
@@ -8,11 +8,11 @@ use super::judge::Judge;
 use super::places::{blank, unknown_site};
 use super::units::bytes;
 
-/// Bytes below which neither is worth mentioning.
+/// Minimum size of such a finding, bytes.
 const WORTH_MENTIONING: f64 = 1024.0 * 1024.0;
 
 impl Judge {
-    /// Findings with state `none` that concern the process, not a series.
+    /// Findings with state `none` that concern the process as a whole.
     pub fn benign(&self, inputs: Inputs) -> Vec<Finding> {
         let mut out = Vec::new();
         out.extend(Self::working_set(inputs));
@@ -37,7 +37,7 @@ impl Judge {
             retained_bytes: 0,
             route: inputs.attribution.routes.get(most.key.route).name.clone(),
             evidence: vec![format!(
-                "up to {} of requests under way or just ended, {} now; it goes when they end",
+                "requests in flight or just ended held up to {}, {} now; they free it when they end",
                 bytes(most.peak),
                 bytes(most.bytes)
             )],
@@ -61,8 +61,8 @@ impl Judge {
         Some(Finding {
             route: "(process)".to_owned(),
             evidence: vec![format!(
-                "live memory fell by {} from its peak, RSS stayed {} above its start: freed, but kept by the \
-                 allocator",
+                "live memory fell by {} from its peak, but RSS stayed {} above its start: the allocator keeps \
+                 freed memory",
                 bytes(fell),
                 bytes(grew)
             )],

@@ -1,4 +1,4 @@
-//! From judged series to findings: those of one route and cause are one, worst first.
+//! Builds findings from judged series: one per route and cause, worst first.
 
 use crate::events::{Binding, Nanos};
 use crate::growth::SeriesKey;
@@ -17,11 +17,11 @@ use super::judged::Judged;
 use super::places::{put_own_code_first, summary, unknown_site};
 use super::window::View;
 
-/// Findings in a report at most.
+/// Maximum number of findings in a report.
 const MOST_FINDINGS: usize = 20;
-/// Sites listed besides the biggest.
+/// Maximum number of further sites.
 const MOST_ALSO: usize = 8;
-/// Bytes that a series which is no leak must have matured to be mentioned.
+/// Minimum matured bytes for a finding that is not a leak.
 const WORTH_MENTIONING: f64 = 16.0 * 1024.0;
 
 impl Judge {
@@ -42,7 +42,7 @@ impl Judge {
             let cause = match one.why {
                 Some(Why::Evicts) => Cause::BoundedCache,
                 Some(Why::Stopped) => Cause::WarmUp,
-                // expected by the user, or not enough evidence among so many series
+                // expected by the user, or too little evidence among all series
                 _ => continue,
             };
             let matured = inputs
@@ -145,8 +145,7 @@ impl Judge {
         })
     }
 
-    /// Growth of the process by all that grows without bounds, as it becomes resident: memory runs out by
-    /// all of it together.
+    /// Growth rate of resident memory over all findings: the memory limit applies to their sum.
     fn growth_of_all(&self, inputs: Inputs) -> Rate {
         let stated = self
             .judged()
@@ -165,7 +164,7 @@ impl Judge {
         }
     }
 
-    /// Growth since the onset, and how fast it is now.
+    /// Current growth rate of a group since its onset.
     fn growth_of(inputs: Inputs, group: &[SeriesKey], onset: usize, variance: f64) -> Rate {
         let epochs: &Epochs = &inputs.growth.epochs;
         let from = onset.min(epochs.len().saturating_sub(2));
@@ -184,7 +183,7 @@ impl Judge {
     }
 }
 
-/// Figures of the series of one finding, added.
+/// Sums over the series of one finding.
 #[derive(Default)]
 struct Sums {
     live: f64,
@@ -202,7 +201,7 @@ impl Sums {
     fn add(&mut self, one: &Judged, series: &Series, shared: bool) {
         self.live += series.live_bytes();
         self.container += series.container_bytes();
-        // one way of counting for all series, so that the means can be added
+        // the same assignment of classes for all series, so that their means can be added
         let contrast = contrast(&one.kept, Some(shared));
         self.means[0] += contrast.new.mean;
         self.means[1] += contrast.repeat.mean;

@@ -8,10 +8,10 @@ use crate::report::{Cause, FindingState};
 use super::judged::Judged;
 use super::window::View;
 
-/// First epoch of the growth in the window that begins with epoch `from`.
+/// The onset: the first epoch of the growth in the window that begins with epoch `from`.
 ///
-/// Mature bytes of earlier epochs are nearly none; and an epoch in which growth began half-way
-/// would dilute per-request figures, so it is left out when enough remains.
+/// Epochs before the onset hold at most 2 % of the live bytes. An epoch in which the growth began half-way
+/// would dilute per-request figures. It is left out if enough epochs remain.
 pub fn onset(view: &View, from: usize) -> usize {
     let epochs = &view.series.epochs;
     let total: f64 = epochs[from..]
@@ -55,7 +55,7 @@ pub fn groups(judged: &BTreeMap<SeriesKey, Judged>) -> Vec<Vec<SeriesKey>> {
             .or_default()
             .push(*key);
     }
-    // what is undecided goes to the one cause that the route has
+    // series with an undecided cause join the only decided cause of the route
     let undecided: Vec<_> = by_cause
         .keys()
         .filter(|key| key.2 == Cause::Indeterminate)

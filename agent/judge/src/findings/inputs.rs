@@ -1,21 +1,21 @@
-//! What findings are made from.
+//! The inputs of findings.
 
 use crate::attribution::Attribution;
 use crate::events::Nanos;
 use crate::growth::Growth;
 use crate::growth::signals::Signals;
 
-/// What the findings are made from.
+/// Everything that findings are made from.
 #[derive(Clone, Copy)]
 pub struct Inputs<'a> {
     /// Series.
     pub growth: &'a Growth,
-    /// Names.
+    /// Routes and sites.
     pub attribution: &'a Attribution,
-    /// What was read without allocator probes.
+    /// Growth signals.
     pub signals: &'a Signals,
-    /// When observing began.
+    /// Start of the observation.
     pub start: Nanos,
-    /// The time of the last observation.
+    /// Time of the last observation.
     pub now: Nanos,
 }

@@ -1,4 +1,4 @@
-//! The state of the judge of one process: what is remembered between snapshots and readings, and the budgets.
+//! The judge of one process: its state between snapshots and readings, and the growth budget.
 
 use std::collections::BTreeMap;
 
@@ -25,13 +25,13 @@ pub struct Judge {
     pub memory: MemoryHistory,
     /// The last totals of losses.
     pub losses: Losses,
-    /// Tokens found in memory.
+    /// Token residency.
     pub residents: Residents,
-    /// What functions kept when they were full.
+    /// Learned plateaus.
     pub plateaus: Plateaus,
-    /// What was judged of tables.
+    /// Judged tables.
     pub(super) tables: TableJudge,
-    /// What is judged without allocator probes.
+    /// Judged growth signals.
     pub signals: SignalJudge,
     pub(super) trackers: BTreeMap<SeriesKey, Tracker<Window>>,
     pub(super) judged: BTreeMap<SeriesKey, Judged>,
@@ -53,12 +53,12 @@ impl Judge {
         }
     }
 
-    /// What part of the evidence is missing.
+    /// Lost part of the evidence.
     pub fn lost(&self) -> Lost {
         Lost::new(&self.losses)
     }
 
-    /// Forgets what was judged: the address space is another one.
+    /// Forgets all results, because the address space was replaced.
     pub fn forget(&mut self) {
         self.forget_blocks();
         self.residents.forget();
@@ -66,23 +66,23 @@ impl Judge {
         self.signals.forget();
     }
 
-    /// Forgets what was judged of blocks: they are not known any more.
+    /// Forgets the results about blocks, because the blocks are no longer known.
     pub fn forget_blocks(&mut self) {
         self.trackers.clear();
         self.judged.clear();
     }
 
-    /// What was judged at the last snapshot.
+    /// The results of the last snapshot.
     pub fn judged(&self) -> &BTreeMap<SeriesKey, Judged> {
         &self.judged
     }
 
-    /// What is remembered of a series.
+    /// The tracker of a series.
     pub fn tracker(&self, key: &SeriesKey) -> Tracker<Window> {
         self.trackers.get(key).copied().unwrap_or_default()
     }
 
-    /// A state is only as good as the evidence: with too much of it lost there is none.
+    /// The state of a result. It is `none` if too much evidence was lost.
     pub fn state(&self, judged: &Judged) -> FindingState {
         if self.lost().worst() > LOSS_ANY {
             FindingState::None
@@ -91,7 +91,8 @@ impl Judge {
         }
     }
 
-    /// Bytes by which the floor must grow before a leak that began in epoch `onset` is confirmed.
+    /// The growth budget: bytes by which the floor must grow before a leak that began in epoch `onset` is
+    /// confirmed.
     pub fn budget_bytes(&self, growth: &Growth, onset: usize) -> f64 {
         self.budget_since(growth.epochs.start(onset))
     }
@@ -113,7 +114,7 @@ impl Judge {
         Some(limit.saturating_sub(self.memory.last().used) as f64)
     }
 
-    /// Seconds from the onset that a confirmation needs of what has grown by so many resident bytes in `seconds`.
+    /// Minimum seconds from the onset to a confirmation, if `grown` resident bytes were added in `seconds`.
     pub fn confirm_seconds(&self, grown: f64, seconds: f64) -> f64 {
         let least = CONFIRM_AGES * self.options.maturity_seconds;
         let most = CONFIRM_SECONDS.max(least);
@@ -125,12 +126,12 @@ impl Judge {
         }
     }
 
-    /// What so many heap bytes take of the limit: allocators round up and keep books.
+    /// Resident bytes of `heap` heap bytes: allocators round sizes up and store headers.
     pub(super) fn resident(&self, heap: f64) -> f64 {
         heap * self.memory.overhead()
     }
 
-    /// Bytes of state, estimated.
+    /// Estimated size of the state in bytes.
     pub fn state_bytes(&self) -> usize {
         self.judged.len() * (size_of::<Judged>() + size_of::<Tracker<Window>>() + 64)
             + self.signals.state_bytes()

@@ -1,4 +1,4 @@
-//! What was judged of one series.
+//! The result for one series.
 
 use crate::growth::Exposure;
 use crate::report::{Cause, FindingState};
@@ -7,22 +7,22 @@ use super::cause::{Contrast, KeptByClass};
 use super::gates::Why;
 use super::window::Window;
 
-/// What was judged of one series at the last snapshot.
+/// The result for one series at the last snapshot.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Judged {
     /// Its state.
     pub state: FindingState,
-    /// Why it does not grow, if it does not.
+    /// Why it does not pass the gates.
     pub why: Option<Why>,
-    /// What makes it grow, had it no other excuse.
+    /// Its cause if it grows.
     pub cause: Cause,
     /// Window of the growth, else the whole history.
     pub window: Window,
     /// First epoch of the growth.
     pub onset: usize,
-    /// What requests of each class keep since the onset.
+    /// Memory kept per class since the onset.
     pub kept: KeptByClass,
-    /// The classes that were compared.
+    /// The compared classes.
     pub contrast: Contrast,
     /// Requests since the onset whose blocks could have matured, by class.
     pub exposed: Exposure,

@@ -1,7 +1,7 @@
-//! Findings: series that grow without bounds, why, how surely, and until when. Pure.
+//! Findings: what grows without bounds, with state, cause, evidence and forecast. Pure.
 //!
-//! After each snapshot [`Judge::snapshot`] puts every series through the gates and keeps what they
-//! said; [`Judge::findings`] and the verdict only read that.
+//! [`Judge::snapshot`] tests every series after each snapshot and keeps the results. [`Judge::findings`]
+//! and the verdict only read them.
 
 pub mod benign;
 pub mod cause;

@@ -24,8 +24,8 @@ pub(super) fn summary(
     })
 }
 
-/// Where a library's own call and the application's both keep memory for the same cause, people look for
-/// the application's line: it comes first unless it is a trifle beside the other.
+/// Puts the application's own site first, unless it keeps less than a fifth of the biggest site: a
+/// developer looks for a line of the application.
 pub(super) fn put_own_code_first(sites: &mut [SiteSummary]) {
     let is_own = |site: &SiteSummary| site.stack.iter().any(|f| f.kind == FrameKind::User);
     let most = sites.first().map_or(0, |site| site.retained_bytes);
@@ -37,7 +37,7 @@ pub(super) fn put_own_code_first(sites: &mut [SiteSummary]) {
     }
 }
 
-/// When no stack is known.
+/// The site without a known stack.
 pub(super) fn unknown_site() -> SiteSummary {
     SiteSummary {
         function: "(unknown)".to_owned(),
@@ -49,7 +49,7 @@ pub(super) fn unknown_site() -> SiteSummary {
     }
 }
 
-/// A finding with nothing but a cause and a place.
+/// A finding with only a cause and a site.
 pub(super) fn blank(cause: Cause, site: SiteSummary) -> Finding {
     Finding {
         state: FindingState::None,

@@ -78,7 +78,7 @@ impl Judge {
         self.judge_tables(growth, now);
     }
 
-    /// Whether the series is within a plateau that was learned before.
+    /// Whether the series is within its learned plateau.
     fn is_known(&self, attribution: &Attribution, key: SeriesKey, window: &Window) -> bool {
         !self.plateaus.is_empty()
             && self
@@ -106,7 +106,7 @@ impl Judge {
             .is_some_and(|entries| window.alive <= entries as f64)
     }
 
-    /// Confirms the suspects of each (route, cause) whose floors together pass the budget.
+    /// Confirms the suspects of each route and cause if the sum of their floors passes the growth budget.
     fn confirm(&mut self, growth: &Growth, now: Nanos) {
         for group in groups(&self.judged) {
             let floors = group.iter().filter_map(|key| self.judged.get(key));
@@ -123,7 +123,7 @@ impl Judge {
                 continue;
             }
             for key in &group {
-                // what is small beside the rest of its group is not confirmed along with it
+                // a series that is small compared with its group is not confirmed with it
                 if let (Some(judged), Some(tracker)) =
                     (self.judged.get_mut(key), self.trackers.get_mut(key))
                     && judged.window.fresh_floor >= PART_OF_GROUP * most
@@ -136,8 +136,8 @@ impl Judge {
     }
 }
 
-/// Whether blocks got a route's requests by the way: the same site keeps far more for no request, and
-/// nothing ties these to theirs but the thread.
+/// Whether a series is bound to its route by accident: the binding is by thread only, and the same site
+/// keeps far more memory without a request.
 fn is_stray(growth: &Growth, key: SeriesKey, series: &Series) -> bool {
     let elsewhere = SeriesKey {
         route: RouteId::BACKGROUND,

@@ -17,9 +17,9 @@ use super::places::{blank, summary, unknown_site};
 use super::tables::{Tracker, growing};
 use super::units::{bytes, number};
 
-/// Chance that steps by requests without a new token would have missed all steps, at most, for `token_keyed`.
+/// Significance level for `token_keyed`: probability that all enlargements are by new tokens by chance.
 const BY_CHANCE: f64 = 0.01;
-/// Steps by repeated tokens that show that no new one is needed.
+/// Minimum enlargements by repeated tokens or none for `per_request`.
 const LEAST_REPEATS: usize = 2;
 
 impl Judge {
@@ -45,7 +45,7 @@ impl Judge {
         self.tables.trackers = trackers;
     }
 
-    /// Findings of tables in functions that no finding of `known` names.
+    /// Findings of tables, except in functions that a finding of `known` has already.
     pub(super) fn table_findings(&self, inputs: Inputs, known: &[Finding]) -> Vec<Finding> {
         let tables = inputs.growth.tables.iter();
         let findings =
@@ -82,14 +82,14 @@ impl Judge {
         let first = table.steps.first()?;
         let evidence = vec![
             format!(
-                "one block that became larger {} times in {:.0} s, from {} to {}, and never smaller",
+                "one block was enlarged {} times in {:.0} s, from {} to {}, and never shrank",
                 table.steps.len() - 1,
                 now.since(growing.since),
                 bytes(first.bytes),
                 bytes(last.bytes)
             ),
             format!(
-                "filled at {} per second, the next step is due {:.0} s after the last, which was {:.0} s ago",
+                "it fills at {} per second; the next enlargement is due {:.0} s after the last one, which was {:.0} s ago",
                 bytes(growing.rate),
                 (last.bytes - growing.filled).max(0.0) / growing.rate + now.since(last.at),
                 now.since(last.at)
@@ -109,7 +109,7 @@ impl Judge {
             growth_bytes_per_second: growing.rate,
             confidence: 1.0 - self.lost().worst(),
             time_to_oom_seconds: self.headroom().and_then(|headroom| {
-                // between two steps the fill is not seen: it may be half as fast, or as fast again
+                // the fill level is not visible between two enlargements, so the rate is uncertain
                 let rate = Rate {
                     mean: self.resident(growing.rate),
                     error: self.resident(growing.rate) * 0.2,
@@ -124,11 +124,11 @@ impl Judge {
     }
 }
 
-/// Steps by requests of each kind: new tokens, repeated ones, none.
+/// Enlargements by requests with a new token, with a repeated one, and without.
 fn steps_by(table: &Table) -> (RouteId, [usize; 3]) {
     let mut routes: BTreeMap<RouteId, usize> = BTreeMap::new();
     let mut by = [0; 3];
-    // the first block was there before anything was known
+    // the first block may be older than the observation
     for (route, class) in table.steps.iter().skip(1).filter_map(|step| step.owner) {
         *routes.entry(route).or_default() += 1;
         by[match class {
@@ -141,8 +141,8 @@ fn steps_by(table: &Table) -> (RouteId, [usize; 3]) {
     (route.map_or(RouteId::BACKGROUND, |(route, _)| route), by)
 }
 
-/// Route and cause. Only the requests that happened to fill a block are known, so the cause is the answer
-/// to: how probable would it be that all of them had a new token, if any request did?
+/// Route and cause. Only the requests that filled a block are known. So the cause is tested: if any request
+/// added entries, how probable is it that all these requests had a new token?
 fn owner(table: &Table, inputs: Inputs) -> (RouteId, Cause) {
     let (route, [new, repeat, none]) = steps_by(table);
     if !route.has_requests() {
@@ -164,10 +164,10 @@ fn owner(table: &Table, inputs: Inputs) -> (RouteId, Cause) {
 fn sentence(table: &Table, cause: Cause) -> String {
     let (_, [new, repeat, none]) = steps_by(table);
     if cause == Cause::Background {
-        return "no request made it grow".to_owned();
+        return "no request enlarged it".to_owned();
     }
     format!(
-        "it grew in {} requests with a new token, {} with a repeated one, {} without",
+        "it was enlarged by {} requests with a new token, {} with a repeated one and {} without",
         number(new as f64),
         number(repeat as f64),
         number(none as f64)

@@ -1,8 +1,8 @@
-//! Tables that grow without bounds: one block, replaced by larger ones again and again.
+//! Tables that grow without bounds: one block, repeatedly replaced by larger ones.
 //!
-//! Between two steps nothing can be seen, so what says that a table has stopped is that its next step
-//! does not come. Entries come at the rate `r` at which earlier blocks were filled; the block that is
-//! there now is full after `(its bytes - the last one's) / r`. With twice that gone it has stopped.
+//! Between two enlargements the fill level is not visible. A table has stopped when its next enlargement is
+//! overdue. Earlier blocks were filled at the rate `r`, so the current block is full after `(its bytes -
+//! bytes of the previous one) / r`. After twice that time the table has stopped.
 
 use std::collections::BTreeMap;
 
@@ -10,15 +10,15 @@ use crate::attribution::sites::LeadingFrameId;
 use crate::events::Nanos;
 use crate::growth::tables::Table;
 
-/// Steps that a suspicion needs.
+/// Minimum enlargements for a suspicion.
 const LEAST_STEPS: usize = 4;
-/// Growth that it needs.
+/// Minimum growth factor for a suspicion.
 const LEAST_FACTOR: f64 = 3.0;
-/// Seconds from the first step that it needs.
+/// Minimum seconds from the first enlargement for a suspicion.
 const LEAST_SECONDS: f64 = 8.0;
-/// A step is overdue when it took so many times as long as it should have.
+/// An enlargement is overdue after this multiple of the expected time,
 const OVERDUE: f64 = 2.0;
-/// And so many seconds more, because steps are seen at snapshots only.
+/// and this many seconds more, because enlargements are seen at snapshots only.
 const SLACK_SECONDS: f64 = 10.0;
 
 /// How a table grows.
@@ -26,13 +26,13 @@ const SLACK_SECONDS: f64 = 10.0;
 pub struct Growing {
     /// Bytes filled per second.
     pub rate: f64,
-    /// Bytes filled now.
+    /// Bytes filled at present.
     pub filled: f64,
-    /// When its first block was seen.
+    /// Time of its first block.
     pub since: Nanos,
 }
 
-/// What is remembered of a table between snapshots.
+/// State of a table between snapshots.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Tracker {
     pub(super) suspected: Option<Nanos>,
@@ -40,13 +40,13 @@ pub(super) struct Tracker {
     pub(super) growing: Option<Growing>,
 }
 
-/// What was judged of all tables.
+/// State of all tables.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TableJudge {
     pub(super) trackers: BTreeMap<LeadingFrameId, Tracker>,
 }
 
-/// Whether a table grows without bounds, as far as one can see at `now`.
+/// Whether a table grows without bounds at `now`.
 pub fn growing(table: &Table, now: Nanos) -> Option<Growing> {
     let steps = &table.steps;
     let (first, last) = (steps.first()?, steps.last()?);
@@ -56,7 +56,7 @@ pub fn growing(table: &Table, now: Nanos) -> Option<Growing> {
     if !enough {
         return None;
     }
-    // at a step the block before it was full; the rate is taken over the later half of the steps' time
+    // at an enlargement the previous block was full; the rate is from the later half of the time
     let full = |k: usize| steps[k - 1].bytes;
     let k = steps.len() - 1;
     let half = last.at.since(first.at) / 2.0;
@@ -75,7 +75,7 @@ pub fn growing(table: &Table, now: Nanos) -> Option<Growing> {
 }
 
 impl TableJudge {
-    /// Forgets all.
+    /// Forgets all tables.
     pub fn forget(&mut self) {
         self.trackers.clear();
     }
@@ -89,7 +89,7 @@ impl TableJudge {
             .sum()
     }
 
-    /// Bytes of state, estimated.
+    /// Estimated size of the state in bytes.
     pub fn state_bytes(&self) -> usize {
         self.trackers.len() * (size_of::<Tracker>() + 32)
     }

@@ -1,11 +1,11 @@
-//! The state of one series or signal from one look to the next: suspected at once, let off with patience.
+//! The state of one series or signal over time. It is suspected at once and dropped with a delay.
 
 use crate::events::Nanos;
 use crate::report::FindingState;
 
 use super::options::{DROP_CONFIRMED_SECONDS, DROP_SUSPECT_SECONDS, PATIENCE};
 
-/// What is remembered between two looks; `Growth` tells where the growth was seen.
+/// The state of one series or signal. `Growth` identifies the window of its growth.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Tracker<Growth> {
     /// When it was suspected.
@@ -16,7 +16,7 @@ pub struct Tracker<Growth> {
     pub state: Option<FindingState>,
     /// The last growth that passed all gates.
     pub growth: Option<Growth>,
-    /// Since when its gates fail although it has a state.
+    /// Since when its gates have failed while it has a state.
     failing: Option<Nanos>,
 }
 
@@ -33,7 +33,8 @@ impl<Growth> Default for Tracker<Growth> {
 }
 
 impl<Growth> Tracker<Growth> {
-    /// One look further; `grows`: where it does, if all gates are passed. `wiped`: all of it was let go.
+    /// Updates the state. `grows`: the window, if all gates are passed. `wiped`: most of it was freed at
+    /// once.
     pub fn step(&mut self, grows: Option<Growth>, now: Nanos, wiped: bool) {
         if grows.is_some() {
             self.growth = grows;
@@ -57,7 +58,8 @@ impl<Growth> Tracker<Growth> {
         }
     }
 
-    /// Its growth has passed the budget; `false` if its gates fail just now, and it stays what it was.
+    /// Confirms it, because its growth has passed the budget. Returns `false` without a change if its gates
+    /// fail at present.
     pub fn confirm(&mut self, now: Nanos) -> bool {
         if self.failing.is_some() {
             return false;

@@ -1,8 +1,8 @@
 //! Growth: from successive snapshots to cohorts, evictions and floors per series. Pure and bounded.
 //!
-//! A *cohort* is what became mature in one epoch; epochs are the times between snapshots, the old
-//! ones merged, the same for all series. Once an epoch is over its cohorts can only shrink, so what
-//! is missing in the next snapshot was evicted: no block has to be remembered by itself.
+//! A *cohort* is the memory that became mature in one epoch. Epochs are the intervals between snapshots;
+//! old ones are merged; all series share them. After its epoch a cohort can only shrink. So the bytes that
+//! are missing in the next snapshot were evicted, and no block has to be tracked individually.
 
 pub mod epochs;
 pub mod keys;
@@ -26,17 +26,18 @@ use self::reading::{Reading, Totals};
 use self::series::Series;
 use self::tables::Tables;
 
-/// Series at most; when all are taken, one that holds nothing makes room, else a new one is refused.
+/// Maximum number of series. When it is reached, a series without live bytes is replaced; without one, the
+/// new series is refused.
 pub const MOST_SERIES: usize = 2_048;
 
-/// A (route, leading) with bytes that are not mature yet.
+/// A series with bytes that are not mature yet.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Immature {
-    /// What.
+    /// Its key.
     pub key: SeriesKey,
     /// Bytes now.
     pub bytes: f64,
-    /// Most bytes in any snapshot since it was among the first.
+    /// Peak bytes since it has been among the biggest.
     pub peak: f64,
 }
 
@@ -46,7 +47,7 @@ pub struct Growth {
     pub epochs: Epochs,
     /// Totals of the last snapshot.
     pub totals: Totals,
-    /// Blocks that are replaced by larger ones.
+    /// Blocks that are replaced by larger blocks.
     pub tables: Tables,
     series: BTreeMap<SeriesKey, Series>,
     exposures: BTreeMap<RouteId, Vec<Exposure>>,
@@ -114,7 +115,7 @@ impl Growth {
         }
     }
 
-    /// Forgets all blocks: the address space is another one. Requests and tokens stay.
+    /// Forgets all blocks, because the address space was replaced. Requests and tokens are kept.
     pub fn forget(&mut self, at: Nanos) {
         *self = Self::new(at);
     }
@@ -134,17 +135,17 @@ impl Growth {
         self.exposures.get(&route).map_or(&[], Vec::as_slice)
     }
 
-    /// What holds most memory of requests under way.
+    /// The series with most memory of requests in flight.
     pub fn immature(&self) -> &[Immature] {
         &self.immature
     }
 
-    /// Leads by live bytes: `(leading, bytes, blocks)`, at most 20.
+    /// Leading frames by live bytes: `(leading frame, bytes, blocks)`, at most 20.
     pub fn top_sites(&self) -> &[(LeadingFrameId, f64, f64)] {
         &self.top_sites
     }
 
-    /// Whether live blocks are seen at all: without allocator probes all snapshots are empty.
+    /// Whether any live block was seen. Without allocator probes all snapshots are empty.
     pub fn sees_blocks(&self) -> bool {
         self.totals.peak_live_bytes > 0.0
     }
@@ -154,12 +155,12 @@ impl Growth {
         self.snapshots
     }
 
-    /// Series that found no place.
+    /// Series refused because the table was full.
     pub fn refused(&self) -> u64 {
         self.refused
     }
 
-    /// Bytes of state, estimated.
+    /// Estimated size of the state in bytes.
     pub fn state_bytes(&self) -> usize {
         let per_series = MOST_EPOCHS * size_of::<series::Epoch>() + size_of::<Series>() + 400;
         self.series.len() * per_series + self.exposures.len() * MOST_EPOCHS * size_of::<Exposure>()

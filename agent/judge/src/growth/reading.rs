@@ -1,4 +1,4 @@
-//! One snapshot, added up per series and cohort.
+//! One snapshot, summed per series and cohort.
 
 use std::collections::BTreeMap;
 
@@ -13,34 +13,34 @@ use super::keys::SeriesKey;
 /// Sites kept per series, the biggest.
 pub const MOST_SITES: usize = 12;
 /// A request that holds more than this many times the median request of its series holds the container
-/// itself: the table of a hash map that doubles, which is freed when the next one is there. Counted in
-/// full, each doubling would look as if half of the series had been let go.
+/// itself, such as the table of a hash map. The table is freed when the next one is allocated. If it were
+/// counted in full, each doubling would look like an eviction of half of the series.
 pub const OUTLIER: f64 = 16.0;
-/// Requests that a median needs.
+/// Minimum number of requests for a median.
 const LEAST_FOR_MEDIAN: usize = 20;
-/// Bytes of a block below which it is no table worth following.
+/// Minimum size of a table, bytes.
 const LEAST_TABLE: f64 = 4.0 * 1024.0;
-/// Rows of the top sites.
+/// Maximum number of top sites.
 const TOP_SITES: usize = 20;
-/// Series of requests under way that are kept, the biggest.
+/// Maximum number of series of requests in flight; the biggest are kept.
 const MOST_IMMATURE: usize = 32;
 
 /// Mature memory of one cohort of one class.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct CohortNow {
-    /// Bytes; of each request at most [`OUTLIER`] times what the median request holds.
+    /// Bytes. Each request counts at most [`OUTLIER`] times the median.
     pub bytes: f64,
-    /// Distinct requests with a block in it; for background, blocks that were seen.
+    /// Distinct requests with a block in it. For background memory: sampled blocks.
     pub holders: u32,
 }
 
 /// Mature memory of one class, over all cohorts.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ClassNow {
-    /// Bytes; of each request at most [`OUTLIER`] times what the median request holds: what one more
-    /// request keeps is not the table that one of them happened to double.
+    /// Bytes. Each request counts at most [`OUTLIER`] times the median, so a table that one request doubled
+    /// does not raise the bytes per request.
     pub bytes: f64,
-    /// Sum over holders of the square of their bytes: the spread between requests.
+    /// Sum over holders of their squared bytes, for the variance between requests.
     pub squares: f64,
     /// Variance that sampling adds to `bytes`.
     pub variance: f64,
@@ -80,24 +80,24 @@ pub struct Totals {
     pub variance: f64,
 }
 
-/// A snapshot, added up.
+/// A summed snapshot.
 #[derive(Debug, Default)]
 pub struct Reading {
     /// Mature memory per series.
     pub series: BTreeMap<SeriesKey, SeriesNow>,
     /// Memory that is not mature, the biggest first.
     pub immature: Vec<(SeriesKey, f64)>,
-    /// Leads by live bytes.
+    /// Leading frames by live bytes.
     pub top_sites: Vec<(LeadingFrameId, f64, f64)>,
     /// Totals.
     pub totals: Totals,
-    /// Leads most of whose bytes lie in one block.
+    /// Leading frames most of whose bytes are in one block.
     pub biggest: Vec<(LeadingFrameId, Biggest)>,
-    /// Requests that blocks name, sorted.
+    /// Requests that blocks refer to, sorted.
     pub named: Vec<RequestId>,
 }
 
-/// The largest block of a leading.
+/// The largest block of a leading frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Biggest {
     /// Its bytes.
@@ -108,7 +108,7 @@ pub struct Biggest {
     pub request: Option<RequestId>,
 }
 
-/// What live blocks of one leading add up to.
+/// Totals of the live blocks of one leading frame.
 #[derive(Default)]
 struct LeadingTotals {
     bytes: f64,
@@ -116,11 +116,11 @@ struct LeadingTotals {
     biggest: Biggest,
 }
 
-/// A mature group, ready to be sorted: `(series, class, epoch, request)` first.
+/// A mature group in sort order: series, class, epoch, request, index of the group.
 type Row = (SeriesKey, usize, usize, Option<RequestId>, usize);
 
 impl Reading {
-    /// Adds up `snapshot`, whose time is the end of the last of `epochs`.
+    /// Sums `snapshot`. Its time is the end of the last of `epochs`.
     pub fn new(snapshot: &Snapshot, epochs: &Epochs, attribution: &Attribution) -> Self {
         let mut reading = Self::default();
         let mut rows: Vec<Row> = Vec::new();
@@ -212,7 +212,7 @@ impl Reading {
                     *sites.entry(group.site).or_default() += group.bytes;
                 }
                 now.blocks += blocks;
-                // without a request each block that was seen is a witness; those it stands for are none
+                // without a request each sampled block counts as one holder, whatever its sampling weight
                 let holders = if request.is_some() { 1 } else { seen.max(1) };
                 now.held += bytes;
                 if request.is_some() {
@@ -237,7 +237,7 @@ impl Reading {
     }
 }
 
-/// What one request of a series may count for; infinite when there are too few to tell.
+/// Maximum bytes that one request counts for. Infinite with too few requests.
 fn most_per_request(rows: &[Row], groups: &[LiveGroup]) -> f64 {
     let mut each: Vec<f64> = rows
         .chunk_by(|a, b| (a.1, a.2, a.3) == (b.1, b.2, b.3))
@@ -252,7 +252,7 @@ fn most_per_request(rows: &[Row], groups: &[LiveGroup]) -> f64 {
     *median * OUTLIER
 }
 
-/// Whether the figures of a group can be added without spoiling a sum.
+/// Whether the figures of a group are finite and not negative.
 fn is_sane(group: &LiveGroup) -> bool {
     [group.bytes, group.blocks, group.variance]
         .iter()
@@ -265,7 +265,7 @@ fn top(mut leading_frames: Vec<(LeadingFrameId, f64, f64)>) -> Vec<(LeadingFrame
     leading_frames
 }
 
-/// Sorted and without doubles.
+/// Sorts and removes duplicates.
 fn sorted(mut ids: Vec<RequestId>) -> Vec<RequestId> {
     ids.sort_unstable();
     ids.dedup();

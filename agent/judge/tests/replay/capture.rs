@@ -1,4 +1,4 @@
-//! Recording and replaying: the same report, no credential on disk, and damage that is named.
+//! Recording and replaying: the same report, no credential on disk, and errors for damaged files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -126,7 +126,7 @@ fn a_torn_or_damaged_capture_is_used_as_far_as_it_goes() {
         CaptureReader::open(&path),
         Err(CaptureError::Version { found: 99, .. })
     ));
-    // a length of four gigabytes is not believed
+    // a length of four gigabytes is rejected
     fs::write(&path, b"HTCAP\n\x02\x00\xff\xff\xff\xff garbage").expect("space");
     let garbage = replay(&path, JudgeOptions::default()).expect("an empty capture");
     assert!(matches!(

@@ -1,5 +1,5 @@
-//! Services that are seen without allocator probes: each gets its verdict, cause, route and container, and
-//! none is suspected by chance.
+//! Services without allocator probes: each gets the right verdict, cause, route and container, and none is
+//! suspected by chance.
 
 use heaptide_judge::pipeline::{JudgeOptions, Pipeline};
 use heaptide_judge::report::{Basis, Cause, Finding, FindingState, Verdict};
@@ -7,7 +7,7 @@ use heaptide_judge::report::{Basis, Cause, Finding, FindingState, Verdict};
 use super::signal_trace::{Holds, Seen, SignalTrace};
 use super::signal_world::generate;
 
-/// What was said over time.
+/// The verdicts over time.
 struct Said {
     /// `(seconds, verdict)` after each second.
     verdicts: Vec<(f64, Verdict)>,
@@ -88,9 +88,9 @@ fn tally(trace: SignalTrace, seeds: u64, cause: Cause, route: &str) -> Tally {
     out
 }
 
-/// With looks between the censuses cause and route are right at once, subjects included.
+/// With length samples cause and route are right at once, also for a cache by subject.
 #[test]
-fn lengths_between_censuses_tell_cause_and_route() {
+fn length_samples_decide_cause_and_route() {
     let data = "GET /api/data";
     let leaks = [
         (Holds::PerToken, Cause::TokenKeyed, data),
@@ -122,7 +122,7 @@ fn lengths_between_censuses_tell_cause_and_route() {
     }
 }
 
-/// Each of them is found, soon, and what is said of cause and route is right or left open.
+/// Each leak is found soon. Its cause and route are right or undecided.
 #[test]
 fn leaks_are_found_with_their_cause_and_route() {
     let data = "GET /api/data";
@@ -135,7 +135,7 @@ fn leaks_are_found_with_their_cause_and_route() {
         (Holds::Timer(100.0), Cause::Background, "(background)", 18),
         (Holds::Timer(7.0), Cause::Background, "(background)", 10),
         (Holds::Cycles, Cause::PerRequest, data, 18),
-        // subjects follow tokens, but hardly more than they follow all requests
+        // new subjects correlate with tokens, but hardly more than with all requests
         (Holds::PerSubject(3), Cause::TokenKeyed, data, 0),
     ];
     for (holds, cause, route, least) in leaks {
@@ -156,9 +156,9 @@ fn leaks_are_found_with_their_cause_and_route() {
     }
 }
 
-/// A collector's heap and page faults are noisy: they find it, and say no more than they can.
+/// A collector's heap and page faults are noisy: the leak is found, but cause and route may stay undecided.
 #[test]
-fn noisy_signals_find_and_seldom_err() {
+fn noisy_signals_find_leaks_and_seldom_err() {
     let data = "GET /api/data";
     let leaks = [
         (Holds::PerToken, Cause::TokenKeyed, data),
@@ -183,7 +183,7 @@ fn noisy_signals_find_and_seldom_err() {
     }
 }
 
-/// Everything that lets go, stops, or only fills up: not suspected once it has.
+/// Caches, warm-up and working sets are not suspected after they have evicted or stopped.
 const BENIGN: [(Holds, f64, f64); 11] = [
     (Holds::Nothing, 5.0, 0.0),
     (Holds::Lru(1024), 60.0, 0.0),
@@ -200,7 +200,7 @@ const BENIGN: [(Holds, f64, f64); 11] = [
 ];
 
 #[test]
-fn what_is_no_leak_is_not_suspected() {
+fn benign_growth_is_not_suspected() {
     for (holds, before, from) in BENIGN {
         for seen in [Seen::Containers, Seen::Heap, Seen::Faults] {
             for seed in 1..=4 {
@@ -220,7 +220,7 @@ fn what_is_no_leak_is_not_suspected() {
     }
 }
 
-/// Over 200 seeds of what wanders most, at most one in a hundred is ever suspected.
+/// Of 200 seeds of the noisiest services, at most one in a hundred is ever suspected.
 #[test]
 fn chance_seldom_fools() {
     let mut fooled = 0;
@@ -241,7 +241,7 @@ fn chance_seldom_fools() {
 }
 
 #[test]
-fn a_container_is_told_with_its_figures_and_site() {
+fn a_container_is_reported_with_its_figures_and_site() {
     let said = run(SignalTrace {
         holds: Holds::PerToken,
         seconds: 60.0,
@@ -294,7 +294,7 @@ fn a_leak_is_confirmed_when_it_has_passed_the_budget() {
     }
 }
 
-/// The size of the entries is the process's growth, when a census does not know it.
+/// Without known sizes the entries get the growth of the process.
 #[test]
 fn entries_without_a_size_take_the_growth_of_the_process() {
     let said = run(SignalTrace {
@@ -307,7 +307,7 @@ fn entries_without_a_size_take_the_growth_of_the_process() {
     assert!((bytes / 1_900.0 - 1.0).abs() < 0.15, "{bytes}");
 }
 
-/// Censuses that are cut short, and miss the container, delay but do not mislead.
+/// Censuses that are cut short and miss the container only delay the verdict.
 #[test]
 fn cut_censuses_do_not_mislead() {
     for (holds, found) in [(Holds::PerRequest, true), (Holds::Ttl(15.0), false)] {

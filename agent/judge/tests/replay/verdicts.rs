@@ -1,4 +1,4 @@
-//! Each kind of leak gets the verdict, cause, route and site that it deserves.
+//! Each kind of leak gets the right verdict, cause, route and site.
 
 use heaptide_judge::events::Observation;
 use heaptide_judge::pipeline::{JudgeOptions, Pipeline, Plateaus};
@@ -178,7 +178,7 @@ fn a_growing_table_does_not_spoil_the_figures() {
     assert!((1_850.0..2_050.0).contains(&per_token), "{per_token}");
 }
 
-/// Once taken for a bounded cache, because each table is let go when the next one is there.
+/// It was once reported as a bounded cache, because each table is freed when the next one is allocated.
 #[test]
 fn a_table_that_only_doubles_is_a_leak() {
     let run = run(Trace {

@@ -1,4 +1,4 @@
-//! Workers of one service are told as one, each with its own part.
+//! Workers of one service are one report, with a part for each.
 
 use heaptide_judge::findings::service::sum;
 use heaptide_judge::report::{Cause, FindingState, Report, Verdict};
@@ -58,7 +58,7 @@ fn what_workers_keep_is_added_up() {
         (0.6..0.75).contains(&(together / alone)),
         "{together} of {alone}"
     );
-    // worst first, and the one that keeps nothing is told too
+    // worst first, including the one that keeps nothing
     let pids: Vec<_> = all.processes.iter().map(|one| one.pid).collect();
     assert_eq!(pids.len(), 3, "{pids:?}");
     let quiet = all.processes.iter().find(|one| one.pid == 13);

@@ -1,20 +1,20 @@
-//! The samples of one metric, and the labels that they carry.
+//! The samples of one metric, and their labels.
 
 use std::collections::BTreeMap;
 
 use crate::outputs::format::printable;
 
-/// The label that takes what is beyond a cap.
+/// The label value beyond a maximum number.
 pub(super) const OTHER: &str = "other";
-/// Longest value of a label, characters.
+/// Maximum length of a label value, characters.
 const LABEL: usize = 200;
 
-/// A value for a label: bounded, without control characters. The encoder escapes the rest.
+/// A label value: bounded, without control characters. The encoder escapes the rest.
 pub(super) fn label(text: &str) -> String {
     printable(text, LABEL).into_owned()
 }
 
-/// The two kinds of metrics that are made of reports.
+/// The two kinds of metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Counter,
@@ -24,7 +24,7 @@ pub(super) enum Kind {
 /// Names and values of labels.
 pub(super) type Labels = Vec<(&'static str, String)>;
 
-/// The samples of one metric. Values with the same labels are added: no series comes twice.
+/// The samples of one metric. Values with the same labels are added, so no series occurs twice.
 #[derive(Debug, Default)]
 pub(super) struct Samples {
     pub(super) base: Labels,

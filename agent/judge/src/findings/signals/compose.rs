@@ -1,4 +1,4 @@
-//! From signals to findings: what belongs to one leak is one finding.
+//! Builds findings from groups of growth signals.
 
 use crate::attribution::keys::RouteId;
 use crate::events::{Binding, GOROUTINES, Nanos};
@@ -18,9 +18,9 @@ use super::groups::{Group, groups};
 use super::judged::JudgedSignal;
 use super::sentences;
 
-/// Other sites named in a finding.
+/// Maximum number of further sites.
 const MOST_ALSO: usize = 8;
-/// How much a finding may be relied on that knows neither container nor site.
+/// Confidence of a finding without a container or a site.
 const PROCESS_CONFIDENCE: f64 = 0.5;
 
 impl Judge {
@@ -59,7 +59,7 @@ impl Judge {
         }
     }
 
-    /// Findings of signals. EventKind `blocks` say already takes the container along instead.
+    /// Findings of growth signals. If `blocks` has the same leak, its finding gets the container instead.
     pub fn signal_findings(&self, inputs: Inputs, blocks: &mut [Finding]) -> Vec<Finding> {
         let mut out = Vec::new();
         for group in groups(self.signals.judged()) {
@@ -84,7 +84,7 @@ impl Judge {
                     known.site = finding.site;
                 }
             } else if finding.basis == Basis::Container || !inputs.growth.sees_blocks() {
-                // with blocks in sight, the process or its heap as a whole says nothing about a leak
+                // if blocks are seen, the totals of the process or its heap are not evidence
                 out.push(finding);
             }
         }
@@ -180,7 +180,7 @@ impl Judge {
         })
     }
 
-    /// The places that fill the group's signals, best first.
+    /// The writer sites of the group's signals, best first.
     fn sites_of(&self, inputs: Inputs, group: &Group) -> Vec<SiteSummary> {
         let mut out: Vec<SiteSummary> = Vec::new();
         for key in &group.keys {
@@ -221,7 +221,8 @@ impl Judge {
     }
 }
 
-/// Stacks of goroutines are kept beside the blocks that they refer to; what other containers hold is those blocks.
+/// Adds the stacks of goroutines to a finding. They are memory besides the heap blocks; other containers
+/// consist of those blocks.
 fn add_stacks(known: &mut Finding, stacks: &Finding) {
     let kind = stacks.container.as_ref().map(|one| one.kind.as_str());
     if kind != Some(GOROUTINES) {

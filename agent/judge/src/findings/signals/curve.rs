@@ -1,4 +1,4 @@
-//! A signal's levels with the requests that ended between them.
+//! The levels of a growth signal, with the requests that ended between them.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +11,10 @@ use crate::growth::signals::clock::{Counts, RouteCounts};
 use crate::growth::signals::family::{Family, Level, Signal};
 use crate::growth::signals::length_samples::LengthSamples;
 
-/// Routes that may explain growth, the busiest.
+/// Maximum number of routes for explanatory variables; the busiest are kept.
 const MOST_ROUTES: usize = 16;
 
-/// What may drive a signal.
+/// Kind of event of an explanatory variable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EventKind {
     /// Requests whose token is new on the route.
@@ -25,27 +25,27 @@ pub enum EventKind {
     Repeat,
     /// Requests with any token.
     Tokens,
-    /// Requests without one.
+    /// Requests without token.
     Anonymous,
     /// All requests.
     All,
-    /// Bytes of their bodies.
+    /// Bytes of request bodies.
     Body,
-    /// Seconds: no request at all.
+    /// Seconds, without requests.
     Seconds,
 }
 
-/// What drives a signal, and on which route; `None`: on all.
+/// An explanatory variable: events of one kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Variable {
-    /// Route.
+    /// Route. `None`: all routes.
     pub route: Option<RouteId>,
-    /// Events.
+    /// Kind of event.
     pub what: EventKind,
 }
 
 impl Variable {
-    /// Time itself.
+    /// Time.
     pub const SECONDS: Self = Self {
         route: None,
         what: EventKind::Seconds,
@@ -76,18 +76,18 @@ impl Variable {
 pub struct Point {
     /// When.
     pub at: Nanos,
-    /// What was read.
+    /// Level.
     pub level: Level,
 }
 
-/// The levels of one signal, oldest first, and what came between them.
+/// The levels of one signal, oldest first, and the requests between them.
 #[derive(Clone, Debug)]
 pub struct Curve {
     /// Levels.
     pub points: Vec<Point>,
-    /// What came between two of them, by route.
+    /// Requests between two levels, by route.
     steps: BTreeMap<RouteId, Vec<RouteCounts>>,
-    /// The same of all routes.
+    /// The same for all routes.
     all: Vec<RouteCounts>,
 }
 
@@ -99,20 +99,20 @@ impl Curve {
         Self::of(read, routes)
     }
 
-    /// From the looks at a container between its censuses.
+    /// From the length samples of a container.
     pub fn length_samples(
         length_samples: &LengthSamples,
         key: &SignalKey,
         routes: &Routes,
     ) -> Self {
-        let looks = length_samples.of(key).into_iter();
+        let samples = length_samples.of(key).into_iter();
         Self::of(
-            looks.map(|(at, level, counts)| (at, Level::of(level, None), counts)),
+            samples.map(|(at, level, counts)| (at, Level::of(level, None), counts)),
             routes,
         )
     }
 
-    /// From levels with what had come by then, oldest first.
+    /// From levels and the request totals at their times, oldest first.
     fn of<'a>(read: impl Iterator<Item = (Nanos, Level, &'a Counts)>, routes: &Routes) -> Self {
         let read: Vec<_> = read.collect();
         let points = read

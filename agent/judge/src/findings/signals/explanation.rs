@@ -1,10 +1,10 @@
-//! Which route and token class makes a signal grow: regression of its growth on what came between its
+//! Which route and token class makes a signal grow: regression of its growth on the requests between its
 //! levels.
 //!
-//! Every candidate explains the levels by one slope on its events. What it leaves is a level that wanders
-//! and is read a little early or late (the local level model; the mixture of both that suits it best). What
-//! the best does not beat by [`DECISIVE`] in the logarithm of the likelihood stays possible, and what all
-//! that is possible agree on is said: a route, a cause, or neither.
+//! Each explanatory variable is fitted with one slope. The residuals follow a local level model: a random
+//! walk plus reading errors, with the best of several variance ratios. A variable is excluded if its
+//! log-likelihood is more than [`DECISIVE`] below the best one. Route and cause are reported if all
+//! remaining variables agree on them.
 
 use crate::attribution::keys::RouteId;
 use crate::report::Cause;
@@ -13,36 +13,37 @@ use super::curve::{Curve, EventKind, Variable};
 use super::regression::{Context, Fit, Regression};
 use crate::findings::options::{PER_REQUEST_ABOVE, TOKEN_KEYED_BELOW};
 
-/// Logarithm of the likelihood ratio above which one explanation excludes another.
+/// Log-likelihood ratio above which one explanation excludes another.
 pub const DECISIVE: f64 = 5.0;
-/// The same above which the better of two explanations of unlike complexity is no longer believed.
+/// Log-likelihood ratio above which a model with two slopes leaves the cause of the model with one slope
+/// undecided.
 const DOUBTFUL: f64 = 3.0;
-/// Regression that a regression needs.
+/// Minimum intervals for a regression.
 const LEAST_STEPS: usize = 3;
-/// After an attach tokens look new that the service knows: steps from that time are left out, if
-/// enough others are there.
+/// Seconds after the attach during which known tokens look new. These intervals are left out if enough
+/// others exist.
 const LEARNING_SECONDS: f64 = 5.0;
-/// Events of two classes that must have come before they are told apart.
+/// Minimum events of each of two classes to tell them apart.
 const LEAST_EVENTS: f64 = 20.0;
-/// Part of the growth that each of two terms must explain.
+/// Minimum part of the growth that each of two terms explains.
 const PART: f64 = 0.1;
-/// Part of a route's credentials that may have been missed.
+/// Maximum part of a route's credentials that may have been missed.
 const UNCERTAIN: f64 = 0.2;
 
-/// What explains the growth of a signal.
+/// The explanation of a signal's growth.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Explained {
-    /// The best explanation.
+    /// The best explanatory variable.
     pub variable: Variable,
-    /// Growth per event of it.
+    /// Growth per event.
     pub slope: f64,
-    /// Growth per request with a new and with a repeated token, when both keep something.
+    /// Growth per request with a new and with a repeated token, if both have a slope.
     pub two: Option<(f64, f64)>,
-    /// What cannot be excluded, the best among it.
+    /// Variables that are not excluded, including the best one.
     pub possible: Vec<Variable>,
-    /// What they agree on.
+    /// The cause that they agree on.
     pub cause: Cause,
-    /// The same for the route; [`RouteId::BACKGROUND`] for background, `None`: undecided.
+    /// The route that they agree on. [`RouteId::BACKGROUND`]: without requests. `None`: undecided.
     pub route: Option<RouteId>,
 }
 
@@ -61,7 +62,7 @@ pub fn explain(curve: &Curve, from: usize, about: Context) -> Option<Explained> 
     if whole.cause != Cause::Indeterminate && whole.route.is_some() {
         return Some(whole);
     }
-    // what was learnt slowly may be clear in the later half
+    // the later half may be decisive, because token classes are known better by then
     let half = from + (last - from) / 2;
     let late = (last - half >= 2 * LEAST_STEPS)
         .then(|| over(curve, half, about))
@@ -72,12 +73,12 @@ pub fn explain(curve: &Curve, from: usize, about: Context) -> Option<Explained> 
     )
 }
 
-/// Looks between censuses that are enough for a better explanation than theirs.
+/// Minimum length samples for an explanation.
 const LEAST_SAMPLES: usize = 100;
 
-/// What the looks between censuses say, where they say more than the censuses do.
-pub fn sharper(
-    slow: Option<Explained>,
+/// The explanation from length samples if it is decided, else the one from censuses.
+pub fn prefer_length_samples(
+    censuses: Option<Explained>,
     length_samples: &Curve,
     about: Context,
 ) -> Option<Explained> {
@@ -89,10 +90,10 @@ pub fn sharper(
     let from = length_samples.len().saturating_sub(1);
     let grown = length_samples.len() > LEAST_SAMPLES
         && length_samples.value(from) - length_samples.value(0) >= LEAST_EVENTS;
-    let sharp = grown.then(|| over(length_samples, 0, about)).flatten();
-    match (slow, sharp) {
-        (_, Some(sharp)) if decided(&sharp) => Some(sharp),
-        (slow, _) => slow,
+    let samples = grown.then(|| over(length_samples, 0, about)).flatten();
+    match (censuses, samples) {
+        (_, Some(samples)) if decided(&samples) => Some(samples),
+        (censuses, _) => censuses,
     }
 }
 
@@ -108,7 +109,7 @@ fn over(curve: &Curve, from: usize, about: Context) -> Option<Explained> {
         .filter_map(|variable| steps.fit(variable))
         .collect();
     fits.sort_by(|a, b| b.log.total_cmp(&a.log).then(a.variable.cmp(&b.variable)));
-    // what concerns all routes alike must be better than any one route, or time, to be thought of
+    // a variable over all routes counts only if it excludes every single route and time
     let general =
         |fit: &Fit| fit.variable.route.is_none() && fit.variable.what != EventKind::Seconds;
     let special = fits.iter().find(|fit| !general(fit))?;
@@ -176,7 +177,7 @@ fn over(curve: &Curve, from: usize, about: Context) -> Option<Explained> {
     Some(out)
 }
 
-/// All that may explain growth by itself.
+/// All explanatory variables.
 pub fn candidates(curve: &Curve, bytes: bool) -> Vec<Variable> {
     let mut out = vec![Variable::SECONDS];
     for what in [EventKind::First, EventKind::Tokens, EventKind::All] {
@@ -204,7 +205,7 @@ pub fn candidates(curve: &Curve, bytes: bool) -> Vec<Variable> {
     out
 }
 
-/// New and repeated tokens of one route together, each with its own slope: the best such route.
+/// The best model with two slopes: new and repeated tokens of one route.
 fn both_classes(steps: &Regression, curve: &Curve) -> Option<(Variable, (f64, f64), f64)> {
     let of = |route, what| Variable {
         route: Some(route),
@@ -230,7 +231,7 @@ fn both_classes(steps: &Regression, curve: &Curve) -> Option<(Variable, (f64, f6
         .max_by(|a, b| a.2.total_cmp(&b.2))
 }
 
-/// What a variable means.
+/// The cause that a variable stands for.
 pub fn cause_of(variable: Variable) -> Cause {
     match variable.what {
         EventKind::New | EventKind::First => Cause::TokenKeyed,
@@ -243,7 +244,7 @@ pub fn cause_of(variable: Variable) -> Cause {
     }
 }
 
-/// Its route; all of them together are `other`.
+/// Its route. All routes together are `other`.
 fn route_of(variable: Variable) -> RouteId {
     match variable.what {
         EventKind::Seconds => RouteId::BACKGROUND,

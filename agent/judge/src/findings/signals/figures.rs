@@ -1,4 +1,4 @@
-//! What the signals of one leak have grown by, and what came in the same time.
+//! Growth of one group of signals, and the requests in the same time.
 
 use crate::attribution::keys::RouteId;
 use crate::events::Nanos;
@@ -15,15 +15,15 @@ use super::groups::Group;
 pub struct Figures {
     /// Bytes it grew by since its onset.
     pub grown: f64,
-    /// Part of those that the last third of the time never went below.
+    /// Floor of that growth in the last third of the time.
     pub floor: f64,
-    /// The bytes are the process's own, not the container's.
+    /// Whether the bytes are the process's, not the container's.
     pub of_process: bool,
     /// Requests since the onset with a new token.
     pub new: f64,
-    /// With a token used before.
+    /// Requests since the onset with a repeated token.
     pub repeat: f64,
-    /// All.
+    /// All requests since the onset.
     pub requests: f64,
     /// Seconds since the onset.
     pub seconds: f64,
@@ -32,7 +32,7 @@ pub struct Figures {
 }
 
 impl Judge {
-    /// What a group has grown by, and what came in the same time.
+    /// Growth of a group, and the requests in the same time.
     pub fn signal_figures(&self, inputs: Inputs, group: &Group) -> Figures {
         let Some((main, one)) = group
             .keys

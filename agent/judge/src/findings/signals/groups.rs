@@ -1,4 +1,4 @@
-//! Growth signals that belong to one leak.
+//! Groups of growth signals that belong to one leak.
 
 use std::collections::BTreeMap;
 
@@ -9,18 +9,18 @@ use crate::report::{Cause, FindingState};
 
 use super::judged::JudgedSignal;
 
-/// Signals of one leak; the first is what it is named after.
+/// The growth signals of one leak.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Group {
-    /// Signals, the leading one first.
+    /// Signals, the main one first.
     pub keys: Vec<SignalKey>,
-    /// Why they grow.
+    /// Cause of the growth.
     pub cause: Cause,
-    /// By which route; `None`: undecided.
+    /// Route. `None`: undecided.
     pub route: Option<RouteId>,
 }
 
-/// Growing signals by leak, the biggest growth first.
+/// Groups of growing signals, the biggest growth first.
 pub fn groups(judged: &BTreeMap<SignalKey, JudgedSignal>) -> Vec<Group> {
     let grows = |want: fn(&SignalKey) -> bool| {
         judged
@@ -28,7 +28,7 @@ pub fn groups(judged: &BTreeMap<SignalKey, JudgedSignal>) -> Vec<Group> {
             .filter(move |(key, one)| one.state > FindingState::None && want(key))
     };
     let mut groups: Vec<Group> = Vec::new();
-    // containers first: they are counted exactly
+    // containers first, because they are counted exactly
     let decided = |one: &JudgedSignal| {
         one.explained
             .as_ref()
@@ -52,7 +52,7 @@ pub fn groups(judged: &BTreeMap<SignalKey, JudgedSignal>) -> Vec<Group> {
             None => join(&mut groups, key, one, decided(one)),
         }
     }
-    // a heap and its sites are one; what a container holds is in them
+    // a heap and its sites are one group; they include the memory of containers
     let mut rest: Vec<(&SignalKey, &JudgedSignal)> =
         grows(|key| matches!(key, SignalKey::Site(_) | SignalKey::Heap)).collect();
     rest.sort_by(|a, b| {
@@ -60,7 +60,7 @@ pub fn groups(judged: &BTreeMap<SignalKey, JudgedSignal>) -> Vec<Group> {
             .partial_cmp(&(a.0 == &SignalKey::Heap, a.1.window.net))
             .unwrap_or(std::cmp::Ordering::Equal)
     });
-    // page faults say more than resident memory
+    // page faults are better evidence than resident memory
     rest.extend(grows(|key| *key == SignalKey::Faults));
     rest.extend(grows(|key| *key == SignalKey::Process));
     for (key, one) in rest {
@@ -72,7 +72,8 @@ pub fn groups(judged: &BTreeMap<SignalKey, JudgedSignal>) -> Vec<Group> {
     groups
 }
 
-/// Into the group of the same route and cause; what is undecided into the only one that it fits.
+/// Adds a signal to the group of the same route and cause. An undecided signal is added if exactly one
+/// group fits.
 fn join(groups: &mut Vec<Group>, key: &SignalKey, one: &JudgedSignal, decided: bool) {
     let new = group_of(key, one);
     let same = if decided {
@@ -114,7 +115,7 @@ fn fits(group: &Group, one: &JudgedSignal) -> bool {
     route && cause
 }
 
-/// What to name a leak after: known bytes first, then entries; of equals the shorter path.
+/// Rank of the main signal: known bytes, then entries, then the shorter path.
 fn weight((key, one): &(&SignalKey, &JudgedSignal)) -> (f64, f64, f64) {
     let bytes = one
         .last

@@ -16,7 +16,7 @@ use crate::findings::evalue::e_bh;
 use crate::findings::options::{FALSE_DISCOVERY, JudgeOptions, WIPED};
 use crate::findings::tracker::Tracker;
 
-/// The judge of all signals of one target.
+/// The judge of all growth signals of one target.
 #[derive(Debug, Default)]
 pub struct SignalJudge {
     trackers: BTreeMap<SignalKey, Tracker<Nanos>>,
@@ -24,12 +24,12 @@ pub struct SignalJudge {
 }
 
 impl SignalJudge {
-    /// Forgets what was judged: the address space is another one.
+    /// Forgets all results, because the address space was replaced.
     pub fn forget(&mut self) {
         *self = Self::default();
     }
 
-    /// Judges all signals after a reading at `now`. `start`: when observing began.
+    /// Judges all signals after a reading at `now`. `start`: start of the observation.
     pub fn judge(
         &mut self,
         signals: &Signals,
@@ -54,7 +54,7 @@ impl SignalJudge {
             .iter()
             .filter_map(|(_, _, outcome, _)| growing(outcome).map(|grows| grows.1))
             .collect();
-        // what never moved cannot be found by chance
+        // a signal that never changed cannot be a false discovery
         let moved = outcomes
             .iter()
             .filter(|(_, curve, _, _)| moves(curve))
@@ -103,10 +103,10 @@ impl SignalJudge {
                         routes: &attribution.routes,
                         length_samples: false,
                     };
-                    let slow = explanation::explain(&curve, window.from, about);
+                    let censuses = explanation::explain(&curve, window.from, about);
                     let length_samples =
                         Curve::length_samples(&signals.length_samples, key, &attribution.routes);
-                    explanation::sharper(slow, &length_samples, about)
+                    explanation::prefer_length_samples(censuses, &length_samples, about)
                 })
                 .flatten();
             let why = if let Outcome::Still(why) = outcome {
@@ -131,22 +131,22 @@ impl SignalJudge {
         }
     }
 
-    /// What was judged at the last reading.
+    /// The results of the last reading.
     pub fn judged(&self) -> &BTreeMap<SignalKey, JudgedSignal> {
         &self.judged
     }
 
-    /// What is remembered of a signal.
+    /// The tracker of a signal.
     pub fn tracker(&self, key: &SignalKey) -> Tracker<Nanos> {
         self.trackers.get(key).copied().unwrap_or_default()
     }
 
-    /// Bytes of state, estimated.
+    /// Estimated size of the state in bytes.
     pub fn state_bytes(&self) -> usize {
         self.judged.len() * 900 + self.trackers.len() * 200
     }
 
-    /// Raises the state of some signals: their growth together has passed the budget.
+    /// Confirms signals whose growth together has passed the growth budget.
     pub fn confirm(&mut self, keys: &[SignalKey], now: Nanos) {
         for key in keys {
             if let (Some(judged), Some(tracker)) =
@@ -173,7 +173,7 @@ fn moves(curve: &Curve) -> bool {
     })
 }
 
-/// The user knows of a cache of this size.
+/// Whether the user expects a cache of this size.
 fn is_expected(options: &JudgeOptions, key: &SignalKey, curve: &Curve) -> bool {
     let held = curve.points.last().map_or(0.0, |point| point.level.value);
     matches!(key, SignalKey::Container(..))

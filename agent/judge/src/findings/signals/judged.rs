@@ -1,4 +1,4 @@
-//! What was judged of one growth signal.
+//! The result for one growth signal.
 
 use crate::events::Nanos;
 use crate::growth::signals::About;
@@ -9,23 +9,23 @@ use super::explanation::Explained;
 use super::gates::Window;
 use crate::findings::gates::Why;
 
-/// What was judged of one signal at the last reading.
+/// The result for one growth signal at the last reading.
 #[derive(Clone, Debug)]
 pub struct JudgedSignal {
     /// Its state.
     pub state: FindingState,
-    /// Why it does not grow, if it does not.
+    /// Why it does not pass the gates.
     pub why: Option<Why>,
     /// Window of the growth, else the whole history.
     pub window: Window,
-    /// When the growth began.
+    /// Onset of the growth.
     pub onset: Nanos,
     /// Level at the onset.
     pub first: Level,
     /// Level now.
     pub last: Level,
-    /// What explains its growth, once there is enough of it.
+    /// The explanation of its growth, if there is enough of it.
     pub explained: Option<Explained>,
-    /// What else is known of it.
+    /// Attributes of the signal.
     pub about: About,
 }

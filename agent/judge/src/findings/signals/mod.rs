@@ -1,7 +1,7 @@
-//! Findings without allocator probes: signals that grow without bounds, and what makes them grow. Pure.
+//! Findings without allocator probes: growth signals that grow without bounds, and their causes. Pure.
 //!
-//! After each reading [`SignalJudge::judge`] puts every signal through the gates and explains the growth of
-//! those that pass; [`compose`] puts together what belongs to one leak.
+//! After each reading [`judge::SignalJudge::judge`] tests every signal and explains the growth of those
+//! that pass. [`groups`] joins the signals of one leak, and [`compose`] makes findings of them.
 
 pub mod compose;
 pub mod curve;

@@ -1,4 +1,4 @@
-//! One explanation of a signal's growth: its slope, and how likely it makes the levels that were read.
+//! Fits explanatory variables to a signal's growth: slopes and log-likelihoods.
 
 use std::collections::BTreeMap;
 
@@ -7,67 +7,68 @@ use crate::attribution::routes::Routes;
 
 use super::curve::{Curve, EventKind, Variable};
 
-/// A service that has requests grows by them more often than by a timer.
+/// Log prior of time: a service with requests grows by requests more often than by a timer.
 const TIMER: f64 = -1.0;
-/// Part of the requests that are met in code that fills something although another route does.
+/// Part of the stack-attributed requests that are independent of the route that fills the container.
 const ELSEWHERE: f64 = 0.2;
-/// A route's part of them at least.
+/// Minimum probability of a route.
 const UNHEARD: f64 = 1e-3;
-/// Requests that count for so many at most.
+/// Maximum weight of the stack-attributed requests, in requests.
 const MOST_STACK_REQUESTS: f64 = 20.0;
-/// Looks are many and what the noise is like is a guess: their logarithms count for this part.
+/// Log-likelihoods of length samples are scaled by this factor, because samples are many and the noise
+/// model is approximate.
 const TEMPER: f64 = 0.3;
-/// Part of the entries that are seen one look before or after the request that made them, squared and twice: a
-/// request takes a few of the 50 ms between two looks.
+/// Minimum variance of length samples per entry: an entry and the end of its request may fall into
+/// different 50 ms intervals.
 const ASTRIDE: f64 = 0.05;
-/// One entry for each event is what programs do, and only one in twenty wrong explanations comes so close to
-/// it by chance: worth its logarithm.
+/// Log prior of exactly one entry per event: programs do that, and only 1 in 20 wrong variables has such a
+/// slope by chance.
 const EXACTLY_ONE: f64 = 3.0;
-/// A whole number of entries for each: one in sixteen wrong explanations comes so close to one.
+/// Log prior of another whole number: 1 in 16 wrong variables has such a slope by chance.
 const WHOLE: f64 = 2.5;
-/// More than one, but not a whole number of them, is what few programs do.
+/// Log prior of more than one entry per event, but not a whole number: few programs do that.
 const NOT_WHOLE: f64 = -2.0;
-/// How close.
+/// Tolerance for a whole number.
 const EXACT: f64 = 0.03;
 
-/// What is known of a signal beside its levels.
+/// Attributes of a signal that a regression needs.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
-    /// Its levels are bytes.
+    /// Whether its levels are bytes.
     pub bytes: bool,
-    /// Seconds from the beginning of the observation to the first point that is looked at.
+    /// Seconds from the start of the observation to the first point.
     pub start: f64,
-    /// Requests, by route, that were met in the code that fills it.
+    /// Stack-attributed requests in its writer sites, by route.
     pub seen: &'a BTreeMap<RouteId, f64>,
     /// All routes.
     pub routes: &'a Routes,
-    /// The levels are looks between censuses.
+    /// Whether the levels are length samples.
     pub length_samples: bool,
 }
 
-/// How well one variable explains a signal.
+/// The fit of one explanatory variable.
 pub(super) struct Fit {
     pub(super) variable: Variable,
     /// Growth per event.
     pub(super) slope: f64,
-    /// Logarithm of the likelihood.
+    /// Log-likelihood with priors.
     pub(super) log: f64,
 }
 
-/// The levels that are looked at.
+/// The intervals of a regression.
 pub(super) struct Regression<'a> {
     curve: &'a Curve,
     from: usize,
     to: usize,
     growth: Vec<f64>,
     seconds: Vec<f64>,
-    /// A variance below this means nothing.
+    /// Minimum variance.
     floor: f64,
     about: Context<'a>,
 }
 
 impl<'a> Regression<'a> {
-    /// The steps from point `from` to the last; `None` when there is no step.
+    /// The intervals from point `from` to the last. `None` without an interval.
     pub(super) fn new(curve: &'a Curve, from: usize, about: Context<'a>) -> Option<Self> {
         let to = curve.len().checked_sub(1).filter(|to| *to > from)?;
         let growth = curve.growth(from, to);
@@ -109,8 +110,8 @@ impl<'a> Regression<'a> {
         })
     }
 
-    /// Logarithm of the likelihood of what was seen at work in the code that fills the signal, if `variable` is
-    /// what fills it: its own requests, or in [`ELSEWHERE`] of the cases any.
+    /// Log-likelihood of the stack-attributed requests if `variable` explains the growth: with probability
+    /// 1 - [`ELSEWHERE`] its own requests, else any.
     pub(super) fn stack_log_likelihood(&self, variable: Variable) -> f64 {
         let seen = self.about.seen;
         let total: f64 = seen.values().sum();
@@ -145,11 +146,11 @@ impl<'a> Regression<'a> {
                         .ln()
             })
             .sum();
-        // those met at one time have much in common
+        // requests at the same time are not independent
         log * (MOST_STACK_REQUESTS / total).min(1.0)
     }
 
-    /// Slopes of one or two terms and the logarithm of the likelihood, with the noise that suits them best.
+    /// Slopes of one or two terms and the log-likelihood, with the best noise model.
     pub(super) fn explained_by(&self, terms: &[&[f64]]) -> Option<(Vec<f64>, f64)> {
         let (noises, temper) = if self.about.length_samples {
             (&NOISES[..FINE_NOISES], TEMPER)
@@ -189,14 +190,14 @@ impl<'a> Regression<'a> {
             })
             .collect();
         let n = growth.len() as f64;
-        // a spread that is below the floor by this noise is at the floor
+        // the variance is at least the minimum variance under this noise model
         let spread = product(&left, &left) / n;
         let spread = spread.max(self.floor / noise.step().max(noise.level));
         Some((slopes, -n / 2.0 * spread.ln() - filter.logs / 2.0))
     }
 }
 
-/// Variances of the noise, against each other: of each level, and of each second between levels.
+/// Noise model: relative variances of each level and of each second between levels.
 #[derive(Clone, Copy)]
 struct Noise {
     level: f64,
@@ -204,13 +205,13 @@ struct Noise {
 }
 
 impl Noise {
-    /// What a step of three seconds adds.
+    /// Variance of an interval of three seconds.
     fn step(self) -> f64 {
         3.0 * self.second
     }
 }
 
-/// From levels that are read a little early or late to growth that wanders.
+/// From reading errors only to a random walk only.
 const NOISES: [Noise; 5] = [
     Noise {
         level: 1.0,
@@ -234,13 +235,13 @@ const NOISES: [Noise; 5] = [
     },
 ];
 
-/// Of these, so many are tried on looks between censuses: there is little time to wander.
+/// Number of noise models for length samples: their intervals are short, so the random walk is small.
 const FINE_NOISES: usize = 3;
 
-/// The Kalman filter of the local level model: turns steps into innovations that are independent and of
-/// equal variance if their noise is as assumed.
+/// The Kalman filter of the local level model. It turns increments into innovations, which are independent
+/// and of equal variance under the noise model.
 struct Filter {
-    /// Of each step: gain, and one over the standard deviation of its innovation.
+    /// For each interval: the gain, and the reciprocal of the innovation's standard deviation.
     gains: Vec<(f64, f64)>,
     /// Sum of the logarithms of those variances.
     logs: f64,
@@ -264,7 +265,7 @@ impl Filter {
     }
 
     fn innovations(&self, steps: &[f64]) -> Vec<f64> {
-        // how far the level is from where it was thought to be
+        // the error of the predicted level
         let mut off = 0.0;
         self.gains
             .iter()
@@ -278,7 +279,7 @@ impl Filter {
     }
 }
 
-/// Logarithm of how much more, or less, a program is likely to add so many entries for each event.
+/// Log prior of `slope` entries per event.
 fn prior(slope: f64) -> f64 {
     if (slope - 1.0).abs() < EXACT {
         EXACTLY_ONE

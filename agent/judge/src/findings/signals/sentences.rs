@@ -1,4 +1,4 @@
-//! What a finding of signals rests on, in sentences.
+//! The evidence of a finding of growth signals, in sentences.
 
 use crate::attribution::Attribution;
 use crate::attribution::keys::RouteId;
@@ -14,12 +14,12 @@ use super::figures::Figures;
 use super::groups::Group;
 use super::judged::JudgedSignal;
 
-/// Explanations named at most.
+/// Maximum number of alternatives.
 const MOST_NAMED: usize = 4;
-/// Signals named beside the leading one.
+/// Maximum number of further signals.
 const MOST_BESIDE: usize = 4;
 
-/// The sentences of a finding that `one` leads.
+/// The evidence of a finding whose main signal is `one`.
 pub fn sentences(
     judge: &Judge,
     inputs: Inputs,
@@ -33,27 +33,24 @@ pub fn sentences(
     };
     out.push(grew(main, one, figures, inputs.attribution));
     if matches!(main, SignalKey::Faults | SignalKey::Process) {
-        out.push(
-            "what keeps the memory is not known: no container, no heap profile and no block shows it"
-                .to_owned(),
-        );
+        out.push("no container, heap profile or block shows what keeps the memory".to_owned());
     }
     if let Some(explained) = &one.explained {
         out.push(why(explained, main, inputs.attribution));
     } else {
-        out.push("too few readings yet to tell which requests make it grow".to_owned());
+        out.push("there are too few readings to tell which requests make it grow".to_owned());
     }
     for key in group.keys.iter().skip(1).take(MOST_BESIDE) {
         if let Some(beside) = judge.signals.judged().get(key) {
             out.push(format!(
-                "in step with it: {}",
+                "grows with it: {}",
                 grew(key, beside, figures, inputs.attribution)
             ));
         }
     }
     if figures.of_process && figures.grown > 0.0 {
         out.push(format!(
-            "its entries' size is not known: the process grew by {} in the same time, all of it counted as theirs",
+            "the size of its entries is not known; all growth of the process in the same time, {}, is attributed to them",
             bytes(figures.grown)
         ));
     }
@@ -65,7 +62,7 @@ pub fn sentences(
         .max();
     if state == Some(FindingState::Suspect) {
         out.push(format!(
-            "confirmed when it has kept {} more than at first, {} so far",
+            "confirmed when it retains {} more than at the onset; {} so far",
             bytes(judge.budget_since(one.onset)),
             bytes(figures.floor)
         ));
@@ -83,7 +80,7 @@ pub fn sentences(
     out
 }
 
-/// What a signal did.
+/// The growth of a signal.
 fn grew(
     key: &SignalKey,
     one: &JudgedSignal,
@@ -95,18 +92,21 @@ fn grew(
         .seconds
         .max(figures.seconds.min(one.window.seconds));
     let (first, last) = (one.first.value, one.last.value);
-    let let_go = if one.window.fell < 0.5 {
-        format!(", none let go: unbounded, or larger than {}", number(last))
+    let removed = if one.window.fell < 0.5 {
+        format!(
+            "; none were removed: unbounded, or bounded above {}",
+            number(last)
+        )
     } else {
         format!(
-            "; {} of {} were let go",
+            "; {} of {} were removed",
             number(one.window.fell),
             number(one.window.rose)
         )
     };
     match key {
         SignalKey::Container(path, kind) => format!(
-            "{} ({kind}) went from {} to {} entries in {seconds:.0} s{let_go}",
+            "{} ({kind}) grew from {} to {} entries in {seconds:.0} s{removed}",
             one.about.known_as.as_ref().unwrap_or(path),
             number(first),
             number(last)
@@ -114,28 +114,28 @@ fn grew(
         SignalKey::Site(main) => {
             let (function, _) = attribution.sites.describe(*main);
             format!(
-                "the runtime's heap profile has {} more of {function} than {seconds:.0} s before",
+                "the runtime's heap profile has {} more from {function} than {seconds:.0} s ago",
                 bytes(one.window.net)
             )
         }
         SignalKey::Heap => format!(
-            "what the collector found reachable went from {} to {} in {seconds:.0} s",
+            "the reachable heap grew from {} to {} in {seconds:.0} s",
             bytes(first),
             bytes(last)
         ),
         SignalKey::Faults => format!(
-            "{} of pages were touched for the first time in {seconds:.0} s, and it goes on",
+            "{} of pages were touched for the first time in {seconds:.0} s",
             bytes(one.window.net)
         ),
         SignalKey::Process => format!(
-            "resident anonymous memory went from {} to {} in {seconds:.0} s",
+            "resident anonymous memory grew from {} to {} in {seconds:.0} s",
             bytes(first),
             bytes(last)
         ),
     }
 }
 
-/// What explains it.
+/// The explanation of its growth.
 fn why(explained: &Explained, key: &SignalKey, attribution: &Attribution) -> String {
     let each = |slope: f64| {
         if key.is_bytes() {
@@ -146,7 +146,7 @@ fn why(explained: &Explained, key: &SignalKey, attribution: &Attribution) -> Str
     };
     if let Some((new, repeat)) = explained.two {
         return format!(
-            "it follows {}: {} per new token and {} per repeated one",
+            "it grows with {}: {} per new token and {} per repeated one",
             name(explained.variable, attribution),
             each(new),
             each(repeat)
@@ -154,13 +154,13 @@ fn why(explained: &Explained, key: &SignalKey, attribution: &Attribution) -> Str
     }
     let decided = explained.possible.len() == 1;
     let best = format!(
-        "it follows {} ({} each)",
+        "it grows with {} ({} each)",
         name(explained.variable, attribution),
         each(explained.slope)
     );
     if decided {
         return format!(
-            "{best}; whatever else was tried explains it {:.0} times worse or more",
+            "{best}; every other explanation is at least {:.0} times less likely",
             DECISIVE.exp()
         );
     }
@@ -177,12 +177,12 @@ fn why(explained: &Explained, key: &SignalKey, attribution: &Attribution) -> Str
 fn name(variable: Variable, attribution: &Attribution) -> String {
     let what = match variable.what {
         EventKind::New => "requests with a new token",
-        EventKind::First => "requests with a token first seen",
+        EventKind::First => "requests with a first-seen token",
         EventKind::Repeat => "requests with a repeated token",
         EventKind::Tokens => "requests with any token",
         EventKind::Anonymous => "requests without a token",
         EventKind::All => "all requests",
-        EventKind::Body => "bytes of bodies",
+        EventKind::Body => "bytes of request bodies",
         EventKind::Seconds => return "time, not requests".to_owned(),
     };
     match variable.route {

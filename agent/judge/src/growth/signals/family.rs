@@ -1,4 +1,4 @@
-//! Signals that are read together: their times, and at most [`MOST_TICKS`] levels of each.
+//! A family: growth signals that are read at the same times, with at most [`MOST_TICKS`] levels each.
 
 use std::collections::BTreeMap;
 
@@ -7,15 +7,15 @@ use crate::events::Nanos;
 use super::clock::Counts;
 use super::key::{About, SignalKey};
 
-/// Times kept. The old ones are thinned out.
+/// Maximum number of times. Old ones are thinned out.
 pub const MOST_TICKS: usize = 64;
-/// The newest times are never thinned out.
+/// Number of newest times that are never thinned out.
 const UNTHINNED: usize = 16;
-/// Signals of one family.
+/// Maximum number of signals of one family.
 pub const MOST_SIGNALS: usize = 256;
-/// What is missing in so many whole readings in a row is gone.
+/// Number of consecutive complete readings without a signal after which it is gone,
 const GONE: u32 = 2;
-/// If it rose by so much before.
+/// if it rose by at least this much before.
 const RISEN: f64 = 8.0;
 
 /// A level at one time.
@@ -25,14 +25,14 @@ pub struct Level {
     pub value: f64,
     /// Bytes, where they are known.
     pub bytes: Option<f64>,
-    /// Least level since the time before.
+    /// Minimum level since the previous time.
     pub low: f64,
-    /// Highest level since the time before.
+    /// Maximum level since the previous time.
     pub high: f64,
 }
 
 impl Level {
-    /// As it was read.
+    /// A level as it was read.
     pub fn of(value: f64, bytes: Option<f64>) -> Self {
         Self {
             value,
@@ -48,19 +48,19 @@ impl Level {
 pub struct Tick {
     /// When.
     pub at: Nanos,
-    /// What had come by then.
+    /// Request totals at that time.
     pub counts: Counts,
 }
 
 /// One signal.
 #[derive(Clone, Debug)]
 pub struct Signal {
-    /// By time; `None` where it was not read.
+    /// By time. `None`: not read.
     pub levels: Vec<Option<Level>>,
-    /// What else is known of it.
+    /// Its attributes.
     pub about: About,
     missed: u32,
-    /// Least level so far, and how far it was ever above that.
+    /// Minimum level so far, and maximum rise above it.
     lowest: f64,
     risen: f64,
 }
@@ -77,7 +77,7 @@ impl Default for Signal {
     }
 }
 
-/// Signals that are read together.
+/// Signals that are read at the same times.
 #[derive(Clone, Debug, Default)]
 pub struct Family {
     ticks: Vec<Tick>,
@@ -86,7 +86,7 @@ pub struct Family {
 }
 
 impl Family {
-    /// Takes a reading; `false` when it is not later than the last.
+    /// Takes a reading. Returns `false` if it is not later than the last one.
     pub fn push(
         &mut self,
         at: Nanos,
@@ -107,7 +107,7 @@ impl Family {
             signal.levels.resize(before, None);
             signal.lowest = signal.lowest.min(level.low);
             signal.risen = signal.risen.max(level.high - signal.lowest);
-            // two containers of one name are one signal
+            // two containers of the same path and kind are one signal
             signal.levels.push(Some(level));
             signal.levels.truncate(before + 1);
             signal.missed = 0;
@@ -120,7 +120,7 @@ impl Family {
                 continue;
             }
             signal.missed += u32::from(whole);
-            // small ones that do not grow come and go with what is worth telling
+            // small signals that do not grow may be missing because the census reports only the biggest
             let gone = signal.missed >= GONE && signal.risen >= RISEN;
             signal.levels.resize(before, None);
             signal.levels.push(gone.then(Level::default));
@@ -145,19 +145,19 @@ impl Family {
         self.signals.get(key)
     }
 
-    /// Signals that found no place.
+    /// Signals refused because the family was full.
     pub fn refused(&self) -> u64 {
         self.refused
     }
 
-    /// Bytes of state, estimated.
+    /// Estimated size of the state in bytes.
     pub fn state_bytes(&self) -> usize {
         let counts: usize = self.ticks.iter().map(|tick| tick.counts.len()).sum();
         counts * size_of::<super::clock::RouteCounts>()
             + self.signals.len() * (MOST_TICKS * size_of::<Option<Level>>() + 400)
     }
 
-    /// The signal that is missing longest makes room for another.
+    /// Drops the signal that has been missing longest.
     fn make_room(&mut self) -> bool {
         if self.signals.len() < MOST_SIGNALS {
             return true;
@@ -174,8 +174,8 @@ impl Family {
         true
     }
 
-    /// When there are too many times: drops the one whose loss costs least for its age. Its extremes go
-    /// to the next.
+    /// If there are too many times, drops the one with the shortest interval relative to its age. Its
+    /// extremes are merged into the next one.
     fn thin(&mut self) {
         if self.ticks.len() <= MOST_TICKS {
             return;

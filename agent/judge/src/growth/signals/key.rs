@@ -1,18 +1,18 @@
-//! What a growth signal measures, and what is known about it besides its levels.
+//! Keys and attributes of growth signals.
 
 use crate::attribution::sites::LeadingFrameId;
 use crate::events::{SiteId, WriterSite};
 
-/// What a signal measures.
+/// The key of a growth signal: what it measures.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SignalKey {
-    /// Entries of the container at this path, of this kind.
+    /// Entries of a container, by path and kind.
     Container(String, String),
-    /// Bytes that the runtime's profile has for this code.
+    /// Live bytes of a leading frame in the runtime's profile.
     Site(LeadingFrameId),
-    /// Bytes that the collector found reachable.
+    /// Reachable bytes of the collector's heap.
     Heap,
-    /// Bytes of pages touched for the first time.
+    /// Bytes of pages that were touched for the first time.
     Faults,
     /// Resident anonymous bytes.
     Process,
@@ -25,13 +25,13 @@ impl SignalKey {
     }
 }
 
-/// What is known of a signal beside its levels.
+/// Attributes of a growth signal.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct About {
-    /// What stores into the container.
+    /// Writer sites of the container.
     pub writers: Vec<WriterSite>,
-    /// The name by which that code knows it, where it is another.
+    /// The container's path in that code, if it is another one.
     pub known_as: Option<String>,
-    /// The profile's biggest stack for this code, and its bytes.
+    /// The profile's biggest stack with this leading frame, and its bytes.
     pub site: Option<(SiteId, u64)>,
 }

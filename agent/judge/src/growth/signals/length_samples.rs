@@ -1,5 +1,5 @@
-//! Lengths of containers that are read many times a second: the latest of them, each with what had come by then.
-//! They say which requests an entry comes with; how a container grows is seen by its censuses.
+//! Length samples: lengths of containers that are read many times a second, with the request totals at
+//! their times. They show which requests add entries. The growth of a container is judged by its censuses.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -8,12 +8,12 @@ use crate::events::{Lengths, Nanos};
 use super::clock::{Clock, Counts};
 use super::key::SignalKey;
 
-/// Looks that are kept: half a minute of them.
+/// Maximum number of samples: half a minute.
 const MOST: usize = 600;
-/// Containers that are followed.
+/// Maximum number of containers.
 const MOST_CONTAINERS: usize = 16;
 
-/// The latest lengths.
+/// The latest samples.
 #[derive(Clone, Debug, Default)]
 pub struct LengthSamples {
     ticks: VecDeque<(Nanos, Counts)>,
@@ -21,7 +21,7 @@ pub struct LengthSamples {
 }
 
 impl LengthSamples {
-    /// Takes looks whose requests are in.
+    /// Takes samples whose request records have arrived.
     pub fn take(&mut self, lengths: &Lengths, clock: &Clock) {
         let later = self.ticks.back().map_or(Nanos(0), |last| last.0);
         let times: Vec<Nanos> = lengths.ticks.iter().map(|tick| tick.0).collect();
@@ -56,7 +56,7 @@ impl LengthSamples {
             .retain(|_, row| row.iter().any(Option::is_some));
     }
 
-    /// Looks at one container.
+    /// Samples of one container.
     pub fn of(&self, key: &SignalKey) -> Vec<(Nanos, f64, &Counts)> {
         let row = self.lengths.get(key).into_iter().flatten();
         row.zip(&self.ticks)
@@ -64,7 +64,7 @@ impl LengthSamples {
             .collect()
     }
 
-    /// Bytes of state, estimated.
+    /// Estimated size of the state in bytes.
     pub fn state_bytes(&self) -> usize {
         let routes = self.ticks.back().map_or(0, |(_, counts)| counts.len());
         let counts = routes * size_of::<super::clock::RouteCounts>();

@@ -1,9 +1,8 @@
-//! Signals: what is seen of a process without allocator probes, as levels over time. Pure and bounded.
+//! Growth signals: levels over time that are read without allocator probes. Pure and bounded.
 //!
-//! A signal is a container of a census, a collector's heap, a site of a runtime's own profile, or the
-//! process's memory. Its levels are read at the times of its [`Family`], and at each of these times the
-//! [`clock`] knows how many requests of each route and token class had ended: what findings lay side by
-//! side.
+//! A growth signal is a container of a census, a collector's heap, a site of a runtime's own profile, or
+//! the process's memory. Its levels are read at the times of its [`Family`]. For each of these times the
+//! [`clock`] has the number of ended requests by route and token class. Findings relate the two.
 
 pub mod clock;
 pub mod family;
@@ -31,25 +30,25 @@ use self::length_samples::LengthSamples;
 use self::marks::Marks;
 use self::stack_requests::StackRequests;
 
-/// Records of requests come a little after their end: a reading is placed among them when they are in.
+/// Delay of a reading, seconds: records of requests arrive shortly after their end.
 const SETTLED_SECONDS: f64 = 1.0;
-/// Readings that wait for that at most.
+/// Maximum number of delayed readings.
 const MOST_WAITING: usize = 64;
-/// Seconds between two levels of the process's memory, at least.
+/// Minimum seconds between two levels of the process's memory.
 const PROCESS_SECONDS: f64 = 2.5;
 
-/// A reading that waits for the records of its time.
+/// A reading that is delayed until the request records of its time have arrived.
 #[derive(Clone, Debug)]
 struct Waiting {
     at: Nanos,
     /// Index in [`Signals::families`].
     family: usize,
     levels: Vec<(SignalKey, Level, About)>,
-    /// All that there is was read: what is missing is gone.
+    /// Whether the reading is complete: then a missing signal is gone.
     whole: bool,
 }
 
-/// Families, by index.
+/// Indices of families.
 const CENSUS: usize = 0;
 const PROFILE: usize = 1;
 const HEAP: usize = 2;
@@ -57,17 +56,17 @@ const FAULTS: usize = 3;
 const PROCESS: usize = 4;
 const OF_CLASSES: usize = 5;
 
-/// All signals of one target.
+/// All growth signals of one target.
 #[derive(Clone, Debug, Default)]
 pub struct Signals {
     clock: Clock,
     families: [Family; 6],
     waiting: VecDeque<Waiting>,
-    /// Lengths of containers between two censuses.
+    /// Length samples of containers.
     pub length_samples: LengthSamples,
     waiting_lengths: VecDeque<Lengths>,
     heap: Marks,
-    /// Requests met in the code that fills containers.
+    /// Stack-attributed requests.
     pub stack_requests: StackRequests,
     /// Resident anonymous bytes, first and last.
     anonymous: Option<(u64, u64)>,
@@ -84,15 +83,15 @@ impl Signals {
             .request(request.end, route, class, request.body_bytes);
     }
 
-    /// Requests are no longer seen.
+    /// Requests are no longer traced.
     pub fn blind(&mut self, at: Nanos) {
         self.clock.blind(at);
     }
 
-    /// Requests are seen, and their token classes known, from `at` on.
+    /// Requests are traced, and their token classes known, from `at` on.
     pub fn seen(&mut self, at: Nanos) {
         self.clock.seen(at);
-        // A look before the pause and one after it are no neighbours.
+        // Samples before and after the pause are not adjacent.
         self.length_samples = LengthSamples::default();
     }
 
@@ -116,14 +115,14 @@ impl Signals {
         }
     }
 
-    /// Takes lengths of containers.
+    /// Takes length samples.
     pub fn lengths(&mut self, lengths: &Lengths) {
         if self.waiting_lengths.len() < MOST_WAITING {
             self.waiting_lengths.push_back(lengths.clone());
         }
     }
 
-    /// Takes a runtime's profile; sites with one leading frame are one signal.
+    /// Takes a runtime's profile. Sites with the same leading frame are one signal.
     pub fn profile(&mut self, profile: &Profile, attribution: &Attribution) {
         let mut by_leading_frame: std::collections::BTreeMap<
             LeadingFrameId,
@@ -156,7 +155,7 @@ impl Signals {
         self.wait(profile.at, PROFILE, levels, true);
     }
 
-    /// Takes a collector's heap. Only a collection that was not seen yet says anything new.
+    /// Takes a collector's heap. Only a new collection gives a level.
     pub fn heap(&mut self, mark: &HeapMark) {
         let Some(marks) = self.heap.take(mark) else {
             return;
@@ -167,8 +166,8 @@ impl Signals {
         self.wait(marks.at, HEAP, vec![level], true);
     }
 
-    /// Takes page faults. Copied pages were there before: they are no growth. Nor are those that were given
-    /// back: of what was touched only as much is kept as the process has grown by.
+    /// Takes page faults. Copied pages existed before, so they are not growth. Pages that were returned are
+    /// not growth either: the level is at most the growth of the process.
     pub fn faults(&mut self, faults: &Faults) {
         self.stack_requests.faults(faults);
         if is_soon(&mut self.last_faults, faults.at) {
@@ -202,7 +201,8 @@ impl Signals {
         self.wait(sample.at, PROCESS, vec![level], true);
     }
 
-    /// Places the readings whose requests are in by `now`. Whether there were any.
+    /// Adds the delayed readings whose request records have arrived by `now`. Returns whether there were
+    /// any.
     pub fn settle(&mut self, now: Nanos, attribution: &Attribution) -> bool {
         let mut any = false;
         while let Some(next) = self.waiting_lengths.front()
@@ -229,7 +229,7 @@ impl Signals {
         any
     }
 
-    /// Forgets all levels: the address space is another one.
+    /// Forgets all levels, because the address space was replaced.
     pub fn forget(&mut self) {
         let clock = std::mem::take(&mut self.clock);
         *self = Self {
@@ -243,7 +243,7 @@ impl Signals {
         &self.families
     }
 
-    /// The family of what is measured.
+    /// The family of a signal.
     pub fn family(&self, key: &SignalKey) -> &Family {
         let index = match key {
             SignalKey::Container(_, kind) if kind == INSTANCES => OF_CLASSES,
@@ -256,12 +256,12 @@ impl Signals {
         &self.families[index]
     }
 
-    /// Times at which containers were counted, and at which of those not to the end.
+    /// Number of censuses, and number of those that were cut short.
     pub fn censuses(&self) -> (u64, u64) {
         (self.censuses, self.cut_censuses)
     }
 
-    /// Bytes of state, estimated.
+    /// Estimated size of the state in bytes.
     pub fn state_bytes(&self) -> usize {
         let families: usize = self.families.iter().map(Family::state_bytes).sum();
         families
@@ -313,7 +313,7 @@ fn of_container(container: &Container) -> (SignalKey, Level, About) {
     )
 }
 
-/// Whether `at` is too soon after the last time, which it becomes else.
+/// Whether `at` is too soon after the last time. If not, it becomes the last time.
 fn is_soon(last: &mut Option<Nanos>, at: Nanos) -> bool {
     let soon = last.is_some_and(|last| at.since(last) < PROCESS_SECONDS);
     if !soon {
