@@ -18,6 +18,7 @@ impl Nanos {
         self.0.saturating_sub(earlier.0) as f64 / 1e9
     }
     /// The time `seconds` later.
+    #[must_use]
     pub fn plus(self, seconds: f64) -> Self {
         Self(self.0.saturating_add((seconds * 1e9) as u64))
     }
