@@ -30,10 +30,10 @@ pub fn sentences(
         .since(inputs.growth.epochs.end(window.from));
     let entries = number(window.alive);
     let gone = window.holders - window.alive;
-    let what = if key.route.has_requests() {
-        "requests keep memory"
+    let (what, freed) = if key.route.has_requests() {
+        ("requests keep memory", "no longer do")
     } else {
-        "blocks are kept"
+        ("blocks are kept", "were freed")
     };
     if grows && gone < 0.5 {
         out.push(format!(
@@ -41,7 +41,7 @@ pub fn sentences(
         ));
     } else {
         out.push(format!(
-            "{entries} of {} {what} for more than {:.0} s after their end; {} freed it",
+            "{entries} of {} {what} for more than {:.0} s after their end; {} {freed}",
             number(window.holders),
             judge.options.maturity_seconds,
             number(gone.max(0.0)),
