@@ -80,7 +80,7 @@ pub const fn python_place(frame: u64) -> (u64, u64) {
     (frame >> 20 << 4, frame & ((1 << 20) - 1))
 }
 
-/// How a probed allocator function takes and gives memory (design.md: call shape).
+/// Call shapes: how a probed allocator function takes and returns memory.
 pub mod shape {
     /// `f(.., size, ..) -> pointer`, optionally `nmemb * size`.
     pub const ALLOC: u8 = 1;

@@ -19,7 +19,7 @@ use common::{ATTACH, FINISH, folder, heaptide, kernel, skip, watch};
 use serde_json::Value;
 
 const SOON: Duration = Duration::from_secs(20);
-/// Exit code of design.md.
+/// Exit code of `cli::ExitCode::Usage`.
 const USAGE: i32 = 64;
 
 #[test]

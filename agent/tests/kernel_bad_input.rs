@@ -15,7 +15,7 @@ use common::{ATTACH, FINISH, folder, heaptide, kernel, skip, watch};
 use serde_json::Value;
 
 const SOON: Duration = Duration::from_secs(20);
-/// Exit codes of design.md.
+/// Exit codes of `cli::ExitCode`.
 const NO_SUCH_PROCESS: i32 = 3;
 const USAGE: i32 = 64;
 const NOT_PERMITTED: i32 = 77;

@@ -97,7 +97,7 @@ impl Seen {
         let named = |path: &str, line: u32| {
             let all = census.map_or(&[][..], |census| &census.containers);
             let container = all.iter().find(|one| one.path == path);
-            let best = container.and_then(|container| container.filled_by.first());
+            let best = container.and_then(|container| container.writers.first());
             best.is_some_and(|best| {
                 let file = best.file.as_deref().unwrap_or_default();
                 best.line == Some(line) && best.samples > 0 && file.ends_with("faults.py")
@@ -263,6 +263,6 @@ fn the_line_that_fills_a_container_is_named() {
             .containers
             .iter()
             .filter(|one| one.path == "__main__.made_elsewhere");
-        assert!(others.into_iter().all(|one| one.filled_by.is_empty()));
+        assert!(others.into_iter().all(|one| one.writers.is_empty()));
     }
 }

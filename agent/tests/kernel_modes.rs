@@ -157,7 +157,7 @@ fn requests_are_seen_in_windows_where_they_cost_too_much() {
     assert!(server.is_well());
     let report = report(&mut watched);
     let said = report["target"]["limitations"].to_string();
-    assert!(said.contains("requests are seen in windows"), "{said}");
+    assert!(said.contains("requests are traced in windows"), "{said}");
     let routes = report["routes"].as_array().expect("routes");
     assert!(
         routes.iter().any(|route| route["route"] == "GET /api/data"),

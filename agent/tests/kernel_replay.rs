@@ -60,5 +60,5 @@ fn a_replay_says_the_same() {
     fs::write(&capture, &bytes[..bytes.len() * 9 / 10]).expect("cut");
     let cut = run("heaptide", &mut heaptide(&["replay", &capture]), FINISH);
     assert_eq!(cut.code, Some(0), "{cut:#?}");
-    cut.names(&["ends within frame", "what came before was used"]);
+    cut.names(&["ends within frame", "the frames before it were used"]);
 }

@@ -1,11 +1,11 @@
-//! Captures: observations in a file, to be judged again later by the same code.
+//! Captures: observations in a file, which the same code can judge again.
 //!
-//! Layout: [`MAGIC`], a version (2 bytes, little endian), then frames. A frame is a length (4 bytes,
-//! little endian) and one gzip member of that length, which holds observations in postcard's encoding,
-//! one after the other. A frame ends with each snapshot, so an agent that is killed loses one interval.
+//! Layout: [`MAGIC`], a version (2 bytes, little endian), then frames. A frame is a length (4 bytes, little
+//! endian) and one gzip member of that length. It holds observations in postcard encoding. A frame ends
+//! with each snapshot, so an agent that is killed loses at most one interval.
 //!
-//! A capture holds no credential: tokens are keyed fingerprints, queries are cut, and path segments
-//! that are no plain words are `{id}` ([`mask`]), which changes no route.
+//! A capture contains no credential. Tokens are keyed fingerprints, queries are removed, and path segments
+//! that are not plain words are `{id}` ([`mask`]). This changes no route.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -28,13 +28,13 @@ pub const MAGIC: [u8; 6] = *b"HTCAP\n";
 pub const VERSION: u16 = 2;
 /// Bytes of encoded observations after which a frame ends.
 const FRAME_BYTES: usize = 1 << 20;
-/// Bytes of a frame, encoded, at most: two million groups in one snapshot fit twice.
+/// Maximum size of a frame, encoded: twice a snapshot of two million groups.
 const MOST_FRAME_BYTES: u64 = 256 << 20;
 
-/// What can go wrong with a capture.
+/// Errors of captures.
 #[derive(Debug, thiserror::Error)]
 pub enum CaptureError {
-    /// The file cannot be made or opened.
+    /// The file cannot be created or opened.
     #[error("cannot open capture {}: {source}", path.display())]
     Open {
         /// Which file.
@@ -58,7 +58,7 @@ pub enum CaptureError {
         /// Why.
         source: io::Error,
     },
-    /// The file is something else.
+    /// The file is not a capture.
     #[error("{} is not a heaptide capture", path.display())]
     NotACapture {
         /// Which file.
@@ -73,7 +73,7 @@ pub enum CaptureError {
         found: u16,
     },
     /// The file ends within a frame.
-    #[error("capture {} ends within frame {frame}: what came before was used", path.display())]
+    #[error("capture {} ends within frame {frame}; the frames before it were used", path.display())]
     Truncated {
         /// Which file.
         path: PathBuf,
@@ -81,7 +81,7 @@ pub enum CaptureError {
         frame: u64,
     },
     /// A frame is damaged.
-    #[error("capture {} is damaged in frame {frame} ({what}): what came before was used", path.display())]
+    #[error("capture {} is damaged in frame {frame} ({what}); the frames before it were used", path.display())]
     Corrupt {
         /// Which file.
         path: PathBuf,
@@ -93,14 +93,14 @@ pub enum CaptureError {
 }
 
 /// Writes a capture.
-pub struct Writer {
+pub struct CaptureWriter {
     path: PathBuf,
     file: File,
     buffer: Vec<u8>,
 }
 
-impl Writer {
-    /// Makes the file, readable by its owner only, and writes the head.
+impl CaptureWriter {
+    /// Creates the file, readable by its owner only, and writes its header.
     pub fn create(path: &Path) -> Result<Self, CaptureError> {
         let file = OpenOptions::new()
             .write(true)
@@ -144,7 +144,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Ends the frame and hands everything to the file system.
+    /// Ends the frame and writes it to the file system.
     pub fn flush(&mut self) -> Result<(), CaptureError> {
         if self.buffer.is_empty() {
             return Ok(());
@@ -163,7 +163,7 @@ impl Writer {
         written.map_err(|source| self.failed(source))
     }
 
-    /// Writes what is left. Without it the last frame is lost.
+    /// Writes the rest. Without it the last frame is lost.
     pub fn finish(mut self) -> Result<(), CaptureError> {
         self.flush()
     }
@@ -177,7 +177,7 @@ impl Writer {
 }
 
 /// Reads a capture: an iterator of observations. After an error there is nothing more.
-pub struct Reader {
+pub struct CaptureReader {
     path: PathBuf,
     file: Option<BufReader<File>>,
     frame: Vec<u8>,
@@ -185,8 +185,8 @@ pub struct Reader {
     frames: u64,
 }
 
-impl Reader {
-    /// Opens a capture and checks its head.
+impl CaptureReader {
+    /// Opens a capture and checks its header.
     pub fn open(path: &Path) -> Result<Self, CaptureError> {
         let opened = File::open(path);
         let file = opened.map_err(|source| CaptureError::Open {
@@ -304,7 +304,7 @@ impl Reader {
     }
 }
 
-impl Iterator for Reader {
+impl Iterator for CaptureReader {
     type Item = Result<Observation, CaptureError>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -321,13 +321,13 @@ impl Iterator for Reader {
 /// A judged capture.
 #[derive(Debug)]
 pub struct Replay {
-    /// What the pipeline says of everything that could be read.
+    /// The report on everything that could be read.
     pub report: Report,
-    /// Why not everything could be read; also among the report's limitations.
+    /// Why the capture could not be read to its end. It is also one of the report's limitations.
     pub damage: Option<CaptureError>,
-    /// The call stacks it names.
+    /// Its call stacks.
     pub sites: HashMap<SiteId, Site>,
-    /// What was live at its end.
+    /// Its last snapshot.
     pub last: Snapshot,
 }
 
@@ -337,7 +337,7 @@ pub fn replay(path: &Path, options: JudgeOptions) -> Result<Replay, CaptureError
     let mut damage = None;
     let mut sites = HashMap::new();
     let mut last = Snapshot::default();
-    for observation in Reader::open(path)? {
+    for observation in CaptureReader::open(path)? {
         let observation = match observation {
             Ok(observation) => observation,
             Err(error) => {

@@ -1,38 +1,20 @@
-//! The shared vocabulary: what every stage may speak of.
+//! The shared vocabulary: the types that all stages use.
 //!
-//! [`Observation`] is all that passes from the source to decode's right-hand side. It is plain,
-//! serialisable data with its own times, so that a recorded capture replays through the same code.
+//! [`Observation`] is everything that the source passes to the judge. It is plain, serialisable data with
+//! its own times, so a capture replays through the same code.
 
 // tidy: table
 
 mod census;
+mod time;
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use census::{Census, Container, FilledBy, GOROUTINES, INSTANCES, Lengths};
+pub use time::Nanos;
 
-/// Nanoseconds of `CLOCK_MONOTONIC` (or of a capture's own clock).
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
-pub struct Nanos(pub u64);
-
-impl Nanos {
-    /// This time as seconds.
-    pub fn seconds(self) -> f64 {
-        self.0 as f64 / 1e9
-    }
-    /// Seconds from `earlier` to this time, 0 if it is not earlier.
-    pub fn since(self, earlier: Nanos) -> f64 {
-        self.0.saturating_sub(earlier.0) as f64 / 1e9
-    }
-    /// From seconds.
-    pub fn from_seconds(seconds: f64) -> Self {
-        Self((seconds * 1e9) as u64)
-    }
-}
+pub use census::{Census, Container, GOROUTINES, INSTANCES, Lengths, WriterSite};
 
 /// A request, unique within one run of the agent. 0 in kernel records means "none" and becomes `None`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -48,22 +30,22 @@ pub struct SiteId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Fingerprint(pub u64);
 
-/// How surely a block or request is tied to its request.
+/// How a block or request is bound to its request.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Binding {
-    /// Not tied to a request.
+    /// Not bound to a request.
     #[default]
     None,
-    /// By a thread that serves several connections at once.
+    /// Bound by a thread that serves several connections at once.
     Inferred,
-    /// By logical task, or by a thread that serves one connection at a time.
+    /// Bound by logical task, or by a thread that serves one connection at a time.
     Exact,
 }
 
-/// The credential of a request, as far as anybody may know it.
+/// The class of a request's credential: all that outputs may know of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TokenClass {
@@ -75,8 +57,8 @@ pub enum TokenClass {
     None,
 }
 
-/// One HTTP exchange (or one call of a `--handler`), sent when its response was written and again
-/// when a stream went on after that.
+/// One HTTP exchange, or one call of a `--handler`. The record is sent when the response was written, and
+/// again if a stream continues after that.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Request {
     /// Its id.
@@ -85,22 +67,23 @@ pub struct Request {
     pub start: Nanos,
     /// Last response write so far.
     pub end: Nanos,
-    /// `METHOD path` without query (`GET /users/17`), or `handler NAME`. Never printed: outputs get
-    /// the route made of it.
+    /// `METHOD path` without query (`GET /users/17`), or `handler NAME`. Never printed: outputs show the
+    /// route instead.
     pub head: String,
-    /// The path was longer than what is kept: the last segment of `head` is a part of one.
+    /// The path was truncated, so the last segment of `head` may be incomplete.
     pub path_cut: bool,
     /// Keyed fingerprint of its credential.
     pub token: Option<Fingerprint>,
-    /// HTTP status; `None` when the connection closed unanswered.
+    /// HTTP status. `None`: the connection was closed without a response.
     pub status: Option<u16>,
-    /// How it was tied to its logical task.
+    /// How it was bound to its logical task.
     pub binding: Binding,
-    /// Bytes of body announced.
+    /// Announced size of the body in bytes.
     pub body_bytes: u64,
-    /// The credential may have been missed (head too long, or already under way at the attach).
+    /// The credential may have been missed (the head was too long, or the request had begun before the
+    /// attach).
     pub token_uncertain: bool,
-    /// A record of this id was sent before; only `end` changed.
+    /// An earlier record of this id was sent. Only `end` changed.
     pub again: bool,
 }
 
@@ -109,32 +92,32 @@ pub struct Request {
 pub struct LiveGroup {
     /// Where they were allocated.
     pub site: SiteId,
-    /// For which request.
+    /// The request that allocated them.
     pub request: Option<RequestId>,
-    /// How surely.
+    /// How they are bound to it.
     pub binding: Binding,
-    /// Birth of the earliest, rounded down to the second.
+    /// Birth of the oldest, rounded down to the second.
     pub born: Nanos,
     /// Estimated blocks (sampling weights applied).
     pub blocks: f64,
     /// Estimated bytes (sampling weights applied).
     pub bytes: f64,
-    /// Blocks really seen; `blocks == seen` exactly when nothing was sampled out.
+    /// Blocks sampled. Equal to `blocks` if and only if nothing was sampled out.
     pub seen: u32,
-    /// Variance of `bytes` that sampling adds, bytes squared.
+    /// Sampling variance of `bytes`, bytes squared.
     pub variance: f64,
-    /// What kind of memory.
+    /// Kind of memory.
     pub kind: MemoryKind,
 }
 
-/// What handed the memory out.
+/// The kind of allocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MemoryKind {
     /// An allocator function.
     Heap,
-    /// An anonymous mapping made by the program, brk included; heaps of allocators lie in these, so
-    /// they are never added to [`MemoryKind::Heap`].
+    /// An anonymous mapping made by the program, brk included. Heaps of allocators lie inside mappings, so
+    /// mappings are never added to [`MemoryKind::Heap`].
     Mapping,
 }
 
@@ -143,11 +126,11 @@ pub enum MemoryKind {
 pub struct Snapshot {
     /// When the reading began.
     pub at: Nanos,
-    /// The blocks. Sites in here have been announced by [`Observation::Site`] before.
+    /// The blocks. Their sites were announced by an earlier [`Observation::Site`].
     pub groups: Vec<LiveGroup>,
 }
 
-/// What a frame belongs to, so that the leading *user* frame can be told.
+/// What a frame belongs to. It decides which frame is the leading one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FrameKind {
@@ -161,35 +144,36 @@ pub enum FrameKind {
     Unknown,
 }
 
-/// One frame of a stack. Inlined functions are frames of their own.
+/// One frame of a stack. Inlined functions have their own frames.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Frame {
     /// Demangled function, or `module+0xoffset` where there is no symbol.
     pub function: String,
-    /// Source file as the debug information names it.
+    /// Source file from the debug information.
     pub file: Option<String>,
     /// Line in it.
     pub line: Option<u32>,
     /// Base name of the binary or library.
     pub module: String,
-    /// What it belongs to.
+    /// What code it belongs to.
     pub kind: FrameKind,
 }
 
-/// A resolved call stack, innermost first. Never empty; shared, because every stage holds it.
+/// A resolved call stack, innermost first. Never empty. The stack is shared, because several stages hold
+/// it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Site {
     /// Its id.
     pub id: SiteId,
     /// Frames, innermost first.
     pub stack: Arc<[Frame]>,
-    /// The unwinding stopped early.
+    /// The stack was truncated.
     pub truncated: bool,
 }
 
 impl Site {
-    /// The frame to show a person: the first of the application's own code, else the first without a
-    /// name in a file (a stripped application's), else the first that is not the allocator's, else the
+    /// The leading frame: the first frame of the application's own code, else the first frame of a file
+    /// without a symbol (a stripped application), else the first that is not the allocator's, else the
     /// innermost.
     pub fn leading(&self) -> &Frame {
         let first = |kinds: &[FrameKind]| self.stack.iter().find(|f| kinds.contains(&f.kind));
@@ -201,7 +185,7 @@ impl Site {
     }
 }
 
-/// The process's memory as `/proc` and its cgroup tell it.
+/// The process's memory from `/proc` and its cgroup.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemorySample {
     /// When.
@@ -210,25 +194,26 @@ pub struct MemorySample {
     pub rss: u64,
     /// Resident anonymous bytes.
     pub rss_anon: u64,
-    /// The smallest limit that holds for it (cgroup, rlimit, host, `--memory-limit`).
+    /// The smallest limit that applies (cgroup, rlimit, host, `--memory-limit`).
     pub limit: Option<u64>,
-    /// What is used of that limit: a cgroup counts more than this process.
+    /// Bytes used of that limit. A cgroup counts more than this process.
     pub used: u64,
     /// User plus system CPU time of the target so far, nanoseconds.
     pub cpu_ns: u64,
 }
 
-/// Memory that a target touched for the first time: its user page faults. It grows when the process
-/// grows, whatever allocator or collector it has, and stands still when memory is reused.
+/// Memory that a target touched for the first time: its user page faults. It grows when the process grows,
+/// with any allocator or collector, and is constant while memory is reused.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Faults {
     /// When it was read.
     pub at: Nanos,
     /// Bytes of pages since the attach that were written for the first time (x86 error code 6).
     pub fresh_bytes: u64,
-    /// Bytes of pages since the attach that were copied on write (code 7): after a fork, no growth.
+    /// Bytes of pages since the attach that were copied on write (code 7): these follow a fork and are not
+    /// growth.
     pub copied_bytes: u64,
-    /// Where the fresh pages since the last reading were touched.
+    /// Sites that touched fresh pages since the last reading.
     pub sites: Vec<SiteFaults>,
 }
 
@@ -237,13 +222,13 @@ pub struct Faults {
 pub struct SiteFaults {
     /// The code that touched them.
     pub site: SiteId,
-    /// The request that was current; who touches a fresh page need not be who keeps it.
+    /// The current request. It need not be the request that keeps the memory.
     pub request: Option<RequestId>,
     /// Bytes of pages.
     pub bytes: u64,
 }
 
-/// What a garbage collector says of its heap, read from the target's memory.
+/// State of a garbage collector's heap, read from the target's memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeapMark {
     /// When it was read.
@@ -254,18 +239,18 @@ pub struct HeapMark {
     pub live_bytes: u64,
     /// Collections completed since the process began.
     pub cycles: u64,
-    /// When the last of them ended its marking, where the collector says so.
+    /// End of the last mark phase, if the collector records it.
     #[serde(default)]
     pub collected_at: Option<Nanos>,
 }
 
-/// What a runtime's own heap profile says is live, by call stack.
+/// A runtime's own heap profile: live memory by call stack.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Profile {
     /// When it was read.
     pub at: Nanos,
-    /// Live estimates, scaled up from what the runtime sampled. Sites in here have been announced by
-    /// [`Observation::Site`] before.
+    /// Live estimates, scaled up from the runtime's samples. Their sites were announced by an earlier
+    /// [`Observation::Site`].
     pub sites: Vec<ProfiledSite>,
 }
 
@@ -285,22 +270,22 @@ pub struct ProfiledSite {
 pub struct Residency {
     /// When the scan ended.
     pub at: Nanos,
-    /// Bytes of memory that were looked through.
+    /// Bytes of memory scanned.
     pub scanned_bytes: u64,
-    /// A bound of time or bytes ended the scan early: counts are lower bounds.
+    /// A limit on time or bytes ended the scan early, so counts are lower bounds.
     pub cut: bool,
     /// By age of the token's last request, youngest first.
     pub ages: Vec<ResidentAge>,
 }
 
-/// Tokens whose last request ended at least so long ago (and less than the next entry's).
+/// Tokens by the age of their last request: at least this age, and less than the next entry's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResidentAge {
     /// Seconds since the last request that carried them.
     pub at_least_seconds: u64,
-    /// Distinct tokens of that age that were looked for.
+    /// Distinct tokens of that age that were searched for.
     pub tokens: u64,
-    /// Those found.
+    /// Tokens found.
     pub resident: u64,
 }
 
@@ -330,56 +315,56 @@ pub struct Losses {
     pub requests_lost: u64,
     pub read_faults: u64,
     pub syscalls: u64,
-    /// Seconds that probes cost the target so far: hits of allocator probes times the calibrated cost per hit,
-    /// and what those of requests were measured to cost.
+    /// CPU seconds that probes cost the target so far: hits of allocator probes times the calibrated cost
+    /// per hit, plus the measured cost of request probes.
     pub probe_seconds: f64,
-    /// CPU seconds the agent used itself.
+    /// CPU seconds of the agent.
     pub agent_cpu_seconds: f64,
     /// Resident bytes of the agent.
     pub agent_rss: u64,
-    /// Bytes of kernel memory its maps hold.
+    /// Kernel memory of the agent's maps, bytes.
     pub map_bytes: u64,
 }
 
-/// Who is observed.
+/// The observed process.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TargetInfo {
     /// Process id.
     pub pid: u32,
-    /// Start time in clock ticks since boot: with the pid, the identity of the process.
+    /// Start time in clock ticks since boot. Together with the pid it identifies the process.
     pub start_ticks: u64,
     /// Path of the executable.
     pub exe: String,
-    /// What runs requests in it, as [`crate::target`] recognised it (`tokio`, `go`, `cpython 3.11`, `threads`).
+    /// The recognised runtime (`tokio`, `go`, `cpython 3.11`, `threads`).
     pub runtime: String,
     /// Allocators found (`glibc`, `jemalloc`).
     pub allocators: Vec<String>,
-    /// What cannot be seen in this process and why, one sentence each.
+    /// Limitations of the observation, one sentence each.
     pub limitations: Vec<String>,
     /// How allocations are watched (`watch`, `sample`, `trace`).
     pub mode: String,
 }
 
-/// What the judge thinks of a stretch of time in which allocations are watched; the source acts on it.
+/// What the judge needs from the current window of allocation tracing. The source acts on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Opinion {
-    /// More has to be seen.
+    /// Undecided: the window should continue.
     #[default]
     Open,
-    /// Something grows; more may make it certain.
+    /// Something grows; a longer window may confirm it.
     Suspicion,
-    /// Nothing more is to be learned.
+    /// Decided: the window may end.
     Settled,
 }
 
-/// Everything the source can say.
+/// Everything that the source reports.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Observation {
-    /// First of all, and again when something in it changed.
+    /// The first observation, and again when it changes.
     Target(Nanos, TargetInfo),
-    /// A request ended or went on.
+    /// A request ended or continued.
     Request(Request),
-    /// A call stack, once per site and before any snapshot that names it.
+    /// A call stack, once per site and before any snapshot that refers to it.
     Site(Site),
     /// All live blocks.
     Snapshot(Snapshot),
@@ -393,25 +378,25 @@ pub enum Observation {
     Profile(Profile),
     /// Containers.
     Census(Census),
-    /// Tokens still in memory.
+    /// Tokens found in memory.
     Residency(Residency),
     /// Losses so far.
     Losses(Losses),
-    /// The address space was replaced (exec) or a child's inherited one begins: forget all blocks.
+    /// The address space was replaced (exec), or it is a forked child's copy: all blocks are forgotten.
     Forgotten(Nanos),
     /// The process ended.
     Ended(Nanos),
-    /// Allocations are watched from now on, or no longer: what was live before cannot be told from what was
-    /// freed unseen.
+    /// Allocations are traced from now on, or no longer. Blocks from before a pause cannot be told from
+    /// blocks that were freed during it.
     Window(Nanos, bool),
     /// Lengths of containers between two censuses.
     Lengths(Lengths),
-    /// Requests are seen from now on, or no longer.
+    /// Requests are traced from now on, or no longer.
     Requests(Nanos, bool),
 }
 
 impl Observation {
-    /// When it was made; a site has no time of its own.
+    /// Time of the observation. A site has none.
     pub fn at(&self) -> Option<Nanos> {
         match self {
             Self::Target(at, _)

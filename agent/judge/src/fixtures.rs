@@ -1,11 +1,11 @@
-//! Reports with known contents, for the tests of whoever shows or sums reports.
+//! Reports with known contents, for tests of outputs and of service reports.
 
 use std::sync::Arc;
 
 use crate::events::{Binding, Frame, FrameKind};
 use crate::report::{
-    Basis, Cause, Finding, Health, Live, LiveSite, Memory, Report, ResidencySummary, ResidentAge,
-    RouteSummary, SCHEMA, SiteSummary, State, TargetSummary, TimeToOom, Verdict, Window,
+    Basis, Cause, Finding, FindingState, Health, Live, LiveSite, Memory, Report, ResidencySummary,
+    ResidentAge, RouteSummary, SCHEMA, SiteSummary, TargetSummary, TimeToOom, Verdict, Window,
 };
 use crate::stacks::{LiveStack, LiveStacks};
 
@@ -22,7 +22,7 @@ pub fn frame(function: &str, kind: FrameKind) -> Frame {
 }
 
 /// A finding that keeps 20 MB at `app.py:17`.
-pub fn finding(state: State, cause: Cause, route: &str) -> Finding {
+pub fn finding(state: FindingState, cause: Cause, route: &str) -> Finding {
     Finding {
         state,
         cause,
@@ -58,7 +58,7 @@ pub fn finding(state: State, cause: Cause, route: &str) -> Finding {
             early: 9_600.0,
             late: Some(14_000.0),
         }),
-        evidence: vec!["12,410 entries, none let go in 64 s".to_owned()],
+        evidence: vec!["12,410 requests keep memory, none freed in 64 s".to_owned()],
         suspected_after_seconds: Some(12.0),
         confirmed_after_seconds: Some(44.0),
         basis: Basis::Blocks,
@@ -98,9 +98,9 @@ pub fn leak() -> Report {
             used_bytes: 124 << 20,
         },
         verdict: Verdict::Leak,
-        reason: "GET /api/data keeps memory for each new token and has let none go.".to_owned(),
+        reason: "GET /api/data keeps memory for each new token, and none was freed.".to_owned(),
         findings: vec![finding(
-            State::Confirmed,
+            FindingState::Confirmed,
             Cause::TokenKeyed,
             "GET /api/data",
         )],
@@ -167,14 +167,16 @@ pub fn leak() -> Report {
     }
 }
 
-/// The same, only suspected.
+/// The same report with a suspicion only.
 pub fn suspect() -> Report {
     let mut report = leak();
     report.verdict = Verdict::Suspect;
-    report.findings[0].state = State::Suspect;
+    report.findings[0].state = FindingState::Suspect;
     report.findings[0].confirmed_after_seconds = None;
-    report.findings[0].evidence =
-        vec!["12,410 entries, none let go in 64 s: unbounded, or larger than 12,410".to_owned()];
+    report.findings[0].evidence = vec![
+        "12,410 requests keep memory, none freed in 64 s: unbounded, or bounded above 12,410"
+            .to_owned(),
+    ];
     report
 }
 
@@ -182,20 +184,19 @@ pub fn suspect() -> Report {
 pub fn no_leak() -> Report {
     let mut report = leak();
     report.verdict = Verdict::NoLeak;
-    report.reason = "What grows also lets go as much as it takes.".to_owned();
-    report.findings[0].state = State::None;
+    "The cache evicts as much as it adds.".clone_into(&mut report.reason);
+    report.findings[0].state = FindingState::None;
     report.findings[0].cause = Cause::BoundedCache;
     report.findings[0].evicted_bytes = 22_000_000;
     report.findings[0].time_to_oom_seconds = None;
     report
 }
 
-/// Too much was lost for a verdict.
+/// A report with too many losses for a verdict.
 pub fn insufficient() -> Report {
     let mut report = leak();
     report.verdict = Verdict::InsufficientEvidence;
-    report.reason =
-        "12.0 % of the allocations were lost: the map of live blocks was full.".to_owned();
+    "12.0 % of blocks were lost; at most 5 % may be.".clone_into(&mut report.reason);
     report.findings.clear();
     report.health.map_full = 348_000;
     report.health.dropped_events = 1;
@@ -204,7 +205,7 @@ pub fn insufficient() -> Report {
     report
 }
 
-/// Three stacks that hold 4,000 bytes.
+/// Three stacks with 4,000 live bytes.
 pub fn stacks() -> LiveStacks {
     use FrameKind::{Allocator, Library, Unknown, User};
 

@@ -1,37 +1,38 @@
-//! The pure stages in a row: observations in, a report out.
+//! The pipeline of one target: observations in, a report out.
 
 mod windows;
 
 use std::collections::VecDeque;
 
-use crate::attribution::routes::RouteId;
-use crate::attribution::tokens::Class;
-use crate::attribution::{Attribution, plus};
+use crate::attribution::Attribution;
+use crate::attribution::keys::Class;
+use crate::attribution::keys::RouteId;
 use crate::events::{Nanos, Observation, Opinion, Request, TargetInfo, TokenClass};
+use crate::findings::Inputs;
 use crate::findings::Judge;
-use crate::findings::compose::Scene;
 use crate::findings::losses::health;
 use crate::growth::Growth;
-use crate::growth::gauges::Gauges;
+use crate::growth::signals::Signals;
 use crate::report::{
-    Basis, Live, LiveSite, Memory, Report, RouteSummary, SCHEMA, State, TargetSummary, Window,
+    Basis, FindingState, Live, LiveSite, Memory, Report, RouteSummary, SCHEMA, TargetSummary,
+    Window,
 };
 
 pub use crate::findings::options::JudgeOptions;
 pub use crate::findings::plateaus::Plateaus;
 use windows::{Judgement, Windows};
 
-/// After a pause tokens are learnt for so long before their classes count: what was used in the pause is
-/// not new.
+/// Seconds after a pause during which token classes do not count: tokens that were used during the pause
+/// would look new.
 const LEARNING_SECONDS: f64 = 8.0;
-/// Seconds over which rates are taken.
+/// Seconds over which rates are averaged.
 const RATE_SECONDS: u64 = 10;
 
 /// Attribution, growth and findings of one target.
 pub struct Pipeline {
     attribution: Attribution,
     growth: Growth,
-    gauges: Gauges,
+    signals: Signals,
     judge: Judge,
     windows: Windows,
     target: TargetInfo,
@@ -48,7 +49,7 @@ impl Pipeline {
         Self {
             attribution: Attribution::new(options.maturity_seconds),
             growth: Growth::new(Nanos(0)),
-            gauges: Gauges::default(),
+            signals: Signals::default(),
             judge: Judge::new(options),
             windows: Windows::default(),
             target: TargetInfo::default(),
@@ -59,17 +60,17 @@ impl Pipeline {
         }
     }
 
-    /// Judges by other settings from now on. The maturity age stays what it was.
+    /// Changes the settings. The maturity age does not change.
     pub fn set_options(&mut self, options: JudgeOptions) {
         self.judge.options = options;
     }
 
-    /// Takes up plateaus that were learned of the same service before.
+    /// Adds plateaus that were learned from the same service before.
     pub fn learn(&mut self, plateaus: &Plateaus) {
         self.judge.plateaus.learn(plateaus);
     }
 
-    /// What functions kept when they were full, learned or taken up.
+    /// The plateaus of all functions.
     pub fn plateaus(&self) -> &Plateaus {
         &self.judge.plateaus
     }
@@ -97,18 +98,18 @@ impl Pipeline {
                 self.judge
                     .memory
                     .observe(sample, totals.mature_bytes, totals.live_bytes);
-                self.gauges.memory(sample);
+                self.signals.memory(sample);
                 if self.windows.is_closed() || self.growth.snapshots() == 0 {
-                    // no snapshot asks for these requests
+                    // no snapshot will refer to these requests
                     self.attribution.requests.matured(sample.at);
                     self.attribution.requests.prune(&[], sample.at);
                 }
             }
-            Observation::Faults(faults) => self.gauges.faults(faults),
-            Observation::Heap(mark) => self.gauges.heap(mark),
-            Observation::Profile(profile) => self.gauges.profile(profile, &self.attribution),
-            Observation::Census(census) => self.gauges.census(census),
-            Observation::Lengths(lengths) => self.gauges.lengths(lengths),
+            Observation::Faults(faults) => self.signals.faults(faults),
+            Observation::Heap(mark) => self.signals.heap(mark),
+            Observation::Profile(profile) => self.signals.profile(profile, &self.attribution),
+            Observation::Census(census) => self.signals.census(census),
+            Observation::Lengths(lengths) => self.signals.lengths(lengths),
             Observation::Residency(residency) => self.judge.residents.observe(residency),
             Observation::Losses(losses) => {
                 self.attribution.losses(losses);
@@ -116,7 +117,7 @@ impl Pipeline {
             }
             Observation::Forgotten(at) => {
                 self.growth.forget(*at);
-                self.gauges.forget();
+                self.signals.forget();
                 self.judge.forget();
                 self.attribution.forget();
             }
@@ -132,25 +133,25 @@ impl Pipeline {
             }
             Observation::Requests(at, false) => {
                 self.windows.requests(false);
-                self.gauges.blind(*at);
+                self.signals.blind(*at);
             }
             Observation::Requests(at, true) => {
                 self.windows.requests(true);
-                self.gauges.seen(plus(*at, LEARNING_SECONDS));
+                self.signals.seen(at.plus(LEARNING_SECONDS));
             }
             Observation::Ended(at) => {
                 let after = self.start.map_or(0.0, |start| at.since(start));
-                let said = format!("the target ended after {after:.0} s of observation");
+                let said = format!("the process ended after {after:.0} s of observation");
                 if !self.target.limitations.contains(&said) {
                     self.target.limitations.push(said);
                 }
             }
         }
-        if self.gauges.settle(self.now, &self.attribution) {
-            self.judge.reading(Scene {
+        if self.signals.settle(self.now, &self.attribution) {
+            self.judge.reading(Inputs {
                 growth: &self.growth,
                 attribution: &self.attribution,
-                gauges: &self.gauges,
+                signals: &self.signals,
                 start: self.start.unwrap_or_default(),
                 now: self.now,
             });
@@ -158,7 +159,7 @@ impl Pipeline {
         }
     }
 
-    /// What is thought of the window under way, where allocations are watched in windows.
+    /// What the judge needs from the current window, if allocations are traced in windows.
     pub fn opinion(&self) -> Opinion {
         let needed = 2.0 * self.judge.options.maturity_seconds;
         let judgement = self.judgement();
@@ -167,25 +168,25 @@ impl Pipeline {
             .iter()
             .filter(|finding| finding.basis == Basis::Blocks);
         match of_blocks.map(|finding| finding.state).max() {
-            Some(State::Confirmed) => Opinion::Settled,
-            Some(State::Suspect) => Opinion::Suspicion,
+            Some(FindingState::Confirmed) => Opinion::Settled,
+            Some(FindingState::Suspect) => Opinion::Suspicion,
             _ if self.windows.seconds(self.now) >= Some(needed) => Opinion::Settled,
             _ => Opinion::Open,
         }
     }
 
-    /// What the evidence says now.
+    /// The current judgement.
     fn judgement(&self) -> Judgement {
-        let scene = Scene {
+        let inputs = Inputs {
             growth: &self.growth,
             attribution: &self.attribution,
-            gauges: &self.gauges,
+            signals: &self.signals,
             start: self.start.unwrap_or_default(),
             now: self.now,
         };
-        let findings = self.judge.findings(scene);
+        let findings = self.judge.findings(inputs);
         let window = self.window();
-        let (verdict, reason) = self.judge.verdict(&findings, &window, scene);
+        let (verdict, reason) = self.judge.verdict(&findings, &window, inputs);
         let said = Judgement {
             verdict,
             reason,
@@ -204,7 +205,7 @@ impl Pipeline {
         }
     }
 
-    /// What can be said now.
+    /// The current report.
     pub fn report(&self) -> Report {
         let start = self.start.unwrap_or_default();
         let window = self.window();
@@ -230,11 +231,11 @@ impl Pipeline {
         }
     }
 
-    /// Bytes of state, estimated.
+    /// Estimated size of the state in bytes.
     pub fn state_bytes(&self) -> usize {
         self.attribution.state_bytes()
             + self.growth.state_bytes()
-            + self.gauges.state_bytes()
+            + self.signals.state_bytes()
             + self.judge.state_bytes()
     }
 
@@ -242,7 +243,7 @@ impl Pipeline {
         let Some((route, class)) = self.attribution.request(request) else {
             return;
         };
-        self.gauges.request(request, route, class);
+        self.signals.request(request, route, class);
         self.window.requests += 1;
         let class = class.token_class();
         match class {
@@ -342,8 +343,8 @@ impl Pipeline {
                 .growth
                 .top_sites()
                 .iter()
-                .map(|&(lead, bytes, blocks)| {
-                    let (function, location) = self.attribution.sites.describe(lead);
+                .map(|&(leading, bytes, blocks)| {
+                    let (function, location) = self.attribution.sites.describe(leading);
                     LiveSite {
                         function,
                         location,

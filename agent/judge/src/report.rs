@@ -1,6 +1,6 @@
-//! What heaptide says: the report (`heaptide.report/v1`) and its parts, read by every output.
+//! The report (`heaptide.report/v1`) and its parts, which all outputs read.
 //!
-//! The JSON form is an interface (design.md): fields may be added, never renamed.
+//! The JSON form is a stable interface: fields may be added, but never renamed or removed.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,48 +16,48 @@ pub struct Report {
     pub schema: String,
     /// Version of heaptide.
     pub version: String,
-    /// Who was observed.
+    /// The observed process.
     pub target: TargetSummary,
-    /// How long and how much traffic.
+    /// Duration and traffic of the observation.
     pub window: Window,
-    /// Memory at both ends.
+    /// Memory at the start and at the end.
     pub memory: Memory,
-    /// The answer.
+    /// The verdict.
     pub verdict: Verdict,
-    /// Why, in one or two sentences a person understands.
+    /// Reason of the verdict, in one or two sentences.
     pub reason: String,
-    /// What grows, worst first; causes that are no leak included, with state `none`.
+    /// Findings, worst first. Growth that is not a leak is included with state `none`.
     pub findings: Vec<Finding>,
     /// Traffic and growth per route, busiest first.
     pub routes: Vec<RouteSummary>,
-    /// Tokens still in memory; `None`: none were looked for.
+    /// Token residency. `None`: no token was searched for.
     #[serde(default)]
     pub residency: Option<ResidencySummary>,
     /// Losses and cost.
     pub health: Health,
-    /// The processes of the service, where there are several: traffic, routes and findings above are of all
-    /// of them, the rest is of the first.
+    /// The processes of the service, if there are several. Traffic, routes and findings cover all of them;
+    /// the rest is of the worst one.
     #[serde(default)]
     pub processes: Vec<ProcessSummary>,
-    /// For the live view and metrics, not part of the JSON interface.
+    /// For the live view and the metrics. Not part of the JSON interface.
     #[serde(skip)]
     pub live: Live,
 }
 
-/// Who was observed.
+/// The observed process.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TargetSummary {
     /// Process id.
     pub pid: u32,
     /// Executable.
     pub exe: String,
-    /// What runs requests in it.
+    /// Its runtime.
     pub runtime: String,
     /// Its allocators.
     pub allocators: Vec<String>,
-    /// How allocations were watched.
+    /// Mode of allocation tracing.
     pub mode: String,
-    /// What could not be seen, and why.
+    /// Limitations of the observation, with reasons.
     pub limitations: Vec<String>,
 }
 
@@ -66,36 +66,36 @@ pub struct TargetSummary {
 pub struct ProcessSummary {
     /// Process id.
     pub pid: u32,
-    /// What was found of it alone.
+    /// Its own verdict.
     pub verdict: Verdict,
-    /// Requests that it served.
+    /// Requests it served.
     pub requests: u64,
     /// Resident bytes at the end.
     pub rss_bytes: u64,
-    /// Bytes that its findings keep.
+    /// Retained bytes of its findings.
     pub retained_bytes: u64,
 }
 
-/// How long and how much traffic.
+/// Duration and traffic of the observation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Window {
     /// Seconds observed.
     pub seconds: f64,
     /// Requests that ended.
     pub requests: u64,
-    /// Requests with a credential first seen.
+    /// Requests with a new credential.
     pub new_tokens: u64,
-    /// Requests with a credential seen before.
+    /// Requests with a repeated credential.
     pub repeat_tokens: u64,
-    /// Requests without one.
+    /// Requests without credential.
     pub anonymous: u64,
     /// Distinct credentials, estimated (`HyperLogLog`).
     pub distinct_tokens: u64,
-    /// Requests are seen at present: `false` in a pause that keeps their cost within the budget.
+    /// Requests are traced at present. `false` while tracing is paused to stay within the overhead budget.
     pub requests_seen: bool,
 }
 
-/// Memory at both ends of the window.
+/// Memory at the start and the end of the observation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Memory {
     /// Resident bytes at the start.
@@ -108,13 +108,13 @@ pub struct Memory {
     pub live_bytes: u64,
     /// Blocks tracked at the end, estimated.
     pub live_blocks: u64,
-    /// The smallest limit.
+    /// The smallest limit that applies.
     pub limit_bytes: Option<u64>,
-    /// What is used of it.
+    /// Bytes used of it.
     pub used_bytes: u64,
 }
 
-/// The answer.
+/// The verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
@@ -122,121 +122,121 @@ pub enum Verdict {
     Leak,
     /// At least one suspect finding.
     Suspect,
-    /// Enough was seen, and nothing grows without bounds.
+    /// Enough evidence, and nothing grows without bounds.
     NoLeak,
-    /// Losses or too little traffic forbid a verdict; `reason` says which.
+    /// Losses or too little traffic prevent a verdict; `reason` says which.
     InsufficientEvidence,
 }
 
-/// How sure a finding is.
+/// State of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum State {
+pub enum FindingState {
     /// Not a leak, or not enough for a suspicion.
     None,
-    /// Grows and has let nothing (or too little) go so far.
+    /// Growth passes all gates: nothing, or too little, was freed.
     Suspect,
-    /// And has passed the growth budget.
+    /// Suspect, and the growth has passed the growth budget.
     Confirmed,
 }
 
-/// What makes it grow, or why it is no leak.
+/// Cause of the growth, or why it is not a leak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
-    /// Each token first seen keeps memory, repeats do not.
+    /// Requests with a new token keep memory, those with a repeated token do not.
     TokenKeyed,
     /// Every request keeps memory, whatever its token.
     PerRequest,
-    /// Both.
+    /// Requests keep memory, those with a new token more than those with a repeated one.
     Mixed,
-    /// Grows without a request.
+    /// Growth without requests.
     Background,
-    /// Too little contrast between new and repeated tokens to tell.
+    /// Too little contrast between new and repeated tokens.
     Indeterminate,
-    /// Not a leak: lets go as much as it takes.
+    /// Not a leak: it evicts as much as it adds.
     BoundedCache,
-    /// Not a leak: slows down and stops.
+    /// Not a leak: the growth slows down and stops.
     WarmUp,
-    /// Not a leak: freed, but kept by the allocator.
+    /// Not a leak: freed memory that the allocator keeps.
     AllocatorRetention,
-    /// Not a leak: memory of requests under way.
+    /// Not a leak: memory of requests in flight.
     WorkingSet,
 }
 
-/// A series with a state and a cause.
+/// A leak, a suspicion, or growth that is not a leak.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
-    /// How sure.
-    pub state: State,
-    /// What makes it grow.
+    /// State.
+    pub state: FindingState,
+    /// Cause.
     pub cause: Cause,
-    /// Route, `(background)` when no request is involved.
+    /// Route, or `(background)` without requests.
     pub route: String,
-    /// The code that allocated what is kept: the biggest contributor.
+    /// The code that allocated most of the retained memory.
     pub site: SiteSummary,
-    /// Other sites of the same route and cause that are part of it, biggest first.
+    /// Other sites of the same route and cause, biggest first.
     pub also: Vec<SiteSummary>,
-    /// Mature bytes live now that were not there at the start.
+    /// Mature live bytes that were allocated since the start.
     pub retained_bytes: u64,
-    /// Standard error that sampling leaves in them; 0 where every block is counted.
+    /// Standard error from sampling. 0 if every block is counted.
     #[serde(default)]
     pub retained_bytes_error: u64,
-    /// Of those, in blocks so large that they are the container itself, such as the table of a hash
-    /// map that doubles: in no figure per token or request.
+    /// Bytes of those in blocks that are the container itself, such as the table of a hash map. They are in
+    /// no figure per token or request.
     #[serde(default)]
     pub container_bytes: u64,
-    /// Per request with a new token on this route.
+    /// Bytes per request with a new token on this route.
     pub retained_bytes_per_new_token: f64,
-    /// Per request with a repeated token on this route.
+    /// Bytes per request with a repeated token on this route.
     pub retained_bytes_per_repeat_token: f64,
-    /// Per request on this route.
+    /// Bytes per request on this route.
     pub retained_bytes_per_request: f64,
-    /// Mature blocks live now.
+    /// Mature live blocks.
     pub blocks: u64,
-    /// Bytes that ever matured.
+    /// Total bytes that matured.
     pub matured_bytes: u64,
     /// Bytes of those that were freed since.
     pub evicted_bytes: u64,
     /// Requests with a new token whose blocks matured.
     pub new_tokens: u64,
-    /// Bytes per second at which mature bytes grow now.
+    /// Current growth of mature bytes per second.
     pub growth_bytes_per_second: f64,
-    /// 0..1: the part of the evidence that was not lost.
+    /// Part of the evidence that was not lost, 0 to 1.
     pub confidence: f64,
-    /// How surely its blocks are tied to their requests.
+    /// How its blocks are bound to requests.
     pub binding: Binding,
     /// Seconds until the limit is reached.
     pub time_to_oom_seconds: Option<TimeToOom>,
-    /// What the state rests on, one sentence each.
+    /// The evidence for the state, in sentences.
     pub evidence: Vec<String>,
     /// Seconds after the attach at which it was first suspected.
     pub suspected_after_seconds: Option<f64>,
     /// Seconds after the attach at which it was confirmed.
     pub confirmed_after_seconds: Option<f64>,
-    /// What it was judged by.
+    /// The kind of evidence.
     #[serde(default)]
     pub basis: Basis,
-    /// The container that grows, where one is known.
+    /// The growing container, if known.
     #[serde(default)]
     pub container: Option<ContainerSummary>,
 }
 
-/// The route of what several routes may have done.
+/// Name of the route if several routes are possible.
 pub const UNDECIDED: &str = "(undecided)";
 
-/// What a finding was judged by.
+/// The kind of evidence that a finding is based on.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Basis {
-    /// Live blocks, by allocator probes.
+    /// Live blocks, from allocator probes.
     #[default]
     Blocks,
     /// The entries of a container, counted from outside.
     Container,
-    /// What the collector found reachable.
+    /// The reachable bytes that the collector found.
     Collector,
     /// The runtime's own heap profile.
     Profile,
@@ -247,7 +247,7 @@ pub enum Basis {
 /// A container that grows.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ContainerSummary {
-    /// How it is reached (`app.claims_cache`): names of the program only.
+    /// Its path (`app.claims_cache`): names of the program only.
     pub path: String,
     /// Its type.
     pub kind: String,
@@ -255,23 +255,23 @@ pub struct ContainerSummary {
     pub entries_start: u64,
     /// Entries now.
     pub entries_end: u64,
-    /// Entries per request with a new token, when the cause is those.
+    /// Entries per request with a new token, if the cause is `token_keyed`.
     pub entries_per_new_token: Option<f64>,
     /// Entries per request of its route.
     pub entries_per_request: Option<f64>,
-    /// Bytes of one entry with what it holds, estimated.
+    /// Estimated bytes per entry, with the objects that it holds.
     pub bytes_per_entry: Option<f64>,
 }
 
 /// When memory runs out.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TimeToOom {
-    /// With the growth as measured.
+    /// Seconds at the measured growth rate.
     pub median: f64,
-    /// With the growth at the upper end of its interval: it comes later with a probability of 95 %.
+    /// Seconds at the upper end of the growth rate's interval. With a probability of 95 % it is later.
     pub early: f64,
-    /// With the growth at the lower end: it comes earlier with a probability of 95 %. `None`: no growth
-    /// at all is within the interval.
+    /// Seconds at the lower end. With a probability of 95 % it is earlier. `None`: the interval includes no
+    /// growth.
     #[serde(default)]
     pub late: Option<f64>,
 }
@@ -289,7 +289,7 @@ pub struct SiteSummary {
     pub module: String,
     /// Retained bytes of this site.
     pub retained_bytes: u64,
-    /// Its most frequent stack, innermost first.
+    /// Its biggest stack, innermost frame first.
     pub stack: Vec<Frame>,
 }
 
@@ -300,27 +300,27 @@ pub struct RouteSummary {
     pub route: String,
     /// Requests that ended.
     pub requests: u64,
-    /// Of those with a token first seen.
+    /// Requests with a new token.
     pub new_tokens: u64,
-    /// Of those with a token seen before.
+    /// Requests with a repeated token.
     pub repeat_tokens: u64,
-    /// Mature live bytes held by it now.
+    /// Mature live bytes.
     pub retained_bytes: u64,
     /// 99th percentile of latency, seconds.
     pub p99_seconds: f64,
 }
 
-/// Tokens whose requests are over, and how many of them are still in the target's memory. Of more than
-/// 16,384 tokens a random part was looked for.
+/// Tokens whose requests have ended, and how many of them are still in the target's memory. Of more than
+/// 16,384 tokens a random sample is searched for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResidencySummary {
-    /// Tokens that were looked for: their last request ended more than 10 s before.
+    /// Tokens searched for. Their last request ended at least 10 s earlier.
     pub tokens: u64,
-    /// Those found.
+    /// Tokens found.
     pub resident: u64,
-    /// Bytes of memory that were looked through.
+    /// Bytes of memory scanned.
     pub scanned_bytes: u64,
-    /// Not all of the memory could be looked through: more may be there.
+    /// Not all memory was scanned, so `resident` is a lower bound.
     pub cut: bool,
     /// The same in one sentence.
     pub said: String,
@@ -328,40 +328,40 @@ pub struct ResidencySummary {
     pub ages: Vec<ResidentAge>,
 }
 
-/// Tokens whose last request ended at least so long ago, and less than the next entry's.
+/// Tokens by the age of their last request: at least this age, and less than the next entry's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResidentAge {
     /// Seconds since the end of the last request that carried them.
     pub at_least_seconds: u64,
-    /// Tokens of that age that were looked for.
+    /// Tokens of that age that were searched for.
     pub tokens: u64,
-    /// Those found.
+    /// Tokens found.
     pub resident: u64,
 }
 
 /// Losses and cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Health {
-    /// Records that the ring could not take.
+    /// Records dropped because the ring buffer was full.
     pub dropped_events: u64,
-    /// Allocator calls whose return was never seen.
+    /// Allocator calls whose return probe was missed.
     pub missed_returns: u64,
     /// Frees of blocks that are older than the attach or sampled out.
     pub unknown_frees: u64,
     /// Blocks whose free was missed.
     pub lost_frees: u64,
-    /// Blocks that a full map refused.
+    /// Blocks refused because the map was full.
     pub map_full: u64,
-    /// Stacks cut short.
+    /// Truncated stacks.
     pub stacks_truncated: u64,
     /// Blocks left out by sampling (estimates account for them).
     pub sampled_out: u64,
-    /// Hits of allocator probes in the target, and its system calls that were looked at.
+    /// Hits of allocator probes in the target, plus its traced system calls.
     pub probe_hits: u64,
-    /// CPU seconds that allocator probes (by calibration) and the seeing of requests (as measured now and then)
-    /// cost it.
+    /// CPU seconds that allocator probes (by calibration) and request tracing (by measurement) cost the
+    /// target.
     pub probe_seconds: f64,
-    /// The same against the target's CPU time.
+    /// `probe_seconds` divided by the target's CPU time.
     pub overhead_ratio: f64,
     /// Resident bytes of the agent.
     pub agent_rss_bytes: u64,
@@ -371,7 +371,7 @@ pub struct Health {
     pub map_bytes: u64,
 }
 
-/// What only the live view and the metrics read.
+/// Data for the live view and the metrics only.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Live {
     /// (seconds since start, RSS bytes, mature live bytes), at most 240 points.

@@ -1,4 +1,4 @@
-//! Live heap memory by call stack: a snapshot with the sites that it names.
+//! Live heap memory by call stack: a snapshot joined with its sites.
 
 use std::{collections::HashMap, hash::BuildHasher, sync::Arc};
 
@@ -7,11 +7,11 @@ use crate::events::{Frame, MemoryKind, Site, SiteId, Snapshot};
 /// Live memory by call stack: the input of flame graph and pprof profile.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LiveStacks {
-    /// One entry per site; the same stack may come more than once.
+    /// One entry per site. The same stack may occur more than once.
     pub stacks: Vec<LiveStack>,
 }
 
-/// What one call stack holds.
+/// Live memory of one call stack.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LiveStack {
     /// Frames, innermost first.
@@ -23,7 +23,7 @@ pub struct LiveStack {
 }
 
 impl LiveStacks {
-    /// The heap blocks of a snapshot by the stacks of their sites; a site that is not known is left out.
+    /// The heap blocks of a snapshot by stack. Unknown sites are left out.
     pub fn of<S: BuildHasher>(sites: &HashMap<SiteId, Site, S>, snapshot: &Snapshot) -> Self {
         let mut by_site: HashMap<SiteId, (f64, f64)> = HashMap::new();
         for group in snapshot

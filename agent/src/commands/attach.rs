@@ -1,4 +1,4 @@
-//! `heaptide attach PID`: observe one process, show it live, say what leaks.
+//! `heaptide attach PID`: observes one process, shows it live, and reports leaks.
 
 use std::{
     io::{IsTerminal as _, Write as _},
@@ -14,23 +14,22 @@ use anyhow::{Context as _, Result};
 use regex::Regex;
 use tokio::sync::watch;
 
+use super::report::{exit_code, write_outputs};
 use crate::{
-    cli::{Attach, ExitCode, Format, OutputArgs},
+    cli::{Attach, ExitCode},
     observe::{SourceOptions, TargetOptions},
-    outputs::{
-        file, flamegraph, http::Server, json, live::LiveView, metrics::Metrics, pprof, text,
-    },
+    outputs::{file, http::Server, live::LiveView, metrics::Metrics},
     session::Session,
     settings,
 };
-use heaptide_judge::{pipeline::JudgeOptions, report::Report, stacks::LiveStacks};
+use heaptide_judge::pipeline::JudgeOptions;
 
-/// Between two drawings of the live view.
+/// Interval of the live view.
 const DRAW: Duration = Duration::from_secs(1);
 
 /// Runs `heaptide attach`.
 pub(super) fn attach(args: &Attach) -> Result<ExitCode> {
-    // The target is looked at first: a wrong pid is not a matter of capabilities.
+    // The target is inspected first, so a wrong pid is not reported as missing capabilities.
     heaptide_runtimes::inspect(args.pid)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -53,7 +52,7 @@ pub(super) fn attach(args: &Attach) -> Result<ExitCode> {
     };
     let mut session = Session::new(source_options(args)?)?;
     let recording = match &args.record {
-        Some(path) => Some(super::replay::record(&mut session, path, args.pid)?),
+        Some(path) => Some(super::record::record(&mut session, path, args.pid)?),
         None => None,
     };
     let requests = match &args.requests {
@@ -75,7 +74,7 @@ pub(super) fn attach(args: &Attach) -> Result<ExitCode> {
     if let Some(path) = &args.live_sites {
         write_live_sites(&session, path)?;
     }
-    // The receiver is gone when no server runs.
+    // Without a server there is no receiver.
     let _ = stop_server.send(true);
     drop(session);
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -124,7 +123,7 @@ fn watch_target(
     Ok(())
 }
 
-/// What the flags ask of the source.
+/// The options of the source from the flags.
 fn source_options(args: &Attach) -> Result<SourceOptions> {
     let handlers = args
         .handlers
@@ -166,35 +165,6 @@ fn name(session: &Session, pid: u32) -> String {
     session
         .report(pid)
         .map_or_else(String::new, |report| report.target.exe)
-}
-
-/// Writes everything that was asked for; what fails is said after the rest was written.
-pub(super) fn write_outputs(report: &Report, stacks: &LiveStacks, args: &OutputArgs) -> Result<()> {
-    let path = args.output.as_deref();
-    let mut results = vec![match args.format {
-        Format::Text => text::write(report, path),
-        Format::Json => json::write(report, path),
-    }];
-    if let Some(path) = &args.flamegraph {
-        let title = flamegraph::title(&report.target.exe, report.target.pid);
-        results.push(flamegraph::write(stacks, &title, path));
-    }
-    if let Some(path) = &args.pprof {
-        results.push(pprof::write(stacks, &report.target.exe, path));
-    }
-    for result in results {
-        result?;
-    }
-    Ok(())
-}
-
-/// The exit code that `--exit-code` asks for.
-pub(super) fn exit_code(report: &Report, args: &OutputArgs) -> ExitCode {
-    if args.exit_code {
-        report.verdict.into()
-    } else {
-        ExitCode::Success
-    }
 }
 
 /// Live memory by site of every process, for tests.

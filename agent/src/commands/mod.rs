@@ -21,7 +21,9 @@ mod check_config;
 mod doctor;
 mod list;
 mod ps;
+mod record;
 mod replay;
+mod report;
 mod requests;
 mod run;
 

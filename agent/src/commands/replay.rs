@@ -1,24 +1,10 @@
-//! `heaptide replay FILE` and `attach --record FILE`: the same judgement from a capture.
+//! `heaptide replay FILE`: judges a capture.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use anyhow::Result;
 
-use anyhow::{Context as _, Result};
-use tracing::warn;
-
-use super::attach;
-use crate::{
-    cli::{ExitCode, Replay},
-    session::Session,
-};
-use heaptide_judge::{
-    capture::{self, CaptureError, Writer},
-    events::Observation,
-    pipeline::JudgeOptions,
-    stacks::LiveStacks,
-};
+use super::report::{exit_code, write_outputs};
+use crate::cli::{ExitCode, Replay};
+use heaptide_judge::{capture, pipeline::JudgeOptions, stacks::LiveStacks};
 
 /// Runs `heaptide replay`.
 pub(super) fn replay(args: &Replay) -> Result<ExitCode> {
@@ -29,79 +15,10 @@ pub(super) fn replay(args: &Replay) -> Result<ExitCode> {
     };
     let replay = capture::replay(&args.capture, judge)?;
     if let Some(damage) = &replay.damage {
-        // An agent that was killed leaves such a file; what it holds is still worth judging.
+        // An agent that was killed leaves such a file. Its content is still judged.
         eprintln!("heaptide: {damage}");
     }
     let stacks = LiveStacks::of(&replay.sites, &replay.last);
-    attach::write_outputs(&replay.report, &stacks, &args.output)?;
-    Ok(attach::exit_code(&replay.report, &args.output))
-}
-
-/// Records what `session` observes of `pid`. Fails at once when the file cannot be begun; a failure
-/// later ends the recording only, and is told by [`Recording::finish`].
-pub(super) fn record(session: &mut Session, path: &Path, pid: u32) -> Result<Recording> {
-    let writer = Writer::create(path)?;
-    let recording = Recording {
-        path: path.to_owned(),
-        state: Arc::new(Mutex::new(State {
-            writer: Some(writer),
-            error: None,
-        })),
-    };
-    let state = Arc::clone(&recording.state);
-    session.set_tap(Box::new(move |about, observation| {
-        if about == pid {
-            lock(&state).write(observation);
-        }
-    }));
-    Ok(recording)
-}
-
-/// A capture that is being written.
-pub(super) struct Recording {
-    path: PathBuf,
-    state: Arc<Mutex<State>>,
-}
-
-struct State {
-    /// Gone after an error: a capture with a gap would be judged wrongly.
-    writer: Option<Writer>,
-    error: Option<CaptureError>,
-}
-
-impl State {
-    fn write(&mut self, observation: &Observation) {
-        let Some(writer) = &mut self.writer else {
-            return;
-        };
-        if let Err(error) = writer.write(observation) {
-            warn!("the recording ends here, the observation goes on: {error}");
-            self.writer = None;
-            self.error = Some(error);
-        }
-    }
-}
-
-impl Recording {
-    /// Writes what is left, and says what went wrong since the beginning.
-    pub(super) fn finish(self) -> Result<()> {
-        let mut state = lock(&self.state);
-        let written = match (state.error.take(), state.writer.take()) {
-            (Some(error), _) => Err(error),
-            (None, Some(writer)) => writer.finish(),
-            (None, None) => Ok(()),
-        };
-        written.with_context(|| {
-            format!(
-                "the recording in {} is not complete (`heaptide replay` can judge what is in it): \
-                 free some space, or record to another disk",
-                self.path.display()
-            )
-        })
-    }
-}
-
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    // A panic while writing leaves at worst a cut frame, which the reader knows.
-    state.lock().unwrap_or_else(PoisonError::into_inner)
+    write_outputs(&replay.report, &stacks, &args.output)?;
+    Ok(exit_code(&replay.report, &args.output))
 }

@@ -1,25 +1,25 @@
-//! Alerts: one log line per change of a finding's state, however often it is reported.
+//! Alerts: one log line per change of a finding's state.
 
 use std::collections::BTreeMap;
 
 use super::format::{cause, site_location, verdict};
 use super::text;
-use heaptide_judge::report::{Cause, Finding, Report, State, UNDECIDED, Verdict};
+use heaptide_judge::report::{Cause, Finding, FindingState, Report, UNDECIDED, Verdict};
 
-/// Reports in a row without the finding after which it counts as resolved: a series that flickers at a
-/// gate must not page anybody twice.
+/// Consecutive reports without a finding after which it is resolved. A series near a gate must not cause
+/// repeated alerts.
 const RESOLVED_AFTER: u32 = 3;
-/// Findings remembered per target; outputs never grow with what they observe.
+/// Maximum number of findings per target, so that the state is bounded.
 const REMEMBERED: usize = 256;
 
-/// What became of a finding.
+/// The change of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     /// It is suspected for the first time.
     Suspect,
     /// It is confirmed.
     Confirmed,
-    /// It is gone.
+    /// It is resolved.
     Resolved,
 }
 
@@ -41,7 +41,7 @@ pub struct Alert {
     pub pid: u32,
     /// Name of the service.
     pub service: String,
-    /// What happened.
+    /// The change.
     pub change: Change,
     /// Route of the finding.
     pub route: String,
@@ -51,9 +51,9 @@ pub struct Alert {
     pub location: String,
     /// The function there.
     pub function: String,
-    /// The sentence of the verdict.
+    /// How much it keeps.
     pub summary: String,
-    /// Bytes kept now.
+    /// Retained bytes.
     pub retained_bytes: u64,
     /// Seconds until the limit.
     pub time_to_oom_seconds: Option<f64>,
@@ -61,10 +61,10 @@ pub struct Alert {
 
 #[derive(Clone, Debug)]
 struct Known {
-    /// The highest state that was told.
-    told: State,
+    /// The highest state that was reported.
+    told: FindingState,
     missing: u32,
-    /// As it was last seen, for the line that says it is gone.
+    /// The last finding, for the line that reports it as resolved.
     alert: Alert,
 }
 
@@ -84,15 +84,15 @@ impl Alerts {
         }
     }
 
-    /// What changed since the report before. A confirmed finding that falls back to suspect is no
-    /// change: it is told again only after it was resolved.
+    /// The changes since the previous report. A confirmed finding that becomes suspect again is not a
+    /// change. It is reported again only after it was resolved.
     pub fn update(&mut self, report: &Report) -> Vec<Alert> {
         let mut alerts = Vec::new();
         let mut present: BTreeMap<(String, Cause), &Finding> = BTreeMap::new();
         for finding in report
             .findings
             .iter()
-            .filter(|finding| finding.state > State::None)
+            .filter(|finding| finding.state > FindingState::None)
         {
             let shown = present
                 .entry((finding.route.clone(), finding.cause))
@@ -103,12 +103,15 @@ impl Alerts {
         }
         for (key, finding) in &present {
             self.adopt_undecided(key, &present);
-            let told = self.known.get(key).map_or(State::None, |known| known.told);
-            if told == State::None && self.known.len() >= REMEMBERED {
+            let told = self
+                .known
+                .get(key)
+                .map_or(FindingState::None, |known| known.told);
+            if told == FindingState::None && self.known.len() >= REMEMBERED {
                 continue;
             }
             let change = match finding.state {
-                State::Confirmed => Change::Confirmed,
+                FindingState::Confirmed => Change::Confirmed,
                 _ => Change::Suspect,
             };
             let alert = self.alert(report.target.pid, change, finding);
@@ -122,7 +125,7 @@ impl Alerts {
             };
             self.known.insert(key.clone(), known);
         }
-        // Too little evidence says nothing about what was found before.
+        // Insufficient evidence does not resolve earlier findings.
         if report.verdict != Verdict::InsufficientEvidence {
             self.known.retain(|key, known| {
                 if present.contains_key(key) {
@@ -142,7 +145,7 @@ impl Alerts {
         alerts
     }
 
-    /// A finding whose cause was not clear yet and now is, is the same finding.
+    /// Whether two findings are the same. An undecided cause or route may become decided.
     fn adopt_undecided(
         &mut self,
         key: &(String, Cause),
@@ -151,14 +154,14 @@ impl Alerts {
         if self.known.contains_key(key) {
             return;
         }
-        // Mixed is what a finding passes through while new and repeated tokens are told apart.
+        // The cause may be mixed while new and repeated tokens are being compared.
         for earlier in [
             Cause::Indeterminate,
             Cause::Mixed,
             Cause::TokenKeyed,
             Cause::PerRequest,
         ] {
-            // and so is one whose route was not clear
+            // the route may have been undecided
             for route in [key.0.as_str(), UNDECIDED] {
                 let earlier = (route.to_owned(), earlier);
                 if !present.contains_key(&earlier)
@@ -179,7 +182,7 @@ impl Alerts {
             route: finding.route.clone(),
             cause: finding.cause,
             location: site_location(&finding.site),
-            // without a line of code, the container is where to look
+            // without a line of code, the container is the location
             function: match &finding.container {
                 Some(container) if finding.site.file.is_none() => container.path.clone(),
                 _ => finding.site.function.clone(),
@@ -192,7 +195,7 @@ impl Alerts {
 }
 
 impl Alert {
-    /// Writes the alert as one structured log line: a warning, or a notice that it is over.
+    /// Writes the alert as one structured log line.
     pub fn log(&self) {
         macro_rules! line {
             ($level:ident, $message:literal) => {
@@ -219,7 +222,7 @@ impl Alert {
     }
 }
 
-/// One log line for a change of the whole verdict, which a target without findings has too.
+/// One log line for a change of the verdict. Targets without findings have a verdict too.
 pub fn log_verdict(service: &str, report: &Report) {
     tracing::info!(
         service,
@@ -235,7 +238,7 @@ mod tests {
     use super::*;
     use heaptide_judge::fixtures;
 
-    /// What a row of reports leads to; `-` is one without findings, `?` one without evidence.
+    /// The alerts of a sequence of reports. `-`: without findings; `?`: without evidence.
     fn told(states: &str) -> String {
         let mut alerts = Alerts::new("api");
         let mut told = String::new();
@@ -282,7 +285,7 @@ mod tests {
         assert_eq!(alerts.update(&report).len(), 1);
         report.findings[0].cause = Cause::TokenKeyed;
         assert_eq!(alerts.update(&report), []);
-        report.findings[0].state = State::Confirmed;
+        report.findings[0].state = FindingState::Confirmed;
         let changes = alerts.update(&report);
         assert_eq!(changes.len(), 1);
         assert_eq!(
@@ -296,7 +299,7 @@ mod tests {
     fn two_routes_are_two_alerts() {
         let mut alerts = Alerts::new("api");
         let mut report = fixtures::leak();
-        let other = fixtures::finding(State::Suspect, Cause::PerRequest, "POST /log");
+        let other = fixtures::finding(FindingState::Suspect, Cause::PerRequest, "POST /log");
         report.findings.push(other);
         let changes: Vec<_> = alerts
             .update(&report)

@@ -1,4 +1,4 @@
-//! Writing results: files whole or not at all, standard output without a panic.
+//! Writes results: files atomically, standard output without a panic.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use super::OutputError;
 
-/// Writes `content` to `path` whole: a temporary file in the same folder is renamed over it, so that a
-/// reader sees the old or the new content and a failure leaves nothing. What exists and is no regular
-/// file (`/dev/stdout`, a FIFO) is written to directly.
+/// Writes `content` to `path` atomically. A temporary file in the same folder is renamed over it, so a
+/// reader sees the old or the new content, and a failure leaves no file. An existing path that is not a
+/// regular file (`/dev/stdout`, a FIFO) is written directly.
 pub fn write(what: &'static str, path: &Path, content: &[u8]) -> Result<(), OutputError> {
     write_whole(path, content).map_err(|source| OutputError::File {
         what,
@@ -18,7 +18,7 @@ pub fn write(what: &'static str, path: &Path, content: &[u8]) -> Result<(), Outp
     })
 }
 
-/// Writes `content` to standard output. A reader that went away (`| head`) is no error.
+/// Writes `content` to standard output. A closed pipe (`| head`) is not an error.
 pub fn print(what: &'static str, content: &[u8]) -> Result<(), OutputError> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(content).and_then(|()| stdout.flush()) {
@@ -52,7 +52,7 @@ fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
         }
         _ => {}
     }
-    // Behind a symbolic link the file is replaced, not the link.
+    // A symbolic link is followed: its target is replaced.
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let (temporary, mut file) = create_beside(&path)?;
     let written = file
@@ -60,13 +60,13 @@ fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
         .and_then(|()| file.sync_all())
         .and_then(|()| fs::rename(&temporary, &path));
     if written.is_err() {
-        // The first error is the one to tell.
+        // The first error is reported.
         let _ = fs::remove_file(&temporary);
     }
     written
 }
 
-/// A new file in the folder of `path`. `create_new` refuses a link that somebody put there before.
+/// A new file in the folder of `path`. `create_new` refuses an existing file or link.
 fn create_beside(path: &Path) -> io::Result<(PathBuf, File)> {
     let name = path
         .file_name()

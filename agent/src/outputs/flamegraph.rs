@@ -1,6 +1,6 @@
-//! Flame graph of live bytes: one SVG that works without a network, with zoom by click and search.
+//! Flame graph of live bytes: one SVG without network access, with zoom by click and search.
 //!
-//! Written here because the maintained Rust library for it (inferno) is under the CDDL.
+//! It is written here because the maintained Rust library (inferno) has the CDDL licence.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -19,14 +19,14 @@ const ROW: usize = 17;
 const TOP: usize = 58;
 /// Space below them: the line of details.
 const BOTTOM: usize = 30;
-/// Frames narrower than this share of the graph are left out: nobody could see or click them.
+/// Frames narrower than this share of the graph are left out, because they are invisible.
 const NARROWEST: f64 = 0.1 / WIDTH;
-/// Deepest stack drawn.
+/// Maximum depth of a stack.
 const DEEPEST: usize = 512;
 /// Width of a character of the labels, pixels.
 const CHARACTER: f64 = 6.6;
 
-/// What a node is known by: the same function at two lines is two nodes.
+/// The key of a node. The same function at two lines is two nodes.
 type Key<'a> = (&'a str, Option<&'a str>, Option<u32>, &'a str);
 
 #[derive(Default)]
@@ -37,7 +37,7 @@ struct Node<'a> {
     children: BTreeMap<Key<'a>, Node<'a>>,
 }
 
-/// Writes the graph to `path`, whole or not at all.
+/// Writes the graph to `path` atomically.
 pub fn write(stacks: &LiveStacks, title: &str, path: &Path) -> Result<(), OutputError> {
     file::write("the flame graph", path, render(stacks, title).as_bytes())
 }
@@ -83,7 +83,7 @@ impl Node<'_> {
         self.bytes as f64 / total >= NARROWEST
     }
 
-    /// Rows needed by what is wide enough to be drawn.
+    /// Number of rows with frames that are wide enough.
     fn depth(&self, total: f64) -> usize {
         let visible = self.children.values().filter(|child| child.visible(total));
         1 + visible.map(|child| child.depth(total)).max().unwrap_or(0)
@@ -134,7 +134,7 @@ impl Drawing {
             title = escape(&title),
         );
         let mut left = left;
-        // The widest first, so that the eye finds it at the left.
+        // The widest frame is first, at the left.
         let mut children: Vec<_> = node
             .children
             .values()
@@ -195,7 +195,7 @@ fn colour(kind: FrameKind) -> &'static str {
     }
 }
 
-/// As much of a name as `width` pixels show.
+/// The part of a name that fits into `width` pixels.
 fn fitted(name: &str, width: f64) -> String {
     let room = ((width - 6.0).max(0.0) / CHARACTER) as usize;
     match (room, name.chars().count()) {
@@ -205,7 +205,7 @@ fn fitted(name: &str, width: f64) -> String {
     }
 }
 
-/// Text for XML. Control characters have no form in XML 1.0 and become U+FFFD.
+/// Text for XML. Control characters are not allowed in XML 1.0 and become U+FFFD.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {

@@ -1,8 +1,8 @@
-//! Numbers, times and names as people read them.
+//! Formats numbers, times and names.
 
 use std::borrow::Cow;
 
-use heaptide_judge::report::{Cause, SiteSummary, State, Verdict};
+use heaptide_judge::report::{Cause, FindingState, SiteSummary, Verdict};
 
 /// `1,900` as `1.9 KiB`.
 pub fn bytes(bytes: f64) -> String {
@@ -81,8 +81,8 @@ pub fn rate(per_second: f64) -> String {
     }
 }
 
-/// Text that came from the network or a binary, safe for a terminal: no control characters (they could
-/// move the cursor or lie), no direction overrides, no more than `max` characters.
+/// Untrusted text, from the network or a binary, made safe for a terminal: no control characters, no
+/// direction overrides, at most `max` characters.
 pub fn printable(text: &str, max: usize) -> Cow<'_, str> {
     let unsafe_char = |c: char| {
         c.is_control()
@@ -112,7 +112,7 @@ pub fn base_name(path: &str) -> &str {
         .unwrap_or(path)
 }
 
-/// `src/main.rs:17`: the last two parts of the path, as people name files; the module without one.
+/// `src/main.rs:17`: the last two parts of the path, or the module without a path.
 pub fn location(file: Option<&str>, line: Option<u32>, module: &str) -> String {
     let Some(file) = file.filter(|file| !file.is_empty()) else {
         return printable(module, 80).into_owned();
@@ -133,7 +133,7 @@ pub fn location(file: Option<&str>, line: Option<u32>, module: &str) -> String {
     }
 }
 
-/// Where a site is: `app.py:17`.
+/// Location of a site: `app.py:17`.
 pub fn site_location(site: &SiteSummary) -> String {
     location(site.file.as_deref(), site.line, &site.module)
 }
@@ -149,11 +149,11 @@ pub fn verdict(verdict: Verdict) -> &'static str {
 }
 
 /// The word for a state in the JSON report.
-pub fn state(state: State) -> &'static str {
+pub fn state(state: FindingState) -> &'static str {
     match state {
-        State::None => "none",
-        State::Suspect => "suspect",
-        State::Confirmed => "confirmed",
+        FindingState::None => "none",
+        FindingState::Suspect => "suspect",
+        FindingState::Confirmed => "confirmed",
     }
 }
 

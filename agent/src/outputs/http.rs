@@ -14,10 +14,10 @@ use tokio::sync::watch;
 use super::OutputError;
 use super::metrics::{self, Metrics};
 
-/// How long requests under way may take to end at shutdown.
+/// Time limit for requests in flight at shutdown.
 const DRAIN: Duration = Duration::from_secs(2);
 
-/// A server that has its port and does not answer yet.
+/// A server that has bound its port and does not serve yet.
 #[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
@@ -25,7 +25,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Takes the port. Done before anything is attached, so that a port in use costs nothing.
+    /// Binds the port. This is done before anything is attached, so a port in use has no side effects.
     pub async fn bind(address: SocketAddr) -> Result<Self, OutputError> {
         let listen = |source| OutputError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(listen)?;
@@ -33,19 +33,19 @@ impl Server {
         if !address.ip().is_loopback() {
             tracing::warn!(
                 %address,
-                "metrics are served beyond this host, without a password; function names and routes \
+                "metrics are served to other hosts without a password; function names and routes \
                  are in them"
             );
         }
         Ok(Self { listener, address })
     }
 
-    /// Where it listens, with the port that was chosen for port 0.
+    /// Its address, with the port that was chosen for port 0.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Answers until `stop` becomes true or its sender is gone; requests under way may end.
+    /// Serves until `stop` becomes true or its sender is dropped. Requests in flight may finish.
     pub async fn serve(
         self,
         metrics: Metrics,
@@ -53,7 +53,7 @@ impl Server {
     ) -> Result<(), OutputError> {
         let address = self.address;
         let stopped = |mut stop: watch::Receiver<bool>| async move {
-            // An error means that the sender is gone: that too is the end.
+            // An error means that the sender was dropped, which also ends the server.
             let _ = stop.wait_for(|stop| *stop).await;
         };
         let serving = axum::serve(self.listener, router(metrics))
@@ -93,7 +93,7 @@ async fn serve_metrics(State(metrics): State<Metrics>, headers: HeaderMap) -> Re
     }
 }
 
-/// `OpenMetrics` is what is served, unless a client names plain text and not `OpenMetrics`.
+/// Serves `OpenMetrics`, unless a client accepts plain text and not `OpenMetrics`.
 fn wants_prometheus_text(headers: &HeaderMap) -> bool {
     let accepted: Vec<&str> = headers
         .get_all(header::ACCEPT)
@@ -170,7 +170,7 @@ mod tests {
                 .starts_with("HTTP/1.1 404")
         );
 
-        // A connection that never sends anything must not hold up the end.
+        // A connection that sends nothing must not delay the shutdown.
         let _idle = TcpStream::connect(address).await.unwrap();
         stop.send(true).unwrap();
         let ended = tokio::time::timeout(DRAIN * 3, serving).await;

@@ -15,7 +15,7 @@ pub fn render(report: &Report) -> Result<String, OutputError> {
         })
 }
 
-/// Writes the report to `path`, whole or not at all, or to standard output.
+/// Writes the report to `path` atomically, or to standard output.
 pub fn write(report: &Report, path: Option<&Path>) -> Result<(), OutputError> {
     file::write_or_print("the report", path, render(report)?.as_bytes())
 }

@@ -1,4 +1,4 @@
-//! The live view: a full screen on a terminal, one status line every few seconds elsewhere.
+//! The live view: a full screen on a terminal, else one status line every few seconds.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use ratatui::DefaultTerminal;
 
 use super::format::{bytes, count, duration, percent, printable, rate, verdict};
 use super::{screen, text};
-use heaptide_judge::report::{Report, State, Verdict};
+use heaptide_judge::report::{FindingState, Report, Verdict};
 
 /// Seconds of observation between two status lines.
 const EVERY: f64 = 5.0;
@@ -20,8 +20,8 @@ pub struct LiveView {
 }
 
 impl LiveView {
-    /// A full screen if standard output `is_terminal` and can be used as one, status lines on standard
-    /// error otherwise, so that standard output stays clean for the report.
+    /// A full screen if standard output is a usable terminal. Else status lines on standard error, because
+    /// standard output is for the report.
     pub fn new(is_terminal: bool) -> Self {
         let usable = is_terminal && std::env::var_os("TERM").is_some_and(|term| term != "dumb");
         // `try_init` also installs the panic hook that restores the terminal.
@@ -44,7 +44,7 @@ impl LiveView {
         self.screen.is_some()
     }
 
-    /// Shows a report. A terminal that went away turns the view into status lines.
+    /// Shows a report. If the terminal fails, the view changes to status lines.
     pub fn draw(&mut self, report: &Report) {
         if let Some(screen) = &mut self.screen {
             match screen.draw(|frame| screen::render(frame, report)) {
@@ -56,12 +56,12 @@ impl LiveView {
             }
         }
         if let Some(line) = self.status.next(report) {
-            // Nobody is there to be told when standard error is closed.
+            // Standard error may be closed; then nothing can be reported.
             let _ = writeln!(io::stderr(), "{line}");
         }
     }
 
-    /// Whether q, Esc or Ctrl-C was pressed since the last call; never waits. A terminal in raw mode
+    /// Whether q, Esc or Ctrl-C was pressed since the last call. It does not wait. A terminal in raw mode
     /// sends Ctrl-C as a key, not as a signal. Without a full screen there are no keys, only signals.
     pub fn quit_requested(&mut self) -> bool {
         if self.screen.is_none() {
@@ -77,7 +77,7 @@ impl LiveView {
         false
     }
 
-    /// Gives the terminal back. The report is printed after this.
+    /// Restores the terminal. The report is printed after this.
     pub fn finish(&mut self) {
         if self.screen.take().is_some()
             && let Err(error) = ratatui::try_restore()
@@ -136,7 +136,7 @@ fn status_line(report: &Report) -> String {
     let worst = report
         .findings
         .iter()
-        .find(|finding| finding.state > State::None);
+        .find(|finding| finding.state > FindingState::None);
     let finding = worst.map_or(String::new(), |finding| {
         format!(
             " {} {};",
@@ -185,7 +185,7 @@ mod tests {
         assert_eq!(
             status_line(&fixtures::leak()),
             "heaptide 1 m 4 s  leak: GET /api/data +1.9 KiB kept per new token, 0 B per repeated \
-             token; 12,410 tokens, none let go; 24,820 requests (387/s), 12,410 new tokens (193/s), \
+             token; 12,410 tokens, none freed; 24,820 requests (387/s), 12,410 new tokens (193/s), \
              RSS 124 MiB, live 60.0 MiB, losses none, overhead 1.2 %"
         );
         assert!(!status_line(&fixtures::insufficient()).contains('\n'));

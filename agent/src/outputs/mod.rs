@@ -1,5 +1,5 @@
-//! Outputs: what a [`Report`](heaptide_judge::report::Report) becomes. They read the report only (and the live
-//! stacks, for the two profile formats), never the pipeline.
+//! Outputs of a [`Report`](heaptide_judge::report::Report). They read only the report, and for the two
+//! profile formats the live stacks. They never read the pipeline.
 
 pub mod alerts;
 pub mod file;
@@ -18,13 +18,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-/// An output that could not be made.
+/// Errors of outputs.
 #[derive(Debug, thiserror::Error)]
 pub enum OutputError {
-    /// A file could not be written; nothing of it is left.
+    /// A file could not be written. No partial file is left.
     #[error("cannot write {what} to {}: {source}; {}", path.display(), advice(source))]
     File {
-        /// What was to be written (`the report`).
+        /// What should be written (`the report`).
         what: &'static str,
         /// Where.
         path: PathBuf,
@@ -34,20 +34,20 @@ pub enum OutputError {
     /// Standard output could not be written.
     #[error("cannot write {what} to standard output: {source}; {}", advice(source))]
     Stdout {
-        /// What was to be written.
+        /// What should be written.
         what: &'static str,
         /// Why not.
         source: io::Error,
     },
-    /// A value has no form in this format.
+    /// A value cannot be encoded in this format.
     #[error("cannot encode {what}: {reason}; this is a bug in heaptide, please report it")]
     Encode {
-        /// What was to be encoded.
+        /// What should be encoded.
         what: &'static str,
         /// Why not.
         reason: String,
     },
-    /// Nothing can listen at this address.
+    /// The address cannot be bound.
     #[error("cannot serve metrics on {address}: {source}; {}", listen_advice(*address, source))]
     Listen {
         /// The address.
@@ -55,7 +55,7 @@ pub enum OutputError {
         /// Why not.
         source: io::Error,
     },
-    /// The server stopped by itself.
+    /// The server stopped unexpectedly.
     #[error("the metrics server on {address} stopped: {source}")]
     Serve {
         /// The address.
@@ -65,7 +65,7 @@ pub enum OutputError {
     },
 }
 
-/// What to do about an error of a file.
+/// Advice for an error of a file.
 fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
@@ -82,7 +82,7 @@ fn advice(error: &io::Error) -> &'static str {
     }
 }
 
-/// What to do about an address that cannot be listened on.
+/// Advice for an address that cannot be bound.
 fn listen_advice(address: SocketAddr, error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => format!(

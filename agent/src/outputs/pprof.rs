@@ -13,7 +13,7 @@ use super::{OutputError, file};
 use heaptide_judge::events::Frame;
 use heaptide_judge::stacks::LiveStacks;
 
-/// Writes the profile of the process that runs `exe` to `path`, whole or not at all.
+/// Writes the profile of the process that runs `exe` to `path` atomically.
 pub fn write(stacks: &LiveStacks, exe: &str, path: &Path) -> Result<(), OutputError> {
     file::write(
         "the pprof profile",
@@ -22,7 +22,7 @@ pub fn write(stacks: &LiveStacks, exe: &str, path: &Path) -> Result<(), OutputEr
     )
 }
 
-/// The profile, gzipped. `taken` is when the memory was looked at.
+/// The profile, gzipped. `taken` is the time of the snapshot.
 pub fn render(stacks: &LiveStacks, exe: &str, taken: SystemTime) -> Result<Vec<u8>, OutputError> {
     let profile = Builder::default().build(stacks, base_name(exe), taken);
     let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
@@ -34,7 +34,7 @@ pub fn render(stacks: &LiveStacks, exe: &str, taken: SystemTime) -> Result<Vec<u
         })
 }
 
-/// Interns what the profile refers to by index.
+/// Interns strings, functions, mappings and locations, which the profile refers to by index.
 struct Builder<'a> {
     profile: Profile,
     strings: HashMap<&'a str, i64>,
@@ -71,7 +71,7 @@ impl<'a> Builder<'a> {
         self.profile.time_nanos = taken
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_nanos() as i64);
-        // pprof takes the first mapping for the program itself.
+        // pprof treats the first mapping as the program itself.
         self.mapping(exe);
         for stack in &stacks.stacks {
             let location_id = stack
@@ -107,7 +107,7 @@ impl<'a> Builder<'a> {
         }
         let id = self.profile.mapping.len() as u64 + 1;
         let filename = self.string(module);
-        // Everything is resolved already: pprof must not look for the binary.
+        // All symbols are resolved, so pprof need not search for the binary.
         self.profile.mapping.push(Mapping {
             id,
             filename,

@@ -1,4 +1,4 @@
-//! The full screen of the live view: what is drawn where, at any size.
+//! The full screen of the live view: its layout at any size.
 
 use ratatui::Frame;
 use ratatui::layout::{Alignment, Constraint, Layout, Rect};
@@ -10,12 +10,12 @@ use ratatui::widgets::{Axis, Block, Chart, Dataset, GraphType, Paragraph, Row, T
 use super::format::cause;
 use super::format::{base_name, bytes, count, duration, percent, printable, rate};
 use super::text;
-use heaptide_judge::report::{Finding, Report, State, Verdict};
+use heaptide_judge::report::{Finding, FindingState, Report, Verdict};
 
-/// Findings shown in full.
+/// Maximum number of findings.
 const FINDINGS: usize = 3;
 
-/// Draws a report. What has no room is left out, the verdict last of all.
+/// Draws a report. On a small screen parts are left out; the verdict is the last one.
 pub(super) fn render(frame: &mut Frame<'_>, report: &Report) {
     let area = frame.area();
     let verdict = verdict_lines(report);
@@ -75,7 +75,7 @@ fn verdict_lines(report: &Report) -> Vec<Line<'static>> {
     let growing: Vec<&Finding> = report
         .findings
         .iter()
-        .filter(|finding| finding.state > State::None)
+        .filter(|finding| finding.state > FindingState::None)
         .collect();
     let word = Span::styled(word, Style::new().fg(colour).add_modifier(Modifier::BOLD));
     if growing.is_empty() {
@@ -87,7 +87,7 @@ fn verdict_lines(report: &Report) -> Vec<Line<'static>> {
     }
     let mut lines = Vec::new();
     for finding in growing.iter().take(FINDINGS) {
-        let confirmed = finding.state == State::Confirmed;
+        let confirmed = finding.state == FindingState::Confirmed;
         let word = if confirmed {
             "LEAK".red().bold()
         } else {
@@ -131,7 +131,7 @@ fn render_curve(frame: &mut Frame<'_>, area: Rect, report: &Report) {
     };
     let (rss, live) = (points(|point| point.1), points(|point| point.2));
     let from = curve.first().map_or(0.0, |point| point.0);
-    // An axis of no length would divide by zero.
+    // An axis of zero length would cause a division by zero.
     let to = curve.last().map_or(1.0, |point| point.0).max(from + 1.0);
     let top = rss
         .iter()
@@ -151,7 +151,7 @@ fn render_curve(frame: &mut Frame<'_>, area: Rect, report: &Report) {
         dataset("RSS", Color::Blue, &rss),
         dataset("kept", Color::Red, &live),
     ])
-    .block(Block::bordered().title(" memory: RSS, and what outlived its request "))
+    .block(Block::bordered().title(" memory: RSS, and memory that outlived its request "))
     .x_axis(
         Axis::default()
             .bounds([from, to])
@@ -169,7 +169,7 @@ fn render_tables(frame: &mut Frame<'_>, area: Rect, report: &Report) {
     if area.height < 3 {
         return;
     }
-    // Beside each other where both stay readable, else one below the other, else routes only.
+    // Side by side if the screen is wide enough, else one below the other, else routes only.
     if area.width >= 100 {
         let [left, right] = Layout::horizontal([Constraint::Fill(1); 2]).areas(area);
         render_routes(frame, left, report);

@@ -1,4 +1,4 @@
-//! The final verdict as text.
+//! The report as text.
 
 mod kept;
 
@@ -11,26 +11,22 @@ use super::format::{base_name, bytes, cause, count, counted, duration, percent, 
 use super::format::{location, site_location, verdict};
 use super::{OutputError, file};
 use heaptide_judge::events::{Binding, Frame};
-use heaptide_judge::report::{Basis, Cause, Finding, Health, Report, State, Verdict};
+use heaptide_judge::report::{Basis, Cause, Finding, FindingState, Health, Report, Verdict};
 
-use kept::{container_line, let_go};
+use kept::{NAME, container_line, freed};
 pub use kept::{kept, place};
 
 /// Routes in the table.
 const ROUTES: usize = 8;
 /// Frames of a stack.
 const FRAMES: usize = 12;
-/// Longest name printed.
-const NAME: usize = 100;
-/// Longest path of a container printed.
-const CONTAINER: usize = 160;
 
-/// Writes the verdict to `path`, whole or not at all, or to standard output.
+/// Writes the report to `path` atomically, or to standard output.
 pub fn write(report: &Report, path: Option<&Path>) -> Result<(), OutputError> {
     file::write_or_print("the report", path, render(report).as_bytes())
 }
 
-/// The verdict, what it rests on, and what was lost.
+/// The verdict, its evidence, and the losses.
 pub fn render(report: &Report) -> String {
     let mut text = String::new();
     match report.verdict {
@@ -42,19 +38,19 @@ pub fn render(report: &Report) -> String {
         report
             .findings
             .iter()
-            .filter(|finding| finding.state > State::None)
+            .filter(|finding| finding.state > FindingState::None)
     };
     for finding in growing() {
         push_finding(&mut text, finding);
     }
-    // A verdict without a finding that grows is explained by its reason alone.
+    // Without a growing finding the reason explains the verdict.
     if growing().next().is_none() && !report.reason.is_empty() {
         line(&mut text, 1, &printable(&report.reason, 400));
     }
     for finding in report
         .findings
         .iter()
-        .filter(|finding| finding.state == State::None)
+        .filter(|finding| finding.state == FindingState::None)
     {
         push_harmless(&mut text, finding);
     }
@@ -81,7 +77,7 @@ fn push_finding(text: &mut String, finding: &Finding) {
     if !text.is_empty() {
         text.push('\n');
     }
-    let word = if finding.state == State::Confirmed {
+    let word = if finding.state == FindingState::Confirmed {
         "LEAK"
     } else {
         "SUSPECT"
@@ -154,9 +150,7 @@ fn frame_line(frame: &Frame) -> String {
 
 fn confidence(finding: &Finding) -> String {
     let binding = match finding.binding {
-        _ if finding.basis != Basis::Blocks => {
-            "route and cause by regression on what came meanwhile"
-        }
+        _ if finding.basis != Basis::Blocks => "route and cause by regression on request counts",
         Binding::Exact => "blocks tied to their requests exactly",
         Binding::Inferred => "blocks tied to their requests by inference (several share a thread)",
         Binding::None => "blocks not tied to requests",
@@ -173,11 +167,11 @@ fn confidence(finding: &Finding) -> String {
 
 fn push_harmless(text: &mut String, finding: &Finding) {
     let why = match finding.cause {
-        Cause::BoundedCache => "a cache with bounds: it lets go as much as it takes",
+        Cause::BoundedCache => "a bounded cache: it evicts as much as it adds",
         Cause::WarmUp => "a warm-up: growth slows down and stops",
-        Cause::AllocatorRetention => "freed, but kept by the allocator",
-        Cause::WorkingSet => "memory of requests under way",
-        _ => "too little for a suspicion",
+        Cause::AllocatorRetention => "freed memory that the allocator keeps",
+        Cause::WorkingSet => "memory of requests in flight",
+        _ => "too little evidence for a suspicion",
     };
     line(
         text,
@@ -194,7 +188,7 @@ fn push_harmless(text: &mut String, finding: &Finding) {
         "{} held in {}, {}",
         bytes(finding.retained_bytes as f64),
         counted(finding.blocks, "block", "blocks"),
-        let_go(finding)
+        freed(finding)
     );
     line(text, 2, &format!("{kept}: {why}"));
 }
@@ -319,7 +313,7 @@ fn push_routes(text: &mut String, report: &Report) {
     text.push('\n');
 }
 
-/// What was lost, or that nothing was: `3 events dropped, 1 stack cut short`.
+/// The losses, or `none`: `3 events dropped, 1 stack truncated`.
 pub fn losses(health: &Health) -> String {
     let of = |number: u64, one: &str, many: &str| (number > 0).then(|| counted(number, one, many));
     let lost: Vec<String> = [
@@ -333,8 +327,8 @@ pub fn losses(health: &Health) -> String {
         of(health.lost_frees, "free lost", "frees lost"),
         of(
             health.stacks_truncated,
-            "stack cut short",
-            "stacks cut short",
+            "stack truncated",
+            "stacks truncated",
         ),
     ]
     .into_iter()

@@ -2,7 +2,7 @@
 
 use heaptide_judge::events::Observation;
 use heaptide_judge::pipeline::{JudgeOptions, Pipeline};
-use heaptide_judge::report::{Cause, Finding, Report, State};
+use heaptide_judge::report::{Cause, Finding, FindingState, Report};
 use serde::Serialize;
 
 use crate::baselines::{BASELINES, Baselines};
@@ -147,14 +147,18 @@ impl<'a> Run<'a> {
     }
 
     fn look(&mut self, report: &Report, t: f64, world: &World) {
-        for finding in report.findings.iter().filter(|f| f.state > State::None) {
+        for finding in report
+            .findings
+            .iter()
+            .filter(|f| f.state > FindingState::None)
+        {
             if self.leak_of(finding).is_some() {
                 self.suspected_at.get_or_insert(t);
-                if finding.state == State::Confirmed && self.confirmed_at.is_none() {
+                if finding.state == FindingState::Confirmed && self.confirmed_at.is_none() {
                     self.confirmed_at = Some(t);
                     self.forecast = forecast(finding).map(|forecast| (forecast, world.used, t));
                 }
-            } else if finding.state == State::Confirmed {
+            } else if finding.state == FindingState::Confirmed {
                 self.false_confirmation = true;
                 self.false_finding.get_or_insert_with(|| named(finding, t));
             }
@@ -179,10 +183,10 @@ impl<'a> Run<'a> {
 
     fn finish(&self, family: Family, number: u64, seconds: f64) -> Outcome {
         let findings = self.last.iter().flat_map(|report| &report.findings);
-        let states: Vec<&Finding> = findings.filter(|f| f.state > State::None).collect();
+        let states: Vec<&Finding> = findings.filter(|f| f.state > FindingState::None).collect();
         let confirmed = states
             .iter()
-            .any(|f| f.state == State::Confirmed && self.leak_of(f).is_some());
+            .any(|f| f.state == FindingState::Confirmed && self.leak_of(f).is_some());
         let all = self.plan.leaks.iter().all(|leak| {
             let function = &self.plan.keepers[leak.keeper].function;
             states.iter().any(|f| {

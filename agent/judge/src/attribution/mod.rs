@@ -1,5 +1,6 @@
 //! Attribution: which route, token class and code location a live block belongs to. Pure and bounded.
 
+pub mod keys;
 pub mod requests;
 pub mod routes;
 pub mod segments;
@@ -7,42 +8,35 @@ pub mod sites;
 pub mod tokens;
 pub mod tree;
 
-use std::collections::HashMap;
-
-use rustc_hash::FxBuildHasher;
-
 use crate::events::{Binding, LiveGroup, Losses, Nanos, Request};
 
+use self::keys::{Class, RouteId};
 use self::requests::{Entry, Requests};
-use self::routes::{RouteId, Routes};
+use self::routes::Routes;
 use self::sites::Sites;
-use self::tokens::{Class, Tokens};
+use self::tokens::Tokens;
 
-/// A map whose iteration order depends on nothing but its content, so that a replay gives the same
-/// report to the last bit. Keys are kernel numbers, not text chosen by a client.
-pub type Map<K, V> = HashMap<K, V, FxBuildHasher>;
-
-/// Blocks whose request ended this long ago without its record having come are given up, seconds.
-/// Long, because a stream or a long poll looks the same until it ends.
+/// Seconds after which blocks without a request record count as unattributed. The time is long because a
+/// stream or a long poll has no record until it ends.
 const IN_FLIGHT_SECONDS: f64 = 300.0;
 
-/// Whose a block is.
+/// The owner of a block.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Owner {
     /// Known.
     Known(Origin),
-    /// Its request has not ended, as far as anybody knows.
+    /// Its request has not ended, as far as is known.
     InFlight,
 }
 
-/// The request side of a block.
+/// The route and class of a block, and when it matures.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Origin {
     /// Its route, [`RouteId::BACKGROUND`] or [`RouteId::UNATTRIBUTED`].
     pub route: RouteId,
     /// Token class of its request.
     pub class: Class,
-    /// From when on it counts as mature.
+    /// When it becomes mature.
     pub mature_at: Nanos,
 }
 
@@ -52,13 +46,13 @@ pub struct Attribution {
     pub routes: Routes,
     /// Token classes.
     pub tokens: Tokens,
-    /// Requests that live blocks may name.
+    /// Requests that live blocks may refer to.
     pub requests: Requests,
     /// Call stacks.
     pub sites: Sites,
     maturity_floor: f64,
     records_lost: bool,
-    /// Since when blocks are seen.
+    /// When the observation of blocks began.
     since: Nanos,
 }
 
@@ -76,16 +70,16 @@ impl Attribution {
         }
     }
 
-    /// Takes a request's record. Gives its route and token class when it is the first of this request.
+    /// Takes a request record. Returns route and token class if it is the first record of this request.
     pub fn request(&mut self, request: &Request) -> Option<(RouteId, Class)> {
-        // when the first record was lost, the second says as much
+        // if the first record was lost, the second one takes its place
         if request.again
             && let Some(entry) = self.requests.get(request.id)
         {
             let maturity = self
                 .routes
                 .maturity_seconds(self.routes.resolve(entry.route));
-            let at = plus(request.end, maturity);
+            let at = request.end.plus(maturity);
             self.requests.prolong(request.id, at);
             return None;
         }
@@ -97,44 +91,45 @@ impl Attribution {
             route,
             class,
             exposed: !missed && request.start >= self.since,
-            mature_at: plus(request.end, self.routes.maturity_seconds(route)),
+            mature_at: request.end.plus(self.routes.maturity_seconds(route)),
         };
         self.requests.insert(request.id, entry);
         Some((route, class))
     }
 
-    /// Another address space: its caches are empty, so every token is new to it.
+    /// The address space was replaced: its caches are empty, so every token is new again.
     pub fn forget(&mut self) {
         self.tokens.forget();
     }
 
-    /// Blocks are seen from now on: requests that began before have more than are seen.
+    /// Blocks are observed from now on. Requests that began earlier own blocks that were not observed.
     pub fn begin(&mut self, at: Nanos) {
         self.since = at;
         self.requests.begin();
     }
 
-    /// Takes the losses: only when records were lost may an unknown request be anything but in flight.
+    /// Takes the losses. An unknown request is in flight unless records were lost.
     pub fn losses(&mut self, losses: &Losses) {
         self.records_lost = losses.requests_lost > 0 || losses.ring_full > 0;
     }
 
-    /// Whose `group` is, at time `now`.
+    /// The owner of `group` at time `now`.
     pub fn owner(&self, group: &LiveGroup, now: Nanos) -> Owner {
-        let by_birth = plus(group.born, self.maturity_floor);
+        let by_birth = group.born.plus(self.maturity_floor);
         let Some(id) = group.request.filter(|_| group.binding != Binding::None) else {
-            // births are rounded down to the second: a second more makes the age certain
+            // births are rounded down to the second, so one second is added
             return Owner::Known(Origin {
                 route: RouteId::BACKGROUND,
                 class: Class::None,
-                mature_at: plus(by_birth, 1.0),
+                mature_at: by_birth.plus(1.0),
             });
         };
         if let Some(entry) = self.requests.get(id) {
             return Owner::Known(Origin {
                 route: self.routes.resolve(entry.route),
                 class: entry.class,
-                // a block born after its request's end (a task it left behind) matures by its birth
+                // a block allocated after its request's end (by a task that still runs) matures by its
+                // birth
                 mature_at: entry.mature_at.max(by_birth),
             });
         }
@@ -143,22 +138,17 @@ impl Attribution {
             return Owner::Known(Origin {
                 route: RouteId::UNATTRIBUTED,
                 class: Class::None,
-                mature_at: plus(group.born, IN_FLIGHT_SECONDS + self.maturity_floor),
+                mature_at: group.born.plus(IN_FLIGHT_SECONDS + self.maturity_floor),
             });
         }
         Owner::InFlight
     }
 
-    /// Bytes of state, estimated.
+    /// Estimated size of the state in bytes.
     pub fn state_bytes(&self) -> usize {
         self.routes.state_bytes()
             + self.tokens.state_bytes()
             + self.requests.state_bytes()
             + self.sites.state_bytes()
     }
-}
-
-/// `at` and `seconds` later.
-pub fn plus(at: Nanos, seconds: f64) -> Nanos {
-    Nanos(at.0.saturating_add((seconds * 1e9) as u64))
 }

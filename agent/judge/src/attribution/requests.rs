@@ -1,23 +1,23 @@
-//! The request table: what a live block's request id leads to, and when requests mature.
+//! The request table: request ids to routes and token classes, and when requests mature.
 //!
-//! An entry is 16 bytes. It is needed as long as live blocks name it, so after each snapshot the
-//! table keeps the entries that the snapshot named and those younger than [`YOUNG_SECONDS`]. It is
-//! bounded by [`MOST`]: beyond that the oldest ids go first, and are counted.
+//! An entry takes 16 bytes. It is needed as long as live blocks refer to it. After each snapshot the table
+//! keeps the entries that the snapshot refers to and those younger than [`YOUNG_SECONDS`]. The table holds
+//! at most [`MOST`] entries. Beyond that the oldest ids are dropped and counted.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
 
 use crate::events::{Nanos, RequestId};
 
-use super::Map;
-use super::routes::RouteId;
-use super::tokens::Class;
+use super::keys::Class;
+use super::keys::Map;
+use super::keys::RouteId;
 
-/// Entries at most: a hash table of 2^19 slots at 7/8 load, 9 MB.
+/// Maximum number of entries: a hash table of 2^19 slots at 7/8 load, 9 MB.
 const MOST: usize = 450_000;
-/// How long an entry is kept although no snapshot names it: blocks may still be born for it.
+/// Seconds for which an entry is kept although no snapshot refers to it: its request may still allocate.
 const YOUNG_SECONDS: f64 = 120.0;
-/// Resolution of packed times.
+/// Resolution of packed times, nanoseconds.
 const TICK: u64 = 1_000_000;
 
 /// What is known of a request.
@@ -27,7 +27,7 @@ pub struct Entry {
     pub route: RouteId,
     /// Its token class.
     pub class: Class,
-    /// Whether it counts in per-request figures: its class is certain.
+    /// Whether it counts in per-request figures. It does when its class is certain.
     pub exposed: bool,
     /// When its blocks become mature.
     pub mature_at: Nanos,
@@ -60,7 +60,7 @@ pub struct Requests {
     entries: Map<RequestId, Packed>,
     /// Requests not yet mature, earliest first: `(mature_at, id, entry)`.
     waiting: BinaryHeap<Reverse<(Nanos, RequestId, Packed)>>,
-    /// Up to when maturity was counted.
+    /// The time up to which maturity was counted.
     counted: Nanos,
     dropped: u64,
 }
@@ -83,7 +83,7 @@ impl Requests {
 
     /// Enters a request that ended.
     pub fn insert(&mut self, id: RequestId, mut entry: Entry) {
-        // a record that comes late must not enter a time that was counted already
+        // a late record must not mature in a time that was counted already
         entry.mature_at = entry
             .mature_at
             .max(Nanos(self.counted.0.saturating_add(TICK)));
@@ -98,7 +98,7 @@ impl Requests {
         }
     }
 
-    /// A stream went on: its blocks become mature later, unless they are already.
+    /// A stream continued: its blocks mature later, unless they are mature already.
     pub fn prolong(&mut self, id: RequestId, mature_at: Nanos) {
         let Some(packed) = self.entries.get_mut(&id) else {
             return;
@@ -111,7 +111,7 @@ impl Requests {
         *packed = Packed::new(entry);
     }
 
-    /// None of the requests so far is counted when it becomes mature.
+    /// Discards the requests that wait to become mature, so that they are not counted.
     pub fn begin(&mut self) {
         self.waiting.clear();
     }
@@ -125,7 +125,7 @@ impl Requests {
             }
             self.waiting.pop();
             match self.entries.get(&id) {
-                // prolonged meanwhile: wait for the later time
+                // it was prolonged: wait for the later time
                 Some(&later) if later.entry().mature_at > at => {
                     self.waiting
                         .push(Reverse((later.entry().mature_at, id, later)));
@@ -148,17 +148,17 @@ impl Requests {
         }
     }
 
-    /// Entries given up because the table was full.
+    /// Entries dropped because the table was full.
     pub fn dropped(&self) -> u64 {
         self.dropped
     }
 
-    /// Bytes of state, estimated.
+    /// Estimated size of the state in bytes.
     pub fn state_bytes(&self) -> usize {
         self.entries.capacity() * 17 + self.waiting.capacity() * 24
     }
 
-    /// Drops the eighth with the oldest ids.
+    /// Drops the oldest eighth of the entries.
     fn shrink(&mut self) {
         let keep = MOST / 8 * 7;
         let ids: BTreeSet<RequestId> = self.entries.keys().copied().collect();

@@ -1,7 +1,7 @@
 //! Route templates: `METHOD path` becomes `GET /users/{id}`, at most [`MOST_ROUTES`] of them.
 //!
-//! A segment that is no plain word is `{id}` at once ([`super::segments`]); words that turn out to be
-//! identifiers are so later ([`super::tree`]), and the routes made of them become one.
+//! A segment that is not a plain word becomes `{id}` at once ([`super::segments`]). Words at a position
+//! with many different words become `{id}` later ([`super::tree`]), and their routes are merged.
 
 use std::collections::BTreeMap;
 
@@ -9,36 +9,19 @@ use hdrhistogram::Histogram;
 
 use crate::events::Request;
 
+use super::keys::{Class, RouteId};
 use super::segments::whole;
-use super::tokens::Class;
 use super::tree::{MOST_DEPTH, Tree};
 
-/// Routes shown by name; the rest is `other`.
+/// Maximum number of named routes. The others share the route `other`.
 pub const MOST_ROUTES: usize = 50;
-/// Longest maturity, seconds: a route of endless streams would otherwise never be judged.
+/// Longest maturity age, seconds. Without it a route with endless streams would never be judged.
 const LONGEST_MATURITY: f64 = 600.0;
-/// Latencies are kept in microseconds up to an hour.
+/// Longest latency recorded, microseconds: one hour.
 const LONGEST_LATENCY: u64 = 3_600_000_000;
-/// A percentile is worked out anew after so many requests; of few, after each.
+/// The percentile is recomputed after this many requests. For routes with few requests it is recomputed
+/// after each.
 const P99_EVERY: u64 = 64;
-
-/// A route.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RouteId(pub u16);
-
-impl RouteId {
-    /// No request at all.
-    pub const BACKGROUND: Self = Self(0);
-    /// A request whose record was lost.
-    pub const UNATTRIBUTED: Self = Self(1);
-    /// A request that is no HTTP or beyond the number of routes.
-    pub const OTHER: Self = Self(2);
-
-    /// Whether requests belong to it.
-    pub fn has_requests(self) -> bool {
-        self >= Self::OTHER
-    }
-}
 
 /// What is known of a route.
 pub struct Route {
@@ -46,12 +29,12 @@ pub struct Route {
     pub name: String,
     /// Requests that ended.
     pub requests: u64,
-    /// Of those, by token class.
+    /// Requests by token class.
     pub classes: [u64; Class::COUNT],
-    /// Of those, with a credential that may have been missed.
+    /// Requests whose credential may have been missed.
     pub uncertain: u64,
     latency: Option<Histogram<u32>>,
-    /// 99th percentile of it, seconds: not newer than [`P99_EVERY`] requests, because it is asked for at each.
+    /// Cached 99th percentile of the latency, seconds. It is at most [`P99_EVERY`] requests old.
     p99: f64,
     method: String,
     segments: Vec<String>,
@@ -63,14 +46,14 @@ pub struct Routes {
     all: Vec<Route>,
     by_name: BTreeMap<String, RouteId>,
     tree: Tree,
-    /// Route merges not yet told to the stages behind: `(from, into)`.
+    /// Route merges that later stages have not taken yet: `(from, into)`.
     merges: Vec<(RouteId, RouteId)>,
     named: usize,
     maturity_floor: f64,
 }
 
 impl Routes {
-    /// No routes but the fixed ones.
+    /// Only the fixed routes.
     pub fn new(maturity_floor: f64) -> Self {
         let mut routes = Self {
             all: Vec::new(),
@@ -113,7 +96,7 @@ impl Routes {
         }
     }
 
-    /// Where `id` leads after merges.
+    /// The route that `id` was merged into, or `id` itself.
     pub fn resolve(&self, id: RouteId) -> RouteId {
         let mut id = id;
         while let Some(next) = self.get(id).merged_into {
@@ -122,7 +105,7 @@ impl Routes {
         id
     }
 
-    /// A route; an id that was never given out is `other`.
+    /// A route. An unknown id gives `other`.
     pub fn get(&self, id: RouteId) -> &Route {
         self.all
             .get(usize::from(id.0))
@@ -150,7 +133,7 @@ impl Routes {
         )
     }
 
-    /// Bytes of state, estimated.
+    /// Estimated size of the state in bytes.
     pub fn state_bytes(&self) -> usize {
         let histograms = self.all.iter().filter_map(|route| route.latency.as_ref());
         let latencies: usize = histograms.map(|h| h.distinct_values() * 4).sum();
@@ -171,7 +154,7 @@ impl Routes {
             .filter(|s| !s.is_empty())
             .take(MOST_DEPTH + 1)
             .collect();
-        // what the service itself did not find names no route of it: scanners try thousands
+        // a path that the service answered with 404 is not a route: scanners try thousands of them
         let known_only = matches!(status, None | Some(400 | 404 | 405 | 414 | 431 | 501));
         let Some(segments) = self.tree.learn(&words, known_only) else {
             return RouteId::OTHER;
@@ -186,7 +169,8 @@ impl Routes {
         self.named_route(&name, method, &segments)
     }
 
-    /// After a collapse: gives each route its new template and merges those that became one.
+    /// After a position was generalised: gives each route its new template and merges routes with equal
+    /// templates.
     fn rename(&mut self) {
         for index in 0..self.all.len() {
             let route = &self.all[index];
@@ -225,7 +209,7 @@ impl Routes {
             *sum += part;
         }
         match (&mut target.latency, latency) {
-            // the same bounds on both sides, so the addition cannot fail
+            // both histograms have the same bounds, so the addition cannot fail
             (Some(sum), Some(part)) => drop(sum.add(&part)),
             (sum @ None, Some(part)) => *sum = Some(part),
             _ => {}
@@ -240,7 +224,7 @@ impl Routes {
         if let Some(id) = self.by_name.get(name) {
             return *id;
         }
-        // ids of merged routes are not given out again, so their number is bounded as well
+        // ids of merged routes are not reused, so their number is bounded as well
         if self.named >= MOST_ROUTES || self.all.len() >= 4 * MOST_ROUTES {
             return RouteId::OTHER;
         }
@@ -279,7 +263,7 @@ fn p99(latency: &Histogram<u32>) -> f64 {
     latency.value_at_quantile(0.99) as f64 / 1e6
 }
 
-/// The bounds above are within the crate's limits; this one cannot fail either and keeps the type.
+/// The fallback bounds are within the crate's limits, so this cannot fail.
 fn unbounded() -> Histogram<u32> {
     let mut histogram = Histogram::new(1).expect("one significant digit is within 0..=5");
     histogram.auto(true);

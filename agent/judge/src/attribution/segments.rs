@@ -1,15 +1,15 @@
-//! One path segment: a word that may be shown, or something that only one resource or person has.
+//! Classifies a path segment: a word that may be shown, or an identifier that is hidden.
 //!
-//! The rule errs to one side: a literal that is hidden costs a little detail, a secret that is shown
-//! cannot be taken back.
+//! The rule is conservative: hiding a literal loses a little detail, but a secret that was shown cannot be
+//! withdrawn.
 
 use std::borrow::Cow;
 
-/// Letters of a word without separator, at most.
+/// Maximum length of a word without separator.
 const LONGEST_WORD: usize = 18;
-/// Length of a segment, at most.
+/// Maximum length of a segment.
 const LONGEST: usize = 40;
-/// Consonants in a row, at most: `schtschi` has 7, English words have 5 (`lengths`).
+/// Maximum number of consecutive consonants. English words have up to 5 (`lengths`).
 const MOST_CONSONANTS: usize = 5;
 
 /// Whether `segment` is a plain word of an API (`users`, `v1`, `api-keys`, `index.html`), neither a
@@ -45,8 +45,8 @@ pub fn is_literal(segment: &str) -> bool {
     words > 0
 }
 
-/// `head` as far as its path is whole: of one that was cut the last segment is a part of a segment, and
-/// could be taken for a word.
+/// `head` without an incomplete last segment. If the path was cut, the rest of that segment could be taken
+/// for a word.
 pub fn whole(head: &str, cut: bool) -> Cow<'_, str> {
     match head.rsplit_once('/') {
         Some((before, _)) if cut => format!("{before}/{{id}}").into(),
@@ -54,15 +54,15 @@ pub fn whole(head: &str, cut: bool) -> Cow<'_, str> {
     }
 }
 
-/// `head` with what a capture may hold: no query, and each path segment that is no word is `{id}`. A
-/// route made of the result is the one made of `head`.
+/// `head` as a capture may hold it: without query, with `{id}` for each segment that is not a word. It
+/// gives the same route as `head`.
 pub fn mask(head: &str) -> String {
     if head.starts_with("handler ") {
         return head.to_owned();
     }
     let head = head.split(['?', '#', ';']).next().unwrap_or_default();
     let Some((method, target)) = head.split_once(' ') else {
-        // no HTTP: it becomes `other`, whatever it is
+        // not HTTP: its route is `other`
         return String::new();
     };
     let method = if method.bytes().all(|b| b.is_ascii_uppercase()) {

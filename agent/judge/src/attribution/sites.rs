@@ -1,40 +1,40 @@
-//! Call stacks: from a site to its leading frame, which names the series.
+//! Call stacks: maps a site to its leading frame, which names the series.
 
 use std::collections::BTreeMap;
 
 use crate::events::{Frame, FrameKind, MemoryKind, Site, SiteId};
 
-use super::Map;
+use super::keys::Map;
 
-/// Stacks kept at most; later ones are known by id only and share one lead.
+/// Maximum number of stacks. Later ones share the unknown leading frame.
 const MOST_SITES: usize = 16_384;
-/// Leads kept at most.
-const MOST_LEADS: usize = 8_192;
+/// Maximum number of leading frames.
+const MOST_LEADING_FRAMES: usize = 8_192;
 
-/// A leading frame: function, file and module (not the line: one function that keeps memory in
-/// several lines is one series).
+/// A leading frame: function, file and module. The line is not part of it, so a function that keeps memory
+/// in several lines is one series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LeadId(pub u32);
+pub struct LeadingFrameId(pub u32);
 
-impl LeadId {
-    /// Of stacks that were not announced or did not fit.
+impl LeadingFrameId {
+    /// For stacks that were not announced or did not fit.
     pub const UNKNOWN: Self = Self(0);
 }
 
 /// Function, file and module.
-type LeadKey = (String, Option<String>, String);
+type LeadingKey = (String, Option<String>, String);
 
 struct Known {
     site: Site,
-    lead: LeadId,
+    leading: LeadingFrameId,
     direct: bool,
 }
 
 /// All announced stacks.
 pub struct Sites {
     known: Map<SiteId, Known>,
-    leads: BTreeMap<LeadKey, LeadId>,
-    /// Function and `file:line` (else the module) of each lead, as first seen.
+    leading_frames: BTreeMap<LeadingKey, LeadingFrameId>,
+    /// Function and `file:line` (else the module) of each leading frame, as first seen.
     names: Vec<(String, String)>,
     refused: u64,
 }
@@ -44,13 +44,13 @@ impl Sites {
     pub fn new() -> Self {
         Self {
             known: Map::default(),
-            leads: BTreeMap::new(),
+            leading_frames: BTreeMap::new(),
             names: vec![("(unknown)".to_owned(), String::new())],
             refused: 0,
         }
     }
 
-    /// Takes a stack. An empty one (never sent by a right source) is ignored.
+    /// Takes a stack. An empty stack is ignored.
     pub fn observe(&mut self, site: &Site) {
         if site.stack.is_empty() {
             return;
@@ -65,10 +65,10 @@ impl Sites {
             frame.file.clone(),
             frame.module.clone(),
         );
-        let next = LeadId(self.leads.len() as u32 + 1);
-        let lead = match self.leads.get(&key) {
-            Some(lead) => *lead,
-            None if self.leads.len() >= MOST_LEADS => LeadId::UNKNOWN,
+        let next = LeadingFrameId(self.leading_frames.len() as u32 + 1);
+        let leading = match self.leading_frames.get(&key) {
+            Some(leading) => *leading,
+            None if self.leading_frames.len() >= MOST_LEADING_FRAMES => LeadingFrameId::UNKNOWN,
             None => {
                 let location = match (&frame.file, frame.line) {
                     (Some(file), Some(line)) => format!("{file}:{line}"),
@@ -76,7 +76,7 @@ impl Sites {
                     (None, _) => frame.module.clone(),
                 };
                 self.names.push((frame.function.clone(), location));
-                self.leads.insert(key, next);
+                self.leading_frames.insert(key, next);
                 next
             }
         };
@@ -85,35 +85,35 @@ impl Sites {
             site.id,
             Known {
                 site: site.clone(),
-                lead,
+                leading,
                 direct,
             },
         );
     }
 
-    /// The lead of a site.
-    pub fn lead(&self, id: SiteId) -> LeadId {
+    /// The leading frame of a site.
+    pub fn leading(&self, id: SiteId) -> LeadingFrameId {
         self.known
             .get(&id)
-            .map_or(LeadId::UNKNOWN, |known| known.lead)
+            .map_or(LeadingFrameId::UNKNOWN, |known| known.leading)
     }
 
-    /// Function and location of a lead.
-    pub fn describe(&self, lead: LeadId) -> (String, String) {
+    /// Function and location of a leading frame.
+    pub fn describe(&self, leading: LeadingFrameId) -> (String, String) {
         self.names
-            .get(lead.0 as usize)
+            .get(leading.0 as usize)
             .or(self.names.first())
             .cloned()
             .unwrap_or_default()
     }
 
-    /// Stacks that found no place.
+    /// Stacks refused because the table was full.
     pub fn refused(&self) -> u64 {
         self.refused
     }
 
-    /// Whether blocks of this site are judged. A mapping is judged only when the application asked
-    /// for it itself: the arenas that allocators map hold heap blocks, which are judged already.
+    /// Whether blocks of this site are judged. A mapping is judged only if the application's own code made
+    /// it. Arenas that allocators map contain heap blocks, which are judged already.
     pub fn judged(&self, id: SiteId, kind: MemoryKind) -> bool {
         match kind {
             MemoryKind::Heap => true,
@@ -126,9 +126,9 @@ impl Sites {
         self.known.get(&id).map(|known| &known.site)
     }
 
-    /// Bytes of state, estimated: stacks are shared with the source, so only their handles count.
+    /// Estimated size of the state in bytes. Stacks are shared with the source, so only the handles count.
     pub fn state_bytes(&self) -> usize {
-        self.known.capacity() * (size_of::<Known>() + 9) + self.leads.len() * 160
+        self.known.capacity() * (size_of::<Known>() + 9) + self.leading_frames.len() * 160
     }
 }
 
@@ -138,7 +138,7 @@ impl Default for Sites {
     }
 }
 
-/// Whether the application's own code is the first to be met outside of the mapping calls.
+/// Whether the first frame outside the mapping calls is the application's own code.
 fn maps_directly(stack: &[Frame]) -> bool {
     stack
         .iter()
@@ -199,7 +199,7 @@ mod tests {
         assert!(!sites.judged(SiteId(2), MemoryKind::Mapping));
         assert!(sites.judged(SiteId(2), MemoryKind::Heap));
         assert!(!sites.judged(SiteId(3), MemoryKind::Mapping));
-        assert_eq!(sites.lead(SiteId(3)), LeadId::UNKNOWN);
-        assert_ne!(sites.lead(SiteId(1)), sites.lead(SiteId(2)));
+        assert_eq!(sites.leading(SiteId(3)), LeadingFrameId::UNKNOWN);
+        assert_ne!(sites.leading(SiteId(1)), sites.leading(SiteId(2)));
     }
 }

@@ -1,14 +1,14 @@
 //! Token classes: new or repeat by a two-generation Bloom filter; distinct tokens by `HyperLogLog`.
 //!
-//! A token counts as new twice: on its first request of all, and on its first request of a route. A
-//! cache in one handler makes an entry at the second kind, a cache in front of all at the first only.
+//! A token counts as new twice: on its first request anywhere, and on its first request of each route. A
+//! cache inside one handler adds an entry in both cases. A cache in front of all handlers adds one only in
+//! the first case.
 //!
-//! Bounds: four filters of 720 KiB and 12 KiB of registers, whatever the traffic. A generation takes
-//! [`GENERATION`] distinct tokens (or pairs of token and route), then it becomes the old one and an
-//! empty one begins, so a token is remembered for at least that many distinct others after its last
-//! use. A new token is taken for a repeat with probability at most 2 x 0.1 % (both generations full),
-//! a repeat within that memory is never taken for new. `HyperLogLog` with 2^14 registers: standard
-//! error 0.8 %.
+//! The size is fixed: four filters of 720 KiB and 12 KiB of registers. A generation takes [`GENERATION`]
+//! distinct tokens (or pairs of token and route). Then it becomes the previous generation, and an empty one
+//! begins. So a token is remembered for at least that many distinct other tokens after its last use. A new
+//! token counts as a repeat with a probability of at most 2 x 0.1 % (both generations full). A repeat
+//! within that memory never counts as new. `HyperLogLog` with 2^14 registers has a standard error of 0.8 %.
 
 use std::hash::BuildHasherDefault;
 
@@ -16,56 +16,22 @@ use fastbloom::BloomFilter;
 use hyperloglogplus::{HyperLogLog, HyperLogLogPF};
 use siphasher::sip::SipHasher13;
 
-use crate::events::{Fingerprint, TokenClass};
+use crate::events::Fingerprint;
 
-use super::routes::RouteId;
+use super::keys::{Class, RouteId};
 
 /// Distinct tokens per generation.
 const GENERATION: usize = 400_000;
-/// Share of new tokens that one full generation takes for known.
+/// False-positive rate of one full generation.
 const FALSE_POSITIVES: f64 = 0.001;
 /// Exponent of the number of registers.
 const PRECISION: u8 = 14;
-/// Any constant does: fingerprints are keyed already, and a replay must classify alike.
+/// A constant seed: fingerprints are keyed already, and a replay must give the same classes.
 const SEED: u128 = 0x68_65_61_70_74_69_64_65;
 
 type Hasher = BuildHasherDefault<SipHasher13>;
 
-/// The token class of a request, finer than [`TokenClass`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Class {
-    /// A token first seen.
-    New,
-    /// A token seen before, but not on this route.
-    NewHere,
-    /// A token seen before on this route.
-    Repeat,
-    /// No token.
-    None,
-}
-
-impl Class {
-    /// How many there are.
-    pub const COUNT: usize = 4;
-    /// All, by index.
-    pub const ALL: [Self; Self::COUNT] = [Self::New, Self::NewHere, Self::Repeat, Self::None];
-
-    /// Position in arrays by class.
-    pub fn index(self) -> usize {
-        self as usize
-    }
-
-    /// What it is to the rest of the world, where a route is of no interest.
-    pub fn token_class(self) -> TokenClass {
-        match self {
-            Self::New => TokenClass::New,
-            Self::NewHere | Self::Repeat => TokenClass::Repeat,
-            Self::None => TokenClass::None,
-        }
-    }
-}
-
-/// A set that forgets: two generations of a Bloom filter.
+/// A set with bounded memory: two generations of a Bloom filter.
 struct Seen {
     current: BloomFilter,
     previous: BloomFilter,
@@ -81,12 +47,12 @@ impl Seen {
         }
     }
 
-    /// Whether `item` was in; it is from now on.
+    /// Inserts `item`. Returns whether it was in the set.
     fn put(&mut self, item: u64) -> bool {
         let known = self.current.contains(&item);
         let known_before = known || self.previous.contains(&item);
         if !known {
-            // what is in the old generation moves on as long as it is used
+            // items of the previous generation move to the current one when they are used
             self.current.insert(&item);
             self.in_current += 1;
             if self.in_current >= GENERATION {
@@ -107,7 +73,7 @@ pub struct Tokens {
     anywhere: Seen,
     on_route: Seen,
     registers: Option<HyperLogLogPF<u64, Hasher>>,
-    /// New tokens seen: what `distinct` says while there are few.
+    /// Number of new tokens: the value of `distinct` while it is small.
     new_seen: u64,
 }
 
@@ -123,7 +89,7 @@ impl Tokens {
         }
     }
 
-    /// The class of a request of `route` with this credential, which is known from now on.
+    /// The class of a request of `route` with this credential. The credential is known from now on.
     pub fn classify(&mut self, token: Option<Fingerprint>, route: RouteId) -> Class {
         let Some(Fingerprint(bits)) = token else {
             return Class::None;
@@ -131,7 +97,7 @@ impl Tokens {
         if let Some(registers) = &mut self.registers {
             registers.insert(&bits);
         }
-        // an odd factor keeps pairs apart; the filter hashes the product itself
+        // an odd factor keeps pairs distinct; the filter hashes the result
         let pair =
             bits.rotate_left(17) ^ (u64::from(route.0) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let known_here = self.on_route.put(pair);
@@ -146,13 +112,13 @@ impl Tokens {
         Class::New
     }
 
-    /// Every token is new again; the number of distinct ones stays.
+    /// Every token is new again. The number of distinct tokens is kept.
     pub fn forget(&mut self) {
         self.anywhere = Seen::new();
         self.on_route = Seen::new();
     }
 
-    /// Distinct tokens so far, estimated; exact (but for the filter's error) below a thousand.
+    /// Estimated number of distinct tokens. Below 1,000 it is exact except for the filter's error.
     pub fn distinct(&mut self) -> u64 {
         if self.new_seen < 1_000 {
             return self.new_seen;
@@ -162,7 +128,7 @@ impl Tokens {
             .map_or(self.new_seen, |r| r.count().round() as u64)
     }
 
-    /// Bytes of state.
+    /// Size of the state in bytes.
     pub fn state_bytes(&self) -> usize {
         self.anywhere.bytes() + self.on_route.bytes() + (1 << PRECISION) * 3 / 4
     }

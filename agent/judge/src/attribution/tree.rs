@@ -1,19 +1,19 @@
-//! The tree of path segments, which learns which positions hold identifiers.
+//! The tree of path segments. It finds the positions that hold identifiers.
 //!
-//! When one position under one prefix has taken more than [`MOST_CHILDREN`] different words (user
-//! names, slugs), all of them become `{id}`.
+//! When a position under one prefix has had more than [`MOST_CHILDREN`] different words (user names,
+//! slugs), all of them become `{id}`.
 
 use std::collections::BTreeMap;
 
 use super::segments::is_literal;
 
-/// Different words at one position before they are taken for identifiers.
+/// Maximum number of different words at one position. Beyond that they are identifiers.
 const MOST_CHILDREN: usize = 32;
-/// Nodes of the tree at most.
+/// Maximum number of nodes.
 const MOST_NODES: usize = 4_096;
-/// Segments looked at; what follows is `*`.
+/// Maximum number of segments. The rest is `*`.
 pub const MOST_DEPTH: usize = 10;
-/// What stands for an identifier.
+/// The placeholder for an identifier.
 const ID: &str = "{id}";
 
 #[derive(Default)]
@@ -26,7 +26,7 @@ struct Node {
 /// The tree.
 pub struct Tree {
     nodes: Vec<Node>,
-    /// A position was collapsed since the last question.
+    /// A position was generalised since the last call.
     collapsed_any: bool,
 }
 
@@ -44,12 +44,13 @@ impl Tree {
         std::mem::take(&mut self.collapsed_any)
     }
 
-    /// Bytes of state, estimated.
+    /// Estimated size of the state in bytes.
     pub fn state_bytes(&self) -> usize {
         self.nodes.len() * 120
     }
 
-    /// Walks the tree along `words`, adding what is new. `None`: not known, and not to be added.
+    /// Follows `words` through the tree and adds new nodes. `None`: a word is unknown and `known_only` is
+    /// set.
     pub fn learn(&mut self, words: &[&str], known_only: bool) -> Option<Vec<String>> {
         let mut at = 0;
         let mut out = Vec::with_capacity(words.len());
@@ -79,7 +80,7 @@ impl Tree {
         Some(out)
     }
 
-    /// Adds a child to `at`: `word`, or the wildcard. Says whether it stayed a word.
+    /// Adds a child to `at`: `word`, or the placeholder. Returns whether it is a word.
     fn grow(&mut self, at: usize, word: Option<&str>) -> (usize, bool) {
         let full = self.nodes.len() >= MOST_NODES;
         match word {
@@ -90,7 +91,7 @@ impl Tree {
                 (next, true)
             }
             Some(_) if !full => (self.collapse(at), false),
-            // a full tree leads back to its root, which is collapsed enough by then
+            // the tree is full: use the placeholder, or the root without one
             _ if full => (self.nodes[at].wildcard.unwrap_or(0), false),
             _ => {
                 self.nodes.push(Node::default());
@@ -101,7 +102,7 @@ impl Tree {
         }
     }
 
-    /// Makes all words under `at` identifiers; what was below them is below the wildcard then.
+    /// Turns all words under `at` into identifiers. Their subtrees are merged below the placeholder.
     fn collapse(&mut self, at: usize) -> usize {
         let children = std::mem::take(&mut self.nodes[at].children);
         self.nodes[at].collapsed = true;
@@ -139,7 +140,7 @@ impl Tree {
         }
     }
 
-    /// The segments that `segments` are by now.
+    /// The current form of `segments`.
     pub fn rewrite(&self, segments: &[String]) -> Vec<String> {
         let mut at = Some(0);
         let rewritten = segments.iter().map(|word| {

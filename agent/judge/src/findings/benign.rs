@@ -1,32 +1,32 @@
-//! What grows the process without being a leak and shows in no series: memory of requests under
-//! way, and memory that was freed but kept by the allocator.
+//! Growth of the process that is not a leak and is in no series: memory of requests in flight, and freed
+//! memory that the allocator keeps.
 
-use crate::events::Binding;
-use crate::report::{Basis, Cause, Finding, SiteSummary, State};
+use crate::report::{Cause, Finding, SiteSummary};
 
-use super::Judge;
-use super::compose::{Scene, unknown_site};
-use super::evidence::bytes;
+use super::inputs::Inputs;
+use super::judge::Judge;
+use super::places::{blank, unknown_site};
+use super::units::bytes;
 
-/// Bytes below which neither is worth mentioning.
+/// Minimum size of such a finding, bytes.
 const WORTH_MENTIONING: f64 = 1024.0 * 1024.0;
 
 impl Judge {
-    /// Findings with state `none` that concern the process, not a series.
-    pub fn benign(&self, scene: Scene) -> Vec<Finding> {
+    /// Findings with state `none` that concern the process as a whole.
+    pub fn benign(&self, inputs: Inputs) -> Vec<Finding> {
         let mut out = Vec::new();
-        out.extend(Self::working_set(scene));
-        out.extend(self.allocator_retention(scene));
+        out.extend(Self::working_set(inputs));
+        out.extend(self.allocator_retention(inputs));
         out
     }
 
-    fn working_set(scene: Scene) -> Option<Finding> {
-        let most = scene
+    fn working_set(inputs: Inputs) -> Option<Finding> {
+        let most = inputs
             .growth
             .immature()
             .iter()
             .max_by(|a, b| a.peak.total_cmp(&b.peak))?;
-        let mature = scene
+        let mature = inputs
             .growth
             .get(&most.key)
             .map_or(0.0, crate::growth::series::Series::live_bytes);
@@ -35,9 +35,9 @@ impl Judge {
         }
         Some(Finding {
             retained_bytes: 0,
-            route: scene.attribution.routes.get(most.key.route).name.clone(),
+            route: inputs.attribution.routes.get(most.key.route).name.clone(),
             evidence: vec![format!(
-                "up to {} of requests under way or just ended, {} now; it goes when they end",
+                "requests in flight or just ended held up to {}, {} now; they free it when they end",
                 bytes(most.peak),
                 bytes(most.bytes)
             )],
@@ -45,8 +45,8 @@ impl Judge {
         })
     }
 
-    fn allocator_retention(&self, scene: Scene) -> Option<Finding> {
-        let totals = scene.growth.totals;
+    fn allocator_retention(&self, inputs: Inputs) -> Option<Finding> {
+        let totals = inputs.growth.totals;
         let fell = totals.peak_live_bytes - totals.live_bytes;
         let (first, last) = (self.memory.first(), self.memory.last());
         let grew = last.rss.saturating_sub(first.rss) as f64;
@@ -61,8 +61,8 @@ impl Judge {
         Some(Finding {
             route: "(process)".to_owned(),
             evidence: vec![format!(
-                "live memory fell by {} from its peak, RSS stayed {} above its start: freed, but kept by the \
-                 allocator",
+                "live memory fell by {} from its peak, but RSS stayed {} above its start: the allocator keeps \
+                 freed memory",
                 bytes(fell),
                 bytes(grew)
             )],
@@ -74,35 +74,5 @@ impl Judge {
                 },
             )
         })
-    }
-}
-
-/// A finding with nothing but a cause and a place.
-pub(super) fn blank(cause: Cause, site: SiteSummary) -> Finding {
-    Finding {
-        state: State::None,
-        cause,
-        route: String::new(),
-        site,
-        also: Vec::new(),
-        retained_bytes: 0,
-        retained_bytes_error: 0,
-        container_bytes: 0,
-        retained_bytes_per_new_token: 0.0,
-        retained_bytes_per_repeat_token: 0.0,
-        retained_bytes_per_request: 0.0,
-        blocks: 0,
-        matured_bytes: 0,
-        evicted_bytes: 0,
-        new_tokens: 0,
-        growth_bytes_per_second: 0.0,
-        confidence: 1.0,
-        binding: Binding::None,
-        time_to_oom_seconds: None,
-        evidence: Vec::new(),
-        suspected_after_seconds: None,
-        confirmed_after_seconds: None,
-        basis: Basis::Blocks,
-        container: None,
     }
 }

@@ -1,20 +1,20 @@
-//! The cause of growth: what requests with a new token keep against those with a repeated one.
+//! The cause of growth: compares what requests with a new token and with a repeated token keep.
 
-use crate::attribution::tokens::Class;
+use crate::attribution::keys::Class;
 use crate::growth::Exposure;
 use crate::growth::reading::ClassNow;
 use crate::report::Cause;
 
 use super::options::{LEAST_CONTRAST, PER_REQUEST_ABOVE, SURER, TOKEN_KEYED_BELOW, UNLIKELY};
 
-/// What the requests of one class keep.
+/// Memory kept by the requests of one class.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Kept {
     /// Requests whose blocks could have matured.
     pub requests: u64,
-    /// Of those, the ones that keep anything.
+    /// Requests of those that keep anything.
     pub holders: u64,
-    /// Mean bytes per such request.
+    /// Mean bytes per request.
     pub mean: f64,
     /// Variance of that mean.
     pub variance: f64,
@@ -23,26 +23,25 @@ pub struct Kept {
 /// By [`Class`].
 pub type KeptByClass = [Kept; Class::COUNT];
 
-/// The classes that are compared: what is new to the cache, what it should know, what has no token.
+/// The compared classes: tokens that are new to the cache, tokens that it knows, and no token.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Contrast {
-    /// Tokens new to it.
+    /// New tokens.
     pub new: Kept,
-    /// Tokens seen before.
+    /// Repeated tokens.
     pub repeat: Kept,
     /// No token.
     pub none: Kept,
-    /// Tokens that are new on this route only count as repeats: what keeps the memory knows them
-    /// from other routes.
+    /// Tokens that are new on this route only count as repeats: the cache knows them from other routes.
     pub shared: bool,
 }
 
-/// What requests of each class keep, from the live bytes of a series and the exposures of its route
-/// over the same epochs.
+/// Memory kept per class, from the live bytes of a series and the exposures of its route in the same
+/// epochs.
 pub fn kept(classes: &[ClassNow; Class::COUNT], exposed: Exposure) -> KeptByClass {
     let holders: u64 = classes.iter().map(|class| class.holders).sum();
     let bytes: f64 = classes.iter().map(|class| class.bytes).sum();
-    // what one more holder would weigh: keeps a class without any from seeming certain
+    // the weight of one more holder: without it a class without holders would have no variance
     let one = if holders > 0 {
         bytes / holders as f64
     } else {
@@ -56,14 +55,15 @@ pub fn kept(classes: &[ClassNow; Class::COUNT], exposed: Exposure) -> KeptByClas
             requests,
             holders: class.holders.min(requests),
             mean: class.bytes / n,
-            // weights of sampled blocks spread the holders' bytes: what sampling adds is in `spread`
+            // sampling weights spread the holders' bytes, so `spread` includes the sampling variance
             variance: (spread + one * one) / (n * n),
         };
     }
     out
 }
 
-/// Puts tokens that are new on this route only to those they resemble. `shared`: decided already.
+/// Assigns tokens that are new on this route only: to the repeats if they behave so, else to the new ones.
+/// `shared`: the decision, if it was made before.
 pub fn contrast(kept: &KeptByClass, shared: Option<bool>) -> Contrast {
     let [new, here, repeat, none] = *kept;
     let shared = shared.unwrap_or_else(|| {
@@ -88,7 +88,7 @@ pub fn contrast(kept: &KeptByClass, shared: Option<bool>) -> Contrast {
     }
 }
 
-/// Two classes as one.
+/// Pools two classes.
 fn pool(a: Kept, b: Kept) -> Kept {
     let (m, n) = (a.requests as f64, b.requests as f64);
     let all = (m + n).max(1.0);
@@ -100,7 +100,7 @@ fn pool(a: Kept, b: Kept) -> Kept {
     }
 }
 
-/// The cause. `uncertain`: part of the route's requests whose credential may have been missed.
+/// The cause. `uncertain`: the part of the route's requests whose credential may have been missed.
 pub fn cause(contrast: &Contrast, uncertain: f64) -> Cause {
     let Contrast {
         new, repeat, none, ..
@@ -113,8 +113,8 @@ pub fn cause(contrast: &Contrast, uncertain: f64) -> Cause {
         return Cause::PerRequest;
     }
     if new.requests < LEAST_CONTRAST || repeat.requests < LEAST_CONTRAST {
-        // requests without a token can show that none is needed, but not that one is: they may
-        // take another path (401)
+        // requests without a token can show that no token is needed, but not that one is: they may be
+        // rejected (401)
         let alike = none.requests >= LEAST_CONTRAST
             && oftener(
                 none,
@@ -133,11 +133,11 @@ pub fn cause(contrast: &Contrast, uncertain: f64) -> Cause {
     }
     let rarer = rarer(repeat, new, TOKEN_KEYED_BELOW);
     let often = oftener(repeat, new, TOKEN_KEYED_BELOW);
-    // how often decides; how much only shows that both do it and one of them keeps more
+    // the frequency decides; the amount only shows that both keep memory and one of them keeps more
     let more = above(repeat, new, TOKEN_KEYED_BELOW, SURER);
     let less = below(repeat, new, PER_REQUEST_ABOVE, SURER);
     if rarer {
-        // few repeats keep something, but those so much that they are a part of it
+        // few repeats keep memory, but these keep so much that the cause is mixed
         if more && less {
             Cause::Mixed
         } else {
@@ -152,37 +152,39 @@ pub fn cause(contrast: &Contrast, uncertain: f64) -> Cause {
     }
 }
 
-/// How often those like `a` keep something against those like `b`, as far as one can see.
+/// Ratio of the frequencies with which requests of `a` and of `b` keep memory.
 fn ratio(a: Kept, b: Kept) -> f64 {
     let often = |kept: Kept| kept.holders as f64 / kept.requests.max(1) as f64;
     often(a) / often(b).max(1e-9)
 }
 
-/// Whether requests like `a` surely keep something less than `factor` times as often as those like `b`.
+/// Whether requests of `a` keep memory less than `factor` times as often as requests of `b`, with high
+/// confidence.
 ///
-/// Given that `n` requests of both kinds keep something, each of them is an `a` with probability at
-/// least `q = factor E_a / (factor E_a + E_b)`, E being how many there were, if that is not so. By
-/// Chernoff's bound `k` or fewer are, then, with probability at most `exp(-n KL(k/n, q))`: no
-/// distribution of sizes is assumed, and it holds for any number.
+/// Let `n` requests of both classes keep memory, and let `E` be the numbers of requests. Under the null
+/// hypothesis each of the `n` belongs to `a` with a probability of at least `q = factor E_a / (factor E_a +
+/// E_b)`. By the Chernoff bound, `k` or fewer of them do with a probability of at most `exp(-n KL(k/n,
+/// q))`. The bound holds for every `n` and every distribution of sizes.
 fn rarer(a: Kept, b: Kept, factor: f64) -> bool {
     let (part, bound, n) = parts(a, b, factor);
     part < bound && n * divergence(part, bound) > UNLIKELY
 }
 
-/// Whether they surely do so more often.
+/// The same for "more often".
 fn oftener(a: Kept, b: Kept, factor: f64) -> bool {
     let (part, bound, n) = parts(a, b, factor);
     part > bound && n * divergence(part, bound) > UNLIKELY
 }
 
-/// Part of the holders that are like `a`, the same at the bound, and how many there are.
+/// The part of the holders that belong to `a`, the same part under the null hypothesis, and the number of
+/// holders.
 fn parts(a: Kept, b: Kept, factor: f64) -> (f64, f64, f64) {
     let n = (a.holders + b.holders) as f64;
     let (at, other) = (factor * a.requests as f64, b.requests as f64);
     (a.holders as f64 / n.max(1.0), at / (at + other).max(1.0), n)
 }
 
-/// Kullback and Leibler's divergence of two coins.
+/// Kullback-Leibler divergence of two Bernoulli distributions.
 fn divergence(p: f64, q: f64) -> f64 {
     let part = |p: f64, q: f64| {
         if p > 0.0 {
@@ -194,13 +196,13 @@ fn divergence(p: f64, q: f64) -> f64 {
     part(p, q) + part(1.0 - p, 1.0 - q)
 }
 
-/// Whether `a` is surely above `factor * b`, in bytes.
+/// Whether the mean bytes of `a` are above `factor` times those of `b` by `sure` standard errors.
 fn above(a: Kept, b: Kept, factor: f64, sure: f64) -> bool {
     let error = (a.variance + factor * factor * b.variance).sqrt();
     a.mean - factor * b.mean > sure * error
 }
 
-/// Whether `a` is surely below `factor * b`, in bytes.
+/// Whether they are below by `sure` standard errors.
 fn below(a: Kept, b: Kept, factor: f64, sure: f64) -> bool {
     let error = (a.variance + factor * factor * b.variance).sqrt();
     a.mean - factor * b.mean < -sure * error

@@ -1,138 +1,51 @@
-//! From judged series to findings: those of one route and cause are one, worst first.
+//! Builds findings from judged series: one per route and cause, worst first.
 
-use std::collections::BTreeMap;
-
-use crate::attribution::Attribution;
-use crate::events::{Binding, FrameKind, Nanos, SiteId};
+use crate::events::{Binding, Nanos};
+use crate::growth::SeriesKey;
 use crate::growth::epochs::Epochs;
-use crate::growth::gauges::Gauges;
 use crate::growth::series::Series;
-use crate::growth::{Growth, SeriesKey};
-use crate::report::{Basis, Cause, Finding, SiteSummary, State};
+use crate::report::{Basis, Cause, Finding, FindingState};
 
 use super::cause::contrast;
+use super::evidence;
 use super::forecast::{Rate, rate, time_to_oom};
 use super::gates::Why;
+use super::groups::groups;
+use super::inputs::Inputs;
+use super::judge::Judge;
+use super::judged::Judged;
+use super::places::{put_own_code_first, summary, unknown_site};
 use super::window::View;
-use super::{Judge, Judged, evidence, view};
 
-/// Findings in a report at most.
+/// Maximum number of findings in a report.
 const MOST_FINDINGS: usize = 20;
-/// Sites listed besides the biggest.
+/// Maximum number of further sites.
 const MOST_ALSO: usize = 8;
-/// Bytes that a series which is no leak must have matured to be mentioned.
+/// Minimum matured bytes for a finding that is not a leak.
 const WORTH_MENTIONING: f64 = 16.0 * 1024.0;
-
-/// First epoch of the growth in the window that begins with epoch `from`.
-///
-/// Mature bytes of earlier epochs are nearly none; and an epoch in which growth began half-way
-/// would dilute per-request figures, so it is left out when enough remains.
-pub fn onset(view: &View, from: usize) -> usize {
-    let epochs = &view.series.epochs;
-    let total: f64 = epochs[from..]
-        .iter()
-        .map(crate::growth::series::Epoch::live)
-        .sum();
-    let mut sum = 0.0;
-    let start = (from..epochs.len()).find(|i| {
-        sum += epochs[*i].live();
-        sum > 0.02 * total
-    });
-    let start = start.unwrap_or(from);
-    let density = |range: std::ops::Range<usize>| {
-        let live: f64 = epochs[range.clone()]
-            .iter()
-            .map(crate::growth::series::Epoch::live)
-            .sum();
-        live / view.events(range).max(1.0)
-    };
-    let rest = start + 1..epochs.len();
-    let remaining: f64 = epochs[rest.clone()]
-        .iter()
-        .map(crate::growth::series::Epoch::live)
-        .sum();
-    if remaining > total / 2.0 && density(start..start + 1) < 0.8 * density(rest) {
-        start + 1
-    } else {
-        start
-    }
-}
-
-/// Series with a state, by route and cause, biggest first within a group and between groups.
-pub fn groups(judged: &BTreeMap<SeriesKey, Judged>) -> Vec<Vec<SeriesKey>> {
-    let mut by_cause: BTreeMap<_, Vec<SeriesKey>> = BTreeMap::new();
-    for (key, one) in judged.iter().filter(|(_, one)| one.state > State::None) {
-        by_cause
-            .entry((key.route, key.kind, one.cause))
-            .or_default()
-            .push(*key);
-    }
-    // what is undecided goes to the one cause that the route has
-    let undecided: Vec<_> = by_cause
-        .keys()
-        .filter(|key| key.2 == Cause::Indeterminate)
-        .copied()
-        .collect();
-    for key in undecided {
-        let decided: Vec<_> = by_cause
-            .keys()
-            .filter(|other| (other.0, other.1) == (key.0, key.1) && other.2 != Cause::Indeterminate)
-            .copied()
-            .collect();
-        if let ([only], Some(moved)) = (decided.as_slice(), by_cause.get(&key).cloned()) {
-            by_cause.remove(&key);
-            by_cause.entry(*only).or_default().extend(moved);
-        }
-    }
-    let size = |key: &SeriesKey| judged.get(key).map_or(0.0, |one| one.window.net);
-    let mut groups: Vec<Vec<SeriesKey>> = by_cause.into_values().collect();
-    for group in &mut groups {
-        group.sort_by(|a, b| size(b).total_cmp(&size(a)));
-    }
-    groups.sort_by(|a, b| {
-        let sum = |group: &[SeriesKey]| group.iter().map(size).sum::<f64>();
-        sum(b).total_cmp(&sum(a))
-    });
-    groups
-}
-
-/// What the findings are made from.
-#[derive(Clone, Copy)]
-pub struct Scene<'a> {
-    /// Series.
-    pub growth: &'a Growth,
-    /// Names.
-    pub attribution: &'a Attribution,
-    /// What was read without allocator probes.
-    pub gauges: &'a Gauges,
-    /// When observing began.
-    pub start: Nanos,
-    /// The time of the last observation.
-    pub now: Nanos,
-}
 
 impl Judge {
     /// All findings, worst first.
-    pub fn findings(&self, scene: Scene) -> Vec<Finding> {
+    pub fn findings(&self, inputs: Inputs) -> Vec<Finding> {
         let mut out: Vec<Finding> = groups(self.judged())
             .iter()
-            .filter_map(|group| self.finding(scene, group, None))
+            .filter_map(|group| self.finding(inputs, group, None))
             .collect();
-        let gauges = self.gauge_findings(scene, &mut out);
-        out.extend(gauges);
+        let signals = self.signal_findings(inputs, &mut out);
+        out.extend(signals);
         let mut still: Vec<(f64, &SeriesKey, Cause)> = Vec::new();
         for (key, one) in self
             .judged()
             .iter()
-            .filter(|(_, one)| one.state == State::None)
+            .filter(|(_, one)| one.state == FindingState::None)
         {
             let cause = match one.why {
                 Some(Why::Evicts) => Cause::BoundedCache,
                 Some(Why::Stopped) => Cause::WarmUp,
-                // expected by the user, or not enough evidence among so many series
+                // expected by the user, or too little evidence among all series
                 _ => continue,
             };
-            let matured = scene
+            let matured = inputs
                 .growth
                 .get(key)
                 .map_or(0.0, |series| series.matured_bytes);
@@ -143,12 +56,12 @@ impl Judge {
         still.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(b.1)));
         let still = still
             .into_iter()
-            .map(|(_, key, cause)| self.finding(scene, &[*key], Some(cause)));
+            .map(|(_, key, cause)| self.finding(inputs, &[*key], Some(cause)));
         out.extend(still.flatten());
-        out.extend(self.benign(scene));
-        let tables = self.table_findings(scene, &out);
+        out.extend(self.benign(inputs));
+        let tables = self.table_findings(inputs, &out);
         let is_table = |one: &Finding| tables.iter().any(|t| t.site.function == one.site.function);
-        out.retain(|one| one.state > State::None || !is_table(one));
+        out.retain(|one| one.state > FindingState::None || !is_table(one));
         out.extend(tables);
         out.sort_by(|a, b| {
             b.state
@@ -159,19 +72,24 @@ impl Judge {
         out
     }
 
-    fn finding(&self, scene: Scene, group: &[SeriesKey], excuse: Option<Cause>) -> Option<Finding> {
-        let lead_key = group.first()?;
-        let lead = self.judged().get(lead_key)?;
+    fn finding(
+        &self,
+        inputs: Inputs,
+        group: &[SeriesKey],
+        excuse: Option<Cause>,
+    ) -> Option<Finding> {
+        let main_key = group.first()?;
+        let main = self.judged().get(main_key)?;
         let mut out = Sums::default();
         let mut sites = Vec::new();
-        let mut onset = lead.onset;
+        let mut onset = main.onset;
         for key in group {
-            let (Some(one), Some(series)) = (self.judged().get(key), scene.growth.get(key)) else {
+            let (Some(one), Some(series)) = (self.judged().get(key), inputs.growth.get(key)) else {
                 continue;
             };
-            out.add(one, series, lead.contrast.shared);
+            out.add(one, series, main.contrast.shared);
             onset = onset.min(one.onset);
-            let summary = summary(scene.attribution, &series.sites, series.live_bytes());
+            let summary = summary(inputs.attribution, &series.sites, series.live_bytes());
             sites.extend(summary);
         }
         put_own_code_first(&mut sites);
@@ -182,20 +100,20 @@ impl Judge {
             .filter_map(|key| self.judged().get(key))
             .map(|one| self.state(one))
             .max()?;
-        let growth = Self::growth_of(scene, group, onset, out.variance);
+        let growth = Self::growth_of(inputs, group, onset, out.variance);
         let trackers = group.iter().map(|key| self.tracker(key));
-        let first = |times: Vec<Nanos>| times.into_iter().min().map(|at| at.since(scene.start));
-        let requests: u64 = lead.exposed.iter().sum();
+        let first = |times: Vec<Nanos>| times.into_iter().min().map(|at| at.since(inputs.start));
+        let requests: u64 = main.exposed.iter().sum();
         let cause = group
             .iter()
             .filter_map(|key| self.judged().get(key))
             .map(|one| one.cause)
             .find(|cause| *cause != Cause::Indeterminate)
-            .unwrap_or(lead.cause);
+            .unwrap_or(main.cause);
         Some(Finding {
             state,
             cause: excuse.unwrap_or(cause),
-            route: scene.attribution.routes.get(lead_key.route).name.clone(),
+            route: inputs.attribution.routes.get(main_key.route).name.clone(),
             site,
             also: sites.take(MOST_ALSO).collect(),
             retained_bytes: out.live as u64,
@@ -211,15 +129,15 @@ impl Judge {
             blocks: out.blocks as u64,
             matured_bytes: out.matured as u64,
             evicted_bytes: out.evicted as u64,
-            new_tokens: lead.contrast.new.requests,
+            new_tokens: main.contrast.new.requests,
             growth_bytes_per_second: growth.mean,
             confidence: 1.0 - self.lost().worst(),
-            binding: binding(*lead_key, &out),
+            binding: binding(*main_key, &out),
             time_to_oom_seconds: self
                 .headroom()
-                .filter(|_| state > State::None)
-                .and_then(|headroom| time_to_oom(headroom, self.growth_of_all(scene))),
-            evidence: evidence::sentences(self, scene, lead_key, lead, excuse.is_none()),
+                .filter(|_| state > FindingState::None)
+                .and_then(|headroom| time_to_oom(headroom, self.growth_of_all(inputs))),
+            evidence: evidence::sentences(self, inputs, main_key, main, excuse.is_none()),
             suspected_after_seconds: first(trackers.clone().filter_map(|t| t.suspected).collect()),
             confirmed_after_seconds: first(trackers.filter_map(|t| t.confirmed).collect()),
             basis: Basis::Blocks,
@@ -227,35 +145,34 @@ impl Judge {
         })
     }
 
-    /// Growth of the process by all that grows without bounds, as it becomes resident: memory runs out by
-    /// all of it together.
-    fn growth_of_all(&self, scene: Scene) -> Rate {
+    /// Growth rate of resident memory over all findings: the memory limit applies to their sum.
+    fn growth_of_all(&self, inputs: Inputs) -> Rate {
         let stated = self
             .judged()
             .iter()
-            .filter(|(_, one)| one.state > State::None);
+            .filter(|(_, one)| one.state > FindingState::None);
         let keys: Vec<SeriesKey> = stated.clone().map(|(key, _)| *key).collect();
         let Some(onset) = stated.map(|(_, one)| one.onset).min() else {
             return Rate::default();
         };
-        let series = keys.iter().filter_map(|key| scene.growth.get(key));
+        let series = keys.iter().filter_map(|key| inputs.growth.get(key));
         let variance = series.map(Series::variance).sum();
-        let blocks = Self::growth_of(scene, &keys, onset, variance);
+        let blocks = Self::growth_of(inputs, &keys, onset, variance);
         Rate {
             mean: self.resident(blocks.mean + self.tables.rate()),
             error: self.resident(blocks.error),
         }
     }
 
-    /// Growth since the onset, and how fast it is now.
-    fn growth_of(scene: Scene, group: &[SeriesKey], onset: usize, variance: f64) -> Rate {
-        let epochs: &Epochs = &scene.growth.epochs;
+    /// Current growth rate of a group since its onset.
+    fn growth_of(inputs: Inputs, group: &[SeriesKey], onset: usize, variance: f64) -> Rate {
+        let epochs: &Epochs = &inputs.growth.epochs;
         let from = onset.min(epochs.len().saturating_sub(2));
         let steps: Vec<(f64, f64)> = (from..epochs.len())
             .map(|i| {
-                let views = group
-                    .iter()
-                    .filter_map(|key| Some(view(scene.growth, *key, scene.growth.get(key)?)));
+                let views = group.iter().filter_map(|key| {
+                    Some(View::new(inputs.growth, *key, inputs.growth.get(key)?))
+                });
                 (
                     epochs.seconds(i),
                     views.map(|view| view.before(i + 1) - view.before(i)).sum(),
@@ -266,7 +183,7 @@ impl Judge {
     }
 }
 
-/// Figures of the series of one finding, added.
+/// Sums over the series of one finding.
 #[derive(Default)]
 struct Sums {
     live: f64,
@@ -284,7 +201,7 @@ impl Sums {
     fn add(&mut self, one: &Judged, series: &Series, shared: bool) {
         self.live += series.live_bytes();
         self.container += series.container_bytes();
-        // one way of counting for all series, so that the means can be added
+        // the same assignment of classes for all series, so that their means can be added
         let contrast = contrast(&one.kept, Some(shared));
         self.means[0] += contrast.new.mean;
         self.means[1] += contrast.repeat.mean;
@@ -308,50 +225,5 @@ fn binding(key: SeriesKey, sums: &Sums) -> Binding {
         Binding::Exact
     } else {
         Binding::Inferred
-    }
-}
-
-/// The biggest site of a series, with the bytes of the whole series.
-pub(super) fn summary(
-    attribution: &Attribution,
-    sites: &[(SiteId, f64)],
-    bytes: f64,
-) -> Option<SiteSummary> {
-    let site = sites
-        .iter()
-        .find_map(|(id, _)| attribution.sites.get(*id))?;
-    let frame = site.leading();
-    Some(SiteSummary {
-        function: frame.function.clone(),
-        file: frame.file.clone(),
-        line: frame.line,
-        module: frame.module.clone(),
-        retained_bytes: bytes as u64,
-        stack: site.stack.to_vec(),
-    })
-}
-
-/// Where a library's own call and the application's both keep memory for the same cause, people look for
-/// the application's line: it comes first unless it is a trifle beside the other.
-fn put_own_code_first(sites: &mut [SiteSummary]) {
-    let is_own = |site: &SiteSummary| site.stack.iter().any(|f| f.kind == FrameKind::User);
-    let most = sites.first().map_or(0, |site| site.retained_bytes);
-    let own = sites
-        .iter()
-        .position(|site| is_own(site) && site.retained_bytes >= most / 5);
-    if let Some(own) = own {
-        sites[..=own].rotate_right(1);
-    }
-}
-
-/// When no stack is known.
-pub fn unknown_site() -> SiteSummary {
-    SiteSummary {
-        function: "(unknown)".to_owned(),
-        file: None,
-        line: None,
-        module: String::new(),
-        retained_bytes: 0,
-        stack: Vec::new(),
     }
 }

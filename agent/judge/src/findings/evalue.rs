@@ -1,14 +1,14 @@
-//! E-values: the evidence of one series, and the control of false discoveries over many.
+//! E-values of series, and the control of the false discovery rate.
 //!
-//! Hypothesis of a series: of what matures, at most the part `kept` stays (a bounded cache that is
-//! full keeps nothing on the balance). With `s` holders live and `f` let go, the e-value is the mean,
-//! over a grid of greater parts `k`, of the likelihood ratio `(k/kept)^s ((1-k)/(1-kept))^f`. Under
-//! the hypothesis its expectation is at most 1 at any time one looks (a mixture of non-negative
-//! supermartingales), so looking again every few seconds is no cheating. Over `m` series, e-BH
-//! (Wang and Ramdas 2022) keeps the `r` greatest when the r-th is at least `m / (alpha r)`: the false
-//! discovery rate is at most `alpha` whatever the dependence between series.
+//! Null hypothesis: at most the part `kept` of matured memory survives. (A full cache retains nothing on
+//! balance.) With `s` live and `f` evicted holders, the e-value is the mean of the likelihood ratio
+//! `(k/kept)^s ((1-k)/(1-kept))^f` over a grid of larger parts `k`. It is a mixture of non-negative
+//! supermartingales, so under the null hypothesis its expectation is at most 1 at any stopping time. It may
+//! be tested again every few seconds. Over `m` series, e-BH (Wang and Ramdas 2022) selects the `r` largest
+//! e-values if the r-th is at least `m / (alpha r)`. The false discovery rate is then at most `alpha` under
+//! any dependence between series.
 
-/// Alternatives: parts that stay.
+/// Alternatives: surviving parts.
 const GRID: [f64; 8] = [0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99];
 
 /// Natural logarithm of the e-value of `stayed` against `gone` under "at most `kept` stays".
@@ -27,8 +27,8 @@ pub fn log_e(stayed: f64, gone: f64, kept: f64) -> f64 {
     most + (logs.iter().map(|log| (log - most).exp()).sum::<f64>() / GRID.len() as f64).ln()
 }
 
-/// The least `log_e` that counts as a discovery among all `logs` (of all series judged) at false
-/// discovery rate `alpha`; infinity when none does.
+/// The smallest `log_e` among `logs` that is a discovery at false discovery rate `alpha`, given the number
+/// of judged series. Infinity without a discovery.
 pub fn e_bh(logs: &[f64], series: usize, alpha: f64) -> f64 {
     let mut sorted = logs.to_vec();
     sorted.sort_by(|a, b| b.total_cmp(a));

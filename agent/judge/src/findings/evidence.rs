@@ -1,52 +1,55 @@
-//! What a finding rests on, in sentences.
+//! The evidence of a finding, in sentences.
 
 use crate::growth::SeriesKey;
 use crate::growth::series::Series;
-use crate::report::{Cause, State};
+use crate::report::{Cause, FindingState};
 
 use super::cause::Contrast;
-use super::compose::Scene;
+use super::inputs::Inputs;
+use super::judge::Judge;
+use super::judged::Judged;
 use super::options::{FRESH, KEPT, LEAST_CONTRAST, LINEAR};
+use super::residency;
+use super::units::{bytes, number};
 use super::window::Window;
-use super::{Judge, Judged, residency};
 
-/// The sentences of a finding led by the series `key`. `grows`: it is not excused.
+/// The evidence of a finding whose main series is `key`. `grows`: it is a leak or a suspicion.
 pub fn sentences(
     judge: &Judge,
-    scene: Scene,
+    inputs: Inputs,
     key: &SeriesKey,
     one: &Judged,
     grows: bool,
 ) -> Vec<String> {
     let mut out = Vec::new();
     let window = &one.window;
-    let seconds = scene
+    let seconds = inputs
         .growth
         .epochs
         .now()
-        .since(scene.growth.epochs.end(window.from));
+        .since(inputs.growth.epochs.end(window.from));
     let entries = number(window.alive);
     let gone = window.holders - window.alive;
-    let what = if key.route.has_requests() {
-        "requests keep memory"
+    let (what, freed) = if key.route.has_requests() {
+        ("requests keep memory", "no longer do")
     } else {
-        "blocks are kept"
+        ("blocks are kept", "were freed")
     };
     if grows && gone < 0.5 {
         out.push(format!(
-            "{entries} {what}, none let go in {seconds:.0} s: unbounded, or larger than {entries}"
+            "{entries} {what}, none freed in {seconds:.0} s: unbounded, or bounded above {entries}"
         ));
     } else {
         out.push(format!(
-            "{entries} of {} {what} for more than {:.0} s after their end; {} let go",
+            "{entries} of {} {what} for more than {:.0} s after their end; {} {freed}",
             number(window.holders),
             judge.options.maturity_seconds,
             number(gone.max(0.0)),
         ));
     }
-    if let Some((kept, age)) = scene.growth.get(key).and_then(Series::survival) {
+    if let Some((kept, age)) = inputs.growth.get(key).and_then(Series::survival) {
         out.push(format!(
-            "{:.0} % of what matured is kept for {age:.0} s and longer (Kaplan-Meier)",
+            "{:.0} % of matured memory survives for at least {age:.0} s (Kaplan-Meier estimate)",
             100.0 * kept
         ));
     }
@@ -56,35 +59,35 @@ pub fn sentences(
     if key.route.has_requests() {
         out.extend(classes(one));
     }
-    if let Some(error) = scene.growth.get(key).and_then(sampling_error) {
+    if let Some(error) = inputs.growth.get(key).and_then(sampling_error) {
         out.push(format!(
-            "bytes are estimated from samples: a standard error of {:.0} %",
+            "bytes are estimated from samples, with a standard error of {:.0} %",
             100.0 * error
         ));
     }
-    let container = scene.growth.get(key).map_or(0.0, Series::container_bytes);
+    let container = inputs.growth.get(key).map_or(0.0, Series::container_bytes);
     if grows && container >= 1.0 {
         out.push(format!(
-            "{} more are the container itself (a table that grows by steps), in no figure per request",
+            "{} more are the container itself (a table that is enlarged in steps); they are not in the figures per request",
             bytes(container)
         ));
     }
-    if grows && judge.state(one) == State::Suspect {
-        let budget = judge.budget_bytes(scene.growth, one.onset);
+    if grows && judge.state(one) == FindingState::Suspect {
+        let budget = judge.budget_bytes(inputs.growth, one.onset);
         out.push(format!(
-            "confirmed when {} of growth has outlived its requests, {} so far",
+            "confirmed when {} of growth has outlived its requests; {} so far",
             bytes(budget),
             bytes(window.fresh_floor)
         ));
     }
     if grows && window.evicted > 0.01 * window.matured {
         out.push(format!(
-            "{} matured and {} of earlier growth was let go in the same time",
+            "{} matured, and {} of earlier growth was freed in the same time",
             bytes(window.matured),
             bytes(window.evicted)
         ));
     }
-    if grows && let Some(summary) = judge.residents.summary(scene.growth.epochs.now()) {
+    if grows && let Some(summary) = judge.residents.summary(inputs.growth.epochs.now()) {
         out.extend(residency::evidence(&summary, one.cause));
     }
     let lost = judge.lost();
@@ -98,13 +101,13 @@ pub fn sentences(
     out
 }
 
-/// What requests of each class keep.
-/// Standard error of a series' bytes as a part of them, where sampling leaves one worth a word.
+/// Relative standard error of a series' bytes, if sampling makes it larger than 5 %.
 fn sampling_error(series: &Series) -> Option<f64> {
     let error = series.variance().sqrt() / series.live_bytes().max(1.0);
     (error > 0.05).then_some(error)
 }
 
+/// What requests of each class keep.
 fn classes(one: &Judged) -> Vec<String> {
     let mut out = Vec::new();
     let Contrast {
@@ -131,26 +134,32 @@ fn classes(one: &Judged) -> Vec<String> {
         .collect();
     out.extend((!parts.is_empty()).then(|| parts.join("; ")));
     if shared {
-        out.push("tokens known from other routes keep nothing: what keeps the memory is shared by routes".to_owned());
+        out.push(
+            "tokens known from other routes keep nothing, so routes share what keeps the memory"
+                .to_owned(),
+        );
     }
     if one.cause == Cause::Indeterminate && repeat.requests < LEAST_CONTRAST && new.requests > 0 {
         out.push(
-            "nearly all tokens were seen for the first time (after an attach every token is): whether \
-             repeats keep memory is not known yet"
+            "nearly all tokens are new so far, as after every attach; whether repeated tokens keep memory is \
+             not known yet"
                 .to_owned(),
         );
     }
     out
 }
 
-/// How far each gate is passed.
+/// The values of the gates beside their thresholds.
 fn gates(window: &Window) -> String {
     let fresh = window.freshness.map_or_else(String::new, |fresh| {
-        format!(", the latest part {:.0} % of the mean", 100.0 * fresh)
+        format!(
+            "; recent growth per event is {:.0} % of the mean",
+            100.0 * fresh
+        )
     });
     format!(
-        "kept {:.0} % of what matured in {:.0} s ({:.0} at least); its later half brought {:.0} % of what the \
-         earlier brought per event{fresh} ({:.0} and {:.0} at least); never below {} lately",
+        "{:.0} % of what matured in {:.0} s was kept (threshold {:.0} %); growth per event in the later half is {:.0} % \
+         of that in the earlier half{fresh} (thresholds {:.0} % and {:.0} %); the recent floor is {}",
         100.0 * window.net / window.matured.max(1.0),
         window.seconds,
         100.0 * KEPT,
@@ -159,46 +168,4 @@ fn gates(window: &Window) -> String {
         100.0 * FRESH,
         bytes(window.late_floor),
     )
-}
-
-/// `12,410`.
-pub fn number(value: f64) -> String {
-    let digits = format!("{:.0}", value.max(0.0));
-    let mut out = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
-/// `1.9 KiB`.
-pub fn bytes(value: f64) -> String {
-    let mut value = value.max(0.0);
-    for unit in ["B", "KiB", "MiB", "GiB"] {
-        if value < 1024.0 {
-            return if unit == "B" {
-                format!("{value:.0} B")
-            } else {
-                format!("{value:.1} {unit}")
-            };
-        }
-        value /= 1024.0;
-    }
-    format!("{value:.1} TiB")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{bytes, number};
-
-    #[test]
-    fn figures_read_well() {
-        assert_eq!(number(12_410.2), "12,410");
-        assert_eq!(number(999.0), "999");
-        assert_eq!(bytes(1_945.6), "1.9 KiB");
-        assert_eq!(bytes(12.0), "12 B");
-    }
 }

@@ -1,15 +1,15 @@
-//! When memory runs out: headroom against growth, with an interval.
+//! Time until out-of-memory: headroom divided by the growth rate, with an interval.
 
 use crate::report::TimeToOom;
 
-/// Upper 95 % of the normal distribution: early to late covers 90 %.
+/// 95 % quantile of the normal distribution: the interval covers 90 %.
 const UPPER: f64 = 1.645;
-/// The same of Student's distribution with three degrees of freedom.
+/// 95 % quantile of Student's t distribution with three degrees of freedom.
 const STUDENT: f64 = 2.353;
-/// Least standard deviation of the drift, against the rate.
+/// Minimum standard deviation of the drift, relative to the rate.
 const LEAST_DRIFT: f64 = 0.15;
 
-/// Growth in bytes per second and the standard error of that.
+/// A growth rate with its standard error.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Rate {
     /// Bytes per second.
@@ -18,12 +18,11 @@ pub struct Rate {
     pub error: f64,
 }
 
-/// The rate of growth from `(seconds, bytes grown)` per epoch since the onset; `variance`: what sampling
-/// adds to the sum. The rate is that of the later half of the time, because traffic may have grown.
+/// The growth rate from `(seconds, bytes grown)` per epoch since the onset. `variance`: the sampling
+/// variance of the sum. The rate is from the later half of the time, because traffic may have changed.
 ///
-/// Two things make it wrong: chance within the epochs, and traffic that will not be what it was. The
-/// second is taken from how much the rate differed between quarters of the time, but never for less
-/// than [`LEAST_DRIFT`] of the rate.
+/// The error has two parts: random variation between epochs, and changes of traffic. The second part is
+/// estimated from the differences between quarters of the time. It is at least [`LEAST_DRIFT`] of the rate.
 pub fn rate(epochs: &[(f64, f64)], variance: f64) -> Rate {
     let all: f64 = epochs.iter().map(|epoch| epoch.0).sum();
     let mut passed = 0.0;
@@ -47,7 +46,7 @@ pub fn rate(epochs: &[(f64, f64)], variance: f64) -> Rate {
             .sum();
         ((squares * n / (n - 1.0) + variance) / (seconds * seconds)).sqrt()
     };
-    // a deviation from four figures is itself uncertain
+    // a standard deviation from four values is itself uncertain
     let drift = STUDENT / UPPER * drift(epochs, all);
     Rate {
         mean,
@@ -77,7 +76,7 @@ fn drift(epochs: &[(f64, f64)], seconds: f64) -> f64 {
     }
 }
 
-/// Seconds until `headroom` bytes are used up. The interval is that of the rate's logarithm.
+/// Seconds until `headroom` bytes are used. The interval is computed on the logarithm of the rate.
 pub fn time_to_oom(headroom: f64, rate: Rate) -> Option<TimeToOom> {
     let median = headroom.max(0.0) / rate.mean;
     let factor = (UPPER * rate.error / rate.mean).exp();

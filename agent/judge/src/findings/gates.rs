@@ -1,4 +1,4 @@
-//! The gates of one series: does it grow without bounds, or why not.
+//! The gates: whether one series grows without bounds, or why not.
 
 use super::evalue::log_e;
 use super::options::{
@@ -6,32 +6,32 @@ use super::options::{
 };
 use super::window::{View, Window};
 
-/// What the gates say of a series.
+/// Result of the gates.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Outcome {
-    /// It grows: the longest window in which it passes every gate.
+    /// It grows. The window is the longest one in which it passes every gate.
     Growing {
         /// Figures of that window.
         window: Window,
         /// Natural logarithm of the e-value against "it lets go of at least 1 - [`KEPT`]".
         log_e: f64,
     },
-    /// It does not.
+    /// It does not grow.
     Still(Why),
 }
 
-/// Why a series does not grow without bounds, as far as one can see.
+/// Why a series does not pass the gates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
-    /// Too little has matured to say anything.
+    /// Too little has matured.
     TooFew,
-    /// It lets go of what it takes.
+    /// It evicts what it adds.
     Evicts,
-    /// It has stopped, or slows down.
+    /// Its growth has stopped or slows down.
     Stopped,
 }
 
-/// Puts one series through the gates.
+/// Tests one series.
 pub fn judge(view: &View) -> Outcome {
     let Some(first) = view.first() else {
         return Outcome::Still(Why::TooFew);
@@ -40,8 +40,8 @@ pub fn judge(view: &View) -> Outcome {
     let Some(why) = gate(view, &whole, first) else {
         return growing(whole);
     };
-    // A late onset is hidden in the whole history, so shorter windows may speak too; but not for a
-    // series that is known to let go.
+    // A late onset is hidden in the whole history, so shorter windows are tested too, unless 20 % or more
+    // was evicted before them.
     let last = view.len() - 1;
     let mut seconds = whole.seconds / 2.0;
     while seconds >= LEAST_SECONDS {
@@ -65,7 +65,7 @@ fn growing(window: Window) -> Outcome {
     Outcome::Growing { window, log_e }
 }
 
-/// The first gate that `window` does not pass.
+/// The first gate that `window` fails.
 fn gate(view: &View, window: &Window, first: usize) -> Option<Why> {
     let lifetime_evicts = view.evicting_before(view.len()) >= EVICTING;
     let still = if lifetime_evicts {
@@ -76,13 +76,13 @@ fn gate(view: &View, window: &Window, first: usize) -> Option<Why> {
     let epochs = (window.from..view.len()).filter(|i| view.series.epochs[*i].matured() > 0.0);
     let enough = window.holders >= LEAST_HOLDERS && epochs.count() >= 2;
     if !enough || window.seconds < LEAST_SECONDS {
-        // what came in one go and has been quiet since has stopped
+        // a series that grew once and not since has stopped
         let quiet = window.from == first
             && window.holders >= LEAST_HOLDERS
             && window.seconds >= QUIET_SECONDS;
         return Some(if quiet { still } else { Why::TooFew });
     }
-    // eviction: over the window, and of what is old enough to have been let go
+    // eviction: over the window, and of the memory that is old enough to be evicted
     if window.net < KEPT * window.matured || window.kept_old < KEPT {
         return Some(if window.evicted > (1.0 - KEPT) * 0.5 * window.matured {
             Why::Evicts
@@ -93,8 +93,8 @@ fn gate(view: &View, window: &Window, first: usize) -> Option<Why> {
     if window.linearity < LINEAR || window.freshness.is_some_and(|fresh| fresh < FRESH) {
         return Some(still);
     }
-    // records: what is left in the last third is not below anything that was there before it, and
-    // clearly above all that was there before the window
+    // records: the floor of the last third is not below any earlier level, and clearly above the peak
+    // before the window
     if window.late_floor <= view.before(window.from)
         || window.late_floor < LEVEL * view.peak_before(window.late_from)
         || window.late_floor < RECORD * view.peak_before(window.from)
@@ -167,7 +167,7 @@ mod tests {
         grows(&[STEADY; 20]);
         // after ten quiet epochs
         grows(&[[NOTHING; 10], [STEADY; 10]].concat());
-        // 40 % of each epoch let go one epoch later
+        // 40 % of each epoch evicted one epoch later
         grows(&[vec![STEADY], vec![(5_000.0, 3_000.0, 2_000.0); 15]].concat());
         still(&[STEADY; 1], Why::TooFew);
         still(&[NOTHING; 9], Why::TooFew);
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn what_slows_down_has_stopped() {
-        // the recent part alone is fresh enough, and nothing was let go: only linearity tells
+        // the recent part passes freshness, and nothing was evicted: only linearity fails
         let rows: Vec<_> = (0..20)
             .map(|i| 10_000.0 * f64::exp(-f64::from(i) / 12.0))
             .map(|bytes| (bytes, bytes, 0.0))
@@ -185,13 +185,13 @@ mod tests {
 
     #[test]
     fn what_has_stopped_lately_has_stopped() {
-        // the later half still has 60 % of the growth of the earlier: only freshness tells
+        // the later half still has 60 % of the growth of the earlier: only freshness fails
         still(&[vec![STEADY; 16], vec![NOTHING; 4]].concat(), Why::Stopped);
     }
 
     #[test]
     fn what_only_fills_up_again_is_no_record() {
-        // a quarter was let go and came again, but not above the earlier peak
+        // a quarter was evicted and came again, but not above the earlier peak
         let mut rows = vec![STEADY; 14];
         rows[2].1 = 0.0;
         rows[3].1 = 0.0;

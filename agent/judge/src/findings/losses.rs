@@ -1,14 +1,14 @@
-//! Losses: what part of the evidence is missing, and the health part of the report.
+//! Losses: the lost part of the evidence, and the health part of the report.
 
 use crate::events::Losses;
 use crate::report::Health;
 
-/// Lost parts, 0..1.
+/// Lost parts, 0 to 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Lost {
-    /// Of blocks: freed unseen, refused, or never entered.
+    /// Of blocks: free missed, refused by a full map, or return missed.
     pub blocks: f64,
-    /// Of requests: records that never came.
+    /// Of requests: records lost.
     pub requests: f64,
 }
 
@@ -37,7 +37,7 @@ impl Lost {
         }
     }
 
-    /// The greater part.
+    /// The larger part.
     pub fn worst(self) -> f64 {
         self.blocks.max(self.requests)
     }

@@ -1,14 +1,14 @@
-//! Memory of the process over time: limit, use at any time, and the curve for the live view.
+//! Memory of the process over time: limit, usage, and the curve for the live view.
 
 use crate::events::{MemorySample, Nanos};
 
-/// Points of the curve at most.
+/// Maximum number of points.
 const MOST_POINTS: usize = 240;
-/// Part of the first use by which the heap must grow before its overhead is worked out.
+/// Growth of the heap, relative to the first usage, from which its overhead is measured.
 const LEAST_GROWTH: f64 = 0.02;
-/// The overhead until then: headers of 8 bytes and rounding to 16.
+/// Assumed overhead until then: headers of 8 bytes and rounding to 16.
 const USUAL_OVERHEAD: f64 = 1.06;
-/// Overhead at most: more is other memory that grew meanwhile.
+/// Maximum overhead. A larger ratio comes from other memory that grew.
 const MOST_OVERHEAD: f64 = 1.15;
 
 /// One point of the curve.
@@ -26,14 +26,14 @@ pub struct Point {
     pub live: u64,
 }
 
-/// What is known of the process's memory.
+/// History of the process's memory.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryHistory {
     first: Option<MemorySample>,
     last: Option<MemorySample>,
     peak_rss: u64,
     points: Vec<Point>,
-    /// Every so many samples is kept.
+    /// One of this many samples is kept.
     stride: u64,
     samples: u64,
 }
@@ -81,7 +81,7 @@ impl MemoryHistory {
         self.peak_rss
     }
 
-    /// The limit that holds: the smaller of what was found and what the user said.
+    /// The limit: the smaller of the detected one and the user's.
     pub fn limit(&self, option: Option<u64>) -> Option<u64> {
         match (self.last.and_then(|sample| sample.limit), option) {
             (Some(found), Some(said)) => Some(found.min(said)),
@@ -89,8 +89,8 @@ impl MemoryHistory {
         }
     }
 
-    /// Bytes used of the limit when something began at `at`: the least from the last point before it on, so
-    /// that requests which hold much just then do not make the headroom seem small.
+    /// Bytes used of the limit at `at`: the minimum since the last point before it. A minimum, because
+    /// requests in flight at that time would make the headroom seem small.
     pub fn used_at(&self, at: Nanos) -> u64 {
         let later = self.points.partition_point(|point| point.at <= at);
         let since = self.points.get(later.saturating_sub(1)..).unwrap_or(&[]);
@@ -98,15 +98,15 @@ impl MemoryHistory {
         least.unwrap_or(self.last().used)
     }
 
-    /// Resident bytes per live heap byte, of what both grew by since the start: 1 when that is not known,
-    /// at most [`MOST_OVERHEAD`].
+    /// Resident bytes per live heap byte, from their growth since the start. At least 1, at most
+    /// [`MOST_OVERHEAD`].
     pub fn overhead(&self) -> f64 {
         let (Some(first), Some(last)) = (self.points.first(), self.points.last()) else {
             return 1.0;
         };
         let resident = last.used as f64 - first.used as f64;
         let heap = last.live as f64 - first.live as f64;
-        // of less growth other memory of the process is too large a part
+        // with less growth the rest of the process's memory dominates
         if heap < LEAST_GROWTH * first.used as f64 {
             return USUAL_OVERHEAD;
         }

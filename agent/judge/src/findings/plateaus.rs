@@ -1,6 +1,6 @@
-//! Learned plateaus: how much each function kept when it was seen to be full. They outlive a restart of
-//! heaptide, so that a cache which fills again after it (or after a deploy) is no suspicion until it is
-//! larger than it ever was. Names of the program only: no token, no request.
+//! Learned plateaus: how much each function kept when it was full. They are stored across restarts of
+//! heaptide. A cache that fills again after a restart or a deploy is not suspected until it exceeds its
+//! plateau. A plateau has names of the program only: no token, no request.
 
 use std::collections::BTreeMap;
 
@@ -11,25 +11,25 @@ use crate::growth::SeriesKey;
 
 use super::window::Window;
 
-/// Plateaus kept at most; the smallest go first.
+/// Maximum number of plateaus. The smallest are dropped first.
 const MOST: usize = 512;
-/// Holders and bytes against the plateau that are still within it: the next time is not the same.
+/// Tolerance: a series is within its plateau up to this factor.
 const ROOM: f64 = 1.25;
-/// Seconds of history that a plateau needs.
+/// Minimum seconds of history for a plateau.
 const LEAST_SECONDS: f64 = 60.0;
-/// Holders that it needs: with fewer there would be no suspicion.
+/// Minimum holders for a plateau. With fewer there is no suspicion.
 const LEAST_HOLDERS: f64 = 20.0;
 
-/// What a function kept of a route when it was full.
+/// What a function kept for a route when it was full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Plateau {
-    /// Most holders that were alive.
+    /// Maximum live holders.
     pub holders: f64,
-    /// Most mature bytes.
+    /// Maximum mature bytes.
     pub bytes: f64,
 }
 
-/// All plateaus of a service: `route, function` to what was kept.
+/// All plateaus of a service by `route, function`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Plateaus {
@@ -37,19 +37,19 @@ pub struct Plateaus {
 }
 
 impl Plateaus {
-    /// Whether nothing was learned.
+    /// Whether there is no plateau.
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()
     }
 
-    /// Takes up what was learned elsewhere: of two plateaus the larger.
+    /// Merges other plateaus. Of two plateaus with one name the larger is kept.
     pub fn learn(&mut self, other: &Self) {
         for (name, plateau) in &other.all {
             self.raise(name.clone(), *plateau);
         }
     }
 
-    /// A series that is full; `peak`: its most mature bytes.
+    /// Records a series that is full. `peak`: its maximum mature bytes.
     pub(super) fn full(&mut self, name: String, window: &Window, peak: f64) {
         if window.seconds >= LEAST_SECONDS && window.alive >= LEAST_HOLDERS {
             let (holders, bytes) = (window.alive, peak);
@@ -57,12 +57,12 @@ impl Plateaus {
         }
     }
 
-    /// A series that was confirmed: it has no plateau.
+    /// Forgets the plateau of a series that was confirmed.
     pub(super) fn outgrown(&mut self, name: &str) {
         self.all.remove(name);
     }
 
-    /// Whether what a series keeps is within its plateau.
+    /// Whether a series is within its plateau.
     pub(super) fn holds(&self, name: &str, window: &Window) -> bool {
         self.all.get(name).is_some_and(|plateau| {
             window.alive <= ROOM * plateau.holders && window.net <= ROOM * plateau.bytes
@@ -85,10 +85,10 @@ impl Plateaus {
     }
 }
 
-/// What a plateau is known by. Lines move from build to build, so the function it is.
+/// The name of a plateau: route and function. Lines change between builds, so they are not part of it.
 pub(super) fn name(attribution: &Attribution, key: SeriesKey) -> String {
     let route = &attribution.routes.get(key.route).name;
-    let (function, _) = attribution.sites.describe(key.lead);
+    let (function, _) = attribution.sites.describe(key.leading);
     format!("{route}, {function}")
 }
 

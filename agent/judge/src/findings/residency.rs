@@ -1,27 +1,26 @@
-//! What the searches of memory for tokens say: how many of those whose requests are over stay. Pure.
+//! Token residency: how many tokens are still in memory after their requests. Pure.
 //!
-//! The joint for whoever makes findings: [`Residents::summary`] is the last search that can be relied on,
-//! [`evidence`] the sentence that belongs to a cause.
+//! [`Residents::summary`] is the last reliable search. [`evidence`] is its sentence for a finding.
 
 use crate::events::{Nanos, Residency};
 use crate::report::{Cause, ResidencySummary, ResidentAge};
 
-use super::evidence::number;
+use super::units::number;
 
-/// A search of only a part of the memory counts when the last whole one is older than this.
+/// Age, in seconds, from which a complete search is replaced by a newer partial one.
 const STALE_SECONDS: f64 = 300.0;
-/// Tokens that are enough to speak of the oldest ones alone.
+/// Minimum number of tokens for a statement about the oldest ones.
 const ENOUGH: u64 = 50;
-/// From this part of the old tokens on they are kept, up to that one they are not.
+/// Minimum resident part of the old tokens for "kept", and maximum for "not kept".
 const KEPT: f64 = 0.5;
 const NOT_KEPT: f64 = 0.05;
 
-/// The newest searches of one target.
+/// The latest searches of one target.
 #[derive(Clone, Debug, Default)]
 pub struct Residents {
-    /// The newest of all of its memory.
+    /// The latest complete search.
     whole: Option<Residency>,
-    /// The newest of a part, if it is newer.
+    /// The latest partial search, if it is newer.
     part: Option<Residency>,
 }
 
@@ -36,12 +35,12 @@ impl Residents {
         }
     }
 
-    /// The memory is another one.
+    /// Forgets all searches, because the address space was replaced.
     pub fn forget(&mut self) {
         *self = Self::default();
     }
 
-    /// What can be relied on at `now`.
+    /// The summary of the latest reliable search at `now`.
     pub fn summary(&self, now: Nanos) -> Option<ResidencySummary> {
         let fresh = |one: &&Residency| now.since(one.at) < STALE_SECONDS;
         self.whole
@@ -95,7 +94,7 @@ fn said(age: ResidentAge, cut: bool) -> String {
     )
 }
 
-/// Those of the ages from one on, together.
+/// The sum over all ages from `from` on.
 fn since(ages: &[ResidentAge], from: usize) -> Option<ResidentAge> {
     let ages = ages.get(from..)?;
     let first = ages.first()?;
@@ -106,8 +105,8 @@ fn since(ages: &[ResidentAge], from: usize) -> Option<ResidentAge> {
     })
 }
 
-/// The oldest tokens, as many as it takes to speak of them. A collector needs its time: what it has not
-/// freed yet is still there, but not kept.
+/// The oldest tokens, as many ages as needed for a statement. The youngest may only wait for a garbage
+/// collection.
 fn oldest(ages: &[ResidentAge]) -> Option<ResidentAge> {
     (0..ages.len())
         .rev()
@@ -116,7 +115,7 @@ fn oldest(ages: &[ResidentAge]) -> Option<ResidentAge> {
         .or_else(|| since(ages, 0))
 }
 
-/// What the searches say for or against a finding of this cause, if anything.
+/// The evidence for or against a finding of this cause.
 pub fn evidence(summary: &ResidencySummary, cause: Cause) -> Option<String> {
     let old = oldest(&summary.ages).filter(|age| age.tokens > 0)?;
     let ratio = old.resident as f64 / old.tokens as f64;
@@ -181,7 +180,7 @@ mod tests {
         assert!(said.contains("of 2,000 tokens") && said.ends_with("not the tokens themselves"));
     }
 
-    /// A collector that ran 30 s ago has kept the youngest; the oldest decide.
+    /// The last collection was 30 s ago, so younger tokens are still in memory. The oldest decide.
     #[test]
     fn the_oldest_decide_when_there_are_enough() {
         let collected = of(&[(10, 2000, 2000), (30, 3000, 3), (300, 20, 0)]);
@@ -215,6 +214,10 @@ mod tests {
         residents.forget();
         assert_eq!(residents.summary(at(321)), None);
         residents.observe(&search(330, false, &[]));
-        assert_eq!(residents.summary(at(331)), None, "nothing was looked for");
+        assert_eq!(
+            residents.summary(at(331)),
+            None,
+            "no token was searched for"
+        );
     }
 }

@@ -1,15 +1,15 @@
-//! Several processes of one service as one: what prefork workers keep is added up. Pure.
+//! Combines the reports of several processes of one service, such as prefork workers. Pure.
 
 use std::cmp::Reverse;
 
-use super::compose::unknown_site;
-use crate::report::{ContainerSummary, Finding, ProcessSummary, Report, State, TimeToOom};
+use super::places::unknown_site;
+use crate::report::{ContainerSummary, Finding, FindingState, ProcessSummary, Report, TimeToOom};
 
-/// Processes named in a report.
+/// Maximum number of processes in a report.
 const MOST_PROCESSES: usize = 64;
 
-/// One report of all: the worst of them, with the traffic of all and the figures of what is the same in
-/// several added up. `None` without a report.
+/// One report for all processes: the worst one, with traffic, routes and equal findings summed. `None`
+/// without a report.
 pub fn sum(mut reports: Vec<Report>) -> Option<Report> {
     reports.sort_by_key(|report| (report.verdict, Reverse(report.window.requests)));
     let processes: Vec<ProcessSummary> = reports.iter().map(process).take(MOST_PROCESSES).collect();
@@ -29,7 +29,7 @@ fn process(report: &Report) -> ProcessSummary {
     let growing = report
         .findings
         .iter()
-        .filter(|finding| finding.state > State::None);
+        .filter(|finding| finding.state > FindingState::None);
     ProcessSummary {
         pid: report.target.pid,
         verdict: report.verdict,
@@ -46,7 +46,7 @@ fn add(all: &mut Report, other: Report) {
     sum.new_tokens += part.new_tokens;
     sum.repeat_tokens += part.repeat_tokens;
     sum.anonymous += part.anonymous;
-    // the same tokens come to several workers: more than the most of one is not known
+    // the same tokens come to several workers, so the maximum is a lower bound
     sum.distinct_tokens = sum.distinct_tokens.max(part.distinct_tokens);
     sum.requests_seen &= part.requests_seen;
     for route in other.routes {
@@ -68,7 +68,7 @@ fn add(all: &mut Report, other: Report) {
     for finding in other
         .findings
         .into_iter()
-        .filter(|finding| finding.state > State::None)
+        .filter(|finding| finding.state > FindingState::None)
     {
         match all.findings.iter_mut().find(|known| same(known, &finding)) {
             Some(known) => add_finding(known, &finding),
@@ -77,8 +77,8 @@ fn add(all: &mut Report, other: Report) {
     }
 }
 
-/// Whether two processes show the same leak. A worker that has too little to tell a cause shows the same
-/// container.
+/// Whether two processes have the same leak: same container, or same route and cause. A worker may have too
+/// little evidence for a cause.
 fn same(a: &Finding, b: &Finding) -> bool {
     let path = |finding: &Finding| {
         finding
@@ -89,7 +89,7 @@ fn same(a: &Finding, b: &Finding) -> bool {
     let unknown = unknown_site().function;
     let (here, there) = (&a.site.function, &b.site.function);
     let one_site = here == there || *here == unknown || *there == unknown;
-    a.state > State::None
+    a.state > FindingState::None
         && (path(a) == path(b))
         && (a.container.is_some() || (one_site && (a.cause, &a.route) == (b.cause, &b.route)))
 }
@@ -134,7 +134,8 @@ fn add_finding(sum: &mut Finding, part: &Finding) {
     }
 }
 
-/// A limit that several share is reached by all together: `more` bytes per second grow beside a finding's own.
+/// Shortens the time to out-of-memory: processes share the limit, and `more` bytes per second are added by
+/// others.
 pub(super) fn sooner(finding: &mut Finding, more: f64) {
     let own = finding.growth_bytes_per_second;
     if let Some(oom) = &mut finding.time_to_oom_seconds
@@ -155,7 +156,7 @@ fn add_container(sum: &mut ContainerSummary, part: &ContainerSummary) {
     sum.entries_end += part.entries_end;
 }
 
-/// How many there were: all of it by the part of each.
+/// The number of events: the total divided by the bytes per event.
 fn per(all: f64, each: f64) -> f64 {
     if each > 0.0 { all / each } else { 0.0 }
 }
@@ -169,7 +170,7 @@ mod tests {
     fn workers_of_one_service_are_added_up() {
         let (one, mut other) = (leak(), leak());
         other.target.pid += 1;
-        // It keeps half as much of as many tokens, and has asked for nothing else.
+        // it keeps half as much per token
         other.findings[0].retained_bytes /= 2;
         other.findings[0].retained_bytes_per_new_token /= 2.0;
         other.routes.truncate(1);

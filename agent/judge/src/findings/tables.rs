@@ -1,67 +1,52 @@
-//! Tables that grow without bounds: one block, replaced by larger ones again and again.
+//! Tables that grow without bounds: one block, repeatedly replaced by larger ones.
 //!
-//! Between two steps nothing can be seen, so what says that a table has stopped is that its next step
-//! does not come. Entries come at the rate `r` at which earlier blocks were filled; the block that is
-//! there now is full after `(its bytes - the last one's) / r`. With twice that gone it has stopped.
+//! Between two enlargements the fill level is not visible. A table has stopped when its next enlargement is
+//! overdue. Earlier blocks were filled at the rate `r`, so the current block is full after `(its bytes -
+//! bytes of the previous one) / r`. After twice that time the table has stopped.
 
 use std::collections::BTreeMap;
 
-use crate::attribution::routes::RouteId;
-use crate::attribution::sites::LeadId;
-use crate::attribution::tokens::Class;
+use crate::attribution::sites::LeadingFrameId;
 use crate::events::Nanos;
-use crate::growth::Growth;
 use crate::growth::tables::Table;
-use crate::report::{Cause, Finding, SiteSummary, State};
 
-use super::Judge;
-use super::benign::blank;
-use super::compose::Scene;
-use super::evidence::{bytes, number};
-use super::forecast::{Rate, time_to_oom};
-use super::options::{CONFIRM_AGES, LOSS_ANY, LOSS_CONFIRM};
-
-/// Steps that a suspicion needs.
+/// Minimum enlargements for a suspicion.
 const LEAST_STEPS: usize = 4;
-/// Growth that it needs.
+/// Minimum growth factor for a suspicion.
 const LEAST_FACTOR: f64 = 3.0;
-/// Seconds from the first step that it needs.
+/// Minimum seconds from the first enlargement for a suspicion.
 const LEAST_SECONDS: f64 = 8.0;
-/// A step is overdue when it took so many times as long as it should have.
+/// An enlargement is overdue after this multiple of the expected time,
 const OVERDUE: f64 = 2.0;
-/// And so many seconds more, because steps are seen at snapshots only.
+/// and this many seconds more, because enlargements are seen at snapshots only.
 const SLACK_SECONDS: f64 = 10.0;
-/// Chance that steps by requests without a new token would have missed all steps, at most, for `token_keyed`.
-const BY_CHANCE: f64 = 0.01;
-/// Steps by repeated tokens that show that no new one is needed.
-const LEAST_REPEATS: usize = 2;
 
 /// How a table grows.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Growing {
     /// Bytes filled per second.
     pub rate: f64,
-    /// Bytes filled now.
+    /// Bytes filled at present.
     pub filled: f64,
-    /// When its first block was seen.
+    /// Time of its first block.
     pub since: Nanos,
 }
 
-/// What is remembered of a table between snapshots.
+/// State of a table between snapshots.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Tracker {
-    suspected: Option<Nanos>,
-    confirmed: Option<Nanos>,
-    growing: Option<Growing>,
+pub(super) struct Tracker {
+    pub(super) suspected: Option<Nanos>,
+    pub(super) confirmed: Option<Nanos>,
+    pub(super) growing: Option<Growing>,
 }
 
-/// What was judged of all tables.
+/// State of all tables.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TableJudge {
-    trackers: BTreeMap<LeadId, Tracker>,
+    pub(super) trackers: BTreeMap<LeadingFrameId, Tracker>,
 }
 
-/// Whether a table grows without bounds, as far as one can see at `now`.
+/// Whether a table grows without bounds at `now`.
 pub fn growing(table: &Table, now: Nanos) -> Option<Growing> {
     let steps = &table.steps;
     let (first, last) = (steps.first()?, steps.last()?);
@@ -71,7 +56,7 @@ pub fn growing(table: &Table, now: Nanos) -> Option<Growing> {
     if !enough {
         return None;
     }
-    // at a step the block before it was full; the rate is taken over the later half of the steps' time
+    // at an enlargement the previous block was full; the rate is from the later half of the time
     let full = |k: usize| steps[k - 1].bytes;
     let k = steps.len() - 1;
     let half = last.at.since(first.at) / 2.0;
@@ -90,7 +75,7 @@ pub fn growing(table: &Table, now: Nanos) -> Option<Growing> {
 }
 
 impl TableJudge {
-    /// Forgets all.
+    /// Forgets all tables.
     pub fn forget(&mut self) {
         self.trackers.clear();
     }
@@ -104,155 +89,8 @@ impl TableJudge {
             .sum()
     }
 
-    /// Bytes of state, estimated.
+    /// Estimated size of the state in bytes.
     pub fn state_bytes(&self) -> usize {
         self.trackers.len() * (size_of::<Tracker>() + 32)
     }
-}
-
-impl Judge {
-    /// Judges all tables after a snapshot.
-    pub(super) fn judge_tables(&mut self, growth: &Growth, now: Nanos) {
-        let least = CONFIRM_AGES * self.options.maturity_seconds;
-        let may_confirm = self.lost().worst() <= LOSS_CONFIRM;
-        let mut trackers = std::mem::take(&mut self.tables.trackers);
-        trackers.retain(|lead, _| growth.tables.iter().any(|(other, _)| other == lead));
-        for (lead, table) in growth.tables.iter() {
-            let tracker = trackers.entry(*lead).or_default();
-            tracker.growing = growing(table, now);
-            let Some(growing) = tracker.growing else {
-                *tracker = Tracker::default();
-                continue;
-            };
-            tracker.suspected.get_or_insert(now);
-            let grown = self.resident(growing.filled) >= self.budget_since(growing.since);
-            if may_confirm && grown && now.since(growing.since) >= least {
-                tracker.confirmed.get_or_insert(now);
-            }
-        }
-        self.tables.trackers = trackers;
-    }
-
-    /// Findings of tables in functions that no finding of `known` names.
-    pub(super) fn table_findings(&self, scene: Scene, known: &[Finding]) -> Vec<Finding> {
-        let tables = scene.growth.tables.iter();
-        let findings = tables.filter_map(|(lead, table)| self.table_finding(scene, *lead, table));
-        let names = |finding: &Finding, site: &SiteSummary| {
-            finding.state > State::None
-                && std::iter::once(&finding.site)
-                    .chain(&finding.also)
-                    .any(|s| s.function == site.function)
-        };
-        findings
-            .filter(|one| !known.iter().any(|other| names(other, &one.site)))
-            .collect()
-    }
-
-    fn table_finding(&self, scene: Scene, lead: LeadId, table: &Table) -> Option<Finding> {
-        let tracker = self.tables.trackers.get(&lead)?;
-        let growing = tracker.growing?;
-        let now = scene.growth.epochs.now();
-        let state = match tracker.confirmed {
-            _ if self.lost().worst() > LOSS_ANY => State::None,
-            Some(_) => State::Confirmed,
-            None => State::Suspect,
-        };
-        let last = table.steps.last()?;
-        let (route, cause) = owner(table, scene);
-        let site =
-            super::compose::summary(scene.attribution, &[(table.site, last.bytes)], last.bytes)?;
-        let since = |at: Option<Nanos>| at.map(|at| at.since(scene.start));
-        let first = table.steps.first()?;
-        let evidence = vec![
-            format!(
-                "one block that became larger {} times in {:.0} s, from {} to {}, and never smaller",
-                table.steps.len() - 1,
-                now.since(growing.since),
-                bytes(first.bytes),
-                bytes(last.bytes)
-            ),
-            format!(
-                "filled at {} per second, the next step is due {:.0} s after the last, which was {:.0} s ago",
-                bytes(growing.rate),
-                (last.bytes - growing.filled).max(0.0) / growing.rate + now.since(last.at),
-                now.since(last.at)
-            ),
-            sentence(table, cause),
-        ];
-        Some(Finding {
-            state,
-            cause,
-            route: scene.attribution.routes.get(route).name.clone(),
-            site,
-            retained_bytes: last.bytes as u64,
-            retained_bytes_error: 0,
-            container_bytes: last.bytes as u64,
-            blocks: 1,
-            matured_bytes: last.bytes as u64,
-            growth_bytes_per_second: growing.rate,
-            confidence: 1.0 - self.lost().worst(),
-            time_to_oom_seconds: self.headroom().and_then(|headroom| {
-                // between two steps the fill is not seen: it may be half as fast, or as fast again
-                let rate = Rate {
-                    mean: self.resident(growing.rate),
-                    error: self.resident(growing.rate) * 0.2,
-                };
-                time_to_oom(headroom, rate)
-            }),
-            evidence,
-            suspected_after_seconds: since(tracker.suspected),
-            confirmed_after_seconds: since(tracker.confirmed),
-            ..blank(cause, super::compose::unknown_site())
-        })
-    }
-}
-
-/// Steps by requests of each kind: new tokens, repeated ones, none.
-fn steps_by(table: &Table) -> (RouteId, [usize; 3]) {
-    let mut routes: BTreeMap<RouteId, usize> = BTreeMap::new();
-    let mut by = [0; 3];
-    // the first block was there before anything was known
-    for (route, class) in table.steps.iter().skip(1).filter_map(|step| step.owner) {
-        *routes.entry(route).or_default() += 1;
-        by[match class {
-            Class::New | Class::NewHere => 0,
-            Class::Repeat => 1,
-            Class::None => 2,
-        }] += 1;
-    }
-    let route = routes.into_iter().max_by_key(|(_, steps)| *steps);
-    (route.map_or(RouteId::BACKGROUND, |(route, _)| route), by)
-}
-
-/// Route and cause. Only the requests that happened to fill a block are known, so the cause is the answer
-/// to: how probable would it be that all of them had a new token, if any request did?
-fn owner(table: &Table, scene: Scene) -> (RouteId, Cause) {
-    let (route, [new, repeat, none]) = steps_by(table);
-    if !route.has_requests() {
-        return (route, Cause::Background);
-    }
-    let known = scene.attribution.routes.get(route);
-    let fresh = known.classes[Class::New.index()] + known.classes[Class::NewHere.index()];
-    let share = fresh as f64 / known.requests.max(1) as f64;
-    let cause = if repeat + none >= LEAST_REPEATS {
-        Cause::PerRequest
-    } else if repeat + none == 0 && share.powi(new as i32) < BY_CHANCE {
-        Cause::TokenKeyed
-    } else {
-        Cause::Indeterminate
-    };
-    (route, cause)
-}
-
-fn sentence(table: &Table, cause: Cause) -> String {
-    let (_, [new, repeat, none]) = steps_by(table);
-    if cause == Cause::Background {
-        return "no request made it grow".to_owned();
-    }
-    format!(
-        "it grew in {} requests with a new token, {} with a repeated one, {} without",
-        number(new as f64),
-        number(repeat as f64),
-        number(none as f64)
-    )
 }

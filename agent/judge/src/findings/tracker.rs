@@ -1,11 +1,11 @@
-//! The state of one series or gauge from one look to the next: suspected at once, let off with patience.
+//! The state of one series or signal over time. It is suspected at once and dropped with a delay.
 
 use crate::events::Nanos;
-use crate::report::State;
+use crate::report::FindingState;
 
 use super::options::{DROP_CONFIRMED_SECONDS, DROP_SUSPECT_SECONDS, PATIENCE};
 
-/// What is remembered between two looks; `Growth` tells where the growth was seen.
+/// The state of one series or signal. `Growth` identifies the window of its growth.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Tracker<Growth> {
     /// When it was suspected.
@@ -13,10 +13,10 @@ pub struct Tracker<Growth> {
     /// When it was confirmed.
     pub confirmed: Option<Nanos>,
     /// Its state now.
-    pub state: Option<State>,
+    pub state: Option<FindingState>,
     /// The last growth that passed all gates.
     pub growth: Option<Growth>,
-    /// Since when its gates fail although it has a state.
+    /// Since when its gates have failed while it has a state.
     failing: Option<Nanos>,
 }
 
@@ -33,20 +33,21 @@ impl<Growth> Default for Tracker<Growth> {
 }
 
 impl<Growth> Tracker<Growth> {
-    /// One look further; `grows`: where it does, if all gates are passed. `wiped`: all of it was let go.
+    /// Updates the state. `grows`: the window, if all gates are passed. `wiped`: most of it was freed at
+    /// once.
     pub fn step(&mut self, grows: Option<Growth>, now: Nanos, wiped: bool) {
         if grows.is_some() {
             self.growth = grows;
             self.failing = None;
             self.suspected.get_or_insert(now);
-            self.state = self.state.max(Some(State::Suspect));
+            self.state = self.state.max(Some(FindingState::Suspect));
             return;
         }
         let Some(state) = self.state else {
             return;
         };
         let failing = *self.failing.get_or_insert(now);
-        let patience = if state == State::Confirmed {
+        let patience = if state == FindingState::Confirmed {
             DROP_CONFIRMED_SECONDS
         } else {
             DROP_SUSPECT_SECONDS
@@ -57,12 +58,13 @@ impl<Growth> Tracker<Growth> {
         }
     }
 
-    /// Its growth has passed the budget; `false` if its gates fail just now, and it stays what it was.
+    /// Confirms it, because its growth has passed the budget. Returns `false` without a change if its gates
+    /// fail at present.
     pub fn confirm(&mut self, now: Nanos) -> bool {
         if self.failing.is_some() {
             return false;
         }
-        self.state = Some(State::Confirmed);
+        self.state = Some(FindingState::Confirmed);
         self.confirmed.get_or_insert(now);
         true
     }

@@ -1,63 +1,64 @@
-//! The verdict and the sentence that gives its reason.
+//! The verdict and the sentence with its reason.
 
 use crate::events::GOROUTINES;
-use crate::growth::gauges::{GaugeKey, Gauges};
-use crate::report::{Basis, Cause, Finding, State, Verdict, Window};
+use crate::growth::signals::{SignalKey, Signals};
+use crate::report::{Basis, Cause, Finding, FindingState, Verdict, Window};
 
-use super::Judge;
-use super::compose::Scene;
-use super::evidence::{bytes, number};
+use super::inputs::Inputs;
+use super::judge::Judge;
 use super::options::{LEAST_REQUESTS, LOSS_ANY};
+use super::units::{bytes, number};
 
 impl Judge {
-    /// The verdict over `findings`, and why.
+    /// The verdict for `findings`, and its reason.
     pub fn verdict(
         &self,
         findings: &[Finding],
         window: &Window,
-        scene: Scene,
+        inputs: Inputs,
     ) -> (Verdict, String) {
         let lost = self.lost();
         if lost.worst() > LOSS_ANY {
             let (part, what) = if lost.blocks >= lost.requests {
-                (
-                    lost.blocks,
-                    "blocks were lost (frees or returns missed, or a map full)",
-                )
+                (lost.blocks, "blocks")
             } else {
-                (lost.requests, "request records were lost")
+                (lost.requests, "request records")
             };
             let reason = format!(
-                "{:.1} % of the {what}: too much for a verdict",
-                100.0 * part
+                "{:.1} % of {what} were lost; at most {:.0} % may be.",
+                100.0 * part,
+                100.0 * LOSS_ANY
             );
             return (Verdict::InsufficientEvidence, reason);
         }
-        if let Some(worst) = findings.iter().find(|finding| finding.state > State::None) {
-            let verdict = if worst.state == State::Confirmed {
+        if let Some(worst) = findings
+            .iter()
+            .find(|finding| finding.state > FindingState::None)
+        {
+            let verdict = if worst.state == FindingState::Confirmed {
                 Verdict::Leak
             } else {
                 Verdict::Suspect
             };
             return (verdict, leak_sentence(worst));
         }
-        if !scene.growth.sees_blocks()
-            && let Some(reason) = unseen(scene.gauges)
+        if !inputs.growth.sees_blocks()
+            && let Some(reason) = unseen(inputs.signals)
         {
             return (Verdict::InsufficientEvidence, reason);
         }
         let needed = 2.0 * self.options.maturity_seconds;
         if window.seconds < needed {
             let reason = format!(
-                "observed for {:.0} s; blocks are judged {:.0} s after their request, so at least {needed:.0} s \
-                 are needed",
+                "Observed for {:.0} s only; at least {needed:.0} s are needed, because blocks are judged {:.0} s \
+                 after their request.",
                 window.seconds, self.options.maturity_seconds
             );
             return (Verdict::InsufficientEvidence, reason);
         }
         if window.requests < LEAST_REQUESTS {
             let reason = format!(
-                "only {} requests were seen; {LEAST_REQUESTS} are needed to say that nothing grows",
+                "Only {} requests so far; {LEAST_REQUESTS} are needed.",
                 window.requests
             );
             return (Verdict::InsufficientEvidence, reason);
@@ -66,36 +67,37 @@ impl Judge {
     }
 }
 
-/// Levels of a gauge that are enough to say that it does not grow.
+/// Minimum levels of a signal for the verdict `no_leak`.
 const LEAST_LEVELS: usize = 5;
 
-/// Why gauges cannot show that nothing grows, if they cannot.
-fn unseen(gauges: &Gauges) -> Option<String> {
-    let levels = |key: GaugeKey| gauges.family(&key).ticks().len();
-    let (censuses, cut) = gauges.censuses();
-    let containers = gauges
-        .family(&GaugeKey::Container(String::new(), String::new()))
-        .gauges()
-        .any(|(key, _)| !matches!(key, GaugeKey::Container(_, kind) if kind == GOROUTINES));
+/// Why the growth signals are too few for a verdict, if they are.
+fn unseen(signals: &Signals) -> Option<String> {
+    let levels = |key: SignalKey| signals.family(&key).ticks().len();
+    let (censuses, cut) = signals.censuses();
+    let containers = signals
+        .family(&SignalKey::Container(String::new(), String::new()))
+        .signals()
+        .any(|(key, _)| !matches!(key, SignalKey::Container(_, kind) if kind == GOROUTINES));
     if containers && censuses >= LEAST_LEVELS as u64 && 2 * cut <= censuses
-        || levels(GaugeKey::Heap) >= LEAST_LEVELS
-        || levels(GaugeKey::Faults) >= LEAST_LEVELS
+        || levels(SignalKey::Heap) >= LEAST_LEVELS
+        || levels(SignalKey::Faults) >= LEAST_LEVELS
     {
         return None;
     }
-    Some(if containers && censuses > 0 {
-        format!(
-            "containers were counted {censuses} times, {cut} of these not to the end: too little for a verdict"
-        )
-    } else {
-        "no live blocks were read: allocations are not watched in this mode, and neither containers, a \
-         collector's heap nor page faults could be"
+    Some(if !containers || censuses == 0 {
+        "No evidence: allocations are not traced in this mode, and neither containers, a collector's heap \
+         nor page faults could be read."
             .to_owned()
+    } else if censuses >= LEAST_LEVELS as u64 {
+        format!("{cut} of {censuses} censuses were cut short; at most half may be.")
+    } else {
+        let plural = if censuses == 1 { "census" } else { "censuses" };
+        format!("Only {censuses} {plural} so far; {LEAST_LEVELS} are needed.")
     })
 }
 
 fn leak_sentence(finding: &Finding) -> String {
-    let sure = if finding.state == State::Confirmed {
+    let sure = if finding.state == FindingState::Confirmed {
         "grows without bounds"
     } else {
         "may grow without bounds"
@@ -108,12 +110,12 @@ fn leak_sentence(finding: &Finding) -> String {
             format!("allocated in {}", finding.site.function)
         }
         (Some(line), Some(container)) => format!(
-            "held by {} ({}), filled in {} (line {line})",
+            "held by {} ({}), written in {} (line {line})",
             container.path, container.kind, finding.site.function
         ),
         (None, Some(container)) => format!("held by {} ({})", container.path, container.kind),
         (Some(line), None) => format!("allocated in {} (line {line})", finding.site.function),
-        (None, None) => "by what code is not known".to_owned(),
+        (None, None) => "by unknown code".to_owned(),
     };
     let per = match finding.cause {
         Cause::TokenKeyed => format!(
@@ -122,7 +124,7 @@ fn leak_sentence(finding: &Finding) -> String {
             bytes(finding.retained_bytes_per_repeat_token)
         ),
         Cause::Background => format!(
-            "{} per second without any request",
+            "{} per second without requests",
             bytes(finding.growth_bytes_per_second)
         ),
         _ => format!(
@@ -140,17 +142,17 @@ fn no_leak_sentence(findings: &[Finding], window: &Window) -> String {
         window.seconds
     );
     let Some(biggest) = findings.first() else {
-        return format!("{seen}, and nothing outlived its request in a growing amount.");
+        return format!("{seen}. No memory that outlives its request grows.");
     };
     let what = match biggest.cause {
-        Cause::BoundedCache => "a cache that lets go of what it takes",
+        Cause::BoundedCache => "a cache that evicts as much as it adds",
         Cause::WarmUp => "a warm-up that has stopped or slows down",
         Cause::AllocatorRetention => "freed memory that the allocator keeps",
-        Cause::WorkingSet => "memory of requests under way",
+        Cause::WorkingSet => "memory of requests in flight",
         _ => "memory that does not grow",
     };
     format!(
-        "{seen}, and nothing grows without bounds: the most is {what} ({}).",
+        "{seen}. Nothing grows without bounds; the largest part is {what} ({}).",
         biggest.route
     )
 }

@@ -1,24 +1,24 @@
-//! Figures of one series over a range of epochs up to now: what the gates look at.
+//! Figures of one series over a range of epochs up to now. The gates test them.
 
-use crate::attribution::tokens::Class;
-use crate::growth::Exposure;
+use crate::attribution::keys::Class;
 use crate::growth::epochs::Epochs;
 use crate::growth::series::{Epoch, Series};
+use crate::growth::{Exposure, Growth, SeriesKey};
 
 use super::options::{FLOOR_PART, FRESH_HOLDERS, FRESH_PART, FRESH_SECONDS};
 
-/// What drives a series: the events against which growth is measured.
+/// The events against which growth is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Clock {
     /// Requests whose blocks could have matured.
     Requests,
-    /// Of those, with a token that is new on the route.
+    /// Requests of those with a token that is new on the route.
     NewTokens,
-    /// Seconds, where no request is involved.
+    /// Seconds, for background memory.
     Seconds,
 }
 
-/// A series with what is needed to measure it.
+/// A series with its exposures and epochs.
 #[derive(Clone, Copy)]
 pub struct View<'a> {
     /// The series.
@@ -27,6 +27,17 @@ pub struct View<'a> {
     pub exposures: &'a [Exposure],
     /// The epochs of both.
     pub epochs: &'a Epochs,
+}
+
+impl<'a> View<'a> {
+    /// A series with its exposures.
+    pub fn new(growth: &'a Growth, key: SeriesKey, series: &'a Series) -> Self {
+        Self {
+            series,
+            exposures: growth.exposures(key.route),
+            epochs: &growth.epochs,
+        }
+    }
 }
 
 /// Figures of the epochs `from..`.
@@ -46,7 +57,7 @@ pub struct Window {
     pub evicted: f64,
     /// Mature bytes now less those at the beginning.
     pub net: f64,
-    /// Live part of all bytes that matured.
+    /// Live part of all matured bytes.
     pub kept: f64,
     /// The same of the earlier half.
     pub kept_old: f64,
@@ -56,14 +67,14 @@ pub struct Window {
     pub fresh_floor: f64,
     /// First epoch of the last third.
     pub late_from: usize,
-    /// Late against early growth per event, by the clock that suits it best.
+    /// Ratio of late to early growth per event, by the clock with the largest ratio.
     pub linearity: f64,
-    /// Growth in the most recent part against the mean; `None`: too little traffic to tell.
+    /// Ratio of recent to mean growth per event. `None`: too little traffic.
     pub freshness: Option<f64>,
 }
 
 impl View<'_> {
-    /// Clocks that can drive this series.
+    /// The clocks of this series.
     fn clocks(&self) -> &'static [Clock] {
         if self.exposures.is_empty() {
             &[Clock::Seconds]
@@ -190,14 +201,14 @@ impl View<'_> {
                 sum += self.ticks(*clock, *i);
                 sum >= total / 2.0
             })? + 1;
-            // an epoch that holds more than half of all events is no half
+            // if one epoch holds more than half of all events, it counts as one half
             let half = if half >= to { to - 1 } else { half };
             if half <= from {
                 return None;
             }
             let early = self.rate(*clock, from, half)?;
             let late = self.rate(*clock, half, to)?;
-            // a short window must not hide that growth was faster before it
+            // growth before the window counts too: a short window must not hide that it was faster
             let before = self.rate(*clock, 0, from).unwrap_or(0.0);
             let against = early.max(before);
             Some(if against > 0.0 {

@@ -1,8 +1,8 @@
-//! Epochs: the time axis of all cohorts. Fine where it is young, coarse where it is old.
+//! Epochs: the time axis of all cohorts. Recent epochs are short, older ones are merged.
 
 use crate::events::Nanos;
 
-/// Epochs at most. Each costs 96 bytes per series.
+/// Maximum number of epochs. Each takes 96 bytes per series.
 pub const MOST_EPOCHS: usize = 36;
 /// The newest epochs are never merged.
 const FINE: usize = 12;
@@ -21,7 +21,7 @@ impl Epochs {
         }
     }
 
-    /// Ends an epoch at `at`; `false` when that would not be later than the last end.
+    /// Ends an epoch at `at`. Returns `false` if `at` is not later than the last end.
     pub fn push(&mut self, at: Nanos) -> bool {
         let later = self.bounds.last().is_none_or(|last| at > *last);
         if later {
@@ -30,12 +30,12 @@ impl Epochs {
         later
     }
 
-    /// How many.
+    /// Number of epochs.
     pub fn len(&self) -> usize {
         self.bounds.len() - 1
     }
 
-    /// Whether there is none.
+    /// Whether there is no epoch.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -67,8 +67,8 @@ impl Epochs {
         (end < self.bounds.len()).then(|| end.saturating_sub(1))
     }
 
-    /// When there are too many: merges the pair that is shortest for its age, and says which epoch
-    /// took up its successor.
+    /// If there are too many epochs, merges the pair that is shortest relative to its age. Returns the
+    /// epoch that absorbed its successor.
     pub fn merge_if_full(&mut self) -> Option<usize> {
         if self.len() <= MOST_EPOCHS {
             return None;

@@ -1,68 +1,43 @@
 //! Growth: from successive snapshots to cohorts, evictions and floors per series. Pure and bounded.
 //!
-//! A *cohort* is what became mature in one epoch; epochs are the times between snapshots, the old
-//! ones merged, the same for all series. Once an epoch is over its cohorts can only shrink, so what
-//! is missing in the next snapshot was evicted: no block has to be remembered by itself.
+//! A *cohort* is the memory that became mature in one epoch. Epochs are the intervals between snapshots;
+//! old ones are merged; all series share them. After its epoch a cohort can only shrink. So the bytes that
+//! are missing in the next snapshot were evicted, and no block has to be tracked individually.
 
 pub mod epochs;
-pub mod gauges;
+pub mod keys;
 pub mod reading;
 pub mod series;
+pub mod signals;
 pub mod tables;
 
 use std::collections::BTreeMap;
 
-use crate::attribution::routes::RouteId;
-use crate::attribution::sites::LeadId;
-use crate::attribution::tokens::Class;
-use crate::attribution::{Attribution, Map};
-use crate::events::{MemoryKind, Nanos, RequestId, Snapshot};
+use crate::attribution::Attribution;
+use crate::attribution::keys::Class;
+use crate::attribution::keys::Map;
+use crate::attribution::keys::RouteId;
+use crate::attribution::sites::LeadingFrameId;
+use crate::events::{Nanos, Snapshot};
 
 use self::epochs::{Epochs, MOST_EPOCHS};
-use self::reading::Reading;
+pub use self::keys::{Exposure, SeriesKey};
+use self::reading::{Reading, Totals};
 use self::series::Series;
 use self::tables::Tables;
 
-/// Series at most; when all are taken, one that holds nothing makes room, else a new one is refused.
+/// Maximum number of series. When it is reached, a series without live bytes is replaced; without one, the
+/// new series is refused.
 pub const MOST_SERIES: usize = 2_048;
 
-/// What a series is: where from, which code, which memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SeriesKey {
-    /// Route, or background.
-    pub route: RouteId,
-    /// Leading user frame.
-    pub lead: LeadId,
-    /// Heap and mappings are never added.
-    pub kind: MemoryKind,
-}
-
-/// Requests that matured in one epoch, by token class: the exposure clock.
-pub type Exposure = [u64; Class::COUNT];
-
-/// Totals of the last snapshot.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Totals {
-    /// Live heap bytes, mature or not.
-    pub live_bytes: f64,
-    /// Live heap blocks.
-    pub live_blocks: f64,
-    /// Mature heap bytes.
-    pub mature_bytes: f64,
-    /// Highest live heap bytes of any snapshot.
-    pub peak_live_bytes: f64,
-    /// Variance that sampling adds to `live_bytes`.
-    pub variance: f64,
-}
-
-/// A (route, lead) with bytes that are not mature yet.
+/// A series with bytes that are not mature yet.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Immature {
-    /// What.
+    /// Its key.
     pub key: SeriesKey,
     /// Bytes now.
     pub bytes: f64,
-    /// Most bytes in any snapshot since it was among the first.
+    /// Peak bytes since it has been among the biggest.
     pub peak: f64,
 }
 
@@ -72,12 +47,12 @@ pub struct Growth {
     pub epochs: Epochs,
     /// Totals of the last snapshot.
     pub totals: Totals,
-    /// Blocks that are replaced by larger ones.
+    /// Blocks that are replaced by larger blocks.
     pub tables: Tables,
     series: BTreeMap<SeriesKey, Series>,
     exposures: BTreeMap<RouteId, Vec<Exposure>>,
     immature: Vec<Immature>,
-    top_sites: Vec<(LeadId, f64, f64)>,
+    top_sites: Vec<(LeadingFrameId, f64, f64)>,
     snapshots: u64,
     refused: u64,
 }
@@ -140,7 +115,7 @@ impl Growth {
         }
     }
 
-    /// Forgets all blocks: the address space is another one. Requests and tokens stay.
+    /// Forgets all blocks, because the address space was replaced. Requests and tokens are kept.
     pub fn forget(&mut self, at: Nanos) {
         *self = Self::new(at);
     }
@@ -160,17 +135,17 @@ impl Growth {
         self.exposures.get(&route).map_or(&[], Vec::as_slice)
     }
 
-    /// What holds most memory of requests under way.
+    /// The series with most memory of requests in flight.
     pub fn immature(&self) -> &[Immature] {
         &self.immature
     }
 
-    /// Leads by live bytes: `(lead, bytes, blocks)`, at most 20.
-    pub fn top_sites(&self) -> &[(LeadId, f64, f64)] {
+    /// Leading frames by live bytes: `(leading frame, bytes, blocks)`, at most 20.
+    pub fn top_sites(&self) -> &[(LeadingFrameId, f64, f64)] {
         &self.top_sites
     }
 
-    /// Whether live blocks are seen at all: without allocator probes all snapshots are empty.
+    /// Whether any live block was seen. Without allocator probes all snapshots are empty.
     pub fn sees_blocks(&self) -> bool {
         self.totals.peak_live_bytes > 0.0
     }
@@ -180,12 +155,12 @@ impl Growth {
         self.snapshots
     }
 
-    /// Series that found no place.
+    /// Series refused because the table was full.
     pub fn refused(&self) -> u64 {
         self.refused
     }
 
-    /// Bytes of state, estimated.
+    /// Estimated size of the state in bytes.
     pub fn state_bytes(&self) -> usize {
         let per_series = MOST_EPOCHS * size_of::<series::Epoch>() + size_of::<Series>() + 400;
         self.series.len() * per_series + self.exposures.len() * MOST_EPOCHS * size_of::<Exposure>()
@@ -273,11 +248,4 @@ impl Growth {
             }
         }
     }
-}
-
-/// Sorted and without doubles.
-fn sorted(mut ids: Vec<RequestId>) -> Vec<RequestId> {
-    ids.sort_unstable();
-    ids.dedup();
-    ids
 }

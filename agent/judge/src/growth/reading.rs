@@ -1,46 +1,46 @@
-//! One snapshot, added up per series and cohort.
+//! One snapshot, summed per series and cohort.
 
 use std::collections::BTreeMap;
 
-use crate::attribution::sites::LeadId;
-use crate::attribution::tokens::Class;
+use crate::attribution::keys::Class;
+use crate::attribution::sites::LeadingFrameId;
 use crate::attribution::{Attribution, Origin, Owner};
 use crate::events::{Binding, LiveGroup, MemoryKind, RequestId, SiteId, Snapshot};
 
 use super::epochs::Epochs;
-use super::{SeriesKey, Totals, sorted};
+use super::keys::SeriesKey;
 
 /// Sites kept per series, the biggest.
 pub const MOST_SITES: usize = 12;
 /// A request that holds more than this many times the median request of its series holds the container
-/// itself: the table of a hash map that doubles, which is freed when the next one is there. Counted in
-/// full, each doubling would look as if half of the series had been let go.
+/// itself, such as the table of a hash map. The table is freed when the next one is allocated. If it were
+/// counted in full, each doubling would look like an eviction of half of the series.
 pub const OUTLIER: f64 = 16.0;
-/// Requests that a median needs.
+/// Minimum number of requests for a median.
 const LEAST_FOR_MEDIAN: usize = 20;
-/// Bytes of a block below which it is no table worth following.
+/// Minimum size of a table, bytes.
 const LEAST_TABLE: f64 = 4.0 * 1024.0;
-/// Rows of the top sites.
+/// Maximum number of top sites.
 const TOP_SITES: usize = 20;
-/// Series of requests under way that are kept, the biggest.
+/// Maximum number of series of requests in flight; the biggest are kept.
 const MOST_IMMATURE: usize = 32;
 
 /// Mature memory of one cohort of one class.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct CohortNow {
-    /// Bytes; of each request at most [`OUTLIER`] times what the median request holds.
+    /// Bytes. Each request counts at most [`OUTLIER`] times the median.
     pub bytes: f64,
-    /// Distinct requests with a block in it; for background, blocks that were seen.
+    /// Distinct requests with a block in it. For background memory: sampled blocks.
     pub holders: u32,
 }
 
 /// Mature memory of one class, over all cohorts.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ClassNow {
-    /// Bytes; of each request at most [`OUTLIER`] times what the median request holds: what one more
-    /// request keeps is not the table that one of them happened to double.
+    /// Bytes. Each request counts at most [`OUTLIER`] times the median, so a table that one request doubled
+    /// does not raise the bytes per request.
     pub bytes: f64,
-    /// Sum over holders of the square of their bytes: the spread between requests.
+    /// Sum over holders of their squared bytes, for the variance between requests.
     pub squares: f64,
     /// Variance that sampling adds to `bytes`.
     pub variance: f64,
@@ -65,24 +65,39 @@ pub struct SeriesNow {
     pub sites: Vec<(SiteId, f64)>,
 }
 
-/// A snapshot, added up.
+/// Totals of the last snapshot.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Totals {
+    /// Live heap bytes, mature or not.
+    pub live_bytes: f64,
+    /// Live heap blocks.
+    pub live_blocks: f64,
+    /// Mature heap bytes.
+    pub mature_bytes: f64,
+    /// Highest live heap bytes of any snapshot.
+    pub peak_live_bytes: f64,
+    /// Variance that sampling adds to `live_bytes`.
+    pub variance: f64,
+}
+
+/// A summed snapshot.
 #[derive(Debug, Default)]
 pub struct Reading {
     /// Mature memory per series.
     pub series: BTreeMap<SeriesKey, SeriesNow>,
     /// Memory that is not mature, the biggest first.
     pub immature: Vec<(SeriesKey, f64)>,
-    /// Leads by live bytes.
-    pub top_sites: Vec<(LeadId, f64, f64)>,
+    /// Leading frames by live bytes.
+    pub top_sites: Vec<(LeadingFrameId, f64, f64)>,
     /// Totals.
     pub totals: Totals,
-    /// Leads most of whose bytes lie in one block.
-    pub biggest: Vec<(LeadId, Biggest)>,
-    /// Requests that blocks name, sorted.
+    /// Leading frames most of whose bytes are in one block.
+    pub biggest: Vec<(LeadingFrameId, Biggest)>,
+    /// Requests that blocks refer to, sorted.
     pub named: Vec<RequestId>,
 }
 
-/// The largest block of a lead.
+/// The largest block of a leading frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Biggest {
     /// Its bytes.
@@ -93,36 +108,36 @@ pub struct Biggest {
     pub request: Option<RequestId>,
 }
 
-/// What live blocks of one lead add up to.
+/// Totals of the live blocks of one leading frame.
 #[derive(Default)]
-struct LeadNow {
+struct LeadingTotals {
     bytes: f64,
     blocks: f64,
     biggest: Biggest,
 }
 
-/// A mature group, ready to be sorted: `(series, class, epoch, request)` first.
+/// A mature group in sort order: series, class, epoch, request, index of the group.
 type Row = (SeriesKey, usize, usize, Option<RequestId>, usize);
 
 impl Reading {
-    /// Adds up `snapshot`, whose time is the end of the last of `epochs`.
+    /// Sums `snapshot`. Its time is the end of the last of `epochs`.
     pub fn new(snapshot: &Snapshot, epochs: &Epochs, attribution: &Attribution) -> Self {
         let mut reading = Self::default();
         let mut rows: Vec<Row> = Vec::new();
         let mut immature: BTreeMap<SeriesKey, f64> = BTreeMap::new();
-        let mut leads: BTreeMap<LeadId, LeadNow> = BTreeMap::new();
+        let mut leading_frames: BTreeMap<LeadingFrameId, LeadingTotals> = BTreeMap::new();
         let mut named = Vec::new();
         for (index, group) in snapshot.groups.iter().enumerate() {
             if !is_sane(group) {
                 continue;
             }
             named.extend(group.request);
-            let lead = attribution.sites.lead(group.site);
+            let leading = attribution.sites.leading(group.site);
             if group.kind == MemoryKind::Heap {
                 reading.totals.live_bytes += group.bytes;
                 reading.totals.live_blocks += group.blocks;
                 reading.totals.variance += group.variance;
-                let sum = leads.entry(lead).or_default();
+                let sum = leading_frames.entry(leading).or_default();
                 sum.bytes += group.bytes;
                 sum.blocks += group.blocks;
                 if group.seen == 1 && group.bytes > sum.biggest.bytes {
@@ -146,7 +161,7 @@ impl Reading {
             };
             let key = SeriesKey {
                 route,
-                lead,
+                leading,
                 kind: group.kind,
             };
             match epochs.of(mature_at) {
@@ -155,15 +170,15 @@ impl Reading {
             }
         }
         reading.named = sorted(named);
-        let is_one = |now: &LeadNow| {
+        let is_one = |now: &LeadingTotals| {
             now.biggest.bytes >= LEAST_TABLE && now.biggest.bytes >= now.bytes / 2.0
         };
-        reading.biggest = leads
+        reading.biggest = leading_frames
             .iter()
             .filter(|(_, now)| is_one(now))
-            .map(|(lead, now)| (*lead, now.biggest))
+            .map(|(leading, now)| (*leading, now.biggest))
             .collect();
-        reading.top_sites = top(leads
+        reading.top_sites = top(leading_frames
             .into_iter()
             .map(|(l, now)| (l, now.bytes, now.blocks))
             .collect());
@@ -197,7 +212,7 @@ impl Reading {
                     *sites.entry(group.site).or_default() += group.bytes;
                 }
                 now.blocks += blocks;
-                // without a request each block that was seen is a witness; those it stands for are none
+                // without a request each sampled block counts as one holder, whatever its sampling weight
                 let holders = if request.is_some() { 1 } else { seen.max(1) };
                 now.held += bytes;
                 if request.is_some() {
@@ -222,7 +237,7 @@ impl Reading {
     }
 }
 
-/// What one request of a series may count for; infinite when there are too few to tell.
+/// Maximum bytes that one request counts for. Infinite with too few requests.
 fn most_per_request(rows: &[Row], groups: &[LiveGroup]) -> f64 {
     let mut each: Vec<f64> = rows
         .chunk_by(|a, b| (a.1, a.2, a.3) == (b.1, b.2, b.3))
@@ -237,15 +252,22 @@ fn most_per_request(rows: &[Row], groups: &[LiveGroup]) -> f64 {
     *median * OUTLIER
 }
 
-/// Whether the figures of a group can be added without spoiling a sum.
+/// Whether the figures of a group are finite and not negative.
 fn is_sane(group: &LiveGroup) -> bool {
     [group.bytes, group.blocks, group.variance]
         .iter()
         .all(|n| n.is_finite() && *n >= 0.0)
 }
 
-fn top(mut leads: Vec<(LeadId, f64, f64)>) -> Vec<(LeadId, f64, f64)> {
-    leads.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-    leads.truncate(TOP_SITES);
-    leads
+fn top(mut leading_frames: Vec<(LeadingFrameId, f64, f64)>) -> Vec<(LeadingFrameId, f64, f64)> {
+    leading_frames.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    leading_frames.truncate(TOP_SITES);
+    leading_frames
+}
+
+/// Sorts and removes duplicates.
+fn sorted(mut ids: Vec<RequestId>) -> Vec<RequestId> {
+    ids.sort_unstable();
+    ids.dedup();
+    ids
 }

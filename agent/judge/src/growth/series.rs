@@ -1,19 +1,19 @@
 //! One series: its cohorts, evictions and floors, epoch by epoch.
 
-use crate::attribution::tokens::Class;
+use crate::attribution::keys::Class;
 use crate::events::SiteId;
 
 use super::epochs::Epochs;
 use super::reading::{ClassNow, SeriesNow};
 
-/// Powers of two of seconds in which death ages are counted: the last bin is everything older.
+/// Bins for the age at eviction, in powers of two of seconds. The last bin takes all greater ages.
 pub const AGE_BINS: usize = 20;
 
-/// Part of all that matured that must have lived through a bin of ages for it to be counted.
+/// Minimum part of all matured bytes that must have been at risk in a bin for the bin to count.
 const ENOUGH_AT_RISK: f64 = 0.05;
 
-/// What became mature in one epoch, of one token class. Short floats, because there are many: of a
-/// gigabyte they miss 64 bytes.
+/// The memory of one token class that became mature in one epoch. `f32` saves space; it is exact to 64
+/// bytes in a gigabyte.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Cohort {
     /// Bytes that matured.
@@ -46,7 +46,7 @@ impl Epoch {
     pub fn matured(&self) -> f64 {
         self.cohorts.iter().map(|c| f64::from(c.matured)).sum()
     }
-    /// Of those, live.
+    /// Bytes of those that are live.
     pub fn live(&self) -> f64 {
         self.cohorts.iter().map(|c| f64::from(c.live)).sum()
     }
@@ -54,7 +54,7 @@ impl Epoch {
     pub fn holders(&self) -> f64 {
         self.cohorts.iter().map(|c| f64::from(c.holders)).sum()
     }
-    /// Of those, with live bytes.
+    /// Requests of those with live bytes.
     pub fn alive(&self) -> f64 {
         self.cohorts.iter().map(|c| f64::from(c.alive)).sum()
     }
@@ -63,9 +63,9 @@ impl Epoch {
 /// A series.
 #[derive(Clone, Debug)]
 pub struct Series {
-    /// Aligned with the shared epochs.
+    /// One entry per shared epoch.
     pub epochs: Vec<Epoch>,
-    /// The last snapshot, by token class.
+    /// Totals of the last snapshot by token class.
     pub classes: [ClassNow; Class::COUNT],
     /// Mature bytes now, outliers in full.
     pub held: f64,
@@ -79,14 +79,14 @@ pub struct Series {
     pub matured_bytes: f64,
     /// Bytes of those that were freed.
     pub evicted_bytes: f64,
-    /// Evicted bytes by age since maturity, in powers of two of seconds.
+    /// Evicted bytes by age since maturity.
     pub deaths: [f32; AGE_BINS],
-    /// Bytes times seconds spent alive in each of these ages.
+    /// Byte-seconds at risk by age since maturity.
     pub at_risk: [f32; AGE_BINS],
 }
 
 impl Series {
-    /// A series that begins after `epochs` epochs without anything.
+    /// A series that begins after `epochs` empty epochs.
     pub fn new(epochs: usize) -> Self {
         Self {
             epochs: vec![Epoch::default(); epochs],
@@ -118,9 +118,9 @@ impl Series {
         (self.held - requests).max(0.0)
     }
 
-    /// Part of what matured that is kept up to an age, and that age in seconds, as far as enough of it has
-    /// become so old: Kaplan and Meier's estimate with the hazard constant within each bin of ages. What is
-    /// younger counts as far as it has come (it is censored), so growth does not bias it.
+    /// The part of matured memory that survives up to an age, and that age in seconds: the Kaplan-Meier
+    /// estimate with a constant hazard within each bin. It ends at the last age with enough memory at risk.
+    /// Younger memory is censored, so growth does not bias the estimate.
     pub fn survival(&self) -> Option<(f64, f64)> {
         let (mut age, mut hazard) = (0.0, 0.0);
         for (bin, (deaths, at_risk)) in self.deaths.iter().zip(self.at_risk).enumerate() {
@@ -134,7 +134,7 @@ impl Series {
         (age > 0.0).then(|| ((-hazard).exp(), age))
     }
 
-    /// Takes its part of a snapshot (`None`: nothing of it is live), which ends a new epoch.
+    /// Takes its part of a snapshot (`None`: none of it is live). The snapshot ends a new epoch.
     pub fn take(&mut self, now: Option<&SeriesNow>, epochs: &Epochs) {
         self.epochs.push(Epoch::default());
         let last = self.epochs.len() - 1;
@@ -148,7 +148,7 @@ impl Series {
                 let bin = (age.max(1.0).log2() as usize).min(AGE_BINS - 1);
                 self.at_risk[bin] += cohort.live * step;
                 if live >= cohort.live {
-                    // the first sight of the cohort; later only when a reading had missed blocks
+                    // the cohort is new; later this happens only if an earlier snapshot had missed blocks
                     let more = live - cohort.live;
                     cohort.matured += more;
                     self.matured_bytes += f64::from(more);
@@ -177,7 +177,7 @@ impl Series {
         self.sites.extend(now.iter().flat_map(|now| &now.sites));
     }
 
-    /// Epoch `at` takes up its successor.
+    /// Merges the successor of epoch `at` into it.
     pub fn merge_epochs(&mut self, at: usize) {
         if at + 1 >= self.epochs.len() {
             return;
@@ -191,7 +191,7 @@ impl Series {
         add_cohorts(&mut epoch.cohorts, &later.cohorts);
     }
 
-    /// Takes up another series of the same epochs, whose route became this one's.
+    /// Adds another series of the same epochs, whose route was merged into this one's.
     pub fn absorb(&mut self, other: &Self) {
         for (epoch, part) in self.epochs.iter_mut().zip(&other.epochs) {
             epoch.floor += part.floor;

@@ -1,29 +1,31 @@
-//! Tables: memory of a function that lies in one block which is replaced by larger ones (a `Vec`, a hash
-//! table, a buffer that grows). Cohorts do not see such growth: each block is freed when the next is there.
+//! Tables: memory of a function in one block that is replaced by larger blocks (a `Vec`, a hash table, a
+//! growing buffer). Cohorts do not show such growth, because each block is freed when the next one is
+//! allocated.
 
 use std::collections::BTreeMap;
 
 use crate::attribution::Attribution;
-use crate::attribution::routes::RouteId;
-use crate::attribution::sites::LeadId;
-use crate::attribution::tokens::Class;
+use crate::attribution::keys::Class;
+use crate::attribution::keys::RouteId;
+use crate::attribution::sites::LeadingFrameId;
 use crate::events::{Nanos, RequestId, SiteId};
 
 use super::reading::Biggest;
 
-/// Tables followed at most.
+/// Maximum number of tables.
 const MOST_TABLES: usize = 256;
-/// Steps kept of each: the first and the latest.
+/// Maximum number of enlargements kept per table: the first and the latest ones.
 const MOST_STEPS: usize = 32;
-/// A block is a step when it is larger than the one before by this factor.
+/// A block counts as an enlargement if it is larger than the previous one by this factor.
 const STEP: f64 = 1.03;
-/// Snapshots without the table after which it is gone: one may fall between free and allocation.
+/// Snapshots without the table after which it is dropped. One snapshot may fall between free and
+/// allocation.
 const PATIENCE: u32 = 2;
 
-/// A block that took the place of a smaller one.
+/// A block that replaced a smaller one.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Step {
-    /// The snapshot that showed it first.
+pub struct Enlargement {
+    /// Time of the first snapshot that contained it.
     pub at: Nanos,
     /// Its bytes.
     pub bytes: f64,
@@ -35,9 +37,9 @@ pub struct Step {
 /// A table.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Table {
-    /// The block that was there first, and what took its place.
-    pub steps: Vec<Step>,
-    /// Where the block was allocated that is there now.
+    /// The first block and its replacements.
+    pub steps: Vec<Enlargement>,
+    /// Allocation site of the current block.
     pub site: SiteId,
     missing: u32,
 }
@@ -45,26 +47,31 @@ pub struct Table {
 /// All tables of a target.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tables {
-    all: BTreeMap<LeadId, Table>,
+    all: BTreeMap<LeadingFrameId, Table>,
 }
 
 impl Tables {
-    /// Takes the leads of a snapshot most of whose bytes lie in one block.
-    pub fn take(&mut self, biggest: &[(LeadId, Biggest)], now: Nanos, attribution: &Attribution) {
-        for (lead, block) in biggest {
-            if !self.all.contains_key(lead) && !self.make_room() {
+    /// Takes the leading frames most of whose bytes are in one block.
+    pub fn take(
+        &mut self,
+        biggest: &[(LeadingFrameId, Biggest)],
+        now: Nanos,
+        attribution: &Attribution,
+    ) {
+        for (leading, block) in biggest {
+            if !self.all.contains_key(leading) && !self.make_room() {
                 continue;
             }
-            let table = self.all.entry(*lead).or_insert_with(|| Table {
+            let table = self.all.entry(*leading).or_insert_with(|| Table {
                 steps: Vec::new(),
                 site: block.site,
                 missing: 0,
             });
             table.take(block, now);
         }
-        self.all.retain(|lead, table| {
+        self.all.retain(|leading, table| {
             let seen = biggest
-                .binary_search_by(|(other, _)| other.cmp(lead))
+                .binary_search_by(|(other, _)| other.cmp(leading))
                 .is_ok();
             table.missing = if seen { 0 } else { table.missing + 1 };
             table.find_owners(attribution);
@@ -72,24 +79,24 @@ impl Tables {
         });
     }
 
-    /// When all places are taken, one that never grew makes room.
+    /// If the table is full, drops an entry that never grew.
     fn make_room(&mut self) -> bool {
         if self.all.len() < MOST_TABLES {
             return true;
         }
         let still = self.all.iter().find(|(_, table)| table.steps.len() < 2);
-        let still = still.map(|(lead, _)| *lead);
-        still.is_some_and(|lead| self.all.remove(&lead).is_some())
+        let still = still.map(|(leading, _)| *leading);
+        still.is_some_and(|leading| self.all.remove(&leading).is_some())
     }
 
-    /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = (&LeadId, &Table)> {
+    /// All tables.
+    pub fn iter(&self) -> impl Iterator<Item = (&LeadingFrameId, &Table)> {
         self.all.iter()
     }
 
-    /// Bytes of state, estimated.
+    /// Estimated size of the state in bytes.
     pub fn state_bytes(&self) -> usize {
-        self.all.len() * (MOST_STEPS * size_of::<Step>() + size_of::<Table>() + 64)
+        self.all.len() * (MOST_STEPS * size_of::<Enlargement>() + size_of::<Table>() + 64)
     }
 }
 
@@ -98,7 +105,7 @@ impl Table {
         let before = self.steps.last().map_or(0.0, |step| step.bytes);
         self.site = block.site;
         if block.bytes < before / STEP {
-            // it fell: whatever it is, its growth has bounds so far
+            // it shrank, so its growth is bounded so far
             self.steps.clear();
         } else if block.bytes < before * STEP {
             return;
@@ -106,7 +113,7 @@ impl Table {
         if self.steps.len() >= MOST_STEPS {
             self.steps.remove(1);
         }
-        self.steps.push(Step {
+        self.steps.push(Enlargement {
             at: now,
             bytes: block.bytes,
             owner: None,
@@ -114,7 +121,7 @@ impl Table {
         });
     }
 
-    /// The request of a step may still have been under way when its block was seen.
+    /// The request of an enlargement may still have been in flight when its block was first seen.
     fn find_owners(&mut self, attribution: &Attribution) {
         for step in &mut self.steps {
             let known = step.request.and_then(|id| attribution.requests.get(id));

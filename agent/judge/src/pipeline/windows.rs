@@ -1,12 +1,12 @@
-//! Verdicts where allocations are watched in windows only (modes `sample` and `auto`): what the last
-//! window said stands until the next one can say something, and while memory does not grow no window is needed.
-//! Where requests are seen in windows only, that is said.
+//! Verdicts with windowed tracing (modes `sample` and `auto`). The verdict of the last window is kept until
+//! the next window is long enough. While memory does not grow, no window is needed. Windowed tracing is
+//! reported as a limitation.
 
 use crate::events::Nanos;
 use crate::findings::options::LEAST_REQUESTS;
 use crate::report::{Finding, Memory, Verdict, Window};
 
-/// What is judged.
+/// Verdict, reason and findings.
 #[derive(Clone, Debug)]
 pub(super) struct Judgement {
     pub(super) verdict: Verdict,
@@ -14,33 +14,33 @@ pub(super) struct Judgement {
     pub(super) findings: Vec<Finding>,
 }
 
-/// Whether allocations are watched now, and what was found when they were.
+/// The state of windowed tracing, and the judgement of the last window.
 #[derive(Debug, Default)]
 pub(super) struct Windows {
-    /// `None`: there are no windows: allocations are watched all the time, or never.
+    /// Whether a window is open. `None`: no windows; allocations are traced continuously, or never.
     open: Option<bool>,
-    /// When the window began, the last one if none is open.
+    /// Start of the current window, or of the last one.
     begun: Option<Nanos>,
-    /// A window has ended: not everything was seen.
+    /// A window has ended, so tracing was not continuous.
     ended: bool,
-    /// Judged at the end of the window before.
+    /// Judgement at the end of the previous window.
     before: Option<Judgement>,
-    /// Requests are not seen at present.
+    /// Requests are not traced at present.
     unseen: bool,
-    /// There were times when they were not.
+    /// Requests were not traced at some time.
     were_unseen: bool,
 }
 
 impl Windows {
-    /// A window begins; `last` is what is thought now.
+    /// A window begins. `last` is the current judgement.
     pub(super) fn begin(&mut self, at: Nanos, last: Judgement) {
         self.before = self.begun.is_some().then_some(last);
         self.open = Some(true);
         self.begun = Some(at);
     }
 
-    /// No window is open from now on. `start`: allocations were watched since then although no window
-    /// was announced, as at first in mode `sample`.
+    /// No window is open from now on. `start`: allocations were traced since then without an announced
+    /// window, as at the start of mode `sample`.
     pub(super) fn end(&mut self, start: Option<Nanos>) {
         if self.open.is_none() {
             self.begun = start;
@@ -49,18 +49,18 @@ impl Windows {
         self.open = Some(false);
     }
 
-    /// Requests are seen from now on, or no longer.
+    /// Requests are traced from now on, or no longer.
     pub(super) fn requests(&mut self, seen: bool) {
         self.unseen = !seen;
         self.were_unseen |= !seen;
     }
 
-    /// Whether requests are seen at present.
+    /// Whether requests are traced at present.
     pub(super) fn sees_requests(&self) -> bool {
         !self.unseen
     }
 
-    /// No window of allocations is open.
+    /// Whether tracing of allocations is paused.
     pub(super) fn is_closed(&self) -> bool {
         self.open == Some(false)
     }
@@ -70,11 +70,11 @@ impl Windows {
         self.begun.map(|begun| now.since(begun))
     }
 
-    /// What a reader has to know of the windows.
+    /// The limitations from windowed tracing.
     pub(super) fn limitations(&self) -> impl Iterator<Item = &'static str> {
         let of_requests = self.were_unseen.then_some(
-            "requests are seen in windows, to keep within the overhead budget: in the pauses they are taken to come \
-             as they did before, and are not counted (mode trace sees all)",
+            "requests are traced in windows, to stay within the overhead budget: during the pauses they are not \
+             counted, and each route is assumed to have the same rate as before (mode trace traces all)",
         );
         self.of_allocations().into_iter().chain(of_requests)
     }
@@ -82,17 +82,17 @@ impl Windows {
     fn of_allocations(&self) -> Option<&'static str> {
         if self.ended {
             return Some(
-                "allocations are watched in windows, to keep within the overhead budget; the verdict rests on \
-                 the last window (mode trace watches all the time)",
+                "allocations are traced in windows, to stay within the overhead budget: the verdict is from \
+                 the last window (mode trace traces continuously)",
             );
         }
         (self.is_closed() && self.begun.is_none()).then_some(
-            "allocations are not watched as long as memory does not grow (mode trace watches all the time)",
+            "allocations are not traced while memory does not grow (mode trace traces continuously)",
         )
     }
 
-    /// What stands, given what the blocks seen say. `needed` seconds of a window are needed to say that
-    /// nothing grows.
+    /// The judgement that counts, given the judgement from the blocks seen so far. A window needs `needed`
+    /// seconds before it can show that nothing grows.
     pub(super) fn standing(
         &self,
         now: Nanos,
@@ -105,7 +105,7 @@ impl Windows {
             return said;
         }
         let Some(seconds) = self.seconds(now) else {
-            return still(said, needed, window, memory);
+            return not_growing(said, needed, window, memory);
         };
         if self.is_closed() || seconds >= needed {
             return said;
@@ -116,15 +116,15 @@ impl Windows {
         Judgement {
             verdict: Verdict::InsufficientEvidence,
             reason: format!(
-                "memory grows: allocations are watched since {seconds:.0} s, {needed:.0} s are needed"
+                "Memory grows. Allocations have been traced for {seconds:.0} s; {needed:.0} s are needed."
             ),
             findings: said.findings,
         }
     }
 }
 
-/// There was no reason to watch allocations yet.
-fn still(said: Judgement, needed: f64, window: &Window, memory: &Memory) -> Judgement {
+/// The judgement while no window was needed yet.
+fn not_growing(said: Judgement, needed: f64, window: &Window, memory: &Memory) -> Judgement {
     if said.verdict != Verdict::InsufficientEvidence
         || window.requests < LEAST_REQUESTS
         || window.seconds < needed
@@ -135,7 +135,7 @@ fn still(said: Judgement, needed: f64, window: &Window, memory: &Memory) -> Judg
     Judgement {
         verdict: Verdict::NoLeak,
         reason: format!(
-            "{} requests in {:.0} s, and memory does not grow: {:.1} MiB at first, {:.1} MiB now.",
+            "{} requests in {:.0} s. Memory does not grow: it was {:.1} MiB at the start and is {:.1} MiB now.",
             window.requests,
             window.seconds,
             mib(memory.rss_start_bytes),
@@ -157,7 +157,7 @@ mod tests {
         }
     }
 
-    /// What stands at `second`, when the blocks say `verdict`.
+    /// The verdict at `second` if the blocks give `verdict`.
     fn stands(windows: &Windows, second: f64, verdict: Verdict) -> Verdict {
         let window = Window {
             seconds: second,
@@ -183,7 +183,7 @@ mod tests {
         assert!(
             windows
                 .limitations()
-                .all(|said| said.contains("requests are seen in windows"))
+                .all(|said| said.contains("requests are traced in windows"))
         );
         assert_eq!(windows.limitations().count(), 1);
     }
@@ -207,12 +207,12 @@ mod tests {
         assert_eq!(
             stands(&windows, 40.0, Verdict::NoLeak),
             unseen,
-            "memory grows, and nobody knows why yet"
+            "memory grows, and the window is too short"
         );
         assert_eq!(
             stands(&windows, 45.0, Verdict::Suspect),
             Verdict::Suspect,
-            "a suspicion needs no patience"
+            "a suspicion counts at once"
         );
         assert_eq!(stands(&windows, 60.0, Verdict::NoLeak), Verdict::NoLeak);
         windows.end(None);

@@ -1,4 +1,4 @@
-//! What is full, warm or busy is not called a leak.
+//! Full caches, warm-up and working sets are not leaks.
 
 use heaptide_judge::report::{Cause, Verdict};
 
@@ -56,7 +56,8 @@ fn ttl_batch() {
     }
 }
 
-/// What is collected every 45 s has passed the growth budget before: it was confirmed once, 40 s after the attach.
+/// A heap that is collected every 45 s passes the growth budget before. It was once confirmed 40 s after
+/// the attach.
 #[test]
 fn a_sawtooth_of_much_of_the_headroom_is_not_confirmed_before_it_falls() {
     let run = run(Trace {

@@ -1,4 +1,4 @@
-//! State stays bounded whatever comes, and input that makes no sense does no harm.
+//! The state stays bounded for any input, and invalid input does no harm.
 
 use std::sync::Arc;
 
@@ -86,10 +86,7 @@ fn state_is_at_most_16_mib_with_all_series_taken() {
     }
     let state = pipeline.state_bytes();
     assert!(state <= 16 << 20, "{state} bytes");
-    assert!(
-        state > 8 << 20,
-        "the estimate forgets something: {state} bytes"
-    );
+    assert!(state > 8 << 20, "the estimate is too low: {state} bytes");
     assert!(pipeline.report().findings.len() <= 20);
 }
 

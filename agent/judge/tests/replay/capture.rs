@@ -1,9 +1,9 @@
-//! Recording and replaying: the same report, no credential on disk, and damage that is named.
+//! Recording and replaying: the same report, no credential on disk, and errors for damaged files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use heaptide_judge::capture::{CaptureError, Reader, Writer, replay};
+use heaptide_judge::capture::{CaptureError, CaptureReader, CaptureWriter, replay};
 use heaptide_judge::events::Observation;
 use heaptide_judge::pipeline::{JudgeOptions, Pipeline};
 use heaptide_judge::report::{Report, Verdict};
@@ -21,7 +21,7 @@ fn observations() -> Vec<Observation> {
 }
 
 fn record(path: &Path, observations: &[Observation]) {
-    let mut writer = Writer::create(path).expect("a file in a temporary folder");
+    let mut writer = CaptureWriter::create(path).expect("a file in a temporary folder");
     for observation in observations {
         writer.write(observation).expect("space for a capture");
     }
@@ -68,7 +68,7 @@ fn a_capture_holds_no_query_and_no_identifier() {
         }
     }
     record(&path, &observations);
-    for observation in Reader::open(&path).expect("a capture") {
+    for observation in CaptureReader::open(&path).expect("a capture") {
         if let Observation::Request(request) = observation.expect("an observation") {
             assert_eq!(request.head, "GET /api/data/{id}");
         }
@@ -118,15 +118,15 @@ fn a_torn_or_damaged_capture_is_used_as_far_as_it_goes() {
 
     fs::write(&path, b"something else entirely").expect("space");
     assert!(matches!(
-        Reader::open(&path),
+        CaptureReader::open(&path),
         Err(CaptureError::NotACapture { .. })
     ));
     fs::write(&path, b"HTCAP\n\x63\x00").expect("space");
     assert!(matches!(
-        Reader::open(&path),
+        CaptureReader::open(&path),
         Err(CaptureError::Version { found: 99, .. })
     ));
-    // a length of four gigabytes is not believed
+    // a length of four gigabytes is rejected
     fs::write(&path, b"HTCAP\n\x02\x00\xff\xff\xff\xff garbage").expect("space");
     let garbage = replay(&path, JudgeOptions::default()).expect("an empty capture");
     assert!(matches!(
@@ -138,13 +138,13 @@ fn a_torn_or_damaged_capture_is_used_as_far_as_it_goes() {
 
 #[test]
 fn a_full_disk_is_an_error_that_names_the_file() {
-    let written = Writer::create(Path::new("/dev/full")).map(drop);
+    let written = CaptureWriter::create(Path::new("/dev/full")).map(drop);
     let error = written.expect_err("no space on it").to_string();
     assert!(
         error.contains("/dev/full") && error.contains("No space left"),
         "{error}"
     );
-    let missing = Writer::create(Path::new("/nowhere/capture"))
+    let missing = CaptureWriter::create(Path::new("/nowhere/capture"))
         .map(drop)
         .expect_err("no such folder");
     assert!(missing.to_string().contains("/nowhere/capture"));

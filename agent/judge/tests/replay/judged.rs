@@ -1,4 +1,4 @@
-//! A trace and what was said of it.
+//! A trace and its verdicts.
 
 use heaptide_judge::events::Observation;
 use heaptide_judge::pipeline::{JudgeOptions, Pipeline};

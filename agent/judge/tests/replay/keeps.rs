@@ -1,6 +1,6 @@
-//! What the small service of the traces keeps.
+//! What the simulated service keeps.
 
-/// What the service keeps, and when it lets go. The leaky route is `GET /api/data`.
+/// What the service keeps, and when it is freed. The leaky route is `GET /api/data`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Keeps {
     /// Nothing.
@@ -17,11 +17,11 @@ pub(crate) enum Keeps {
     PerTokenWithTable,
     /// Entries per distinct token inside one table that doubles, at most so many.
     TableOnly(u64),
-    /// An entry per distinct token, least recently used out beyond so many.
+    /// An entry per distinct token in an LRU cache of this size.
     Lru(usize),
-    /// An entry per distinct token, swept when so many seconds old.
+    /// An entry per distinct token, removed after this many seconds.
     Ttl(f64),
-    /// An entry per distinct token, all cleared every so many seconds.
+    /// An entry per distinct token, all removed every so many seconds.
     Batch(u64),
     /// An entry for each of the first so many requests, then nothing.
     WarmUp(u64),
@@ -31,6 +31,6 @@ pub(crate) enum Keeps {
     StrayTimer(u64),
     /// An entry per distinct token from so many seconds on.
     Late(u64),
-    /// Of the entries per distinct token, 40 % are let go 5 s after they matured.
+    /// An entry per distinct token; 40 % of them are freed 5 s after they matured.
     PartlyEvicted,
 }

@@ -1,7 +1,7 @@
-//! What forbids a verdict, holds it back or takes it back.
+//! What prevents, delays or withdraws a verdict.
 
 use heaptide_judge::pipeline::JudgeOptions;
-use heaptide_judge::report::{Cause, State, Verdict};
+use heaptide_judge::report::{Cause, FindingState, Verdict};
 
 use super::judged::{near, run, run_with};
 use super::world::{Keeps, Trace};
@@ -56,7 +56,7 @@ fn losses_forbid_first_the_confirmation_and_then_the_verdict() {
         many.report
             .findings
             .iter()
-            .all(|finding| finding.state == State::None)
+            .all(|finding| finding.state == FindingState::None)
     );
     // lost frees look like a leak of the working memory: never confirmed
     let innocent = run(Trace {
@@ -113,7 +113,7 @@ fn a_cache_that_is_not_full_is_suspected_and_not_confirmed() {
         cold.report.reason
     );
     assert!(
-        cold.top().evidence[0].contains("none let go"),
+        cold.top().evidence[0].contains("none freed"),
         "{:#?}",
         cold.top()
     );
@@ -156,7 +156,7 @@ fn a_slow_leak_is_suspected_before_it_is_confirmed() {
 
 #[test]
 fn a_cache_that_is_cleared_is_cleared_of_suspicion() {
-    // half full it is above the growth budget: confirmed by mistake, as nobody could know better
+    // half full it is above the growth budget, so it is confirmed by mistake: it cannot be told from a leak
     let run = run(Trace {
         keeps: Keeps::Batch(70),
         seconds: 90,

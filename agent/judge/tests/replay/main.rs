@@ -3,12 +3,12 @@
 mod benign;
 mod bounds;
 mod capture;
-mod gauge_trace;
-mod gauge_world;
-mod gauges;
 mod judged;
 mod keeps;
 mod limits;
+mod signal_trace;
+mod signal_world;
+mod signals;
 mod sites;
 mod verdicts;
 mod workers;

@@ -1,4 +1,4 @@
-//! Who is observed in every trace, and the stacks that allocate in it.
+//! The observed process of all traces, and its stacks.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ const SITES: [(u64, &str, u32); 6] = [
     (6, "get_data", 19),
 ];
 
-/// What comes before everything else.
+/// The first observations of a trace.
 pub(crate) fn announce(now: Nanos) -> Vec<Observation> {
     let info = TargetInfo {
         pid: 17,

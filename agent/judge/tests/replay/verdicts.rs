@@ -1,8 +1,8 @@
-//! Each kind of leak gets the verdict, cause, route and site that it deserves.
+//! Each kind of leak gets the right verdict, cause, route and site.
 
 use heaptide_judge::events::Observation;
 use heaptide_judge::pipeline::{JudgeOptions, Pipeline, Plateaus};
-use heaptide_judge::report::{Cause, State, Verdict};
+use heaptide_judge::report::{Cause, FindingState, Verdict};
 
 use super::judged::{near, run};
 use super::world::{Keeps, Trace, generate};
@@ -35,7 +35,7 @@ fn token_keyed() {
     ));
     assert!(top.time_to_oom_seconds.is_some());
     assert_eq!(top.evicted_bytes, 0);
-    assert_eq!(top.state, State::Confirmed);
+    assert_eq!(top.state, FindingState::Confirmed);
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn a_timer_that_runs_while_requests_are_open_is_no_leak_of_theirs() {
         .report
         .findings
         .iter()
-        .filter(|f| f.state != State::None);
+        .filter(|f| f.state != FindingState::None);
     assert_eq!(growing.count(), 1, "{:#?}", run.report.findings);
 }
 
@@ -178,7 +178,7 @@ fn a_growing_table_does_not_spoil_the_figures() {
     assert!((1_850.0..2_050.0).contains(&per_token), "{per_token}");
 }
 
-/// Once taken for a bounded cache, because each table is let go when the next one is there.
+/// It was once reported as a bounded cache, because each table is freed when the next one is allocated.
 #[test]
 fn a_table_that_only_doubles_is_a_leak() {
     let run = run(Trace {

@@ -1,7 +1,7 @@
-//! Workers of one service are told as one, each with its own part.
+//! Workers of one service are one report, with a part for each.
 
 use heaptide_judge::findings::service::sum;
-use heaptide_judge::report::{Cause, Report, State, Verdict};
+use heaptide_judge::report::{Cause, FindingState, Report, Verdict};
 
 use super::judged::{near, run};
 use super::world::{Keeps, Trace};
@@ -33,7 +33,7 @@ fn what_workers_keep_is_added_up() {
     let growing: Vec<_> = all
         .findings
         .iter()
-        .filter(|finding| finding.state > State::None)
+        .filter(|finding| finding.state > FindingState::None)
         .collect();
     let [finding] = growing[..] else {
         panic!("one leak of one service: {growing:#?}");
@@ -58,7 +58,7 @@ fn what_workers_keep_is_added_up() {
         (0.6..0.75).contains(&(together / alone)),
         "{together} of {alone}"
     );
-    // worst first, and the one that keeps nothing is told too
+    // worst first, including the one that keeps nothing
     let pids: Vec<_> = all.processes.iter().map(|one| one.pid).collect();
     assert_eq!(pids.len(), 3, "{pids:?}");
     let quiet = all.processes.iter().find(|one| one.pid == 13);
@@ -75,7 +75,7 @@ fn two_leaks_stay_two() {
     let sites: Vec<_> = all
         .findings
         .iter()
-        .filter(|finding| finding.state > State::None)
+        .filter(|finding| finding.state > FindingState::None)
         .map(|finding| finding.site.function.as_str())
         .collect();
     assert_eq!(sites.len(), 2, "{sites:?}");

@@ -1,8 +1,7 @@
-//! A small deterministic service: requests, what they keep, and what an agent would observe of it.
+//! A deterministic simulated service: requests, what they keep, and what an agent would observe.
 //!
-//! Time is simulated; every request is served at its own time, in order. Randomness comes from one
-//! xorshift generator that begins with the constant below in every trace: there is no seed to choose,
-//! and no scenario was tuned to it.
+//! Time is simulated, and requests are served in order. Random numbers come from one xorshift generator
+//! with the same seed in every trace, so no scenario was tuned to a seed.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -13,9 +12,9 @@ use heaptide_judge::events::{
 
 pub(crate) use super::keeps::Keeps;
 
-/// Begins every generator: the digits of pi.
+/// The seed: digits of pi.
 const RANDOM: u64 = 0x3141_5926_5358_9793;
-/// Repeats take one of so many latest tokens: those that are in use.
+/// Repeated tokens are drawn from this many latest tokens.
 const SESSIONS: usize = 200;
 /// RSS before the first request.
 const BASE_RSS: u64 = 30 << 20;
@@ -71,7 +70,7 @@ impl Default for Trace {
     }
 }
 
-/// What a trace knows of itself.
+/// Known totals of a trace.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Truth {
     /// Requests that ended.

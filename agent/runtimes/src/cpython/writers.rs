@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 
 use super::code::{Code, Store, Via};
 use super::stacks::{Sampled, Stacks, kind};
-use heaptide_judge::events::{Container, FilledBy, FrameKind, INSTANCES};
+use heaptide_judge::events::{Container, FrameKind, INSTANCES, WriterSite};
 
 /// Functions named of one container.
 const MAX_WRITERS: usize = 3;
@@ -102,14 +102,14 @@ fn last(qualified: &str) -> &str {
 impl Stacks {
     /// Names the lines that fill a container, by whichever of its names a line knows it.
     pub(super) fn name_writers(&self, container: &mut Container) {
-        container.filled_by = self.fillers(&container.path, &container.kind);
-        if !container.filled_by.is_empty() {
+        container.writers = self.fillers(&container.path, &container.kind);
+        if !container.writers.is_empty() {
             return;
         }
         for other in &container.also_at {
             let fillers = self.fillers(other, &container.kind);
             if !fillers.is_empty() {
-                container.filled_by = fillers;
+                container.writers = fillers;
                 container.known_as = Some(other.clone());
                 return;
             }
@@ -117,7 +117,7 @@ impl Stacks {
     }
 
     /// The lines that fill a container, those met most first.
-    fn fillers(&self, path: &str, kind_of: &str) -> Vec<FilledBy> {
+    fn fillers(&self, path: &str, kind_of: &str) -> Vec<WriterSite> {
         if kind_of == INSTANCES {
             return makers(self.sampled.values(), path);
         }
@@ -165,7 +165,7 @@ impl Stacks {
 
 /// The lines of the application that were met making instances of a class: the first outside the class above
 /// its `__init__`.
-fn makers<'a>(sampled: impl Iterator<Item = &'a Sampled>, class: &str) -> Vec<FilledBy> {
+fn makers<'a>(sampled: impl Iterator<Item = &'a Sampled>, class: &str) -> Vec<WriterSite> {
     let (module, name) = class.rsplit_once('.').unwrap_or(("", class));
     let init = format!("{name}.__init__");
     let stem = module.rsplit('.').next().unwrap_or(module);
@@ -197,12 +197,12 @@ fn makers<'a>(sampled: impl Iterator<Item = &'a Sampled>, class: &str) -> Vec<Fi
 }
 
 /// Those that fit best; of several that have nothing but a name in common with the container, none.
-fn best(found: BTreeMap<(&str, &str, u32), (u32, u64)>) -> Vec<FilledBy> {
+fn best(found: BTreeMap<(&str, &str, u32), (u32, u64)>) -> Vec<WriterSite> {
     let fit = found.values().map(|(fit, _)| *fit).max().unwrap_or(0);
-    let mut fillers: Vec<FilledBy> = found
+    let mut fillers: Vec<WriterSite> = found
         .into_iter()
         .filter(|(_, (one, _))| *one == fit)
-        .map(|((function, file, line), (_, samples))| FilledBy {
+        .map(|((function, file, line), (_, samples))| WriterSite {
             function: function.to_owned(),
             file: Some(file.to_owned()),
             line: Some(line),

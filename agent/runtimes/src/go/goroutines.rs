@@ -6,7 +6,7 @@ use heaptide_process::{memory, symbols::Symbolizer};
 
 use super::variables::Variables;
 use super::versions::{Layout, SAVED_PC, SAVED_SP};
-use heaptide_judge::events::{Census, Container, FilledBy, FrameKind, GOROUTINES, Nanos, SiteId};
+use heaptide_judge::events::{Census, Container, FrameKind, GOROUTINES, Nanos, SiteId, WriterSite};
 
 /// Goroutines that are looked at; of more, only the first.
 const MOST: usize = 200_000;
@@ -27,7 +27,7 @@ pub(super) struct Reader {
     pid: u32,
     /// Names, and where its goroutines wait, by (where it was begun, what it runs), so that a group
     /// keeps its name.
-    names: HashMap<(u64, u64), (String, Option<FilledBy>)>,
+    names: HashMap<(u64, u64), (String, Option<WriterSite>)>,
 }
 
 /// Goroutines that were begun at one place and run the same function.
@@ -96,7 +96,7 @@ impl Reader {
                     kind: GOROUTINES.to_string(),
                     entries: group.count,
                     bytes: Some(group.stack_bytes),
-                    filled_by: waits.into_iter().collect(),
+                    writers: waits.into_iter().collect(),
                     ..Container::default()
                 }
             })
@@ -117,7 +117,7 @@ impl Reader {
         key: (u64, u64),
         group: &Group,
         symbolizer: &mut Symbolizer,
-    ) -> (String, Option<FilledBy>) {
+    ) -> (String, Option<WriterSite>) {
         if let Some(name) = self.names.get(&key) {
             return name.clone();
         }
@@ -128,7 +128,7 @@ impl Reader {
             .position(|frame| frame.kind != FrameKind::Allocator);
         let place = at.map(|at| {
             let frame = &waits.stack[at];
-            FilledBy {
+            WriterSite {
                 function: frame.function.clone(),
                 file: frame.file.clone(),
                 line: frame.line,

@@ -1,11 +1,12 @@
 //! The metrics of the agent and of every target, as `OpenMetrics` or Prometheus text.
 //!
-//! The series are made from the reports at each scrape, so that a target that is gone leaves none.
+//! The series are built from the reports at each scrape, so an ended target has no series.
 
+mod samples;
+mod state;
 mod table;
 mod target;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -15,14 +16,16 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, 
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
+use self::samples::{Kind, OTHER, Samples, label};
+use self::state::MetricsState;
 use self::target::Target;
 use super::OutputError;
 use super::alerts::{Alert, Change};
-use heaptide_judge::report::{Health, Report};
+use heaptide_judge::report::Report;
 
-/// Every name begins with it.
+/// Prefix of all names.
 pub const PREFIX: &str = "heaptide_";
-/// Services whose alerts are counted by name; the others share `other`.
+/// Maximum number of services whose alerts are counted by name. Others share `other`.
 const SERVICES: usize = 200;
 
 /// Content type of [`Metrics::openmetrics`].
@@ -30,28 +33,17 @@ pub const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; char
 /// Content type of [`Metrics::prometheus`].
 pub const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// What `/metrics` and `/healthz` say. Cheap to clone; all clones are one.
+/// The state behind `/metrics` and `/healthz`. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Metrics {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<MetricsState>>,
     registry: Arc<Registry>,
 }
 
-/// What the series are made from.
-#[derive(Debug, Default)]
-struct State {
-    targets: BTreeMap<u32, Target>,
-    alerts: BTreeMap<(String, &'static str), u64>,
-    attach_errors: BTreeMap<String, u64>,
-    /// What the newest report of any target says of the agent: it outlives the targets.
-    agent: Health,
-    unhealthy: Option<String>,
-}
-
 impl Metrics {
-    /// Without targets.
+    /// No targets yet.
     pub fn new() -> Self {
-        let state = Arc::new(Mutex::new(State::default()));
+        let state = Arc::new(Mutex::new(MetricsState::default()));
         let mut registry = Registry::default();
         registry.register_collector(Box::new(StateCollector(state.clone())));
         Self {
@@ -60,8 +52,8 @@ impl Metrics {
         }
     }
 
-    /// Takes the newest report of a target. `service` is its configured name; without one the base
-    /// name of its executable stands for it.
+    /// Takes the newest report of a target. `service` is its configured name. Without a name the base name
+    /// of its executable is used.
     pub fn update(&self, service: Option<&str>, report: &Report) {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -75,19 +67,19 @@ impl Metrics {
             .or_insert_with(|| Target::new(service, report, now));
     }
 
-    /// Forgets a target: it ended, or is no longer observed.
+    /// Forgets a target that ended or is no longer observed.
     pub fn remove(&self, pid: u32) {
         self.lock().targets.remove(&pid);
     }
 
-    /// Counts an alert that was given.
+    /// Counts an alert.
     pub fn count_alert(&self, alert: &Alert) {
         let mut state = self.lock();
-        let mut key = (table::label(&alert.service), alert.change.name());
+        let mut key = (label(&alert.service), alert.change.name());
         if !state.alerts.contains_key(&key) && state.alerts.len() >= 3 * SERVICES {
-            table::OTHER.clone_into(&mut key.0);
+            OTHER.clone_into(&mut key.0);
         }
-        // All changes of a service begin at 0 together: `increase` cannot see a first 1 otherwise.
+        // All changes of a service start at 0 together, because `increase` ignores a first value of 1.
         for change in [Change::Suspect, Change::Confirmed, Change::Resolved] {
             state
                 .alerts
@@ -97,22 +89,22 @@ impl Metrics {
         *state.alerts.entry(key).or_default() += 1;
     }
 
-    /// Counts an attempt to observe a process of `service` that failed.
+    /// Counts a failed attempt to observe a process of `service`.
     pub fn count_attach_error(&self, service: &str) {
         let mut state = self.lock();
-        let mut key = table::label(service);
+        let mut key = label(service);
         if !state.attach_errors.contains_key(&key) && state.attach_errors.len() >= SERVICES {
-            table::OTHER.clone_into(&mut key);
+            OTHER.clone_into(&mut key);
         }
         *state.attach_errors.entry(key).or_default() += 1;
     }
 
-    /// Makes `/healthz` say what is wrong, or that all is well again.
+    /// Sets or clears the error that `/healthz` reports.
     pub fn set_unhealthy(&self, reason: Option<String>) {
         self.lock().unhealthy = reason;
     }
 
-    /// What is wrong with the agent, if anything.
+    /// The error that `/healthz` reports.
     pub fn unhealthy(&self) -> Option<String> {
         self.lock().unhealthy.clone()
     }
@@ -128,7 +120,7 @@ impl Metrics {
     }
 
     /// All series in the older Prometheus text format, for clients that ask for it (`promtool check
-    /// metrics` among them). The formats differ here only in what a counter's family is called.
+    /// metrics` among them). Here the formats differ only in the family names of counters.
     pub fn prometheus(&self) -> Result<String, OutputError> {
         let text = self.openmetrics()?;
         let lines: Vec<&str> = text.lines().collect();
@@ -151,8 +143,8 @@ impl Metrics {
         Ok(classic)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Every change leaves the state whole, so a panic elsewhere cannot have broken it.
+    fn lock(&self) -> MutexGuard<'_, MetricsState> {
+        // Every change leaves the state consistent, so a poisoned lock is safe.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -163,8 +155,7 @@ impl Default for Metrics {
     }
 }
 
-/// Every name that `/metrics` can carry, as a query names it (`_total` included): what dashboards and
-/// rules may use.
+/// All names of `/metrics` as queries use them (with `_total`), for dashboards and rules.
 pub fn exported_names() -> Vec<String> {
     let agent = table::AGENT.iter().map(|metric| (metric.name, metric.kind));
     let target = table::TARGET
@@ -179,35 +170,8 @@ pub fn exported_names() -> Vec<String> {
         .collect()
 }
 
-/// The two kinds of metrics that are made of reports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Counter,
-    Gauge,
-}
-
-/// Names and values of labels.
-type Labels = Vec<(&'static str, String)>;
-
-/// The samples of one metric. Values with the same labels are added: no series comes twice.
-#[derive(Debug, Default)]
-struct Samples {
-    base: Labels,
-    of: BTreeMap<Labels, f64>,
-}
-
-impl Samples {
-    fn push(&mut self, labels: &[(&'static str, &str)], value: f64) {
-        let own = labels
-            .iter()
-            .map(|(name, value)| (*name, table::label(value)));
-        let labels = self.base.iter().cloned().chain(own).collect();
-        *self.of.entry(labels).or_default() += value;
-    }
-}
-
 #[derive(Debug)]
-struct StateCollector(Arc<Mutex<State>>);
+struct StateCollector(Arc<Mutex<MetricsState>>);
 
 impl Collector for StateCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {

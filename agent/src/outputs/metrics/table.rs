@@ -1,21 +1,12 @@
-//! The table of metrics: name, help, kind, and how the samples are made. A new metric is a line here.
+//! The table of metrics: name, help, kind and a function for the samples. A new metric is a line here.
 
-use super::target::Target;
-use super::{Kind, Samples, State};
-use crate::outputs::format::{printable, verdict};
-use heaptide_judge::report::{ResidentAge, State as FindingState, Verdict};
+use super::samples::{Kind, Samples};
+use super::state::MetricsState;
+use super::target::{Folded, Target};
+use crate::outputs::format::verdict;
+use heaptide_judge::report::{FindingState, ResidentAge, Verdict};
 
-/// The label that takes what is beyond a cap.
-pub(super) const OTHER: &str = "other";
-/// Longest value of a label, characters.
-const LABEL: usize = 200;
-
-/// A value for a label: bounded, without control characters. The encoder escapes the rest.
-pub(super) fn label(text: &str) -> String {
-    printable(text, LABEL).into_owned()
-}
-
-/// A metric made of `T`.
+/// A metric that is computed from `T`.
 pub(super) struct Metric<T> {
     /// Without prefix and `_total`.
     pub(super) name: &'static str,
@@ -50,8 +41,8 @@ const fn counter<T>(
     }
 }
 
-/// Of the agent itself.
-pub(super) const AGENT: &[Metric<State>] = &[
+/// Metrics of the agent itself.
+pub(super) const AGENT: &[Metric<MetricsState>] = &[
     gauge("build_info", "Version of heaptide; always 1.", |_, s| {
         s.push(&[("version", env!("CARGO_PKG_VERSION"))], 1.0);
     }),
@@ -100,7 +91,7 @@ pub(super) const AGENT: &[Metric<State>] = &[
 ];
 
 /// Pushes one sample per finding.
-fn findings(target: &Target, samples: &mut Samples, value: fn(&super::target::Folded) -> f64) {
+fn findings(target: &Target, samples: &mut Samples, value: fn(&Folded) -> f64) {
     for ((route, cause), finding) in &target.findings {
         samples.push(&[("route", route), ("cause", cause)], value(finding));
     }
@@ -115,11 +106,11 @@ fn ages(target: &Target, samples: &mut Samples, value: fn(&ResidentAge) -> u64) 
     }
 }
 
-/// Of each target.
+/// Metrics of each target.
 pub(super) const TARGET: &[Metric<Target>] = &[
     gauge(
         "target_info",
-        "What runs in the process; always 1.",
+        "Runtime, allocators and mode of the process; always 1.",
         |t, s| {
             let target = &t.report.target;
             let allocators = target.allocators.join(",");
@@ -147,7 +138,7 @@ pub(super) const TARGET: &[Metric<Target>] = &[
     ),
     gauge(
         "verdict",
-        "1 for the verdict that holds, 0 for the others.",
+        "1 for the current verdict, 0 for the others.",
         |t, s| {
             for one in [
                 Verdict::Leak,
@@ -164,7 +155,7 @@ pub(super) const TARGET: &[Metric<Target>] = &[
     ),
     gauge(
         "finding_state",
-        "1 for the state a finding is in, 0 for the others.",
+        "1 for the current state of a finding, 0 for the others.",
         |t, s| {
             for ((route, cause), finding) in &t.findings {
                 for state in [
@@ -188,24 +179,28 @@ pub(super) const TARGET: &[Metric<Target>] = &[
     ),
     gauge(
         "finding_bytes_per_new_token",
-        "Kept per request with a token first seen.",
+        "Bytes kept per request with a new token.",
         |t, s| {
             findings(t, s, |finding| finding.per_new_token);
         },
     ),
     gauge(
         "finding_bytes_per_repeat_token",
-        "Kept per request with a repeated token.",
+        "Bytes kept per request with a repeated token.",
         |t, s| {
             findings(t, s, |finding| finding.per_repeat_token);
         },
     ),
-    gauge("finding_bytes_per_request", "Kept per request.", |t, s| {
-        findings(t, s, |finding| finding.per_request);
-    }),
+    gauge(
+        "finding_bytes_per_request",
+        "Bytes kept per request.",
+        |t, s| {
+            findings(t, s, |finding| finding.per_request);
+        },
+    ),
     gauge(
         "finding_growth_bytes_per_second",
-        "Speed at which a finding grows now.",
+        "Current growth of a finding.",
         |t, s| {
             findings(t, s, |finding| finding.growth);
         },
@@ -248,7 +243,7 @@ pub(super) const TARGET: &[Metric<Target>] = &[
     ),
     gauge(
         "finding_container_entries",
-        "Entries of containers that findings name.",
+        "Entries of the containers of findings.",
         |t, s| {
             for (container, kind, entries) in &t.containers {
                 s.push(&[("container", container), ("kind", kind)], *entries as f64);
@@ -310,7 +305,7 @@ pub(super) const TARGET: &[Metric<Target>] = &[
     ),
     gauge(
         "requests_seen",
-        "1 while requests are seen and counted, 0 in a pause that keeps their cost within the overhead budget.",
+        "1 while requests are traced, 0 while tracing is paused to stay within the overhead budget.",
         |t, s| {
             s.push(&[], f64::from(u8::from(t.report.window.requests_seen)));
         },
@@ -320,7 +315,7 @@ pub(super) const TARGET: &[Metric<Target>] = &[
     }),
     gauge(
         "live_bytes",
-        "Allocated and not freed since the attach.",
+        "Bytes allocated and not freed since the attach.",
         |t, s| {
             s.push(&[], t.report.memory.live_bytes as f64);
         },
@@ -334,7 +329,7 @@ pub(super) const TARGET: &[Metric<Target>] = &[
     ),
     gauge(
         "tokens_resident_ratio",
-        "Part of the tokens searched for, all ages together, that is in the target's memory.",
+        "Part of the tokens searched for that is in the target's memory, over all ages.",
         |t, s| {
             if let Some(residency) = t.report.residency.as_ref().filter(|one| one.tokens > 0) {
                 s.push(&[], residency.resident as f64 / residency.tokens as f64);
@@ -343,17 +338,17 @@ pub(super) const TARGET: &[Metric<Target>] = &[
     ),
     gauge(
         "tokens_searched",
-        "Tokens searched for in the target's memory, by the least seconds since their last request.",
+        "Tokens searched for in the target's memory, by the minimum seconds since their last request.",
         |t, s| ages(t, s, |age| age.tokens),
     ),
     gauge(
         "tokens_resident",
-        "Those found, by the least seconds since their last request.",
+        "Tokens found in the target's memory, by the minimum seconds since their last request.",
         |t, s| ages(t, s, |age| age.resident),
     ),
     gauge(
         "tokens_searched_bytes",
-        "Memory of the target that was looked through for tokens.",
+        "Memory of the target that was searched for tokens.",
         |t, s| {
             if let Some(residency) = &t.report.residency {
                 s.push(&[], residency.scanned_bytes as f64);
@@ -362,21 +357,21 @@ pub(super) const TARGET: &[Metric<Target>] = &[
     ),
     gauge(
         "live_growth_bytes",
-        "Growth of what outlived its request since the attach.",
+        "Growth since the attach of memory that outlived its request.",
         |t, s| {
             s.push(&[], t.report.memory.live_growth_bytes as f64);
         },
     ),
     gauge(
         "memory_used_bytes",
-        "What is used of the memory limit.",
+        "Bytes used of the memory limit.",
         |t, s| {
             s.push(&[], t.report.memory.used_bytes as f64);
         },
     ),
     gauge(
         "memory_limit_bytes",
-        "The smallest memory limit that holds.",
+        "The smallest memory limit that applies.",
         |t, s| {
             if let Some(limit) = t.report.memory.limit_bytes {
                 s.push(&[], limit as f64);
@@ -421,7 +416,7 @@ pub(super) const TARGET: &[Metric<Target>] = &[
     ),
     gauge(
         "overhead_ratio",
-        "Probe time against the CPU time of the process.",
+        "Probe time divided by the CPU time of the process.",
         |t, s| {
             s.push(&[], t.report.health.overhead_ratio);
         },

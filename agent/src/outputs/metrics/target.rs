@@ -1,15 +1,14 @@
-//! What the metrics keep of a target: its newest report, folded into a bounded number of labels.
+//! The metrics' state of a target: its newest report with a bounded number of labels.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Labels;
-use super::table::{OTHER, label};
+use super::samples::{Labels, OTHER, label};
 use crate::outputs::format::{base_name, cause};
-use heaptide_judge::report::{Finding, Report, RouteSummary, State, TimeToOom};
+use heaptide_judge::report::{Finding, FindingState, Report, RouteSummary, TimeToOom};
 
-/// Routes with a label of their own.
+/// Maximum number of routes with their own label.
 pub(super) const ROUTES: usize = 50;
-/// Sites with a label of their own.
+/// Maximum number of sites with their own label.
 pub(super) const SITES: usize = 20;
 
 #[derive(Debug)]
@@ -24,14 +23,14 @@ pub(super) struct Target {
     /// Path, kind and entries of the containers of findings.
     pub(super) containers: Vec<(String, String, u64)>,
     service: String,
-    /// Routes that have a label, for good: a counter must not move between labels.
+    /// Routes with their own label. They keep it, because a counter must not move between labels.
     named: BTreeSet<String>,
 }
 
 /// The findings of one route label and cause.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Folded {
-    pub(super) state: State,
+    pub(super) state: FindingState,
     pub(super) retained_bytes: u64,
     pub(super) per_new_token: f64,
     pub(super) per_repeat_token: f64,
@@ -58,7 +57,7 @@ impl Target {
     }
 
     pub(super) fn update(&mut self, service: Option<&str>, report: &Report, now: f64) {
-        // Another process under the same number: its counters begin again.
+        // Another process has the same pid: its counters restart.
         if self.report.target.exe != report.target.exe
             || self.report.window.seconds > report.window.seconds
         {
@@ -93,7 +92,7 @@ impl Target {
         self.sites = report
             .findings
             .iter()
-            .filter(|finding| finding.state > State::None)
+            .filter(|finding| finding.state > FindingState::None)
             .flat_map(|finding| std::iter::once(&finding.site).chain(&finding.also))
             .map(|site| {
                 let location = crate::outputs::format::site_location(site);
@@ -105,14 +104,14 @@ impl Target {
         self.containers = report
             .findings
             .iter()
-            .filter(|finding| finding.state > State::None)
+            .filter(|finding| finding.state > FindingState::None)
             .filter_map(|finding| finding.container.as_ref())
             .map(|one| (one.path.clone(), one.kind.clone(), one.entries_end))
             .take(SITES)
             .collect();
     }
 
-    /// The label of a route: its own for the first that come, `other` for the rest.
+    /// The label of a route: its own for the first routes, `other` for the rest.
     fn route(&mut self, route: &str) -> String {
         let route = label(route);
         if self.named.contains(&route) {
@@ -125,7 +124,7 @@ impl Target {
         route
     }
 
-    /// What every series of this target carries.
+    /// The labels of every series of this target.
     pub(super) fn labels(&self) -> Labels {
         vec![
             ("pid", self.report.target.pid.to_string()),
@@ -151,7 +150,7 @@ impl From<&Finding> for Folded {
 }
 
 impl Folded {
-    /// Both together: sums of what adds up, the worse of what does not.
+    /// Merges two findings: sums of bytes, the worse value of the rest.
     fn with(self, other: Self) -> Self {
         let time_to_oom = match (self.time_to_oom, other.time_to_oom) {
             (Some(one), Some(two)) => Some(TimeToOom {

@@ -6,9 +6,7 @@ use std::process::{Command, Stdio};
 use super::*;
 use crate::outputs::alerts::Alerts;
 use heaptide_judge::fixtures;
-use heaptide_judge::report::{
-    Cause, ContainerSummary, LiveSite, RouteSummary, State as FindingState,
-};
+use heaptide_judge::report::{Cause, ContainerSummary, FindingState, LiveSite, RouteSummary};
 
 fn metrics() -> Metrics {
     let metrics = Metrics::new();

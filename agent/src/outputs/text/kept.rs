@@ -1,47 +1,51 @@
-//! How much a finding keeps, in a line.
+//! How much a finding keeps, in one line.
 
 use std::fmt::Write as _;
 
-use super::{CONTAINER, NAME};
 use crate::outputs::format::{bytes, count, counted, percent, printable, site_location};
 use heaptide_judge::report::{Basis, Cause, ContainerSummary, Finding};
 
-/// One line of how much is kept, the sentence of the verdict: also the plain live view's.
+/// Maximum length of a name.
+pub(super) const NAME: usize = 100;
+/// Maximum length of a container's path.
+pub(super) const CONTAINER: usize = 160;
+
+/// How much a finding keeps, in one line. The live views show it too.
 pub fn kept(finding: &Finding) -> String {
     let new = bytes(finding.retained_bytes_per_new_token);
     let repeat = bytes(finding.retained_bytes_per_repeat_token);
     let request = bytes(finding.retained_bytes_per_request);
-    let let_go = let_go(finding);
+    let freed = freed(finding);
     let held = held(finding);
     match finding.cause {
         Cause::TokenKeyed => format!(
-            "+{new} kept per new token, {repeat} per repeated token; {}, {let_go}",
+            "+{new} kept per new token, {repeat} per repeated token; {}, {freed}",
             counted(finding.new_tokens, "token", "tokens")
         ),
         Cause::Mixed => {
-            format!("+{new} kept per new token and +{repeat} per repeated token; {held}, {let_go}")
+            format!("+{new} kept per new token and +{repeat} per repeated token; {held}, {freed}")
         }
         Cause::PerRequest => {
-            format!("+{request} kept per request, whatever its token; {held}, {let_go}")
+            format!("+{request} kept per request, whatever its token; {held}, {freed}")
         }
         Cause::Background => format!(
-            "+{}/s without a request; {held}, {let_go}",
+            "+{}/s without requests; {held}, {freed}",
             bytes(finding.growth_bytes_per_second)
         ),
         Cause::Indeterminate => format!(
-            "+{request} kept per request, too few new or repeated tokens to tell which; {held}, \
-             {let_go}"
+            "+{request} kept per request, too few new or repeated tokens for a cause; {held}, \
+             {freed}"
         ),
         Cause::BoundedCache | Cause::WarmUp | Cause::AllocatorRetention | Cause::WorkingSet => {
             format!(
-                "{} held in {held}, {let_go}",
+                "{} held in {held}, {freed}",
                 bytes(finding.retained_bytes as f64)
             )
         }
     }
 }
 
-/// Where it is kept: a line of code, else the container, also the live views'.
+/// Where it is kept: a line of code, else the container. The live views show it too.
 pub fn place(finding: &Finding) -> String {
     let site = &finding.site;
     let function = printable(&site.function, NAME);
@@ -55,13 +59,13 @@ pub fn place(finding: &Finding) -> String {
             printable(&container.kind, NAME)
         ),
         None if finding.basis != Basis::Blocks && site.stack.is_empty() => {
-            "what keeps it is not known".to_owned()
+            "kept by unknown code".to_owned()
         }
         None => format!("{function} ({})", site_location(site)),
     }
 }
 
-/// What holds the memory: blocks, entries of a container, or what was measured.
+/// What holds the memory: blocks, entries of a container, or the measured total.
 fn held(finding: &Finding) -> String {
     if let Some(container) = &finding.container {
         let entries = container
@@ -98,10 +102,10 @@ pub(super) fn container_line(container: &ContainerSummary) -> String {
     text
 }
 
-pub(super) fn let_go(finding: &Finding) -> String {
+pub(super) fn freed(finding: &Finding) -> String {
     if finding.evicted_bytes == 0 {
-        return "none let go".to_owned();
+        return "none freed".to_owned();
     }
     let ratio = finding.evicted_bytes as f64 / finding.matured_bytes.max(1) as f64;
-    format!("{} let go", percent(ratio.min(1.0)))
+    format!("{} freed", percent(ratio.min(1.0)))
 }

@@ -8,10 +8,10 @@ fn a_leak_reads_like_the_design() {
     let text = render(&fixtures::leak());
     let expected = "\
 LEAK (token_keyed, confirmed)  GET /api/data  app.py:17 get_data
-  +1.9 KiB kept per new token, 0 B per repeated token; 12,410 tokens, none let go
+  +1.9 KiB kept per new token, 0 B per repeated token; 12,410 tokens, none freed
   out of memory in 3 h 10 m (earliest 2 h 40 m)
   confidence 99.8 %, blocks tied to their requests exactly; suspected after 12 s, confirmed after 44 s
-  evidence: 12,410 entries, none let go in 64 s
+  evidence: 12,410 requests keep memory, none freed in 64 s
   kept by:
     malloc  libc.so.6
     get_data  srv/app.py:17
@@ -42,37 +42,40 @@ fn a_suspicion_says_what_it_rests_on() {
         lines.next(),
         Some("SUSPECT (token_keyed, suspect)  GET /api/data  app.py:17 get_data")
     );
-    assert!(text.contains("unbounded, or larger than 12,410"));
+    assert!(text.contains("unbounded, or bounded above 12,410"));
     assert!(!text.contains("confirmed after"));
 }
 
 #[test]
 fn no_leak_says_why() {
     let text = render(&fixtures::no_leak());
-    assert!(text.starts_with(
-        "NO LEAK\n  What grows also lets go as much as it takes.\n  not a leak (bounded_cache)  \
-         GET /api/data  app.py:17 get_data\n    23.0 MiB held in 198,560 blocks, 91.1 % let go: \
-         a cache with bounds"
-    ), "{text}");
+    assert!(
+        text.starts_with(
+            "NO LEAK\n  The cache evicts as much as it adds.\n  not a leak (bounded_cache)  \
+         GET /api/data  app.py:17 get_data\n    23.0 MiB held in 198,560 blocks, 91.1 % freed: \
+         a bounded cache"
+        ),
+        "{text}"
+    );
 }
 
 #[test]
 fn insufficient_evidence_names_losses_and_limitations() {
     let text = render(&fixtures::insufficient());
-    assert!(text.starts_with("INSUFFICIENT EVIDENCE\n  12.0 % of the allocations were lost"));
+    assert!(text.starts_with("INSUFFICIENT EVIDENCE\n  12.0 % of blocks were lost"));
     assert!(text.contains("losses      1 event dropped, 348,000 blocks refused by a full map\n"));
     assert!(text.contains("limitation  no debug information"));
 }
 
 #[test]
 fn every_cause_has_a_sentence() {
-    let of = |cause| kept(&fixtures::finding(State::Suspect, cause, "GET /"));
+    let of = |cause| kept(&fixtures::finding(FindingState::Suspect, cause, "GET /"));
     assert_eq!(
         of(Cause::PerRequest),
-        "+973 B kept per request, whatever its token; 198,560 blocks, none let go"
+        "+973 B kept per request, whatever its token; 198,560 blocks, none freed"
     );
     assert!(of(Cause::Mixed).starts_with("+1.9 KiB kept per new token and +0 B per"));
-    assert!(of(Cause::Background).starts_with("+42.0 KiB/s without a request"));
+    assert!(of(Cause::Background).starts_with("+42.0 KiB/s without requests"));
     assert!(of(Cause::Indeterminate).contains("too few"));
     assert!(of(Cause::WarmUp).starts_with("23.0 MiB held"));
 }

@@ -1,48 +1,47 @@
-//! Levels of a collector's heap: what one collection finds depends on what was just under way, so a level is
-//! the mean of those of two seconds. Readings come a while after the collection that they tell of; where the
-//! collector does not say when it was, what was allocated since tells, at the rate seen between readings.
+//! Levels of a collector's heap. The result of one collection depends on the requests in flight, so a level
+//! is the mean over two seconds. A reading comes some time after its collection. If the collector does not
+//! record that time, it is estimated from the bytes allocated since and the allocation rate.
 
-use crate::attribution::plus;
 use crate::events::{HeapMark, Nanos};
 
-/// Seconds over which collections are put together.
+/// Seconds over which collections are averaged.
 const SECONDS: f64 = 2.0;
 
 /// The collections since the last level.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Marks {
-    /// The last reading, whether it told of a new collection or not.
+    /// The last reading, with or without a new collection.
     last: Option<HeapMark>,
     /// Bytes allocated per second.
     rate: Option<f64>,
     /// Time of the last level.
     begun: Nanos,
     count: f64,
-    /// Sum of the seconds since the last level, and of what was found.
+    /// Sums of the seconds since the last level, and of the reachable bytes.
     seconds: f64,
     bytes: f64,
     low: f64,
     high: f64,
 }
 
-/// A level made of some collections.
+/// A level from several collections.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MeanMark {
     /// Their mean time.
     pub at: Nanos,
     /// Mean bytes.
     pub mean: f64,
-    /// Least bytes.
+    /// Minimum bytes.
     pub low: f64,
-    /// Most bytes.
+    /// Maximum bytes.
     pub high: f64,
 }
 
 impl Marks {
-    /// Adds a collection that was not seen yet; a level, when it is time for one.
+    /// Adds a new collection. Returns a level when [`SECONDS`] have passed.
     pub fn take(&mut self, mark: &HeapMark) -> Option<MeanMark> {
         let last = self.last.replace(*mark);
-        // before the first collection nothing was marked
+        // before the first collection there is no result
         if mark.cycles == 0 {
             return None;
         }
@@ -73,7 +72,7 @@ impl Marks {
             return None;
         }
         let level = MeanMark {
-            at: plus(self.begun, self.seconds / self.count),
+            at: self.begun.plus(self.seconds / self.count),
             mean: self.bytes / self.count,
             low: self.low,
             high: self.high,
@@ -87,7 +86,7 @@ impl Marks {
         Some(level)
     }
 
-    /// Seconds from the collection to the reading: at most since the reading before.
+    /// Seconds from the collection to the reading, at most since the previous reading.
     fn ago(&self, mark: &HeapMark, last: Option<HeapMark>) -> f64 {
         let (Some(rate), Some(last)) = (self.rate.filter(|rate| *rate > 0.0), last) else {
             return 0.0;
@@ -126,7 +125,7 @@ mod tests {
         assert_eq!(level.at, Nanos(2_500_000_000));
         let bytes = (level.mean as u64, level.low as u64, level.high as u64);
         assert_eq!(bytes, (250, 200, 300));
-        // one that runs seldom is a level by itself
+        // a collection after a long time is a level by itself
         let level = marks.take(&mark(9_000, 10, 400)).unwrap();
         assert_eq!((level.at, level.mean as u64), (Nanos(9_000_000_000), 400));
     }
@@ -150,7 +149,7 @@ mod tests {
         let level = marks.take(&reading(5, 2, 1_500, 4_000)).unwrap();
         assert_eq!(level.mean as u64, 1_500);
         assert!((level.at.seconds() - 4.75).abs() < 1e-6);
-        // or the collector says it
+        // the collector records the time
         let said = HeapMark {
             collected_at: Some(Nanos(8_100_000_000)),
             ..reading(9, 3, 1_800, 9_000)

@@ -1,13 +1,13 @@
-//! Services that are seen without allocator probes: each gets its verdict, cause, route and container, and
-//! none is suspected by chance.
+//! Services without allocator probes: each gets the right verdict, cause, route and container, and none is
+//! suspected by chance.
 
 use heaptide_judge::pipeline::{JudgeOptions, Pipeline};
-use heaptide_judge::report::{Basis, Cause, Finding, State, Verdict};
+use heaptide_judge::report::{Basis, Cause, Finding, FindingState, Verdict};
 
-use super::gauge_trace::{GaugeTrace, Holds, Seen};
-use super::gauge_world::generate;
+use super::signal_trace::{Holds, Seen, SignalTrace};
+use super::signal_world::generate;
 
-/// What was said over time.
+/// The verdicts over time.
 struct Said {
     /// `(seconds, verdict)` after each second.
     verdicts: Vec<(f64, Verdict)>,
@@ -17,7 +17,7 @@ struct Said {
     state_bytes: usize,
 }
 
-fn run(trace: GaugeTrace) -> Said {
+fn run(trace: SignalTrace) -> Said {
     let mut pipeline = Pipeline::new(JudgeOptions::default());
     let mut verdicts = Vec::new();
     for observation in &generate(trace) {
@@ -64,11 +64,11 @@ struct Tally {
     worst: f64,
 }
 
-fn tally(trace: GaugeTrace, seeds: u64, cause: Cause, route: &str) -> Tally {
+fn tally(trace: SignalTrace, seeds: u64, cause: Cause, route: &str) -> Tally {
     let mut out = Tally::default();
     let mut seconds = Vec::new();
     for seed in 1..=seeds {
-        let said = run(GaugeTrace { seed, ..trace });
+        let said = run(SignalTrace { seed, ..trace });
         out.traces += 1;
         let Some(top) = said.top.as_ref().filter(|_| said.found()) else {
             continue;
@@ -88,9 +88,9 @@ fn tally(trace: GaugeTrace, seeds: u64, cause: Cause, route: &str) -> Tally {
     out
 }
 
-/// With looks between the censuses cause and route are right at once, subjects included.
+/// With length samples cause and route are right at once, also for a cache by subject.
 #[test]
-fn lengths_between_censuses_tell_cause_and_route() {
+fn length_samples_decide_cause_and_route() {
     let data = "GET /api/data";
     let leaks = [
         (Holds::PerToken, Cause::TokenKeyed, data),
@@ -102,11 +102,11 @@ fn lengths_between_censuses_tell_cause_and_route() {
         (Holds::Timer(7.0), Cause::Background, "(background)"),
     ];
     for (holds, cause, route) in leaks {
-        let trace = GaugeTrace {
+        let trace = SignalTrace {
             holds,
             seconds: 30.0,
             looks: true,
-            ..GaugeTrace::default()
+            ..SignalTrace::default()
         };
         let tally = tally(trace, 20, cause, route);
         assert_eq!(tally.found, tally.traces, "{holds:?} {tally:?}");
@@ -122,7 +122,7 @@ fn lengths_between_censuses_tell_cause_and_route() {
     }
 }
 
-/// Each of them is found, soon, and what is said of cause and route is right or left open.
+/// Each leak is found soon. Its cause and route are right or undecided.
 #[test]
 fn leaks_are_found_with_their_cause_and_route() {
     let data = "GET /api/data";
@@ -135,14 +135,14 @@ fn leaks_are_found_with_their_cause_and_route() {
         (Holds::Timer(100.0), Cause::Background, "(background)", 18),
         (Holds::Timer(7.0), Cause::Background, "(background)", 10),
         (Holds::Cycles, Cause::PerRequest, data, 18),
-        // subjects follow tokens, but hardly more than they follow all requests
+        // new subjects correlate with tokens, but hardly more than with all requests
         (Holds::PerSubject(3), Cause::TokenKeyed, data, 0),
     ];
     for (holds, cause, route, least) in leaks {
-        let trace = GaugeTrace {
+        let trace = SignalTrace {
             holds,
             seconds: 40.0,
-            ..GaugeTrace::default()
+            ..SignalTrace::default()
         };
         let tally = tally(trace, 20, cause, route);
         assert_eq!(tally.found, tally.traces, "{holds:?} {tally:?}");
@@ -156,9 +156,9 @@ fn leaks_are_found_with_their_cause_and_route() {
     }
 }
 
-/// A collector's heap and page faults are noisy: they find it, and say no more than they can.
+/// A collector's heap and page faults are noisy: the leak is found, but cause and route may stay undecided.
 #[test]
-fn noisy_gauges_find_and_seldom_err() {
+fn noisy_signals_find_leaks_and_seldom_err() {
     let data = "GET /api/data";
     let leaks = [
         (Holds::PerToken, Cause::TokenKeyed, data),
@@ -169,10 +169,10 @@ fn noisy_gauges_find_and_seldom_err() {
     ];
     for (holds, cause, route) in leaks {
         for seen in [Seen::Heap, Seen::Faults] {
-            let trace = GaugeTrace {
+            let trace = SignalTrace {
                 holds,
                 seen,
-                ..GaugeTrace::default()
+                ..SignalTrace::default()
             };
             let tally = tally(trace, 20, cause, route);
             println!("{holds:?} {seen:?} {tally:?}");
@@ -183,7 +183,7 @@ fn noisy_gauges_find_and_seldom_err() {
     }
 }
 
-/// Everything that lets go, stops, or only fills up: not suspected once it has.
+/// Caches, warm-up and working sets are not suspected after they have evicted or stopped.
 const BENIGN: [(Holds, f64, f64); 11] = [
     (Holds::Nothing, 5.0, 0.0),
     (Holds::Lru(1024), 60.0, 0.0),
@@ -200,17 +200,17 @@ const BENIGN: [(Holds, f64, f64); 11] = [
 ];
 
 #[test]
-fn what_is_no_leak_is_not_suspected() {
+fn benign_growth_is_not_suspected() {
     for (holds, before, from) in BENIGN {
         for seen in [Seen::Containers, Seen::Heap, Seen::Faults] {
             for seed in 1..=4 {
-                let trace = GaugeTrace {
+                let trace = SignalTrace {
                     holds,
                     seen,
                     before,
                     seed,
                     seconds: 90.0,
-                    ..GaugeTrace::default()
+                    ..SignalTrace::default()
                 };
                 let said = run(trace);
                 assert_eq!(said.verdict, Verdict::NoLeak, "{trace:?}: {}", said.reason);
@@ -220,19 +220,19 @@ fn what_is_no_leak_is_not_suspected() {
     }
 }
 
-/// Over 200 seeds of what wanders most, at most one in a hundred is ever suspected.
+/// Of 200 seeds of the noisiest services, at most one in a hundred is ever suspected.
 #[test]
 fn chance_seldom_fools() {
     let mut fooled = 0;
     for (holds, before) in [(Holds::Ttl(15.0), 30.0), (Holds::WorkingSet, 5.0)] {
         for seed in 1..=100 {
-            let trace = GaugeTrace {
+            let trace = SignalTrace {
                 holds,
                 before,
                 seed,
                 rate: 60.0,
                 seconds: 50.0,
-                ..GaugeTrace::default()
+                ..SignalTrace::default()
             };
             fooled += usize::from(run(trace).suspected_since(0.0) > 0);
         }
@@ -241,11 +241,11 @@ fn chance_seldom_fools() {
 }
 
 #[test]
-fn a_container_is_told_with_its_figures_and_site() {
-    let said = run(GaugeTrace {
+fn a_container_is_reported_with_its_figures_and_site() {
+    let said = run(SignalTrace {
         holds: Holds::PerToken,
         seconds: 60.0,
-        ..GaugeTrace::default()
+        ..SignalTrace::default()
     });
     let top = said.top.expect("a finding");
     let container = top.container.as_ref().expect("a container");
@@ -270,7 +270,7 @@ fn a_container_is_told_with_its_figures_and_site() {
         "{top:#?}"
     );
     // 5 % of 64 MiB are 3.4 MB: 1,770 entries, which take longer than a minute
-    assert_eq!(top.state, State::Suspect);
+    assert_eq!(top.state, FindingState::Suspect);
     assert!(said.state_bytes < 16 << 20);
 }
 
@@ -281,11 +281,11 @@ fn a_leak_is_confirmed_when_it_has_passed_the_budget() {
         (Holds::PerRequest, Seen::Heap),
         (Holds::PerRequest, Seen::Faults),
     ] {
-        let said = run(GaugeTrace {
+        let said = run(SignalTrace {
             holds,
             seen,
             seconds: 130.0,
-            ..GaugeTrace::default()
+            ..SignalTrace::default()
         });
         assert_eq!(said.verdict, Verdict::Leak, "{seen:?}: {}", said.reason);
         let top = said.top.expect("a finding");
@@ -294,30 +294,30 @@ fn a_leak_is_confirmed_when_it_has_passed_the_budget() {
     }
 }
 
-/// The size of the entries is the process's growth, when a census does not know it.
+/// Without known sizes the entries get the growth of the process.
 #[test]
 fn entries_without_a_size_take_the_growth_of_the_process() {
-    let said = run(GaugeTrace {
+    let said = run(SignalTrace {
         holds: Holds::PerRequest,
         sized: false,
-        ..GaugeTrace::default()
+        ..SignalTrace::default()
     });
     let container = said.top.and_then(|top| top.container).expect("a container");
     let bytes = container.bytes_per_entry.expect("its size");
     assert!((bytes / 1_900.0 - 1.0).abs() < 0.15, "{bytes}");
 }
 
-/// Censuses that are cut short, and miss the container, delay but do not mislead.
+/// Censuses that are cut short and miss the container only delay the verdict.
 #[test]
 fn cut_censuses_do_not_mislead() {
     for (holds, found) in [(Holds::PerRequest, true), (Holds::Ttl(15.0), false)] {
         for seed in 1..=6 {
-            let said = run(GaugeTrace {
+            let said = run(SignalTrace {
                 holds,
                 seed,
                 before: 30.0,
                 cut: 0.3,
-                ..GaugeTrace::default()
+                ..SignalTrace::default()
             });
             assert_eq!(said.found(), found, "{holds:?} {seed}: {}", said.reason);
         }
@@ -326,14 +326,14 @@ fn cut_censuses_do_not_mislead() {
 
 #[test]
 fn nothing_to_see_is_insufficient() {
-    let said = run(GaugeTrace {
+    let said = run(SignalTrace {
         seconds: 6.0,
-        ..GaugeTrace::default()
+        ..SignalTrace::default()
     });
     assert_eq!(said.verdict, Verdict::InsufficientEvidence);
-    let said = run(GaugeTrace {
+    let said = run(SignalTrace {
         cut: 1.0,
-        ..GaugeTrace::default()
+        ..SignalTrace::default()
     });
     assert_eq!(
         said.verdict,

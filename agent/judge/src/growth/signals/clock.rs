@@ -1,20 +1,20 @@
-//! How many requests of each route and token class had ended at any time a gauge was read.
+//! Number of ended requests by route and token class, at the times of readings.
 //!
-//! While requests are not seen they are taken to come as they did in the window before.
+//! While requests are not traced, each route and class is assumed to have the rate of the previous window.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::attribution::routes::RouteId;
-use crate::attribution::tokens::Class;
+use crate::attribution::keys::Class;
+use crate::attribution::keys::RouteId;
 use crate::events::Nanos;
 
-/// Requests that are kept one by one at most.
+/// Maximum number of individual requests.
 const MOST_RECENT: usize = 65_536;
-/// For so long: a reading may tell of a time that is past by then.
+/// Seconds for which they are kept: a reading may arrive after its time.
 const RECENT_SECONDS: f64 = 20.0;
 
-/// What had come of one route.
+/// Totals of one route.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct RouteCounts {
     /// Requests by token class.
@@ -24,7 +24,7 @@ pub struct RouteCounts {
 }
 
 impl RouteCounts {
-    /// What came since `earlier`.
+    /// The difference to `earlier`.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
         let mut out = *self;
@@ -35,7 +35,7 @@ impl RouteCounts {
         out
     }
 
-    /// Adds another route's.
+    /// Adds the totals of another route.
     pub fn add(&mut self, other: &Self) {
         for (sum, part) in self.classes.iter_mut().zip(other.classes) {
             *sum += part;
@@ -43,7 +43,7 @@ impl RouteCounts {
         self.body_bytes += other.body_bytes;
     }
 
-    /// Adds `times` another route's.
+    /// Adds `times` the totals of another route.
     fn add_times(&mut self, other: &Self, times: f64) {
         for (sum, part) in self.classes.iter_mut().zip(other.classes) {
             *sum += part * times;
@@ -57,28 +57,28 @@ impl RouteCounts {
     }
 }
 
-/// Totals by route, from the beginning on.
+/// Totals by route since the start.
 pub type Counts = Arc<[RouteCounts]>;
 
-/// Counts requests in the order of their ends.
+/// Counts requests at the times of their ends.
 #[derive(Clone, Debug, Default)]
 pub struct Clock {
     totals: Vec<RouteCounts>,
-    /// Ended lately, perhaps later than what a reading tells of.
+    /// Recently ended requests. A reading may be older than some of them.
     recent: VecDeque<(Nanos, RouteId, Class, u64)>,
-    /// When requests were first seen in this window, and the totals then.
+    /// Start of this window of request tracing, and the totals at that time.
     began: Option<(Nanos, Counts)>,
-    /// The last time that requests were not seen; those before are in `totals`.
+    /// The last pause of request tracing. Earlier pauses are in `totals`.
     gap: Option<Gap>,
 }
 
-/// Requests are not seen, or their token classes not known yet.
+/// A pause: requests are not traced, or their token classes are not known yet.
 #[derive(Clone, Debug)]
 struct Gap {
     since: Nanos,
-    /// `None`: they are not seen now.
+    /// `None`: the pause continues.
     until: Option<Nanos>,
-    /// What comes in a second.
+    /// Requests per second.
     rates: Vec<RouteCounts>,
 }
 
@@ -87,7 +87,7 @@ impl Gap {
         at > self.since && self.until.is_none_or(|until| at <= until)
     }
 
-    /// Adds what is taken to have come by `at`.
+    /// Adds the assumed requests up to `at`.
     fn add_to(&self, totals: &mut Vec<RouteCounts>, at: Nanos) {
         let seconds = self
             .until
@@ -121,7 +121,7 @@ impl Clock {
         }
     }
 
-    /// Requests are no longer seen.
+    /// Requests are no longer traced.
     pub fn blind(&mut self, at: Nanos) {
         let totals = self.at(at);
         let mut rates = vec![RouteCounts::default(); totals.len()];
@@ -132,7 +132,7 @@ impl Clock {
                 rate.add_times(&now.since(&before), 1.0 / seconds);
             }
         } else if let Some(gap) = &self.gap {
-            // Nothing was seen since.
+            // No request was traced since.
             rates.clone_from(&gap.rates);
         }
         self.totals = totals.to_vec();
@@ -144,7 +144,7 @@ impl Clock {
         });
     }
 
-    /// Requests are seen, and their token classes known, from `at` on.
+    /// Requests are traced, and their token classes known, from `at` on.
     pub fn seen(&mut self, at: Nanos) {
         if let Some(gap) = &mut self.gap {
             gap.until = Some(at);
@@ -153,12 +153,12 @@ impl Clock {
         }
     }
 
-    /// Whether requests were seen then.
+    /// Whether requests were traced at `at`.
     pub fn saw(&self, at: Nanos) -> bool {
         self.gap.as_ref().is_none_or(|gap| !gap.has(at))
     }
 
-    /// The totals at `at`, which lies in the last [`RECENT_SECONDS`].
+    /// The totals at `at`, which is within the last [`RECENT_SECONDS`].
     pub fn at(&self, at: Nanos) -> Counts {
         let mut totals = self.totals.clone();
         for one in self.recent.iter().filter(|one| one.0 <= at) {
@@ -189,7 +189,7 @@ impl Clock {
         counts.collect()
     }
 
-    /// Bytes of state, estimated.
+    /// Estimated size of the state in bytes.
     pub fn state_bytes(&self) -> usize {
         self.recent.capacity() * size_of::<(Nanos, RouteId, Class, u64)>()
             + self.totals.len() * size_of::<RouteCounts>()
@@ -244,7 +244,7 @@ mod tests {
         let each = clock.at_each(&[at(100.0), at(126.0)]);
         near(&each[0], 101.0);
         near(&each[1], 121.0);
-        // Another pause: what came in the one before stays.
+        // another pause: the requests of the previous one are kept
         clock.blind(at(140.0));
         let later = clock.at(at(160.0));
         assert!((requests(&later, Class::New) - requests(&now, Class::New)).abs() < 1e-9);

@@ -1,21 +1,21 @@
-//! Gauges that are read together: their times, and at most [`MOST_TICKS`] levels of each.
+//! A family: growth signals that are read at the same times, with at most [`MOST_TICKS`] levels each.
 
 use std::collections::BTreeMap;
 
 use crate::events::Nanos;
 
 use super::clock::Counts;
-use super::{About, GaugeKey};
+use super::key::{About, SignalKey};
 
-/// Times kept. The old ones are thinned out.
+/// Maximum number of times. Old ones are thinned out.
 pub const MOST_TICKS: usize = 64;
-/// The newest times are never thinned out.
-const FINE: usize = 16;
-/// Gauges of one family.
-pub const MOST_GAUGES: usize = 256;
-/// What is missing in so many whole readings in a row is gone.
+/// Number of newest times that are never thinned out.
+const UNTHINNED: usize = 16;
+/// Maximum number of signals of one family.
+pub const MOST_SIGNALS: usize = 256;
+/// Number of consecutive complete readings without a signal after which it is gone,
 const GONE: u32 = 2;
-/// If it rose by so much before.
+/// if it rose by at least this much before.
 const RISEN: f64 = 8.0;
 
 /// A level at one time.
@@ -25,14 +25,14 @@ pub struct Level {
     pub value: f64,
     /// Bytes, where they are known.
     pub bytes: Option<f64>,
-    /// Least level since the time before.
+    /// Minimum level since the previous time.
     pub low: f64,
-    /// Highest level since the time before.
+    /// Maximum level since the previous time.
     pub high: f64,
 }
 
 impl Level {
-    /// As it was read.
+    /// A level as it was read.
     pub fn of(value: f64, bytes: Option<f64>) -> Self {
         Self {
             value,
@@ -43,29 +43,29 @@ impl Level {
     }
 }
 
-/// A time at which gauges were read.
+/// A time at which signals were read.
 #[derive(Clone, Debug)]
 pub struct Tick {
     /// When.
     pub at: Nanos,
-    /// What had come by then.
+    /// Request totals at that time.
     pub counts: Counts,
 }
 
-/// One gauge.
+/// One signal.
 #[derive(Clone, Debug)]
-pub struct Gauge {
-    /// By time; `None` where it was not read.
+pub struct Signal {
+    /// By time. `None`: not read.
     pub levels: Vec<Option<Level>>,
-    /// What else is known of it.
+    /// Its attributes.
     pub about: About,
     missed: u32,
-    /// Least level so far, and how far it was ever above that.
+    /// Minimum level so far, and maximum rise above it.
     lowest: f64,
     risen: f64,
 }
 
-impl Default for Gauge {
+impl Default for Signal {
     fn default() -> Self {
         Self {
             levels: Vec::new(),
@@ -77,21 +77,21 @@ impl Default for Gauge {
     }
 }
 
-/// Gauges that are read together.
+/// Signals that are read at the same times.
 #[derive(Clone, Debug, Default)]
 pub struct Family {
     ticks: Vec<Tick>,
-    gauges: BTreeMap<GaugeKey, Gauge>,
+    signals: BTreeMap<SignalKey, Signal>,
     refused: u64,
 }
 
 impl Family {
-    /// Takes a reading; `false` when it is not later than the last.
+    /// Takes a reading. Returns `false` if it is not later than the last one.
     pub fn push(
         &mut self,
         at: Nanos,
         counts: Counts,
-        levels: Vec<(GaugeKey, Level, About)>,
+        levels: Vec<(SignalKey, Level, About)>,
         whole: bool,
     ) -> bool {
         if self.ticks.last().is_some_and(|last| at <= last.at) {
@@ -100,32 +100,32 @@ impl Family {
         let before = self.ticks.len();
         self.ticks.push(Tick { at, counts });
         for (key, level, about) in levels {
-            if !self.gauges.contains_key(&key) && !self.make_room() {
+            if !self.signals.contains_key(&key) && !self.make_room() {
                 continue;
             }
-            let gauge = self.gauges.entry(key).or_default();
-            gauge.levels.resize(before, None);
-            gauge.lowest = gauge.lowest.min(level.low);
-            gauge.risen = gauge.risen.max(level.high - gauge.lowest);
-            // two containers of one name are one gauge
-            gauge.levels.push(Some(level));
-            gauge.levels.truncate(before + 1);
-            gauge.missed = 0;
-            if !about.filled_by.is_empty() || about.site.is_some() {
-                gauge.about = about;
+            let signal = self.signals.entry(key).or_default();
+            signal.levels.resize(before, None);
+            signal.lowest = signal.lowest.min(level.low);
+            signal.risen = signal.risen.max(level.high - signal.lowest);
+            // two containers of the same path and kind are one signal
+            signal.levels.push(Some(level));
+            signal.levels.truncate(before + 1);
+            signal.missed = 0;
+            if !about.writers.is_empty() || about.site.is_some() {
+                signal.about = about;
             }
         }
-        for gauge in self.gauges.values_mut() {
-            if gauge.levels.len() > before {
+        for signal in self.signals.values_mut() {
+            if signal.levels.len() > before {
                 continue;
             }
-            gauge.missed += u32::from(whole);
-            // small ones that do not grow come and go with what is worth telling
-            let gone = gauge.missed >= GONE && gauge.risen >= RISEN;
-            gauge.levels.resize(before, None);
-            gauge.levels.push(gone.then(Level::default));
+            signal.missed += u32::from(whole);
+            // small signals that do not grow may be missing because the census reports only the biggest
+            let gone = signal.missed >= GONE && signal.risen >= RISEN;
+            signal.levels.resize(before, None);
+            signal.levels.push(gone.then(Level::default));
         }
-        self.gauges.retain(|_, gauge| gauge.missed < 8 * GONE);
+        self.signals.retain(|_, signal| signal.missed < 8 * GONE);
         self.thin();
         true
     }
@@ -135,47 +135,47 @@ impl Family {
         &self.ticks
     }
 
-    /// All gauges.
-    pub fn gauges(&self) -> impl Iterator<Item = (&GaugeKey, &Gauge)> {
-        self.gauges.iter()
+    /// All signals.
+    pub fn signals(&self) -> impl Iterator<Item = (&SignalKey, &Signal)> {
+        self.signals.iter()
     }
 
-    /// One gauge.
-    pub fn get(&self, key: &GaugeKey) -> Option<&Gauge> {
-        self.gauges.get(key)
+    /// One signal.
+    pub fn get(&self, key: &SignalKey) -> Option<&Signal> {
+        self.signals.get(key)
     }
 
-    /// Gauges that found no place.
+    /// Signals refused because the family was full.
     pub fn refused(&self) -> u64 {
         self.refused
     }
 
-    /// Bytes of state, estimated.
+    /// Estimated size of the state in bytes.
     pub fn state_bytes(&self) -> usize {
         let counts: usize = self.ticks.iter().map(|tick| tick.counts.len()).sum();
         counts * size_of::<super::clock::RouteCounts>()
-            + self.gauges.len() * (MOST_TICKS * size_of::<Option<Level>>() + 400)
+            + self.signals.len() * (MOST_TICKS * size_of::<Option<Level>>() + 400)
     }
 
-    /// The gauge that is missing longest makes room for another.
+    /// Drops the signal that has been missing longest.
     fn make_room(&mut self) -> bool {
-        if self.gauges.len() < MOST_GAUGES {
+        if self.signals.len() < MOST_SIGNALS {
             return true;
         }
-        let missing = self.gauges.iter().max_by_key(|(_, gauge)| gauge.missed);
+        let missing = self.signals.iter().max_by_key(|(_, signal)| signal.missed);
         let Some(key) = missing
-            .filter(|(_, gauge)| gauge.missed > 0)
+            .filter(|(_, signal)| signal.missed > 0)
             .map(|(key, _)| key.clone())
         else {
             self.refused += 1;
             return false;
         };
-        self.gauges.remove(&key);
+        self.signals.remove(&key);
         true
     }
 
-    /// When there are too many times: drops the one whose loss costs least for its age. Its extremes go
-    /// to the next.
+    /// If there are too many times, drops the one with the shortest interval relative to its age. Its
+    /// extremes are merged into the next one.
     fn thin(&mut self) {
         if self.ticks.len() <= MOST_TICKS {
             return;
@@ -187,14 +187,15 @@ impl Family {
             let width = self.ticks[i + 1].at.since(self.ticks[i - 1].at);
             width / now.since(self.ticks[i - 1].at).max(1e-9)
         };
-        let Some(at) = (1..self.ticks.len() - FINE - 1).min_by(|a, b| cost(a).total_cmp(&cost(b)))
+        let Some(at) =
+            (1..self.ticks.len() - UNTHINNED - 1).min_by(|a, b| cost(a).total_cmp(&cost(b)))
         else {
             return;
         };
         self.ticks.remove(at);
-        for gauge in self.gauges.values_mut() {
-            let gone = gauge.levels.remove(at);
-            if let (Some(gone), Some(Some(next))) = (gone, gauge.levels.get_mut(at)) {
+        for signal in self.signals.values_mut() {
+            let gone = signal.levels.remove(at);
+            if let (Some(gone), Some(Some(next))) = (gone, signal.levels.get_mut(at)) {
                 next.low = next.low.min(gone.low);
                 next.high = next.high.max(gone.high);
             }
@@ -206,8 +207,8 @@ impl Family {
 mod tests {
     use super::*;
 
-    fn key() -> GaugeKey {
-        GaugeKey::Container("app.cache".to_owned(), "dict".to_owned())
+    fn key() -> SignalKey {
+        SignalKey::Container("app.cache".to_owned(), "dict".to_owned())
     }
 
     fn read(family: &mut Family, second: u64, value: Option<f64>) {
@@ -235,8 +236,8 @@ mod tests {
             read(&mut family, second, Some(value));
         }
         assert_eq!(family.ticks().len(), MOST_TICKS);
-        let gauge = family.get(&key()).unwrap();
-        let high = gauge
+        let signal = family.get(&key()).unwrap();
+        let high = signal
             .levels
             .iter()
             .flatten()

@@ -1,29 +1,29 @@
-//! What the gauges of one leak have grown by, and what came in the same time.
+//! Growth of one group of signals, and the requests in the same time.
 
-use crate::attribution::routes::RouteId;
+use crate::attribution::keys::RouteId;
 use crate::events::Nanos;
+use crate::findings::Inputs;
 use crate::findings::Judge;
-use crate::findings::compose::Scene;
 use crate::findings::forecast::{Rate, rate};
-use crate::growth::gauges::GaugeKey;
+use crate::growth::signals::SignalKey;
 
-use super::compose::Group;
-use super::curve::{Curve, Driver, What};
+use super::curve::{Curve, EventKind, Variable};
+use super::groups::Group;
 
 /// Figures of a group.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Figures {
     /// Bytes it grew by since its onset.
     pub grown: f64,
-    /// Part of those that the last third of the time never went below.
+    /// Floor of that growth in the last third of the time.
     pub floor: f64,
-    /// The bytes are the process's own, not the container's.
+    /// Whether the bytes are the process's, not the container's.
     pub of_process: bool,
     /// Requests since the onset with a new token.
     pub new: f64,
-    /// With a token used before.
+    /// Requests since the onset with a repeated token.
     pub repeat: f64,
-    /// All.
+    /// All requests since the onset.
     pub requests: f64,
     /// Seconds since the onset.
     pub seconds: f64,
@@ -32,30 +32,30 @@ pub struct Figures {
 }
 
 impl Judge {
-    /// What a group has grown by, and what came in the same time.
-    pub fn gauge_figures(&self, scene: Scene, group: &Group) -> Figures {
-        let Some((lead, one)) = group
+    /// Growth of a group, and the requests in the same time.
+    pub fn signal_figures(&self, inputs: Inputs, group: &Group) -> Figures {
+        let Some((main, one)) = group
             .keys
             .first()
-            .and_then(|key| Some((key, self.gauges.judged().get(key)?)))
+            .and_then(|key| Some((key, self.signals.judged().get(key)?)))
         else {
             return Figures::default();
         };
         let mut out = Figures::default();
-        let Some(curve) = curve_of(scene, lead) else {
+        let Some(curve) = curve_of(inputs, main) else {
             return out;
         };
         let (from, last) = (at(&curve, one.onset), curve.len() - 1);
         let route = group
             .route
             .filter(|route| *route != RouteId::OTHER && route.has_requests());
-        let total = |what| curve.total(Driver { route, what }, from, last);
-        out.new = total(What::New);
-        out.repeat = total(What::Repeat);
-        out.requests = total(What::All);
+        let total = |what| curve.total(Variable { route, what }, from, last);
+        out.new = total(EventKind::New);
+        out.repeat = total(EventKind::Repeat);
+        out.requests = total(EventKind::All);
         out.seconds = curve.seconds(from, last);
         let bytes_of = |i: usize| {
-            if lead.is_bytes() {
+            if main.is_bytes() {
                 Some(curve.value(i))
             } else {
                 curve.points[i].level.bytes
@@ -72,9 +72,9 @@ impl Judge {
         if let Some(own) = own.filter(|own| own.len() > 1) {
             out.grown = (own[own.len() - 1] - own[0]).max(0.0);
             out.rate = rate(&later(&steps(&own, &curve, from)), 0.0);
-        } else if let Some(process) = [GaugeKey::Faults, GaugeKey::Heap, GaugeKey::Process]
+        } else if let Some(process) = [SignalKey::Faults, SignalKey::Heap, SignalKey::Process]
             .iter()
-            .find_map(|key| curve_of(scene, key).filter(|curve| curve.len() > 2))
+            .find_map(|key| curve_of(inputs, key).filter(|curve| curve.len() > 2))
         {
             let from = at(&process, one.onset);
             let values: Vec<f64> = (from..process.len()).map(|i| process.value(i)).collect();
@@ -95,10 +95,10 @@ impl Judge {
     }
 }
 
-/// The levels of a gauge.
-pub fn curve_of(scene: Scene, key: &GaugeKey) -> Option<Curve> {
-    let family = scene.gauges.family(key);
-    let curve = Curve::new(family, family.get(key)?, &scene.attribution.routes);
+/// The levels of a signal.
+pub fn curve_of(inputs: Inputs, key: &SignalKey) -> Option<Curve> {
+    let family = inputs.signals.family(key);
+    let curve = Curve::new(family, family.get(key)?, &inputs.attribution.routes);
     (!curve.is_empty()).then_some(curve)
 }
 

@@ -1,19 +1,19 @@
-//! The e-value of an even drift: how much more likely the growth of a gauge is if it follows a clock than
-//! if it only wanders.
+//! The e-value of a constant drift: the likelihood ratio of growth that follows a clock against a random
+//! walk.
 //!
-//! Of steps `d` over clock ticks `h` (scaled to a mean of 1) the null says `d ~ N(0, s^2 h)`, the
-//! alternative `d ~ N(k s h, s^2 h)` with an unknown `s`. With the right Haar prior on `s` their
-//! likelihood ratio depends on `n` and the correlation `r = sum d / sqrt(n sum d^2/h)` alone and is an
-//! e-value that may be looked at again and again (Perez-Ortiz, Lardy, de Heide and Gruenwald, "E-statistics,
-//! group invariance and anytime-valid testing", Ann. Stat. 2024). `k` is mixed over [`DRIFTS`].
+//! Let `d` be the increments and `h` the clock ticks, scaled to a mean of 1. Null hypothesis: `d ~ N(0, s^2
+//! h)`. Alternative: `d ~ N(k s h, s^2 h)`. `s` is unknown. With the right Haar prior on `s` the likelihood
+//! ratio depends only on `n` and the correlation `r = sum d / sqrt(n sum d^2/h)`. It is an e-value at any
+//! stopping time (Perez-Ortiz, Lardy, de Heide and Gruenwald, "E-statistics, group invariance and
+//! anytime-valid testing", Ann. Stat. 2024). The e-value is the mean over the drifts `k` in [`DRIFTS`].
 
-/// Drift per step in standard deviations of a step.
+/// Drift per increment, in standard deviations of an increment.
 const DRIFTS: [f64; 6] = [0.5, 1.0, 2.0, 4.0, 8.0, 16.0];
 /// Nodes of the integral over the unknown spread.
 const NODES: usize = 160;
 
-/// Natural logarithm of the e-value of steps `growth` against the clock `ticks`; `None` when the clock
-/// stood still. Steps without a tick are counted with the next.
+/// Natural logarithm of the e-value of the increments `growth` by the clock `ticks`. `None` if there are
+/// too few ticks. An increment without a tick is added to the next one.
 pub fn log_e(growth: &[f64], ticks: &[f64]) -> Option<f64> {
     let mut steps: Vec<(f64, f64)> = Vec::with_capacity(growth.len());
     let mut carried = 0.0;
@@ -40,7 +40,7 @@ pub fn log_e(growth: &[f64], ticks: &[f64]) -> Option<f64> {
     Some(mean_of(&logs))
 }
 
-/// Logarithm of the mean of e-values, given by their logarithms with weights.
+/// Logarithm of the weighted mean of e-values that are given as logarithms.
 pub fn weighted(logs: &[(f64, f64)]) -> f64 {
     let top = logs
         .iter()

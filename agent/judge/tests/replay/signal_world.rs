@@ -1,24 +1,24 @@
-//! A small service that is seen without allocator probes: requests at random times, and what censuses, a
-//! collector or the process's memory show of what it keeps.
+//! A simulated service without allocator probes: requests at random times, and what censuses, a collector
+//! or the process's memory show of its entries.
 //!
-//! Each trace has its own seed, so that chance can be counted: how often it fools the judge.
+//! Each trace has its own seed, so errors by chance can be counted.
 
 use std::collections::VecDeque;
 
 use heaptide_judge::events::{
-    Binding, Census, Container, Faults, FilledBy, Fingerprint, HeapMark, Lengths, MemorySample,
-    Nanos, Observation, Request, RequestId,
+    Binding, Census, Container, Faults, Fingerprint, HeapMark, Lengths, MemorySample, Nanos,
+    Observation, Request, RequestId, WriterSite,
 };
 
-use super::gauge_trace::{GaugeTrace, Holds, Seen};
+use super::signal_trace::{Holds, Seen, SignalTrace};
 
-/// Bytes of what the process is without any entry.
+/// Bytes of the process without entries.
 const BASE: f64 = 24e6;
-/// Tokens that come again and again.
+/// Number of tokens that are repeated.
 const POOL: u64 = 50;
 
 struct World {
-    trace: GaugeTrace,
+    trace: SignalTrace,
     random: u64,
     now: f64,
     entries: f64,
@@ -36,7 +36,7 @@ struct World {
 }
 
 /// Generates `trace`.
-pub(crate) fn generate(trace: GaugeTrace) -> Vec<Observation> {
+pub(crate) fn generate(trace: SignalTrace) -> Vec<Observation> {
     let mut world = World {
         trace,
         random: trace.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1,
@@ -59,7 +59,7 @@ pub(crate) fn generate(trace: GaugeTrace) -> Vec<Observation> {
     let mut next = world.now;
     let mut census = 0.2;
     let mut sample = 0.1;
-    // a container is looked at once two censuses have shown it
+    // a container is sampled after two censuses have shown it
     let mut look = if trace.looks { 6.0 } else { f64::INFINITY };
     let mut id = 0;
     while world.now < trace.seconds {
@@ -96,7 +96,7 @@ impl World {
         Nanos(1_000_000_000_000 + (self.now.max(0.0) * 1e9) as u64)
     }
 
-    /// What time alone does.
+    /// What happens without a request.
     fn advance(&mut self, at: f64) {
         let passed = at - self.now;
         self.now = at;
@@ -193,7 +193,7 @@ impl World {
                 self.add(more, each);
             }
             Holds::PerSubject(tokens) => {
-                // of the last 100 subjects any: people come back after a while
+                // any of the last 100 subjects: users come back after some time
                 let back = (self.chance() * 100.0) as u64;
                 let subject = (POOL + token / tokens + 100).saturating_sub(back);
                 let more = f64::from(u8::from(self.is_new(subject)));
@@ -328,7 +328,7 @@ impl World {
             bytes: bytes.map(|bytes| bytes as u64),
             ..Container::default()
         };
-        // what any interpreter has: tables that stand still, some of them told now and then only
+        // what any interpreter has: constant tables, some of which are reported only now and then
         let mut containers: Vec<Container> = (0..24)
             .map(|n| row(&format!("lib.table_{n}"), "dict", 60.0 + f64::from(n), None))
             .collect();
@@ -351,7 +351,7 @@ impl World {
         if let Some((path, kind)) = self.kept().filter(|_| !cut) {
             let sized = self.trace.sized && kind != "instances";
             let mut kept = row(path, kind, self.entries, sized.then_some(self.bytes));
-            kept.filled_by = vec![FilledBy {
+            kept.writers = vec![WriterSite {
                 function: "fill".to_owned(),
                 file: Some("app.py".to_owned()),
                 line: Some(17),

@@ -1,21 +1,22 @@
-//! A gauge's levels with the requests that ended between them.
+//! The levels of a growth signal, with the requests that ended between them.
 
 use std::collections::BTreeMap;
 
-use crate::attribution::routes::{RouteId, Routes};
-use crate::attribution::tokens::Class;
+use crate::attribution::keys::Class;
+use crate::attribution::keys::RouteId;
+use crate::attribution::routes::Routes;
 use crate::events::Nanos;
-use crate::growth::gauges::GaugeKey;
-use crate::growth::gauges::clock::{Counts, RouteCounts};
-use crate::growth::gauges::family::{Family, Gauge, Level};
-use crate::growth::gauges::fine::Fine;
+use crate::growth::signals::SignalKey;
+use crate::growth::signals::clock::{Counts, RouteCounts};
+use crate::growth::signals::family::{Family, Level, Signal};
+use crate::growth::signals::length_samples::LengthSamples;
 
-/// Routes that may explain growth, the busiest.
+/// Maximum number of routes for explanatory variables; the busiest are kept.
 const MOST_ROUTES: usize = 16;
 
-/// What may drive a gauge.
+/// Kind of event of an explanatory variable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum What {
+pub enum EventKind {
     /// Requests whose token is new on the route.
     New,
     /// Requests whose token is new anywhere.
@@ -24,48 +25,48 @@ pub enum What {
     Repeat,
     /// Requests with any token.
     Tokens,
-    /// Requests without one.
+    /// Requests without token.
     Anonymous,
     /// All requests.
     All,
-    /// Bytes of their bodies.
+    /// Bytes of request bodies.
     Body,
-    /// Seconds: no request at all.
+    /// Seconds, without requests.
     Seconds,
 }
 
-/// What drives a gauge, and on which route; `None`: on all.
+/// An explanatory variable: events of one kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Driver {
-    /// Route.
+pub struct Variable {
+    /// Route. `None`: all routes.
     pub route: Option<RouteId>,
-    /// Events.
-    pub what: What,
+    /// Kind of event.
+    pub what: EventKind,
 }
 
-impl Driver {
-    /// Time itself.
+impl Variable {
+    /// Time.
     pub const SECONDS: Self = Self {
         route: None,
-        what: What::Seconds,
+        what: EventKind::Seconds,
     };
 
     /// Events of this kind on all routes.
-    pub const fn anywhere(what: What) -> Self {
+    pub const fn anywhere(what: EventKind) -> Self {
         Self { route: None, what }
     }
 
     fn of(self, counts: &RouteCounts) -> f64 {
         let class = |class: Class| counts.classes[class.index()];
         match self.what {
-            What::New => class(Class::New) + class(Class::NewHere),
-            What::First => class(Class::New),
-            What::Repeat => class(Class::Repeat),
-            What::Tokens => class(Class::New) + class(Class::NewHere) + class(Class::Repeat),
-            What::Anonymous => class(Class::None),
-            What::All => counts.requests(),
-            What::Body => counts.body_bytes,
-            What::Seconds => 0.0,
+            EventKind::New => class(Class::New) + class(Class::NewHere),
+            EventKind::First => class(Class::New),
+            EventKind::Repeat => class(Class::Repeat),
+            EventKind::Tokens => class(Class::New) + class(Class::NewHere) + class(Class::Repeat),
+            EventKind::Anonymous => class(Class::None),
+            EventKind::All => counts.requests(),
+            EventKind::Body => counts.body_bytes,
+            EventKind::Seconds => 0.0,
         }
     }
 }
@@ -75,39 +76,43 @@ impl Driver {
 pub struct Point {
     /// When.
     pub at: Nanos,
-    /// What was read.
+    /// Level.
     pub level: Level,
 }
 
-/// The levels of one gauge, oldest first, and what came between them.
+/// The levels of one signal, oldest first, and the requests between them.
 #[derive(Clone, Debug)]
 pub struct Curve {
     /// Levels.
     pub points: Vec<Point>,
-    /// What came between two of them, by route.
+    /// Requests between two levels, by route.
     steps: BTreeMap<RouteId, Vec<RouteCounts>>,
-    /// The same of all routes.
+    /// The same for all routes.
     all: Vec<RouteCounts>,
 }
 
 impl Curve {
-    /// From a gauge of `family`.
-    pub fn new(family: &Family, gauge: &Gauge, routes: &Routes) -> Self {
-        let read = family.ticks().iter().zip(&gauge.levels);
+    /// From a signal of `family`.
+    pub fn new(family: &Family, signal: &Signal, routes: &Routes) -> Self {
+        let read = family.ticks().iter().zip(&signal.levels);
         let read = read.filter_map(|(tick, level)| Some((tick.at, (*level)?, &tick.counts)));
         Self::of(read, routes)
     }
 
-    /// From the looks at a container between its censuses.
-    pub fn fine(fine: &Fine, key: &GaugeKey, routes: &Routes) -> Self {
-        let looks = fine.of(key).into_iter();
+    /// From the length samples of a container.
+    pub fn length_samples(
+        length_samples: &LengthSamples,
+        key: &SignalKey,
+        routes: &Routes,
+    ) -> Self {
+        let samples = length_samples.of(key).into_iter();
         Self::of(
-            looks.map(|(at, level, counts)| (at, Level::of(level, None), counts)),
+            samples.map(|(at, level, counts)| (at, Level::of(level, None), counts)),
             routes,
         )
     }
 
-    /// From levels with what had come by then, oldest first.
+    /// From levels and the request totals at their times, oldest first.
     fn of<'a>(read: impl Iterator<Item = (Nanos, Level, &'a Counts)>, routes: &Routes) -> Self {
         let read: Vec<_> = read.collect();
         let points = read
@@ -175,21 +180,21 @@ impl Curve {
             .collect()
     }
 
-    /// Events of `driver` in each step between the points `from` and `to`.
-    pub fn events(&self, driver: Driver, from: usize, to: usize) -> Vec<f64> {
-        match (driver.what, driver.route) {
-            (What::Seconds, _) => (from..to).map(|i| self.seconds(i, i + 1)).collect(),
-            (_, None) => self.all[from..to].iter().map(|c| driver.of(c)).collect(),
+    /// Events of `variable` in each step between the points `from` and `to`.
+    pub fn events(&self, variable: Variable, from: usize, to: usize) -> Vec<f64> {
+        match (variable.what, variable.route) {
+            (EventKind::Seconds, _) => (from..to).map(|i| self.seconds(i, i + 1)).collect(),
+            (_, None) => self.all[from..to].iter().map(|c| variable.of(c)).collect(),
             (_, Some(route)) => match self.steps.get(&route) {
-                Some(steps) => steps[from..to].iter().map(|c| driver.of(c)).collect(),
+                Some(steps) => steps[from..to].iter().map(|c| variable.of(c)).collect(),
                 None => vec![0.0; to - from],
             },
         }
     }
 
-    /// Events of `driver` between two points.
-    pub fn total(&self, driver: Driver, from: usize, to: usize) -> f64 {
-        self.events(driver, from, to).iter().sum()
+    /// Events of `variable` between two points.
+    pub fn total(&self, variable: Variable, from: usize, to: usize) -> f64 {
+        self.events(variable, from, to).iter().sum()
     }
 
     /// Routes with requests.

@@ -1,29 +1,29 @@
-//! Whose requests were met in which code while memory grew: page faults carry a stack and the request that was
-//! under way, so a function that fills a container is seen at work. It shows routes, where counting requests
-//! beside levels shows only what they go along with.
+//! Stack-attributed requests: page faults have a stack and the current request, so they show which routes
+//! execute a container's writer sites. This is direct evidence for a route; request counts are only
+//! correlated with growth.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::attribution::Attribution;
-use crate::attribution::routes::RouteId;
-use crate::events::{Faults, FilledBy, FrameKind, Nanos, RequestId, SiteId};
+use crate::attribution::keys::RouteId;
+use crate::events::{Faults, FrameKind, Nanos, RequestId, SiteId, WriterSite};
 
-/// Sites that are remembered.
+/// Maximum number of sites.
 const MOST_SITES: usize = 2_048;
-/// Requests that wait for their record.
+/// Maximum number of requests that wait for their record.
 const MOST_WAITING: usize = 8_192;
-/// How long they do.
+/// Seconds for which they wait.
 const WAIT_SECONDS: f64 = 30.0;
 
-/// Requests met at sites.
+/// Requests by site.
 #[derive(Clone, Debug, Default)]
-pub struct Witnesses {
+pub struct StackRequests {
     waiting: VecDeque<(Nanos, SiteId, RequestId)>,
     met: BTreeMap<SiteId, BTreeMap<RouteId, u32>>,
 }
 
-impl Witnesses {
-    /// Takes the places of page faults. Those outside requests say nothing: a thread's request may be unknown.
+impl StackRequests {
+    /// Takes page faults. Faults without a request are ignored: the request may be unknown.
     pub fn faults(&mut self, faults: &Faults) {
         for one in &faults.sites {
             let Some(request) = one.request else { continue };
@@ -34,7 +34,7 @@ impl Witnesses {
         }
     }
 
-    /// Counts the requests whose records are in by `now`.
+    /// Counts the requests whose records have arrived by `now`.
     pub fn settle(&mut self, now: Nanos, attribution: &Attribution) {
         let met = &mut self.met;
         self.waiting.retain(|(at, site, request)| {
@@ -51,22 +51,22 @@ impl Witnesses {
         });
     }
 
-    /// Requests by route that were met in one of these functions.
-    pub fn of(&self, fillers: &[FilledBy], attribution: &Attribution) -> BTreeMap<RouteId, f64> {
+    /// Requests by route with one of these writer functions in their stack.
+    pub fn of(&self, writers: &[WriterSite], attribution: &Attribution) -> BTreeMap<RouteId, f64> {
         let mut out = BTreeMap::new();
-        if fillers.is_empty() {
+        if writers.is_empty() {
             return out;
         }
         for (site, routes) in &self.met {
-            let fills = attribution.sites.get(*site).is_some_and(|site| {
+            let writes = attribution.sites.get(*site).is_some_and(|site| {
                 site.stack.iter().any(|frame| {
                     frame.kind == FrameKind::User
-                        && fillers
+                        && writers
                             .iter()
                             .any(|by| (&by.function, &by.file) == (&frame.function, &frame.file))
                 })
             });
-            if !fills {
+            if !writes {
                 continue;
             }
             for (route, count) in routes {
@@ -76,7 +76,7 @@ impl Witnesses {
         out
     }
 
-    /// Bytes of state, estimated.
+    /// Estimated size of the state in bytes.
     pub fn state_bytes(&self) -> usize {
         self.waiting.capacity() * size_of::<(Nanos, SiteId, RequestId)>() + self.met.len() * 160
     }
@@ -144,8 +144,8 @@ mod tests {
         }
     }
 
-    fn filler(function: &str) -> Vec<FilledBy> {
-        vec![FilledBy {
+    fn writer(function: &str) -> Vec<WriterSite> {
+        vec![WriterSite {
             function: function.to_owned(),
             file: Some("app.py".to_owned()),
             line: Some(9),
@@ -153,8 +153,12 @@ mod tests {
         }]
     }
 
-    fn routes(witnesses: &Witnesses, function: &str, known: &Attribution) -> Vec<(String, f64)> {
-        let of = witnesses.of(&filler(function), known);
+    fn routes(
+        stack_requests: &StackRequests,
+        function: &str,
+        known: &Attribution,
+    ) -> Vec<(String, f64)> {
+        let of = stack_requests.of(&writer(function), known);
         let named = of.into_iter();
         named
             .map(|(route, count)| (known.routes.get(route).name.clone(), count))
@@ -164,29 +168,29 @@ mod tests {
     #[test]
     fn requests_count_for_the_function_they_were_met_in_once_their_record_is_in() {
         let mut known = attribution();
-        let mut witnesses = Witnesses::default();
-        witnesses.faults(&met(2, Some(1)));
-        witnesses.faults(&met(2, None));
-        witnesses.settle(second(3), &known);
-        assert!(routes(&witnesses, "remember", &known).is_empty());
+        let mut stack_requests = StackRequests::default();
+        stack_requests.faults(&met(2, Some(1)));
+        stack_requests.faults(&met(2, None));
+        stack_requests.settle(second(3), &known);
+        assert!(routes(&stack_requests, "remember", &known).is_empty());
         known.request(&ended(1, "GET /api/data"));
-        witnesses.settle(second(4), &known);
-        witnesses.settle(second(5), &known);
+        stack_requests.settle(second(4), &known);
+        stack_requests.settle(second(5), &known);
         let data = ("GET /api/data".to_owned(), 1.0);
-        assert_eq!(routes(&witnesses, "remember", &known), [data]);
-        // not a function of the application, and one that was not met
-        assert!(routes(&witnesses, "loads", &known).is_empty());
-        assert!(routes(&witnesses, "forget", &known).is_empty());
+        assert_eq!(routes(&stack_requests, "remember", &known), [data]);
+        // a library function, and a function that is in no stack
+        assert!(routes(&stack_requests, "loads", &known).is_empty());
+        assert!(routes(&stack_requests, "forget", &known).is_empty());
     }
 
     #[test]
     fn a_request_without_a_record_is_given_up() {
         let mut known = attribution();
-        let mut witnesses = Witnesses::default();
-        witnesses.faults(&met(2, Some(1)));
-        witnesses.settle(second(40), &known);
+        let mut stack_requests = StackRequests::default();
+        stack_requests.faults(&met(2, Some(1)));
+        stack_requests.settle(second(40), &known);
         known.request(&ended(1, "GET /api/data"));
-        witnesses.settle(second(41), &known);
-        assert!(routes(&witnesses, "remember", &known).is_empty());
+        stack_requests.settle(second(41), &known);
+        assert!(routes(&stack_requests, "remember", &known).is_empty());
     }
 }

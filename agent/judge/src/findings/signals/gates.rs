@@ -1,62 +1,61 @@
-//! The gates of one gauge: does it grow without bounds, or why not.
+//! The gates: whether one growth signal grows without bounds, or why not.
 
 use crate::events::INSTANCES;
 use crate::findings::gates::Why;
 use crate::findings::options::{
     EVICTING, FRESH, FRESH_PART, FRESH_SECONDS, KEPT, LEAST_HOLDERS, LEVEL, LINEAR, RECORD,
 };
-use crate::growth::gauges::GaugeKey;
+use crate::growth::signals::SignalKey;
 
-use super::curve::{Curve, Driver, What};
-use super::{drivers, even};
+use super::curve::{Curve, EventKind, Variable};
+use super::{even, explanation};
 
-/// Levels that a suspicion needs, the first included.
+/// Minimum levels for a suspicion, including the first.
 const LEAST_LEVELS: usize = 5;
-/// Growth in bytes that is worth a suspicion, where bytes are measured.
+/// Minimum growth in bytes for a suspicion.
 const LEAST_BYTES: f64 = 256.0 * 1024.0;
-/// The same for sites of a sampled profile.
+/// Minimum growth in bytes for sites of a sampled profile.
 const LEAST_SAMPLED_BYTES: f64 = 1024.0 * 1024.0;
-/// The same for the process as a whole.
+/// Minimum growth in bytes for the process as a whole.
 const LEAST_COARSE_BYTES: f64 = 1024.0 * 1024.0;
-/// The same where containers are counted and none grows: an interpreter takes arenas of a MiB each before it is
-/// warm.
+/// The same if containers are counted: an interpreter allocates arenas of 1 MiB during warm-up.
 const LEAST_BESIDE_CONTAINERS: f64 = 4.0 * 1024.0 * 1024.0;
-/// Memory that nobody accounts for is looked at for longer, seconds.
+/// Minimum seconds for the process as a whole.
 const COARSE_SECONDS: f64 = 24.0;
-/// And what may be garbage that waits for a collector.
+/// Minimum seconds for instances of a class, which may be garbage.
 const GARBAGE_SECONDS: f64 = 18.0;
-/// Kinds that set themselves a bound say so.
+/// Part of the kind of a container with its own bound.
 const BOUNDED: &str = " of at most ";
 
-/// Figures of a gauge over the points `from..`.
+/// Figures of a growth signal over the points `from..`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Window {
     /// First point.
     pub from: usize,
-    /// Seconds from it.
+    /// Seconds since the first point.
     pub seconds: f64,
-    /// Level now less that at the first point.
+    /// Current level minus the level at the first point.
     pub net: f64,
-    /// All that it rose, and fell.
+    /// Sum of all rises.
     pub rose: f64,
-    /// See `rose`.
+    /// Sum of all falls.
     pub fell: f64,
-    /// Least level in the last third less that at the first point.
+    /// Minimum level in the last third minus the level at the first point.
     pub late_floor: f64,
 }
 
-/// What the gates say.
+/// Result of the gates.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Outcome {
-    /// It grows; with the logarithm of the e-value of that.
+    /// It grows. The second value is the logarithm of its e-value.
     Growing(Window, f64),
-    /// It does not.
+    /// It does not grow.
     Still(Why),
 }
 
-/// Puts one gauge through the gates. `counted`: the program's containers are.
-pub fn judge(key: &GaugeKey, curve: &Curve, counted: bool) -> Outcome {
-    if let GaugeKey::Container(_, kind) = key
+/// Tests one signal. `counted`: the program's containers are counted.
+pub fn judge(key: &SignalKey, curve: &Curve, counted: bool) -> Outcome {
+    if let SignalKey::Container(_, kind) = key
         && kind.contains(BOUNDED)
     {
         return Outcome::Still(Why::Evicts);
@@ -67,7 +66,7 @@ pub fn judge(key: &GaugeKey, curve: &Curve, counted: bool) -> Outcome {
     let Some(why) = gate(least(key, counted), curve, 0) else {
         return growing(key, curve, 0);
     };
-    // a late onset is hidden in the whole history, but what lets go is judged by all of it
+    // shorter windows find a late onset, unless 20 % or more was evicted before them
     let mut length = last / 2;
     while length + 1 >= LEAST_LEVELS {
         let from = last - length;
@@ -82,7 +81,7 @@ pub fn judge(key: &GaugeKey, curve: &Curve, counted: bool) -> Outcome {
     Outcome::Still(why)
 }
 
-/// The figures of a window.
+/// Measures the points `from..`.
 pub fn window(curve: &Curve, from: usize) -> Window {
     let last = curve.len() - 1;
     let seconds = curve.seconds(from, last);
@@ -102,31 +101,31 @@ pub fn window(curve: &Curve, from: usize) -> Window {
     }
 }
 
-fn growing(key: &GaugeKey, curve: &Curve, from: usize) -> Outcome {
+fn growing(key: &SignalKey, curve: &Curve, from: usize) -> Outcome {
     Outcome::Growing(window(curve, from), log_e(key, curve, from))
 }
 
-/// Half of the belief lies on time and on all requests, half on what may drive it in particular.
-fn log_e(key: &GaugeKey, curve: &Curve, from: usize) -> f64 {
+/// Half of the weight is on time and on all requests, half on the other explanatory variables.
+fn log_e(key: &SignalKey, curve: &Curve, from: usize) -> f64 {
     let last = curve.len() - 1;
     let growth = curve.growth(from, last);
-    let of = |driver| even::log_e(&growth, &curve.events(driver, from, last));
-    let plain = [Driver::SECONDS, Driver::anywhere(What::All)];
+    let of = |variable| even::log_e(&growth, &curve.events(variable, from, last));
+    let plain = [Variable::SECONDS, Variable::anywhere(EventKind::All)];
     let mut logs: Vec<(f64, f64)> = plain
         .iter()
-        .filter_map(|driver| Some((of(*driver)?, 0.25)))
+        .filter_map(|variable| Some((of(*variable)?, 0.25)))
         .collect();
-    let others = drivers::candidates(curve, key.is_bytes());
+    let others = explanation::candidates(curve, key.is_bytes());
     let weight = 0.5 / others.len().max(1) as f64;
     logs.extend(
         others
             .into_iter()
-            .filter_map(|driver| Some((of(driver)?, weight))),
+            .filter_map(|variable| Some((of(variable)?, weight))),
     );
     even::weighted(&logs)
 }
 
-/// The first gate that the points `from..` do not pass.
+/// The first gate that the points `from..` fail.
 fn gate(least: (f64, f64), curve: &Curve, from: usize) -> Option<Why> {
     let last = curve.len() - 1;
     let window = window(curve, from);
@@ -149,7 +148,7 @@ fn gate(least: (f64, f64), curve: &Curve, from: usize) -> Option<Why> {
     if linearity(curve, from) < LINEAR || freshness(curve, from) < FRESH {
         return Some(still);
     }
-    // records: the last third stays above what was there before it, and clearly above all that was there
+    // records: the floor of the last third is not below any earlier level, and clearly above the peak
     // before the window
     let base = curve.value(from);
     let peak = |points: std::ops::Range<usize>| {
@@ -168,27 +167,27 @@ fn gate(least: (f64, f64), curve: &Curve, from: usize) -> Option<Why> {
     None
 }
 
-/// Growth and seconds that a suspicion needs.
-fn least(key: &GaugeKey, counted: bool) -> (f64, f64) {
+/// Minimum growth and seconds for a suspicion.
+fn least(key: &SignalKey, counted: bool) -> (f64, f64) {
     match key {
-        GaugeKey::Container(_, kind) if kind == INSTANCES => (LEAST_HOLDERS, GARBAGE_SECONDS),
-        GaugeKey::Container(..) => (LEAST_HOLDERS, 9.0),
-        GaugeKey::Heap => (LEAST_BYTES, 9.0),
-        GaugeKey::Site(_) => (LEAST_SAMPLED_BYTES, 9.0),
-        GaugeKey::Faults | GaugeKey::Process if counted => {
+        SignalKey::Container(_, kind) if kind == INSTANCES => (LEAST_HOLDERS, GARBAGE_SECONDS),
+        SignalKey::Container(..) => (LEAST_HOLDERS, 9.0),
+        SignalKey::Heap => (LEAST_BYTES, 9.0),
+        SignalKey::Site(_) => (LEAST_SAMPLED_BYTES, 9.0),
+        SignalKey::Faults | SignalKey::Process if counted => {
             (LEAST_BESIDE_CONTAINERS, COARSE_SECONDS)
         }
-        GaugeKey::Faults | GaugeKey::Process => (LEAST_COARSE_BYTES, COARSE_SECONDS),
+        SignalKey::Faults | SignalKey::Process => (LEAST_COARSE_BYTES, COARSE_SECONDS),
     }
 }
 
-/// All that a gauge rose and fell between two points, excursions between its levels included.
+/// Sums of all rises and falls between two points, including extremes between two levels.
 fn swings(curve: &Curve, from: usize, to: usize) -> (f64, f64) {
     let (mut rose, mut fell) = (0.0, 0.0);
     for pair in curve.points[from..=to].windows(2) {
         let (before, now) = (pair[0].level.value, pair[1].level);
         let net = now.value - before;
-        // what was hidden by thinning: down to its low, or up to its high, and back
+        // extremes that thinning removed: down to the low, or up to the high, and back
         let hidden = (before.min(now.value) - now.low)
             .max(now.high - before.max(now.value))
             .max(0.0);
@@ -207,21 +206,21 @@ fn late_from(curve: &Curve, from: usize) -> usize {
         .unwrap_or(last)
 }
 
-/// Clocks by which growth may be even.
-const CLOCKS: [Driver; 4] = [
-    Driver::SECONDS,
-    Driver::anywhere(What::All),
-    Driver::anywhere(What::Tokens),
-    Driver::anywhere(What::First),
+/// Clocks for linearity and freshness.
+const CLOCKS: [Variable; 4] = [
+    Variable::SECONDS,
+    Variable::anywhere(EventKind::All),
+    Variable::anywhere(EventKind::Tokens),
+    Variable::anywhere(EventKind::First),
 ];
 
-/// Growth per event over some points; `None` without events.
-fn rate(curve: &Curve, clock: Driver, from: usize, to: usize) -> Option<f64> {
+/// Growth per event between two points. `None` without events.
+fn rate(curve: &Curve, clock: Variable, from: usize, to: usize) -> Option<f64> {
     let ticks = curve.total(clock, from, to);
     (ticks > 0.0).then(|| (curve.value(to) - curve.value(from)) / ticks)
 }
 
-/// Late against early growth per event, by the clock that suits it best.
+/// Ratio of late to early growth per event, by the clock with the largest ratio.
 fn linearity(curve: &Curve, from: usize) -> f64 {
     let last = curve.len() - 1;
     CLOCKS
@@ -238,7 +237,7 @@ fn linearity(curve: &Curve, from: usize) -> f64 {
             let half = half.min(last - 1).max(from + 1);
             let early = rate(curve, *clock, from, half)?;
             let late = rate(curve, *clock, half, last)?;
-            // a short window must not hide that growth was faster before it
+            // growth before the window counts too: a short window must not hide that it was faster
             let before = rate(curve, *clock, 0, from).unwrap_or(0.0);
             let against = early.max(before);
             Some(if against > 0.0 {
@@ -250,7 +249,7 @@ fn linearity(curve: &Curve, from: usize) -> f64 {
         .fold(0.0, f64::max)
 }
 
-/// Growth per event in the most recent part against the mean, by the clock that suits it best.
+/// Ratio of recent to mean growth per event, by the clock with the largest ratio.
 fn freshness(curve: &Curve, from: usize) -> f64 {
     let last = curve.len() - 1;
     let recent = FRESH_SECONDS.max(FRESH_PART * curve.seconds(from, last));

@@ -1,34 +1,34 @@
-//! Lengths of containers that are read many times a second: the latest of them, each with what had come by then.
-//! They say which requests an entry comes with; how a container grows is seen by its censuses.
+//! Length samples: lengths of containers that are read many times a second, with the request totals at
+//! their times. They show which requests add entries. The growth of a container is judged by its censuses.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::events::{Lengths, Nanos};
 
-use super::GaugeKey;
 use super::clock::{Clock, Counts};
+use super::key::SignalKey;
 
-/// Looks that are kept: half a minute of them.
+/// Maximum number of samples: half a minute.
 const MOST: usize = 600;
-/// Containers that are followed.
+/// Maximum number of containers.
 const MOST_CONTAINERS: usize = 16;
 
-/// The latest lengths.
+/// The latest samples.
 #[derive(Clone, Debug, Default)]
-pub struct Fine {
+pub struct LengthSamples {
     ticks: VecDeque<(Nanos, Counts)>,
-    lengths: BTreeMap<GaugeKey, VecDeque<Option<f64>>>,
+    lengths: BTreeMap<SignalKey, VecDeque<Option<f64>>>,
 }
 
-impl Fine {
-    /// Takes looks whose requests are in.
+impl LengthSamples {
+    /// Takes samples whose request records have arrived.
     pub fn take(&mut self, lengths: &Lengths, clock: &Clock) {
         let later = self.ticks.back().map_or(Nanos(0), |last| last.0);
         let times: Vec<Nanos> = lengths.ticks.iter().map(|tick| tick.0).collect();
-        let keys: Vec<GaugeKey> = lengths
+        let keys: Vec<SignalKey> = lengths
             .containers
             .iter()
-            .map(|(path, kind)| GaugeKey::Container(path.clone(), kind.clone()))
+            .map(|(path, kind)| SignalKey::Container(path.clone(), kind.clone()))
             .collect();
         for (counts, (at, levels)) in clock.at_each(&times).into_iter().zip(&lengths.ticks) {
             if *at <= later {
@@ -56,15 +56,15 @@ impl Fine {
             .retain(|_, row| row.iter().any(Option::is_some));
     }
 
-    /// Looks at one container.
-    pub fn of(&self, key: &GaugeKey) -> Vec<(Nanos, f64, &Counts)> {
+    /// Samples of one container.
+    pub fn of(&self, key: &SignalKey) -> Vec<(Nanos, f64, &Counts)> {
         let row = self.lengths.get(key).into_iter().flatten();
         row.zip(&self.ticks)
             .filter_map(|(level, (at, counts))| Some((*at, (*level)?, counts)))
             .collect()
     }
 
-    /// Bytes of state, estimated.
+    /// Estimated size of the state in bytes.
     pub fn state_bytes(&self) -> usize {
         let routes = self.ticks.back().map_or(0, |(_, counts)| counts.len());
         let counts = routes * size_of::<super::clock::RouteCounts>();

@@ -1,4 +1,4 @@
-//! Services that are seen without allocator probes: what one keeps, and how it is seen.
+//! Traces without allocator probes: what the service keeps, and how it is observed.
 
 /// What the service keeps.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -19,17 +19,17 @@ pub(crate) enum Holds {
     Timer(f64),
     /// Garbage in cycles, per request, never collected.
     Cycles,
-    /// Per token, the least recently used out beyond so many.
+    /// Per token, in an LRU cache of this size.
     Lru(usize),
     /// Per token, for so many seconds.
     Ttl(f64),
-    /// Per token, cleared as a whole every so many seconds.
+    /// Per token, all removed every so many seconds.
     Batch(f64),
     /// Buffers that are used again: as many as were ever needed at once.
     Pool,
     /// One for each of the first so many requests of the route.
     WarmUp(u64),
-    /// As many as are under way: goes up and down.
+    /// One per request in flight: rises and falls.
     WorkingSet,
     /// Garbage in cycles, collected every so many seconds.
     Sawtooth(f64),
@@ -37,7 +37,7 @@ pub(crate) enum Holds {
     Burst(f64),
 }
 
-/// How it is seen.
+/// How it is observed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Seen {
     /// By censuses.
@@ -50,7 +50,7 @@ pub(crate) enum Seen {
 
 /// A trace to generate.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct GaugeTrace {
+pub(crate) struct SignalTrace {
     pub holds: Holds,
     pub seen: Seen,
     pub seed: u64,
@@ -64,14 +64,14 @@ pub(crate) struct GaugeTrace {
     pub entry: f64,
     /// Part of the censuses that are cut short and miss the container.
     pub cut: f64,
-    /// The container's bytes are told.
+    /// Whether the container's bytes are known.
     pub sized: bool,
-    /// Its length is read between censuses.
+    /// Whether its length is sampled between censuses.
     pub looks: bool,
     pub limit: u64,
 }
 
-impl Default for GaugeTrace {
+impl Default for SignalTrace {
     fn default() -> Self {
         Self {
             holds: Holds::Nothing,

@@ -1,85 +1,54 @@
-//! Gauges: what is seen of a process without allocator probes, as levels over time. Pure and bounded.
+//! Growth signals: levels over time that are read without allocator probes. Pure and bounded.
 //!
-//! A gauge is a container of a census, a collector's heap, a site of a runtime's own profile, or the
-//! process's memory. Its levels are read at the times of its [`Family`], and at each of these times the
-//! [`clock`] knows how many requests of each route and token class had ended: what findings lay side by
-//! side.
+//! A growth signal is a container of a census, a collector's heap, a site of a runtime's own profile, or
+//! the process's memory. Its levels are read at the times of its [`Family`]. For each of these times the
+//! [`clock`] has the number of ended requests by route and token class. Findings relate the two.
 
 pub mod clock;
 pub mod family;
-pub mod fine;
+pub mod key;
+pub mod length_samples;
 pub mod marks;
-pub mod witnesses;
+pub mod stack_requests;
 
 use std::collections::VecDeque;
 
 use crate::attribution::Attribution;
-use crate::attribution::routes::RouteId;
-use crate::attribution::sites::LeadId;
-use crate::attribution::tokens::Class;
+use crate::attribution::keys::Class;
+use crate::attribution::keys::RouteId;
+use crate::attribution::sites::LeadingFrameId;
 use crate::events::{
-    Census, Container, Faults, FilledBy, HeapMark, INSTANCES, Lengths, MemorySample, Nanos,
-    Profile, Request, SiteId,
+    Census, Container, Faults, HeapMark, INSTANCES, Lengths, MemorySample, Nanos, Profile, Request,
+    SiteId,
 };
+
+pub use self::key::{About, SignalKey};
 
 use self::clock::Clock;
 use self::family::{Family, Level};
-use self::fine::Fine;
+use self::length_samples::LengthSamples;
 use self::marks::Marks;
-use self::witnesses::Witnesses;
+use self::stack_requests::StackRequests;
 
-/// Records of requests come a little after their end: a reading is placed among them when they are in.
+/// Delay of a reading, seconds: records of requests arrive shortly after their end.
 const SETTLED_SECONDS: f64 = 1.0;
-/// Readings that wait for that at most.
+/// Maximum number of delayed readings.
 const MOST_WAITING: usize = 64;
-/// Seconds between two levels of the process's memory, at least.
+/// Minimum seconds between two levels of the process's memory.
 const PROCESS_SECONDS: f64 = 2.5;
 
-/// What a gauge measures.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum GaugeKey {
-    /// Entries of the container at this path, of this kind.
-    Container(String, String),
-    /// Bytes that the runtime's profile has for this code.
-    Site(LeadId),
-    /// Bytes that the collector found reachable.
-    Heap,
-    /// Bytes of pages touched for the first time.
-    Faults,
-    /// Resident anonymous bytes.
-    Process,
-}
-
-impl GaugeKey {
-    /// Whether its levels are bytes (else entries).
-    pub fn is_bytes(&self) -> bool {
-        !matches!(self, Self::Container(..))
-    }
-}
-
-/// What is known of a gauge beside its levels.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct About {
-    /// What stores into the container.
-    pub filled_by: Vec<FilledBy>,
-    /// The name by which that code knows it, where it is another.
-    pub known_as: Option<String>,
-    /// The profile's biggest stack for this code, and its bytes.
-    pub site: Option<(SiteId, u64)>,
-}
-
-/// A reading that waits for the records of its time.
+/// A reading that is delayed until the request records of its time have arrived.
 #[derive(Clone, Debug)]
 struct Waiting {
     at: Nanos,
-    /// Index in [`Gauges::families`].
+    /// Index in [`Signals::families`].
     family: usize,
-    levels: Vec<(GaugeKey, Level, About)>,
-    /// All that there is was read: what is missing is gone.
+    levels: Vec<(SignalKey, Level, About)>,
+    /// Whether the reading is complete: then a missing signal is gone.
     whole: bool,
 }
 
-/// Families, by index.
+/// Indices of families.
 const CENSUS: usize = 0;
 const PROFILE: usize = 1;
 const HEAP: usize = 2;
@@ -87,18 +56,18 @@ const FAULTS: usize = 3;
 const PROCESS: usize = 4;
 const OF_CLASSES: usize = 5;
 
-/// All gauges of one target.
+/// All growth signals of one target.
 #[derive(Clone, Debug, Default)]
-pub struct Gauges {
+pub struct Signals {
     clock: Clock,
     families: [Family; 6],
     waiting: VecDeque<Waiting>,
-    /// Lengths of containers between two censuses.
-    pub fine: Fine,
+    /// Length samples of containers.
+    pub length_samples: LengthSamples,
     waiting_lengths: VecDeque<Lengths>,
     heap: Marks,
-    /// Requests met in the code that fills containers.
-    pub witnesses: Witnesses,
+    /// Stack-attributed requests.
+    pub stack_requests: StackRequests,
     /// Resident anonymous bytes, first and last.
     anonymous: Option<(u64, u64)>,
     last_faults: Option<Nanos>,
@@ -107,23 +76,23 @@ pub struct Gauges {
     cut_censuses: u64,
 }
 
-impl Gauges {
+impl Signals {
     /// A request ended.
     pub fn request(&mut self, request: &Request, route: RouteId, class: Class) {
         self.clock
             .request(request.end, route, class, request.body_bytes);
     }
 
-    /// Requests are no longer seen.
+    /// Requests are no longer traced.
     pub fn blind(&mut self, at: Nanos) {
         self.clock.blind(at);
     }
 
-    /// Requests are seen, and their token classes known, from `at` on.
+    /// Requests are traced, and their token classes known, from `at` on.
     pub fn seen(&mut self, at: Nanos) {
         self.clock.seen(at);
-        // A look before the pause and one after it are no neighbours.
-        self.fine = Fine::default();
+        // Samples before and after the pause are not adjacent.
+        self.length_samples = LengthSamples::default();
     }
 
     /// Takes a census.
@@ -146,37 +115,38 @@ impl Gauges {
         }
     }
 
-    /// Takes lengths of containers.
+    /// Takes length samples.
     pub fn lengths(&mut self, lengths: &Lengths) {
         if self.waiting_lengths.len() < MOST_WAITING {
             self.waiting_lengths.push_back(lengths.clone());
         }
     }
 
-    /// Takes a runtime's profile; sites with one leading frame are one gauge.
+    /// Takes a runtime's profile. Sites with the same leading frame are one signal.
     pub fn profile(&mut self, profile: &Profile, attribution: &Attribution) {
-        let mut by_lead: std::collections::BTreeMap<LeadId, (u64, u64, (SiteId, u64))> =
-            std::collections::BTreeMap::new();
+        let mut by_leading_frame: std::collections::BTreeMap<
+            LeadingFrameId,
+            (u64, u64, (SiteId, u64)),
+        > = std::collections::BTreeMap::new();
         for one in &profile.sites {
-            let sums =
-                by_lead
-                    .entry(attribution.sites.lead(one.site))
-                    .or_insert((0, 0, (one.site, 0)));
+            let sums = by_leading_frame
+                .entry(attribution.sites.leading(one.site))
+                .or_insert((0, 0, (one.site, 0)));
             sums.0 += one.bytes;
             sums.1 += one.objects;
             if one.bytes > sums.2.1 {
                 sums.2 = (one.site, one.bytes);
             }
         }
-        let levels = by_lead
+        let levels = by_leading_frame
             .into_iter()
-            .map(|(lead, (bytes, _, site))| {
+            .map(|(leading, (bytes, _, site))| {
                 let about = About {
                     site: Some(site),
                     ..About::default()
                 };
                 (
-                    GaugeKey::Site(lead),
+                    SignalKey::Site(leading),
                     Level::of(bytes as f64, Some(bytes as f64)),
                     about,
                 )
@@ -185,21 +155,21 @@ impl Gauges {
         self.wait(profile.at, PROFILE, levels, true);
     }
 
-    /// Takes a collector's heap. Only a collection that was not seen yet says anything new.
+    /// Takes a collector's heap. Only a new collection gives a level.
     pub fn heap(&mut self, mark: &HeapMark) {
         let Some(marks) = self.heap.take(mark) else {
             return;
         };
         let mut level = Level::of(marks.mean, Some(marks.mean));
         (level.low, level.high) = (marks.low, marks.high);
-        let level = (GaugeKey::Heap, level, About::default());
+        let level = (SignalKey::Heap, level, About::default());
         self.wait(marks.at, HEAP, vec![level], true);
     }
 
-    /// Takes page faults. Copied pages were there before: they are no growth. Nor are those that were given
-    /// back: of what was touched only as much is kept as the process has grown by.
+    /// Takes page faults. Copied pages existed before, so they are not growth. Pages that were returned are
+    /// not growth either: the level is at most the growth of the process.
     pub fn faults(&mut self, faults: &Faults) {
-        self.witnesses.faults(faults);
+        self.stack_requests.faults(faults);
         if is_soon(&mut self.last_faults, faults.at) {
             return;
         }
@@ -208,7 +178,7 @@ impl Gauges {
             .map_or(0, |(first, last)| last.saturating_sub(first));
         let bytes = faults.fresh_bytes.min(grown) as f64;
         let level = (
-            GaugeKey::Faults,
+            SignalKey::Faults,
             Level::of(bytes, Some(bytes)),
             About::default(),
         );
@@ -224,21 +194,22 @@ impl Gauges {
         }
         let bytes = sample.rss_anon as f64;
         let level = (
-            GaugeKey::Process,
+            SignalKey::Process,
             Level::of(bytes, Some(bytes)),
             About::default(),
         );
         self.wait(sample.at, PROCESS, vec![level], true);
     }
 
-    /// Places the readings whose requests are in by `now`. Whether there were any.
+    /// Adds the delayed readings whose request records have arrived by `now`. Returns whether there were
+    /// any.
     pub fn settle(&mut self, now: Nanos, attribution: &Attribution) -> bool {
         let mut any = false;
         while let Some(next) = self.waiting_lengths.front()
             && now.since(next.at) >= SETTLED_SECONDS
         {
             if self.clock.saw(next.at) {
-                self.fine.take(next, &self.clock);
+                self.length_samples.take(next, &self.clock);
             }
             self.waiting_lengths.pop_front();
         }
@@ -253,12 +224,12 @@ impl Gauges {
             any |= self.place(next);
         }
         if any {
-            self.witnesses.settle(now, attribution);
+            self.stack_requests.settle(now, attribution);
         }
         any
     }
 
-    /// Forgets all levels: the address space is another one.
+    /// Forgets all levels, because the address space was replaced.
     pub fn forget(&mut self) {
         let clock = std::mem::take(&mut self.clock);
         *self = Self {
@@ -267,40 +238,43 @@ impl Gauges {
         };
     }
 
-    /// All families with their gauges.
+    /// All families with their signals.
     pub fn families(&self) -> &[Family] {
         &self.families
     }
 
-    /// The family of what is measured.
-    pub fn family(&self, key: &GaugeKey) -> &Family {
+    /// The family of a signal.
+    pub fn family(&self, key: &SignalKey) -> &Family {
         let index = match key {
-            GaugeKey::Container(_, kind) if kind == INSTANCES => OF_CLASSES,
-            GaugeKey::Container(..) => CENSUS,
-            GaugeKey::Site(_) => PROFILE,
-            GaugeKey::Heap => HEAP,
-            GaugeKey::Faults => FAULTS,
-            GaugeKey::Process => PROCESS,
+            SignalKey::Container(_, kind) if kind == INSTANCES => OF_CLASSES,
+            SignalKey::Container(..) => CENSUS,
+            SignalKey::Site(_) => PROFILE,
+            SignalKey::Heap => HEAP,
+            SignalKey::Faults => FAULTS,
+            SignalKey::Process => PROCESS,
         };
         &self.families[index]
     }
 
-    /// Times at which containers were counted, and at which of those not to the end.
+    /// Number of censuses, and number of those that were cut short.
     pub fn censuses(&self) -> (u64, u64) {
         (self.censuses, self.cut_censuses)
     }
 
-    /// Bytes of state, estimated.
+    /// Estimated size of the state in bytes.
     pub fn state_bytes(&self) -> usize {
         let families: usize = self.families.iter().map(Family::state_bytes).sum();
-        families + self.clock.state_bytes() + self.fine.state_bytes() + self.witnesses.state_bytes()
+        families
+            + self.clock.state_bytes()
+            + self.length_samples.state_bytes()
+            + self.stack_requests.state_bytes()
     }
 
     fn wait(
         &mut self,
         at: Nanos,
         family: usize,
-        levels: Vec<(GaugeKey, Level, About)>,
+        levels: Vec<(SignalKey, Level, About)>,
         whole: bool,
     ) {
         if self.waiting.len() >= MOST_WAITING {
@@ -323,14 +297,14 @@ impl Gauges {
     }
 }
 
-fn of_container(container: &Container) -> (GaugeKey, Level, About) {
+fn of_container(container: &Container) -> (SignalKey, Level, About) {
     let about = About {
-        filled_by: container.filled_by.clone(),
+        writers: container.writers.clone(),
         known_as: container.known_as.clone(),
         site: None,
     };
     (
-        GaugeKey::Container(container.path.clone(), container.kind.clone()),
+        SignalKey::Container(container.path.clone(), container.kind.clone()),
         Level::of(
             container.entries as f64,
             container.bytes.map(|bytes| bytes as f64),
@@ -339,7 +313,7 @@ fn of_container(container: &Container) -> (GaugeKey, Level, About) {
     )
 }
 
-/// Whether `at` is too soon after the last time, which it becomes else.
+/// Whether `at` is too soon after the last time. If not, it becomes the last time.
 fn is_soon(last: &mut Option<Nanos>, at: Nanos) -> bool {
     let soon = last.is_some_and(|last| at.since(last) < PROCESS_SECONDS);
     if !soon {

@@ -1,55 +1,75 @@
-//! One explanation of a gauge's growth: its slope, and how likely it makes the levels that were read.
+//! Fits explanatory variables to a signal's growth: slopes and log-likelihoods.
 
-use super::curve::{Curve, Driver, What};
-use super::drivers::About;
+use std::collections::BTreeMap;
 
-/// A service that has requests grows by them more often than by a timer.
+use crate::attribution::keys::RouteId;
+use crate::attribution::routes::Routes;
+
+use super::curve::{Curve, EventKind, Variable};
+
+/// Log prior of time: a service with requests grows by requests more often than by a timer.
 const TIMER: f64 = -1.0;
-/// Part of the requests that are met in code that fills something although another route does.
+/// Part of the stack-attributed requests that are independent of the route that fills the container.
 const ELSEWHERE: f64 = 0.2;
-/// A route's part of them at least.
+/// Minimum probability of a route.
 const UNHEARD: f64 = 1e-3;
-/// Requests that count for so many at most.
-const MOST_WITNESSES: f64 = 20.0;
-/// Looks are many and what the noise is like is a guess: their logarithms count for this part.
+/// Maximum weight of the stack-attributed requests, in requests.
+const MOST_STACK_REQUESTS: f64 = 20.0;
+/// Log-likelihoods of length samples are scaled by this factor, because samples are many and the noise
+/// model is approximate.
 const TEMPER: f64 = 0.3;
-/// Part of the entries that are seen one look before or after the request that made them, squared and twice: a
-/// request takes a few of the 50 ms between two looks.
+/// Minimum variance of length samples per entry: an entry and the end of its request may fall into
+/// different 50 ms intervals.
 const ASTRIDE: f64 = 0.05;
-/// One entry for each event is what programs do, and only one in twenty wrong explanations comes so close to
-/// it by chance: worth its logarithm.
+/// Log prior of exactly one entry per event: programs do that, and only 1 in 20 wrong variables has such a
+/// slope by chance.
 const EXACTLY_ONE: f64 = 3.0;
-/// A whole number of entries for each: one in sixteen wrong explanations comes so close to one.
+/// Log prior of another whole number: 1 in 16 wrong variables has such a slope by chance.
 const WHOLE: f64 = 2.5;
-/// More than one, but not a whole number of them, is what few programs do.
+/// Log prior of more than one entry per event, but not a whole number: few programs do that.
 const NOT_WHOLE: f64 = -2.0;
-/// How close.
+/// Tolerance for a whole number.
 const EXACT: f64 = 0.03;
 
-/// How well one driver explains a gauge.
+/// Attributes of a signal that a regression needs.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// Whether its levels are bytes.
+    pub bytes: bool,
+    /// Seconds from the start of the observation to the first point.
+    pub start: f64,
+    /// Stack-attributed requests in its writer sites, by route.
+    pub seen: &'a BTreeMap<RouteId, f64>,
+    /// All routes.
+    pub routes: &'a Routes,
+    /// Whether the levels are length samples.
+    pub length_samples: bool,
+}
+
+/// The fit of one explanatory variable.
 pub(super) struct Fit {
-    pub(super) driver: Driver,
+    pub(super) variable: Variable,
     /// Growth per event.
     pub(super) slope: f64,
-    /// Logarithm of the likelihood.
+    /// Log-likelihood with priors.
     pub(super) log: f64,
 }
 
-/// The levels that are looked at.
-pub(super) struct Steps<'a> {
+/// The intervals of a regression.
+pub(super) struct Regression<'a> {
     curve: &'a Curve,
     from: usize,
     to: usize,
     growth: Vec<f64>,
     seconds: Vec<f64>,
-    /// A variance below this means nothing.
+    /// Minimum variance.
     floor: f64,
-    about: About<'a>,
+    about: Context<'a>,
 }
 
-impl<'a> Steps<'a> {
-    /// The steps from point `from` to the last; `None` when there is no step.
-    pub(super) fn new(curve: &'a Curve, from: usize, about: About<'a>) -> Option<Self> {
+impl<'a> Regression<'a> {
+    /// The intervals from point `from` to the last. `None` without an interval.
+    pub(super) fn new(curve: &'a Curve, from: usize, about: Context<'a>) -> Option<Self> {
         let to = curve.len().checked_sub(1).filter(|to| *to > from)?;
         let growth = curve.growth(from, to);
         let typical = growth.iter().sum::<f64>() / growth.len() as f64;
@@ -58,7 +78,7 @@ impl<'a> Steps<'a> {
             from,
             to,
             seconds: (from..to).map(|i| curve.seconds(i, i + 1)).collect(),
-            floor: if about.fine {
+            floor: if about.length_samples {
                 ASTRIDE * typical
             } else {
                 let least = if about.bytes { 1.0 } else { 0.2 };
@@ -69,66 +89,70 @@ impl<'a> Steps<'a> {
         })
     }
 
-    pub(super) fn events(&self, driver: Driver) -> Vec<f64> {
-        self.curve.events(driver, self.from, self.to)
+    pub(super) fn events(&self, variable: Variable) -> Vec<f64> {
+        self.curve.events(variable, self.from, self.to)
     }
 
-    pub(super) fn fit(&self, driver: Driver) -> Option<Fit> {
-        let x = self.events(driver);
+    pub(super) fn fit(&self, variable: Variable) -> Option<Fit> {
+        let x = self.events(variable);
         let (slopes, log) = self.explained_by(&[&x])?;
         let slope = *slopes.first()?;
-        let prior = match driver.what {
-            What::Seconds => TIMER,
+        let prior = match variable.what {
+            EventKind::Seconds => TIMER,
             _ if self.about.bytes => 0.0,
             _ => prior(slope),
         };
-        let log = log + prior + self.witnessed(driver);
-        (slope > 0.0).then_some(Fit { driver, slope, log })
+        let log = log + prior + self.stack_log_likelihood(variable);
+        (slope > 0.0).then_some(Fit {
+            variable,
+            slope,
+            log,
+        })
     }
 
-    /// Logarithm of the likelihood of what was seen at work in the code that fills the gauge, if `driver` is
-    /// what fills it: its own requests, or in [`ELSEWHERE`] of the cases any.
-    pub(super) fn witnessed(&self, driver: Driver) -> f64 {
+    /// Log-likelihood of the stack-attributed requests if `variable` explains the growth: with probability
+    /// 1 - [`ELSEWHERE`] its own requests, else any.
+    pub(super) fn stack_log_likelihood(&self, variable: Variable) -> f64 {
         let seen = self.about.seen;
         let total: f64 = seen.values().sum();
         if total <= 0.0 {
             return 0.0;
         }
-        let events = |driver| self.events(driver).iter().sum::<f64>();
+        let events = |variable| self.events(variable).iter().sum::<f64>();
         let part = |of: f64, all: f64| if all > 0.0 { of / all } else { 0.0 };
-        let all = events(Driver::anywhere(What::All));
-        let own = match driver.route {
-            None => events(driver),
+        let all = events(Variable::anywhere(EventKind::All));
+        let own = match variable.route {
+            None => events(variable),
             Some(_) => 1.0,
         };
         let log: f64 = seen
             .iter()
             .map(|(route, count)| {
                 let on = |what| {
-                    events(Driver {
+                    events(Variable {
                         route: Some(*route),
                         what,
                     })
                 };
-                let here = match (driver.what, driver.route) {
-                    (What::Seconds, _) => 0.0,
+                let here = match (variable.what, variable.route) {
+                    (EventKind::Seconds, _) => 0.0,
                     (what, None) => part(on(what), own),
                     (_, Some(only)) => f64::from(u8::from(only == *route)),
                 };
-                let any = part(on(What::All), all);
+                let any = part(on(EventKind::All), all);
                 count
                     * ((1.0 - ELSEWHERE) * here + ELSEWHERE * any)
                         .max(UNHEARD)
                         .ln()
             })
             .sum();
-        // those met at one time have much in common
-        log * (MOST_WITNESSES / total).min(1.0)
+        // requests at the same time are not independent
+        log * (MOST_STACK_REQUESTS / total).min(1.0)
     }
 
-    /// Slopes of one or two terms and the logarithm of the likelihood, with the noise that suits them best.
+    /// Slopes of one or two terms and the log-likelihood, with the best noise model.
     pub(super) fn explained_by(&self, terms: &[&[f64]]) -> Option<(Vec<f64>, f64)> {
-        let (noises, temper) = if self.about.fine {
+        let (noises, temper) = if self.about.length_samples {
             (&NOISES[..FINE_NOISES], TEMPER)
         } else {
             (&NOISES[..], 1.0)
@@ -166,14 +190,14 @@ impl<'a> Steps<'a> {
             })
             .collect();
         let n = growth.len() as f64;
-        // a spread that is below the floor by this noise is at the floor
+        // the variance is at least the minimum variance under this noise model
         let spread = product(&left, &left) / n;
         let spread = spread.max(self.floor / noise.step().max(noise.level));
         Some((slopes, -n / 2.0 * spread.ln() - filter.logs / 2.0))
     }
 }
 
-/// Variances of the noise, against each other: of each level, and of each second between levels.
+/// Noise model: relative variances of each level and of each second between levels.
 #[derive(Clone, Copy)]
 struct Noise {
     level: f64,
@@ -181,13 +205,13 @@ struct Noise {
 }
 
 impl Noise {
-    /// What a step of three seconds adds.
+    /// Variance of an interval of three seconds.
     fn step(self) -> f64 {
         3.0 * self.second
     }
 }
 
-/// From levels that are read a little early or late to growth that wanders.
+/// From reading errors only to a random walk only.
 const NOISES: [Noise; 5] = [
     Noise {
         level: 1.0,
@@ -211,13 +235,13 @@ const NOISES: [Noise; 5] = [
     },
 ];
 
-/// Of these, so many are tried on looks between censuses: there is little time to wander.
+/// Number of noise models for length samples: their intervals are short, so the random walk is small.
 const FINE_NOISES: usize = 3;
 
-/// The Kalman filter of the local level model: turns steps into innovations that are independent and of
-/// equal variance if their noise is as assumed.
+/// The Kalman filter of the local level model. It turns increments into innovations, which are independent
+/// and of equal variance under the noise model.
 struct Filter {
-    /// Of each step: gain, and one over the standard deviation of its innovation.
+    /// For each interval: the gain, and the reciprocal of the innovation's standard deviation.
     gains: Vec<(f64, f64)>,
     /// Sum of the logarithms of those variances.
     logs: f64,
@@ -241,7 +265,7 @@ impl Filter {
     }
 
     fn innovations(&self, steps: &[f64]) -> Vec<f64> {
-        // how far the level is from where it was thought to be
+        // the error of the predicted level
         let mut off = 0.0;
         self.gains
             .iter()
@@ -255,7 +279,7 @@ impl Filter {
     }
 }
 
-/// Logarithm of how much more, or less, a program is likely to add so many entries for each event.
+/// Log prior of `slope` entries per event.
 fn prior(slope: f64) -> f64 {
     if (slope - 1.0).abs() < EXACT {
         EXACTLY_ONE

@@ -1,101 +1,67 @@
-//! Findings without allocator probes: gauges that grow without bounds, and what makes them grow. Pure.
-//!
-//! After each reading [`GaugeJudge::judge`] puts every gauge through the gates and explains the growth of
-//! those that pass; [`compose`] puts together what belongs to one leak.
+//! Judges all growth signals after a reading: gates, false discovery rate, state, explanation.
 
-pub mod compose;
-pub mod curve;
-pub mod drivers;
-pub mod even;
-pub mod figures;
-mod fit;
-pub mod gates;
-pub mod sentences;
-
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::attribution::Attribution;
 use crate::events::Nanos;
-use crate::growth::gauges::family::Level;
-use crate::growth::gauges::{About, GaugeKey, Gauges};
-use crate::report::State;
+use crate::growth::signals::{SignalKey, Signals};
+use crate::report::FindingState;
 
-use self::curve::Curve;
-use self::drivers::Explained;
-use self::gates::{Outcome, Window};
-use super::evalue::e_bh;
-use super::gates::Why;
-use super::options::{FALSE_DISCOVERY, JudgeOptions, WIPED};
-use super::tracker::Tracker;
+use super::curve::Curve;
+use super::explanation;
+use super::gates::{self, Outcome, Window};
+use super::judged::JudgedSignal;
+use super::regression::Context;
+use crate::findings::evalue::e_bh;
+use crate::findings::options::{FALSE_DISCOVERY, JudgeOptions, WIPED};
+use crate::findings::tracker::Tracker;
 
-/// What was judged of one gauge at the last reading.
-#[derive(Clone, Debug)]
-pub struct JudgedGauge {
-    /// Its state.
-    pub state: State,
-    /// Why it does not grow, if it does not.
-    pub why: Option<Why>,
-    /// Window of the growth, else the whole history.
-    pub window: Window,
-    /// When the growth began.
-    pub onset: Nanos,
-    /// Level at the onset.
-    pub first: Level,
-    /// Level now.
-    pub last: Level,
-    /// What explains its growth, once there is enough of it.
-    pub explained: Option<Explained>,
-    /// What else is known of it.
-    pub about: About,
-}
-
-/// The judge of all gauges of one target.
+/// The judge of all growth signals of one target.
 #[derive(Debug, Default)]
-pub struct GaugeJudge {
-    trackers: BTreeMap<GaugeKey, Tracker<Nanos>>,
-    judged: BTreeMap<GaugeKey, JudgedGauge>,
+pub struct SignalJudge {
+    trackers: BTreeMap<SignalKey, Tracker<Nanos>>,
+    judged: BTreeMap<SignalKey, JudgedSignal>,
 }
 
-impl GaugeJudge {
-    /// Forgets what was judged: the address space is another one.
+impl SignalJudge {
+    /// Forgets all results, because the address space was replaced.
     pub fn forget(&mut self) {
         *self = Self::default();
     }
 
-    /// Judges all gauges after a reading at `now`. `start`: when observing began.
+    /// Judges all signals after a reading at `now`. `start`: start of the observation.
     pub fn judge(
         &mut self,
-        gauges: &Gauges,
+        signals: &Signals,
         attribution: &Attribution,
         options: &JudgeOptions,
         start: Nanos,
         now: Nanos,
     ) {
         let mut outcomes = Vec::new();
-        let counted = gauges.censuses().0 > 0;
-        for family in gauges.families() {
-            for (key, gauge) in family.gauges() {
-                let curve = Curve::new(family, gauge, &attribution.routes);
+        let counted = signals.censuses().0 > 0;
+        for family in signals.families() {
+            for (key, signal) in family.signals() {
+                let curve = Curve::new(family, signal, &attribution.routes);
                 if curve.is_empty() {
                     continue;
                 }
                 let outcome = gates::judge(key, &curve, counted);
-                outcomes.push((key, curve, outcome, &gauge.about));
+                outcomes.push((key, curve, outcome, &signal.about));
             }
         }
         let logs: Vec<f64> = outcomes
             .iter()
             .filter_map(|(_, _, outcome, _)| growing(outcome).map(|grows| grows.1))
             .collect();
-        // what never moved cannot be found by chance
+        // a signal that never changed cannot be a false discovery
         let moved = outcomes
             .iter()
             .filter(|(_, curve, _, _)| moves(curve))
             .count();
         let evident = e_bh(&logs, moved, FALSE_DISCOVERY);
         self.judged.clear();
-        let known: std::collections::BTreeSet<&GaugeKey> =
-            outcomes.iter().map(|one| one.0).collect();
+        let known: BTreeSet<&SignalKey> = outcomes.iter().map(|one| one.0).collect();
         self.trackers.retain(|key, _| known.contains(key));
         for (key, curve, outcome, about) in outcomes {
             let grows = growing(&outcome)
@@ -125,21 +91,22 @@ impl GaugeJudge {
             else {
                 continue;
             };
-            let state = tracker.state.unwrap_or(State::None);
-            let explained = (state > State::None)
+            let state = tracker.state.unwrap_or(FindingState::None);
+            let explained = (state > FindingState::None)
                 .then(|| {
                     let since = curve.points[window.from].at.since(start);
-                    let seen = gauges.witnesses.of(&about.filled_by, attribution);
-                    let about = drivers::About {
+                    let seen = signals.stack_requests.of(&about.writers, attribution);
+                    let about = Context {
                         bytes: key.is_bytes(),
                         start: since,
                         seen: &seen,
                         routes: &attribution.routes,
-                        fine: false,
+                        length_samples: false,
                     };
-                    let slow = drivers::explain(&curve, window.from, about);
-                    let fine = Curve::fine(&gauges.fine, key, &attribution.routes);
-                    drivers::sharper(slow, &fine, about)
+                    let censuses = explanation::explain(&curve, window.from, about);
+                    let length_samples =
+                        Curve::length_samples(&signals.length_samples, key, &attribution.routes);
+                    explanation::prefer_length_samples(censuses, &length_samples, about)
                 })
                 .flatten();
             let why = if let Outcome::Still(why) = outcome {
@@ -150,7 +117,7 @@ impl GaugeJudge {
             let about = about.clone();
             self.judged.insert(
                 key.clone(),
-                JudgedGauge {
+                JudgedSignal {
                     state,
                     why,
                     window,
@@ -164,29 +131,29 @@ impl GaugeJudge {
         }
     }
 
-    /// What was judged at the last reading.
-    pub fn judged(&self) -> &BTreeMap<GaugeKey, JudgedGauge> {
+    /// The results of the last reading.
+    pub fn judged(&self) -> &BTreeMap<SignalKey, JudgedSignal> {
         &self.judged
     }
 
-    /// What is remembered of a gauge.
-    pub fn tracker(&self, key: &GaugeKey) -> Tracker<Nanos> {
+    /// The tracker of a signal.
+    pub fn tracker(&self, key: &SignalKey) -> Tracker<Nanos> {
         self.trackers.get(key).copied().unwrap_or_default()
     }
 
-    /// Bytes of state, estimated.
+    /// Estimated size of the state in bytes.
     pub fn state_bytes(&self) -> usize {
         self.judged.len() * 900 + self.trackers.len() * 200
     }
 
-    /// Raises the state of some gauges: their growth together has passed the budget.
-    pub fn confirm(&mut self, keys: &[GaugeKey], now: Nanos) {
+    /// Confirms signals whose growth together has passed the growth budget.
+    pub fn confirm(&mut self, keys: &[SignalKey], now: Nanos) {
         for key in keys {
             if let (Some(judged), Some(tracker)) =
                 (self.judged.get_mut(key), self.trackers.get_mut(key))
                 && tracker.confirm(now)
             {
-                judged.state = State::Confirmed;
+                judged.state = FindingState::Confirmed;
             }
         }
     }
@@ -206,10 +173,10 @@ fn moves(curve: &Curve) -> bool {
     })
 }
 
-/// The user knows of a cache of this size.
-fn is_expected(options: &JudgeOptions, key: &GaugeKey, curve: &Curve) -> bool {
+/// Whether the user expects a cache of this size.
+fn is_expected(options: &JudgeOptions, key: &SignalKey, curve: &Curve) -> bool {
     let held = curve.points.last().map_or(0.0, |point| point.level.value);
-    matches!(key, GaugeKey::Container(..))
+    matches!(key, SignalKey::Container(..))
         && options
             .expect_cache_entries
             .is_some_and(|entries| held <= entries as f64)

@@ -1,0 +1,21 @@
+//! The inputs of findings.
+
+use crate::attribution::Attribution;
+use crate::events::Nanos;
+use crate::growth::Growth;
+use crate::growth::signals::Signals;
+
+/// Everything that findings are made from.
+#[derive(Clone, Copy)]
+pub struct Inputs<'a> {
+    /// Series.
+    pub growth: &'a Growth,
+    /// Routes and sites.
+    pub attribution: &'a Attribution,
+    /// Growth signals.
+    pub signals: &'a Signals,
+    /// Start of the observation.
+    pub start: Nanos,
+    /// Time of the last observation.
+    pub now: Nanos,
+}

@@ -1,0 +1,38 @@
+//! The report that a command ends with: the files and formats that its flags ask for, and the exit code.
+
+use anyhow::Result;
+
+use crate::{
+    cli::{ExitCode, Format, OutputArgs},
+    outputs::{flamegraph, json, pprof, text},
+};
+use heaptide_judge::{report::Report, stacks::LiveStacks};
+
+/// Writes all requested outputs. The first error is returned after the others were written.
+pub(super) fn write_outputs(report: &Report, stacks: &LiveStacks, args: &OutputArgs) -> Result<()> {
+    let path = args.output.as_deref();
+    let mut results = vec![match args.format {
+        Format::Text => text::write(report, path),
+        Format::Json => json::write(report, path),
+    }];
+    if let Some(path) = &args.flamegraph {
+        let title = flamegraph::title(&report.target.exe, report.target.pid);
+        results.push(flamegraph::write(stacks, &title, path));
+    }
+    if let Some(path) = &args.pprof {
+        results.push(pprof::write(stacks, &report.target.exe, path));
+    }
+    for result in results {
+        result?;
+    }
+    Ok(())
+}
+
+/// The exit code for `--exit-code`.
+pub(super) fn exit_code(report: &Report, args: &OutputArgs) -> ExitCode {
+    if args.exit_code {
+        report.verdict.into()
+    } else {
+        ExitCode::Success
+    }
+}
