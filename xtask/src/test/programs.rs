@@ -3,6 +3,7 @@
 //! They are run directly and not by `cargo test`, because some need root and cargo must not build
 //! as root.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -113,7 +114,7 @@ impl TestProgram {
         self.tests
             .iter()
             .filter(|test| self.needs_kernel(test) == kernel)
-            .filter(|test| filter.is_none_or(|part| test.contains(part)))
+            .filter(|test| filter.is_none_or(|part| self.name == part || test.contains(part)))
             .cloned()
             .collect()
     }
@@ -132,6 +133,8 @@ pub(crate) struct Outcome {
     /// `<test>: <reason>`.
     pub(crate) skipped: Vec<String>,
     results: Vec<(String, String)>,
+    /// Tests that are in no program, by kind: passed, failed.
+    counted: BTreeMap<String, (u32, u32)>,
 }
 
 impl TestProgram {
@@ -187,16 +190,22 @@ impl Outcome {
         self.failed.extend(other.failed);
         self.skipped.extend(other.skipped);
         self.results.extend(other.results);
+        for (kind, (passed, failed)) in other.counted {
+            self.add(&kind, passed, failed);
+        }
     }
 
-    /// The result of tests that are in no program, in libtest's words.
-    pub(crate) fn add(&mut self, name: &str, passed: u32, failed: u32) {
-        let word = if failed == 0 { "ok" } else { "FAILED" };
-        let line = format!("{RESULT}{word}. {passed} passed; {failed} failed; 0 ignored");
-        self.results.push((name.to_owned(), line));
-        if failed > 0 {
-            self.failed.push(name.to_owned());
+    /// Counts a test that is in no program.
+    pub(crate) fn count(&mut self, kind: &str, has_passed: bool) {
+        self.add(kind, u32::from(has_passed), u32::from(!has_passed));
+        if !has_passed {
+            self.failed.push(kind.to_owned());
         }
+    }
+
+    fn add(&mut self, kind: &str, passed: u32, failed: u32) {
+        let sum = self.counted.entry(kind.to_owned()).or_default();
+        *sum = (sum.0 + passed, sum.1 + failed);
     }
 
     /// Echoes a line. The result lines are kept for the end, where they are seen.
@@ -218,6 +227,11 @@ impl Outcome {
         for (name, result) in &self.results {
             println!("     Running {name}");
             println!("{result}");
+        }
+        for (kind, (passed, failed)) in &self.counted {
+            let word = if *failed == 0 { "ok" } else { "FAILED" };
+            println!("     Running {kind}");
+            println!("{RESULT}{word}. {passed} passed; {failed} failed; 0 ignored");
         }
         if !self.skipped.is_empty() {
             println!("\nskipped:");
