@@ -13,7 +13,7 @@ mod kernel;
 mod lab;
 mod programs;
 
-use programs::{Outcome, TestProgram};
+use programs::{Outcome, TestProgram, Wanted};
 
 /// Skips that are no failure in CI: (test, why CI cannot run it).
 const EXPECTED_SKIPS: &[(&str, &str)] = &[];
@@ -33,14 +33,17 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let mut failed = Vec::new();
-    let filter = arguments.filter.as_deref();
+    let wanted = Wanted {
+        filter: arguments.filter.as_deref(),
+        all: arguments.all,
+    };
     // Where something cannot be installed, tests that need it are skipped or fail, and say what they miss.
     if let Err(error) = crate::setup::everything(true) {
         eprintln!("setup: {error:#}");
     }
     let catalog = Catalog::load()?;
-    let books = lab::rows_of_books(&catalog, filter, arguments.all)?;
-    let mut verdicts = lab::rows_of_verdicts(&catalog, filter, arguments.all);
+    let books = lab::rows_of_books(&catalog, &wanted)?;
+    let mut verdicts = lab::rows_of_verdicts(&catalog, &wanted);
     if arguments.pure {
         verdicts.clear();
     }
@@ -52,7 +55,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         !arguments.pure && service.go.is_some()
     });
     service::build_for_tests(rows.chain(of_programs))?;
-    if filter.is_none() {
+    if wanted.filter.is_none() {
         if let Err(error) = prometheus_rules() {
             failed.push(format!("{error:#}"));
         }
@@ -66,11 +69,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let test_programs = programs::build(&mut cargo())?;
     let lab_programs = programs::build(process::lab_cargo().args(["--release"]))?;
     for program in test_programs.iter().chain(&lab_programs) {
-        outcome.extend(program.run(&program.pure(filter), false, "")?);
+        outcome.extend(program.run(&program.pure(&wanted), false, "")?);
     }
     lab::books(&books, &mut outcome);
     if !arguments.pure {
-        kernel_tests(&test_programs, &verdicts, filter, &mut outcome)?;
+        kernel_tests(&test_programs, &verdicts, &wanted, &mut outcome)?;
     }
     outcome.print();
     failed.extend(
@@ -99,12 +102,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 fn kernel_tests(
     test_programs: &[TestProgram],
     verdicts: &[lab::Row],
-    filter: Option<&str>,
+    wanted: &Wanted,
     outcome: &mut Outcome,
 ) -> Result<()> {
     let programs: Vec<_> = test_programs
         .iter()
-        .map(|program| (program, program.kernel(filter)))
+        .map(|program| (program, program.kernel(wanted)))
         .filter(|(_, tests)| !tests.is_empty())
         .collect();
     if process::can_be_root() {

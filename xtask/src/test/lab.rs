@@ -3,7 +3,7 @@
 
 use anyhow::{Context as _, Result};
 
-use super::programs::Outcome;
+use super::programs::{Outcome, Wanted};
 use crate::lab::catalog::{Catalog, Service, Variant, row_name};
 use crate::lab::observe::{self, Settings};
 use crate::lab::score::Score;
@@ -33,8 +33,8 @@ impl<'a> Row<'a> {
         }
     }
 
-    fn is_wanted(&self, filter: Option<&str>) -> bool {
-        filter.is_none_or(|part| self.name.contains(part))
+    fn is_wanted(&self, wanted: &Wanted) -> bool {
+        wanted.filter.is_none_or(|part| self.name.contains(part))
     }
 
     /// Runs the test, prints as libtest does, and counts it.
@@ -58,35 +58,28 @@ impl<'a> Row<'a> {
 }
 
 /// The first variant of each service that has verdicts tested; with `all` of every service.
-pub(super) fn rows_of_books<'a>(
-    catalog: &'a Catalog,
-    filter: Option<&str>,
-    all: bool,
-) -> Result<Vec<Row<'a>>> {
+pub(super) fn rows_of_books<'a>(catalog: &'a Catalog, wanted: &Wanted) -> Result<Vec<Row<'a>>> {
     let services = catalog.services.iter();
-    let services = services.filter(|service| all || !service.tested.is_empty());
+    let services = services.filter(|service| wanted.all || !service.tested.is_empty());
     let mut rows = Vec::new();
     for service in services {
         let variant = service.variants.first();
         let variant = variant.context("a service without variants")?;
         rows.push(Row::new("lab_books", service, variant));
     }
-    rows.retain(|row| row.is_wanted(filter));
+    rows.retain(|row| row.is_wanted(wanted));
     Ok(rows)
 }
 
 /// The variants whose verdicts are tested.
-pub(super) fn rows_of_verdicts<'a>(
-    catalog: &'a Catalog,
-    filter: Option<&str>,
-    all: bool,
-) -> Vec<Row<'a>> {
+pub(super) fn rows_of_verdicts<'a>(catalog: &'a Catalog, wanted: &Wanted) -> Vec<Row<'a>> {
     let tested = |(service, variant): &(&Service, &Variant)| {
-        service.tested.contains(&variant.name) || (all && service.slow.contains(&variant.name))
+        service.tested.contains(&variant.name)
+            || (wanted.all && service.slow.contains(&variant.name))
     };
     let rows = catalog.rows("*").into_iter().filter(tested);
     let rows = rows.map(|(service, variant)| Row::new("lab_verdict", service, variant));
-    rows.filter(|row| row.is_wanted(filter)).collect()
+    rows.filter(|row| row.is_wanted(wanted)).collect()
 }
 
 /// Compares the books of services with what was sent to them.

@@ -18,6 +18,8 @@ use crate::process;
 
 /// How the name of a test that needs the kernel begins, or of the file it is in.
 const KERNEL: &str = "kernel_";
+/// How the name of a test begins that takes too long for every day.
+const SLOW: &str = "slow_";
 /// How a test says that it could not run: `SKIPPED <test>: <reason>` on standard error.
 const SKIPPED: &str = "SKIPPED ";
 /// How libtest's summary begins.
@@ -49,6 +51,15 @@ struct Target {
 #[derive(Deserialize)]
 struct Profile {
     test: bool,
+}
+
+/// Which tests are to run.
+#[derive(Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    /// A part of their names, or the name of their program.
+    pub(crate) filter: Option<&'a str>,
+    /// Also the slow ones.
+    pub(crate) all: bool,
 }
 
 /// Builds the test programs of a workspace.
@@ -101,27 +112,40 @@ pub(crate) fn build(cargo: &mut Command) -> Result<Vec<TestProgram>> {
 
 impl TestProgram {
     /// The tests that need the kernel.
-    pub(crate) fn kernel(&self, filter: Option<&str>) -> Vec<String> {
-        self.chosen(filter, true)
+    pub(crate) fn kernel(&self, wanted: &Wanted) -> Vec<String> {
+        self.chosen(wanted, true)
     }
 
     /// The others.
-    pub(crate) fn pure(&self, filter: Option<&str>) -> Vec<String> {
-        self.chosen(filter, false)
+    pub(crate) fn pure(&self, wanted: &Wanted) -> Vec<String> {
+        self.chosen(wanted, false)
     }
 
-    fn chosen(&self, filter: Option<&str>, kernel: bool) -> Vec<String> {
+    fn chosen(&self, wanted: &Wanted, kernel: bool) -> Vec<String> {
         self.tests
             .iter()
             .filter(|test| self.needs_kernel(test) == kernel)
-            .filter(|test| filter.is_none_or(|part| self.name == part || test.contains(part)))
+            .filter(|test| wanted.has(&self.name, test))
             .cloned()
             .collect()
     }
 
     fn needs_kernel(&self, test: &str) -> bool {
-        let function = test.rsplit("::").next().unwrap_or(test);
-        self.is_integration && (self.name.starts_with(KERNEL) || function.starts_with(KERNEL))
+        let is_kernel = |name: &str| name.starts_with(KERNEL);
+        self.is_integration && (is_kernel(&self.name) || is_kernel(function(test)))
+    }
+}
+
+/// A test's own name, without its modules.
+fn function(test: &str) -> &str {
+    test.rsplit("::").next().unwrap_or(test)
+}
+
+impl Wanted<'_> {
+    /// Whether a test of a program is to run.
+    fn has(&self, program: &str, test: &str) -> bool {
+        let is_named = |filter: &str| program == filter || test.contains(filter);
+        self.filter.is_none_or(is_named) && (self.all || !function(test).starts_with(SLOW))
     }
 }
 
@@ -269,5 +293,35 @@ fn forward(stream: impl Read, sender: &mpsc::Sender<String>) {
             return;
         }
         line.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Wanted;
+
+    #[test]
+    fn a_filter_names_a_part_of_a_test_or_a_program() {
+        let has = |filter, program, test| {
+            let wanted = Wanted {
+                filter: Some(filter),
+                all: false,
+            };
+            wanted.has(program, test)
+        };
+        assert!(has("kernel_requests", "kernel_requests", "bodies"));
+        assert!(!has("kernel_requests", "kernel_streams", "bodies"));
+        assert!(!has("kernel", "kernel_requests", "bodies"));
+        assert!(has("odie", "kernel_requests", "bodies"));
+        assert!(!has("cookies", "kernel_requests", "bodies"));
+    }
+
+    #[test]
+    fn slow_tests_are_run_with_all_only() {
+        let has = |all, test| Wanted { filter: None, all }.has("kernel_caches", test);
+        assert!(!has(false, "slow_ttl_of_minutes"));
+        assert!(!has(false, "caches::slow_ttl_of_minutes"));
+        assert!(has(true, "slow_ttl_of_minutes"));
+        assert!(has(false, "not_slow_at_all"));
     }
 }
