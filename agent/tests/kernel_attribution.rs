@@ -12,7 +12,7 @@ use std::time::Duration;
 use common::process::{Process, run};
 use common::requests::Observer;
 use common::services::{build, lab_program, truth_of_all};
-use common::{http, kernel, skip};
+use common::{kernel, skip};
 use serde_json::Value;
 
 const RUN: Duration = Duration::from_secs(60);

@@ -13,7 +13,7 @@ mod kernel;
 mod lab;
 mod programs;
 
-use programs::{Outcome, TestProgram, Wanted};
+use programs::{Outcome, Wanted};
 
 /// Skips that are no failure in CI: (test, why CI cannot run it).
 const EXPECTED_SKIPS: &[(&str, &str)] = &[];
@@ -44,17 +44,18 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let catalog = Catalog::load()?;
     let books = lab::rows_of_books(&catalog, &wanted)?;
     let mut verdicts = lab::rows_of_verdicts(&catalog, &wanted);
+
+    // Everything that tests start is built before root comes in, so that no root-owned file is left in the target folders.
+    // The agent is built with its tests: by itself it would have other features and be built twice.
+    let test_programs = programs::build(&mut cargo())?;
+    let lab_programs = programs::build(process::lab_cargo().args(["--release"]))?;
+    let mut kernel_programs = kernel::chosen(&test_programs, &wanted);
     if arguments.pure {
         verdicts.clear();
+        kernel_programs.clear();
     }
-    // Everything that tests start is built before root comes in, so that no root-owned file is left in the target folders.
-    crate::build::agent(false)?;
-    let rows = books.iter().chain(&verdicts).map(|row| row.service);
-    let of_programs = catalog.services.iter().filter(|service| {
-        // Test programs run the Go services of all versions.
-        !arguments.pure && service.go.is_some()
-    });
-    service::build_for_tests(rows.chain(of_programs))?;
+    build_services(&catalog, &books, &verdicts, !kernel_programs.is_empty())?;
+
     if wanted.filter.is_none() {
         if let Err(error) = prometheus_rules() {
             failed.push(format!("{error:#}"));
@@ -64,16 +65,18 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             failed.push(format!("{error:#}"));
         }
     }
-
     let mut outcome = Outcome::default();
-    let test_programs = programs::build(&mut cargo())?;
-    let lab_programs = programs::build(process::lab_cargo().args(["--release"]))?;
     for program in test_programs.iter().chain(&lab_programs) {
         outcome.extend(program.run(&program.pure(&wanted), false, "")?);
     }
     lab::books(&books, &mut outcome);
-    if !arguments.pure {
-        kernel_tests(&test_programs, &verdicts, &wanted, &mut outcome)?;
+    if process::can_be_root() {
+        kernel::run(&kernel_programs, &verdicts, &mut outcome)?;
+    } else {
+        let names = kernel_programs.iter().flat_map(|(_, tests)| tests);
+        let names = names.chain(verdicts.iter().map(|row| &row.name));
+        let skips = names.map(|test| format!("{test}: needs root, and sudo is not there"));
+        outcome.skipped.extend(skips);
     }
     outcome.print();
     failed.extend(
@@ -99,25 +102,22 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-fn kernel_tests(
-    test_programs: &[TestProgram],
+/// Builds the services of these rows, and those that test programs start.
+fn build_services(
+    catalog: &Catalog,
+    books: &[lab::Row],
     verdicts: &[lab::Row],
-    wanted: &Wanted,
-    outcome: &mut Outcome,
+    programs: bool,
 ) -> Result<()> {
-    let programs: Vec<_> = test_programs
-        .iter()
-        .map(|program| (program, program.kernel(wanted)))
-        .filter(|(_, tests)| !tests.is_empty())
-        .collect();
-    if process::can_be_root() {
-        return kernel::run(&programs, verdicts, outcome);
+    let of_rows = books.iter().chain(verdicts).map(|row| row.service);
+    // Test programs run the Go services of all versions.
+    let services = catalog.services.iter();
+    let of_programs = services.filter(|service| programs && service.go.is_some());
+    let services: Vec<_> = of_rows.chain(of_programs).collect();
+    if services.is_empty() {
+        return Ok(());
     }
-    let names = programs.iter().flat_map(|(_, tests)| tests);
-    let names = names.chain(verdicts.iter().map(|row| &row.name));
-    let skips = names.map(|test| format!("{test}: needs root, and sudo is not there"));
-    outcome.skipped.extend(skips);
-    Ok(())
+    service::build_for_tests(&services)
 }
 
 fn is_expected(skip: &str) -> bool {

@@ -24,7 +24,7 @@ const END_TIME: Duration = Duration::from_secs(3);
 const HTTP2: &[&str] = &["--features", "lab-axum/http2", "--bin", "lab-axum-http2"];
 
 /// Builds those of these services that can be built here, the load generator, and what test programs start besides.
-pub(crate) fn build_for_tests<'a>(services: impl Iterator<Item = &'a Service>) -> Result<()> {
+pub(crate) fn build_for_tests(services: &[&Service]) -> Result<()> {
     // With the sources of what only some builds need: a test takes an allocator's from there.
     process::run(lab_cargo().args(["fetch", "--locked"]))?;
     build_load()?;

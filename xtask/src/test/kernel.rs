@@ -4,7 +4,7 @@
 use anyhow::Result;
 
 use super::lab::Row;
-use super::programs::{Outcome, TestProgram};
+use super::programs::{Outcome, TestProgram, Wanted};
 use crate::lab::at_once;
 
 /// Run beside each other. With more the processors of a small machine are full, and deadlines pass.
@@ -34,12 +34,19 @@ impl Job<'_> {
     }
 }
 
+/// A test program, and those of its tests that are to run.
+pub(super) type Chosen<'a> = (&'a TestProgram, Vec<String>);
+
+/// The programs that have tests in the kernel that are to run.
+pub(super) fn chosen<'a>(programs: &'a [TestProgram], wanted: &Wanted) -> Vec<Chosen<'a>> {
+    let all = programs
+        .iter()
+        .map(|program| (program, program.kernel(wanted)));
+    all.filter(|(_, tests)| !tests.is_empty()).collect()
+}
+
 /// Runs them all.
-pub(super) fn run(
-    programs: &[(&TestProgram, Vec<String>)],
-    rows: &[Row],
-    outcome: &mut Outcome,
-) -> Result<()> {
+pub(super) fn run(programs: &[Chosen], rows: &[Row], outcome: &mut Outcome) -> Result<()> {
     let jobs_of = |names: &[&str]| -> Vec<Job> {
         let named = |name: &str| programs.iter().find(|(program, _)| program.name == name);
         let named = names.iter().filter_map(|name| named(name));
