@@ -31,7 +31,7 @@ fn a_replay_says_the_same() {
     until(SUSPECTED, "the leak is suspected", || {
         let page = get(metrics, "/metrics");
         let mut lines = page.lines();
-        lines.any(|line| line.contains("verdict=\"suspect\"") && line.ends_with(" 1"))
+        lines.any(|line| line.contains("verdict=\"suspect\"") && line.ends_with(" 1.0"))
     });
     drop(traffic);
     watched.finish();
