@@ -58,7 +58,7 @@ fn of_variant(name: &str, variant: &str) {
     let loaded = run("h2load", &mut load, RUN);
     let all = format!("{REQUESTS} succeeded");
     assert!(loaded.output.contains(&all), "{}", loaded.output);
-    let (_, asked) = truth_of_all(address, "GET /users/{id}");
+    let (_, asked) = truth_of_all(address, "GET /users/{id}", REQUESTS);
     let (report, lines) = observer.finish();
 
     let heads: HashMap<u64, &str> = lines

@@ -67,9 +67,7 @@ fn run(command: Command) -> Result<()> {
         Command::Setup(arguments) => setup::run(&arguments),
         Command::Build(arguments) => build::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
-        Command::Lint(arguments) => {
-            setup::everything(false).and_then(|()| lint::run(&arguments))
-        }
+        Command::Lint(arguments) => setup::everything(false).and_then(|()| lint::run(&arguments)),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Lab(arguments) => lab::run(&arguments),
         Command::Eval(arguments) => eval::run(&arguments),

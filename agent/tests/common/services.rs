@@ -60,18 +60,23 @@ pub(crate) fn start_axum(name: &'static str, arguments: &[&str]) -> (Process, So
     (service, address.expect("an address"))
 }
 
-/// The Axum service's own books when the last grandchildren of a route's requests have kept their blocks: they may go on
-/// when all is answered. And how often it was asked for them, each a request over HTTP/1.
-pub(crate) fn truth_of_all(address: SocketAddr, route: &str) -> (Value, u64) {
-    let (mut truth, mut asked) = (Value::Null, 0);
+/// The Axum service's own books.
+pub(crate) fn truth(address: SocketAddr) -> Value {
+    let answer = http::get(address, "/truth");
+    let body = answer.split("\r\n\r\n").nth(1).expect("a body");
+    serde_json::from_str(body).expect("JSON")
+}
+
+/// The same when the last grandchildren of `answered` requests of a route have kept their blocks: they may go on when all
+/// is answered. And how often it was asked for them, each a request over HTTP/1.
+pub(crate) fn truth_of_all(address: SocketAddr, route: &str, answered: u64) -> (Value, u64) {
+    let (mut books, mut asked) = (Value::Null, 0);
     until(RUN, "all that requests have started has ended", || {
-        let answer = http::get(address, "/truth");
+        books = truth(address);
         asked += 1;
-        let body = answer.split("\r\n\r\n").nth(1).expect("a body");
-        truth = serde_json::from_str(body).expect("JSON");
-        truth["by_route"][route]["count"].as_u64() >= truth["requests"][route].as_u64()
+        books["by_route"][route]["count"].as_u64() >= Some(answered)
     });
-    (truth, asked)
+    (books, asked)
 }
 
 /// Drives a service to the end of the load; what was sent.
