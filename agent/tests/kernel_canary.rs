@@ -15,7 +15,7 @@ use common::process::Process;
 use common::{ATTACH, FINISH, folder, heaptide, kernel, until};
 
 /// Until the first search of the server's memory: ten seconds after its requests, and a pause.
-const SEARCHED: Duration = Duration::from_secs(40);
+const SEARCHED: Duration = Duration::from_secs(120);
 
 /// How long what is in that buffer may stay there.
 const WIPED: Duration = Duration::from_secs(10);
