@@ -9,13 +9,15 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use common::process::{Process, run};
+use common::process::Process;
 use common::requests::Observer;
-use common::services::{build, lab_program};
-use common::{http, kernel, skip};
+use common::services::{build, lab_program, truth, truth_of_all};
+use common::{kernel, skip, until};
 use serde_json::Value;
 
 const RUN: Duration = Duration::from_secs(60);
+/// Blocks that are to be kept.
+const ENOUGH: u64 = 6_000;
 
 /// CPU time in ticks of each tokio worker of a process.
 fn workers(pid: u32) -> Vec<u64> {
@@ -74,22 +76,23 @@ fn attributed(name: &str, variant: &str) {
     let observer = Observer::attach(service.id(), "trace", &[]);
 
     let mut load = lab_program("lab-load");
-    load.args([
-        "--target",
-        &address.to_string(),
-        "--rate",
-        "6000",
-        "--for",
-        "3",
-    ]);
-    load.args(["--connections", "64", "--fresh", "0.2", "--repeat", "0.8"]);
-    let loaded = run("lab-load", &mut load, RUN);
+    load.args(["--target", &address.to_string(), "--closed-loop"]);
+    load.args(["--for", "600", "--connections", "64"]);
+    load.args(["--fresh", "0.2", "--repeat", "0.8"]);
+    let mut load = Process::start("lab-load", &mut load);
+    let mut asked = 0;
+    until(RUN, "enough is kept", || {
+        asked += 1;
+        truth(address)["entries"].as_u64() >= Some(ENOUGH)
+    });
+    load.signal(libc::SIGINT);
+    let loaded = load.finished(RUN);
     assert_eq!(loaded.code, Some(0), "{}", loaded.errors);
-    // For the last grandchildren.
-    std::thread::sleep(Duration::from_millis(200));
-    let truth = http::get(address, "/truth");
-    let truth = truth.split("\r\n\r\n").nth(1).expect("a body");
-    let truth: Value = serde_json::from_str(truth).expect("JSON");
+    let sent: Value = serde_json::from_str(&loaded.output).expect("the load's books");
+    let user = "GET /users/{id}";
+    let answered = sent["routes"][user]["statuses"]["200"].as_u64();
+    let (truth, more) = truth_of_all(address, user, answered.expect("a number"));
+    asked += more;
     let (report, lines) = observer.finish();
     let workers = workers(service.id());
     // Threads of `spawn_blocking` have the name, too, and hardly any work.
@@ -138,21 +141,20 @@ fn attributed(name: &str, variant: &str) {
         }
     }
     eprintln!("{right} of {total} blocks with their own request, {wrong} with another's");
-    assert!(total > 3000, "too few to say anything: {truth}");
+    assert!(total >= ENOUGH, "too few to say anything: {truth}");
     assert!(right as f64 >= 0.99 * total as f64, "{right} of {total}");
     assert_eq!(wrong, 0);
     assert!(
         named as f64 >= 0.99 * total as f64,
         "{named} of {total} by name"
     );
-    // Every request was seen, and no more than were sent (and the one that asked for the truth): those
+    // Every request was seen, and no more than were sent (and those that asked for the truth): those
     // under way when the load ends are given up by the service before they are in its books.
     let requests = truth["total_requests"].as_u64().expect("a number");
     let seen = report["window"]["requests"].as_u64().expect("a number");
-    let sent: Value = serde_json::from_str(&loaded.output).expect("the load's books");
     let sent = sent["requests"].as_u64().expect("a number");
     assert!(
-        seen >= requests && seen <= sent + 1,
+        seen >= requests && seen <= sent + asked,
         "{requests} answered, {seen} seen, {sent} sent"
     );
     assert!(Path::new(report["target"]["exe"].as_str().unwrap_or("")).ends_with("lab-axum"));

@@ -12,10 +12,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use common::http::{Server, throw};
-use common::leftovers::Loaded;
-use common::process::run;
+use common::leftovers::Held;
+use common::process::{Process, run};
 use common::truth::{idle, is_well};
-use common::{ATTACH, FINISH, folder, heaptide, kernel, skip, watch};
+use common::{ATTACH, CALIBRATED, FINISH, folder, heaptide, kernel, watch, watch_in};
 use serde_json::Value;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -53,19 +53,18 @@ fn port_in_use() {
     let Some(_turn) = kernel("port_in_use") else {
         return;
     };
-    let before = Loaded::now();
     let mut target = idle();
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("its address").to_string();
     let pid = target.id().to_string();
     let arguments = ["attach", &pid, "--for", "2s", "--metrics", &address];
-    let result = run("heaptide", &mut heaptide(&arguments), ATTACH);
+    let mut agent = Process::start("heaptide", &mut heaptide(&arguments));
+    let held = Held::in_the_life_of(&mut agent, ATTACH);
+    let result = agent.finished(FINISH);
     assert!(result.code.is_some_and(|code| code != 0), "{result:#?}");
     result.names(&[&address, "in use"]);
     assert!(is_well(&mut target));
-    if let Ok(before) = before {
-        before.comes_back();
-    }
+    held.goes();
 }
 
 /// A tmpfs without a free byte, unmounted at the end.
@@ -242,21 +241,15 @@ fn nothing_is_left_behind() {
     let Some(_turn) = kernel("nothing_is_left_behind") else {
         return;
     };
-    let before = match Loaded::now() {
-        Ok(before) => before,
-        Err(reason) => return skip("nothing_is_left_behind", &reason),
-    };
     for signal in [libc::SIGKILL, libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
         let mut target = idle();
-        let mut watched = watch(target.id(), &[]);
-        assert!(
-            !before.added().is_empty(),
-            "the test does not see what the agent loads"
-        );
+        let mut watched = watch_in(target.id(), &[], &[CALIBRATED]);
         assert!(is_well(&mut target));
+        let held = Held::by(watched.agent.id());
+        assert!(held.is_complete(), "{held:?}");
         watched.agent.signal(signal);
         watched.agent.wait(FINISH);
-        before.comes_back();
+        held.goes();
         target.say("again");
         target.line(SOON, |line| line.starts_with("{\"pid\""));
         assert!(target.runs());

@@ -8,13 +8,21 @@ use std::net::Shutdown;
 use std::thread;
 use std::time::Duration;
 
-use common::kernel;
 use common::requests::{Observer, Seen, Server, answer, ask, get};
+use common::{kernel, until};
+
+const SOON: Duration = Duration::from_secs(20);
 
 fn start() -> (Server, Observer) {
     let server = Server::start("threads");
     let observer = Observer::attach(server.process.id(), "watch", &[]);
     (server, observer)
+}
+
+/// How many descriptors the server has open.
+fn descriptors(server: &Server) -> usize {
+    let path = format!("/proc/{}/fd", server.process.id());
+    std::fs::read_dir(path).expect("the server runs").count()
 }
 
 fn shorts(seen: &[Seen]) -> Vec<(&str, Option<u16>)> {
@@ -47,11 +55,14 @@ fn connections_come_and_go() {
         );
     }
     // The server reuses the lowest descriptor: the same one for each of these.
+    let before = descriptors(&server);
     for n in 0..5 {
         let mut stream = server.connect();
         assert_eq!(ask(&mut stream, &get(&format!("/reuse/{n}"), &[])), 200);
         drop(stream);
-        thread::sleep(Duration::from_millis(20));
+        until(SOON, "the server has closed it too", || {
+            descriptors(&server) == before
+        });
     }
     let seen = observer.seen(5);
     for (n, one) in seen.iter().enumerate() {
@@ -121,7 +132,7 @@ fn what_is_no_request() {
         let _ = stream.write_all(&garbage);
         let _ = stream.shutdown(Shutdown::Both);
     }
-    observer.seen(0);
+    observer.no_more();
     // A head of a megabyte, in one piece.
     let mut stream = server.connect();
     let huge = format!("X-Huge: {}", "h".repeat(1 << 20));
@@ -187,8 +198,11 @@ fn threads_are_exact_and_loops_inferred() {
 
     let server = Server::start("poll");
     let mut observer = Observer::attach(server.process.id(), "watch", &[]);
+    let before = descriptors(&server);
     let mut streams: Vec<_> = (0..4).map(|_| server.connect()).collect();
-    thread::sleep(Duration::from_millis(300));
+    until(SOON, "the server has accepted them", || {
+        descriptors(&server) == before + streams.len()
+    });
     // Alone at first: no doubt.
     assert_eq!(ask(&mut streams[0], &get("/alone", &[])), 200);
     assert_eq!(observer.seen(1)[0].binding, "exact");

@@ -7,14 +7,13 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::compile::{Program, program};
 use common::http::{Server, free_address, get};
-use common::leftovers::{Loaded, traces_calls};
+use common::leftovers::{Held, traces_calls};
 use common::process::Process;
-use common::{ATTACH, FINISH, folder, heaptide, kernel, skip};
+use common::{ATTACH, FINISH, folder, heaptide, kernel, skip, until};
 use serde_json::Value;
 
 const RULES: &str = concat!(
@@ -39,7 +38,6 @@ fn a_restart_is_followed_and_the_alert_fires() {
         skip(NAME, "there is no prometheus (Debian's package prometheus)");
         return;
     }
-    let before = Loaded::now();
     let folder = folder();
     let metrics = free_address();
     let first = Server::start_leaky();
@@ -66,6 +64,8 @@ fn a_restart_is_followed_and_the_alert_fires() {
     assert!(get(metrics, "/healthz").contains("200 OK"));
     drop(traffic);
 
+    let held = Held::by(agent.id());
+    assert!(held.is_complete(), "{held:?}");
     agent.signal(libc::SIGTERM);
     let status = agent.wait(FINISH);
     assert_eq!(status.code(), Some(0), "{}", agent.transcript());
@@ -76,9 +76,7 @@ fn a_restart_is_followed_and_the_alert_fires() {
         "one line per change: {}",
         agent.transcript()
     );
-    if let Ok(before) = before {
-        before.comes_back();
-    }
+    held.goes();
 }
 
 /// What goes wrong in a daemon's life: a configuration that breaks while it runs, and one that
@@ -218,12 +216,4 @@ fn alerts(log: &str, pid: u32) -> Vec<String> {
         .filter(|line| line["pid"] == pid)
         .filter_map(|line| Some(line["alert"].as_str()?.to_owned()))
         .collect()
-}
-
-fn until(within: Duration, what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + within;
-    while !done() {
-        assert!(Instant::now() < deadline, "not within {within:?}: {what}");
-        thread::sleep(Duration::from_millis(200));
-    }
 }

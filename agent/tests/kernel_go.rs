@@ -5,14 +5,13 @@ mod common;
 
 use std::collections::HashMap;
 use std::io::Write as _;
-use std::thread;
 use std::time::Duration;
 
 use common::go::{self, Service};
 use common::process::run;
 use common::requests::{Observer, Seen, answer, ask, get, send_apart};
 use common::services::{build as build_load, lab_program};
-use common::{http, kernel, skip};
+use common::{http, kernel, skip, until};
 use serde_json::Value;
 
 const RUN: Duration = Duration::from_secs(60);
@@ -208,6 +207,22 @@ fn last<'a>(lines: &'a [Value], name: &str) -> Option<&'a Value> {
     lines.iter().rev().find_map(|line| line.get(name))
 }
 
+/// The heap after the collection that the runtime spoke of.
+fn heap_of<'a>(lines: &'a [Value], truth: &Value) -> Option<&'a Value> {
+    let mut heaps = lines.iter().filter_map(|line| line.get("heap"));
+    heaps.find(|heap| heap["cycles"] == truth["collector"]["cycles"])
+}
+
+/// How many goroutines wait where the leak has them wait.
+fn waiting(census: &Value) -> Option<&Value> {
+    let containers = census["containers"].as_array()?;
+    let is_waiting = |one: &&Value| {
+        let path = one["path"].as_str();
+        path.is_some_and(|path| path.contains("AwaitReply"))
+    };
+    Some(&containers.iter().find(is_waiting)?["entries"])
+}
+
 #[test]
 fn marks_and_goroutines_are_what_the_runtime_says() {
     let name = "marks_and_goroutines_are_what_the_runtime_says";
@@ -225,35 +240,27 @@ fn marks_and_goroutines_are_what_the_runtime_says() {
         load.args(["--rate", "400", "--for", "6", "--connections", "4"]);
         let loaded = run("lab-load", &mut load, RUN);
         assert_eq!(loaded.code, Some(0), "{}", loaded.errors);
-        thread::sleep(Duration::from_secs(4));
-        let truth = service.truth();
+        // The runtime may collect once more before it is quiet, and a census comes some time later.
+        let mut truth = service.truth();
+        until(RUN, "the last census is of all goroutines", || {
+            truth = service.truth();
+            let lines = observer.lines();
+            let waiting = last(&lines, "census").and_then(waiting);
+            heap_of(&lines, &truth).is_some() && waiting == Some(&truth["entries"])
+        });
         let (_, lines) = observer.finish();
         let collector = &truth["collector"];
         assert!(collector["cycles"].as_u64() > Some(0), "no collection");
         // The runtime may collect once more after it has answered: the
         // heap of the cycle that it spoke of is the one to compare.
-        let heap = lines
-            .iter()
-            .filter_map(|line| line.get("heap"))
-            .find(|heap| heap["cycles"] == collector["cycles"]);
-        let heap = heap.unwrap_or_else(|| {
+        let heap = heap_of(&lines, &truth).unwrap_or_else(|| {
             let read = last(&lines, "heap");
             panic!("{program}: no heap of cycle {collector}; the last {read:?}")
         });
         eprintln!("{program}: {heap} {collector}");
         assert_eq!(heap["marked_bytes"], collector["marked_bytes"]);
         let census = last(&lines, "census").expect("a census");
-        let containers = census["containers"].as_array().expect("containers");
-        let waiting = containers.iter().find(|one| {
-            one["path"]
-                .as_str()
-                .is_some_and(|p| p.contains("AwaitReply"))
-        });
-        assert_eq!(
-            waiting.map(|one| &one["entries"]),
-            Some(&truth["entries"]),
-            "{census}"
-        );
+        assert_eq!(waiting(census), Some(&truth["entries"]), "{census}");
     }
 }
 

@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use common::http::{Server, free_address, get};
 use common::leftovers::{traces_calls, uprobe_links};
-use common::{Watched, kernel, watch};
+use common::{CALIBRATED, Watched, kernel_alone, until, watch_in};
 use serde_json::Value;
 
 /// For memory to be seen to grow, and for a window to be over.
 const TURN: Duration = Duration::from_secs(120);
+const SOON: Duration = Duration::from_secs(20);
 const ON: &str = "allocator probes are on";
 const OFF: &str = "allocator probes are off";
 
@@ -31,7 +32,7 @@ fn number(report: &Value, pointer: &str) -> f64 {
 /// grow no allocation is ever watched. Both cost no more than the default budget.
 #[test]
 fn auto_watches_allocations_while_memory_grows() {
-    let Some(_turn) = kernel("auto_watches_allocations_while_memory_grows") else {
+    let Some(_turn) = kernel_alone("auto_watches_allocations_while_memory_grows") else {
         return;
     };
     // Milliseconds of work a request, as a service that renders or computes something has.
@@ -39,10 +40,12 @@ fn auto_watches_allocations_while_memory_grows() {
     let leaky = Server::start_with(&["--leak", "--work", "2000"]);
     let steady = Server::start_with(&work);
     let (traffic, other) = (leaky.traffic(), steady.traffic());
-    thread::sleep(Duration::from_secs(2));
+    until(SOON, "both have worked for a while", || {
+        traffic.answered() > 100 && other.answered() > 100
+    });
     let limit = ["--mode", "auto", "--memory-limit", "24MiB"];
-    let mut of_leaky = watch(leaky.process.id(), &limit);
-    let mut of_steady = watch(steady.process.id(), &limit);
+    let mut of_leaky = watch_in(leaky.process.id(), &limit, &[CALIBRATED]);
+    let mut of_steady = watch_in(steady.process.id(), &limit, &[CALIBRATED]);
     of_leaky.agent.error_line(TURN, |line| line.contains(ON));
     of_leaky.agent.error_line(TURN, |line| line.contains(OFF));
     let found = report(&mut of_leaky);
@@ -78,15 +81,13 @@ fn auto_watches_allocations_while_memory_grows() {
 /// A window that has passed the budget ends as soon as it has found something, and that stands.
 #[test]
 fn a_window_that_costs_too_much_ends_and_its_word_stands() {
-    let Some(_turn) = kernel("a_window_that_costs_too_much_ends_and_its_word_stands") else {
+    let Some(_turn) = kernel_alone("a_window_that_costs_too_much_ends_and_its_word_stands") else {
         return;
     };
     let server = Server::start_leaky();
     let traffic = server.traffic();
-    let mut watched = watch(
-        server.process.id(),
-        &["--mode", "sample", "--overhead", "0.1%"],
-    );
+    let options = ["--mode", "sample", "--overhead", "0.1%"];
+    let mut watched = watch_in(server.process.id(), &options, &[CALIBRATED]);
     watched.agent.error_line(TURN, |line| line.contains(OFF));
     let since = Instant::now();
     while since.elapsed() < Duration::from_secs(8) {
@@ -108,7 +109,7 @@ fn a_window_that_costs_too_much_ends_and_its_word_stands() {
 /// calls are not traced, not for an idle master either; no probe is left, and what comes then is not counted.
 #[test]
 fn requests_are_seen_in_windows_where_they_cost_too_much() {
-    let Some(_turn) = kernel("requests_are_seen_in_windows_where_they_cost_too_much") else {
+    let Some(_turn) = kernel_alone("requests_are_seen_in_windows_where_they_cost_too_much") else {
         return;
     };
     let mut server = Server::start_with(&["--prefork"]);
@@ -116,9 +117,10 @@ fn requests_are_seen_in_windows_where_they_cost_too_much() {
     let address = free_address();
     let mut options = vec!["--mode", "watch", "--overhead", "0.1%"];
     options.extend(["--handler", "::work", "--metrics"]);
-    let mut watched = watch(
+    let mut watched = watch_in(
         server.process.id(),
         &[&options[..], &[&address.to_string()]].concat(),
+        &[CALIBRATED],
     );
     let agent = watched.agent.id();
     assert!(uprobe_links(agent) > 0, "the handler has probes");
@@ -127,17 +129,18 @@ fn requests_are_seen_in_windows_where_they_cost_too_much() {
     let off = watched
         .agent
         .error_line(TURN, |line| of_requests(line, "off"));
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while traces_calls(agent) || uprobe_links(agent) > 0 {
-        assert!(
-            Instant::now() < deadline,
-            "in a pause calls are traced or {} uprobes are left",
-            uprobe_links(agent)
-        );
-        thread::sleep(Duration::from_millis(50));
-    }
+    until(SOON, "in a pause no call is traced, no uprobe left", || {
+        !traces_calls(agent) && uprobe_links(agent) == 0
+    });
     // The metrics are those of the last report.
-    thread::sleep(Duration::from_secs(3));
+    until(SOON, "what came before the pause is counted", || {
+        metric(address, "heaptide_requests_seen") < 0.5
+    });
+    let observed = || metric(address, "heaptide_observed_seconds");
+    let paused = observed();
+    until(SOON, "later reports have come", || {
+        observed() > paused + 2.0
+    });
     let before = metric(address, "heaptide_requests_total");
     thread::sleep(Duration::from_secs(5));
     let after = metric(address, "heaptide_requests_total");
@@ -150,9 +153,9 @@ fn requests_are_seen_in_windows_where_they_cost_too_much() {
         .error_line(seconds_told(&off) + TURN, |line| of_requests(line, "on"));
     assert!(traces_calls(agent), "calls are traced again");
     assert!(uprobe_links(agent) > 0, "the handler has probes again");
-    thread::sleep(Duration::from_secs(4));
-    let again = metric(address, "heaptide_requests_total");
-    assert!(again > after + 1_000.0, "{after} .. {again}");
+    until(SOON, "requests are counted again", || {
+        metric(address, "heaptide_requests_total") > after + 1_000.0
+    });
     drop(rush);
     assert!(server.is_well());
     let report = report(&mut watched);

@@ -13,13 +13,14 @@ use common::process::Process;
 use common::services::{build, lab_program};
 use common::source::watching;
 use common::{http, kernel, lab, skip};
+use heaptide::observe::Source;
 use heaptide_judge::events::{Observation, RequestId, SiteId};
 
 const START: Duration = Duration::from_secs(30);
-/// Of the load.
-const SECONDS: u64 = 6;
-/// Pages that a run must have seen at least: some thousand are touched.
-const ENOUGH: u64 = 1_000;
+/// For what has ended to be told of; a request that never is counts as wrong.
+const LAST: Duration = Duration::from_secs(10);
+/// Pages that a run goes on for.
+const ENOUGH: u64 = 2_000;
 
 /// Virtual environment, event loop, parser, endpoints, and the least part of the pages that is right.
 const RUNS: [(&str, &str, &str, &str, f64); 4] = [
@@ -97,62 +98,90 @@ struct Pages {
     wrong: HashMap<(String, Option<String>), u64>,
 }
 
+/// What was told so far.
+#[derive(Default)]
+struct Told {
+    heads: HashMap<RequestId, String>,
+    /// The endpoint in a stack: its method and the head of its requests.
+    endpoints: HashMap<SiteId, Option<&'static (&'static str, &'static str)>>,
+    touched: Vec<(SiteId, Option<RequestId>, u64)>,
+}
+
+impl Told {
+    fn read(&mut self, source: &mut Source) {
+        let mut sink = |_, one| match one {
+            Observation::Request(request) => {
+                self.heads.insert(request.id, request.head);
+            }
+            Observation::Site(site) => {
+                let mut functions = site.stack.iter().map(|frame| frame.function.as_str());
+                let found = functions.find_map(|f| ENDPOINTS.iter().find(|row| row.0 == f));
+                self.endpoints.insert(site.id, found);
+            }
+            Observation::Faults(faults) => {
+                let sites = faults.sites.iter();
+                self.touched
+                    .extend(sites.map(|one| (one.site, one.request, one.bytes / 4096)));
+            }
+            _ => {}
+        };
+        let end = Instant::now() + Duration::from_millis(50);
+        while Instant::now() < end {
+            source.wait(end.saturating_duration_since(Instant::now()));
+            source.pump(&mut sink);
+        }
+        source.sample(&mut sink).expect("the kernel's numbers");
+    }
+
+    /// Pages that endpoints have touched.
+    fn pages(&self) -> Pages {
+        let mut pages = Pages::default();
+        for (site, request, number) in &self.touched {
+            let Some(Some((function, head))) = self.endpoints.get(site) else {
+                continue;
+            };
+            let said = request.and_then(|id| self.heads.get(&id));
+            pages.all += number;
+            if said.is_some_and(|said| said.starts_with(head)) {
+                pages.right += number;
+            } else {
+                let wrong = ((*function).to_owned(), said.cloned());
+                *pages.wrong.entry(wrong).or_default() += number;
+            }
+        }
+        pages
+    }
+
+    /// Whether a request that has touched pages was not told of yet: it is not over.
+    fn is_behind(&self) -> bool {
+        let mut requests = self.touched.iter().filter_map(|one| one.1);
+        requests.any(|id| !self.heads.contains_key(&id))
+    }
+}
+
 /// Pages that the endpoints have touched under load, and those with a request of the endpoint's route.
 fn observe(server: &Process, address: SocketAddr) -> Pages {
     let mut source = watching();
     source
         .attach(server.id(), &mut |_, _| {})
         .expect("it is attached to");
-
-    let (mut heads, mut endpoints) = (HashMap::new(), HashMap::new());
-    let mut touched: Vec<(SiteId, Option<RequestId>, u64)> = Vec::new();
-    let mut sink = |_, one| match one {
-        Observation::Request(request) => {
-            heads.insert(request.id, request.head);
-        }
-        Observation::Site(site) => {
-            let mut functions = site.stack.iter().map(|frame| frame.function.as_str());
-            let found = functions.find_map(|f| ENDPOINTS.iter().find(|row| row.0 == f));
-            endpoints.insert(site.id, found);
-        }
-        Observation::Faults(faults) => {
-            let sites = faults.sites.iter();
-            touched.extend(sites.map(|one| (one.site, one.request, one.bytes / 4096)));
-        }
-        _ => {}
-    };
     let mut command = lab_program("lab-load");
     command
-        .args([
-            "--target",
-            &address.to_string(),
-            "--for",
-            &SECONDS.to_string(),
-        ])
+        .args(["--target", &address.to_string(), "--for", "600"])
         .args(["--closed-loop", "--connections", "64"]);
     let mut load = Process::start("lab-load", &mut command);
-    // Requests of the last moment are answered and told of.
-    let end = Instant::now() + Duration::from_secs(SECONDS + 4);
-    while Instant::now() < end {
-        source.wait(Duration::from_millis(50));
-        source.pump(&mut sink);
-        source.sample(&mut sink).expect("the kernel's numbers");
-    }
-    assert!(load.wait(START).success());
-
-    let mut pages = Pages::default();
-    for (site, request, bytes) in touched {
-        let Some(Some((function, head))) = endpoints.get(&site) else {
-            continue;
-        };
-        let said: Option<&String> = request.and_then(|id| heads.get(&id));
-        pages.all += bytes;
-        if said.is_some_and(|said| said.starts_with(head)) {
-            pages.right += bytes;
-        } else {
-            let wrong = ((*function).to_owned(), said.cloned());
-            *pages.wrong.entry(wrong).or_default() += bytes;
+    let mut told = Told::default();
+    let mut read_until = |within: Duration, done: &mut dyn FnMut(&Told) -> bool| {
+        let deadline = Instant::now() + within;
+        while !done(&told) && Instant::now() < deadline {
+            told.read(&mut source);
         }
-    }
-    pages
+    };
+    read_until(START, &mut |told| told.pages().all >= ENOUGH);
+    load.signal(libc::SIGINT);
+    // Requests of the last moment are answered and told of.
+    read_until(START, &mut |_| !load.runs());
+    read_until(LAST, &mut |told| !told.is_behind());
+    assert!(load.wait(START).success());
+    told.pages()
 }

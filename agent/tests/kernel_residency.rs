@@ -4,14 +4,14 @@
 mod common;
 
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::services::{axum, build, load};
-use common::{Watched, http, kernel, skip, watch};
+use common::{Watched, http, kernel, skip, until, watch};
 use serde_json::Value;
 
 /// Ten seconds until the last token counts, and a pause between searches.
-const SEARCHED: Duration = Duration::from_secs(45);
+const SEARCHED: Duration = Duration::from_secs(120);
 /// Requests, each with a token of its own.
 const LOAD: [&str; 12] = [
     "--rate",
@@ -39,8 +39,7 @@ fn searched(variant: &str, mode: &str) -> (Value, u64) {
     let truth = load(address, &LOAD);
     let tokens = truth["distinct_tokens"].as_u64().expect("a number");
     assert!(tokens > 2500, "too few tokens: {truth}");
-    let deadline = Instant::now() + SEARCHED;
-    loop {
+    until(SEARCHED, "all tokens are searched for", || {
         let page = http::get(metrics, "/metrics");
         let lines = page
             .lines()
@@ -48,15 +47,8 @@ fn searched(variant: &str, mode: &str) -> (Value, u64) {
         let found: f64 = lines
             .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
             .sum();
-        if found as u64 >= tokens {
-            break;
-        }
-        assert!(
-            Instant::now() < deadline,
-            "{found} of {tokens} tokens searched for: {page}"
-        );
-        thread::sleep(Duration::from_millis(500));
-    }
+        found as u64 >= tokens
+    });
     watched.finish();
     let report: Value = serde_json::from_str(&watched.read("report.json")).expect("JSON");
     let residency = &report["residency"];

@@ -36,7 +36,7 @@ enum Command {
     Setup(setup::Arguments),
     /// Build both halves.
     Build(build::Arguments),
-    /// Run every test; those that need the kernel through sudo.
+    /// Install what is missing and run the tests; those that need the kernel through sudo.
     Test(test::Arguments),
     /// Formatting, clippy, house rules, order of imports, licences, Prometheus rules, shell scripts.
     Lint(lint::Arguments),
@@ -67,7 +67,7 @@ fn run(command: Command) -> Result<()> {
         Command::Setup(arguments) => setup::run(&arguments),
         Command::Build(arguments) => build::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
-        Command::Lint(arguments) => lint::run(&arguments),
+        Command::Lint(arguments) => setup::everything(false).and_then(|()| lint::run(&arguments)),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Lab(arguments) => lab::run(&arguments),
         Command::Eval(arguments) => eval::run(&arguments),

@@ -1,56 +1,82 @@
-//! `cargo xtask test`: builds as the ordinary user, runs the pure tests, then those that need the
+//! `cargo xtask test`: installs what is missing, builds as the ordinary user, runs the pure tests, then those that need the
 //! kernel as root, and says by name what was skipped.
 
 use std::env;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::lab::at_once;
+use crate::lab::catalog::Catalog;
+use crate::lab::service;
 use crate::process::{self, cargo, command, on_path};
 
+mod kernel;
 mod lab;
 mod programs;
 
-use programs::{Outcome, TestProgram};
+use programs::{Outcome, Wanted};
 
 /// Skips that are no failure in CI: (test, why CI cannot run it).
 const EXPECTED_SKIPS: &[(&str, &str)] = &[];
 
-/// Programs whose tests look at what the whole host has loaded, so that no other heaptide may come or go meanwhile.
-const ALONE: &[&str] = &["kernel_bad_environment", "kernel_daemon"];
-/// Other programs with tests in the kernel that run at a time.
-const JOBS: usize = 2;
-
 /// Which tests to run.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Only tests whose name contains this.
+    /// Only tests whose name contains this, and those of the test program that has this name (`kernel_requests`).
     filter: Option<String>,
     /// Leave the tests out that need the kernel.
     #[arg(long)]
     pure: bool,
+    /// Also what takes too long for every day: verdicts on more of the lab's services, the books of all of them.
+    #[arg(long)]
+    all: bool,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let mut failed = Vec::new();
-    build()?;
-    if let Err(error) = prometheus_rules() {
-        failed.push(format!("{error:#}"));
+    let wanted = Wanted {
+        filter: arguments.filter.as_deref(),
+        all: arguments.all,
+    };
+    // Where something cannot be installed, tests that need it are skipped or fail, and say what they miss.
+    if let Err(error) = crate::setup::everything(true) {
+        eprintln!("setup: {error:#}");
     }
-    if let Err(error) = process::run(cargo().args(["test", "--workspace", "--doc", "--quiet"])) {
-        failed.push(format!("{error:#}"));
-    }
+    let catalog = Catalog::load()?;
+    let books = lab::rows_of_books(&catalog, &wanted)?;
+    let mut verdicts = lab::rows_of_verdicts(&catalog, &wanted);
 
-    let mut outcome = Outcome::default();
+    // Everything that tests start is built before root comes in, so that no root-owned file is left in the target folders.
+    // The agent is built with its tests: by itself it would have other features and be built twice.
     let test_programs = programs::build(&mut cargo())?;
     let lab_programs = programs::build(process::lab_cargo().args(["--release"]))?;
-    for program in test_programs.iter().chain(&lab_programs) {
-        outcome.extend(program.run(&program.pure(arguments.filter.as_deref()), false, "")?);
+    let mut kernel_programs = kernel::chosen(&test_programs, &wanted);
+    if arguments.pure {
+        verdicts.clear();
+        kernel_programs.clear();
     }
-    lab::books(arguments.filter.as_deref(), &mut outcome)?;
-    if !arguments.pure {
-        kernel_tests(&test_programs, arguments, &mut outcome)?;
-        lab::verdicts(arguments.filter.as_deref(), &mut outcome)?;
+    build_services(&catalog, &books, &verdicts, !kernel_programs.is_empty())?;
+
+    if wanted.filter.is_none() {
+        if let Err(error) = prometheus_rules() {
+            failed.push(format!("{error:#}"));
+        }
+        if let Err(error) = process::run(cargo().args(["test", "--workspace", "--doc", "--quiet"]))
+        {
+            failed.push(format!("{error:#}"));
+        }
+    }
+    let mut outcome = Outcome::default();
+    for program in test_programs.iter().chain(&lab_programs) {
+        outcome.extend(program.run(&program.pure(&wanted), false, "")?);
+    }
+    lab::books(&books, &mut outcome);
+    if process::can_be_root() {
+        kernel::run(&kernel_programs, &verdicts, &mut outcome)?;
+    } else {
+        let names = kernel_programs.iter().flat_map(|(_, tests)| tests);
+        let names = names.chain(verdicts.iter().map(|row| &row.name));
+        let skips = names.map(|test| format!("{test}: needs root, and sudo is not there"));
+        outcome.skipped.extend(skips);
     }
     outcome.print();
     failed.extend(
@@ -76,49 +102,22 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// Everything that tests start, built before root comes in, so that no root-owned file is left in
-/// the target folders.
-fn build() -> Result<()> {
-    crate::build::agent(false)?;
-    crate::lab::service::build_all()
-}
-
-/// Two programs at a time: most of their time they wait for services that run.
-fn kernel_tests(
-    test_programs: &[TestProgram],
-    arguments: &Arguments,
-    outcome: &mut Outcome,
+/// Builds the services of these rows, and those that test programs start.
+fn build_services(
+    catalog: &Catalog,
+    books: &[lab::Row],
+    verdicts: &[lab::Row],
+    programs: bool,
 ) -> Result<()> {
-    let filter = arguments.filter.as_deref();
-    let programs = test_programs
-        .iter()
-        .map(|program| (program, program.kernel(filter)))
-        .filter(|(_, tests)| !tests.is_empty());
-    if !process::can_be_root() {
-        for (_, tests) in programs {
-            let skips = tests
-                .iter()
-                .map(|test| format!("{test}: needs root, and sudo is not there"));
-            outcome.skipped.extend(skips);
-        }
+    let of_rows = books.iter().chain(verdicts).map(|row| row.service);
+    // Test programs run the Go services of all versions.
+    let services = catalog.services.iter();
+    let of_programs = services.filter(|service| programs && service.go.is_some());
+    let services: Vec<_> = of_rows.chain(of_programs).collect();
+    if services.is_empty() {
         return Ok(());
     }
-    let (alone, others): (Vec<_>, Vec<_>) =
-        programs.partition(|(program, _)| ALONE.contains(&program.name.as_str()));
-    for (programs, jobs) in [(alone, 1), (others, JOBS)] {
-        let ran = at_once(&programs, jobs, |(program, tests)| {
-            let prefix = if jobs > 1 {
-                format!("{}: ", program.name)
-            } else {
-                String::new()
-            };
-            program.run(tests, true, &prefix)
-        });
-        for one in ran {
-            outcome.extend(one?);
-        }
-    }
-    Ok(())
+    service::build_for_tests(&services)
 }
 
 fn is_expected(skip: &str) -> bool {

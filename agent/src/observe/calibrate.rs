@@ -23,6 +23,8 @@ use crate::overhead::meter::{HIT_NS, Meter};
 
 /// Pairs per measurement.
 const PAIRS: u32 = 3_000;
+/// Set by tests that look at no costs, so that the agent starts sooner.
+const SWITCH: &str = "HEAPTIDE_UNCALIBRATED";
 /// Measurements with probes: the first ones teach the kernel its unwind rules, the last one counts.
 const ROUNDS: u32 = 4;
 
@@ -30,6 +32,9 @@ const ROUNDS: u32 = 4;
 /// in nanoseconds, and keeps it for the cost that is reported. A host that refuses the child only leaves the cost
 /// unknown (0).
 pub(super) fn calibrate(host: &mut Host, meter: &mut Meter) -> Result<f64, SourceError> {
+    if std::env::var_os(SWITCH).is_some_and(|value| !value.is_empty()) {
+        return Ok(0.0);
+    }
     let mut child = match Pairs::start() {
         Ok(child) => child,
         Err(why) => {

@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -85,6 +85,7 @@ impl Server {
 
 /// Requests on one connection, two of three with a new token; `traffic` sends about a hundred per second.
 pub(crate) struct Traffic {
+    answered: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -93,6 +94,8 @@ impl Traffic {
     fn start(address: SocketAddr, pause: Duration) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
+        let answered = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&answered);
         let thread = thread::spawn(move || {
             let mut stream = connect(address);
             for number in 0_u64.. {
@@ -104,16 +107,23 @@ impl Traffic {
                     "GET /api/data HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer token-{token}\r\n\r\n"
                 );
                 // The server may be ended under it.
-                if stream.write_all(request.as_bytes()).is_err() || !answered(&mut stream) {
+                if stream.write_all(request.as_bytes()).is_err() || !is_answered(&mut stream) {
                     return;
                 }
+                count.store(number + 1, Ordering::Relaxed);
                 thread::sleep(pause);
             }
         });
         Self {
+            answered,
             stop,
             thread: Some(thread),
         }
+    }
+
+    /// Requests answered so far.
+    pub(crate) fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
     }
 }
 
@@ -127,7 +137,7 @@ impl Drop for Traffic {
 }
 
 /// Whether the tiny server's answer came whole.
-fn answered(stream: &mut TcpStream) -> bool {
+fn is_answered(stream: &mut TcpStream) -> bool {
     let mut text = Vec::new();
     let mut chunk = [0; 256];
     while !text.ends_with(b"ok\n") {

@@ -1,70 +1,128 @@
-//! What is loaded in the kernel: programs, maps and links by id, the uprobes of tracefs, and who traces system calls.
+//! What an agent has loaded into the kernel: its programs, maps, links and types by id, whether they are gone after its
+//! end, and who traces system calls. Only what that agent holds: others may come and go on the same machine.
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::process::Command;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::io;
+use std::time::Duration;
 
-use serde_json::Value;
+use super::process::Process;
+use super::until;
 
-/// Everything that bpftool and tracefs see at one time, each as `kind id name`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Loaded(BTreeSet<String>);
+/// The kernel frees after a grace period, and a busy machine lets that wait.
+const FREED: Duration = Duration::from_secs(30);
 
-impl Loaded {
-    /// Reads it; `Err` says what is missing for that.
-    pub(crate) fn now() -> Result<Self, String> {
-        let mut all = BTreeSet::new();
-        for kind in ["prog", "map", "link"] {
-            let output = Command::new("bpftool").args(["-j", kind, "list"]).output();
-            let output = output.map_err(|error| format!("bpftool: {error}"))?;
-            let listed: Value = serde_json::from_slice(&output.stdout)
-                .map_err(|error| format!("bpftool {kind} list: {error}"))?;
-            for entry in listed.as_array().into_iter().flatten() {
-                // bpftool itself loads a program for the time of its own run, to find holders.
-                let holder = &entry["pids"][0]["comm"];
-                if holder != "bpftool" {
-                    all.insert(format!("{kind} {} {}", entry["id"], entry["name"]));
+/// What the kernel calls an id in a descriptor's `fdinfo`, and the command of bpf(2) that opens it.
+const KINDS: [(&str, u32); 4] = [
+    ("prog_id", 13),
+    ("map_id", 14),
+    ("btf_id", 19),
+    ("link_id", 30),
+];
+
+/// What one agent holds in the kernel. The kernel counts ids up: one that is gone does not come back.
+#[derive(Clone, Debug)]
+pub(crate) struct Held {
+    agent: u32,
+    ids: BTreeSet<(&'static str, u32)>,
+}
+
+impl Held {
+    /// What an agent holds now: nothing when it has ended.
+    pub(crate) fn by(agent: u32) -> Self {
+        let mut ids = BTreeSet::new();
+        for text in descriptors(agent).unwrap_or_default() {
+            for line in text.lines() {
+                let Some((name, value)) = line.split_once(':') else {
+                    continue;
+                };
+                let kind = KINDS.iter().find(|(kind, _)| *kind == name);
+                if let (Some((kind, _)), Ok(id)) = (kind, value.trim().parse()) {
+                    ids.insert((*kind, id));
                 }
             }
         }
-        for events in [
-            "/sys/kernel/tracing/uprobe_events",
-            "/sys/kernel/debug/tracing/uprobe_events",
-        ] {
-            let text = fs::read_to_string(events).unwrap_or_default();
-            all.extend(text.lines().map(|line| format!("uprobe_events {line}")));
-        }
-        Ok(Self(all))
+        Self { agent, ids }
     }
 
-    /// What is there now and was not before.
-    pub(crate) fn added(&self) -> Vec<String> {
-        let now = Self::now().expect("it worked before");
-        now.0.difference(&self.0).cloned().collect()
+    /// All that an agent holds until it ends by itself, as one that fails at its start; it may be nothing.
+    pub(crate) fn in_the_life_of(agent: &mut Process, within: Duration) -> Self {
+        let mut all = Self::by(agent.id());
+        until(within, "the agent ends", || {
+            all.ids.extend(Self::by(agent.id()).ids);
+            !agent.runs()
+        });
+        all
     }
 
-    /// Waits until nothing is there that was not before: the kernel frees after a grace period.
-    pub(crate) fn comes_back(&self) {
-        let deadline = Instant::now() + Duration::from_secs(15);
-        loop {
-            let left = self.added();
-            if left.is_empty() {
-                return;
+    /// Whether it holds all that an agent with probes does: otherwise this would not see what is left.
+    pub(crate) fn is_complete(&self) -> bool {
+        let has = |wanted: &str| self.ids.iter().any(|(kind, _)| *kind == wanted);
+        has("prog_id") && has("map_id") && has("link_id")
+    }
+
+    /// Waits until the kernel has none of it any more.
+    pub(crate) fn goes(&self) {
+        until(FREED, "the kernel has freed what the agent held", || {
+            let left = self.left();
+            if !left.is_empty() {
+                eprintln!("still in the kernel: {left:?}");
             }
-            assert!(
-                Instant::now() < deadline,
-                "left behind in the kernel: {left:#?}"
-            );
-            thread::sleep(Duration::from_millis(200));
-        }
+            left.is_empty()
+        });
     }
+
+    fn left(&self) -> Vec<String> {
+        let mut left: Vec<String> = self
+            .ids
+            .iter()
+            .filter(|(kind, id)| is_loaded(kind, *id))
+            .map(|(kind, id)| format!("{kind} {id}"))
+            .collect();
+        // How aya names a probe that it makes there, as it does on kernels that know no other way.
+        let own = format!("aya_{}_", self.agent);
+        let events = fs::read_to_string("/sys/kernel/tracing/uprobe_events").unwrap_or_default();
+        left.extend(
+            events
+                .lines()
+                .filter(|line| line.contains(&own))
+                .map(str::to_owned),
+        );
+        left
+    }
+}
+
+/// Whether the kernel still knows an id. Asking for it keeps it for no longer than the question.
+fn is_loaded(kind: &str, id: u32) -> bool {
+    let command = KINDS
+        .iter()
+        .find(|(name, _)| *name == kind)
+        .map(|row| row.1);
+    let command = command.expect("one of the kinds");
+    let attributes = [id, 0, 0];
+    // SAFETY: the pointer and length describe `attributes`, which the kernel only reads.
+    let descriptor = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            command,
+            attributes.as_ptr(),
+            size_of_val(&attributes),
+        )
+    };
+    if descriptor < 0 {
+        let error = io::Error::last_os_error();
+        assert_eq!(error.raw_os_error(), Some(libc::ENOENT), "{kind} {id}");
+        return false;
+    }
+    // SAFETY: the descriptor was just made and nobody else has it.
+    unsafe { libc::close(descriptor as i32) };
+    true
 }
 
 /// Whether an agent holds a tracepoint that every system call of the host meets.
 pub(crate) fn traces_calls(agent: u32) -> bool {
-    descriptors(agent).iter().any(|text| {
+    let all = descriptors(agent).expect("the agent runs");
+    all.iter().any(|text| {
         text.lines()
             .any(|line| line.starts_with("tp_name:") && line.ends_with("sys_exit"))
     })
@@ -76,14 +134,15 @@ pub(crate) fn uprobe_links(agent: u32) -> usize {
         text.lines()
             .any(|line| line.starts_with("link_type:") && line.ends_with("uprobe_multi"))
     };
-    descriptors(agent).iter().filter(is_link).count()
+    let all = descriptors(agent).expect("the agent runs");
+    all.iter().filter(is_link).count()
 }
 
 /// What the kernel says of each descriptor of a process.
-fn descriptors(pid: u32) -> Vec<String> {
-    let entries = fs::read_dir(format!("/proc/{pid}/fdinfo")).expect("the agent runs");
+fn descriptors(pid: u32) -> io::Result<Vec<String>> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fdinfo"))?;
     let read = entries
         .flatten()
         .map(|entry| fs::read_to_string(entry.path()));
-    read.map(Result::unwrap_or_default).collect()
+    Ok(read.map(Result::unwrap_or_default).collect())
 }

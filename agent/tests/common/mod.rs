@@ -19,7 +19,8 @@ use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -43,6 +44,20 @@ pub(crate) fn binary() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_heaptide"))
 }
 
+/// Waits for something with a deadline.
+pub(crate) fn until(within: Duration, what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + within;
+    while !done() {
+        assert!(Instant::now() < deadline, "not within {within:?}: {what}");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Has the agent not measure what its probes cost here, which takes a part of its start.
+const UNCALIBRATED: &str = "HEAPTIDE_UNCALIBRATED";
+/// For [`watch_in`]: the agent measures it, as it does for users.
+pub(crate) const CALIBRATED: (&str, &str) = (UNCALIBRATED, "");
+
 /// `heaptide` with arguments.
 pub(crate) fn heaptide<A: AsRef<str>>(arguments: &[A]) -> Command {
     let mut command = Command::new(binary());
@@ -50,6 +65,7 @@ pub(crate) fn heaptide<A: AsRef<str>>(arguments: &[A]) -> Command {
     // What a developer has set must not decide what a test sees.
     command.env_remove("RUST_LOG");
     command.env_remove("HEAPTIDE_UPROBES");
+    command.env(UNCALIBRATED, "1");
     command
 }
 
@@ -130,22 +146,37 @@ pub(crate) fn skip(name: &str, reason: &str) {
     let _ = writeln!(io::stderr(), "SKIPPED {name}: {reason}");
 }
 
-/// The turn of a test that uses the kernel: they run one after the other, because they count what
-/// is loaded there and because two cores do not carry two traced targets.
+/// The turn of a test that uses the kernel.
 pub(crate) struct Turn(#[allow(dead_code, reason = "held, not read")] File);
 
-/// Waits for this test's turn; `None` when the kernel cannot be used, after saying so.
+/// Waits for the turn of a test that counts and compares: others like it may run beside it. `None` when the kernel
+/// cannot be used, after saying so.
 pub(crate) fn kernel(name: &str) -> Option<Turn> {
+    turn(name, libc::LOCK_SH)
+}
+
+/// The same for a test of what something costs, which what others do would change: nothing else that uses the kernel
+/// runs beside it.
+pub(crate) fn kernel_alone(name: &str) -> Option<Turn> {
+    turn(name, libc::LOCK_EX)
+}
+
+fn turn(name: &str, kind: i32) -> Option<Turn> {
     if let Some(reason) = obstacle() {
         skip(name, &reason);
         return None;
     }
-    let path = std::env::temp_dir().join("heaptide-kernel-tests.lock");
-    let file = File::create(path).expect("the lock file");
+    // Whoever waits to be alone holds the queue meanwhile, so that not ever new ones share the lock before it.
+    let _queue = locked("heaptide-kernel-tests.queue", libc::LOCK_EX);
+    Some(Turn(locked("heaptide-kernel-tests.lock", kind)))
+}
+
+fn locked(name: &str, kind: i32) -> File {
+    let file = File::create(std::env::temp_dir().join(name)).expect("the lock file");
     // SAFETY: the descriptor belongs to `file`, which lives across the call.
-    let locked = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX) };
+    let locked = unsafe { libc::flock(file.as_raw_fd(), kind) };
     assert_eq!(locked, 0, "flock: {}", io::Error::last_os_error());
-    Some(Turn(file))
+    file
 }
 
 fn obstacle() -> Option<String> {

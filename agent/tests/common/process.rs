@@ -115,6 +115,16 @@ impl Process {
         }
     }
 
+    /// What it left when it has ended.
+    pub(crate) fn finished(&mut self, within: Duration) -> Finished {
+        let status = self.wait(within);
+        Finished {
+            code: status.code(),
+            output: self.output(),
+            errors: self.errors(),
+        }
+    }
+
     /// All it has written so far to standard output.
     pub(crate) fn output(&self) -> String {
         self.output.seen.join("\n")
@@ -148,12 +158,7 @@ impl Drop for Process {
 pub(crate) fn run(name: &'static str, command: &mut Command, within: Duration) -> Finished {
     let mut process = Process::start(name, command);
     process.input = None;
-    let status = process.wait(within);
-    Finished {
-        code: status.code(),
-        output: process.output(),
-        errors: process.errors(),
-    }
+    process.finished(within)
 }
 
 /// What a command left.

@@ -49,6 +49,7 @@ pub(crate) struct Observer {
     file: PathBuf,
     folder: TempDir,
     taken: usize,
+    compared: bool,
 }
 
 impl Observer {
@@ -70,10 +71,12 @@ impl Observer {
             file,
             folder,
             taken: 0,
+            compared: false,
         }
     }
 
-    fn lines(&self) -> Vec<Value> {
+    /// All lines that it has written whole.
+    pub(crate) fn lines(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(&self.file).unwrap_or_default();
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         let lines = whole.lines().map(serde_json::from_str);
@@ -87,21 +90,31 @@ impl Observer {
         lines
     }
 
-    /// The requests since the last call: waits for `count` of them, and a moment for any beyond.
+    /// The requests since the last call: waits for `count` of them. What comes beyond is the next call's, which does
+    /// not expect it, or is found when all is over.
     pub(crate) fn seen(&mut self, count: usize) -> Vec<Seen> {
         let deadline = Instant::now() + PATIENCE;
-        while self.requests().len() < self.taken + count && Instant::now() < deadline {
+        let mut lines = self.requests();
+        while lines.len() < self.taken + count && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(20));
+            lines = self.requests();
         }
-        thread::sleep(MORE);
-        let lines = self.requests();
         let new = lines[self.taken..].iter().cloned();
         self.taken = lines.len();
+        self.compared = true;
         let seen: Vec<Seen> = new
             .map(|line| serde_json::from_value(line).expect("a request"))
             .collect();
         assert_eq!(seen.len(), count, "requests: {seen:#?}");
         seen
+    }
+
+    /// That nothing comes any more. (Nothing at all, if none was seen before.)
+    pub(crate) fn no_more(&self) {
+        thread::sleep(MORE);
+        let lines = self.requests();
+        let more = &lines[self.taken..];
+        assert!(more.is_empty(), "requests too many: {more:#?}");
     }
 
     /// Ends the watching. Returns the report and what was live at the end.
@@ -112,6 +125,15 @@ impl Observer {
         let report = std::fs::read_to_string(self.folder.path().join("report.json"));
         let report = serde_json::from_str(&report.expect("a report")).expect("JSON");
         (report, self.lines())
+    }
+}
+
+impl Drop for Observer {
+    /// Where requests were compared with those that were sent, none may have come beyond.
+    fn drop(&mut self) {
+        if self.compared && !thread::panicking() {
+            self.no_more();
+        }
     }
 }
 

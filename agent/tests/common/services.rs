@@ -6,26 +6,28 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::lab;
 use super::process::{Process, run};
+use super::{http, lab, until};
 
 const BUILD: Duration = Duration::from_secs(600);
 const RUN: Duration = Duration::from_secs(60);
 
 /// Builds the Axum service and the load generator. `Err`: why not.
 pub(crate) fn build() -> Result<(), String> {
-    cargo_build(&["-p", "lab-axum", "-p", "lab-load"])
+    cargo_build(&[])
 }
 
 /// Builds the Axum service with HTTP/2.
 pub(crate) fn build_http2() -> Result<(), String> {
-    let name = "lab-axum-http2";
-    cargo_build(&["-p", "lab-axum", "--features", "http2", "--bin", name])
+    cargo_build(&["--features", "lab-axum/http2", "--bin", "lab-axum-http2"])
 }
 
 fn cargo_build(what: &[&str]) -> Result<(), String> {
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--release", "--quiet"]).args(what);
+    // The whole workspace, as `cargo xtask test` has built it before: dependencies have the same features then.
+    cargo
+        .args(["build", "--release", "--workspace", "--quiet"])
+        .args(what);
     // The lab is a workspace of its own: nothing of this build's is meant for it.
     for name in ["CARGO_TARGET_DIR", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"] {
         cargo.env_remove(name);
@@ -56,6 +58,25 @@ pub(crate) fn start_axum(name: &'static str, arguments: &[&str]) -> (Process, So
     let line = service.line(RUN, |line| line.contains("http://"));
     let address = line.rsplit('/').next().and_then(|text| text.parse().ok());
     (service, address.expect("an address"))
+}
+
+/// The Axum service's own books.
+pub(crate) fn truth(address: SocketAddr) -> Value {
+    let answer = http::get(address, "/truth");
+    let body = answer.split("\r\n\r\n").nth(1).expect("a body");
+    serde_json::from_str(body).expect("JSON")
+}
+
+/// The same when the last grandchildren of `answered` requests of a route have kept their blocks: they may go on when all
+/// is answered. And how often it was asked for them, each a request over HTTP/1.
+pub(crate) fn truth_of_all(address: SocketAddr, route: &str, answered: u64) -> (Value, u64) {
+    let (mut books, mut asked) = (Value::Null, 0);
+    until(RUN, "all that requests have started has ended", || {
+        books = truth(address);
+        asked += 1;
+        books["by_route"][route]["count"].as_u64() >= Some(answered)
+    });
+    (books, asked)
 }
 
 /// Drives a service to the end of the load; what was sent.

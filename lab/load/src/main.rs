@@ -1,8 +1,9 @@
 //! Drives a service of the lab, at a given rate (open loop) or as fast as it answers, and writes down
-//! what it sent.
+//! what it sent. An interrupt ends it before its time.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -132,7 +133,14 @@ async fn drive(arguments: &Arguments, mut mix: Mix, truth: &Arc<Mutex<Truth>>) {
     }
     let started = Instant::now();
     let mut sent = 0_u64;
-    while started.elapsed() < arguments.duration {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&interrupted);
+    tokio::spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            told.store(true, Ordering::Relaxed);
+        }
+    });
+    while started.elapsed() < arguments.duration && !interrupted.load(Ordering::Relaxed) {
         let due = if arguments.closed_loop {
             Instant::now()
         } else {

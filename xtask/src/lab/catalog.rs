@@ -57,9 +57,12 @@ pub(crate) struct Service {
     /// ... all of them, or these.
     #[serde(default)]
     pub(crate) only: Vec<String>,
-    /// Those that `cargo xtask test` has judged; each service's first is started and its books compared.
+    /// Those that `cargo xtask test` has judged; the first variant of such a service is started and its books compared.
     #[serde(default)]
     pub(crate) tested: Vec<String>,
+    /// Those that `cargo xtask test --all` has judged, too.
+    #[serde(default)]
+    pub(crate) slow: Vec<String>,
     #[serde(default)]
     pub(crate) variants: Vec<Variant>,
 }
@@ -129,7 +132,8 @@ impl Catalog {
                     .variants
                     .extend(answers.iter().filter(is_wanted).cloned());
             }
-            for name in service.only.iter().chain(&service.tested) {
+            let named = [&service.only, &service.tested, &service.slow];
+            for name in named.into_iter().flatten() {
                 ensure!(
                     service.variants.iter().any(|variant| variant.name == *name),
                     "{}: no variant {name}",

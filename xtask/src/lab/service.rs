@@ -1,5 +1,6 @@
 //! A lab service and the load generator as running processes, ended with their owner.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::catalog::{Catalog, Service, Variant};
+use super::catalog::{Service, Variant};
 use super::{go, http, python};
 use crate::process::{self, lab_cargo, root};
 use crate::toolchain::{self, Toolchain};
@@ -19,10 +20,24 @@ const START_TIME: Duration = Duration::from_secs(20);
 /// For workers to end by their master's word.
 const END_TIME: Duration = Duration::from_secs(3);
 
-/// Builds every service that can be built here, and the load generator.
-pub(crate) fn build_all() -> Result<()> {
+/// A build of the lab that only test programs start; they ask cargo for it in these words.
+const HTTP2: &[&str] = &["--features", "lab-axum/http2", "--bin", "lab-axum-http2"];
+
+/// Builds those of these services that can be built here, the load generator, and what test programs start besides.
+pub(crate) fn build_for_tests(services: &[&Service]) -> Result<()> {
+    // With the sources of what only some builds need: a test takes an allocator's from there.
+    process::run(lab_cargo().args(["fetch", "--locked"]))?;
     build_load()?;
-    for service in &Catalog::load()?.services {
+    process::run(
+        lab_cargo()
+            .args(["build", "--release", "--workspace"])
+            .args(HTTP2),
+    )?;
+    let mut built = HashSet::new();
+    for service in services {
+        if !built.insert((&service.folder, &service.build, &service.python)) {
+            continue;
+        }
         match missing(service) {
             Some(reason) => eprintln!("lab: {} is not built: {reason}", service.name),
             None => build(service)?,

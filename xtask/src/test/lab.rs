@@ -1,44 +1,99 @@
-//! The lab as a part of `cargo xtask test`: every service's books are compared with what was sent, and
-//! heaptide's verdicts on those variants that services.toml lists as `tested`.
+//! The lab as a part of `cargo xtask test`: services' books are compared with what was sent, and heaptide's verdicts on
+//! those variants that services.toml lists: every day the `tested` ones, with `--all` the `slow` ones too.
 
 use anyhow::{Context as _, Result};
 
-use super::programs::Outcome;
+use super::programs::{Outcome, Wanted};
 use crate::lab::catalog::{Catalog, Service, Variant, row_name};
 use crate::lab::observe::{self, Settings};
 use crate::lab::score::Score;
 use crate::lab::{at_once, books, service};
-use crate::process;
 
 const RATE: u32 = 200;
 const BOOKS_SECONDS: u64 = 3;
-/// Rows at a time: a service, its load and heaptide take half of a core together.
-const JOBS: usize = 2;
+/// Books compared at a time: a service and its load take a part of a core.
+const JOBS: usize = 3;
 /// Enough for a first right suspicion of what leaks at that rate.
 const VERDICT_SECONDS: u64 = 30;
 
-/// Each service's first variant.
-pub(super) fn books(filter: Option<&str>, outcome: &mut Outcome) -> Result<()> {
-    let catalog = Catalog::load()?;
-    let rows = catalog.services.iter().map(|service| {
-        let variant = service
-            .variants
-            .first()
-            .context("a service without variants")?;
-        Ok((service, variant))
-    });
-    let rows = rows.collect::<Result<Vec<_>>>()?;
-    run("lab_books", &rows, filter, outcome, |service, variant| {
-        books::compare(service, variant, RATE, BOOKS_SECONDS)
-    });
-    Ok(())
+/// A variant of a service that is tested.
+pub(super) struct Row<'a> {
+    pub(super) service: &'a Service,
+    variant: &'a Variant,
+    /// The test's, by which it is filtered.
+    pub(super) name: String,
 }
 
-/// The variants listed as `tested`, by the heaptide that the other tests start too.
-pub(super) fn verdicts(filter: Option<&str>, outcome: &mut Outcome) -> Result<()> {
-    let catalog = Catalog::load()?;
-    let tested = |(service, variant): &(&Service, &Variant)| service.tested.contains(&variant.name);
-    let rows: Vec<_> = catalog.rows("*").into_iter().filter(tested).collect();
+impl<'a> Row<'a> {
+    fn new(kind: &str, service: &'a Service, variant: &'a Variant) -> Self {
+        Self {
+            service,
+            variant,
+            name: format!("{kind} {}", row_name(service, variant)),
+        }
+    }
+
+    fn is_wanted(&self, wanted: &Wanted) -> bool {
+        wanted.filter.is_none_or(|part| self.name.contains(part))
+    }
+
+    /// Runs the test, prints as libtest does, and counts it.
+    fn run(&self, test: impl Fn(&Service, &Variant) -> Result<()>) -> Outcome {
+        let mut outcome = Outcome::default();
+        let name = &self.name;
+        if let Some(reason) = service::missing(self.service) {
+            eprintln!("SKIPPED {name}: {reason}");
+            outcome.skipped.push(format!("{name}: {reason}"));
+            return outcome;
+        }
+        let result = test(self.service, self.variant);
+        match &result {
+            Ok(()) => println!("test {name} ... ok"),
+            Err(error) => println!("test {name} ... FAILED: {error:#}"),
+        }
+        let kind = name.split(' ').next().unwrap_or(name);
+        outcome.count(kind, result.is_ok());
+        outcome
+    }
+}
+
+/// The first variant of each service that has verdicts tested; with `all` of every service.
+pub(super) fn rows_of_books<'a>(catalog: &'a Catalog, wanted: &Wanted) -> Result<Vec<Row<'a>>> {
+    let services = catalog.services.iter();
+    let services = services.filter(|service| wanted.all || !service.tested.is_empty());
+    let mut rows = Vec::new();
+    for service in services {
+        let variant = service.variants.first();
+        let variant = variant.context("a service without variants")?;
+        rows.push(Row::new("lab_books", service, variant));
+    }
+    rows.retain(|row| row.is_wanted(wanted));
+    Ok(rows)
+}
+
+/// The variants whose verdicts are tested.
+pub(super) fn rows_of_verdicts<'a>(catalog: &'a Catalog, wanted: &Wanted) -> Vec<Row<'a>> {
+    let tested = |(service, variant): &(&Service, &Variant)| {
+        service.tested.contains(&variant.name)
+            || (wanted.all && service.slow.contains(&variant.name))
+    };
+    let rows = catalog.rows("*").into_iter().filter(tested);
+    let rows = rows.map(|(service, variant)| Row::new("lab_verdict", service, variant));
+    rows.filter(|row| row.is_wanted(wanted)).collect()
+}
+
+/// Compares the books of services with what was sent to them.
+pub(super) fn books(rows: &[Row], outcome: &mut Outcome) {
+    let compare = |service: &Service, variant: &Variant| {
+        books::compare(service, variant, RATE, BOOKS_SECONDS)
+    };
+    for one in at_once(rows, JOBS, |row| row.run(compare)) {
+        outcome.extend(one);
+    }
+}
+
+/// Whether the heaptide that the other tests start, too, says of a variant what is true.
+pub(super) fn verdict(row: &Row) -> Outcome {
     let settings = Settings {
         duration: VERDICT_SECONDS,
         mode: None,
@@ -46,56 +101,10 @@ pub(super) fn verdicts(filter: Option<&str>, outcome: &mut Outcome) -> Result<()
         text: false,
         release: false,
     };
-    if !process::can_be_root() {
-        for (service, variant) in rows {
-            let name = row_name(service, variant);
-            outcome.skipped.push(format!(
-                "lab_verdict {name}: needs root, and sudo is not there"
-            ));
-        }
-        return Ok(());
-    }
-    run("lab_verdict", &rows, filter, outcome, |service, variant| {
+    row.run(|service, variant| {
         let observed = observe::observe(service, variant, &settings)?;
         let score = Score::of(service, variant, &observed);
         anyhow::ensure!(!score.is_wrong(), "{}", score.summary());
         Ok(())
-    });
-    Ok(())
-}
-
-/// Runs one test per row, prints as libtest does, and adds a result line.
-fn run(
-    kind: &str,
-    rows: &[(&Service, &Variant)],
-    filter: Option<&str>,
-    outcome: &mut Outcome,
-    test: impl Fn(&Service, &Variant) -> Result<()> + Sync,
-) {
-    let mut wanted = Vec::new();
-    for (service, variant) in rows {
-        let name = format!("{kind} {}", row_name(service, variant));
-        if filter.is_some_and(|part| !name.contains(part)) {
-            continue;
-        }
-        if let Some(reason) = service::missing(service) {
-            eprintln!("SKIPPED {name}: {reason}");
-            outcome.skipped.push(format!("{name}: {reason}"));
-            continue;
-        }
-        wanted.push((name, *service, *variant));
-    }
-    let results = at_once(&wanted, JOBS, |(name, service, variant)| {
-        let result = test(service, variant);
-        match &result {
-            Ok(()) => println!("test {name} ... ok"),
-            Err(error) => println!("test {name} ... FAILED: {error:#}"),
-        }
-        result.is_ok()
-    });
-    let passed = results.iter().filter(|passed| **passed).count() as u32;
-    let failed = results.len() as u32 - passed;
-    if passed + failed > 0 {
-        outcome.add(kind, passed, failed);
-    }
+    })
 }

@@ -3,6 +3,7 @@
 //! They are run directly and not by `cargo test`, because some need root and cargo must not build
 //! as root.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -17,6 +18,8 @@ use crate::process;
 
 /// How the name of a test that needs the kernel begins, or of the file it is in.
 const KERNEL: &str = "kernel_";
+/// How the name of a test begins that takes too long for every day.
+const SLOW: &str = "slow_";
 /// How a test says that it could not run: `SKIPPED <test>: <reason>` on standard error.
 const SKIPPED: &str = "SKIPPED ";
 /// How libtest's summary begins.
@@ -48,6 +51,15 @@ struct Target {
 #[derive(Deserialize)]
 struct Profile {
     test: bool,
+}
+
+/// Which tests are to run.
+#[derive(Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    /// A part of their names, or the name of their program.
+    pub(crate) filter: Option<&'a str>,
+    /// Also the slow ones.
+    pub(crate) all: bool,
 }
 
 /// Builds the test programs of a workspace.
@@ -100,27 +112,40 @@ pub(crate) fn build(cargo: &mut Command) -> Result<Vec<TestProgram>> {
 
 impl TestProgram {
     /// The tests that need the kernel.
-    pub(crate) fn kernel(&self, filter: Option<&str>) -> Vec<String> {
-        self.chosen(filter, true)
+    pub(crate) fn kernel(&self, wanted: &Wanted) -> Vec<String> {
+        self.chosen(wanted, true)
     }
 
     /// The others.
-    pub(crate) fn pure(&self, filter: Option<&str>) -> Vec<String> {
-        self.chosen(filter, false)
+    pub(crate) fn pure(&self, wanted: &Wanted) -> Vec<String> {
+        self.chosen(wanted, false)
     }
 
-    fn chosen(&self, filter: Option<&str>, kernel: bool) -> Vec<String> {
+    fn chosen(&self, wanted: &Wanted, kernel: bool) -> Vec<String> {
         self.tests
             .iter()
             .filter(|test| self.needs_kernel(test) == kernel)
-            .filter(|test| filter.is_none_or(|part| test.contains(part)))
+            .filter(|test| wanted.has(&self.name, test))
             .cloned()
             .collect()
     }
 
     fn needs_kernel(&self, test: &str) -> bool {
-        let function = test.rsplit("::").next().unwrap_or(test);
-        self.is_integration && (self.name.starts_with(KERNEL) || function.starts_with(KERNEL))
+        let is_kernel = |name: &str| name.starts_with(KERNEL);
+        self.is_integration && (is_kernel(&self.name) || is_kernel(function(test)))
+    }
+}
+
+/// A test's own name, without its modules.
+fn function(test: &str) -> &str {
+    test.rsplit("::").next().unwrap_or(test)
+}
+
+impl Wanted<'_> {
+    /// Whether a test of a program is to run.
+    fn has(&self, program: &str, test: &str) -> bool {
+        let is_named = |filter: &str| program == filter || test.contains(filter);
+        self.filter.is_none_or(is_named) && (self.all || !function(test).starts_with(SLOW))
     }
 }
 
@@ -132,6 +157,8 @@ pub(crate) struct Outcome {
     /// `<test>: <reason>`.
     pub(crate) skipped: Vec<String>,
     results: Vec<(String, String)>,
+    /// Tests that are in no program, by kind: passed, failed.
+    counted: BTreeMap<String, (u32, u32)>,
 }
 
 impl TestProgram {
@@ -187,16 +214,22 @@ impl Outcome {
         self.failed.extend(other.failed);
         self.skipped.extend(other.skipped);
         self.results.extend(other.results);
+        for (kind, (passed, failed)) in other.counted {
+            self.add(&kind, passed, failed);
+        }
     }
 
-    /// The result of tests that are in no program, in libtest's words.
-    pub(crate) fn add(&mut self, name: &str, passed: u32, failed: u32) {
-        let word = if failed == 0 { "ok" } else { "FAILED" };
-        let line = format!("{RESULT}{word}. {passed} passed; {failed} failed; 0 ignored");
-        self.results.push((name.to_owned(), line));
-        if failed > 0 {
-            self.failed.push(name.to_owned());
+    /// Counts a test that is in no program.
+    pub(crate) fn count(&mut self, kind: &str, has_passed: bool) {
+        self.add(kind, u32::from(has_passed), u32::from(!has_passed));
+        if !has_passed {
+            self.failed.push(kind.to_owned());
         }
+    }
+
+    fn add(&mut self, kind: &str, passed: u32, failed: u32) {
+        let sum = self.counted.entry(kind.to_owned()).or_default();
+        *sum = (sum.0 + passed, sum.1 + failed);
     }
 
     /// Echoes a line. The result lines are kept for the end, where they are seen.
@@ -218,6 +251,11 @@ impl Outcome {
         for (name, result) in &self.results {
             println!("     Running {name}");
             println!("{result}");
+        }
+        for (kind, (passed, failed)) in &self.counted {
+            let word = if *failed == 0 { "ok" } else { "FAILED" };
+            println!("     Running {kind}");
+            println!("{RESULT}{word}. {passed} passed; {failed} failed; 0 ignored");
         }
         if !self.skipped.is_empty() {
             println!("\nskipped:");
@@ -255,5 +293,35 @@ fn forward(stream: impl Read, sender: &mpsc::Sender<String>) {
             return;
         }
         line.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Wanted;
+
+    #[test]
+    fn a_filter_names_a_part_of_a_test_or_a_program() {
+        let has = |filter, program, test| {
+            let wanted = Wanted {
+                filter: Some(filter),
+                all: false,
+            };
+            wanted.has(program, test)
+        };
+        assert!(has("kernel_requests", "kernel_requests", "bodies"));
+        assert!(!has("kernel_requests", "kernel_streams", "bodies"));
+        assert!(!has("kernel", "kernel_requests", "bodies"));
+        assert!(has("odie", "kernel_requests", "bodies"));
+        assert!(!has("cookies", "kernel_requests", "bodies"));
+    }
+
+    #[test]
+    fn slow_tests_are_run_with_all_only() {
+        let has = |all, test| Wanted { filter: None, all }.has("kernel_caches", test);
+        assert!(!has(false, "slow_ttl_of_minutes"));
+        assert!(!has(false, "caches::slow_ttl_of_minutes"));
+        assert!(has(true, "slow_ttl_of_minutes"));
+        assert!(has(false, "not_slow_at_all"));
     }
 }

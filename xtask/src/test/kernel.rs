@@ -1,0 +1,82 @@
+//! What needs the kernel: test programs, and heaptide's verdicts on the lab's services. Mostly they wait for services to
+//! run, so several share the processors; programs that measure what something costs come last, one at a time.
+
+use anyhow::Result;
+
+use super::lab::Row;
+use super::programs::{Outcome, TestProgram, Wanted};
+use crate::lab::at_once;
+
+/// Run beside each other. With more the processors of a small machine are full, and deadlines pass.
+const JOBS: usize = 4;
+/// Boots a kernel in emulation: it takes longest, and hardly anything of this kernel.
+const FIRST: &[&str] = &["kernel_older"];
+/// Their tests hold the lock of `agent/tests/common` alone, so others would only wait.
+const ALONE: &[&str] = &["kernel_modes"];
+/// What takes long; the others come after it, so that no long one is left to the end.
+const LONG: &[&str] = &["kernel_allocators", "kernel_residency", "kernel_faults"];
+
+/// Something to run: a program's tests, or a row of the lab.
+enum Job<'a> {
+    Program(&'a TestProgram, &'a [String]),
+    Verdict(&'a Row<'a>),
+}
+
+impl Job<'_> {
+    fn run(&self, has_company: bool) -> Result<Outcome> {
+        match self {
+            Self::Program(program, tests) => {
+                let prefix = format!("{}: ", program.name);
+                program.run(tests, true, if has_company { &prefix } else { "" })
+            }
+            Self::Verdict(row) => Ok(super::lab::verdict(row)),
+        }
+    }
+}
+
+/// A test program, and those of its tests that are to run.
+pub(super) type Chosen<'a> = (&'a TestProgram, Vec<String>);
+
+/// The programs that have tests in the kernel that are to run.
+pub(super) fn chosen<'a>(programs: &'a [TestProgram], wanted: &Wanted) -> Vec<Chosen<'a>> {
+    let all = programs
+        .iter()
+        .map(|program| (program, program.kernel(wanted)));
+    all.filter(|(_, tests)| !tests.is_empty()).collect()
+}
+
+/// Runs them all.
+pub(super) fn run(programs: &[Chosen], rows: &[Row], outcome: &mut Outcome) -> Result<()> {
+    let jobs_of = |names: &[&str]| -> Vec<Job> {
+        let named = |name: &str| programs.iter().find(|(program, _)| program.name == name);
+        let named = names.iter().filter_map(|name| named(name));
+        named
+            .map(|(program, tests)| Job::Program(program, tests))
+            .collect()
+    };
+    let is_other = |name: &str| ![FIRST, LONG, ALONE].concat().contains(&name);
+    let others: Vec<&str> = programs
+        .iter()
+        .map(|(program, _)| program.name.as_str())
+        .filter(|name| is_other(name))
+        .collect();
+    // A service under load and heaptide keep half of a core busy: between two of them comes something that waits.
+    let mut others = jobs_of(&others).into_iter();
+    let mut rows = rows.iter().map(Job::Verdict);
+    let mut shared = jobs_of(FIRST);
+    shared.extend(jobs_of(LONG));
+    loop {
+        let before = shared.len();
+        shared.extend(rows.next());
+        shared.extend(others.next());
+        if shared.len() == before {
+            break;
+        }
+    }
+    for (jobs, at_a_time) in [(shared, JOBS), (jobs_of(ALONE), 1)] {
+        for one in at_once(&jobs, at_a_time, |job| job.run(at_a_time > 1)) {
+            outcome.extend(one?);
+        }
+    }
+    Ok(())
+}
