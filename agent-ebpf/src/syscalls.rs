@@ -1,14 +1,13 @@
 //! System-call tracepoints: reads, writes, connections and mappings of targets.
 //!
-//! All but close and munmap are taken at their exit only: the arguments still stand in the saved
-//! user registers then, and half the work is less. close and munmap are taken at their entry, because
-//! what they give back can be handed out to another thread before they return.
+//! All but close and munmap are handled at their exit only. The arguments are still in the saved user registers then,
+//! and one hook costs less than two. close and munmap are handled at their entry, because another thread can get the
+//! descriptor or the address range before they return.
 //!
-//! The exits are one raw tracepoint on every system call of the host: one link in place of fourteen
-//! perf events, each of which takes the kernel a tenth of a second to take off. What an innocent
-//! call pays is the look at its number. The two entries are perf events all the same, because for
-//! those the kernel itself looks at the number, at a fifth of the price; without tracefs they are a
-//! raw tracepoint too.
+//! The exits share one raw tracepoint on every system call of the host: one link in place of fourteen perf events,
+//! each of which takes the kernel a tenth of a second to detach. Any other system call pays for one comparison of its
+//! number. The two entries are perf events, because for those the kernel itself compares the number, at a fifth of
+//! the cost. Without tracefs they use a raw tracepoint too.
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -26,6 +25,7 @@ use crate::{
     answer, http,
     maps::{EVENTS, EXITS, Thread, count, count_in},
     reading::{self, Bytes},
+    request,
     stack::{self, Start},
     thread,
 };
@@ -53,7 +53,7 @@ const MSG_PEEK: u64 = 2;
 const MAP_FIXED: u64 = 0x10;
 const MAP_ANONYMOUS: u64 = 0x20;
 
-/// The current thread, when its process is a target that asks for `flag`.
+/// The current thread, when its process is a target with `flag`.
 #[inline(always)]
 fn watched(flag: u32) -> Option<&'static mut Thread> {
     let config = thread::target()?;
@@ -81,7 +81,7 @@ fn result(ctx: &RawTracePointContext) -> i64 {
     ctx.arg(1)
 }
 
-/// Some system call returned: on to the program for its number, if there is one.
+/// A system call returned: makes a tail call to the program for its number, if there is one.
 #[raw_tracepoint]
 pub fn sys_exit(ctx: RawTracePointContext) -> u32 {
     let regs = ctx.arg::<u64>(0) as *const pt_regs;
@@ -89,12 +89,12 @@ pub fn sys_exit(ctx: RawTracePointContext) -> u32 {
     let Ok(number) = (unsafe { bpf_probe_read_kernel(&raw const (*regs).orig_rax) }) else {
         return 0;
     };
-    // SAFETY: nothing here needs to be dropped. Numbers without a program come back.
+    // SAFETY: nothing here needs to be dropped. For a number without a program the call fails and returns.
     unsafe { EXITS.tail_call(&ctx, number as u32) };
     0
 }
 
-/// Argument `index` of the system call that a `syscalls:sys_enter_*` event is about.
+/// Argument `index` of the system call of a `syscalls:sys_enter_*` event.
 #[inline(always)]
 fn argument(ctx: &TracePointContext, index: usize) -> u64 {
     // SAFETY: `struct syscall_trace_enter`: 8 bytes for the kernel, the number, six arguments.
@@ -120,7 +120,7 @@ pub fn enter_munmap(ctx: TracePointContext) -> u32 {
     0
 }
 
-/// Some system call was entered: for hosts where the two events above cannot be found.
+/// A system call was entered: for hosts where the two events above are not found.
 #[raw_tracepoint]
 pub fn sys_enter(ctx: RawTracePointContext) -> u32 {
     match ctx.arg::<u64>(1) {
@@ -131,7 +131,7 @@ pub fn sys_enter(ctx: RawTracePointContext) -> u32 {
     0
 }
 
-/// Where the `len` bytes are that a read or write has transferred.
+/// Location of the `len` bytes that a read or write has transferred.
 #[inline(always)]
 fn bytes(regs: &pt_regs, len: u32) -> Bytes {
     let (at, vectors) = match regs.orig_rax {
@@ -190,8 +190,8 @@ pub fn exit_read(ctx: RawTracePointContext) -> u32 {
     if peeked {
         return 0;
     }
-    // A poll that has returned left its task behind.
-    thread::request_at(thread, regs.rsp);
+    // Clears the current task if its poll has returned.
+    request::at(thread, regs.rsp);
     let bytes = bytes(&regs, ret as u32);
     let conn = match known {
         Some(conn) => conn,
@@ -224,7 +224,7 @@ pub fn exit_write(ctx: RawTracePointContext) -> u32 {
     let Some(conn) = http::find(thread, fd) else {
         return 0;
     };
-    thread::request_at(thread, regs.rsp);
+    request::at(thread, regs.rsp);
     answer::written(thread, conn, fd, &bytes(&regs, ret as u32), ret as u64);
     0
 }
@@ -240,15 +240,15 @@ pub fn exit_accept(ctx: RawTracePointContext) -> u32 {
         return 0;
     }
     rested(thread);
-    // One that was closed unseen (close_range, dup2) ends now.
+    // A connection whose close was not seen (close_range, dup2) ends now.
     http::closed(thread, ret as u32);
     let _ = http::create(thread, ret as u32, 1);
     0
 }
 
-/// epoll_wait, poll, select, futex and their like returned: what a thread does after it has
-/// answered and waited is not that request's any more. Event loops whose tasks cannot be seen need it:
-/// a timer would work for the last request of its thread otherwise.
+/// epoll_wait, poll, select, futex and similar calls returned. What a thread does after it has answered a request and
+/// waited does not belong to that request. Event loops without visible tasks need this: otherwise a timer would be
+/// attributed to the last request of its thread.
 #[raw_tracepoint]
 pub fn exit_wait(_ctx: RawTracePointContext) -> u32 {
     let Some(thread) = watched(target_flags::REQUESTS) else {
@@ -263,13 +263,13 @@ pub fn exit_wait(_ctx: RawTracePointContext) -> u32 {
     {
         return 0;
     }
-    // A poll that has returned left its task behind.
-    thread::request_at(thread, regs.rsp);
+    // Clears the current task if its poll has returned.
+    request::at(thread, regs.rsp);
     rested(thread);
     0
 }
 
-/// The thread waits for something new: the request it has answered is over for it.
+/// The thread waits for something new: a request that it has answered is not current any more.
 #[inline(always)]
 fn rested(thread: &mut Thread) {
     if thread.task == 0 && thread.answered != 0 {
@@ -351,7 +351,7 @@ fn send(
             };
             site = stack::site(thread, &start);
         }
-        (request, _) = thread::request_at(thread, regs.rsp);
+        (request, _) = request::at(thread, regs.rsp);
     }
     let Some(mut entry) = EVENTS.reserve::<VmRecord>(0) else {
         count(Counter::RingFull);

@@ -1,4 +1,4 @@
-//! Eight bytes at once.
+//! Comparisons of the eight bytes of a word at once.
 
 const LOW: u64 = 0x0101_0101_0101_0101;
 const HIGH: u64 = 0x8080_8080_8080_8080;

@@ -1,7 +1,7 @@
-//! Header lines: the names that matter, and the credential in its value.
+//! Header lines: the names that are recognised, and the credential in the value.
 //!
-//! Settings are read volatile: in the kernel half they are a constant of zeros that the loader
-//! overwrites, and the compiler must not fold them.
+//! Settings are read volatile: in the kernel half they are a constant of zeros that the loader overwrites, and the
+//! compiler must not fold them.
 
 use super::{LENGTH, LINE_START, Parser, SKIP_LINE, bytes};
 use crate::{PATTERN_LEN, Settings, tail};
