@@ -5,7 +5,7 @@
 //! (SipHash-1-3) and never stored. Only its last two words are kept until it ends, for the fingerprint by which
 //! memory is searched for it ([`crate::tail`]).
 
-use crate::{MAX_HEAD, PATH_LEN, Settings, sip::Sip, tail::Tail};
+use crate::{CredentialPattern, MAX_HEAD, PATH_LEN, Settings, sip::Sip, tail::Tail};
 
 pub mod bytes;
 mod chunks;
@@ -102,9 +102,10 @@ pub struct Scan {
     pub data: [u8; CHUNK + 8],
 }
 
-/// One step of the scan. Returns 1 to stop: at the end of the data, at an event, at a body, or when the scan is lost.
+/// One step of the scan, which looks for the credential of `pattern`. Returns 1 to stop: at the end of the data, at
+/// an event, at a body, or when the scan is lost.
 #[inline(always)]
-pub fn step(scan: &mut Scan, settings: &Settings) -> i64 {
+pub fn step(scan: &mut Scan, settings: &Settings, pattern: &CredentialPattern) -> i64 {
     let position = scan.position;
     if position >= scan.end || position >= CHUNK as u32 || scan.event != 0 {
         return 1;
@@ -133,12 +134,12 @@ pub fn step(scan: &mut Scan, settings: &Settings) -> i64 {
                 }
             }
         }
-        TOKEN => used = credential::token(&mut scan.parser, settings, word, left),
+        TOKEN => used = credential::token(&mut scan.parser, settings, pattern, word, left),
         PATH => path(&mut scan.parser, byte),
-        NAME => credential::name(&mut scan.parser, settings, byte),
-        LINE_START => line_start(scan, settings, byte),
-        VALUE => used = credential::value(&mut scan.parser, settings, byte),
-        SCHEME => credential::scheme(&mut scan.parser, settings, byte),
+        NAME => credential::name(&mut scan.parser, pattern, byte),
+        LINE_START => line_start(scan, pattern, byte),
+        VALUE => used = credential::value(&mut scan.parser, pattern, byte),
+        SCHEME => credential::scheme(&mut scan.parser, pattern, byte),
         COOKIE_SKIP => match byte {
             b'\n' => scan.parser.state = LINE_START,
             b';' => scan.parser.state = VALUE,
@@ -274,7 +275,7 @@ fn path(parser: &mut Parser, byte: u8) {
 }
 
 #[inline(always)]
-fn line_start(scan: &mut Scan, settings: &Settings, byte: u8) {
+fn line_start(scan: &mut Scan, pattern: &CredentialPattern, byte: u8) {
     let parser = &mut scan.parser;
     match byte {
         b'\r' => {}
@@ -294,7 +295,7 @@ fn line_start(scan: &mut Scan, settings: &Settings, byte: u8) {
             parser.state = SKIP_LINE;
             parser.cut |= CUT_HEAD;
         }
-        _ => credential::begin(parser, settings, byte),
+        _ => credential::begin(parser, pattern, byte),
     }
 }
 

@@ -7,8 +7,9 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf},
 };
 use heaptide_ebpf::{
-    Block, BlockKey, ConnKey, Counter, FaultKey, FaultTotals, INFLIGHT_DEPTH, PATH_LEN,
-    PythonConfig, PythonThread, RuleKey, SLOTS, Settings, Stack, TargetConfig, TaskKey, UnwindRule,
+    Block, BlockKey, ConnKey, Counter, CredentialPattern, FaultKey, FaultTotals, INFLIGHT_DEPTH,
+    PATH_LEN, PythonConfig, PythonThread, RuleKey, SLOTS, Settings, Stack, TargetConfig, TaskKey,
+    UnwindRule,
     head::{Parser, Scan},
 };
 
@@ -205,6 +206,8 @@ pub struct Reading {
     pub fd: u32,
     /// Requests that this system call has begun.
     pub begun: u32,
+    /// What counts as a credential. A copy: the scanner needs it at every step.
+    pub credential: CredentialPattern,
     pub scan: Scan,
 }
 
@@ -271,14 +274,8 @@ pub static EXITS: ProgramArray = ProgramArray::with_max_entries(512, 0);
 static SETTINGS: Settings = Settings {
     key: [0; 2],
     tail_key: [0; 4],
-    header: [0; heaptide_ebpf::PATTERN_LEN],
-    scheme: [0; heaptide_ebpf::PATTERN_LEN],
-    header_len: 0,
-    scheme_len: 0,
-    cookie: 0,
     sample_from: 0,
     capacity: 0,
-    reserved: 0,
 };
 
 /// The settings. Reads are volatile: the compiler must not fold the zeros above.

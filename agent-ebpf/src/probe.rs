@@ -8,7 +8,7 @@ use aya_ebpf::{bindings::pt_regs, helpers::generated};
 /// into the context, which the verifier refuses.
 macro_rules! register {
     ($regs:expr, $name:ident) => {
-        // SAFETY: the context of a probe is a valid `pt_regs`.
+        // SAFETY: the context of a probe is a valid `pt_regs`, and so are the saved registers of the current task.
         unsafe { core::ptr::read_volatile(&raw const (*$regs).$name) }
     };
 }

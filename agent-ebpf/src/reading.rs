@@ -2,7 +2,7 @@
 
 use aya_ebpf::helpers::{bpf_probe_read_user, generated};
 use heaptide_ebpf::{
-    Counter,
+    Counter, CredentialPattern,
     head::{self, BODY, CHUNK, EVENT_BEGIN, EVENT_HEAD, LOST, START},
 };
 
@@ -130,13 +130,20 @@ pub fn fill(reading: &mut Reading, again: u32) -> bool {
 
 /// Takes in bytes that were read from the connection.
 #[inline(never)]
-pub fn feed(thread: &mut Thread, conn: &mut Conn, fd: u32, bytes: &Bytes) -> u32 {
+pub fn feed(
+    thread: &mut Thread,
+    conn: &mut Conn,
+    fd: u32,
+    bytes: &Bytes,
+    credential: &CredentialPattern,
+) -> u32 {
     if conn.http == 0 && conn.misses > MISSES {
         return 0;
     }
     let Some(reading) = open(bytes, fd) else {
         return 0;
     };
+    reading.credential = *credential;
     let scan = &mut reading.scan;
     scan.parser = conn.parser;
     if scan.parser.state == LOST && (conn.open == 0 || conn.front.answered != 0) {
@@ -228,5 +235,5 @@ unsafe extern "C" fn step(_index: u32, _context: *mut core::ffi::c_void) -> i64 
     };
     // SAFETY: the caller's promise; the settings are a static that nothing writes after the load.
     let (reading, settings) = unsafe { (&mut *reading, &*settings()) };
-    head::step(&mut reading.scan, settings)
+    head::step(&mut reading.scan, settings, &reading.credential)
 }

@@ -1,37 +1,48 @@
 //! Scans the fields of a head that net/http has parsed already, piece by piece, as if they were a head of HTTP/1.
 
 use aya_ebpf::helpers::generated;
-use heaptide_ebpf::{Counter, PATTERN_LEN, head::CHUNK};
+use heaptide_ebpf::{
+    Counter, PATTERN_LEN,
+    head::{CHUNK, bytes},
+};
 
 use super::scan::{Context, GoScan, STEPS, step};
-use crate::{maps::count, setting};
+use crate::maps::count;
 
 /// Pieces of a field's value that are scanned.
 const PIECES: u32 = 16;
 
-/// Whether a name is that of the header with the credential, ignoring case. Not inlined: Linux 6.1 limits the
+/// Words of a pattern.
+const WORDS: usize = PATTERN_LEN / 8;
+
+/// Whether a name is that of the header with the scan's credential, ignoring case. Not inlined: Linux 6.1 limits the
 /// sum of the stacks of all callers, and the name must not be in the stack of callers that go on to scan.
+///
+/// Whole words are compared: the verifier would follow every length through a loop over bytes.
 #[inline(never)]
-pub fn is_credential(at: u64, len: u64) -> bool {
-    if len + 1 != u64::from(setting!(header_len)) || len as usize >= PATTERN_LEN {
+pub fn is_credential(scan: *const GoScan, at: u64, len: u64) -> bool {
+    // SAFETY: the scan of this thread.
+    let wanted = unsafe { &(*scan).credential };
+    if len + 1 != u64::from(wanted.header_len) || len as usize >= PATTERN_LEN {
         return false;
     }
-    let mut name = [0_u8; PATTERN_LEN];
-    // SAFETY: the length is below that of the array; the helper checks the address.
+    let size = (len as usize & (PATTERN_LEN - 1)) as u32;
+    let mut name = [0_u64; WORDS];
+    let to = (&raw mut name).cast::<u8>();
+    // SAFETY: `size` is below the length of the array; the helper checks the user address.
     let failed = unsafe {
-        generated::bpf_probe_read_user(
-            (&raw mut name).cast(),
-            (len as usize & (PATTERN_LEN - 1)) as u32,
-            at as *const _,
-        )
+        let failed = generated::bpf_probe_read_user(to.cast(), size, at as *const _);
+        // The pattern ends with a colon.
+        to.add(size as usize).write(b':');
+        failed
     };
-    let wanted = setting!(header);
-    for index in 0..PATTERN_LEN {
-        if (index as u64) < len && name[index].to_ascii_lowercase() != wanted[index] {
-            return false;
-        }
+    let mut differ = 0;
+    for (index, word) in name.iter().enumerate() {
+        // SAFETY: within the header's bytes, which begin a structure that is aligned to 8.
+        let wanted = unsafe { (&raw const *wanted).cast::<u64>().add(index).read() };
+        differ |= bytes::lower(*word) ^ wanted;
     }
-    failed == 0
+    failed == 0 && differ == 0
 }
 
 /// Bytes of the target that are fed to the scanner.

@@ -24,6 +24,7 @@ const MOST_GROUPS: u64 = 64;
 
 /// The search through a header map.
 struct Walk {
+    scan: *mut GoScan,
     groups: u64,
     interleaved: u32,
     /// 1: the credential was found, or certainly is not there.
@@ -39,6 +40,7 @@ pub fn credential(pending: &mut Pending, scan: *mut GoScan, request: u64, cookie
         return 0;
     };
     let mut walk = Walk {
+        scan,
         groups: 0,
         interleaved: 0,
         certain: 0,
@@ -112,7 +114,7 @@ pub fn credential(pending: &mut Pending, scan: *mut GoScan, request: u64, cookie
 ///
 /// # Safety
 ///
-/// `context` points to a [`Walk`] that nothing else uses during the call.
+/// `context` points to a [`Walk`] that nothing else uses during the call, and whose `scan` is this thread's.
 unsafe extern "C" fn slot(index: u32, context: *mut core::ffi::c_void) -> i64 {
     // SAFETY: the caller's promise.
     let walk = unsafe { &mut *context.cast::<Walk>() };
@@ -128,7 +130,7 @@ unsafe extern "C" fn slot(index: u32, context: *mut core::ffi::c_void) -> i64 {
         walk.certain = 0;
         return 1;
     };
-    if !is_credential(name, len) {
+    if !is_credential(walk.scan, name, len) {
         return 0;
     }
     let Some([strings, number]) = words(value) else {

@@ -19,7 +19,7 @@ use super::{
     fields::{feed, feed_field, is_credential, say},
     requests::{BY_HTTP2, GO_REQUESTS, NO_FD, watched},
     routes,
-    scan::{GoScan, scan_of_thread},
+    scan::{GoScan, scan_for},
 };
 use crate::{
     http,
@@ -67,9 +67,7 @@ fn is<const N: usize>(at: u64, len: u64, name: &[u8; N]) -> bool {
 /// `(*serverConn).newWriterAndRequest(st, f)`: RAX, RBX and RCX. A head has been read.
 #[uprobe]
 pub fn go_h2_head(ctx: ProbeContext) -> u32 {
-    if watched().is_none() {
-        return 0;
-    }
+    let Some(config) = watched() else { return 0 };
     let regs: *const pt_regs = ctx.regs;
     let key = TaskKey {
         task: register!(regs, rbx),
@@ -78,7 +76,7 @@ pub fn go_h2_head(ctx: ProbeContext) -> u32 {
     let Some([from, number]) = words(register!(regs, rcx).wrapping_add(FIELDS_AT)) else {
         return 0;
     };
-    let Some(scan) = scan_of_thread() else {
+    let Some(scan) = scan_for(&config.credential) else {
         return 0;
     };
     let Some(blank) = BLANK_CONN.get_ptr(0) else {
@@ -169,7 +167,7 @@ unsafe extern "C" fn line(index: u32, context: *mut core::ffi::c_void) -> i64 {
     else {
         return 1;
     };
-    if is_credential(name, name_len) || is(name, name_len, LENGTH) {
+    if is_credential(fields.scan, name, name_len) || is(name, name_len, LENGTH) {
         let scan = fields.scan;
         feed_field(scan, [name, name_len], [value, value_len]);
     }

@@ -9,7 +9,7 @@ use aya_ebpf::{
     maps::{Array, HashMap},
 };
 use heaptide_ebpf::{
-    Counter, GoCookie,
+    Counter, CredentialPattern, GoCookie,
     head::{self, BODY, CHUNK, EVENT_HEAD, LOST, START, Scan},
 };
 
@@ -40,6 +40,8 @@ pub struct GoScan {
     /// 1: a head ended with the last of them.
     whole: u32,
     reserved: u32,
+    /// What it looks for.
+    pub credential: CredentialPattern,
     pub scan: Scan,
 }
 
@@ -73,6 +75,14 @@ pub fn scan_of_thread() -> Option<&'static mut GoScan> {
     };
     // SAFETY: only the thread itself touches its entry, and it is in this program.
     Some(unsafe { &mut *scan })
+}
+
+/// This thread's scan, set to look for `credential`.
+#[inline(always)]
+pub fn scan_for(credential: &CredentialPattern) -> Option<&'static mut GoScan> {
+    let scan = scan_of_thread()?;
+    scan.credential = *credential;
+    Some(scan)
 }
 
 /// Forgets the scan of a thread that ends.
@@ -180,5 +190,5 @@ unsafe extern "C" fn round(_index: u32, context: *mut core::ffi::c_void) -> i64 
 pub unsafe extern "C" fn step(_index: u32, context: *mut core::ffi::c_void) -> i64 {
     // SAFETY: the caller's promise; the settings are a static that nothing writes after the load.
     let (state, settings) = unsafe { (&mut *(*context.cast::<Context>()).scan, &*settings()) };
-    head::step(&mut state.scan, settings)
+    head::step(&mut state.scan, settings, &state.credential)
 }

@@ -17,7 +17,7 @@ use super::{
     path::{METHOD_LEN, copy, take},
     requests::{BY_HTTP2, GO_REQUESTS, NO_FD, watched},
     routes,
-    scan::{GoScan, read_head, scan_of_thread},
+    scan::{GoScan, read_head, scan_for},
     tasks::{begun, done},
 };
 use crate::{
@@ -41,9 +41,7 @@ fn cookie(ctx: &ProbeContext) -> GoCookie {
 /// `serverHandler.ServeHTTP(srv, w, r)`: RAX, RBX and RCX, RDI; R14 is the goroutine.
 #[uprobe]
 pub fn go_serve(ctx: ProbeContext) -> u32 {
-    if watched().is_none() {
-        return 0;
-    }
+    let Some(config) = watched() else { return 0 };
     let regs: *const pt_regs = ctx.regs;
     let cookie = cookie(&ctx);
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
@@ -86,7 +84,7 @@ pub fn go_serve(ctx: ProbeContext) -> u32 {
     pending.binding = binding::EXACT;
     // A full LRU map drops the task that was idle longest; nothing to count.
     let _ = TASKS.insert(key, pending.request, 0);
-    let Some(scan) = scan_of_thread() else {
+    let Some(scan) = scan_for(&config.credential) else {
         return 0;
     };
     if read_head(scan, register!(regs, rcx), cookie) == 0 {

@@ -1,10 +1,10 @@
 //! What the kernel half is told about a target, and what it keeps for one.
 
-use super::layout::records;
+use super::{layout::records, limits::PATTERN_LEN};
 
 records! {
     /// What the programs do for a target, by tgid.
-    TargetConfig = 24 {
+    TargetConfig = 104 {
         /// Address space, see [`crate::BlockKey`].
         space: u64,
         /// Layout id for unwind rules; forked children share their parent's until they exec.
@@ -15,6 +15,22 @@ records! {
         interval: u32,
         /// Index of its counters, see [`crate::SLOTS`].
         slot: u32,
+        /// What counts as a credential in its requests.
+        credential: CredentialPattern,
+    }
+    /// What counts as a credential in a request head.
+    CredentialPattern = 80 {
+        /// Lower-case header name with its colon, zero-padded.
+        header: [u8; PATTERN_LEN],
+        /// Lower-case scheme and space (`bearer `), or the cookie's name and `=`, zero-padded.
+        scheme: [u8; PATTERN_LEN],
+        /// Length of `header`; 0: no header matches, so no credential is seen.
+        header_len: u32,
+        /// Length of `scheme`; 0: the whole value is the credential.
+        scheme_len: u32,
+        /// 1: `scheme` names a cookie inside the header. 64 bits align the pattern to 8, which halves the
+        /// instructions that copy it.
+        cookie: u64,
     }
     /// Page faults of a target that brought it memory of its own, by tgid.
     FaultTotals = 24 {
@@ -77,6 +93,15 @@ records! {
         state: u64,
         /// The thread id it names.
         thread_id: u64,
+    }
+}
+
+impl CredentialPattern {
+    /// The smallest byte that a credential can contain: without a scheme it is the whole value, spaces included.
+    #[inline(always)]
+    #[must_use]
+    pub const fn smallest_byte(&self) -> u8 {
+        if self.scheme_len == 0 { b' ' } else { b' ' + 1 }
     }
 }
 
