@@ -1,11 +1,12 @@
 //! Allocator probes: one program per call shape; the attach cookie says which arguments mean what.
 //!
-//! Entry: size and site go on the thread's in-flight stack. Return: the block enters the live map.
-//! Free: the block leaves it, before the allocator can hand the address out again.
+//! At the entry of an allocation its size and site go on the thread's in-flight stack, and at the return the block
+//! enters the live map. At the entry of a free the block leaves the map, before the allocator can hand out the
+//! address again.
 
 use aya_ebpf::{
     EbpfContext as _,
-    bindings::{BPF_ANY, BPF_NOEXIST, pt_regs},
+    bindings::{BPF_ANY, pt_regs},
     helpers::{bpf_get_prandom_u32, bpf_ktime_get_ns, bpf_probe_read_user, generated},
     macros::{uprobe, uretprobe},
     programs::{ProbeContext, RetProbeContext},
@@ -13,24 +14,13 @@ use aya_ebpf::{
 use heaptide_ebpf::{Block, BlockKey, Cookie, Counter, INFLIGHT_DEPTH, shape, target_flags};
 
 use crate::{
-    condition,
-    maps::{LIVE, LIVE_BLOCKS, Thread, count, count_in, fetch_add},
-    setting, stack, thread,
+    condition, live,
+    maps::{LIVE, LIVE_BLOCKS, Thread, count, count_in},
+    probe::{self, register},
+    request, setting, stack, thread,
 };
 
-const EEXIST: i32 = -17;
-
-/// Reads a register; volatile, so that the compiler cannot turn a choice between registers into a
-/// computed offset into the context, which the verifier refuses.
-macro_rules! register {
-    ($regs:expr, $name:ident) => {
-        // SAFETY: the context of a probe is a valid `pt_regs`.
-        unsafe { core::ptr::read_volatile(&raw const (*$regs).$name) }
-    };
-}
-pub(crate) use register;
-
-/// What an argument's register holds; `index` as in [`Cookie`].
+/// The value of an argument; `index` as in [`Cookie`].
 #[inline(always)]
 fn argument(regs: *const pt_regs, index: u8) -> u64 {
     let (a, b, c, d, e) = (
@@ -49,14 +39,7 @@ fn argument(regs: *const pt_regs, index: u8) -> u64 {
     }
 }
 
-/// The attach cookie of the running probe.
-#[inline(always)]
-fn cookie(ctx: *mut core::ffi::c_void) -> Cookie {
-    // SAFETY: the helper only reads the running program's context.
-    Cookie(unsafe { generated::bpf_get_attach_cookie(ctx) })
-}
-
-/// Counts: the floor that every other program's cost is compared with.
+/// Only counts. The least that a probe can cost: the cost of other programs is compared with it.
 #[uprobe]
 pub fn count_hit(_ctx: ProbeContext) -> u32 {
     count_in(0, Counter::AllocHits);
@@ -77,7 +60,7 @@ pub fn alloc_return(ctx: RetProbeContext) -> u32 {
     0
 }
 
-/// Both in one (Linux 6.13): a return is trapped only where its entry has asked for it.
+/// Entry and return in one program (Linux 6.13): a return is trapped only when its entry has asked for it.
 #[uprobe]
 pub fn alloc_session(ctx: ProbeContext) -> u32 {
     let regs: *const pt_regs = ctx.regs;
@@ -91,7 +74,7 @@ pub fn alloc_session(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// Puts a call on the in-flight stack; whether its return matters.
+/// Puts a call on the in-flight stack; whether its return is needed.
 #[inline(always)]
 fn entered(regs: *mut pt_regs) -> bool {
     let Some(thread) = thread::current() else {
@@ -101,7 +84,7 @@ fn entered(regs: *mut pt_regs) -> bool {
         return false;
     }
     count_in(thread.slot, Counter::AllocHits);
-    let cookie = cookie(regs.cast());
+    let cookie = Cookie(probe::cookie(regs.cast()));
     let regs: *const pt_regs = regs;
     let sp = register!(regs, rsp).wrapping_add(u64::from(cookie.pushed()));
     let mut size = argument(regs, cookie.size());
@@ -146,8 +129,8 @@ fn entered(regs: *mut pt_regs) -> bool {
     frame.keep = u32::from(keep);
     frame.interval = interval;
     if is_realloc && pointer != 0 {
-        // Taken out now: once the call has freed it another thread may get the same address before
-        // this call returns. It goes back if the call fails.
+        // Removed now, because another thread may get the same address after the call has freed it and before
+        // the call returns. If the call fails, the block is entered again.
         let key = BlockKey {
             addr: pointer,
             space,
@@ -157,7 +140,7 @@ fn entered(regs: *mut pt_regs) -> bool {
             frame.old = *old;
             if LIVE.remove(key).is_ok() {
                 frame.has_old = 1;
-                live_changed(-1);
+                live::changed(-1);
             }
         }
     }
@@ -165,35 +148,35 @@ fn entered(regs: *mut pt_regs) -> bool {
     true
 }
 
-/// Takes the call that returns off the in-flight stack and enters its block.
+/// Removes the call that returns from the in-flight stack and enters its block.
 #[inline(always)]
 fn returned(regs: *const pt_regs) {
     let Some(thread) = thread::current() else {
         return;
     };
-    // The return instruction has taken the return address off the stack.
+    // The return instruction has popped the return address.
     let sp = register!(regs, rsp).wrapping_sub(8);
     with_result(thread, sp, register!(regs, rax));
 }
 
-/// A function that may throw is certain to return, and its result is known: such a function must
-/// have no return probe, because no exception can be unwound through that.
+/// A function that may throw is certain to return now, and its result is known. Such a function must not have a
+/// return probe, because an exception cannot be unwound through one.
 #[uprobe]
 pub fn alloc_result(ctx: ProbeContext) -> u32 {
     let Some(thread) = thread::current() else {
         return 0;
     };
     let regs: *const pt_regs = ctx.regs;
-    let cookie = cookie(ctx.as_ptr());
+    let cookie = Cookie(probe::cookie(ctx.as_ptr()));
     if !condition::holds(register!(regs, eflags), cookie.condition()) {
         return 0;
     }
     let sp = register!(regs, rsp).wrapping_add(u64::from(cookie.pushed()));
-    with_result(thread, sp, condition::register_of(regs, cookie.result()));
+    with_result(thread, sp, probe::register_of(regs, cookie.result()));
     0
 }
 
-/// The innermost call under way, whose return address lies at `sp`, has returned `result`.
+/// The innermost call in flight, whose return address lies at `sp`, has returned `result`.
 #[inline(always)]
 fn with_result(thread: &mut Thread, sp: u64, result: u64) {
     drop_stale(thread, sp);
@@ -231,7 +214,7 @@ fn with_result(thread: &mut Thread, sp: u64, result: u64) {
                 space: thread.space,
             };
             match LIVE.insert(key, &frame.old, u64::from(BPF_ANY)) {
-                Ok(()) => live_changed(1),
+                Ok(()) => live::changed(1),
                 Err(_) => count(Counter::MapFull),
             }
         }
@@ -240,7 +223,7 @@ fn with_result(thread: &mut Thread, sp: u64, result: u64) {
     if frame.keep == 0 {
         return;
     }
-    let (request, binding) = thread::request_at(thread, sp);
+    let (request, binding) = request::at(thread, sp);
     let born_ns = birth(thread);
     let frame = &thread.inflight[index];
     let nested = frame.nested;
@@ -254,11 +237,12 @@ fn with_result(thread: &mut Thread, sp: u64, result: u64) {
         binding,
         reserved: 0,
     };
-    enter(thread, index, nested, pointer, &block);
+    live::enter(thread, index, nested, pointer, &block);
 }
 
-/// When a block is born. The clock is read once in a tick of the kernel, because each reading costs the target and
-/// ages are told in seconds. Within a tick a number that grows tells blocks apart that get the same address.
+/// Birth time of a block. The clock is read once per kernel tick, because each reading costs the target time and
+/// ages are given in seconds. Within a tick the time grows by one per block, so that blocks at the same address
+/// differ.
 #[inline(always)]
 fn birth(thread: &mut Thread) -> u64 {
     // SAFETY: no preconditions.
@@ -283,7 +267,7 @@ pub fn free(ctx: ProbeContext) -> u32 {
     }
     count_in(thread.slot, Counter::FreeHits);
     let regs: *const pt_regs = ctx.regs;
-    let addr = argument(regs, cookie(ctx.as_ptr()).pointer());
+    let addr = argument(regs, Cookie(probe::cookie(ctx.as_ptr())).pointer());
     if addr == 0 {
         return 0;
     }
@@ -291,10 +275,10 @@ pub fn free(ctx: ProbeContext) -> u32 {
         addr,
         space: thread.space,
     };
-    if forget(key, thread.slot) {
+    if live::forget(key, thread.slot) {
         return 0;
     }
-    // `realloc(p, 0)` calls free on a block that its entry has already taken out.
+    // `realloc(p, 0)` calls free on a block that the entry of realloc has already removed.
     let depth = thread.depth as usize;
     if depth != 0 {
         let outer = &thread.inflight[(depth - 1) & (INFLIGHT_DEPTH - 1)];
@@ -306,48 +290,8 @@ pub fn free(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// Takes a block that is freed out of the live map; whether it was there.
-#[inline(always)]
-pub(crate) fn forget(key: BlockKey, slot: u32) -> bool {
-    let known = LIVE.remove(key).is_ok();
-    if known {
-        live_changed(-1);
-        count_in(slot, Counter::Freed);
-    }
-    known
-}
-
-/// Enters `block` in the live map.
-#[inline(always)]
-pub(crate) fn enter(thread: &mut Thread, index: usize, nested: u64, pointer: u64, block: &Block) {
-    let key = BlockKey {
-        addr: pointer,
-        space: thread.space,
-    };
-    match LIVE.insert(key, block, u64::from(BPF_NOEXIST)) {
-        Ok(()) => {
-            live_changed(1);
-            count_in(thread.slot, Counter::Tracked);
-        }
-        Err(EEXIST) => {
-            // A nested call of this one entered it (reallocarray over realloc), or its free was missed.
-            if nested != pointer {
-                count(Counter::LostFrees);
-                count_in(thread.slot, Counter::Tracked);
-            }
-            if LIVE.insert(key, block, u64::from(BPF_ANY)).is_err() {
-                count(Counter::MapFull);
-            }
-        }
-        Err(_) => count(Counter::MapFull),
-    }
-    if index > 0 {
-        thread.inflight[(index - 1) & (INFLIGHT_DEPTH - 1)].nested = pointer;
-    }
-}
-
-/// Drops calls that can no longer return: the stack is above them (longjmp, a killed thread whose id
-/// came back).
+/// Drops calls that can no longer return, because the stack pointer is above them (longjmp, or the id of a killed
+/// thread was used again).
 #[inline(always)]
 fn drop_stale(thread: &mut Thread, sp: u64) {
     for _ in 0..INFLIGHT_DEPTH {
@@ -365,8 +309,8 @@ fn drop_stale(thread: &mut Thread, sp: u64) {
     }
 }
 
-/// The call at `sp` is one that is under way already: its function has jumped to another one that
-/// returns in its place. What the caller asked for counts.
+/// Whether the call at `sp` is in flight already: its function has made a tail call to another allocator function.
+/// Then the arguments of the first function count.
 #[inline(always)]
 fn goes_on(thread: &mut Thread, sp: u64) -> bool {
     let depth = thread.depth as usize;
@@ -378,26 +322,26 @@ fn goes_on(thread: &mut Thread, sp: u64) -> bool {
         return false;
     }
     if Cookie(top.cookie).throws() {
-        // Perhaps it has thrown, and this is the next call from the same depth.
+        // It may have thrown, and this is the next call from the same stack depth.
         thread.depth = depth as u32 - 1;
         return false;
     }
     true
 }
 
-/// Whether a block of `size` is kept, and the interval that was asked.
+/// Whether a block of `size` is kept, and the sampling interval of that decision.
 ///
-/// A block is kept with probability `min(1, size / interval)` and stands for the inverse, which keeps
-/// sums of bytes and of blocks unbiased whatever the interval does over time.
+/// A block is kept with probability `min(1, size / interval)` and weighted by the inverse. So sums of bytes and of
+/// blocks stay unbiased when the interval changes.
 #[inline(always)]
 fn sample(thread: &Thread, size: u64) -> (bool, u32) {
     let mut interval = thread.interval;
     let from = u64::from(setting!(sample_from));
     if let Some(live) = LIVE_BLOCKS.get_ptr(0) {
-        // SAFETY: a slot of an array map; a value that is off by a few is good enough here.
+        // SAFETY: a slot of an array map; a value that is slightly out of date is good enough here.
         let live = unsafe { core::ptr::read_volatile(live) };
         if live >= from {
-            // Doubles with every sixteenth of the room that is left, so that it is never used up.
+            // The interval doubles with every sixteenth of the remaining room, so that the map never fills up.
             let room = u64::from(setting!(capacity)).wrapping_sub(from);
             let step = ((live.wrapping_sub(from) << 4) / (room | 1)) & 0x1f;
             let filling = 256u32 << if step > 20 { 20 } else { step as u32 };
@@ -414,20 +358,11 @@ fn sample(thread: &Thread, size: u64) -> (bool, u32) {
     ((random * u64::from(interval)) >> 32 < size, interval)
 }
 
-/// `nmemb * size` as the allocator sees it. Products beyond 2^64 make it fail, so any huge value will
-/// do for those; the check avoids a 128-bit multiplication, which BPF does not have.
+/// `nmemb * size`. The allocator refuses products beyond 2^64, so any huge value will do for those. The check
+/// avoids a 128-bit multiplication, which BPF does not have.
 #[inline(always)]
 fn product(a: u64, b: u64) -> u64 {
     let (small, large) = if a < b { (a, b) } else { (b, a) };
     let fits = large >> 32 == 0 || (small >> 16 == 0 && large >> 48 == 0);
     if fits { small * large } else { u64::MAX }
-}
-
-/// Keeps count of the entries in the live map.
-#[inline(always)]
-fn live_changed(by: i64) {
-    if let Some(live) = LIVE_BLOCKS.get_ptr_mut(0) {
-        // SAFETY: a slot of an array map, aligned.
-        unsafe { fetch_add(live, by as u64) };
-    }
 }

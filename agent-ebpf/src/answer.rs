@@ -11,14 +11,14 @@ use crate::{
     http,
     maps::{Conn, PIPELINE, READING, Thread},
     reading::{self, Bytes},
-    scope,
+    request,
 };
 
-/// `HTTP/1.1 200`: what has to be seen of a response.
+/// Length of `HTTP/1.1 200`: the part of a response that is read.
 const STATUS_LINE: u32 = 12;
 /// KiB of one write that are searched for more responses.
 const ROUNDS: u32 = 64;
-/// A streamed response is reported again that often.
+/// Interval at which a streamed response is reported again.
 const STREAM_NS: u64 = 1_000_000_000;
 
 /// `total` bytes were written to the connection, and lie at `bytes` unless a file was sent.
@@ -68,7 +68,7 @@ fn answer(thread: &mut Thread, conn: &mut Conn, fd: u32, status: u32, now: u64) 
     pending.status = status as u16;
     pending.answered = 1;
     pending.sent_ns = now;
-    // Another thread than the one that read it: what happened between them cannot be seen.
+    // Another thread read the head: how the request got from there to here is not known.
     let moved = pending.tid != bpf_get_current_pid_tgid() as u32;
     if pending.task == 0 && (moved || thread.interleaved != 0) {
         pending.binding = binding::INFERRED;
@@ -80,7 +80,7 @@ fn answer(thread: &mut Thread, conn: &mut Conn, fd: u32, status: u32, now: u64) 
     }
     if conn.open > 1 {
         let next = conn.queue[(conn.first + 1) as usize & (PIPELINE - 1)];
-        scope::set_current(thread, next, fd);
+        request::set_current(thread, next, fd);
     }
     0
 }
@@ -94,7 +94,7 @@ fn first_status(conn: &mut Conn, fd: u32, bytes: &Bytes) -> u32 {
     if conn.front.answered != 0 {
         conn.status_len = 0;
     }
-    // Some servers write the head in parts: twice, if this is an array of them.
+    // Some servers write the head in parts, so the status may be in one of the next pieces of an `iovec` array.
     let mut tries = 0;
     while tries < 3 {
         tries += 1;
@@ -154,15 +154,14 @@ fn digits(a: u8, b: u8, c: u8) -> u32 {
     }
 }
 
-/// What a round of [`others`] works on.
+/// What [`round`] works on.
 struct Search {
     thread: *mut Thread,
     conn: *mut Conn,
     now: u64,
 }
 
-/// Answers to pipelined requests often leave in one write: looks for status lines
-/// behind the `known` ones at its start.
+/// Answers to pipelined requests are often sent in one write: looks for status lines after the first `known` ones.
 #[inline(never)]
 fn others(thread: &mut Thread, conn: &mut Conn, bytes: &Bytes, now: u64, known: u32) -> u32 {
     let Some(reading) = READING.get_ptr_mut(0) else {
@@ -175,17 +174,23 @@ fn others(thread: &mut Thread, conn: &mut Conn, bytes: &Bytes, now: u64, known: 
     };
     reading.begun = known;
     let mut context = Search { thread, conn, now };
-    // SAFETY: `round` has the signature the helper asks for; the context outlives the call.
+    // SAFETY: `round` has the signature the helper requires, and its context is a `Search`, which outlives the call
+    // like the references in it.
     unsafe {
         generated::bpf_loop(ROUNDS, round as *mut _, (&raw mut context).cast(), 0);
     }
     0
 }
 
-/// One round of [`others`]: up to the next status line. Returns 1 to stop.
+/// One round of [`others`]: searches up to the next status line. Returns 1 to stop.
+///
+/// # Safety
+///
+/// `context` points to a [`Search`] whose pointers are valid and are used by nothing else during the call. It runs in a
+/// tracepoint of a system call, which has preemption off, after [`reading::open`].
 unsafe extern "C" fn round(_index: u32, context: *mut core::ffi::c_void) -> i64 {
     let context = context.cast::<Search>();
-    // SAFETY: `others` passes its own context, whose pointers are valid during the loop.
+    // SAFETY: the caller's promise.
     let (thread, conn, now) = unsafe {
         (
             &mut *(*context).thread,
@@ -210,7 +215,7 @@ unsafe extern "C" fn round(_index: u32, context: *mut core::ffi::c_void) -> i64 
         }
     }
     reading.scan.event = 0;
-    // SAFETY: `step` has the signature the helper asks for and needs no context.
+    // SAFETY: `step` has the signature the helper requires and uses no context; `reading` is not used while it runs.
     unsafe {
         generated::bpf_loop(CHUNK as u32, step as *mut _, core::ptr::null_mut(), 0);
     }
@@ -229,7 +234,12 @@ unsafe extern "C" fn round(_index: u32, context: *mut core::ffi::c_void) -> i64 
     0
 }
 
-/// One step of the search; the status goes to `event`.
+/// One step of the search; stores a status in `event`. Returns 1 to stop.
+///
+/// # Safety
+///
+/// Runs in a tracepoint of a system call, which has preemption off, so that nothing else uses this CPU's slot of
+/// [`READING`] during the call.
 unsafe extern "C" fn step(_index: u32, _context: *mut core::ffi::c_void) -> i64 {
     const VERSION: u64 = u64::from_le_bytes(*b"HTTP/1.\0");
     let Some(reading) = READING.get_ptr_mut(0) else {

@@ -1,8 +1,8 @@
-//! Page faults of targets: memory that they touch for the first time. A signal of growth that needs no probe
-//! in the target, whatever allocator it has.
+//! Page faults of targets: memory that they touch for the first time. They show growth without a probe in the target,
+//! for any allocator.
 //!
-//! Added up here by process and by place; no event per fault. The kernel's own faults count as well: it is the
-//! kernel that writes first into a buffer that is read into.
+//! Faults are summed here by process and by place; there is no event per fault. Faults in the kernel count as well,
+//! because a read system call lets the kernel write first to a buffer.
 
 use aya_ebpf::bindings::pt_regs;
 use aya_ebpf::{
@@ -14,16 +14,16 @@ use heaptide_ebpf::{Counter, FaultKey, FaultTotals};
 
 use crate::{
     maps::{FAULT_SITES, FAULTS, PYTHONS, count, fetch_add},
-    python, python_tasks, thread,
+    python, python_tasks, request, thread,
 };
 
 /// Bits of the error code: the page was there, it was written, from user space.
 const PRESENT: u64 = 1;
 const WRITE: u64 = 2;
 const USER: u64 = 4;
-/// What a stack costs of a budget that runs full again: 2,000 stacks a second ...
+/// Part of the budget for stacks that one stack uses: the budget refills at 2,000 stacks a second.
 const STACK_NS: u64 = 500_000;
-/// ... of which as many as in this time may come at once.
+/// Largest burst: as many stacks as the budget gains in this time.
 const BURST_NS: u64 = 500_000_000;
 
 /// `exceptions:page_fault_user`.
@@ -35,14 +35,14 @@ pub fn page_fault_user(ctx: RawTracePointContext) -> u32 {
 /// `exceptions:page_fault_kernel`.
 #[raw_tracepoint]
 pub fn page_fault_kernel(ctx: RawTracePointContext) -> u32 {
-    // Faults at the kernel's own addresses are none of a process that is a target: they are for memory that
-    // all share, and never for a page that is not there.
+    // Faults at the kernel's own addresses do not count for a target. They concern memory that all processes share,
+    // and are never faults for a missing page.
     fault(ctx.arg(2))
 }
 
 #[inline(always)]
 fn fault(code: u64) -> u32 {
-    // Fetches of instructions, protection keys and the like are others.
+    // Other bits are for instruction fetches, protection keys and the like.
     if code & WRITE == 0 || code & !(PRESENT | WRITE | USER) != 0 {
         return 0;
     }
@@ -60,7 +60,7 @@ fn fault(code: u64) -> u32 {
     place(tgid, totals)
 }
 
-/// Notes where a fresh page was touched, and for which request.
+/// Counts a fresh page for the place that touched it and for the current request.
 #[inline(always)]
 fn place(tgid: u32, totals: *mut FaultTotals) -> u32 {
     let Some(thread) = thread::current() else {
@@ -73,12 +73,12 @@ fn place(tgid: u32, totals: *mut FaultTotals) -> u32 {
         let regs = generated::bpf_task_pt_regs(task) as *const pt_regs;
         core::ptr::read_volatile(&raw const (*regs).rsp)
     };
-    let (mut request, _) = thread::request_at(thread, sp);
+    let (mut current, _) = request::at(thread, sp);
     let mut site = 0;
     // SAFETY: entries are plain integers written by user space.
     if let Some(config) = unsafe { PYTHONS.get(tgid) } {
         if let Some(known) = python_tasks::request(config) {
-            request = known;
+            current = known;
         }
         if is_paid(totals) {
             site = python::site(thread, config);
@@ -86,12 +86,12 @@ fn place(tgid: u32, totals: *mut FaultTotals) -> u32 {
             count(Counter::FaultsUnsampled);
         }
     }
-    if site == 0 && request == 0 {
+    if site == 0 && current == 0 {
         return 0;
     }
     let key = FaultKey {
         site,
-        request,
+        request: current,
         tgid: u64::from(tgid),
     };
     if let Some(pages) = FAULT_SITES.get_ptr_mut(key) {
@@ -103,8 +103,7 @@ fn place(tgid: u32, totals: *mut FaultTotals) -> u32 {
     0
 }
 
-/// Whether the stack of one more fault is within what stacks may cost the target. Threads that ask at the same
-/// time may get one too many.
+/// Whether the budget allows the stack of one more fault. Threads that ask at the same time may get one too many.
 #[inline(always)]
 fn is_paid(totals: *mut FaultTotals) -> bool {
     // SAFETY: no preconditions.

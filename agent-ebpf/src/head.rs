@@ -1,11 +1,11 @@
 //! The scan of HTTP/1.x request heads: a state machine over bytes that survives between reads.
 //!
-//! Pure, so that the kernel half runs it and a test on the host can compare it with a plain parser.
-//! Long runs (the rest of a header line, the credential) are taken eight bytes at a time. The
-//! credential is fingerprinted as it passes (SipHash-1-3), so it is stored nowhere; its last two words
-//! are held until it ends, for the fingerprint by which memory is searched for it ([`crate::tail`]).
+//! Pure: the kernel half runs it, and a test on the host compares it with a plain parser. Long runs (the rest of a
+//! header line, the credential) are taken eight bytes at a time. The credential is fingerprinted as it is read
+//! (SipHash-1-3) and never stored. Only its last two words are kept until it ends, for the fingerprint by which
+//! memory is searched for it ([`crate::tail`]).
 
-use crate::{MAX_HEAD, PATH_LEN, Settings, sip::Sip, tail::Tail};
+use crate::{CredentialPattern, MAX_HEAD, PATH_LEN, Settings, sip::Sip, tail::Tail};
 
 pub mod bytes;
 mod chunks;
@@ -23,7 +23,7 @@ const LINE_START: u32 = 4;
 const LENGTH: u32 = 9;
 /// The body (or a chunk of it), `body_left` bytes of it.
 pub const BODY: u32 = 11;
-/// Not at a message's start: nothing is believed until the next read.
+/// The position in the message is unknown: nothing is recognised until the next read.
 pub const LOST: u32 = 12;
 
 /// `Scan::event`: a request line's method was recognised.
@@ -33,22 +33,22 @@ pub const EVENT_HEAD: u32 = 2;
 
 /// `Parser::cut`: the path was cut.
 pub const CUT_PATH: u32 = 1;
-/// `Parser::cut`: lines beyond [`MAX_HEAD`] were not believed.
+/// `Parser::cut`: lines beyond [`MAX_HEAD`] were ignored.
 pub const CUT_HEAD: u32 = 2;
 
-/// More bytes than any body has; longer announcements would only overflow.
+/// Larger than any real body; digits of longer announcements are dropped before the number overflows.
 const MOST: u64 = 1 << 40;
 
 /// Bytes scanned at once.
 pub const CHUNK: usize = 1024;
 
-/// Where the scan stands on a connection; survives between reads.
+/// State of the scan of a connection; survives between reads.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Parser {
-    /// A credential under way.
+    /// Hash of the credential that is being read.
     pub sip: Sip,
-    /// Its last words.
+    /// Its last whole words.
     pub tail: Tail,
     /// Its length so far.
     pub token_len: u32,
@@ -84,7 +84,7 @@ pub struct Parser {
     pub path: [u8; PATH_LEN],
 }
 
-/// A scan under way.
+/// The scan of one chunk of data.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Scan {
@@ -92,19 +92,20 @@ pub struct Scan {
     pub position: u32,
     /// Valid bytes of `data`.
     pub end: u32,
-    /// Set when the scan wants to stop: one of the events above.
+    /// Why the scan has stopped: one of the events above, 0 for none.
     pub event: u32,
     /// Zero.
     pub reserved: u32,
-    /// Where it stands.
+    /// State of the scan.
     pub parser: Parser,
-    /// What it scans, and room to read a word at the last byte.
+    /// The data, and padding so that a whole word can be read at the last byte.
     pub data: [u8; CHUNK + 8],
 }
 
-/// One step of the scan. Returns 1 to stop: the data is used up, an event, a body, or lost.
+/// One step of the scan, which looks for the credential of `pattern`. Returns 1 to stop: at the end of the data, at
+/// an event, at a body, or when the scan is lost.
 #[inline(always)]
-pub fn step(scan: &mut Scan, settings: &Settings) -> i64 {
+pub fn step(scan: &mut Scan, settings: &Settings, pattern: &CredentialPattern) -> i64 {
     let position = scan.position;
     if position >= scan.end || position >= CHUNK as u32 || scan.event != 0 {
         return 1;
@@ -133,12 +134,12 @@ pub fn step(scan: &mut Scan, settings: &Settings) -> i64 {
                 }
             }
         }
-        TOKEN => used = credential::token(&mut scan.parser, settings, word, left),
+        TOKEN => used = credential::token(&mut scan.parser, settings, pattern, word, left),
         PATH => path(&mut scan.parser, byte),
-        NAME => credential::name(&mut scan.parser, settings, byte),
-        LINE_START => line_start(scan, settings, byte),
-        VALUE => used = credential::value(&mut scan.parser, settings, byte),
-        SCHEME => credential::scheme(&mut scan.parser, settings, byte),
+        NAME => credential::name(&mut scan.parser, pattern, byte),
+        LINE_START => line_start(scan, pattern, byte),
+        VALUE => used = credential::value(&mut scan.parser, pattern, byte),
+        SCHEME => credential::scheme(&mut scan.parser, pattern, byte),
         COOKIE_SKIP => match byte {
             b'\n' => scan.parser.state = LINE_START,
             b';' => scan.parser.state = VALUE,
@@ -159,7 +160,7 @@ pub fn step(scan: &mut Scan, settings: &Settings) -> i64 {
         CHUNK_SIZE | CHUNK_LINE | CHUNK_END | TRAILER | TRAILER_LINE => {
             chunks::between(&mut scan.parser, byte);
         }
-        // BODY and LOST are handled a read at a time.
+        // The callers handle BODY and LOST, for a whole read at once.
         _ => return 1,
     }
     if used > left {
@@ -170,7 +171,7 @@ pub fn step(scan: &mut Scan, settings: &Settings) -> i64 {
     i64::from(scan.parser.state == BODY || scan.parser.state == LOST)
 }
 
-/// Up to `most` bytes of the body pass; returns how many did.
+/// Skips up to `most` bytes of the body; returns how many.
 #[inline(always)]
 pub fn skip_body(parser: &mut Parser, most: u32) -> u32 {
     let passed = if (most as u64) < parser.body_left {
@@ -189,7 +190,7 @@ pub fn skip_body(parser: &mut Parser, most: u32) -> u32 {
     passed
 }
 
-/// Forgets the last message. Field by field: a whole value would not fit on the BPF stack.
+/// Forgets the last message. Field by field, because a whole value would not fit on the BPF stack.
 #[inline(always)]
 fn reset(parser: &mut Parser) {
     parser.state = METHOD;
@@ -274,7 +275,7 @@ fn path(parser: &mut Parser, byte: u8) {
 }
 
 #[inline(always)]
-fn line_start(scan: &mut Scan, settings: &Settings, byte: u8) {
+fn line_start(scan: &mut Scan, pattern: &CredentialPattern, byte: u8) {
     let parser = &mut scan.parser;
     match byte {
         b'\r' => {}
@@ -290,11 +291,11 @@ fn line_start(scan: &mut Scan, settings: &Settings, byte: u8) {
             scan.event = EVENT_HEAD;
         }
         _ if parser.head_bytes > MAX_HEAD => {
-            // Still follows the lines, so that the end is found, but believes none.
+            // Lines are still followed to find the end of the head, but ignored.
             parser.state = SKIP_LINE;
             parser.cut |= CUT_HEAD;
         }
-        _ => credential::begin(parser, settings, byte),
+        _ => credential::begin(parser, pattern, byte),
     }
 }
 

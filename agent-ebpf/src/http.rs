@@ -1,4 +1,4 @@
-//! Connections: which request a read begins, and what is kept of it until it is answered.
+//! Connections: the requests that reads begin, and what is kept of them until they are answered.
 
 use aya_ebpf::{
     bindings::BPF_RB_NO_WAKEUP,
@@ -12,7 +12,7 @@ use heaptide_ebpf::{
 
 use crate::{
     maps::{BLANK_CONN, CONNS, Conn, EVENTS, PIPELINE, PIPELINED, Pending, Thread, count},
-    python_tasks, scope,
+    python_tasks, request,
 };
 
 /// The connection, if it is known.
@@ -22,7 +22,8 @@ pub fn find(thread: &Thread, fd: u32) -> Option<&'static mut Conn> {
         tgid: thread.tgid,
         fd,
     })?;
-    // SAFETY: two threads on one connection at once can mix up its state, not break memory safety.
+    // SAFETY: a map value of plain integers, whose indices are masked at each use. Two threads that work on one
+    // connection at once can mix up its state, but not break memory safety.
     Some(unsafe { &mut *conn })
 }
 
@@ -44,7 +45,7 @@ pub fn create(thread: &Thread, fd: u32, accepted: u32) -> Option<&'static mut Co
     Some(conn)
 }
 
-/// Whether four bytes begin a request line.
+/// Whether the four bytes at `from` begin a request line.
 #[inline(always)]
 pub fn begins_request(from: u64) -> bool {
     // SAFETY: the helper checks the address.
@@ -69,7 +70,7 @@ fn newest(conn: &mut Conn) -> Option<&mut Pending> {
     Some(unsafe { &mut *pending })
 }
 
-/// The oldest request is done with; the next one moves up.
+/// Removes the oldest request; the next one moves up.
 #[inline(never)]
 pub fn pop(conn: &mut Conn) -> u32 {
     conn.first = (conn.first + 1) & (PIPELINE as u32 - 1);
@@ -96,7 +97,7 @@ pub fn pop(conn: &mut Conn) -> u32 {
         front.path = waiting.path;
         let _ = PIPELINED.remove(id);
     } else {
-        // Too many pipelined requests in all of the process: only its time is left.
+        // The map of pipelined requests was full and dropped this one: only its times are known.
         conn.front.token = 0;
         conn.front.tail = 0;
         conn.front.path_len = 0;
@@ -122,22 +123,22 @@ pub fn begin(thread: &mut Thread, conn: &mut Conn, fd: u32, begun: u32) {
         pop(conn);
     }
     if conn.open > 0 && (conn.open >= PIPELINE as u32 || (conn.responds == 0 && begun == 0)) {
-        // The oldest was never seen answered.
+        // The answer to the oldest request was not seen.
         send(&conn.front, thread.tgid, fd, conn.generation, now);
         pop(conn);
     }
-    let request = scope::next_request();
+    let id = request::next_id();
     count(Counter::Requests);
     let queued = (conn.first + conn.open) as usize & (PIPELINE - 1);
-    conn.queue[queued] = request;
-    if conn.open > 0 && PIPELINED.insert(request, &conn.front, 0).is_err() {
+    conn.queue[queued] = id;
+    if conn.open > 0 && PIPELINED.insert(id, &conn.front, 0).is_err() {
         count(Counter::RequestsLost);
         return;
     }
     conn.open += 1;
     if conn.open == 1 {
-        scope::set_current(thread, request, fd);
-        python_tasks::began(thread, request);
+        request::set_current(thread, id, fd);
+        python_tasks::began(thread, id);
     }
     let flags = if conn.accepted == 0 {
         request_flags::ATTACHED_LATE
@@ -145,7 +146,7 @@ pub fn begin(thread: &mut Thread, conn: &mut Conn, fd: u32, begun: u32) {
         0
     };
     let Some(pending) = newest(conn) else { return };
-    pending.request = request;
+    pending.request = id;
     pending.start_ns = now;
     pending.token = 0;
     pending.tail = 0;
@@ -161,10 +162,10 @@ pub fn begin(thread: &mut Thread, conn: &mut Conn, fd: u32, begun: u32) {
     pending.flags = flags;
     pending.complete = 0;
     pending.answered = 0;
-    pending.binding = scope::binding_of(thread);
+    pending.binding = request::binding_of(thread);
 }
 
-/// A head is complete, or nothing more is learned of it: what it said goes to its request.
+/// A head is complete, or the rest of it is not read: stores what is known of it with its request.
 #[inline(always)]
 pub fn complete(thread: &Thread, conn: &mut Conn, parser: &Parser) {
     if conn.open == 0 {
@@ -173,13 +174,13 @@ pub fn complete(thread: &Thread, conn: &mut Conn, parser: &Parser) {
     let Some(pending) = newest(conn) else { return };
     describe(pending, parser);
     pending.complete = 1;
-    pending.binding = scope::binding_of(thread);
+    pending.binding = request::binding_of(thread);
     if parser.cut & CUT_HEAD != 0 {
         pending.flags |= request_flags::HEAD_CUT;
     }
 }
 
-/// What a head said is kept with its request.
+/// Stores what is known of a head with its request.
 #[inline(always)]
 pub fn describe(pending: &mut Pending, parser: &Parser) {
     pending.token = parser.token;
@@ -205,7 +206,7 @@ pub fn closed(thread: &mut Thread, fd: u32) {
     let Some(conn) = find(thread, fd) else { return };
     let generation = conn.generation;
     let mut left = PIPELINE;
-    // Each that waits for its answer ends here; the oldest may have been answered.
+    // Each request that waits for its answer ends here; the oldest may have been answered.
     while left > 0 && conn.open > 0 {
         left -= 1;
         if conn.front.answered == 0 {
@@ -214,7 +215,7 @@ pub fn closed(thread: &mut Thread, fd: u32) {
             send(&conn.front, thread.tgid, fd, generation, now);
         }
         if conn.front.request == thread.request {
-            scope::clear_current(thread);
+            request::clear_current(thread);
         }
         pop(conn);
     }
@@ -224,7 +225,7 @@ pub fn closed(thread: &mut Thread, fd: u32) {
     });
 }
 
-/// Nothing was there to read: between requests no request is current.
+/// A read found no data: between requests no request is current.
 #[inline(always)]
 pub fn idle(thread: &mut Thread, conn: &mut Conn) {
     if thread.request != 0
@@ -232,7 +233,7 @@ pub fn idle(thread: &mut Thread, conn: &mut Conn) {
         && conn.front.answered != 0
         && conn.front.request == thread.request
     {
-        scope::clear_current(thread);
+        request::clear_current(thread);
     }
 }
 
@@ -269,7 +270,7 @@ pub fn send(pending: &Pending, tgid: u32, fd: u32, generation: u32, now: u64) ->
         (*record).reserved = 0;
         (*record).path = pending.path;
     }
-    // User space looks often enough; waking it for each request would cost the target.
+    // User space polls often enough; waking it for each request would cost the target time.
     entry.submit(u64::from(BPF_RB_NO_WAKEUP));
     0
 }

@@ -3,7 +3,7 @@
 use aya_ebpf::{
     EbpfContext as _,
     bindings::BPF_RB_FORCE_WAKEUP,
-    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns, generated},
+    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns},
     macros::{raw_tracepoint, tracepoint},
     programs::{RawTracePointContext, TracePointContext},
 };
@@ -11,9 +11,9 @@ use aya_log_ebpf::debug;
 use heaptide_ebpf::{Counter, LifeRecord, kind, life, target_flags};
 
 use crate::{
-    go_scan,
+    go,
     maps::{EVENTS, TARGETS, THREADS, count},
-    scope, thread,
+    probe, request, thread,
 };
 
 /// `sched:sched_process_fork`; the cookie is the offset of `child_pid` in the event, which differs
@@ -23,8 +23,7 @@ pub fn process_fork(ctx: TracePointContext) -> u32 {
     let Some(config) = thread::target() else {
         return 0;
     };
-    // SAFETY: the helper only reads the running program's context.
-    let offset = unsafe { generated::bpf_get_attach_cookie(ctx.as_ptr()) } as usize;
+    let offset = probe::cookie(ctx.as_ptr()) as usize;
     // SAFETY: the offset comes from the event's own format description.
     let Ok(child) = (unsafe { ctx.read_at::<u32>(offset & 0xff) }) else {
         count(Counter::ReadFaults);
@@ -44,8 +43,7 @@ pub fn process_exec(ctx: RawTracePointContext) -> u32 {
     // SAFETY: a map value; exec has ended all other threads of the process.
     let space = unsafe {
         (*config).space = ((*config).space & !0xffff_ffff) | (((*config).space + 1) & 0xffff_ffff);
-        // The new program is not known yet: until user space has looked at it, its allocations count
-        // as unseen.
+        // The new program is not known yet: its allocations are not tracked until user space has inspected it.
         (*config).flags &= !(target_flags::ALLOCATIONS | target_flags::MAPPINGS);
         (*config).space
     };
@@ -66,11 +64,11 @@ pub fn process_exit(_ctx: RawTracePointContext) -> u32 {
         // SAFETY: only the thread itself touches its entry, and it is in this program.
         let thread = unsafe { &mut *thread };
         if thread.scope.active != 0 {
-            scope::end(thread);
+            request::end_scope(thread);
         }
     }
     let _ = THREADS.remove(id as u32);
-    go_scan::forget_thread(id as u32);
+    go::scan::forget_thread(id as u32);
     if id as u32 == (id >> 32) as u32 {
         send(life::EXIT, 0, config.space);
     }

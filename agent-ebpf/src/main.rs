@@ -1,4 +1,4 @@
-//! heaptide's kernel programs. Each module holds one family; all maps are in `maps`.
+//! heaptide's kernel programs, a module for each family. Maps that several of them use are in `maps`.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 // `AtomicU64::fetch_add` does not exist for a target without compare-and-swap; the intrinsic does.
 #![cfg_attr(
@@ -12,7 +12,7 @@
         clippy::inline_always,
         missing_docs,
         unreachable_pub,
-        reason = "small functions must vanish: BPF calls cost and have a depth limit; this is a program, not an API"
+        reason = "small functions must be inlined: BPF calls cost time and their depth is limited; this is a program, not an API"
     )
 )]
 
@@ -27,29 +27,23 @@ mod faults;
 #[cfg(target_arch = "bpf")]
 mod go;
 #[cfg(target_arch = "bpf")]
-mod go_blocks;
-#[cfg(target_arch = "bpf")]
-mod go_headers;
-#[cfg(target_arch = "bpf")]
-mod go_http2;
-#[cfg(target_arch = "bpf")]
-mod go_routes;
-#[cfg(target_arch = "bpf")]
-mod go_scan;
-#[cfg(target_arch = "bpf")]
-mod go_tasks;
-#[cfg(target_arch = "bpf")]
 mod http;
 #[cfg(target_arch = "bpf")]
 mod life;
 #[cfg(target_arch = "bpf")]
+mod live;
+#[cfg(target_arch = "bpf")]
 mod maps;
+#[cfg(target_arch = "bpf")]
+mod probe;
 #[cfg(target_arch = "bpf")]
 mod python;
 #[cfg(target_arch = "bpf")]
 mod python_tasks;
 #[cfg(target_arch = "bpf")]
 mod reading;
+#[cfg(target_arch = "bpf")]
+mod request;
 #[cfg(target_arch = "bpf")]
 mod scope;
 #[cfg(target_arch = "bpf")]
@@ -62,8 +56,10 @@ mod syscalls;
 mod thread;
 #[cfg(target_arch = "bpf")]
 mod usdt;
+#[cfg(target_arch = "bpf")]
+mod user;
 
-/// Called by no program: every panic path is compiled out or refused by the verifier.
+/// Never called: every path to a panic is compiled out, or the verifier refuses the program.
 #[cfg(target_arch = "bpf")]
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo) -> ! {

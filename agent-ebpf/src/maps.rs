@@ -1,4 +1,4 @@
-//! All maps, and the records that only the kernel half keeps.
+//! The maps that several modules use, and the records that only the kernel half keeps.
 
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
@@ -7,8 +7,9 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf},
 };
 use heaptide_ebpf::{
-    Block, BlockKey, ConnKey, Counter, FaultKey, FaultTotals, INFLIGHT_DEPTH, PATH_LEN,
-    PythonConfig, PythonThread, RuleKey, SLOTS, Settings, Stack, TargetConfig, TaskKey, UnwindRule,
+    Block, BlockKey, ConnKey, Counter, CredentialPattern, FaultKey, FaultTotals, INFLIGHT_DEPTH,
+    PATH_LEN, PythonConfig, PythonThread, RuleKey, SLOTS, Settings, Stack, TargetConfig, TaskKey,
+    UnwindRule,
     head::{Parser, Scan},
 };
 
@@ -16,26 +17,26 @@ use heaptide_ebpf::{
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct InFlight {
-    /// Where its return address lies: identifies the call when it returns.
+    /// Address of its return address, which identifies the call when it returns.
     pub sp: u64,
     pub size: u64,
     pub site: u64,
-    /// realloc: the old address; `posix_memalign`: where the result goes.
+    /// realloc: the old address; `posix_memalign`: where it stores the result.
     pub pointer: u64,
     pub cookie: u64,
-    /// A block that a nested call entered while this one was open.
+    /// The last block that a nested call has entered.
     pub nested: u64,
-    /// 1: `old` was taken out of the live map and goes back if the call fails.
+    /// 1: `old` was removed from the live map, and is entered again if the call fails.
     pub has_old: u32,
     /// 1: enter the result in the live map; 0: sampled out.
     pub keep: u32,
-    /// Sampling interval the decision was made with.
+    /// Sampling interval of that decision.
     pub interval: u32,
     pub reserved: u32,
     pub old: Block,
 }
 
-/// A `--handler` call under way.
+/// A call of a `--handler` function.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Scope {
@@ -50,48 +51,49 @@ pub struct Scope {
 pub const WALKS: usize = 8;
 /// Words of the stack that a remembered walk may span.
 pub const WALK_WORDS: usize = 256;
-/// Words of the stack that a remembered walk may rest on.
+/// Words of the stack that a remembered walk may depend on.
 pub const WALK_SLOTS: usize = 40;
 
-/// A walk that was complete, and all it rests on: the same registers, the same rules and the same
-/// words of the stack lead to the same site.
+/// A remembered walk that was complete, and all it depends on: the same registers, rules and words of the stack give
+/// the same site.
 #[repr(C)]
 pub struct Walk {
-    /// The registers it began with; `pc` 0: no walk.
+    /// The registers it started from; `pc` 0: no walk.
     pub pc: u64,
     pub sp: u64,
     pub bp: u64,
     pub site: u64,
-    /// Of the rules, see `RULES_VERSION`.
+    /// Version of the rules, see `RULES_VERSION`.
     pub rules: u64,
-    /// 1: it depends on `bp`.
+    /// 1: the walk depends on `bp`.
     pub uses_bp: u32,
     /// Used entries of `at` and `words`.
     pub slots: u32,
-    /// Words, from the one below `sp` on, that hold all of them.
+    /// Number of words, from the one below `sp` upwards, that include all of them.
     pub span: u32,
     pub reserved: u32,
-    /// Place of each word, counted in words from the one below `sp`.
+    /// Index of each word, counted from the one below `sp`.
     pub at: [u16; WALK_SLOTS],
     pub words: [u64; WALK_SLOTS],
 }
 
-/// What is known about a thread of a target.
+/// State of a thread of a target.
 #[repr(C)]
 pub struct Thread {
     pub space: u64,
     /// The request that is current for this thread, 0 for none.
     pub request: u64,
-    /// The logical task it polls, 0 for none.
+    /// The logical task that it polls, 0 for none.
     pub task: u64,
-    /// When the block that it lies in was allocated (the low 32 bits of ns), 0 if that is not tracked.
+    /// Birth of the block that contains the task (the low 32 bits of ns), 0 if that block is not tracked.
     pub task_born: u64,
-    /// Stack pointer at the entry of that poll: once the stack is above it, the poll is over. This
-    /// saves a return probe.
+    /// Stack pointer at the entry of that poll. Once the stack pointer is above it, the poll has returned, so no
+    /// return probe is needed.
     pub task_sp: u64,
-    /// The last site whose stack is known to be in `STACKS`: programs mostly allocate in loops.
+    /// The last site whose stack is known to be in `STACKS`. Programs often allocate in loops, so this saves many
+    /// lookups.
     pub last_site: u64,
-    /// Python: a request whose head was read and that no context was made for yet, and the context that was
+    /// Python: a request whose head was read and for which no context was created yet, and the context that was
     /// current then.
     pub fresh: u64,
     pub fresh_in: u64,
@@ -102,26 +104,26 @@ pub struct Thread {
     /// Open entries of `inflight`.
     pub depth: u32,
     pub binding: u32,
-    /// Connection that set `request`.
+    /// Descriptor of the connection that set `request`.
     pub fd: u32,
-    /// Its response was written.
+    /// 1: the response to `request` was written.
     pub answered: u32,
-    /// The thread was seen to serve several connections at once.
+    /// 1: the thread serves several connections at once.
     pub interleaved: u32,
-    /// Of its target's counters.
+    /// Index of its target's counters.
     pub slot: u32,
     pub scope: Scope,
     pub inflight: [InFlight; INFLIGHT_DEPTH],
     /// Scratch for the unwinder. Per thread, because uprobe programs can be preempted and per-CPU
     /// scratch would be shared.
     pub stack: Stack,
-    /// The kernel's tick that the last block was born in, and when that was.
+    /// The kernel tick in which the last block was born, and its birth time.
     pub tick: u64,
     pub born_ns: u64,
-    /// Words of the stack that the last hit needed: the next will hardly need more.
+    /// Number of words of the stack that the last hit needed; the next one rarely needs more.
     pub span: u64,
     pub walks: [Walk; WALKS],
-    /// Scratch: the stack from the return address of the call upwards.
+    /// Scratch: words of the stack from the return address of the call upwards.
     pub words: [u64; WALK_WORDS],
 }
 
@@ -136,7 +138,7 @@ pub struct Pending {
     pub task: u64,
     pub response_bytes: u64,
     pub sent_ns: u64,
-    /// Where the router has put the template of its route; 0: not known.
+    /// Address of the string with the template of its route; 0: not known.
     pub route: u64,
     pub head_bytes: u32,
     pub body_bytes: u32,
@@ -147,7 +149,7 @@ pub struct Pending {
     pub flags: u8,
     /// 1: its head is complete.
     pub complete: u8,
-    /// 1: its response has begun and a record was sent.
+    /// 1: its response has begun, and a record was sent.
     pub answered: u8,
     pub reserved: u16,
     pub tail_filter: u32,
@@ -162,21 +164,21 @@ pub const PIPELINE: usize = 16;
 #[repr(C)]
 pub struct Conn {
     pub generation: u32,
-    /// 1: seen being accepted.
+    /// 1: its accept was seen.
     pub accepted: u32,
     /// 1: a valid request line was seen.
     pub http: u32,
     /// Reads that did not begin with a request line.
     pub misses: u32,
-    /// Place in `queue` of the oldest open request.
+    /// Index in `queue` of the oldest open request.
     pub first: u32,
-    /// Open requests: the one in `front`, and those queued behind it.
+    /// Number of open requests: the one in `front`, and those queued behind it.
     pub open: u32,
     /// 1: a response was seen on it.
     pub responds: u32,
     /// Used bytes of `status`.
     pub status_len: u32,
-    /// The first bytes of a response, where one system call wrote less than its status.
+    /// The first bytes of a response, when a system call wrote less than its status line.
     pub status: [u8; 32],
     pub parser: Parser,
     pub front: Pending,
@@ -184,26 +186,28 @@ pub struct Conn {
     pub queue: [u64; PIPELINE],
 }
 
-/// The bytes of a system call under way on this CPU, piece by piece. Tracepoints of system calls run
-/// with preemption off.
+/// The bytes of the system call that returns on this CPU, piece by piece. Tracepoints of system calls run with
+/// preemption off.
 #[repr(C)]
 pub struct Reading {
     /// User address of the piece.
     pub from: u64,
     /// Next element of an `iovec` array.
     pub vector: u64,
-    /// Elements left there.
+    /// Remaining elements of the array.
     pub vectors: u32,
-    /// Bytes left in the pieces that they name.
+    /// Remaining bytes in the pieces that they describe.
     pub rest: u32,
     /// Length of the piece.
     pub len: u32,
-    /// Bytes of it that were taken.
+    /// Bytes of the piece taken so far.
     pub taken: u32,
     /// Descriptor of the connection.
     pub fd: u32,
     /// Requests that this system call has begun.
     pub begun: u32,
+    /// What counts as a credential. A copy: the scanner needs it at every step.
+    pub credential: CredentialPattern,
     pub scan: Scan,
 }
 
@@ -220,10 +224,10 @@ pub static RULES: HashMap<RuleKey, UnwindRule> =
 pub static RULES_VERSION: Array<u64> = Array::with_max_entries(1, 0);
 #[map]
 pub static TARGETS: HashMap<u32, TargetConfig> = HashMap::with_max_entries(4_096, 0);
-/// Page faults of targets; the agent makes the entries.
+/// Page faults of targets; user space creates the entries.
 #[map]
 pub static FAULTS: HashMap<u32, FaultTotals> = HashMap::with_max_entries(4_096, 0);
-/// Fresh pages by place since the agent has read them last.
+/// Fresh pages by place since user space has last read them.
 #[map]
 pub static FAULT_SITES: HashMap<FaultKey, u64> =
     HashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
@@ -251,7 +255,7 @@ pub static BLANK_THREAD: Array<Thread> = Array::with_max_entries(1, 0);
 pub static BLANK_CONN: Array<Conn> = Array::with_max_entries(1, 0);
 #[map]
 pub static LAST_REQUEST: Array<u64> = Array::with_max_entries(1, 0);
-/// Entries of `LIVE`. User space writes it too, so nothing else may be in this value.
+/// Number of entries of `LIVE`. User space writes it too, so it must be alone in its value.
 #[map]
 pub static LIVE_BLOCKS: Array<u64> = Array::with_max_entries(1, 0);
 /// The counters of each target, by its slot.
@@ -270,14 +274,8 @@ pub static EXITS: ProgramArray = ProgramArray::with_max_entries(512, 0);
 static SETTINGS: Settings = Settings {
     key: [0; 2],
     tail_key: [0; 4],
-    header: [0; heaptide_ebpf::PATTERN_LEN],
-    scheme: [0; heaptide_ebpf::PATTERN_LEN],
-    header_len: 0,
-    scheme_len: 0,
-    cookie: 0,
     sample_from: 0,
     capacity: 0,
-    reserved: 0,
 };
 
 /// The settings. Reads are volatile: the compiler must not fold the zeros above.
@@ -307,7 +305,7 @@ pub unsafe fn fetch_add(number: *mut u64, by: u64) -> u64 {
     unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::SeqCst }>(number, by) }
 }
 
-/// Adds one to a counter of the current process, for what is rare: the process is looked up.
+/// Adds one to a counter of the current process. For rare events, because it looks up the process.
 #[inline(never)]
 pub fn count(counter: Counter) {
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;

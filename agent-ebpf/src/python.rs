@@ -1,7 +1,7 @@
 //! The stack of Python frames of the current thread, read from the interpreter's own structures.
 //!
-//! Where those lie is told by user space ([`PythonConfig`]). A thread's state is found in the interpreter's list
-//! by the thread id it names, and remembered as long as it names it.
+//! User space gives their offsets ([`PythonConfig`]). A thread's state is found in the interpreter's list by its
+//! thread id, and remembered as long as it has that id.
 
 use aya_ebpf::{
     bindings::bpf_pidns_info,
@@ -14,18 +14,19 @@ use heaptide_ebpf::{
 
 use crate::maps::{PYTHON_THREADS, STACKS, Thread, count};
 
-/// Thread states looked at.
+/// Most thread states that are searched.
 const MAX_STATES: usize = 128;
-/// Frames looked at; the interpreter's own are not kept.
+/// Most frames that are visited; the interpreter's own frames are not kept.
 const MAX_LOOKS: usize = 48;
 
-/// A word of the target's memory, 0 where it cannot be read.
+/// A word of the target's memory; 0 if it cannot be read.
 #[inline(always)]
 fn word(address: u64) -> u64 {
     // SAFETY: the helper checks the address.
     unsafe { bpf_probe_read_user(address as *const u64) }.unwrap_or(0)
 }
 
+/// The word at an offset of a structure; 0 if it cannot be read.
 #[inline(always)]
 fn at(address: u64, offset: u32) -> u64 {
     word(address.wrapping_add(u64::from(offset)))
@@ -79,8 +80,8 @@ fn walk(thread: &mut Thread, config: &PythonConfig, first: u64) -> u64 {
     let layout = thread.layout | PYTHON_LAYOUT;
     let mut hash = SITE_SEED ^ u64::from(layout);
     let mut frame = first;
-    // In the map, and read anew each time: the verifier would follow every depth at every look, and gives up
-    // after a million instructions.
+    // In a map value and read anew each time. Otherwise the verifier would follow every depth in every iteration,
+    // and reject the program after a million instructions.
     let counted = &raw mut thread.stack.depth;
     // SAFETY: a field of a map value that only this thread touches; so below.
     unsafe { counted.write_volatile(0) };
@@ -100,7 +101,7 @@ fn walk(thread: &mut Thread, config: &PythonConfig, first: u64) -> u64 {
             }
             let first = code.wrapping_add(u64::from(config.bytecode));
             let distance = at(frame, config.instruction).wrapping_sub(first);
-            // Before its first instruction a frame is one before it.
+            // A frame that has not begun points before its first instruction.
             let instruction = if distance as i64 > 0 {
                 distance >> 1
             } else {
@@ -133,6 +134,7 @@ fn state(config: &PythonConfig) -> u64 {
     find(config, tid)
 }
 
+/// Searches the interpreter's list for the current thread's state.
 #[inline(always)]
 fn find(config: &PythonConfig, tid: u32) -> u64 {
     let mut own = bpf_pidns_info { pid: 0, tgid: 0 };
@@ -164,8 +166,8 @@ fn find(config: &PythonConfig, tid: u32) -> u64 {
         state = at(state, config.next);
     }
     if found == 0 && own.pid == own.tgid {
-        // After a fork the state of the only thread still names its parent's: it is the oldest, the last of
-        // the list.
+        // After a fork the state of the only thread still has the id of its parent's thread. It is the oldest, the
+        // last of the list.
         found = last;
     }
     if found != 0 {
@@ -173,7 +175,7 @@ fn find(config: &PythonConfig, tid: u32) -> u64 {
             state: found,
             thread_id: at(found, config.thread_id),
         };
-        // The map drops what was not used longest when it is full.
+        // A full LRU map drops the entry that was unused longest.
         let _ = PYTHON_THREADS.insert(tid, entry, 0);
     }
     found

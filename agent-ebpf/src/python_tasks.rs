@@ -1,7 +1,7 @@
-//! Logical tasks of Python: a request's code runs in contexts (PEP 567) that are copies of the one its head
-//! was read in, whatever runs it: asyncio's tasks and callbacks, uvloop's, worker threads.
+//! Logical tasks of Python. A request's code runs in contexts (PEP 567) that are copies of the one in which its head
+//! was read, both in tasks and callbacks of asyncio and uvloop and in worker threads.
 //!
-//! The thread state names the current context, so only the making of copies is probed.
+//! The thread state holds the current context, so only the copying of contexts is probed.
 
 use aya_ebpf::{
     bindings::pt_regs, helpers::bpf_get_current_pid_tgid, macros::uretprobe,
@@ -10,11 +10,12 @@ use aya_ebpf::{
 use heaptide_ebpf::{PythonConfig, TaskKey};
 
 use crate::{
-    alloc::register,
     maps::{PYTHONS, TASKS, Thread},
+    probe::register,
     python, thread,
 };
 
+/// Key of a context in `TASKS`.
 #[inline(always)]
 fn key(context: u64) -> TaskKey {
     TaskKey {
@@ -23,7 +24,7 @@ fn key(context: u64) -> TaskKey {
     }
 }
 
-/// `PyContext_CopyCurrent()` has returned a copy: what will run in it works for the same request.
+/// `PyContext_CopyCurrent()` has returned a copy: what runs in it works for the same request.
 #[uretprobe]
 pub fn python_context(ctx: RetProbeContext) -> u32 {
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
@@ -41,8 +42,8 @@ pub fn python_context(ctx: RetProbeContext) -> u32 {
     }
     let current = python::context(config);
     let request = if thread.fresh != 0 {
-        // The first copy after a head was read is made by what takes the request in. uvloop reads outside of
-        // the connection's context, which is known only now.
+        // The first copy after a head was read is made by the code that accepts the request. uvloop reads outside
+        // of the connection's context, which is known only now.
         if current != 0 && current != thread.fresh_in {
             let _ = TASKS.insert(key(current), thread.fresh, 0);
         }
@@ -52,12 +53,13 @@ pub fn python_context(ctx: RetProbeContext) -> u32 {
     } else {
         known(current).unwrap_or(0)
     };
-    // Known to belong to none, too: the memory of contexts is used again. A full LRU map drops the task that
-    // was idle longest; nothing to count.
+    // Request 0 is stored too, because the memory of contexts is used again. A full LRU map drops the task that was
+    // idle longest; nothing to count.
     let _ = TASKS.insert(key(copy), request, 0);
     0
 }
 
+/// The request that a context works for, if that is known.
 #[inline(always)]
 fn known(context: u64) -> Option<u64> {
     if context == 0 {

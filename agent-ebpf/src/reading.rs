@@ -1,8 +1,8 @@
-//! The bytes of a read, piece by piece, through the scanner of request heads.
+//! Feeds the bytes of a read, piece by piece, to the scanner of request heads.
 
 use aya_ebpf::helpers::{bpf_probe_read_user, generated};
 use heaptide_ebpf::{
-    Counter,
+    Counter, CredentialPattern,
     head::{self, BODY, CHUNK, EVENT_BEGIN, EVENT_HEAD, LOST, START},
 };
 
@@ -15,29 +15,29 @@ use crate::{
 const ROUNDS: u32 = 256;
 /// Steps of the scanner per pass: a few consume nothing.
 const STEPS: u32 = CHUNK as u32 + 512;
-/// Reads without a request line after which a connection is left alone.
+/// Reads without a request line after which a connection is not scanned any more.
 const MISSES: u32 = 8;
-/// Most elements of an `iovec` array (IOV_MAX).
+/// Most elements of an `iovec` array (`IOV_MAX`).
 const VECTORS: u32 = 1024;
 
-/// Where the bytes of a system call are in the process.
+/// Location of a system call's bytes in the target's memory.
 pub struct Bytes {
-    /// Address of them, or of the `iovec` array that names them.
+    /// Address of the bytes, or of the `iovec` array that lists them.
     pub at: u64,
-    /// Elements of that array, 0: there is none.
+    /// Elements of that array; 0: there is none.
     pub vectors: u32,
-    /// Bytes in all.
+    /// Total number of bytes.
     pub len: u32,
 }
 
-/// What a round of [`feed`] works on. The numbers are in [`Reading`]: on the stack the verifier would
-/// follow their values through every round.
+/// What [`round`] works on. Numbers are in [`Reading`] instead: the verifier would track their values on the stack
+/// through every round.
 struct Feed {
     thread: *mut Thread,
     conn: *mut Conn,
 }
 
-/// This CPU's slot, set to the bytes of a system call.
+/// This CPU's slot of [`READING`], set to the bytes of a system call.
 #[inline(always)]
 pub fn open(bytes: &Bytes, fd: u32) -> Option<&'static mut Reading> {
     let reading = READING.get_ptr_mut(0)?;
@@ -66,7 +66,7 @@ pub fn open(bytes: &Bytes, fd: u32) -> Option<&'static mut Reading> {
     Some(reading)
 }
 
-/// Address of the first of them.
+/// Address of the first byte.
 #[inline(always)]
 pub fn first(bytes: &Bytes) -> u64 {
     if bytes.vectors == 0 {
@@ -104,8 +104,8 @@ pub fn piece(reading: &mut Reading) -> bool {
     true
 }
 
-/// Copies the next bytes of the piece into the scan; `again` of them stay to be copied once more if
-/// there are others behind them. Returns whether it could.
+/// Copies the next bytes of the piece into the scan; whether they could be read. If more bytes follow, the last
+/// `again` bytes are copied once more by the next call.
 #[inline(always)]
 pub fn fill(reading: &mut Reading, again: u32) -> bool {
     let rest = reading.len.wrapping_sub(reading.taken);
@@ -128,31 +128,39 @@ pub fn fill(reading: &mut Reading, again: u32) -> bool {
     true
 }
 
-/// These bytes were read from the connection.
+/// Takes in bytes that were read from the connection.
 #[inline(never)]
-pub fn feed(thread: &mut Thread, conn: &mut Conn, fd: u32, bytes: &Bytes) -> u32 {
+pub fn feed(
+    thread: &mut Thread,
+    conn: &mut Conn,
+    fd: u32,
+    bytes: &Bytes,
+    credential: &CredentialPattern,
+) -> u32 {
     if conn.http == 0 && conn.misses > MISSES {
         return 0;
     }
     let Some(reading) = open(bytes, fd) else {
         return 0;
     };
+    reading.credential = *credential;
     let scan = &mut reading.scan;
     scan.parser = conn.parser;
     if scan.parser.state == LOST && (conn.open == 0 || conn.front.answered != 0) {
         scan.parser.state = START;
     }
     let mut context = Feed { thread, conn };
-    // SAFETY: `round` has the signature the helper asks for; the context outlives the call.
+    // SAFETY: `round` has the signature the helper requires, and its context is a `Feed`, which outlives the call
+    // like the references in it.
     unsafe {
         generated::bpf_loop(ROUNDS, round as *mut _, (&raw mut context).cast(), 0);
     }
-    // SAFETY: the pointers made from `thread` and `conn` above; nothing else uses them any more.
+    // SAFETY: the pointers were made from `thread` and `conn` above, and nothing else uses them any more.
     let (thread, conn) = unsafe { (&mut *context.thread, &mut *context.conn) };
     if scan.parser.state == LOST {
         conn.misses += 1;
     } else if scan.position < scan.end {
-        // More than the rounds could take: resume at a later read.
+        // More data than the rounds could scan: the scan resumes at a later read.
         scan.parser.state = LOST;
         scan.parser.cut |= head::CUT_HEAD;
         http::complete(thread, conn, &scan.parser);
@@ -162,9 +170,14 @@ pub fn feed(thread: &mut Thread, conn: &mut Conn, fd: u32, bytes: &Bytes) -> u32
 }
 
 /// One round of [`feed`]: skips body bytes, or scans up to the next event. Returns 1 to stop.
+///
+/// # Safety
+///
+/// `context` points to a [`Feed`] whose pointers are valid and are used by nothing else during the call. It runs in a
+/// tracepoint of a system call, which has preemption off, after [`open`].
 unsafe extern "C" fn round(_index: u32, context: *mut core::ffi::c_void) -> i64 {
     let context = context.cast::<Feed>();
-    // SAFETY: `feed` passes its own context, whose pointers are valid during the loop.
+    // SAFETY: the caller's promise.
     let (thread, conn) = unsafe { (&mut *(*context).thread, &mut *(*context).conn) };
     let Some(reading) = READING.get_ptr_mut(0) else {
         return 1;
@@ -195,7 +208,7 @@ unsafe extern "C" fn round(_index: u32, context: *mut core::ffi::c_void) -> i64 
         return 1;
     }
     reading.scan.event = 0;
-    // SAFETY: `step` has the signature the helper asks for and needs no context.
+    // SAFETY: `step` has the signature the helper requires and uses no context; `reading` is not used while it runs.
     unsafe {
         generated::bpf_loop(STEPS, step as *mut _, core::ptr::null_mut(), 0);
     }
@@ -210,11 +223,17 @@ unsafe extern "C" fn round(_index: u32, context: *mut core::ffi::c_void) -> i64 
     0
 }
 
-/// One step of the scanner.
+/// One step of the scanner. Returns 1 to stop.
+///
+/// # Safety
+///
+/// Runs in a tracepoint of a system call, which has preemption off, so that nothing else uses this CPU's slot of
+/// [`READING`] during the call.
 unsafe extern "C" fn step(_index: u32, _context: *mut core::ffi::c_void) -> i64 {
     let Some(reading) = READING.get_ptr_mut(0) else {
         return 1;
     };
-    // SAFETY: as in `open`; the settings are a static that nothing writes after the load.
-    unsafe { head::step(&mut (*reading).scan, &*settings()) }
+    // SAFETY: the caller's promise; the settings are a static that nothing writes after the load.
+    let (reading, settings) = unsafe { (&mut *reading, &*settings()) };
+    head::step(&mut reading.scan, settings, &reading.credential)
 }

@@ -1,6 +1,6 @@
-//! SipHash-1-3 of a text that arrives in pieces, in the few words that fit into a map value.
+//! SipHash-1-3 of a text that arrives in pieces. The state is five words, small enough for a map value.
 
-/// The hash of the part that was seen.
+/// The hash of the part read so far.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct Sip {

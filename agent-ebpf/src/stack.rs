@@ -1,7 +1,7 @@
-//! The site of an action: its call stack, unwound with rules that user space made from `.eh_frame`.
+//! The site of an action: its call stack, unwound with rules that user space has derived from `.eh_frame`.
 //!
-//! Where a rule is missing the addresses on the stack are copied to user space, which unwinds them, publishes the
-//! rules that were missing, and resolves the provisional site id given out here.
+//! If a rule is missing, the addresses on the stack are copied to user space, which unwinds them, publishes the missing
+//! rules, and resolves the provisional site id that is assigned here.
 
 use core::hint::black_box;
 
@@ -35,9 +35,9 @@ const COMPLETE: u32 = 0;
 const MISSING: u32 = 1;
 const BROKEN: u32 = 2;
 
-/// The site id of a call whose return address lies at `sp`; `None` when that cannot be read.
+/// The site id of a call whose return address lies at `sp`; 0 when that cannot be read.
 ///
-/// One read fetches the return address and, most of the time, all that the walk rests on.
+/// One read fetches the return address and, in most cases, all words that the walk depends on.
 #[inline(never)]
 pub fn call_site(thread: &mut Thread, sp: u64, bp: u64) -> u64 {
     let mut have = thread.span;
@@ -58,7 +58,7 @@ pub fn call_site(thread: &mut Thread, sp: u64, bp: u64) -> u64 {
     known_or_walked(thread, &start, have)
 }
 
-/// The site id of the stack that begins at `start`. 0 when it cannot be told.
+/// The site id of the stack that begins at `start`.
 #[inline(never)]
 pub fn site(thread: &mut Thread, start: &Start) -> u64 {
     known_or_walked(thread, start, 0)
@@ -78,6 +78,7 @@ fn fetch(thread: &mut Thread, from: u64, words: u64) -> bool {
     result == 0
 }
 
+/// The site id of the stack that begins at `start`: that of a remembered walk if one applies, else of a new walk.
 /// `have` words of the stack are in the scratch, from the word below `start.sp` upwards.
 #[inline(always)]
 fn known_or_walked(thread: &mut Thread, start: &Start, have: u64) -> u64 {
@@ -104,7 +105,7 @@ fn known_or_walked(thread: &mut Thread, start: &Start, have: u64) -> u64 {
     }
     if outcome == COMPLETE {
         let walk = &mut thread.walks[index];
-        // Beyond this it is not remembered: something it rests on is out of reach.
+        // Otherwise the walk depends on words that cannot be stored, and is not remembered.
         if walk.slots as usize <= WALK_SLOTS && (walk.span as usize) < WALK_WORDS {
             walk.pc = start.pc;
             walk.sp = start.sp;
@@ -129,7 +130,7 @@ fn publish(thread: &mut Thread, hash: u64) {
     thread.last_site = hash;
     // SAFETY: only tests for presence.
     if unsafe { STACKS.get(hash) }.is_none() {
-        // What an earlier, deeper walk left behind is no part of this stack.
+        // Frames of an earlier, deeper walk are not part of this stack.
         let depth = thread.stack.depth;
         for index in 0..MAX_FRAMES {
             if index as u32 >= depth {
@@ -142,7 +143,7 @@ fn publish(thread: &mut Thread, hash: u64) {
     }
 }
 
-/// The site id of a call that returns to `pc`, by the frame pointers from `bp` on: Go keeps them.
+/// The site id of a call that returns to `pc`, by the chain of frame pointers from `bp`, which Go programs keep.
 #[inline(never)]
 pub fn by_frame_pointers(thread: &mut Thread, pc: u64, bp: u64) -> u64 {
     let mut pc = pc;
@@ -160,7 +161,7 @@ pub fn by_frame_pointers(thread: &mut Thread, pc: u64, bp: u64) -> u64 {
         let Ok([saved, next]) = (unsafe { bpf_probe_read_user(bp as *const [u64; 2]) }) else {
             break;
         };
-        // A caller's frame need not lie above: the runtime has a stack of its own.
+        // The frame of a caller may be at a lower address, because the runtime has a stack of its own.
         if next == 0 || saved == bp {
             break;
         }
@@ -176,7 +177,7 @@ pub fn by_frame_pointers(thread: &mut Thread, pc: u64, bp: u64) -> u64 {
     hash
 }
 
-/// Whether the remembered walk `index` began as this one does, and all that it rests on is unchanged.
+/// Whether the remembered walk `index` applies: it started as this one does, and all it depends on is unchanged.
 #[inline(always)]
 fn holds(thread: &mut Thread, index: usize, start: &Start, rules: u64, have: u64) -> bool {
     let walk = &thread.walks[index];
@@ -205,7 +206,7 @@ fn holds(thread: &mut Thread, index: usize, start: &Start, rules: u64, have: u64
     true
 }
 
-/// Notes that the walk rests on `word`, which lies at `from`.
+/// Notes that the walk depends on `word`, which lies at `from`.
 #[inline(always)]
 fn rest_on(walk: &mut Walk, sp: u64, from: u64, word: u64) {
     let distance = from.wrapping_sub(sp).wrapping_add(8);
@@ -223,18 +224,18 @@ fn rest_on(walk: &mut Walk, sp: u64, from: u64, word: u64) {
     }
 }
 
-/// Walks the stack into `thread.stack` and notes in walk `index` what it rests on; returns its hash and
-/// leaves in `truncated` how it ended.
+/// Walks the stack into `thread.stack`, and notes in walk `index` what it depends on. Returns the hash of the stack, and
+/// stores in `truncated` how the walk ended.
 ///
-/// A function of its own, and the outcome in a map: what follows then looks the same to the verifier
-/// however many frames were walked, and Linux 6.1 does not check it once for each number of them.
+/// A separate function that stores its outcome in a map value: so the verifier of Linux 6.1 checks the code that follows
+/// once, and not again for each number of frames.
 #[inline(never)]
 fn walk(thread: &mut Thread, start: &Start, index: usize) -> u64 {
     let layout = u64::from(thread.layout);
     let mut pc = start.pc;
     let mut sp = start.sp;
     let mut bp = start.bp;
-    // Where `bp` was read, 0: it is the one of the start.
+    // Address from which `bp` was read; 0: it is the register at the start.
     let mut bp_from = 0;
     let mut hash = SITE_SEED ^ layout;
     let mut depth = 0u32;
@@ -255,7 +256,7 @@ fn walk(thread: &mut Thread, start: &Start, index: usize) -> u64 {
         let base = match unwind.kind {
             rule::SP => sp,
             rule::BP => {
-                // A saved register that no frame is found by may be anything.
+                // A saved `bp` matters only if a frame is found by it.
                 if bp_from == 0 {
                     notes.uses_bp = 1;
                 } else {
@@ -305,10 +306,10 @@ const PIECE: usize = 8;
 /// Bytes copied at once.
 const PIECE_LEN: usize = PIECE * 8;
 
-/// All bits where `word` could be a user address, else none.
+/// A mask with all bits set if `word` could be a user address, else with none.
 ///
-/// Without a branch: the verifier of Linux 6.1 follows both ways of one for each of 512 words and
-/// gives up. The black boxes keep the compiler from making a branch of it again.
+/// Computed without a branch: the verifier of Linux 6.1 would follow both sides of one for each of 512 words, and reject
+/// the program. The black boxes keep the compiler from making it a branch again.
 #[inline(always)]
 fn user_mask(word: u64) -> u64 {
     let high = word >> 47;
@@ -316,10 +317,10 @@ fn user_mask(word: u64) -> u64 {
     black_box(black_box(high.wrapping_neg()) >> 63).wrapping_sub(1)
 }
 
-/// Copies the stack from `sp` upwards, as far as it can be read, and returns how many bytes that were.
+/// Copies the stack from `sp` upwards, as far as it can be read, and returns the number of bytes.
 ///
-/// Only words that could be user addresses are kept, the others become 0: unwinding needs no more, and
-/// what else lies on a stack (a credential in a buffer, say) must not leave the kernel.
+/// Only words that could be user addresses are kept; the others become 0. Unwinding needs only addresses, and other data
+/// on the stack (for example a credential in a buffer) must not leave the kernel.
 ///
 /// # Safety
 ///
@@ -343,7 +344,7 @@ unsafe fn copy_pointers(to: *mut [u8; STACK_COPY_LEN], sp: u64) -> u32 {
     len
 }
 
-/// Sends the addresses on the stack to user space; the provisional id, or `None` when the ring is full.
+/// Sends the addresses on the stack to user space. Returns the provisional site id, or `None` when the ring is full.
 #[inline(always)]
 fn copy(thread: &Thread, start: &Start, missing: u64) -> Option<u64> {
     let Some(mut entry) = EVENTS.reserve::<StackCopy>(0) else {

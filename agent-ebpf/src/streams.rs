@@ -1,12 +1,12 @@
 //! HTTP/2 in Rust: hyper polls each stream as a future in a tokio task of its own, so such a task is a request.
 //!
-//! Its head is in the layouts of several crates by then, which no version promises: neither path nor token is
-//! known.
+//! By then the head is spread over structures of several crates whose layouts are not stable, so neither path nor
+//! token is known.
 
 use aya_ebpf::{
     EbpfContext as _,
     bindings::pt_regs,
-    helpers::{bpf_ktime_get_ns, generated},
+    helpers::bpf_ktime_get_ns,
     macros::{map, uprobe},
     maps::LruHashMap,
     programs::ProbeContext,
@@ -14,12 +14,12 @@ use aya_ebpf::{
 use heaptide_ebpf::{Cookie, Counter, TaskKey, request_flags};
 
 use crate::{
-    alloc::register,
     maps::{Thread, count},
-    scope, thread,
+    probe::{self, register},
+    request, thread,
 };
 
-/// Streams under way, by their task.
+/// Open streams, by their task.
 #[map]
 static STREAMS: LruHashMap<TaskKey, Stream> = LruHashMap::with_max_entries(4_096, 0);
 
@@ -41,16 +41,15 @@ pub fn stream_poll(ctx: ProbeContext) -> u32 {
     if thread.task == 0 {
         return 0;
     }
-    // SAFETY: the helper only reads the running program's context.
-    let cookie = Cookie(unsafe { generated::bpf_get_attach_cookie(ctx.as_ptr()) });
-    let key = scope::task_key(thread);
+    let cookie = Cookie(probe::cookie(ctx.as_ptr()));
+    let key = request::task_key(thread);
     // SAFETY: a map value of plain integers; only this task's probes touch it.
     if let Some(stream) = unsafe { STREAMS.get(key) } {
         thread.request = stream.request;
         return 0;
     }
     let stream = Stream {
-        request: scope::next_request(),
+        request: request::next_id(),
         // SAFETY: no preconditions.
         start_ns: unsafe { bpf_ktime_get_ns() },
         handler: u32::from(cookie.allocator()),
@@ -59,11 +58,11 @@ pub fn stream_poll(ctx: ProbeContext) -> u32 {
     count(Counter::Requests);
     // A full LRU map drops the stream that was idle longest: its request gets no record.
     let _ = STREAMS.insert(key, &stream, 0);
-    scope::set_current(thread, stream.request, u32::MAX);
+    request::set_current(thread, stream.request, u32::MAX);
     0
 }
 
-/// It is about to return: `Poll` is in AL, and 0 is `Ready`.
+/// `<H2Stream as Future>::poll` is about to return: `Poll` is in AL, and 0 is `Ready`.
 #[uprobe]
 pub fn stream_done(ctx: ProbeContext) -> u32 {
     let Some(thread) = thread::current() else {
@@ -73,16 +72,16 @@ pub fn stream_done(ctx: ProbeContext) -> u32 {
     if thread.task == 0 || register!(regs, rax) & 0xff != 0 {
         return 0;
     }
-    let key = scope::task_key(thread);
+    let key = request::task_key(thread);
     // SAFETY: as above.
     let Some(stream) = (unsafe { STREAMS.get(key) }) else {
         return 0;
     };
     let stream = *stream;
     let _ = STREAMS.remove(key);
-    scope::clear_current(thread);
+    request::clear_current(thread);
     let unknown = request_flags::HEAD_CUT;
-    scope::record(
+    request::record(
         thread,
         stream.request,
         stream.start_ns,
@@ -91,13 +90,13 @@ pub fn stream_done(ctx: ProbeContext) -> u32 {
     )
 }
 
-/// A handler named by the user was entered for the stream that the thread works on: that is its route.
+/// A handler named by the user was entered for the stream that the thread works on: it becomes the stream's route.
 #[inline(always)]
 pub fn name(thread: &Thread, handler: u32) {
     if thread.task == 0 {
         return;
     }
-    if let Some(stream) = STREAMS.get_ptr_mut(scope::task_key(thread)) {
+    if let Some(stream) = STREAMS.get_ptr_mut(request::task_key(thread)) {
         // SAFETY: a map value; only this task's probes touch it.
         unsafe { (*stream).handler = handler };
     }

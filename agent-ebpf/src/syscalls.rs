@@ -1,14 +1,13 @@
 //! System-call tracepoints: reads, writes, connections and mappings of targets.
 //!
-//! All but close and munmap are taken at their exit only: the arguments still stand in the saved
-//! user registers then, and half the work is less. close and munmap are taken at their entry, because
-//! what they give back can be handed out to another thread before they return.
+//! All but close and munmap are handled at their exit only. The arguments are still in the saved user registers then,
+//! and one hook costs less than two. close and munmap are handled at their entry, because another thread can get the
+//! descriptor or the address range before they return.
 //!
-//! The exits are one raw tracepoint on every system call of the host: one link in place of fourteen
-//! perf events, each of which takes the kernel a tenth of a second to take off. What an innocent
-//! call pays is the look at its number. The two entries are perf events all the same, because for
-//! those the kernel itself looks at the number, at a fifth of the price; without tracefs they are a
-//! raw tracepoint too.
+//! The exits share one raw tracepoint on every system call of the host: one link in place of fourteen perf events,
+//! each of which takes the kernel a tenth of a second to detach. Any other system call pays for one comparison of its
+//! number. The two entries are perf events, because for those the kernel itself compares the number, at a fifth of
+//! the cost. Without tracefs they use a raw tracepoint too.
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -20,12 +19,14 @@ use aya_ebpf::{
     macros::{raw_tracepoint, tracepoint},
     programs::{RawTracePointContext, TracePointContext},
 };
-use heaptide_ebpf::{Counter, VmRecord, kind, target_flags, vm};
+use heaptide_ebpf::{Counter, TargetConfig, VmRecord, kind, target_flags, vm};
 
 use crate::{
     answer, http,
     maps::{EVENTS, EXITS, Thread, count, count_in},
+    probe::register,
     reading::{self, Bytes},
+    request,
     stack::{self, Start},
     thread,
 };
@@ -53,25 +54,32 @@ const MSG_PEEK: u64 = 2;
 const MAP_FIXED: u64 = 0x10;
 const MAP_ANONYMOUS: u64 = 0x20;
 
-/// The current thread, when its process is a target that asks for `flag`.
+/// The current thread and the configuration of its process, when that is a target with `flag`.
 #[inline(always)]
-fn watched(flag: u32) -> Option<&'static mut Thread> {
+fn configured(flag: u32) -> Option<(&'static TargetConfig, &'static mut Thread)> {
     let config = thread::target()?;
     if config.flags & flag == 0 {
         return None;
     }
     count_in(config.slot, Counter::Syscalls);
-    thread::current()
+    Some((config, thread::current()?))
 }
 
-/// The registers user space entered the system call with.
+/// The current thread, when its process is a target with `flag`.
 #[inline(always)]
-fn user_regs() -> Option<pt_regs> {
-    // SAFETY: the helpers return the current task and its saved registers; the copy is checked.
+fn watched(flag: u32) -> Option<&'static mut Thread> {
+    configured(flag).map(|(_, thread)| thread)
+}
+
+/// The registers with which user space entered the system call. Not copied: Linux 6.1 limits the sum of the stacks of
+/// all callers, which is nearly used up.
+#[inline(always)]
+fn user_regs() -> *const pt_regs {
+    // SAFETY: the helpers return the current task and its saved registers, which the verifier knows by type and
+    // allows to be read.
     unsafe {
         let task = generated::bpf_get_current_task_btf();
-        let regs = generated::bpf_task_pt_regs(task) as *const pt_regs;
-        bpf_probe_read_kernel(regs).ok()
+        generated::bpf_task_pt_regs(task) as *const pt_regs
     }
 }
 
@@ -81,7 +89,7 @@ fn result(ctx: &RawTracePointContext) -> i64 {
     ctx.arg(1)
 }
 
-/// Some system call returned: on to the program for its number, if there is one.
+/// A system call returned: makes a tail call to the program for its number, if there is one.
 #[raw_tracepoint]
 pub fn sys_exit(ctx: RawTracePointContext) -> u32 {
     let regs = ctx.arg::<u64>(0) as *const pt_regs;
@@ -89,12 +97,12 @@ pub fn sys_exit(ctx: RawTracePointContext) -> u32 {
     let Ok(number) = (unsafe { bpf_probe_read_kernel(&raw const (*regs).orig_rax) }) else {
         return 0;
     };
-    // SAFETY: nothing here needs to be dropped. Numbers without a program come back.
+    // SAFETY: nothing here needs to be dropped. For a number without a program the call fails and returns.
     unsafe { EXITS.tail_call(&ctx, number as u32) };
     0
 }
 
-/// Argument `index` of the system call that a `syscalls:sys_enter_*` event is about.
+/// Argument `index` of the system call of a `syscalls:sys_enter_*` event.
 #[inline(always)]
 fn argument(ctx: &TracePointContext, index: usize) -> u64 {
     // SAFETY: `struct syscall_trace_enter`: 8 bytes for the kernel, the number, six arguments.
@@ -120,7 +128,7 @@ pub fn enter_munmap(ctx: TracePointContext) -> u32 {
     0
 }
 
-/// Some system call was entered: for hosts where the two events above cannot be found.
+/// A system call was entered: for hosts where the two events above are not found.
 #[raw_tracepoint]
 pub fn sys_enter(ctx: RawTracePointContext) -> u32 {
     match ctx.arg::<u64>(1) {
@@ -131,15 +139,16 @@ pub fn sys_enter(ctx: RawTracePointContext) -> u32 {
     0
 }
 
-/// Where the `len` bytes are that a read or write has transferred.
+/// Location of the `len` bytes that a read or write has transferred.
 #[inline(always)]
-fn bytes(regs: &pt_regs, len: u32) -> Bytes {
-    let (at, vectors) = match regs.orig_rax {
-        READV | WRITEV => (regs.rsi, regs.rdx),
+fn bytes(regs: *const pt_regs, len: u32) -> Bytes {
+    let (at, vectors) = match register!(regs, orig_rax) {
+        READV | WRITEV => (register!(regs, rsi), register!(regs, rdx)),
         RECVMSG | SENDMSG => {
             // `msg_iov` and `msg_iovlen` are at offset 16 of `struct msghdr`.
+            let iovec = register!(regs, rsi).wrapping_add(16);
             // SAFETY: the helper checks the address.
-            match unsafe { bpf_probe_read_user((regs.rsi + 16) as *const [u64; 2]) } {
+            match unsafe { bpf_probe_read_user(iovec as *const [u64; 2]) } {
                 Ok([at, vectors]) => (at, vectors),
                 Err(_) => {
                     return Bytes {
@@ -157,7 +166,7 @@ fn bytes(regs: &pt_regs, len: u32) -> Bytes {
                 len: 0,
             };
         }
-        _ => (regs.rsi, 0),
+        _ => (register!(regs, rsi), 0),
     };
     Bytes {
         at,
@@ -169,12 +178,12 @@ fn bytes(regs: &pt_regs, len: u32) -> Bytes {
 /// read, recvfrom, readv, recvmsg returned.
 #[raw_tracepoint]
 pub fn exit_read(ctx: RawTracePointContext) -> u32 {
-    let Some(thread) = watched(target_flags::REQUESTS) else {
+    let Some((config, thread)) = configured(target_flags::REQUESTS) else {
         return 0;
     };
-    let Some(regs) = user_regs() else { return 0 };
+    let regs = user_regs();
     let ret = result(&ctx);
-    let fd = regs.rdi as u32;
+    let fd = register!(regs, rdi) as u32;
     let known = http::find(thread, fd);
     if ret <= 0 {
         if let Some(conn) = known {
@@ -182,17 +191,17 @@ pub fn exit_read(ctx: RawTracePointContext) -> u32 {
         }
         return 0;
     }
-    let peeked = match regs.orig_rax {
-        RECVFROM => regs.r10 & MSG_PEEK != 0,
-        RECVMSG => regs.rdx & MSG_PEEK != 0,
+    let peeked = match register!(regs, orig_rax) {
+        RECVFROM => register!(regs, r10) & MSG_PEEK != 0,
+        RECVMSG => register!(regs, rdx) & MSG_PEEK != 0,
         _ => false,
     };
     if peeked {
         return 0;
     }
-    // A poll that has returned left its task behind.
-    thread::request_at(thread, regs.rsp);
-    let bytes = bytes(&regs, ret as u32);
+    // Clears the current task if its poll has returned.
+    request::at(thread, register!(regs, rsp));
+    let bytes = bytes(regs, ret as u32);
     let conn = match known {
         Some(conn) => conn,
         None => {
@@ -205,7 +214,7 @@ pub fn exit_read(ctx: RawTracePointContext) -> u32 {
             }
         }
     };
-    reading::feed(thread, conn, fd, &bytes);
+    reading::feed(thread, conn, fd, &bytes, &config.credential);
     0
 }
 
@@ -215,17 +224,17 @@ pub fn exit_write(ctx: RawTracePointContext) -> u32 {
     let Some(thread) = watched(target_flags::REQUESTS) else {
         return 0;
     };
-    let Some(regs) = user_regs() else { return 0 };
+    let regs = user_regs();
     let ret = result(&ctx);
     if ret <= 0 {
         return 0;
     }
-    let fd = regs.rdi as u32;
+    let fd = register!(regs, rdi) as u32;
     let Some(conn) = http::find(thread, fd) else {
         return 0;
     };
-    thread::request_at(thread, regs.rsp);
-    answer::written(thread, conn, fd, &bytes(&regs, ret as u32), ret as u64);
+    request::at(thread, register!(regs, rsp));
+    answer::written(thread, conn, fd, &bytes(regs, ret as u32), ret as u64);
     0
 }
 
@@ -240,15 +249,15 @@ pub fn exit_accept(ctx: RawTracePointContext) -> u32 {
         return 0;
     }
     rested(thread);
-    // One that was closed unseen (close_range, dup2) ends now.
+    // A connection whose close was not seen (close_range, dup2) ends now.
     http::closed(thread, ret as u32);
     let _ = http::create(thread, ret as u32, 1);
     0
 }
 
-/// epoll_wait, poll, select, futex and their like returned: what a thread does after it has
-/// answered and waited is not that request's any more. Event loops whose tasks cannot be seen need it:
-/// a timer would work for the last request of its thread otherwise.
+/// epoll_wait, poll, select, futex and similar calls returned. What a thread does after it has answered a request and
+/// waited does not belong to that request. Event loops without visible tasks need this: otherwise a timer would be
+/// attributed to the last request of its thread.
 #[raw_tracepoint]
 pub fn exit_wait(_ctx: RawTracePointContext) -> u32 {
     let Some(thread) = watched(target_flags::REQUESTS) else {
@@ -257,19 +266,22 @@ pub fn exit_wait(_ctx: RawTracePointContext) -> u32 {
     if thread.request == 0 || thread.answered == 0 {
         return 0;
     }
-    let Some(regs) = user_regs() else { return 0 };
-    if regs.orig_rax == FUTEX
-        && !matches!(regs.rsi & FUTEX_COMMANDS, FUTEX_WAIT | FUTEX_WAIT_BITSET)
+    let regs = user_regs();
+    if register!(regs, orig_rax) == FUTEX
+        && !matches!(
+            register!(regs, rsi) & FUTEX_COMMANDS,
+            FUTEX_WAIT | FUTEX_WAIT_BITSET
+        )
     {
         return 0;
     }
-    // A poll that has returned left its task behind.
-    thread::request_at(thread, regs.rsp);
+    // Clears the current task if its poll has returned.
+    request::at(thread, register!(regs, rsp));
     rested(thread);
     0
 }
 
-/// The thread waits for something new: the request it has answered is over for it.
+/// The thread waits for something new: a request that it has answered is not current any more.
 #[inline(always)]
 fn rested(thread: &mut Thread) {
     if thread.task == 0 && thread.answered != 0 {
@@ -283,8 +295,8 @@ fn raw_close() {
     let Some(thread) = watched(target_flags::REQUESTS) else {
         return;
     };
-    let Some(regs) = user_regs() else { return };
-    http::closed(thread, regs.rdi as u32);
+    let regs = user_regs();
+    http::closed(thread, register!(regs, rdi) as u32);
 }
 
 /// mmap, mremap, brk returned.
@@ -293,27 +305,37 @@ pub fn exit_map(ctx: RawTracePointContext) -> u32 {
     let Some(thread) = watched(target_flags::MAPPINGS) else {
         return 0;
     };
-    let Some(regs) = user_regs() else { return 0 };
+    let regs = user_regs();
     let ret = result(&ctx);
     if ret < 0 {
         return 0;
     }
     let addr = ret as u64;
-    match regs.orig_rax {
-        MMAP if regs.r10 & MAP_ANONYMOUS != 0 => {
-            send(thread, vm::MMAP, addr, regs.rsi, 0, 0, Some(&regs));
+    match register!(regs, orig_rax) {
+        MMAP if register!(regs, r10) & MAP_ANONYMOUS != 0 => {
+            send(
+                thread,
+                vm::MMAP,
+                addr,
+                register!(regs, rsi),
+                0,
+                0,
+                Some(regs),
+            );
         }
-        MMAP if regs.r10 & MAP_FIXED != 0 => send(thread, vm::MUNMAP, addr, regs.rsi, 0, 0, None),
+        MMAP if register!(regs, r10) & MAP_FIXED != 0 => {
+            send(thread, vm::MUNMAP, addr, register!(regs, rsi), 0, 0, None);
+        }
         MREMAP => send(
             thread,
             vm::MREMAP,
             addr,
-            regs.rdx,
-            regs.rdi,
-            regs.rsi,
-            Some(&regs),
+            register!(regs, rdx),
+            register!(regs, rdi),
+            register!(regs, rsi),
+            Some(regs),
         ),
-        BRK => send(thread, vm::BRK, addr, 0, 0, 0, Some(&regs)),
+        BRK => send(thread, vm::BRK, addr, 0, 0, 0, Some(regs)),
         _ => {}
     }
     0
@@ -325,8 +347,16 @@ fn raw_munmap() {
     let Some(thread) = watched(target_flags::MAPPINGS) else {
         return;
     };
-    let Some(regs) = user_regs() else { return };
-    send(thread, vm::MUNMAP, regs.rdi, regs.rsi, 0, 0, None);
+    let regs = user_regs();
+    send(
+        thread,
+        vm::MUNMAP,
+        register!(regs, rdi),
+        register!(regs, rsi),
+        0,
+        0,
+        None,
+    );
 }
 
 #[inline(always)]
@@ -337,21 +367,21 @@ fn send(
     len: u64,
     old_addr: u64,
     old_len: u64,
-    regs: Option<&pt_regs>,
+    regs: Option<*const pt_regs>,
 ) {
     let mut site = 0;
     let mut request = 0;
     if let Some(regs) = regs {
         if thread.flags & target_flags::STACKS != 0 {
             let start = Start {
-                pc: regs.rip,
-                sp: regs.rsp,
-                bp: regs.rbp,
+                pc: register!(regs, rip),
+                sp: register!(regs, rsp),
+                bp: register!(regs, rbp),
                 exact_pc: 1,
             };
             site = stack::site(thread, &start);
         }
-        (request, _) = thread::request_at(thread, regs.rsp);
+        (request, _) = request::at(thread, register!(regs, rsp));
     }
     let Some(mut entry) = EVENTS.reserve::<VmRecord>(0) else {
         count(Counter::RingFull);

@@ -1,11 +1,11 @@
-//! The end of a credential as it can be found again in memory: a keyed fingerprint of its window.
+//! A keyed fingerprint of the end of a credential, by which it can be found in memory.
 //!
-//! The window is its last 16 bytes. A credential of fewer than [`LEAST_TOKEN`] bytes, or with a byte beyond
-//! ASCII in its window, has none. The kernel half computes
-//! two numbers of it, the agent the same two of every place in a target's memory that could be one:
+//! The window is the last 16 bytes. A credential of fewer than [`LEAST_TOKEN`] bytes, or with a byte beyond ASCII in
+//! its window, has none. The kernel half computes two numbers from it. The agent computes the same two for every
+//! place in a target's memory that could be a window:
 //!
 //! - the *filter*, cheap enough for every place: 24 bits of a multilinear hash with odd keys;
-//! - the *fingerprint*, for the places that pass: SipHash-1-3, which does not lead back to the bytes.
+//! - the *fingerprint*, for the places that pass the filter: SipHash-1-3, from which the bytes cannot be derived.
 
 use crate::sip::Sip;
 
@@ -29,7 +29,7 @@ pub struct Tail {
 }
 
 impl Tail {
-    /// Starts anew, and wipes what was seen.
+    /// Starts anew, and wipes the words kept so far.
     #[inline(always)]
     pub fn start(&mut self) {
         self.words = [0; 2];

@@ -1,18 +1,17 @@
-//! The state of the current thread: found, or made when its process is a target.
+//! The current process's configuration and the current thread's state, which is created when first needed.
 
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
-use heaptide_ebpf::{Counter, TargetConfig, binding};
+use heaptide_ebpf::{Counter, TargetConfig};
 
-use crate::{
-    maps::{BLANK_THREAD, TARGETS, THREADS, Thread, count},
-    scope,
-};
+use crate::maps::{BLANK_THREAD, TARGETS, THREADS, Thread, count};
 
 /// The current process's configuration, if it is a target.
 #[inline(always)]
 pub fn target() -> Option<&'static TargetConfig> {
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
-    // SAFETY: entries are plain integers written by user space; a torn read is harmless.
+    // SAFETY: entries are plain integers. User space may replace one while it is read; a mixture of two
+    // configurations affects at most the records of this one event, because nothing in them is used as an address
+    // or an unchecked index.
     unsafe { TARGETS.get(tgid) }
 }
 
@@ -49,39 +48,7 @@ fn create(id: u64) -> Option<&'static mut Thread> {
     thread.flags = config.flags;
     thread.interval = config.interval;
     thread.slot = config.slot;
-    // The return address of a call at least.
+    // At least the return address of a call.
     thread.span = 1;
     Some(thread)
-}
-
-/// The request that an action at stack pointer `sp` belongs to, and how surely.
-#[inline(always)]
-pub fn request_at(thread: &mut Thread, sp: u64) -> (u64, u8) {
-    if thread.scope.active != 0 && sp >= thread.scope.sp {
-        // The stack is above the handler's entry: it was left by an exception.
-        scope::end(thread);
-    }
-    if thread.task != 0 {
-        if sp < thread.task_sp {
-            let bound = if thread.request == 0 {
-                binding::NONE
-            } else {
-                binding::EXACT
-            };
-            return (thread.request, bound);
-        }
-        // The stack is above the poll's entry: the poll has returned.
-        thread.task = 0;
-        thread.request = 0;
-        return (0, binding::NONE);
-    }
-    if thread.request == 0 {
-        return (0, binding::NONE);
-    }
-    let bound = if thread.interleaved != 0 {
-        binding::INFERRED
-    } else {
-        binding::EXACT
-    };
-    (thread.request, bound)
 }

@@ -1,26 +1,27 @@
-//! Allocators that say themselves what they sample: the static probes `otel_memory:alloc` and `:free`.
+//! Allocators that sample themselves and report it by the static probes `otel_memory:alloc` and `:free`.
 //!
-//! `alloc(pointer, size, weight)`: a block of `size` bytes was chosen and stands for `weight` bytes.
-//! `free(pointer)`: such a block is given back. The cookie says where each argument is found.
+//! `alloc(pointer, size, weight)`: a block of `size` bytes was sampled and represents `weight` bytes.
+//! `free(pointer)`: such a block is freed. The cookie tells the location of each argument.
 
 use aya_ebpf::{
     EbpfContext as _,
     bindings::pt_regs,
-    helpers::{bpf_ktime_get_ns, bpf_probe_read_user, generated},
+    helpers::{bpf_ktime_get_ns, bpf_probe_read_user},
     macros::uprobe,
     programs::ProbeContext,
 };
 use heaptide_ebpf::{Block, BlockKey, Counter, Operand, UsdtCookie, operand, target_flags};
 
 use crate::{
-    alloc::{enter, forget, register},
-    condition,
+    live::{enter, forget},
     maps::{count, count_in},
+    probe::{self, register},
+    request,
     stack::{self, Start},
     thread,
 };
 
-/// A block was chosen.
+/// A block was sampled.
 #[uprobe]
 pub fn usdt_alloc(ctx: ProbeContext) -> u32 {
     let Some(thread) = thread::current() else {
@@ -51,8 +52,8 @@ pub fn usdt_alloc(ctx: ProbeContext) -> u32 {
         };
         site = stack::site(thread, &start);
     }
-    let (request, binding) = thread::request_at(thread, sp);
-    // A block of `size` that was kept with this interval stands for `max(size, interval)` bytes.
+    let (request, binding) = request::at(thread, sp);
+    // A block of `size` that was kept with this interval represents `max(size, interval)` bytes.
     let interval = if weight <= size {
         0
     } else if weight >> 32 != 0 {
@@ -75,7 +76,7 @@ pub fn usdt_alloc(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// It is given back.
+/// A sampled block is freed.
 #[uprobe]
 pub fn usdt_free(ctx: ProbeContext) -> u32 {
     let Some(thread) = thread::current() else {
@@ -92,7 +93,7 @@ pub fn usdt_free(ctx: ProbeContext) -> u32 {
         space: thread.space,
     };
     if addr != 0 && !forget(key, thread.slot) {
-        // Chosen before heaptide came.
+        // Sampled before the attach.
         count_in(thread.slot, Counter::UnknownFrees);
     }
     0
@@ -100,18 +101,17 @@ pub fn usdt_free(ctx: ProbeContext) -> u32 {
 
 #[inline(always)]
 fn cookie(ctx: &ProbeContext) -> UsdtCookie {
-    // SAFETY: the helper only reads the running program's context.
-    UsdtCookie(unsafe { generated::bpf_get_attach_cookie(ctx.as_ptr()) })
+    UsdtCookie(probe::cookie(ctx.as_ptr()))
 }
 
-/// What an argument is. 0 where it cannot be read.
+/// The value of an argument; 0 if it cannot be read.
 #[inline(always)]
 fn value(regs: *const pt_regs, at: Operand) -> u64 {
     let number = at.register();
     let base = if number == 4 {
         register!(regs, rsp)
     } else {
-        condition::register_of(regs, number)
+        probe::register_of(regs, number)
     };
     let shift = i64::from(at.offset()) as u64;
     let whole = match at.kind() {

@@ -17,10 +17,6 @@ use crate::values::{Credential, Mode};
 /// The largest configuration that is read; a bigger file is a mistake (`/dev/zero`, a log).
 const LARGEST: u64 = 1 << 20;
 
-/// Different credentials at most: what counts as one is compiled into the kernel half, which is loaded
-/// once for each.
-const MOST_CREDENTIALS: usize = 4;
-
 /// A configuration, checked.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -224,14 +220,6 @@ pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
             return Err(wrong(header(index), message));
         }
     }
-    if let Some(index) = config.first_credential_too_many() {
-        let message = format!(
-            "target `{}` needs a kernel half of its own, of about 50 MiB, because its credential differs from \
-             those of the targets before it; {MOST_CREDENTIALS} different ones are the most",
-            config.targets[index].name
-        );
-        return Err(wrong(header(index), message));
-    }
     if config.agent.max_processes == 0 {
         let found = text
             .lines()
@@ -246,25 +234,6 @@ impl Config {
     /// What counts as a token in a target.
     pub fn credential_of<'a>(&'a self, target: &'a Target) -> &'a Credential {
         target.credential.as_ref().unwrap_or(&self.agent.credential)
-    }
-
-    /// The targets' credentials, without repetition.
-    pub fn credentials(&self) -> Vec<&Credential> {
-        let mut all: Vec<&Credential> = Vec::new();
-        for target in &self.targets {
-            let credential = self.credential_of(target);
-            if !all.contains(&credential) {
-                all.push(credential);
-            }
-        }
-        all
-    }
-
-    fn first_credential_too_many(&self) -> Option<usize> {
-        let credentials = self.credentials();
-        let excess = credentials.get(MOST_CREDENTIALS)?;
-        let mut targets = self.targets.iter();
-        targets.position(|target| self.credential_of(target) == *excess)
     }
 }
 

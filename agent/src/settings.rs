@@ -1,8 +1,8 @@
-//! The kernel half's settings: what counts as a credential, the fingerprint key, sizes.
+//! The kernel half's settings: fingerprint keys, sizes, and what counts as a credential in a target.
 
 use std::io;
 
-use heaptide_ebpf::{PATTERN_LEN, Settings};
+use heaptide_ebpf::{CredentialPattern, PATTERN_LEN, Settings};
 use thiserror::Error;
 
 use crate::values::Credential;
@@ -26,9 +26,8 @@ pub enum SettingsError {
     Random(io::Error),
 }
 
-/// Settings for a load: a fresh fingerprint key each time, so that fingerprints of two runs have
-/// nothing in common.
-pub fn settings(credential: &Credential, capacity: u32) -> Result<Settings, SettingsError> {
+/// What counts as a credential, as the kernel half compares it.
+pub fn pattern(credential: &Credential) -> Result<CredentialPattern, SettingsError> {
     let (header, scheme, cookie) = match credential {
         Credential::Bearer => ("authorization".to_owned(), "bearer ".to_owned(), false),
         Credential::Scheme(name) => (
@@ -41,6 +40,17 @@ pub fn settings(credential: &Credential, capacity: u32) -> Result<Settings, Sett
         Credential::Cookie(name) => ("cookie".to_owned(), format!("{name}="), true),
     };
     let header = header + ":";
+    Ok(CredentialPattern {
+        header: padded(&header)?,
+        scheme: padded(&scheme)?,
+        header_len: header.len() as u32,
+        scheme_len: scheme.len() as u32,
+        cookie: u64::from(cookie),
+    })
+}
+
+/// Settings for a load, with fresh random keys each time, so that fingerprints of two runs cannot be compared.
+pub fn settings(capacity: u32) -> Result<Settings, SettingsError> {
     let mut random = [0u64; 6];
     // SAFETY: a valid buffer of that length.
     let got = unsafe { libc::getrandom(random.as_mut_ptr().cast(), size_of_val(&random), 0) };
@@ -52,14 +62,8 @@ pub fn settings(credential: &Credential, capacity: u32) -> Result<Settings, Sett
         key: [k0, k1],
         // Odd, so that no word of a window is multiplied away.
         tail_key: [sip0, sip1, first | 1, second | 1],
-        header: padded(&header)?,
-        scheme: padded(&scheme)?,
-        header_len: header.len() as u32,
-        scheme_len: scheme.len() as u32,
-        cookie: u32::from(cookie),
         sample_from: capacity / 2,
         capacity,
-        reserved: 0,
     })
 }
 
@@ -81,7 +85,7 @@ mod tests {
 
     #[test]
     fn credentials_become_patterns() {
-        let of = |credential| settings(&credential, 1000).unwrap();
+        let of = |credential| pattern(&credential).unwrap();
         let bearer = of(Credential::Bearer);
         assert_eq!(
             &bearer.header[..bearer.header_len as usize],
@@ -94,7 +98,17 @@ mod tests {
         let cookie = of(Credential::Cookie("SID".into()));
         assert_eq!(&cookie.scheme[..cookie.scheme_len as usize], b"SID=");
         assert_eq!(cookie.cookie, 1);
-        assert_ne!(bearer.key, key.key, "a fresh key each time");
-        assert!(settings(&Credential::Header("x".repeat(40)), 1000).is_err());
+        assert!(pattern(&Credential::Header("x".repeat(40))).is_err());
+    }
+
+    #[test]
+    fn keys_are_fresh_each_time() {
+        let (one, two) = (settings(1000).unwrap(), settings(1000).unwrap());
+        assert_ne!(one.key, two.key);
+        assert_ne!(one.tail_key, two.tail_key);
+        assert_eq!(
+            one.tail_key[2..].iter().filter(|key| *key % 2 == 1).count(),
+            2
+        );
     }
 }

@@ -5,11 +5,12 @@
 use std::hash::Hasher;
 
 use heaptide_ebpf::head::{
-    BODY, CHUNK, CUT_HEAD, CUT_PATH, EVENT_BEGIN, EVENT_HEAD, LOST, Parser, Scan, skip_body, step,
+    self, BODY, CHUNK, CUT_HEAD, CUT_PATH, EVENT_BEGIN, EVENT_HEAD, LOST, Parser, Scan, skip_body,
+    step,
 };
 use heaptide_ebpf::sip::Sip;
 use heaptide_ebpf::tail::{self, Tail, TailKey, WINDOW};
-use heaptide_ebpf::{MAX_HEAD, PATH_LEN, PATTERN_LEN, Settings};
+use heaptide_ebpf::{CredentialPattern, MAX_HEAD, PATH_LEN, PATTERN_LEN, Settings};
 use siphasher::sip::SipHasher13;
 
 const KEY: [u64; 2] = [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210];
@@ -27,28 +28,30 @@ struct Head {
     path_cut: bool,
 }
 
-fn settings(header: &str, scheme: &str, cookie: bool) -> Settings {
+const SETTINGS: Settings = Settings {
+    key: KEY,
+    tail_key: TAIL_KEY,
+    sample_from: 0,
+    capacity: 0,
+};
+
+fn pattern(header: &str, scheme: &str, cookie: bool) -> CredentialPattern {
     let padded = |text: &str| {
         let mut bytes = [0; PATTERN_LEN];
         bytes[..text.len()].copy_from_slice(text.as_bytes());
         bytes
     };
-    Settings {
-        key: KEY,
-        tail_key: TAIL_KEY,
+    CredentialPattern {
         header: padded(header),
         scheme: padded(scheme),
         header_len: header.len() as u32,
         scheme_len: scheme.len() as u32,
-        cookie: u32::from(cookie),
-        sample_from: 0,
-        capacity: 0,
-        reserved: 0,
+        cookie: u64::from(cookie),
     }
 }
 
-fn bearer() -> Settings {
-    settings("authorization:", "bearer ", false)
+fn bearer() -> CredentialPattern {
+    pattern("authorization:", "bearer ", false)
 }
 
 fn scan() -> Box<Scan> {
@@ -83,7 +86,7 @@ fn scan() -> Box<Scan> {
 }
 
 /// Scans pieces as the kernel's `reading` does. `Err`: lost.
-fn scanned(settings: &Settings, pieces: &[&[u8]]) -> Result<Vec<Head>, Vec<Head>> {
+fn scanned(pattern: &CredentialPattern, pieces: &[&[u8]]) -> Result<Vec<Head>, Vec<Head>> {
     let mut scan = scan();
     let mut heads = Vec::new();
     let mut begun = 0;
@@ -97,7 +100,7 @@ fn scanned(settings: &Settings, pieces: &[&[u8]]) -> Result<Vec<Head>, Vec<Head>
                 continue;
             }
             scan.event = 0;
-            while step(&mut scan, settings) == 0 {}
+            while step(&mut scan, &SETTINGS, pattern) == 0 {}
             match scan.event {
                 EVENT_BEGIN => begun += 1,
                 EVENT_HEAD => heads.push(head(&scan.parser)),
@@ -212,14 +215,14 @@ fn pick_bearer(name: &str, value: &str) -> Option<String> {
 }
 
 /// Compares under every split in two, the first of 24 bytes, byte by byte, and pieces of many sizes.
-fn same_however_split(settings: &Settings, text: &[u8], expected: &[Head]) {
+fn same_however_split(pattern: &CredentialPattern, text: &[u8], expected: &[Head]) {
     let said = String::from_utf8_lossy(text);
     let said = said.chars().take(300).collect::<String>();
     let step = if text.len() > 4000 { 97 } else { 1 };
     for at in (0..=text.len()).step_by(step) {
         let (one, two) = text.split_at(at);
         assert_eq!(
-            scanned(settings, &[one, two]).as_deref(),
+            scanned(pattern, &[one, two]).as_deref(),
             Ok(expected),
             "split at {at}: {said}"
         );
@@ -229,15 +232,15 @@ fn same_however_split(settings: &Settings, text: &[u8], expected: &[Head]) {
     ] {
         let pieces: Vec<&[u8]> = text.chunks(size).collect();
         assert_eq!(
-            scanned(settings, &pieces).as_deref(),
+            scanned(pattern, &pieces).as_deref(),
             Ok(expected),
             "pieces of {size}: {said}"
         );
     }
 }
 
-fn check(settings: &Settings, text: &[u8], pick: fn(&str, &str) -> Option<String>) {
-    same_however_split(settings, text, &expected(text, pick));
+fn check(pattern: &CredentialPattern, text: &[u8], pick: fn(&str, &str) -> Option<String>) {
+    same_however_split(pattern, text, &expected(text, pick));
 }
 
 #[test]
@@ -295,7 +298,7 @@ fn other_credentials() {
     let whole = |name: &str, value: &str| (name == "x-api-key").then(|| value.to_owned());
     for value in ["k", "a key with spaces", "Bearer x;y=z"] {
         let text = format!("GET / HTTP/1.1\r\nX-Api-KEY:  {value}\r\nX-Api-Key2: no\r\n\r\n");
-        check(&settings("x-api-key:", "", false), text.as_bytes(), whole);
+        check(&pattern("x-api-key:", "", false), text.as_bytes(), whole);
     }
     let sid = |name: &str, value: &str| {
         let mut cookies = value
@@ -318,7 +321,7 @@ fn other_credentials() {
         "s=1; si=2; ; ;;sid=three",
     ] {
         let text = format!("GET / HTTP/1.1\r\nCookie: {value}\r\nCookies: sid=no\r\n\r\n");
-        check(&settings("cookie:", "sid=", true), text.as_bytes(), sid);
+        check(&pattern("cookie:", "sid=", true), text.as_bytes(), sid);
     }
     let dpop = |name: &str, value: &str| {
         let (scheme, token) = value.split_once(' ')?;
@@ -327,7 +330,7 @@ fn other_credentials() {
     for value in ["DPoP abc", "dpop abc", "Bearer abc", "DPoPx abc"] {
         let text = format!("GET / HTTP/1.1\r\nAuthorization: {value}\r\n\r\n");
         check(
-            &settings("authorization:", "dpop ", false),
+            &pattern("authorization:", "dpop ", false),
             text.as_bytes(),
             dpop,
         );
@@ -361,7 +364,7 @@ fn long_heads() {
         (scan.position, scan.end, scan.event) = (0, chunk.len() as u32, 0);
         while scan.position < scan.end {
             scan.event = 0;
-            while step(&mut scan, &bearer()) == 0 {}
+            while step(&mut scan, &SETTINGS, &bearer()) == 0 {}
         }
     }
     assert_eq!(scan.parser.cut & CUT_HEAD, CUT_HEAD);
@@ -393,4 +396,19 @@ fn garbage_ends() {
     }
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x12\x04\0";
     assert_eq!(scanned(&bearer(), &[preface]), Err(Vec::new()));
+}
+
+#[test]
+fn words_in_lower_case() {
+    for byte in 0..=u8::MAX {
+        for place in 0..8 {
+            let mut word = *b"aZ[@z\x80\xc1A";
+            word[place] = byte;
+            let lower = head::bytes::lower(u64::from_le_bytes(word));
+            assert_eq!(
+                lower.to_le_bytes(),
+                word.map(|byte| byte.to_ascii_lowercase())
+            );
+        }
+    }
 }

@@ -4,9 +4,15 @@
 mod common;
 
 use std::collections::HashSet;
+use std::time::{Duration, Instant};
 
 use common::kernel;
 use common::requests::{Observer, Server, answer, ask, get, send_apart};
+use common::source::watching;
+use heaptide::observe::{Source, TargetOptions};
+use heaptide::settings;
+use heaptide::values::Credential;
+use heaptide_judge::events::{Fingerprint, Observation};
 
 fn start(more: &[&str]) -> (Server, Observer) {
     let server = Server::start("threads");
@@ -211,4 +217,83 @@ fn other_schemes() {
     ];
     let seen = tokens(&server, &mut observer, &heads);
     assert_eq!(seen, [Some(1), Some(1), Some(2), None, None]);
+}
+
+/// Options of a target with a credential of its own.
+fn options(credential: &Credential) -> TargetOptions {
+    TargetOptions {
+        credential: settings::pattern(credential).expect("a pattern"),
+        allocations: false,
+        automatic: false,
+        budget: None,
+        handlers: Vec::new(),
+        memory_limit: None,
+        follow: false,
+    }
+}
+
+/// The credentials of the next `count` requests, with their processes.
+fn observed(source: &mut Source, count: usize) -> Vec<(u32, Option<Fingerprint>)> {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let mut seen = Vec::new();
+    while seen.len() < count {
+        assert!(Instant::now() < deadline, "{count} requests: {seen:?}");
+        source.wait(Duration::from_millis(50));
+        source.pump(&mut |pid, observation| {
+            if let Observation::Request(request) = observation {
+                seen.push((pid, request.token));
+            }
+        });
+    }
+    seen
+}
+
+/// One load of the kernel half serves targets with different credentials, by the same keys.
+#[test]
+fn one_source_different_credentials() {
+    let Some(_turn) = kernel("one_source_different_credentials") else {
+        return;
+    };
+    let (first, second) = (Server::start("threads"), Server::start("threads"));
+    let pids = [first.process.id(), second.process.id()];
+    let mut source = watching();
+    let attach = |source: &mut Source, pid, credential: &Credential| {
+        let attached = source.attach_with(pid, options(credential), &mut |_, _| {});
+        attached.expect("attached");
+    };
+    let cookie = Credential::Cookie("sid".into());
+    attach(&mut source, pids[0], &Credential::Bearer);
+    attach(&mut source, pids[1], &cookie);
+
+    // Both servers get each of these, in turn: the bearer token of one is the cookie of another.
+    let mut streams = [first.connect(), second.connect()];
+    let heads = [("one", "two"), ("two", "one"), ("one", "one"), ("", "two")];
+    let mut ask_both = |source: &mut Source| {
+        for (bearer, cookie) in heads {
+            let bearer = format!("Authorization: Bearer {bearer}");
+            let cookie = format!("Cookie: sid={cookie}");
+            for stream in &mut streams {
+                assert_eq!(ask(stream, &get("/c", &[&bearer, &cookie])), 200);
+            }
+        }
+        let seen = observed(source, 2 * heads.len());
+        pids.map(|of| {
+            let own = seen.iter().filter(|(pid, _)| *pid == of);
+            own.map(|(_, token)| *token).collect::<Vec<_>>()
+        })
+    };
+    let [bearers, cookies] = ask_both(&mut source);
+    let (one, two) = (bearers[0], bearers[1]);
+    assert!(one.is_some() && two.is_some() && one != two, "{bearers:?}");
+    assert_eq!(bearers, [one, two, one, None]);
+    assert_eq!(cookies, [two, one, one, two], "the same keys: {bearers:?}");
+
+    // Observed anew with the other's credential, on connections that are open already.
+    for (pid, credential) in pids.into_iter().zip([&cookie, &Credential::Bearer]) {
+        source.detach(pid);
+        attach(&mut source, pid, credential);
+    }
+    let [cookies, bearers] = ask_both(&mut source);
+    assert_eq!(bearers, [one, two, one, None]);
+    assert_eq!(cookies, [two, one, one, two]);
 }

@@ -1,10 +1,7 @@
-//! Header lines: the names that matter, and the credential in its value.
-//!
-//! Settings are read volatile: in the kernel half they are a constant of zeros that the loader
-//! overwrites, and the compiler must not fold them.
+//! Header lines: the names that are recognised, and the credential in the value.
 
 use super::{LENGTH, LINE_START, Parser, SKIP_LINE, bytes};
-use crate::{PATTERN_LEN, Settings, tail};
+use crate::{CredentialPattern, PATTERN_LEN, Settings, tail};
 
 pub(super) const NAME: u32 = 5;
 pub(super) const VALUE: u32 = 6;
@@ -18,24 +15,13 @@ const TRANSFER_ENCODING: u32 = 4;
 const CONTENT_LENGTH_NAME: &[u8; 32] = b"content-length:\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
 const TRANSFER_ENCODING_NAME: &[u8; 32] = b"transfer-encoding:\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
 
+/// Reads a field of the settings; volatile, because in the kernel half they are a constant of zeros that the
+/// loader overwrites, and the compiler must not fold them.
 macro_rules! setting {
     ($settings:ident.$field:ident) => {
         // SAFETY: a field of a reference: valid and aligned.
         unsafe { core::ptr::read_volatile(&raw const $settings.$field) }
     };
-}
-
-/// Byte `index` of a pattern in the settings.
-#[inline(always)]
-fn wanted(pattern: &[u8; PATTERN_LEN], index: usize) -> u8 {
-    // SAFETY: the index is within the array.
-    unsafe {
-        core::ptr::read_volatile(
-            (&raw const *pattern)
-                .cast::<u8>()
-                .add(index & (PATTERN_LEN - 1)),
-        )
-    }
 }
 
 #[inline(always)]
@@ -49,19 +35,20 @@ fn lower(byte: u8) -> u8 {
 
 /// A header line begins.
 #[inline(always)]
-pub(super) fn begin(parser: &mut Parser, settings: &Settings, byte: u8) {
+pub(super) fn begin(parser: &mut Parser, pattern: &CredentialPattern, byte: u8) {
     parser.matched = 0;
     parser.candidates = CREDENTIAL | CONTENT_LENGTH | TRANSFER_ENCODING;
     parser.state = NAME;
-    name(parser, settings, byte);
+    name(parser, pattern, byte);
 }
 
+/// A byte of a header's name.
 #[inline(always)]
-pub(super) fn name(parser: &mut Parser, settings: &Settings, byte: u8) {
+pub(super) fn name(parser: &mut Parser, pattern: &CredentialPattern, byte: u8) {
     let index = (parser.matched as usize) & (PATTERN_LEN - 1);
     let byte_lower = lower(byte);
     let mut candidates = parser.candidates;
-    if byte_lower != wanted(&settings.header, index) {
+    if byte_lower != pattern.header[index] {
         candidates &= !CREDENTIAL;
     }
     if byte_lower != CONTENT_LENGTH_NAME[index] {
@@ -78,8 +65,8 @@ pub(super) fn name(parser: &mut Parser, settings: &Settings, byte: u8) {
     } else if candidates == 0 {
         parser.state = SKIP_LINE;
     } else if byte == b':' {
-        if candidates & CREDENTIAL != 0 && matched == setting!(settings.header_len) {
-            // The first credential counts: a second header of the name is left alone.
+        if candidates & CREDENTIAL != 0 && matched == pattern.header_len {
+            // Only the first header of that name counts.
             parser.state = if parser.token == 0 { VALUE } else { SKIP_LINE };
             parser.token_len = 0;
         } else if candidates & CONTENT_LENGTH != 0 {
@@ -96,12 +83,12 @@ pub(super) fn name(parser: &mut Parser, settings: &Settings, byte: u8) {
 
 /// Before a value, or before the next cookie in it. Returns the bytes it used.
 #[inline(always)]
-pub(super) fn value(parser: &mut Parser, settings: &Settings, byte: u8) -> u32 {
+pub(super) fn value(parser: &mut Parser, pattern: &CredentialPattern, byte: u8) -> u32 {
     if byte == b' ' || byte == b'\t' {
         return 1;
     }
     parser.matched = 0;
-    parser.state = if setting!(settings.scheme_len) == 0 {
+    parser.state = if pattern.scheme_len == 0 {
         TOKEN
     } else {
         SCHEME
@@ -109,13 +96,14 @@ pub(super) fn value(parser: &mut Parser, settings: &Settings, byte: u8) -> u32 {
     0
 }
 
+/// A byte of the scheme, or of a cookie's name.
 #[inline(always)]
-pub(super) fn scheme(parser: &mut Parser, settings: &Settings, byte: u8) {
-    let cookie = setting!(settings.cookie) != 0;
+pub(super) fn scheme(parser: &mut Parser, pattern: &CredentialPattern, byte: u8) {
+    let cookie = pattern.cookie != 0;
     let byte = if cookie { byte } else { lower(byte) };
     if byte == b'\n' {
         parser.state = LINE_START;
-    } else if byte != wanted(&settings.scheme, parser.matched as usize) {
+    } else if byte != pattern.scheme[parser.matched as usize & (PATTERN_LEN - 1)] {
         parser.state = if !cookie {
             SKIP_LINE
         } else if byte == b';' {
@@ -125,7 +113,7 @@ pub(super) fn scheme(parser: &mut Parser, settings: &Settings, byte: u8) {
         };
     } else {
         parser.matched += 1;
-        if parser.matched == setting!(settings.scheme_len) {
+        if parser.matched == pattern.scheme_len {
             parser.state = TOKEN;
             parser.token_len = 0;
         }
@@ -134,7 +122,13 @@ pub(super) fn scheme(parser: &mut Parser, settings: &Settings, byte: u8) {
 
 /// Hashes the credential; returns the bytes it used.
 #[inline(always)]
-pub(super) fn token(parser: &mut Parser, settings: &Settings, word: u64, left: u32) -> u32 {
+pub(super) fn token(
+    parser: &mut Parser,
+    settings: &Settings,
+    pattern: &CredentialPattern,
+    word: u64,
+    left: u32,
+) -> u32 {
     if parser.token_len == 0 {
         if word as u8 == b' ' {
             return 1;
@@ -150,15 +144,10 @@ pub(super) fn token(parser: &mut Parser, settings: &Settings, word: u64, left: u
         parser.sip.start(k0, k1);
         parser.tail.start();
     }
-    // Control characters end every credential, the space one after a scheme (a whole header may be
-    // `Basic xyz`), ';' one in a cookie.
-    let lowest = if setting!(settings.scheme_len) == 0 {
-        0x20
-    } else {
-        0x21
-    };
-    let mut ends = bytes::below(word, lowest);
-    if setting!(settings.cookie) != 0 {
+    // Control characters end every credential. A space ends one after a scheme (without a scheme the value may be
+    // `Basic xyz`), and ';' ends one in a cookie.
+    let mut ends = bytes::below(word, pattern.smallest_byte() as u64);
+    if pattern.cookie != 0 {
         ends |= bytes::equal(word, b';');
     }
     if parser.token_len.is_multiple_of(8) && left >= 8 && ends == 0 {
@@ -183,7 +172,7 @@ pub(super) fn token(parser: &mut Parser, settings: &Settings, word: u64, left: u
     1
 }
 
-/// The credential has ended: takes its fingerprints; 0 means "no credential", or no window of it.
+/// The credential has ended: computes its fingerprints. 0 means "no credential" or "no window".
 #[inline(always)]
 fn finish(parser: &mut Parser, settings: &Settings) {
     parser.token = 0;

@@ -131,8 +131,9 @@ fn source_options(args: &Attach) -> Result<SourceOptions> {
         .map(|pattern| Regex::new(pattern).with_context(|| format!("--handler {pattern}")))
         .collect::<Result<Vec<_>>>()?;
     Ok(SourceOptions {
-        settings: settings::settings(&args.credential, settings::CAPACITY)?,
+        settings: settings::settings(settings::CAPACITY)?,
         target: TargetOptions {
+            credential: settings::pattern(&args.credential)?,
             allocations: args.mode.allocations(),
             automatic: args.mode.automatic(),
             budget: args.mode.budget(args.overhead),

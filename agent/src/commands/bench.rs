@@ -67,10 +67,7 @@ fn run(
         ..PlanOptions::default()
     };
     let probes = target.plan(&options).probes;
-    let mut kernel = Kernel::load(&settings::settings(
-        &Credential::Bearer,
-        settings::CAPACITY,
-    )?)?;
+    let mut kernel = Kernel::load(&settings::settings(settings::CAPACITY)?)?;
     kernel.set_target(
         args.pid,
         heaptide_ebpf::TargetConfig {
@@ -79,6 +76,7 @@ fn run(
             flags: heaptide_ebpf::target_flags::ALLOCATIONS,
             interval: 0,
             slot: 0,
+            credential: settings::pattern(&Credential::Bearer)?,
         },
     )?;
     let _links = attach(&mut kernel, &probes)?;

@@ -59,13 +59,16 @@ fn exit_code(checks: &[Check]) -> ExitCode {
 /// Loads the programs for real, and measures what they cost a child.
 fn load() -> (Vec<Check>, Option<f64>) {
     const PROGRAMS: &str = "programs";
-    let settings = match settings::settings(&Credential::Bearer, settings::CAPACITY) {
-        Ok(settings) => settings,
+    let (settings, credential) = match settings::settings(settings::CAPACITY)
+        .and_then(|made| Ok((made, settings::pattern(&Credential::Bearer)?)))
+    {
+        Ok(made) => made,
         Err(why) => return (vec![Check::missing(PROGRAMS, why.to_string(), "")], None),
     };
     let options = SourceOptions {
         settings,
         target: TargetOptions {
+            credential,
             allocations: true,
             automatic: false,
             budget: None,

@@ -164,20 +164,20 @@ fn errors_name_the_line_and_what_to_do() {
 }
 
 #[test]
-fn kernel_halves_are_bounded() {
-    let with = |credentials: &[&str]| -> String {
-        let targets = credentials.iter().enumerate().map(|(number, credential)| {
-            format!("[[target]]\nname = \"t{number}\"\npid = 7\ncredential = \"{credential}\"\n")
-        });
-        targets.collect()
+fn each_target_may_have_its_own_credential() {
+    let target = |number| {
+        let selected = format!("[[target]]\nname = \"t{number}\"\npid = 7\n");
+        format!("{selected}credential = \"cookie:c{number}\"\n")
     };
-    let four = ["bearer", "cookie:a", "cookie:b", "header:X-Key", "cookie:a"];
-    let config = parse(&with(&four), Path::new("h.toml")).unwrap();
-    assert_eq!(config.credentials().len(), 4);
-    let said = error(&with(&[
-        "bearer", "cookie:a", "cookie:b", "header:c", "cookie:e",
-    ]));
-    assert!(said.contains("h.toml:17: target `t4`"), "{said}");
+    let targets: Vec<String> = (0..20).map(target).collect();
+    let text = targets.concat() + "[[target]]\nname = \"last\"\npid = 7\n";
+    let config = parse(&text, Path::new("h.toml")).unwrap();
+    for (number, target) in config.targets[..20].iter().enumerate() {
+        let expected = Credential::Cookie(format!("c{number}"));
+        assert_eq!(*config.credential_of(target), expected);
+    }
+    let last = config.targets.last().unwrap();
+    assert_eq!(*config.credential_of(last), Credential::Bearer);
 }
 
 #[test]

@@ -12,13 +12,12 @@ use super::backoff::Backoff;
 use super::scan;
 use super::select::{self, Identity, Selected};
 use super::state::State;
-use crate::config::{Config, Target};
+use crate::config::Config;
 use crate::observe::SourceError;
 use crate::outputs::alerts::{Alerts, log_verdict};
 use crate::outputs::metrics::Metrics;
 use crate::session::Session;
 use crate::settings::SettingsError;
-use crate::values::Credential;
 use heaptide_judge::report::Verdict;
 
 /// Why the daemon cannot begin.
@@ -35,8 +34,6 @@ pub enum DaemonError {
 /// One observed process.
 struct Observed {
     selected: Selected,
-    /// Which session has it.
-    credential: Credential,
     alerts: Alerts,
     verdict: Option<Verdict>,
 }
@@ -45,8 +42,8 @@ struct Observed {
 pub struct Observer {
     config: Config,
     metrics: Metrics,
-    /// One per credential: what counts as a token is compiled into the kernel half. Usually one.
-    sessions: Vec<(Credential, Session)>,
+    /// The session of all targets, once the kernel half is loaded.
+    session: Option<Session>,
     observed: BTreeMap<u32, Observed>,
     attaching: Backoff<Identity>,
     loading: Backoff<()>,
@@ -65,7 +62,7 @@ impl Observer {
             state: State::load(config.agent.state.as_deref()),
             config,
             metrics,
-            sessions: Vec::new(),
+            session: None,
             observed: BTreeMap::new(),
             attaching: Backoff::new(),
             loading: Backoff::new(),
@@ -84,10 +81,10 @@ impl Observer {
         let settings = |config: &Config, name: &str| {
             let target = config.targets.iter().find(|target| target.name == name)?;
             // The whole of it as text: patterns cannot be compared otherwise.
-            let (agent, credential) = (&config.agent, credential_of(config, target));
+            let (agent, credential) = (&config.agent, config.credential_of(target));
             Some(format!(
-                "{target:?} {:?} {:?} {credential:?}",
-                agent.mode, agent.overhead
+                "{target:?} {:?} {:?} {:?} {credential:?}",
+                agent.mode, agent.overhead, agent.residency
             ))
         };
         let changed: Vec<u32> = self
@@ -102,10 +99,11 @@ impl Observer {
         for pid in changed {
             self.detach(pid, "its configuration has changed");
         }
+        if self.config.agent.residency != new.agent.residency {
+            // That is a setting of the session: the next scan makes another one.
+            self.session = None;
+        }
         self.config = new;
-        let needed = self.credentials();
-        self.sessions
-            .retain(|(credential, _)| needed.contains(credential));
         self.attaching.retain(|_| false);
     }
 
@@ -158,29 +156,24 @@ impl Observer {
             .set_unhealthy(reason.map(|why| format!("nothing can be observed: {why}")));
     }
 
-    /// Takes processes that the sessions follow by themselves (forked children) among the observed,
-    /// or lets go of those that no target wants: helpers that have become another program.
+    /// Adds processes that the session follows by itself (forked children) to the observed ones, and detaches from
+    /// those that no target selects: helpers that have become another program.
     fn adopt(&mut self, wanted: &[Selected], was_seen: impl Fn(u32) -> bool) {
-        let followed = self.sessions.iter().flat_map(|(credential, session)| {
-            session
-                .pids()
-                .into_iter()
-                .map(|pid| (credential.clone(), pid))
-        });
-        let followed: Vec<(Credential, u32)> = followed
-            .filter(|(_, pid)| !self.observed.contains_key(pid))
-            .collect();
-        for (credential, pid) in followed {
+        let followed = self.session.as_ref().map(Session::pids);
+        for pid in followed.unwrap_or_default() {
+            if self.observed.contains_key(&pid) {
+                continue;
+            }
             let room = self.observed.len() < self.config.agent.max_processes;
             match wanted
                 .iter()
                 .find(|one| one.identity.pid == pid)
                 .filter(|_| room)
             {
-                Some(one) => self.observes(one.clone(), credential),
+                Some(one) => self.observes(one.clone()),
                 None if was_seen(pid) => {
                     debug!(pid, "a child that no target selects is let go");
-                    if let Some(session) = self.session(&credential) {
+                    if let Some(session) = &mut self.session {
                         session.detach(pid);
                     }
                 }
@@ -192,37 +185,34 @@ impl Observer {
 
     /// Takes in what has happened. Returns whether there was anything to wait for.
     pub fn step(&mut self) -> bool {
-        let mut broken = Vec::new();
-        for (credential, session) in &mut self.sessions {
-            if let Err(why) = session.step() {
-                error!("observation failed and begins anew: {why}");
-                broken.push(credential.clone());
-            }
+        let Some(session) = &mut self.session else {
+            return false;
+        };
+        if let Err(why) = session.step() {
+            error!("observation failed and begins anew: {why}");
+            self.drop_session();
         }
-        for credential in broken {
-            self.drop_session(&credential);
-        }
-        !self.sessions.is_empty()
+        self.session.is_some()
     }
 
     /// Tells what is thought of every process: metrics, alerts, changed verdicts.
     pub fn report(&mut self) {
         let Self {
             observed,
-            sessions,
+            session: Some(session),
             metrics,
             state,
             ..
-        } = self;
+        } = self
+        else {
+            return;
+        };
         for (pid, one) in observed {
-            let session = sessions
-                .iter()
-                .find(|(credential, _)| *credential == one.credential);
-            let Some(report) = session.and_then(|(_, session)| session.report(*pid)) else {
+            let Some(report) = session.report(*pid) else {
                 continue;
             };
             let service = &one.selected.target;
-            if let Some(plateaus) = session.and_then(|(_, session)| session.plateaus(*pid)) {
+            if let Some(plateaus) = session.plateaus(*pid) {
                 state.set(service, plateaus);
             }
             metrics.update(Some(service), &report);
@@ -240,18 +230,12 @@ impl Observer {
 
     /// Lets go of processes that have ended, after their last report.
     fn sweep(&mut self) {
-        let ended = |pid: &u32, one: &Observed| {
-            let session = self
-                .sessions
-                .iter()
-                .find(|(credential, _)| *credential == one.credential);
-            session.is_none_or(|(_, session)| session.ended(*pid))
-        };
+        let session = self.session.as_ref();
         let ended: Vec<u32> = self
             .observed
-            .iter()
-            .filter(|(pid, one)| ended(pid, one))
-            .map(|row| *row.0)
+            .keys()
+            .copied()
+            .filter(|pid| session.is_none_or(|session| session.ended(*pid)))
             .collect();
         if !ended.is_empty() {
             self.report();
@@ -259,7 +243,7 @@ impl Observer {
         for pid in ended {
             self.detach(pid, "it has ended");
         }
-        for (_, session) in &mut self.sessions {
+        if let Some(session) = &mut self.session {
             for pid in session.pids() {
                 if !self.observed.contains_key(&pid) && session.ended(pid) {
                     session.detach(pid);
@@ -272,7 +256,7 @@ impl Observer {
         let Some(one) = self.observed.remove(&pid) else {
             return;
         };
-        if let Some(session) = self.session(&one.credential) {
+        if let Some(session) = &mut self.session {
             session.detach(pid);
         }
         self.metrics.remove(pid);
@@ -282,7 +266,7 @@ impl Observer {
         );
     }
 
-    fn observes(&mut self, selected: Selected, credential: Credential) {
+    fn observes(&mut self, selected: Selected) {
         info!(
             service = selected.target,
             pid = selected.identity.pid,
@@ -290,26 +274,15 @@ impl Observer {
             "observed"
         );
         let plateaus = self.state.of(&selected.target);
-        if let Some(session) = self.session(&credential) {
+        if let Some(session) = &mut self.session {
             session.learn(selected.identity.pid, &plateaus);
         }
         let alerts = Alerts::new(&selected.target);
         let one = Observed {
             alerts,
             selected,
-            credential,
             verdict: None,
         };
         self.observed.insert(one.selected.identity.pid, one);
     }
-
-    fn session(&mut self, credential: &Credential) -> Option<&mut Session> {
-        let found = self.sessions.iter_mut().find(|(of, _)| of == credential)?;
-        Some(&mut found.1)
-    }
-}
-
-/// What counts as a token in a target.
-fn credential_of(config: &Config, target: &Target) -> Credential {
-    config.credential_of(target).clone()
 }

@@ -84,6 +84,7 @@ pub(super) fn begin(
         flags: options.flags(&target, host.options.stacks, allocating),
         interval: 0,
         slot,
+        credential: options.credential,
     };
     // Now, because what cannot be traced is one of its limitations.
     host.calls.need(&mut host.kernel, config.flags);

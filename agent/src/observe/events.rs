@@ -35,7 +35,8 @@ fn take(host: &mut Host, records: VecDeque<Record>, sink: &mut Sink<'_>) {
                 if let Some(searches) = &mut host.searches
                     && let Some((window, token)) = window.zip(request.token)
                 {
-                    searches.ended(record.tgid, window, token, request.end);
+                    let least = attached.config.credential.smallest_byte();
+                    searches.ended(record.tgid, least, window, token, request.end);
                 }
                 let request = named(request, handler, &attached.handlers);
                 sink(record.tgid, Observation::Request(request));

@@ -1,13 +1,13 @@
 //! How targets are observed: what all have in common, and what may differ from target to target.
 
-use heaptide_ebpf::{Settings, target_flags};
+use heaptide_ebpf::{CredentialPattern, Settings, target_flags};
 use heaptide_runtimes::Target;
 use regex::Regex;
 
 /// How targets are observed.
 #[derive(Clone, Debug)]
 pub struct SourceOptions {
-    /// Fingerprint key, credential and map sizes.
+    /// Fingerprint keys and map sizes.
     pub settings: Settings,
     /// What holds for a target that has no options of its own.
     pub target: TargetOptions,
@@ -22,6 +22,8 @@ pub struct SourceOptions {
 /// How one target is observed.
 #[derive(Clone, Debug)]
 pub struct TargetOptions {
+    /// What counts as the credential of its requests.
+    pub credential: CredentialPattern,
     /// Probe its allocators; without it only requests and memory are seen.
     pub allocations: bool,
     /// Probe them only while memory grows, and leave them alone where the objects of a target can be read

@@ -6,10 +6,10 @@ use heaptide::values::Credential;
 
 /// A source in mode `watch`.
 pub(crate) fn watching() -> Source {
-    let settings = settings::settings(&Credential::Bearer, 4096).expect("settings");
     let options = SourceOptions {
-        settings,
+        settings: settings::settings(4096).expect("settings"),
         target: TargetOptions {
+            credential: settings::pattern(&Credential::Bearer).expect("a pattern"),
             allocations: false,
             automatic: false,
             budget: None,

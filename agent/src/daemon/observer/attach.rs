@@ -5,35 +5,21 @@ use std::time::Instant;
 use regex::Regex;
 use tracing::{debug, error, warn};
 
-use super::{DaemonError, Observer, credential_of};
+use super::{DaemonError, Observer};
 use crate::config::{Config, Target};
 use crate::daemon::select::Selected;
 use crate::observe::{SourceError, SourceOptions, TargetOptions};
 use crate::session::Session;
-use crate::settings::{self, CAPACITY};
-use crate::values::{Credential, Mode};
+use crate::settings::{self, CAPACITY, SettingsError};
+use crate::values::Mode;
 use heaptide_judge::pipeline::JudgeOptions;
 use heaptide_process::ProcessError;
 
 impl Observer {
-    /// What the targets count as tokens, without repetition.
-    pub(super) fn credentials(&self) -> Vec<Credential> {
-        let mut credentials: Vec<_> = self.config.credentials().into_iter().cloned().collect();
-        if credentials.is_empty() {
-            // Without targets it is still found out now whether the kernel will do.
-            credentials.push(self.config.agent.credential.clone());
-        }
-        credentials
-    }
-
-    /// Loads the kernel half for each credential that has none yet.
+    /// Loads the kernel half, unless it is loaded. Without targets too, to find out now whether the kernel is suitable.
     pub fn load(&mut self) -> Result<(), DaemonError> {
-        for credential in self.credentials() {
-            if self.session(&credential).is_none() {
-                let options = source_options(&self.config, &credential)?;
-                let session = Session::new(options)?;
-                self.sessions.push((credential, session));
-            }
+        if self.session.is_none() {
+            self.session = Some(Session::new(source_options(&self.config)?)?);
         }
         Ok(())
     }
@@ -60,19 +46,13 @@ impl Observer {
         }
     }
 
-    /// Ends a session that does not work; the next scan loads it again.
-    pub(super) fn drop_session(&mut self, credential: &Credential) {
-        let of_it = |one: &&super::Observed| one.credential == *credential;
-        let pids: Vec<u32> = self
-            .observed
-            .values()
-            .filter(of_it)
-            .map(|one| one.selected.identity.pid)
-            .collect();
+    /// Ends the session because it does not work; the next scan loads it again.
+    pub(super) fn drop_session(&mut self) {
+        let pids: Vec<u32> = self.observed.keys().copied().collect();
         for pid in pids {
             self.detach(pid, "the kernel half is loaded anew");
         }
-        self.sessions.retain(|(of, _)| of != credential);
+        self.session = None;
         self.loading.failed((), Instant::now());
         let reason = "the kernel half did not work and is loaded anew; the log says why";
         self.metrics.set_unhealthy(Some(reason.to_owned()));
@@ -89,29 +69,30 @@ impl Observer {
         else {
             return;
         };
-        let credential = credential_of(&self.config, target);
-        let options = target_options(&self.config, target);
         let judge = JudgeOptions {
             memory_limit: target.memory_limit,
             expect_cache_entries: target.expect_cache,
             ..JudgeOptions::default()
         };
-        let Some(session) = self.session(&credential) else {
+        let Some(session) = &mut self.session else {
             return;
         };
-        let why = match session.attach_with(pid, options, judge) {
+        let attached = target_options(&self.config, target)
+            .map_err(DaemonError::from)
+            .and_then(|options| Ok(session.attach_with(pid, options, judge)?));
+        let why = match attached {
             Ok(()) => {
                 self.attaching.worked(&one.identity);
                 self.attach_error = None;
-                self.observes(one.clone(), credential);
+                self.observes(one.clone());
                 return;
             }
             Err(why) => why,
         };
         let wait = self.attaching.failed(one.identity, Instant::now());
-        if let SourceError::Target(
+        if let DaemonError::Source(SourceError::Target(
             ProcessError::NoSuchProcess { .. } | ProcessError::Ended { .. },
-        ) = why
+        )) = why
         {
             debug!(service = one.target, pid, "not observed: {why}");
             return;
@@ -131,8 +112,9 @@ fn mode_of(config: &Config, target: &Target) -> Mode {
     target.mode.unwrap_or(config.agent.mode)
 }
 
-fn target_options(config: &Config, target: &Target) -> TargetOptions {
-    TargetOptions {
+fn target_options(config: &Config, target: &Target) -> Result<TargetOptions, SettingsError> {
+    Ok(TargetOptions {
+        credential: settings::pattern(config.credential_of(target))?,
         allocations: mode_of(config, target).allocations(),
         automatic: mode_of(config, target).automatic(),
         budget: mode_of(config, target).budget(config.agent.overhead),
@@ -144,18 +126,16 @@ fn target_options(config: &Config, target: &Target) -> TargetOptions {
             .collect(),
         memory_limit: target.memory_limit,
         follow: target.follow_children,
-    }
+    })
 }
 
-fn source_options(config: &Config, credential: &Credential) -> Result<SourceOptions, DaemonError> {
-    let mut targets = config
-        .targets
-        .iter()
-        .filter(|target| credential_of(config, target) == *credential);
+fn source_options(config: &Config) -> Result<SourceOptions, SettingsError> {
+    let mut targets = config.targets.iter();
     Ok(SourceOptions {
-        settings: settings::settings(credential, CAPACITY)?,
+        settings: settings::settings(CAPACITY)?,
         target: TargetOptions {
-            // Without a target that needs it the cost of allocator probes is not measured.
+            credential: settings::pattern(&config.agent.credential)?,
+            // A host that refuses allocator probes is an error only if a target needs them.
             allocations: targets.any(|target| mode_of(config, target).allocations()),
             automatic: false,
             budget: None,

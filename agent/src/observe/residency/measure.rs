@@ -35,7 +35,7 @@ pub fn measure(pid: u32, tokens: u64) -> Result<Measured, MemoryError> {
         })
         .collect();
     let gone = |_| MemoryError::Buffer(io::ErrorKind::BrokenPipe.into());
-    let worker = Worker::start(KEY, 0x21).map_err(MemoryError::Buffer)?;
+    let worker = Worker::start(KEY).map_err(MemoryError::Buffer)?;
     let mut all = Measured {
         bytes: 0,
         cpu: Duration::ZERO,
@@ -46,6 +46,7 @@ pub fn measure(pid: u32, tokens: u64) -> Result<Measured, MemoryError> {
         worker.give(Job {
             pid,
             from: start,
+            least: b' ' + 1,
             needles,
         });
         let done = worker.wait().map_err(gone)?;

@@ -33,8 +33,6 @@ const LEAST: usize = 10;
 /// The searches of all targets.
 pub(super) struct Searches {
     key: TailKey,
-    /// The smallest byte of a credential.
-    least: u8,
     targets: HashMap<u32, Searched>,
     worker: Option<Worker>,
     /// Whose memory is being searched.
@@ -45,6 +43,8 @@ pub(super) struct Searches {
 
 /// One target.
 struct Searched {
+    /// The smallest byte of a credential.
+    least: u8,
     tokens: Tokens,
     pass: Option<Pass>,
     due: Instant,
@@ -65,8 +65,6 @@ impl Searches {
     pub(super) fn new(settings: &Settings) -> Self {
         Self {
             key: settings.tail_key,
-            // Without a scheme the credential is the whole value, spaces included.
-            least: if settings.scheme_len == 0 { 0x20 } else { 0x21 },
             targets: HashMap::new(),
             worker: None,
             busy: None,
@@ -74,9 +72,17 @@ impl Searches {
         }
     }
 
-    /// A request of `pid` with this credential has ended.
-    pub(super) fn ended(&mut self, pid: u32, window: TokenWindow, whole: Fingerprint, at: Nanos) {
+    /// A request of `pid` with this credential has ended. `least` is the smallest byte of a credential there.
+    pub(super) fn ended(
+        &mut self,
+        pid: u32,
+        least: u8,
+        window: TokenWindow,
+        whole: Fingerprint,
+        at: Nanos,
+    ) {
         let searched = self.targets.entry(pid).or_insert_with(|| Searched {
+            least,
             tokens: Tokens::default(),
             pass: None,
             due: Instant::now(),
@@ -182,10 +188,11 @@ impl Searches {
         let job = Job {
             pid: *pid,
             from: pass.from,
+            least: searched.least,
             needles,
         };
         if self.worker.is_none() {
-            match Worker::start(self.key, self.least) {
+            match Worker::start(self.key) {
                 Ok(worker) => self.worker = Some(worker),
                 Err(why) => {
                     warn!("no thread to search for tokens: {why}");

@@ -27,6 +27,8 @@ pub(super) struct Job {
     pub(super) pid: u32,
     /// From which address upwards.
     pub(super) from: u64,
+    /// The smallest byte of a credential.
+    pub(super) least: u8,
     /// For which windows.
     pub(super) needles: Vec<Needle>,
 }
@@ -51,12 +53,12 @@ pub(super) struct Worker {
 
 impl Worker {
     /// Starts the thread.
-    pub(super) fn start(key: TailKey, least: u8) -> io::Result<Self> {
+    pub(super) fn start(key: TailKey) -> io::Result<Self> {
         let (jobs, todo) = channel();
         let (finished, done) = channel();
         thread::Builder::new()
             .name("residency".to_owned())
-            .spawn(move || work(key, least, &todo, &finished))?;
+            .spawn(move || work(key, &todo, &finished))?;
         Ok(Self { jobs, done })
     }
 
@@ -76,7 +78,7 @@ impl Worker {
     }
 }
 
-fn work(key: TailKey, least: u8, todo: &Receiver<Job>, finished: &Sender<Done>) {
+fn work(key: TailKey, todo: &Receiver<Job>, finished: &Sender<Done>) {
     // SAFETY: plain numbers; 0 is the calling thread. Without the right priority it works all the same.
     if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) } != 0 {
         debug!("priority: {}", io::Error::last_os_error());
@@ -85,7 +87,7 @@ fn work(key: TailKey, least: u8, todo: &Receiver<Job>, finished: &Sender<Done>) 
     while let Ok(job) = todo.recv() {
         let begun = cpu_time();
         let mut found = Vec::new();
-        let read = search(&job, key, least, &mut buffer, &mut found, || {
+        let read = search(&job, key, &mut buffer, &mut found, || {
             cpu_time().saturating_sub(begun) < LONGEST
         });
         found.sort_unstable();
@@ -105,7 +107,6 @@ fn work(key: TailKey, least: u8, todo: &Receiver<Job>, finished: &Sender<Done>) 
 fn search(
     job: &Job,
     key: TailKey,
-    least: u8,
     buffer: &mut Option<Buffer>,
     found: &mut Vec<u64>,
     more: impl Fn() -> bool,
@@ -114,7 +115,7 @@ fn search(
         Some(buffer) => buffer,
         None => Buffer::new()?,
     };
-    let search = Search::new(key, least, &job.needles);
+    let search = Search::new(key, job.least, &job.needles);
     // One token can lie in many places: a bound on what is noted between two looks at the clock.
     let most = 4 * job.needles.len() + 1024;
     let read = read(job.pid, job.from, &mut own, &mut |bytes| {

@@ -1,44 +1,46 @@
-//! The credential of a head that net/http's buffer does not hold any more (it was longer than the buffer, or
-//! came in pieces that end between lines): from the map of headers that net/http has made of it.
+//! The credential of a head that is no longer in net/http's buffer (it was longer than the buffer, or arrived in
+//! pieces that end between lines): read from the header map that net/http has parsed it into.
 
 use aya_ebpf::helpers::generated;
 use heaptide_ebpf::{GoCookie, go_maps, head::START};
 
-use crate::{
-    go::words,
-    go_http2::is_credential,
-    go_scan::{GoScan, feed_field, say},
-    maps::Pending,
+use super::{
+    fields::{feed_field, is_credential, say},
+    scan::GoScan,
 };
+use crate::{maps::Pending, user::words};
 
 /// `http.Request.Header`.
 const HEADER: u64 = 56;
-/// Slots of a group or bucket: a word of marks, and eight of a string and a slice each.
+/// Slots of a group or bucket: after a word of marks, eight pairs of a string and a slice.
 const SLOTS: u64 = 8;
 const MARKS: u64 = 8;
-/// Up to Go 1.23 keys and values lie apart, and a bucket ends with a pointer to the next.
+/// Size of a bucket. Up to Go 1.23 a bucket has all keys first, then all values, then a pointer to the next bucket.
 const BUCKET: u64 = 336;
-/// From 1.24 on a key lies before its value.
+/// Size of a group. From Go 1.24 on each key is followed by its value.
 const GROUP: u64 = 328;
-/// Groups that are looked through.
+/// Most groups that are searched.
 const MOST_GROUPS: u64 = 64;
-/// What is walked.
+
+/// The search through a header map.
 struct Walk {
+    scan: *mut GoScan,
     groups: u64,
     interleaved: u32,
-    /// 1: it was found, or there is none.
+    /// 1: the credential was found, or certainly is not there.
     certain: u32,
     /// Addresses and lengths of the credential's name and value, if it was found.
     field: Option<[[u64; 2]; 2]>,
 }
 
-/// Scans the credential of a request; 1: it was found, or there is none.
+/// Finds and scans the credential of a request; 1: it was found, or certainly is not there.
 #[inline(never)]
 pub fn credential(pending: &mut Pending, scan: *mut GoScan, request: u64, cookie: GoCookie) -> u32 {
     let Some([map]) = words(request.wrapping_add(HEADER)) else {
         return 0;
     };
     let mut walk = Walk {
+        scan,
         groups: 0,
         interleaved: 0,
         certain: 0,
@@ -67,8 +69,8 @@ pub fn credential(pending: &mut Pending, scan: *mut GoScan, request: u64, cookie
         }
         walk.certain = u32::from(tables <= 1 && number <= MOST_GROUPS);
     } else if cookie.maps() == go_maps::BUCKETS {
-        // runtime.hmap: `B` is the logarithm of how many buckets there are. A map that has grown may have
-        // some elsewhere.
+        // runtime.hmap: `B` is the binary logarithm of the number of buckets. A map that is growing has more
+        // buckets elsewhere, so the result is not certain.
         let Some([_, bits, buckets]) = words(map) else {
             return 0;
         };
@@ -82,7 +84,7 @@ pub fn credential(pending: &mut Pending, scan: *mut GoScan, request: u64, cookie
     } else {
         number
     };
-    // SAFETY: `slot` has the signature the helper asks for; the walk outlives the call.
+    // SAFETY: `slot` has the signature the helper requires, and its context is a `Walk`, which outlives the call.
     unsafe {
         generated::bpf_loop(
             (most * SLOTS) as u32,
@@ -94,7 +96,8 @@ pub fn credential(pending: &mut Pending, scan: *mut GoScan, request: u64, cookie
     // SAFETY: the scan of this thread.
     unsafe { (*scan).scan.parser.state = START };
     say(scan, b"GET / HTTP/1.1\r\n");
-    // Scanned here and not in `slot`: Linux 6.1 counts the stack of all callers, callbacks' too.
+    // Scanned here and not in `slot`, because Linux 6.1 limits the sum of the stacks of all callers, including
+    // those of callbacks.
     if let Some([name, value]) = walk.field {
         feed_field(scan, name, value);
     }
@@ -107,9 +110,13 @@ pub fn credential(pending: &mut Pending, scan: *mut GoScan, request: u64, cookie
     walk.certain
 }
 
-/// One slot. Returns 1 to stop.
+/// Looks at one slot. Returns 1 to stop.
+///
+/// # Safety
+///
+/// `context` points to a [`Walk`] that nothing else uses during the call, and whose `scan` is this thread's.
 unsafe extern "C" fn slot(index: u32, context: *mut core::ffi::c_void) -> i64 {
-    // SAFETY: `credential` passes its own walk.
+    // SAFETY: the caller's promise.
     let walk = unsafe { &mut *context.cast::<Walk>() };
     let (group, slot) = (u64::from(index) / SLOTS, u64::from(index) % SLOTS);
     let (key, value) = if walk.interleaved != 0 {
@@ -123,7 +130,7 @@ unsafe extern "C" fn slot(index: u32, context: *mut core::ffi::c_void) -> i64 {
         walk.certain = 0;
         return 1;
     };
-    if !is_credential(name, len) {
+    if !is_credential(walk.scan, name, len) {
         return 0;
     }
     let Some([strings, number]) = words(value) else {

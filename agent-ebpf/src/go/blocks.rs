@@ -1,16 +1,15 @@
-//! Objects of Go's heap that are followed: the first of each span that a processor takes to allocate from.
+//! Samples of Go's heap: the first object of each span that a processor begins to allocate from.
 //!
-//! A span holds objects of one size. The first that is handed out stands for all that the span has room
-//! for: a sample by bytes that costs one probe per 8 KiB or so, not one per allocation. Nothing
-//! is written into the target and no profile is switched on; whether the object lives on, user space reads
-//! from the bitmaps that the collector keeps.
+//! A span holds objects of one size. The first object that is allocated from it represents all that the span has room
+//! for. This is a sample by bytes that costs one probe per 8 KiB or so, not one per allocation. Nothing is written
+//! into the target and no profile is switched on. User space reads from the collector's bitmaps whether the object is
+//! still alive.
 
 use aya_ebpf::{
     EbpfContext as _,
     bindings::{BPF_RB_NO_WAKEUP, pt_regs},
     helpers::{
         bpf_get_current_pid_tgid, bpf_get_prandom_u32, bpf_ktime_get_ns, bpf_probe_read_user,
-        generated,
     },
     macros::uprobe,
     programs::ProbeContext,
@@ -19,27 +18,27 @@ use heaptide_ebpf::{
     Counter, GoBlockRecord, GoRuntimeCookie, TargetConfig, binding as bindings, kind, target_flags,
 };
 
+use super::tasks::{on_behalf_of, request_of};
 use crate::{
-    alloc::register,
-    go::words,
-    go_tasks::{on_behalf_of, request_of},
     maps::{EVENTS, count},
-    stack, thread,
+    probe::{self, register},
+    request as requests, stack, thread,
+    user::words,
 };
 
-/// Words of `runtime.mspan` that are looked at; the same in Go 1.23 to 1.27.
+/// Words of `runtime.mspan` that are read; the same in Go 1.23 to 1.27.
 const SPAN_WORDS: usize = 14;
 /// `mSpanInUse`.
 const IN_USE: u64 = 1;
 
-/// What of a span's fields matters here.
+/// The fields of a span that are used here.
 struct Span {
     address: u64,
     start: u64,
-    /// Place of the next object, counted in objects.
+    /// Index of the next object.
     free: u64,
     objects: u64,
-    /// Bit 0 stands for the object at `free`; set: it is not in use.
+    /// Bit 0 is for the object at `free`; 1: it is not in use.
     cache: u64,
     sweep: u32,
     allocated: u64,
@@ -76,8 +75,8 @@ fn watched() -> Option<&'static TargetConfig> {
     (config.flags & target_flags::ALLOCATIONS != 0).then_some(config)
 }
 
-/// `(*mspan).nextFreeIndex()`: RAX. Called when the 64 objects that a processor has at hand are used up,
-/// and first of all when it has taken another span.
+/// `(*mspan).nextFreeIndex()`: RAX. Called when the 64 objects in a processor's cache are used up, and when it has
+/// just taken another span.
 #[uprobe]
 pub fn go_next_free(ctx: ProbeContext) -> u32 {
     let Some(config) = watched() else {
@@ -101,8 +100,8 @@ pub fn go_next_free(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// `(*mspan).initHeapBits()`: RAX. Called for each span that is new; one that holds a single large object is
-/// that object.
+/// `(*mspan).initHeapBits()`: RAX. Called for each new span. A span of class 0 holds a single large object, which is
+/// sampled here.
 #[uprobe]
 pub fn go_large(ctx: ProbeContext) -> u32 {
     let Some(config) = watched() else {
@@ -118,12 +117,11 @@ pub fn go_large(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// Sends an object that stands for `room` bytes.
+/// Sends an object that represents `room` bytes.
 #[inline(always)]
 fn take(config: &TargetConfig, ctx: &ProbeContext, span: &Span, addr: u64, room: u64) {
     let regs: *const pt_regs = ctx.regs;
-    // SAFETY: the helper only reads the running program's context.
-    let cookie = GoRuntimeCookie(unsafe { generated::bpf_get_attach_cookie(ctx.as_ptr()) });
+    let cookie = GoRuntimeCookie(probe::cookie(ctx.as_ptr()));
     let wanted = u64::from(config.interval);
     let mut interval = if room > u64::from(u32::MAX) {
         u64::from(u32::MAX)
@@ -157,8 +155,8 @@ fn take(config: &TargetConfig, ctx: &ProbeContext, span: &Span, addr: u64, room:
     let running = register!(regs, r14);
     let (mut request, mut binding) = request_of(running, tgid, now);
     if config.flags & target_flags::GO_REQUESTS == 0 {
-        // Requests are seen by system calls: whose thread it is says more than nothing.
-        (request, _) = thread::request_at(thread, register!(regs, rsp));
+        // Requests are observed by system calls: the current request of the thread is the best guess.
+        (request, _) = requests::at(thread, register!(regs, rsp));
         binding = if request == 0 {
             bindings::NONE
         } else {

@@ -1,28 +1,29 @@
-//! Goroutines that are begun for a request: what they do belongs to it, too.
+//! Goroutines that are started for a request: their actions are attributed to it.
 
 use aya_ebpf::{
     EbpfContext as _,
     bindings::pt_regs,
-    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns, generated},
+    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns},
     macros::{map, uprobe},
     maps::LruHashMap,
     programs::ProbeContext,
 };
 use heaptide_ebpf::{GoRuntimeCookie, TaskKey, binding};
 
+use super::requests::{GO_REQUESTS, NO_FD, watched};
 use crate::{
-    alloc::register,
-    go::{GO_REQUESTS, NO_FD, watched, words},
     http,
     maps::TASKS,
-    scope,
+    probe::{self, register},
+    request,
+    user::words,
 };
 
-/// What a goroutine that was begun for a request does belongs to it, too.
+/// Goroutines that work for a request and do not serve it themselves.
 #[map]
 static GO_CHILDREN: LruHashMap<TaskKey, Child> = LruHashMap::with_max_entries(16_384, 0);
 
-/// A goroutine that was begun by one that served a request, or by such a one.
+/// A goroutine that was started by one that serves a request, or by another such child.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Child {
@@ -30,21 +31,21 @@ struct Child {
     /// The goroutine that serves the request.
     root: u64,
     born_ns: u64,
-    /// Goroutines between the two, this one included.
+    /// Number of generations below the root: 1 for its direct child.
     depth: u64,
 }
 
-/// Goroutines begun by one another that are followed.
+/// Most generations that are followed.
 const DEPTH: u64 = 4;
-/// How long a goroutine that outlives its request still works for it: what lives on and serves others (a
-/// pool's worker, a client's connection) does not.
+/// How long a goroutine that outlives its request is still attributed to it. Goroutines that live on and serve
+/// others (a pool's worker, a client's connection) are not.
 const OUTLIVES_NS: u64 = 1_000_000_000;
 /// `g.m`.
 const G_M: u64 = 48;
-/// `_Gdead`: a goroutine that is not begun yet, or has ended.
+/// `_Gdead`: a goroutine that has not started yet, or has ended.
 const DEAD: u32 = 6;
 
-/// The request that a goroutine works on, and how surely.
+/// The request that a goroutine works for, and its binding, one of [`binding`].
 #[inline(always)]
 pub fn request_of(goroutine: u64, tgid: u32, now: u64) -> (u64, u8) {
     let tgid = u64::from(tgid);
@@ -73,11 +74,12 @@ pub fn request_of(goroutine: u64, tgid: u32, now: u64) -> (u64, u8) {
     (0, binding::NONE)
 }
 
-/// In place of a depth: the goroutine is reading the head of that request, or is done with it.
+/// In place of a depth: the goroutine is reading the head of that request, or has finished it.
 const READING: u64 = u64::MAX;
 const DONE: u64 = u64::MAX - 1;
 
-/// `(*conn).readRequest(ctx)`: R14 is the goroutine. What it allocates from here on is the next request's: its head.
+/// `(*conn).readRequest(ctx)`: R14 is the goroutine. What it allocates from here on is attributed to the next
+/// request, whose head it reads.
 #[uprobe]
 pub fn go_read(ctx: ProbeContext) -> u32 {
     if watched().is_none() {
@@ -87,7 +89,7 @@ pub fn go_read(ctx: ProbeContext) -> u32 {
     let tgid = bpf_get_current_pid_tgid() >> 32;
     let task = register!(regs, r14);
     let child = Child {
-        request: scope::next_request(),
+        request: request::next_id(),
         root: task,
         // SAFETY: no preconditions.
         born_ns: unsafe { bpf_ktime_get_ns() },
@@ -98,7 +100,7 @@ pub fn go_read(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// The request has ended; until its goroutine reads the next head, what it does is still for it.
+/// The request has ended. Its goroutine is attributed to it until it reads the next head.
 #[inline(always)]
 pub fn done(key: TaskKey, request: u64) {
     let child = Child {
@@ -111,7 +113,7 @@ pub fn done(key: TaskKey, request: u64) {
     let _ = GO_CHILDREN.insert(key, &child, 0);
 }
 
-/// The goroutine that a thread runs, given what it runs on: perhaps the stack of its scheduler, where
+/// The goroutine that a thread runs, given the `g` in its register. That may be the scheduler's own `g`, on which
 /// the runtime does some of its work for the goroutine.
 #[inline(always)]
 pub fn on_behalf_of(running: u64, cookie: GoRuntimeCookie) -> u64 {
@@ -123,7 +125,7 @@ pub fn on_behalf_of(running: u64, cookie: GoRuntimeCookie) -> u64 {
     0
 }
 
-/// The request whose head the goroutine has read, if that was seen; else a new one.
+/// The request whose head the goroutine has read, if [`go_read`] has seen that; else a new one.
 #[inline(always)]
 pub fn begun(key: TaskKey) -> u64 {
     // SAFETY: a map value; only this goroutine's probes touch it.
@@ -134,19 +136,18 @@ pub fn begun(key: TaskKey) -> u64 {
         let _ = GO_CHILDREN.remove(key);
         return request;
     }
-    scope::next_request()
+    request::next_id()
 }
 
-/// `isSystemGoroutine(gp, fixed)`: RAX. The runtime asks that of each goroutine that it begins and of each
-/// that ends, on the stack of the thread's scheduler: a goroutine that is not running yet and one that is.
+/// `isSystemGoroutine(gp, fixed)`: RAX. The runtime calls it for each goroutine that starts and for each that ends, on
+/// the stack of the thread's scheduler. A goroutine that ends is the thread's current one; one that starts is not.
 #[uprobe]
 pub fn go_goroutine(ctx: ProbeContext) -> u32 {
     if watched().is_none() {
         return 0;
     }
     let regs: *const pt_regs = ctx.regs;
-    // SAFETY: the helper only reads the running program's context.
-    let cookie = GoRuntimeCookie(unsafe { generated::bpf_get_attach_cookie(ctx.as_ptr()) });
+    let cookie = GoRuntimeCookie(probe::cookie(ctx.as_ptr()));
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
     let task = register!(regs, rax);
     let key = TaskKey {
@@ -165,7 +166,7 @@ pub fn go_goroutine(ctx: ProbeContext) -> u32 {
     if current == task {
         let _ = GO_CHILDREN.remove(key);
         if let Some(pending) = GO_REQUESTS.get_ptr(key) {
-            // Its handler panicked, or took the connection over.
+            // Its handler panicked, or took over the connection.
             // SAFETY: a map value; only this goroutine's probes touch it.
             http::send(unsafe { &*pending }, tgid, NO_FD, 0, now);
             let _ = GO_REQUESTS.remove(key);
@@ -196,7 +197,7 @@ pub fn go_goroutine(ctx: ProbeContext) -> u32 {
             depth: above.depth + 1,
         }
     } else {
-        // Goroutines are used again: what the last one did is over.
+        // The memory of goroutines is used again: forget what was known of the last one here.
         let _ = GO_CHILDREN.remove(key);
         return 0;
     };

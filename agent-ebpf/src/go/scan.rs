@@ -1,6 +1,6 @@
-//! Scanning the heads of Go's requests: in net/http's own buffer, or piece by piece.
+//! The scan of a request head by a thread of a Go program, and heads in net/http's own buffer.
 //!
-//! Uprobes can be preempted, so the scan's state is the thread's own, not the CPU's.
+//! Uprobes can be preempted, so the state of the scan belongs to the thread and not to the CPU.
 
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
@@ -9,50 +9,52 @@ use aya_ebpf::{
     maps::{Array, HashMap},
 };
 use heaptide_ebpf::{
-    Counter, GoCookie,
+    Counter, CredentialPattern, GoCookie,
     head::{self, BODY, CHUNK, EVENT_HEAD, LOST, START, Scan},
 };
 
 use crate::{
-    go::words,
     maps::{count, settings},
+    user::words,
 };
 
-/// Where bufio's buffer is read to and written to, in words; its address and length come first.
+/// Words of `bufio.Reader` that are read: first the buffer's address and length, last the positions up to which it
+/// was read and written.
 const READER_WORDS: usize = 7;
-/// Longest buffer that is believed (net/http makes 4 KiB).
+/// Longest buffer that is accepted (net/http's has 4 KiB).
 const MAX_BUFFER: u64 = 64 << 10;
 /// Passes over the buffer: one per KiB and two or three per pipelined request.
 const ROUNDS: u32 = 96;
 /// Steps of the scanner per pass.
-const STEPS: u32 = CHUNK as u32 + 512;
-/// Pieces of a field's value that are scanned.
-const PIECES: u32 = 16;
-/// A scan under way on a thread.
+pub const STEPS: u32 = CHUNK as u32 + 512;
+
+/// The scan of a thread.
 #[repr(C)]
 pub struct GoScan {
     /// Address of the bytes.
     from: u64,
-    /// How many of them there are.
+    /// Number of bytes.
     len: u32,
-    /// Those that were taken.
+    /// Number of bytes taken so far.
     taken: u32,
     /// 1: a head ended with the last of them.
     whole: u32,
     reserved: u32,
+    /// What it looks for.
+    pub credential: CredentialPattern,
     pub scan: Scan,
 }
 
-/// By thread.
+/// Scans by thread.
 #[map]
 static GO_SCANS: HashMap<u32, GoScan> = HashMap::with_max_entries(8_192, BPF_F_NO_PREALLOC);
-/// To make new ones from.
+/// A zeroed scan to make new ones from.
 #[map]
 static BLANK_SCAN: Array<GoScan> = Array::with_max_entries(1, 0);
 
-/// A pointer to the state of the scan, where callbacks find it.
-struct Context {
-    scan: *mut GoScan,
+/// What the callbacks of the scanner work on.
+pub struct Context {
+    pub scan: *mut GoScan,
 }
 
 /// This thread's scan.
@@ -75,16 +77,23 @@ pub fn scan_of_thread() -> Option<&'static mut GoScan> {
     Some(unsafe { &mut *scan })
 }
 
-/// A thread ends.
+/// This thread's scan, set to look for `credential`.
+#[inline(always)]
+pub fn scan_for(credential: &CredentialPattern) -> Option<&'static mut GoScan> {
+    let scan = scan_of_thread()?;
+    scan.credential = *credential;
+    Some(scan)
+}
+
+/// Forgets the scan of a thread that ends.
 #[inline(always)]
 pub fn forget_thread(tid: u32) {
     let _ = GO_SCANS.remove(tid);
 }
 
-/// Scans the head of a response's request in its connection's buffer: 1 if all of it was there.
+/// Scans the head of a response's request in its connection's buffer; 1 if the buffer held all of it.
 ///
-/// Pipelined requests lie one behind the other; the last head that ends where net/http has read to is
-/// the one.
+/// The buffer may hold several pipelined requests. The head is the last one, which ends where net/http has read to.
 #[inline(never)]
 pub fn read_head(scan: &mut GoScan, response: u64, cookie: GoCookie) -> u32 {
     let Some([conn]) = words(response) else {
@@ -108,7 +117,8 @@ pub fn read_head(scan: &mut GoScan, response: u64, cookie: GoCookie) -> u32 {
     scan.scan.event = 0;
     scan.scan.parser.state = START;
     let mut context = Context { scan };
-    // SAFETY: `round` has the signature the helper asks for; the context outlives the call.
+    // SAFETY: `round` has the signature the helper requires, and its context is a `Context`, which outlives the
+    // call.
     unsafe {
         generated::bpf_loop(ROUNDS, round as *mut _, (&raw mut context).cast(), 0);
         (*context.scan).whole
@@ -116,8 +126,12 @@ pub fn read_head(scan: &mut GoScan, response: u64, cookie: GoCookie) -> u32 {
 }
 
 /// One round of [`read_head`]: skips body bytes, or scans up to the next event. Returns 1 to stop.
+///
+/// # Safety
+///
+/// `context` points to a [`Context`] whose `scan` is this thread's and is used by nothing else during the call.
 unsafe extern "C" fn round(_index: u32, context: *mut core::ffi::c_void) -> i64 {
-    // SAFETY: `read_head` passes its own context, whose pointer is valid during the loop.
+    // SAFETY: the caller's promise.
     let state = unsafe { &mut *(*context.cast::<Context>()).scan };
     if state.scan.position >= state.scan.end {
         let rest = state.len.wrapping_sub(state.taken);
@@ -153,7 +167,8 @@ unsafe extern "C" fn round(_index: u32, context: *mut core::ffi::c_void) -> i64 
         return 1;
     }
     state.scan.event = 0;
-    // SAFETY: `step` has the signature the helper asks for; the context outlives the call.
+    // SAFETY: `step` has the signature the helper requires; it gets this function's own context, and `state` is not
+    // used while it runs.
     unsafe {
         generated::bpf_loop(STEPS, step as *mut _, context, 0);
     }
@@ -167,98 +182,13 @@ unsafe extern "C" fn round(_index: u32, context: *mut core::ffi::c_void) -> i64 
     0
 }
 
-/// One step of the scanner.
-unsafe extern "C" fn step(_index: u32, context: *mut core::ffi::c_void) -> i64 {
-    // SAFETY: as in `round`; the settings are a static that nothing writes after the load.
-    unsafe { head::step(&mut (*(*context.cast::<Context>()).scan).scan, &*settings()) }
-}
-
-/// User bytes under way to the scanner.
-struct Feed {
-    scan: *mut GoScan,
-    from: u64,
-    left: u64,
-}
-
-/// Scans up to so many pieces of user bytes.
-#[inline(never)]
-pub fn feed(scan: *mut GoScan, from: u64, len: u64, pieces: u32) -> u32 {
-    let mut feed = Feed {
-        scan,
-        from,
-        left: len,
-    };
-    // SAFETY: `piece` has the signature the helper asks for; the feed outlives the call.
-    unsafe { generated::bpf_loop(pieces, piece as *mut _, (&raw mut feed).cast(), 0) };
-    0
-}
-
-/// One piece of [`feed`].
-unsafe extern "C" fn piece(_index: u32, context: *mut core::ffi::c_void) -> i64 {
-    // SAFETY: `feed` passes its own.
-    let feed = unsafe { &mut *context.cast::<Feed>() };
-    if feed.left == 0 {
-        return 1;
-    }
-    // SAFETY: the scan of this thread.
-    let state = unsafe { &mut *feed.scan };
-    let rest = if feed.left > CHUNK as u64 {
-        CHUNK as u32
-    } else {
-        feed.left as u32
-    };
-    let size = (rest.wrapping_sub(1) & (CHUNK as u32 - 1)) + 1;
-    // SAFETY: `data` holds CHUNK bytes and more; the helper checks the user address.
-    let failed = unsafe {
-        generated::bpf_probe_read_user(
-            (&raw mut state.scan.data).cast(),
-            size,
-            feed.from as *const _,
-        )
-    };
-    if failed != 0 {
-        count(Counter::ReadFaults);
-        return 1;
-    }
-    feed.from += u64::from(size);
-    feed.left -= u64::from(size);
-    run(feed.scan, size);
-    0
-}
-
-/// Scans a field of a head: addresses and lengths of its name and value.
-#[inline(always)]
-pub fn feed_field(scan: *mut GoScan, name: [u64; 2], value: [u64; 2]) {
-    feed(scan, name[0], name[1], 1);
-    say(scan, b":");
-    feed(scan, value[0], value[1], PIECES);
-    say(scan, b"\r\n");
-}
-
-/// Scans some letters.
-#[inline(always)]
-pub fn say<const N: usize>(scan: *mut GoScan, text: &[u8; N]) {
-    // SAFETY: the scan of this thread; its data is longer than the text.
-    unsafe { *(&raw mut (*scan).scan.data).cast::<[u8; N]>() = *text };
-    run(scan, N as u32);
-}
-
-/// Scans what is in the data. Inlined: Linux 6.1 counts the stack of all callers, and it is nearly full.
-#[inline(always)]
-fn run(scan: *mut GoScan, len: u32) -> u32 {
-    // SAFETY: the scan of this thread.
-    unsafe {
-        (*scan).scan.position = 0;
-        (*scan).scan.end = len;
-    }
-    let mut context = Context { scan };
-    // The scanner stops where a head begins and where it ends.
-    for _ in 0..2 {
-        // SAFETY: `step` has the signature the helper asks for; the context outlives the call.
-        unsafe {
-            (*scan).scan.event = 0;
-            generated::bpf_loop(STEPS, step as *mut _, (&raw mut context).cast(), 0);
-        }
-    }
-    0
+/// One step of the scanner. Returns 1 to stop.
+///
+/// # Safety
+///
+/// `context` points to a [`Context`] whose `scan` is this thread's and is used by nothing else during the call.
+pub unsafe extern "C" fn step(_index: u32, context: *mut core::ffi::c_void) -> i64 {
+    // SAFETY: the caller's promise; the settings are a static that nothing writes after the load.
+    let (state, settings) = unsafe { (&mut *(*context.cast::<Context>()).scan, &*settings()) };
+    head::step(&mut state.scan, settings, &state.credential)
 }

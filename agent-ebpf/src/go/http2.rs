@@ -1,5 +1,5 @@
-//! HTTP/2 in Go's net/http: the fields of a head become the text of a head that the scanner knows, and the
-//! goroutine that runs the handler gets the request.
+//! HTTP/2 in Go's net/http: the fields of a head are scanned as if they were a head of HTTP/1, and the goroutine that
+//! runs the handler gets the request.
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -10,38 +10,40 @@ use aya_ebpf::{
     programs::ProbeContext,
 };
 use heaptide_ebpf::{
-    Counter, PATTERN_LEN, TaskKey, binding,
+    Counter, TaskKey, binding,
     head::{CHUNK, CUT_HEAD, START},
     request_flags,
 };
 
+use super::{
+    fields::{feed, feed_field, is_credential, say},
+    requests::{BY_HTTP2, GO_REQUESTS, NO_FD, watched},
+    routes,
+    scan::{GoScan, scan_for},
+};
 use crate::{
-    alloc::register,
-    go::{GO_REQUESTS, NO_FD, watched, words},
-    go_routes,
-    go_scan::{GoScan, feed, feed_field, say, scan_of_thread},
     http,
     maps::{BLANK_CONN, Pending, count},
-    scope, setting,
+    probe::{self, register},
+    request,
+    user::words,
 };
 
-/// Fields of a head that are looked at (`http2MetaHeadersFrame.Fields`: a slice of name, value, a flag).
+/// Most fields of a head that are read (`http2MetaHeadersFrame.Fields`: a slice of name, value and a flag).
 const FIELDS: u64 = 128;
 const FIELD_BYTES: u64 = 40;
 const FIELDS_AT: u64 = 8;
-/// `pending.reserved` of a request that did not come by HTTP/1.
-pub const MARK: u16 = 1;
 
 /// Requests whose handler has not begun, by the address of their stream.
 #[map]
 static GO_STREAMS: LruHashMap<TaskKey, Pending> = LruHashMap::with_max_entries(2_048, 0);
 
-/// What is looked for, with names of that length.
+/// Names of fields that are recognised, besides that of the credential.
 const METHOD: &[u8; 7] = b":method";
 const PATH: &[u8; 5] = b":path";
 const LENGTH: &[u8; 14] = b"content-length";
 
-/// The fields of a head under way.
+/// The fields of the head that is read.
 struct Fields {
     scan: *mut GoScan,
     from: u64,
@@ -49,7 +51,7 @@ struct Fields {
     path: [u64; 2],
 }
 
-/// Whether `N` user bytes are these.
+/// Whether the `len` bytes of the target at `at` are `name`.
 #[inline(always)]
 fn is<const N: usize>(at: u64, len: u64, name: &[u8; N]) -> bool {
     if len != N as u64 {
@@ -62,37 +64,10 @@ fn is<const N: usize>(at: u64, len: u64, name: &[u8; N]) -> bool {
     }
 }
 
-/// Whether a name is that of the header with the credential, in whatever case. A function of its own: Linux
-/// 6.1 counts the stack of all callers, and the name must not lie in that of those who go on to scan.
-#[inline(never)]
-pub fn is_credential(at: u64, len: u64) -> bool {
-    if len + 1 != u64::from(setting!(header_len)) || len as usize >= PATTERN_LEN {
-        return false;
-    }
-    let mut name = [0_u8; PATTERN_LEN];
-    // SAFETY: the length is below that of the array; the helper checks the address.
-    let failed = unsafe {
-        generated::bpf_probe_read_user(
-            (&raw mut name).cast(),
-            (len as usize & (PATTERN_LEN - 1)) as u32,
-            at as *const _,
-        )
-    };
-    let wanted = setting!(header);
-    for index in 0..PATTERN_LEN {
-        if (index as u64) < len && name[index].to_ascii_lowercase() != wanted[index] {
-            return false;
-        }
-    }
-    failed == 0
-}
-
 /// `(*serverConn).newWriterAndRequest(st, f)`: RAX, RBX and RCX. A head has been read.
 #[uprobe]
 pub fn go_h2_head(ctx: ProbeContext) -> u32 {
-    if watched().is_none() {
-        return 0;
-    }
+    let Some(config) = watched() else { return 0 };
     let regs: *const pt_regs = ctx.regs;
     let key = TaskKey {
         task: register!(regs, rbx),
@@ -101,7 +76,7 @@ pub fn go_h2_head(ctx: ProbeContext) -> u32 {
     let Some([from, number]) = words(register!(regs, rcx).wrapping_add(FIELDS_AT)) else {
         return 0;
     };
-    let Some(scan) = scan_of_thread() else {
+    let Some(scan) = scan_for(&config.credential) else {
         return 0;
     };
     let Some(blank) = BLANK_CONN.get_ptr(0) else {
@@ -131,7 +106,7 @@ pub fn go_h2_head(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// Scans the fields; 1 if those were all. Inlined for the sake of the stack, as `run` is.
+/// Scans the fields; 1 if none was left out. Inlined to save stack, see `fields::run`.
 #[inline(always)]
 fn read(scan: &mut GoScan, from: u64, number: u64) -> u32 {
     scan.scan.parser.state = START;
@@ -142,7 +117,8 @@ fn read(scan: &mut GoScan, from: u64, number: u64) -> u32 {
         path: [0; 2],
     };
     let most = if number > FIELDS { FIELDS } else { number } as u32;
-    // SAFETY: the callbacks have the signature the helper asks for; what they get outlives the calls.
+    // SAFETY: the callbacks have the signature the helper requires, and their context is a `Fields`, which outlives
+    // the calls; `fields.scan` is this thread's.
     unsafe {
         let context = (&raw mut fields).cast();
         generated::bpf_loop(most, find as *mut _, context, 0);
@@ -157,9 +133,13 @@ fn read(scan: &mut GoScan, from: u64, number: u64) -> u32 {
     u32::from(number <= FIELDS)
 }
 
-/// Looks for the request line's parts.
+/// Looks at one field for a part of the request line. Returns 1 to stop.
+///
+/// # Safety
+///
+/// `context` points to a [`Fields`] that nothing else uses during the call.
 unsafe extern "C" fn find(index: u32, context: *mut core::ffi::c_void) -> i64 {
-    // SAFETY: `read` passes its own fields.
+    // SAFETY: the caller's promise.
     let fields = unsafe { &mut *context.cast::<Fields>() };
     let Some([name, name_len, value, value_len]) =
         words(fields.from.wrapping_add(u64::from(index) * FIELD_BYTES))
@@ -174,16 +154,20 @@ unsafe extern "C" fn find(index: u32, context: *mut core::ffi::c_void) -> i64 {
     0
 }
 
-/// Scans the lines that say something.
+/// Scans one field, if it is the credential or the length. Returns 1 to stop.
+///
+/// # Safety
+///
+/// `context` points to a [`Fields`] that nothing else uses during the call, and whose `scan` is this thread's.
 unsafe extern "C" fn line(index: u32, context: *mut core::ffi::c_void) -> i64 {
-    // SAFETY: as in `find`.
+    // SAFETY: the caller's promise.
     let fields = unsafe { &mut *context.cast::<Fields>() };
     let Some([name, name_len, value, value_len]) =
         words(fields.from.wrapping_add(u64::from(index) * FIELD_BYTES))
     else {
         return 1;
     };
-    if is_credential(name, name_len) || is(name, name_len, LENGTH) {
+    if is_credential(fields.scan, name, name_len) || is(name, name_len, LENGTH) {
         let scan = fields.scan;
         feed_field(scan, [name, name_len], [value, value_len]);
     }
@@ -213,21 +197,21 @@ pub fn go_h2_run(ctx: ProbeContext) -> u32 {
         tgid: u64::from(tgid),
     };
     if let Some(before) = GO_REQUESTS.get_ptr(key) {
-        // Its handler has panicked.
+        // The handler of the goroutine's last request has panicked.
         // SAFETY: no preconditions; a map value that only this goroutine's probes touch.
         unsafe { http::send(&*before, tgid, NO_FD, 0, bpf_ktime_get_ns()) };
     }
     let Some(head) = GO_STREAMS.get_ptr_mut(stream) else {
-        // It began before the attach.
+        // The stream began before the attach.
         return 0;
     };
     // SAFETY: a map value that no other probe touches any more.
     let pending = unsafe { &mut *head };
-    pending.request = scope::next_request();
+    pending.request = request::next_id();
     pending.task = key.task;
     pending.tid = bpf_get_current_pid_tgid() as u32;
     pending.binding = binding::EXACT;
-    pending.reserved = MARK;
+    pending.reserved = BY_HTTP2;
     count(Counter::Requests);
     if GO_REQUESTS.insert(key, &*pending, 0).is_err() {
         count(Counter::RequestsLost);
@@ -236,15 +220,14 @@ pub fn go_h2_run(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// `(*responseWriter).handlerDone()`: RAX; the cookie is where the status is.
+/// `(*responseWriter).handlerDone()`: RAX; the cookie is the offset of the status.
 #[uprobe]
 pub fn go_h2_done(ctx: ProbeContext) -> u32 {
     if watched().is_none() {
         return 0;
     }
     let regs: *const pt_regs = ctx.regs;
-    // SAFETY: the helper only reads the running program's context.
-    let status = unsafe { generated::bpf_get_attach_cookie(ctx.as_ptr()) };
+    let status = probe::cookie(ctx.as_ptr());
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
     let key = TaskKey {
         task: register!(regs, r14),
@@ -259,11 +242,11 @@ pub fn go_h2_done(ctx: ProbeContext) -> u32 {
         && let Some([status]) = words(state.wrapping_add(status & 0xffff))
         && status < 1000
     {
-        // Nothing was written: net/http says 200.
+        // 0: the handler has written nothing, and net/http sends 200.
         pending.status = if status == 0 { 200 } else { status as u16 };
     }
     if pending.route != 0 {
-        go_routes::template(pending, pending.route);
+        routes::template(pending, pending.route);
     }
     // SAFETY: no preconditions.
     let now = unsafe { bpf_ktime_get_ns() };

@@ -1,4 +1,4 @@
-//! Route templates of Go's routers: the pattern that net/http's own has matched, and that of Echo's.
+//! Route templates of Go's routers: the pattern that net/http's router or Echo's has matched.
 
 use aya_ebpf::{
     bindings::pt_regs,
@@ -9,16 +9,16 @@ use aya_ebpf::{
 };
 use heaptide_ebpf::{PATH_LEN, TaskKey};
 
-use crate::{
-    alloc::register,
-    go::{GO_REQUESTS, METHOD_LEN, take, watched, words},
-    go_scan::scan_of_thread,
-    maps::Pending,
+use super::{
+    path::{METHOD_LEN, take},
+    requests::{GO_REQUESTS, watched},
+    scan::scan_of_thread,
 };
+use crate::{maps::Pending, probe::register, user::words};
 
-// Go's type descriptions, which every program carries (internal/abi/type.go, iface.go; the same from Go
-// 1.23 to 1.27): so offsets need neither DWARF nor a table of Echo's versions.
-/// `abi.Type.Kind_`, and its bits that are a kind.
+// Go's type descriptions, which every program contains (internal/abi/type.go, iface.go; the same from Go 1.23 to
+// 1.27). With them neither DWARF nor a table of Echo's versions is needed for offsets.
+/// `abi.Type.Kind_`, and the mask of its bits that hold the kind.
 const KIND: u64 = 23;
 const KINDS: u8 = 31;
 const POINTER: u8 = 22;
@@ -30,17 +30,17 @@ const ELEMENT: u64 = 48;
 const FIELDS: u64 = 56;
 /// Size of `abi.StructField`: name, type, offset.
 const FIELD_BYTES: u64 = 24;
-/// Fields looked at: Echo's context has about 14.
+/// Most fields that are searched: Echo's context has about 14.
 const MOST_FIELDS: u32 = 32;
 
-/// Where Echo's context keeps the template of its route, by (table of methods, address space): its
-/// offset and one; 0: it has none.
+/// Offset of the route's template in Echo's context plus 1, or 0 if there is none; by method table and address
+/// space.
 #[map]
 static GO_CONTEXTS: LruHashMap<TaskKey, u64> = LruHashMap::with_max_entries(256, 0);
 
-/// `(*Router).Find(method, path, context)` of Echo: the context is in R8 (its methods) and R9. Its template
-/// is there when the router has returned, and still when the request has ended but for the rare case that
-/// another one has got the context from Echo's pool in between.
+/// `(*Router).Find(method, path, context)` of Echo: the context is in R8 (its method table) and R9. The template is
+/// set when the router has returned. It is read at the end of the request; it is wrong only in the rare case that
+/// another request has taken the context from Echo's pool in between.
 #[uprobe]
 pub fn go_route(ctx: ProbeContext) -> u32 {
     let Some(config) = watched() else { return 0 };
@@ -61,7 +61,7 @@ pub fn go_route(ctx: ProbeContext) -> u32 {
         Some(place) => *place,
         None => {
             let place = path_field(kind.task);
-            // A full LRU map drops one; it is looked up again.
+            // A full LRU map drops the entry that was unused longest; it is determined again when needed.
             let _ = GO_CONTEXTS.insert(kind, place, 0);
             place
         }
@@ -74,7 +74,7 @@ pub fn go_route(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// Offset and one of the string `path` in the structure that a table of methods is for, else 0.
+/// Offset plus 1 of the string field `path` in the structure that a method table belongs to, else 0.
 #[inline(never)]
 fn path_field(itab: u64) -> u64 {
     let Some([pointer]) = words(itab.wrapping_add(ITAB_TYPE)) else {
@@ -95,28 +95,33 @@ fn path_field(itab: u64) -> u64 {
     } else {
         number as u32
     };
-    // SAFETY: the callback has the signature the helper asks for; the search outlives the call.
+    // SAFETY: `field` has the signature the helper requires, and its context is a `Search`, which outlives the call.
     unsafe {
         generated::bpf_loop(most, field as *mut _, (&raw mut search).cast(), 0);
     }
     search.found
 }
 
+/// The search for a field.
 struct Search {
     from: u64,
     found: u64,
 }
 
-/// One field of the structure. Returns 1 to stop.
+/// Looks at one field of the structure. Returns 1 to stop.
+///
+/// # Safety
+///
+/// `context` points to a [`Search`] that nothing else uses during the call.
 unsafe extern "C" fn field(index: u32, context: *mut core::ffi::c_void) -> i64 {
-    // SAFETY: `path_field` passes its own search.
+    // SAFETY: the caller's promise.
     let search = unsafe { &mut *context.cast::<Search>() };
     let Some([name, kind, offset]) =
         words(search.from.wrapping_add(u64::from(index) * FIELD_BYTES))
     else {
         return 1;
     };
-    // A name is its flags, its length, itself.
+    // A name is encoded as flags, length, text.
     // SAFETY: the helper checks the address.
     let Ok(text) = (unsafe { bpf_probe_read_user(name as *const [u8; 6]) }) else {
         return 1;
@@ -135,8 +140,8 @@ fn is_kind(description: u64, kind: u8) -> bool {
     read.is_ok_and(|byte| byte & KINDS == kind)
 }
 
-/// The pattern of the router that a request has matched is a better route than its path, unless it
-/// stands for a whole tree of paths. Its string is at `at`.
+/// Replaces a request's path by the router's pattern that it has matched, whose string is at `at`. A pattern that
+/// matches a whole tree of paths is not used.
 #[inline(never)]
 pub fn template(pending: &mut Pending, at: u64) -> u32 {
     let Some([text, len]) = words(at) else {
@@ -170,7 +175,7 @@ pub fn template(pending: &mut Pending, at: u64) -> u32 {
         return 0;
     };
     if start[0].is_ascii_uppercase() && start[1].is_ascii_uppercase() {
-        // It names its method itself.
+        // The pattern begins with its method.
         take(pending, scan, 0, text, len);
         return 0;
     }

@@ -1,75 +1,47 @@
-//! Requests of Go's net/http, by goroutine: where the handler is called and where it has returned.
+//! Requests of Go's net/http over HTTP/1, by goroutine: the call of the handler and its return.
 //!
-//! Goroutines change threads, and their stacks move: nothing here hangs on a thread or a stack address,
-//! and there is no return probe. The head is scanned where net/http's own buffered reader still holds it.
+//! Goroutines change threads and their stacks move, so requests are kept by goroutine and there is no return probe.
+//! The head is scanned in the buffer of net/http's own reader, while that still holds it.
 
 use aya_ebpf::{
     EbpfContext as _,
     bindings::pt_regs,
-    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_user, generated},
-    macros::{map, uprobe},
-    maps::LruHashMap,
+    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns},
+    macros::uprobe,
     programs::ProbeContext,
 };
-use heaptide_ebpf::{
-    Counter, GoCookie, PATH_LEN, TargetConfig, TaskKey, binding, request_flags, target_flags,
-};
+use heaptide_ebpf::{Counter, GoCookie, PATH_LEN, TaskKey, binding, request_flags};
 
+use super::{
+    headers,
+    path::{METHOD_LEN, copy, take},
+    requests::{BY_HTTP2, GO_REQUESTS, NO_FD, watched},
+    routes,
+    scan::{GoScan, read_head, scan_for},
+    tasks::{begun, done},
+};
 use crate::{
-    alloc::register,
-    go_headers, go_http2, go_routes,
-    go_scan::{GoScan, read_head, scan_of_thread},
-    go_tasks::{begun, done},
     http,
     maps::{BLANK_CONN, Pending, TASKS, count},
-    thread,
+    probe::{self, register},
+    user::words,
 };
 
-/// `http.Request.Method` (a string), `.URL`, `.ContentLength`; `url.URL.Path`.
-const REQUEST_URL: u64 = 16;
+/// `http.Request.ContentLength`; `url.URL.Path`. A `Request` begins with `Method` (a string) and `URL`.
 const REQUEST_LENGTH: u64 = 88;
 const URL_PATH: u64 = 56;
 /// `http.response.req`.
 const RESPONSE_REQUEST: u64 = 8;
-/// Longest method that is believed.
-pub const METHOD_LEN: u64 = 15;
-/// In place of a descriptor: there is one, but it is not looked for.
-pub const NO_FD: u32 = -2_i32 as u32;
-
-/// The request that a goroutine serves.
-#[map]
-pub static GO_REQUESTS: LruHashMap<TaskKey, Pending> = LruHashMap::with_max_entries(8_192, 0);
-/// The configuration of the current process, when its requests are seen here.
-#[inline(always)]
-pub fn watched() -> Option<&'static TargetConfig> {
-    let config = thread::target()?;
-    (config.flags & target_flags::GO_REQUESTS != 0).then_some(config)
-}
 
 #[inline(always)]
 fn cookie(ctx: &ProbeContext) -> GoCookie {
-    // SAFETY: the helper only reads the running program's context.
-    GoCookie(unsafe { generated::bpf_get_attach_cookie(ctx.as_ptr()) })
-}
-
-#[inline(always)]
-pub fn words<const N: usize>(address: u64) -> Option<[u64; N]> {
-    // SAFETY: the helper checks the address.
-    match unsafe { bpf_probe_read_user(address as *const [u64; N]) } {
-        Ok(words) => Some(words),
-        Err(_) => {
-            count(Counter::ReadFaults);
-            None
-        }
-    }
+    GoCookie(probe::cookie(ctx.as_ptr()))
 }
 
 /// `serverHandler.ServeHTTP(srv, w, r)`: RAX, RBX and RCX, RDI; R14 is the goroutine.
 #[uprobe]
 pub fn go_serve(ctx: ProbeContext) -> u32 {
-    if watched().is_none() {
-        return 0;
-    }
+    let Some(config) = watched() else { return 0 };
     let regs: *const pt_regs = ctx.regs;
     let cookie = cookie(&ctx);
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
@@ -81,10 +53,10 @@ pub fn go_serve(ctx: ProbeContext) -> u32 {
     let now = unsafe { bpf_ktime_get_ns() };
     if let Some(before) = GO_REQUESTS.get_ptr(key) {
         // SAFETY: a map value; only this goroutine's probes touch it.
-        if unsafe { (*before).reserved } == go_http2::MARK {
+        if unsafe { (*before).reserved } == BY_HTTP2 {
             return 0;
         }
-        // Its handler never returned: it panicked, or took the connection over.
+        // The handler of the last request never returned: it panicked, or took over the connection.
         // SAFETY: as above.
         http::send(unsafe { &*before }, tgid, NO_FD, 0, now);
     }
@@ -112,13 +84,13 @@ pub fn go_serve(ctx: ProbeContext) -> u32 {
     pending.binding = binding::EXACT;
     // A full LRU map drops the task that was idle longest; nothing to count.
     let _ = TASKS.insert(key, pending.request, 0);
-    let Some(scan) = scan_of_thread() else {
+    let Some(scan) = scan_for(&config.credential) else {
         return 0;
     };
     if read_head(scan, register!(regs, rcx), cookie) == 0 {
         let request = register!(regs, rdi);
         describe(pending, scan, request);
-        if go_headers::credential(pending, scan, request, cookie) == 0 {
+        if headers::credential(pending, scan, request, cookie) == 0 {
             pending.flags |= request_flags::HEAD_CUT;
         }
         return 0;
@@ -128,8 +100,8 @@ pub fn go_serve(ctx: ProbeContext) -> u32 {
     0
 }
 
-/// What net/http made of a head that is not in the buffer any more (longer than the buffer, or HTTP/2):
-/// method, path and length.
+/// Method, path and length from net/http's `Request`, for a head that is no longer in the buffer because it was
+/// longer.
 #[inline(never)]
 fn describe(pending: &mut Pending, scan: &mut GoScan, request: u64) -> u32 {
     let Some([method, method_len, url]) = words(request) else {
@@ -148,10 +120,10 @@ fn describe(pending: &mut Pending, scan: &mut GoScan, request: u64) -> u32 {
     } else {
         (method, method_len)
     };
-    let _ = REQUEST_URL;
     let mut at = 0;
     if method_len > 0 && method_len <= METHOD_LEN {
-        // The black box: else the compiler knows the mask to be needless and the verifier does not.
+        // Without the black box the compiler proves the mask redundant and drops it, which the verifier cannot
+        // follow.
         let size = (core::hint::black_box(method_len as u32 - 1) & 15) + 1;
         if !copy(scan, 0, size, method) {
             return 0;
@@ -165,43 +137,6 @@ fn describe(pending: &mut Pending, scan: &mut GoScan, request: u64) -> u32 {
     }
     take(pending, scan, at, path, path_len);
     0
-}
-
-/// Copies user bytes into the scan's data.
-#[inline(always)]
-fn copy(scan: &mut GoScan, at: u32, size: u32, from: u64) -> bool {
-    let to = (&raw mut scan.scan.data).cast::<u8>();
-    // SAFETY: at most 31 + 128 bytes of more than a thousand; the helper checks the user address.
-    let failed = unsafe {
-        generated::bpf_probe_read_user(to.add((at & 31) as usize).cast(), size, from as *const _)
-    };
-    if failed != 0 {
-        count(Counter::ReadFaults);
-    }
-    failed == 0
-}
-
-/// Appends `len` user bytes to the `at` bytes that are in the scan's data; both are the request's
-/// `METHOD path` then.
-#[inline(always)]
-pub fn take(pending: &mut Pending, scan: &mut GoScan, at: u32, from: u64, len: u64) {
-    let len = if len > PATH_LEN as u64 {
-        PATH_LEN as u32
-    } else {
-        len as u32
-    };
-    let size = (len.wrapping_sub(1) & (PATH_LEN as u32 - 1)) + 1;
-    if len == 0 || !copy(scan, at, size, from) {
-        return;
-    }
-    let all = at + size;
-    pending.path_len = if all > PATH_LEN as u32 {
-        PATH_LEN as u32
-    } else {
-        all
-    };
-    // SAFETY: the data is longer than a path.
-    pending.path = unsafe { *(&raw const scan.scan.data).cast::<[u8; PATH_LEN]>() };
 }
 
 /// `(*response).finishRequest()`: RAX is the response, R14 the goroutine.
@@ -229,11 +164,11 @@ pub fn go_finish(ctx: ProbeContext) -> u32 {
         pending.status = status as u16;
     }
     if pending.route != 0 {
-        go_routes::template(pending, pending.route);
+        routes::template(pending, pending.route);
     } else if cookie.pattern() != 0
         && let Some([request]) = words(response.wrapping_add(RESPONSE_REQUEST))
     {
-        go_routes::template(pending, request.wrapping_add(cookie.pattern()));
+        routes::template(pending, request.wrapping_add(cookie.pattern()));
     }
     // SAFETY: no preconditions.
     let now = unsafe { bpf_ktime_get_ns() };
