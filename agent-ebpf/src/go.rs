@@ -233,7 +233,14 @@ pub fn go_finish(ctx: ProbeContext) -> u32 {
     } else if cookie.pattern() != 0
         && let Some([request]) = words(response.wrapping_add(RESPONSE_REQUEST))
     {
-        go_routes::template(pending, request.wrapping_add(cookie.pattern()));
+        let mut pattern = request.wrapping_add(cookie.pattern());
+        if cookie.behind() {
+            // A request that matched nothing has none.
+            pattern = words(pattern).map_or(0, |[behind]| behind);
+        }
+        if pattern != 0 {
+            go_routes::template(pending, pattern);
+        }
     }
     // SAFETY: no preconditions.
     let now = unsafe { bpf_ktime_get_ns() };
