@@ -23,7 +23,7 @@ enum Figure {
 }
 use Figure::{Bytes, Offset, Size};
 
-/// The structures of `versions/mod.rs`: the field of `Layout`, its type, and its fields with what they say. A name of Go's
+/// The structures of `layout.rs` beside them: the field of `Layout`, its type, and its fields with what they say. A name of Go's
 /// may have two forms, by version.
 const FIGURES: &[(&str, &str, &[(&str, Figure)])] = &[
     (
@@ -251,7 +251,8 @@ fn render(types: &Types, version: &str) -> Result<String> {
     let used = if pattern == "None" { "" } else { "Pattern, " };
     let mut text = format!(
         "//! Go {version}, from the DWARF of a program built by Go {release}; written by `cargo xtask layouts go`.\n\n\
-         use super::{{Bucket, Collector, Goroutine, Http, Layout, {used}Span, go_maps}};\n\n\
+         use heaptide_ebpf::go_maps;\n\n\
+         use crate::go::layout::{{Bucket, Collector, Goroutine, Http, Layout, {used}Span}};\n\n\
          pub(super) const LAYOUT: Layout = Layout {{\n"
     );
     for (field, kind, figures) in FIGURES {

@@ -11,7 +11,7 @@ use heaptide_ebpf::Block;
 
 use heaptide_process::memory;
 
-use super::versions::{Span, Words};
+use super::layout::{Span, Words};
 use crate::door::PickedObject;
 use heaptide_judge::events::Nanos;
 

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use heaptide_process::{memory, symbols::Symbolizer};
 
+use super::layout::{Goroutine, Words};
 use super::variables::Variables;
-use super::versions::{Goroutine, Words};
 use heaptide_judge::events::{Census, Container, FilledBy, FrameKind, GOROUTINES, Nanos, SiteId};
 
 /// Goroutines that are looked at; of more, only the first.

@@ -3,6 +3,7 @@
 
 mod blocks;
 mod goroutines;
+mod layout;
 mod observer;
 mod probes;
 mod profile;

@@ -5,8 +5,8 @@ use heaptide_ebpf::{GoCookie, GoRuntimeCookie};
 use heaptide_process::plan::wishes::{Ask, FunctionAt, ProbeWish, Wishes};
 use heaptide_process::plan::{Program as Kernel, Purpose};
 
+use super::layout::Pattern;
 use super::program::{self, Program};
-use super::versions::Pattern;
 
 /// net/http calls a handler.
 const SERVED: Kernel = Kernel::at("go_serve", Purpose::Request);

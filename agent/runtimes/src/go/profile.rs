@@ -6,8 +6,8 @@ use heaptide_ebpf::site_hash;
 
 use heaptide_process::{memory, symbols::Symbolizer};
 
+use super::layout::{self, Words};
 use super::variables::Variables;
-use super::versions::{self, Words};
 use heaptide_judge::events::{Nanos, Observation, Profile, ProfiledSite, SiteId};
 
 /// Buckets that are read at most.
@@ -47,7 +47,7 @@ pub(super) struct Reader {
     pid: u32,
     /// Sites of other processes must not have the same ids.
     layout_id: u32,
-    layout: versions::Bucket,
+    layout: layout::Bucket,
     announced: HashSet<SiteId>,
 }
 
@@ -60,7 +60,7 @@ struct Bucket {
 }
 
 impl Reader {
-    pub(super) fn new(pid: u32, layout_id: u32, layout: versions::Bucket) -> Self {
+    pub(super) fn new(pid: u32, layout_id: u32, layout: layout::Bucket) -> Self {
         Self {
             pid,
             layout_id,

@@ -7,8 +7,9 @@ use heaptide_ebpf::go_maps;
 use heaptide_process::Module;
 use heaptide_process::pclntab::{Function, Table};
 
+use super::layout::Layout;
 use super::variables::Variables;
-use super::versions::{self, Layout, minor};
+use super::versions::{self, minor};
 
 /// `serverHandler.ServeHTTP`: net/http calls the service's handler in it.
 pub(crate) const SERVE: &str = "net/http.serverHandler.ServeHTTP";

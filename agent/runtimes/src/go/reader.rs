@@ -10,10 +10,10 @@ use heaptide_process::{memory, symbols::Symbolizer};
 
 use super::blocks;
 use super::goroutines;
+use super::layout::Layout;
 use super::profile;
 use super::program::Program;
 use super::variables::Variables;
-use super::versions::Layout;
 use crate::door::PickedObject;
 use heaptide_judge::events::{HeapMark, Nanos, Observation};
 
@@ -177,5 +177,38 @@ impl GoReader {
             }
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::go::{blocks, goroutines, profile, versions};
+
+    #[test]
+    fn what_is_read_of_a_structure_holds_its_fields() {
+        for minor in versions::minors() {
+            let layout = versions::layout(minor).expect("it is known");
+            let fits = |bytes: usize, fields: &[u16]| {
+                for field in fields {
+                    let end = usize::from(*field) + 8;
+                    assert!(end <= bytes, "1.{minor}: {field} of {bytes}");
+                }
+            };
+            let g = layout.goroutine;
+            let stack = [
+                g.stack_low,
+                g.stack_high,
+                g.saved_sp,
+                g.saved_pc,
+                g.saved_bp,
+            ];
+            fits(goroutines::G_BYTES, &stack);
+            fits(goroutines::G_BYTES, &[g.status, g.created_at, g.starts_at]);
+            let s = layout.span;
+            fits(blocks::SPAN_BYTES, &[s.start, s.pages, s.bits, s.size]);
+            let b = layout.bucket;
+            fits(profile::HEAD_BYTES, &[b.next, b.size, b.frames]);
+            assert!(b.bytes % 8 == 0 && b.allocations % 8 == 0 && b.frees % 8 == 0);
+        }
     }
 }

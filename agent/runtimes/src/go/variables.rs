@@ -5,7 +5,7 @@ use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind};
 
 use heaptide_process::{Elf, pclntab::Function};
 
-use super::versions::Layout;
+use super::layout::Layout;
 
 /// Bytes of a function that are looked at.
 const MAX_CODE: u64 = 8192;

@@ -1,6 +1,8 @@
 //! Go 1.21, from the DWARF of a program built by Go 1.21.13; written by `cargo xtask layouts go`.
 
-use super::{Bucket, Collector, Goroutine, Http, Layout, Span, go_maps};
+use heaptide_ebpf::go_maps;
+
+use crate::go::layout::{Bucket, Collector, Goroutine, Http, Layout, Span};
 
 pub(super) const LAYOUT: Layout = Layout {
     goroutine: Goroutine {
