@@ -23,9 +23,15 @@ enum Figure {
 }
 use Figure::{Bytes, Offset, Size};
 
-/// The structures of `layout.rs` beside them: the field of `Layout`, its type, and its fields with what they say. A name of Go's
-/// may have two forms, by version.
-const FIGURES: &[(&str, &str, &[(&str, Figure)])] = &[
+/// A structure of `layout.rs` beside the files: the field of `Layout`, its type, and its fields with what they say.
+type Row = (
+    &'static str,
+    &'static str,
+    &'static [(&'static str, Figure)],
+);
+
+/// These structures, but for that of net/http, whose fields are not the same in all versions.
+const FIGURES: &[Row] = &[
     (
         "goroutine",
         "Goroutine",

@@ -208,7 +208,9 @@ mod tests {
             fits(blocks::SPAN_BYTES, &[s.start, s.pages, s.bits, s.size]);
             let b = layout.bucket;
             fits(profile::HEAD_BYTES, &[b.next, b.size, b.frames]);
-            assert!(b.bytes % 8 == 0 && b.allocations % 8 == 0 && b.frees % 8 == 0);
+            for field in [b.bytes, b.allocations, b.frees] {
+                assert!(field.is_multiple_of(8), "1.{minor}: {field}");
+            }
         }
     }
 }
