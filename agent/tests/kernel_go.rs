@@ -16,15 +16,23 @@ use serde_json::Value;
 
 const RUN: Duration = Duration::from_secs(60);
 
-/// All programs of the lab, with the route that a request of `/users/7` is said to have.
-const PROGRAMS: [(&str, &str); 7] = [
-    ("echo-1.23", "GET /users/:id"),
-    ("echo-1.25", "GET /users/:id"),
-    ("echo-1.25-pie", "GET /users/:id"),
-    ("echo-1.27-stripped", "GET /users/:id"),
-    ("nethttp-1.23", "GET /users/{id}"),
-    ("nethttp-1.25-stripped", "GET /users/{id}"),
-    ("nethttp-1.27", "GET /users/{id}"),
+/// Programs of the lab: a request of `/users/7` is said to have the route of their router.
+const PROGRAMS: [&str; 8] = [
+    "echo-1.21",
+    "echo-1.23",
+    "echo-1.25",
+    "echo-1.25-pie",
+    "echo-1.27-stripped",
+    "nethttp-1.23",
+    "nethttp-1.25-stripped",
+    "nethttp-1.27",
+];
+/// The same of the versions between.
+const BETWEEN: [&str; 4] = [
+    "nethttp-1.22",
+    "echo-1.24",
+    "nethttp-1.24-stripped",
+    "nethttp-1.26",
 ];
 
 fn heads(seen: &[Seen]) -> Vec<(&str, Option<u16>)> {
@@ -40,8 +48,13 @@ fn requests_are_the_ones_that_were_sent() {
     if let Err(reason) = go::build() {
         return skip(name, &reason);
     }
-    for (program, user) in PROGRAMS {
+    for program in PROGRAMS.into_iter().chain(go::between(&BETWEEN)) {
         eprintln!("{program}");
+        let user = if program.starts_with("echo") {
+            "GET /users/:id"
+        } else {
+            "GET /users/{id}"
+        };
         let service = Service::start(program, "stateless");
         // A connection that was there before the agent.
         let mut old = http::connect(service.address);
@@ -156,7 +169,13 @@ fn blocks_carry_the_request_that_made_them() {
     if let Err(reason) = build_load().and_then(|()| go::build()) {
         return skip(name, &reason);
     }
-    for program in ["echo-1.23", "nethttp-1.25", "echo-1.27-stripped"] {
+    let programs = [
+        "echo-1.21",
+        "echo-1.23",
+        "nethttp-1.25",
+        "echo-1.27-stripped",
+    ];
+    for program in programs.into_iter().chain(go::between(&BETWEEN)) {
         let service = Service::start(program, "attribution");
         let observer = Observer::attach(service.process.id(), "trace", &[]);
         let mut load = lab_program("lab-load");
@@ -232,7 +251,13 @@ fn marks_and_goroutines_are_what_the_runtime_says() {
     if let Err(reason) = build_load().and_then(|()| go::build()) {
         return skip(name, &reason);
     }
-    for program in ["nethttp-1.23", "echo-1.25-stripped", "nethttp-1.27"] {
+    let programs = [
+        "echo-1.21",
+        "nethttp-1.23",
+        "echo-1.25-stripped",
+        "nethttp-1.27",
+    ];
+    for program in programs.into_iter().chain(go::between(&BETWEEN)) {
         let service = Service::start(program, "goroutine-leak");
         let observer = Observer::attach(service.process.id(), "watch", &[]);
         let mut load = lab_program("lab-load");
@@ -290,7 +315,11 @@ fn requests_by_http2_are_seen_with_their_tokens() {
     {
         return skip(name, "curl is not installed");
     }
-    for program in ["nethttp-1.23", "nethttp-1.25-stripped", "nethttp-1.27"] {
+    let programs = ["nethttp-1.23", "nethttp-1.25-stripped", "nethttp-1.27"];
+    for program in programs
+        .into_iter()
+        .chain(go::between(&["nethttp-1.22", "nethttp-1.26"]))
+    {
         eprintln!("{program}");
         let service = Service::start_with(go::path(program), &["--tls"]);
         let mut observer = Observer::attach(service.process.id(), "watch", &[]);

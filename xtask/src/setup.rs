@@ -66,10 +66,17 @@ pub(crate) struct Arguments {
     /// Also what the lab's services need.
     #[arg(long)]
     lab: bool,
+    /// Also what only `cargo xtask test --all` needs: every version of Go.
+    #[arg(long)]
+    all: bool,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    everything(arguments.lab)
+    everything(arguments.lab)?;
+    if arguments.all {
+        go::versions().try_for_each(go::prepare)?;
+    }
+    Ok(())
 }
 
 /// Installs what is missing; with `lab` also for its services.
@@ -126,14 +133,17 @@ fn libraries() -> Result<()> {
     install(&missing)
 }
 
-/// What builds the Go services.
+/// What builds the Go services that tests of every day start.
 fn go_toolchains() -> Result<()> {
     let versions: BTreeSet<String> = Catalog::load()?
         .services
         .into_iter()
         .filter_map(|service| service.go)
         .collect();
-    versions.iter().try_for_each(|version| go::prepare(version))
+    versions
+        .iter()
+        .filter(|version| go::is_for_every_day(version))
+        .try_for_each(|version| go::prepare(version))
 }
 
 /// Installs the packages of those programs that are not on PATH.

@@ -26,7 +26,8 @@ use crate::{
     user::words,
 };
 
-/// Words of `runtime.mspan` that are read; the same in Go 1.23 to 1.27.
+/// Words of `runtime.mspan` that are looked at; the same from Go 1.22 on. In 1.21 two counters have a word each: what is
+/// behind them lies one word further.
 const SPAN_WORDS: usize = 14;
 /// `mSpanInUse`.
 const IN_USE: u64 = 1;
@@ -49,16 +50,26 @@ struct Span {
 }
 
 #[inline(always)]
-fn span(address: u64) -> Option<Span> {
-    let words: [u64; SPAN_WORDS] = words(address)?;
+fn span(address: u64, cookie: GoRuntimeCookie) -> Option<Span> {
+    let wide = cookie.wide();
+    let from = if wide {
+        address.wrapping_add(8)
+    } else {
+        address
+    };
+    let words: [u64; SPAN_WORDS] = words(from)?;
     if words[12] >> 24 & 0xff != IN_USE {
         return None;
     }
     Some(Span {
         address,
-        start: words[3],
-        free: words[6] & 0xffff,
-        objects: words[6] >> 16 & 0xffff,
+        start: if wide { words[2] } else { words[3] },
+        free: if wide { words[5] } else { words[6] & 0xffff },
+        objects: if wide {
+            words[6]
+        } else {
+            words[6] >> 16 & 0xffff
+        },
         cache: words[7],
         sweep: words[11] as u32,
         allocated: words[12] & 0xffff,
@@ -75,6 +86,11 @@ fn watched() -> Option<&'static TargetConfig> {
     (config.flags & target_flags::ALLOCATIONS != 0).then_some(config)
 }
 
+#[inline(always)]
+fn cookie(ctx: &ProbeContext) -> GoRuntimeCookie {
+    GoRuntimeCookie(probe::cookie(ctx.as_ptr()))
+}
+
 /// `(*mspan).nextFreeIndex()`: RAX. Called when the 64 objects in a processor's cache are used up, and when it has
 /// just taken another span.
 #[uprobe]
@@ -84,7 +100,7 @@ pub fn go_next_free(ctx: ProbeContext) -> u32 {
     };
     count(Counter::AllocHits);
     let regs: *const pt_regs = ctx.regs;
-    let Some(span) = span(register!(regs, rax)) else {
+    let Some(span) = span(register!(regs, rax), cookie(&ctx)) else {
         return 0;
     };
     if span.allocated != span.before || span.cache == 0 {
@@ -109,7 +125,7 @@ pub fn go_large(ctx: ProbeContext) -> u32 {
     };
     count(Counter::AllocHits);
     let regs: *const pt_regs = ctx.regs;
-    if let Some(span) = span(register!(regs, rax))
+    if let Some(span) = span(register!(regs, rax), cookie(&ctx))
         && span.class >> 1 == 0
     {
         take(config, &ctx, &span, span.start, span.size);
@@ -121,7 +137,6 @@ pub fn go_large(ctx: ProbeContext) -> u32 {
 #[inline(always)]
 fn take(config: &TargetConfig, ctx: &ProbeContext, span: &Span, addr: u64, room: u64) {
     let regs: *const pt_regs = ctx.regs;
-    let cookie = GoRuntimeCookie(probe::cookie(ctx.as_ptr()));
     let wanted = u64::from(config.interval);
     let mut interval = if room > u64::from(u32::MAX) {
         u64::from(u32::MAX)
@@ -163,7 +178,7 @@ fn take(config: &TargetConfig, ctx: &ProbeContext, span: &Span, addr: u64, room:
             bindings::INFERRED
         };
     } else if request == 0 {
-        (request, binding) = request_of(on_behalf_of(running, cookie), tgid, now);
+        (request, binding) = request_of(on_behalf_of(running, cookie(ctx)), tgid, now);
     }
     let Some(mut entry) = EVENTS.reserve::<GoBlockRecord>(0) else {
         count(Counter::RingFull);

@@ -168,7 +168,14 @@ pub fn go_finish(ctx: ProbeContext) -> u32 {
     } else if cookie.pattern() != 0
         && let Some([request]) = words(response.wrapping_add(RESPONSE_REQUEST))
     {
-        routes::template(pending, request.wrapping_add(cookie.pattern()));
+        let mut pattern = request.wrapping_add(cookie.pattern());
+        if cookie.behind() {
+            // A request that matched nothing has none.
+            pattern = words(pattern).map_or(0, |[behind]| behind);
+        }
+        if pattern != 0 {
+            routes::template(pending, pattern);
+        }
     }
     // SAFETY: no preconditions.
     let now = unsafe { bpf_ktime_get_ns() };

@@ -115,15 +115,22 @@ pub mod go_maps {
 
 /// The attach cookie of a probe in Go's net/http: offsets in its structures, which differ between versions.
 ///
-/// Bits: 0-15 `conn.bufr`, 16-31 `response.status`, 32-47 `Request.Pattern` or 0, 48-49 one of [`go_maps`].
+/// Bits: 0-15 `conn.bufr`, 16-31 `response.status`, 32-47 `Request.Pattern` or 0, 48-49 one of [`go_maps`], 50 the
+/// pattern is behind a pointer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GoCookie(pub u64);
 
 impl GoCookie {
     /// Packs a cookie.
     #[must_use]
-    pub const fn new(reader: u16, status: u16, pattern: u16, maps: u8) -> Self {
-        Self(reader as u64 | (status as u64) << 16 | (pattern as u64) << 32 | (maps as u64) << 48)
+    pub const fn new(reader: u16, status: u16, pattern: u16, behind: bool, maps: u8) -> Self {
+        Self(
+            reader as u64
+                | (status as u64) << 16
+                | (pattern as u64) << 32
+                | (maps as u64) << 48
+                | (behind as u64) << 50,
+        )
     }
     /// Layout of maps, one of [`go_maps`].
     #[must_use]
@@ -139,6 +146,11 @@ impl GoCookie {
     #[must_use]
     pub const fn status(self) -> u64 {
         self.0 >> 16 & 0xffff
+    }
+    /// The pattern is not a string in the request, but behind a pointer there.
+    #[must_use]
+    pub const fn behind(self) -> bool {
+        self.0 >> 50 & 1 != 0
     }
     /// Offset of the pattern that a request matched; 0: this version has no such field.
     #[must_use]
@@ -228,15 +240,20 @@ impl UsdtCookie {
 
 /// The attach cookie of a probe in Go's runtime: offsets in its structures.
 ///
-/// Bits: 0-15 `m.curg`, 16-31 `g.atomicstatus`.
+/// Bits: 0-15 `m.curg`, 16-31 `g.atomicstatus`, 32 the counters of an `mspan` have eight bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GoRuntimeCookie(pub u64);
 
 impl GoRuntimeCookie {
     /// Packs a cookie.
     #[must_use]
-    pub const fn new(current: u16, status: u16) -> Self {
-        Self(current as u64 | (status as u64) << 16)
+    pub const fn new(current: u16, status: u16, wide: bool) -> Self {
+        Self(current as u64 | (status as u64) << 16 | (wide as u64) << 32)
+    }
+    /// A span's `freeindex` and `nelems` have a word each (up to Go 1.21), and what follows lies one word further.
+    #[must_use]
+    pub const fn wide(self) -> bool {
+        self.0 >> 32 & 1 != 0
     }
     /// Offset of the current goroutine in a thread's structure.
     #[must_use]

@@ -15,6 +15,11 @@ pub trait Runtime: Sync {
     /// Recognises a process of this runtime.
     fn recognise(&self, process: &Inspected) -> Option<Recognised>;
 
+    /// The versions whose structures are known, where that matters: `Go 1.21 to 1.27`.
+    fn versions(&self) -> Option<String> {
+        None
+    }
+
     /// The kernel programs of its own that its probes run.
     fn programs(&self) -> &'static [Program] {
         &[]

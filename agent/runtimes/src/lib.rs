@@ -14,5 +14,16 @@ mod tasks;
 mod threads;
 mod tokio;
 
-pub use table::programs;
+pub use table::{known_versions, programs};
 pub use target::{Target, inspect};
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_readme_says_which_versions_are_known() {
+        let readme = include_str!("../../../README.md");
+        for known in super::known_versions() {
+            assert!(readme.contains(&known), "README.md does not say `{known}`");
+        }
+    }
+}

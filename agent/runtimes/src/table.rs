@@ -14,6 +14,11 @@ pub(crate) static TABLE: &[&dyn Runtime] = &[
     &threads::Threads,
 ];
 
+/// The versions of runtimes whose structures are known, for people.
+pub fn known_versions() -> impl Iterator<Item = String> {
+    TABLE.iter().filter_map(|runtime| runtime.versions())
+}
+
 /// The kernel programs that probes of runtimes and of sources of requests run.
 pub fn programs() -> impl Iterator<Item = Program> {
     TABLE

@@ -12,7 +12,7 @@ use super::{http, lab};
 
 const BUILD: Duration = Duration::from_secs(900);
 /// The versions that the lab has toolchains of.
-pub(crate) const VERSIONS: [&str; 3] = ["1.23", "1.25", "1.27"];
+pub(crate) const VERSIONS: [&str; 4] = ["1.21", "1.23", "1.25", "1.27"];
 
 /// Builds the services with all toolchains. `Err`: why not.
 pub(crate) fn build() -> Result<(), String> {
@@ -25,7 +25,9 @@ pub(crate) fn build() -> Result<(), String> {
 /// The same with one.
 pub(crate) fn build_with(version: &str) -> Result<(), String> {
     if !lab("target/go").join(version).join("go/bin/go").is_file() {
-        return Err(format!("no Go {version}: run cargo xtask setup --lab"));
+        return Err(format!(
+            "no Go {version}: run cargo xtask setup --lab, or setup --lab --all"
+        ));
     }
     let built = run(
         "build.sh",
@@ -37,6 +39,20 @@ pub(crate) fn build_with(version: &str) -> Result<(), String> {
     } else {
         Err(format!("Go {version} cannot build: {}", built.errors))
     }
+}
+
+/// Those of these programs, of the versions between (`nethttp-1.22`), that can be built here: their toolchains come with
+/// `cargo xtask setup --lab --all`. Of each that cannot it is said that it is skipped.
+pub(crate) fn between(programs: &[&'static str]) -> Vec<&'static str> {
+    let can_be_built = |program: &&&str| {
+        let version = program.split('-').nth(1).unwrap_or(program);
+        let built = build_with(version);
+        if let Err(reason) = &built {
+            eprintln!("SKIPPED Go {version}: {reason}");
+        }
+        built.is_ok()
+    };
+    programs.iter().filter(can_be_built).copied().collect()
 }
 
 /// A program of lab/go (`echo-1.25-stripped`).

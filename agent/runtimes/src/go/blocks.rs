@@ -11,21 +11,16 @@ use heaptide_ebpf::Block;
 
 use heaptide_process::memory;
 
+use super::layout::{Span, Words};
 use crate::door::PickedObject;
 use heaptide_judge::events::Nanos;
 
 /// Objects that are followed; with more, every second one is let go and the others count twice.
 const MOST: usize = 32_768;
-/// Bytes of `runtime.mspan` that are read, and where in its words its fields are (Go 1.23 to 1.27).
-const SPAN_BYTES: usize = 112;
-const START: usize = 3;
-const PAGES: usize = 4;
-const BITS: usize = 8;
-const SWEEP: usize = 11;
-const STATE: usize = 12;
-const SIZE: usize = 13;
+/// Bytes of `runtime.mspan` that are read.
+pub(super) const SPAN_BYTES: usize = 120;
 /// `mSpanInUse`.
-const IN_USE: u64 = 1;
+const IN_USE: u8 = 1;
 const PAGE: u64 = 8192;
 /// Objects that no collection has judged are shown this long: less than what makes a block mature.
 const UNJUDGED: u64 = 9_000_000_000;
@@ -118,6 +113,7 @@ struct Collections {
 /// The followed objects of one process.
 pub(super) struct Blocks {
     pid: u32,
+    layout: Span,
     live: HashMap<u64, Object>,
     collections: Collections,
     due: Instant,
@@ -129,9 +125,10 @@ pub(super) struct Blocks {
 }
 
 impl Blocks {
-    pub(super) fn new(pid: u32) -> Self {
+    pub(super) fn new(pid: u32, layout: Span) -> Self {
         Self {
             pid,
+            layout,
             live: HashMap::new(),
             collections: Collections::default(),
             due: Instant::now(),
@@ -224,40 +221,41 @@ impl Blocks {
             .zip(spans)
             .filter_map(|(address, words)| Some((address, words?)))
             .collect();
+        let layout = self.layout;
         let mut wanted = Vec::new();
         let mut gone = Vec::new();
         for (address, object) in &mut self.live {
             let Some(span) = spans.get(&object.span) else {
                 continue;
             };
+            let span = Words(span);
+            let sweep = span.half(layout.sweep);
             if !object.filling.over {
                 let (used, room) = self.usual.entry(object.block.size).or_insert((1.0, 1.0));
                 let filling = &mut object.filling;
-                let allocated = span[STATE] as u16;
+                let allocated = span.short(layout.allocated);
                 let born = object.block.born_ns;
-                filling.look(span[SWEEP] as u32, allocated, at.0, born, *used / *room);
+                filling.look(sweep, allocated, at.0, born, *used / *room);
                 if filling.over && filling.looked > born {
                     *used += f64::from(filling.used);
                     *room += f64::from(filling.room);
                 }
             }
-            let (start, size) = (span[START], object.block.size);
-            let inside =
-                (start..start.saturating_add(span[PAGES].saturating_mul(PAGE))).contains(address);
-            if span[STATE] >> 24 & 0xff != IN_USE || !inside || span[SIZE] != size {
+            let (start, size) = (span.word(layout.start), object.block.size);
+            let bytes = span.word(layout.pages).saturating_mul(PAGE);
+            let inside = (start..start.saturating_add(bytes)).contains(address);
+            if span.byte(layout.state) != IN_USE || !inside || span.word(layout.size) != size {
                 gone.push(*address);
                 continue;
             }
-            let sweeps = swept(span[SWEEP] as u32)
-                .wrapping_sub(object.swept)
-                .cast_signed();
+            let sweeps = swept(sweep).wrapping_sub(object.swept).cast_signed();
             if sweeps < 2 {
                 continue;
             }
             let index = (address - start) / size.max(1);
             wanted.push((
                 *address,
-                span[BITS].wrapping_add(index / 64 * 8),
+                span.word(layout.bits).wrapping_add(index / 64 * 8),
                 index % 64,
                 sweeps,
             ));
@@ -396,7 +394,8 @@ mod tests {
 
     #[test]
     fn half_of_them_stand_for_all() {
-        let mut blocks = Blocks::new(1);
+        let layout = crate::go::versions::layout(25).expect("it is known");
+        let mut blocks = Blocks::new(1, layout.span);
         for index in 0..=MOST as u64 {
             blocks.take(&object(0xc000_0000 + index * 64, 8192));
         }

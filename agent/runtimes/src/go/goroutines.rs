@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use heaptide_process::{memory, symbols::Symbolizer};
 
+use super::layout::{Goroutine, Words};
 use super::variables::Variables;
-use super::versions::{Layout, SAVED_PC, SAVED_SP};
 use heaptide_judge::events::{Census, Container, FrameKind, GOROUTINES, Nanos, SiteId, WriterSite};
 
 /// Goroutines that are looked at; of more, only the first.
@@ -15,9 +15,9 @@ const TOLD: usize = 24;
 /// Goroutines that a group needs to be told of.
 const LEAST: u64 = 8;
 /// Bytes of `runtime.g` that hold what is wanted.
-const G_BYTES: usize = 320;
-/// `_Gdead`, and the bit that the collector sets while it scans a stack.
-const DEAD: u32 = 6;
+pub(super) const G_BYTES: usize = 320;
+/// `_Gdead`, from Go 1.26 on `_Gdeadextra` too, and the bit that the collector sets while it scans a stack.
+const DEAD: [u32; 2] = [6, 11];
 const SCANNED: u32 = 0x1000;
 /// Frames that are walked to where a goroutine waits.
 const FRAMES: usize = 16;
@@ -51,7 +51,7 @@ impl Reader {
     pub(super) fn read(
         &mut self,
         at: Nanos,
-        layout: &Layout,
+        layout: &Goroutine,
         variables: &Variables,
         symbolizer: &mut Symbolizer,
     ) -> Option<Census> {
@@ -69,17 +69,20 @@ impl Reader {
                 torn += 1;
                 continue;
             }
-            let word = |offset: u64| g.get(offset as usize / 8).copied().unwrap_or(0);
-            let status = word(layout.status) as u32 & !SCANNED;
-            if status == DEAD || status == 0 {
+            let g = Words(&g);
+            let status = g.half(layout.status) & !SCANNED;
+            if DEAD.contains(&status) || status == 0 {
                 continue;
             }
             objects += 1;
-            let key = (word(layout.created_at), word(layout.starts_at));
+            let key = (g.word(layout.created_at), g.word(layout.starts_at));
             let group = groups.entry(key).or_default();
             group.count += 1;
-            group.stack_bytes += word(8).wrapping_sub(word(0)).min(1 << 30);
-            group.one = [word(SAVED_PC), word(SAVED_SP), word(layout.saved_bp)];
+            let stack = g
+                .word(layout.stack_high)
+                .wrapping_sub(g.word(layout.stack_low));
+            group.stack_bytes += stack.min(1 << 30);
+            group.one = [layout.saved_pc, layout.saved_sp, layout.saved_bp].map(|at| g.word(at));
         }
         let mut groups: Vec<_> = groups
             .into_iter()

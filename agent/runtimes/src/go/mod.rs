@@ -3,6 +3,7 @@
 
 mod blocks;
 mod goroutines;
+mod layout;
 mod observer;
 mod probes;
 mod profile;
@@ -26,6 +27,10 @@ impl Runtime for Go {
         recognise(process)
     }
 
+    fn versions(&self) -> Option<String> {
+        Some(versions::known())
+    }
+
     fn programs(&self) -> &'static [kernel::Program] {
         probes::PROGRAMS
     }
@@ -46,7 +51,7 @@ fn recognise(process: &Inspected) -> Option<Recognised> {
         None => "go".to_string(),
     };
     Some(Recognised {
-        limitations: vec![limitation(&name, program.as_ref())],
+        limitations: limitations(&name, program.as_ref()),
         name,
         own_heap: true,
         observer: Box::new(GoObserver::new(process.pid, program)),
@@ -54,6 +59,13 @@ fn recognise(process: &Inspected) -> Option<Recognised> {
 }
 
 /// What cannot be seen of a program.
+fn limitations(name: &str, program: Option<&Program>) -> Vec<String> {
+    let mut limitations = vec![limitation(name, program)];
+    let known = program.filter(|program| program.layout.is_some());
+    limitations.extend(known.into_iter().flat_map(Program::missing));
+    limitations
+}
+
 fn limitation(name: &str, program: Option<&Program>) -> String {
     match program {
         None => format!(

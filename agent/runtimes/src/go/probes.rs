@@ -5,8 +5,8 @@ use heaptide_ebpf::{GoCookie, GoRuntimeCookie};
 use heaptide_process::plan::wishes::{Ask, FunctionAt, ProbeWish, Wishes};
 use heaptide_process::plan::{Program as Kernel, Purpose};
 
+use super::layout::Pattern;
 use super::program::{self, Program};
-use super::versions;
 
 /// net/http calls a handler.
 const SERVED: Kernel = Kernel::at("go_serve", Purpose::Request);
@@ -29,6 +29,9 @@ const NEXT_FREE: Kernel = Kernel::at("go_next_free", Purpose::Allocation);
 /// It has a new span.
 const NEW_SPAN: Kernel = Kernel::at("go_large", Purpose::Allocation);
 
+/// `http2.responseWriterState.status` of the module beside the standard library, whose versions are not Go's.
+const HTTP2_MODULE_STATUS: u16 = 72;
+
 /// All of these.
 pub(super) const PROGRAMS: &[Kernel] = &[
     SERVED, FINISHED, ROUTED, READING, HTTP2_HEAD, HTTP2_RUN, HTTP2_DONE, GOROUTINE, NEXT_FREE,
@@ -43,12 +46,13 @@ pub(super) fn wishes(program: &Program, allocations: bool, wishes: &mut Wishes) 
     let Some(layout) = program.layout else {
         return;
     };
-    let cookie = GoCookie::new(
-        versions::CONNECTION_READER,
-        layout.response_status,
-        layout.pattern,
-        layout.maps,
-    );
+    let http = layout.http;
+    let (pattern, behind) = match http.pattern {
+        None => (0, false),
+        Some(Pattern::Text(at)) => (at, false),
+        Some(Pattern::Behind(at)) => (at, true),
+    };
+    let cookie = GoCookie::new(http.reader, http.status, pattern, behind, http.maps);
     let mut probes = Vec::new();
     if let Some(requests) = program.requests {
         probes.push((requests.finish, program::FINISH, FINISHED, cookie.0));
@@ -59,16 +63,20 @@ pub(super) fn wishes(program: &Program, allocations: bool, wishes: &mut Wishes) 
     }
     for [head, run, done] in &program.http2 {
         let status = if done.0.starts_with("golang.org/") {
-            versions::HTTP2_MODULE_STATUS
+            HTTP2_MODULE_STATUS
         } else {
-            layout.http2_status
+            http.http2_status
         };
         probes.push((done.1, done.0, HTTP2_DONE, u64::from(status)));
         probes.push((run.1, run.0, HTTP2_RUN, 0));
         probes.push((head.1, head.0, HTTP2_HEAD, 0));
     }
     if allocations {
-        let cookie = GoRuntimeCookie::new(layout.current, layout.status as u16);
+        let cookie = GoRuntimeCookie::new(
+            layout.goroutine.current,
+            layout.goroutine.status,
+            layout.span.is_wide(),
+        );
         let heap = &program.heap;
         let read = heap.read.filter(|_| program.requests.is_some());
         probes.extend(read.map(|read| (read, program::READ, READING, 0)));

@@ -6,13 +6,14 @@ use heaptide_ebpf::site_hash;
 
 use heaptide_process::{memory, symbols::Symbolizer};
 
+use super::layout::{self, Words};
 use super::variables::Variables;
 use heaptide_judge::events::{Nanos, Observation, Profile, ProfiledSite, SiteId};
 
 /// Buckets that are read at most.
 const MOST: usize = 50_000;
-/// Words of a bucket before its stack: next, allnext, kind, hash, size, frames.
-const HEAD: usize = 6;
+/// Bytes of a bucket that are read before it is known how long its stack is.
+pub(super) const HEAD_BYTES: usize = 64;
 /// Frames of a stack that are believed (the runtime keeps 128 at most).
 const MOST_FRAMES: u64 = 256;
 
@@ -46,6 +47,7 @@ pub(super) struct Reader {
     pid: u32,
     /// Sites of other processes must not have the same ids.
     layout_id: u32,
+    layout: layout::Bucket,
     announced: HashSet<SiteId>,
 }
 
@@ -58,10 +60,11 @@ struct Bucket {
 }
 
 impl Reader {
-    pub(super) fn new(pid: u32, layout_id: u32) -> Self {
+    pub(super) fn new(pid: u32, layout_id: u32, layout: layout::Bucket) -> Self {
         Self {
             pid,
             layout_id,
+            layout,
             announced: HashSet::new(),
         }
     }
@@ -114,21 +117,27 @@ impl Reader {
     }
 
     fn bucket(&self, address: u64) -> Option<Bucket> {
-        let [_, next, _, _, size, frames] = memory::words::<HEAD>(self.pid, address)?;
+        let layout = self.layout;
+        let head = memory::words::<{ HEAD_BYTES / 8 }>(self.pid, address)?;
+        let head = Words(&head);
+        let frames = head.word(layout.frames);
         if frames > MOST_FRAMES {
             return None;
         }
-        // the stack, then the completed cycle's sums: allocations and frees come first
-        let mut words = vec![0_u64; frames as usize + 2];
-        let from = address + 8 * HEAD as u64;
+        // the stack, then the completed cycle's sums
+        let frames = frames as usize;
+        let sums = usize::from(layout.allocations.max(layout.frees) / 8) + 1;
+        let mut words = vec![0_u64; frames + sums];
+        let from = address.wrapping_add(u64::from(layout.bytes));
         if !memory::read(self.pid, from, bytemuck::cast_slice_mut(&mut words)) {
             return None;
         }
-        let frees = words.pop()?;
-        let allocations = words.pop()?;
+        let sums = words.split_off(frames);
+        let sums = Words(&sums);
+        let (allocations, frees) = (sums.word(layout.allocations), sums.word(layout.frees));
         Some(Bucket {
-            next,
-            size,
+            next: head.word(layout.next),
+            size: head.word(layout.size),
             frames: words,
             live: allocations.saturating_sub(frees),
         })

@@ -3,11 +3,13 @@
 
 use std::collections::HashMap;
 
+use heaptide_ebpf::go_maps;
 use heaptide_process::Module;
 use heaptide_process::pclntab::{Function, Table};
 
+use super::layout::Layout;
 use super::variables::Variables;
-use super::versions::{self, Layout, minor};
+use super::versions::{self, minor};
 
 /// `serverHandler.ServeHTTP`: net/http calls the service's handler in it.
 pub(crate) const SERVE: &str = "net/http.serverHandler.ServeHTTP";
@@ -83,6 +85,29 @@ pub(crate) struct Heap {
 }
 
 impl Program {
+    /// What is not where its version has it, one sentence each.
+    pub(crate) fn missing(&self) -> Vec<String> {
+        let Variables {
+            controller,
+            cycles,
+            phase,
+            buckets,
+            profile_rate,
+            goroutines,
+        } = self.variables;
+        let mut missing = Vec::new();
+        if controller.is_none() || cycles.is_none() || phase.is_none() {
+            missing.push("the collector's variables are not found: what it leaves is not read");
+        }
+        if buckets.is_none() || profile_rate.is_none() {
+            missing.push("the variables of the heap profile are not found: it is not read");
+        }
+        if goroutines.is_none() {
+            missing.push("the list of goroutines is not found: they are not counted");
+        }
+        missing.into_iter().map(str::to_owned).collect()
+    }
+
     /// Requests are seen by probes in the runtime: system calls need not be looked at for them.
     pub(crate) fn sees_requests(&self) -> bool {
         self.layout.is_some() && self.requests.is_some()
@@ -139,11 +164,12 @@ pub(super) fn program(pid: u32, main: &Module, version: Option<&str>) -> Option<
         .iter()
         .filter_map(|name| Some((function(name)?, *name)))
         .collect();
-    let variables = Variables::find(&main.elf, main.bias, function);
-    main.elf.release();
     let version = version?.to_string();
+    let layout = layout(main, &version);
+    let variables = Variables::find(&main.elf, main.bias, layout, function);
+    main.elf.release();
     Some(Program {
-        layout: minor(&version).and_then(versions::layout),
+        layout,
         version,
         requests,
         http2,
@@ -158,13 +184,38 @@ pub(super) fn program(pid: u32, main: &Module, version: Option<&str>) -> Option<
     })
 }
 
-/// The version in `.go.buildinfo` as it is written since Go 1.18.
+/// The layout of a version, as the experiments that it was built with leave it.
+fn layout(main: &Module, version: &str) -> Option<Layout> {
+    let mut layout = minor(version).and_then(versions::layout)?;
+    let (_, experiments) = build(main)?;
+    let has = |name: &str| experiments.split(',').any(|one| one == name);
+    if has("staticlockranking") {
+        // Every lock is larger, and what is behind it elsewhere.
+        return None;
+    }
+    if has("noswissmap") {
+        layout.http.maps = go_maps::BUCKETS;
+    }
+    Some(layout)
+}
+
+/// The version in `.go.buildinfo`.
 pub(super) fn version(main: &Module) -> Option<String> {
+    let (version, _) = build(main)?;
+    Some(version.to_string()).filter(|text| text.len() < 32)
+}
+
+/// What `.go.buildinfo` says since Go 1.18: the version and the experiments that differ from its own
+/// (`go1.25.5 X:nodwarf5,noswissmap`).
+fn build(main: &Module) -> Option<(&str, &str)> {
     let bytes = main.elf.section_bytes(main.elf.section(".go.buildinfo")?)?;
     let inline = bytes.get(32..)?;
     let len = usize::from(*inline.first()?);
     let text = std::str::from_utf8(inline.get(1..1 + len)?).ok()?;
-    // `go1.25.5 X:nodwarf5` names experiments too
-    let text = text.split(' ').next().unwrap_or(text);
-    Some(text.strip_prefix("go").unwrap_or(text).to_string()).filter(|t| t.len() < 32)
+    let (version, experiments) = text.split_once(' ').unwrap_or((text, ""));
+    let version = version.strip_prefix("go").unwrap_or(version);
+    Some((
+        version,
+        experiments.strip_prefix("X:").unwrap_or(experiments),
+    ))
 }

@@ -10,10 +10,10 @@ use heaptide_process::{memory, symbols::Symbolizer};
 
 use super::blocks;
 use super::goroutines;
+use super::layout::Layout;
 use super::profile;
 use super::program::Program;
 use super::variables::Variables;
-use super::versions::{self, Layout};
 use crate::door::PickedObject;
 use heaptide_judge::events::{HeapMark, Nanos, Observation};
 
@@ -46,9 +46,9 @@ impl GoReader {
             layout,
             variables,
             due: Instant::now(),
-            profile: profile::Reader::new(pid, layout_id),
+            profile: profile::Reader::new(pid, layout_id, layout.bucket),
             goroutines: goroutines::Reader::new(pid),
-            blocks: blocks::Blocks::new(pid),
+            blocks: blocks::Blocks::new(pid, layout.span),
             enabled: None,
         })
     }
@@ -93,9 +93,9 @@ impl GoReader {
         if let Some(profile) = self.profile.read(at, &self.variables, symbolizer, sink) {
             sink(Observation::Profile(profile));
         }
-        if let Some(census) = self
-            .goroutines
-            .read(at, &self.layout, &self.variables, symbolizer)
+        if let Some(census) =
+            self.goroutines
+                .read(at, &self.layout.goroutine, &self.variables, symbolizer)
         {
             sink(Observation::Census(census));
         }
@@ -140,11 +140,12 @@ impl GoReader {
     }
 
     /// When the last collection ended its marking: `runtime.work` has the times of its phases, by the same
-    /// clock as ours, after the counter of cycles.
+    /// clock as ours.
     fn collected_at(&self, cycles: u64, at: Nanos) -> Option<Nanos> {
-        // cycles, stwprocs and maxprocs have four bytes each; tSweepTerm, tMark, tMarkTerm and tEnd follow
-        let times = cycles.checked_add(12)?.checked_next_multiple_of(8)?;
-        let [_, _, marked, end] = memory::words::<4>(self.pid, times)?;
+        let layout = self.layout.collector;
+        let work = cycles.wrapping_sub(u64::from(layout.cycles));
+        let time = |offset: u16| memory::word(self.pid, work.wrapping_add(u64::from(offset)));
+        let (marked, end) = (time(layout.mark_ended)?, time(layout.ended)?);
         let sound = marked > 0 && marked <= end && end <= at.0;
         sound.then_some(Nanos(marked))
     }
@@ -157,10 +158,12 @@ impl GoReader {
             self.variables.phase?,
         );
         let half = |address| self.half(address);
+        let layout = self.layout.collector;
+        let of = |offset: u16| controller.wrapping_add(u64::from(offset));
         for _ in 0..3 {
             let before = (half(cycles)?, half(phase)?);
-            let live = memory::word(self.pid, controller.wrapping_add(versions::HEAP_LIVE))?;
-            let marked = memory::word(self.pid, controller.wrapping_add(versions::HEAP_MARKED))?;
+            let live = memory::word(self.pid, of(layout.live))?;
+            let marked = memory::word(self.pid, of(layout.marked))?;
             if before == (half(cycles)?, half(phase)?) {
                 // a cycle is counted when it begins; its marks count when it has ended
                 let under_way = u32::from(before.1 != 0);
@@ -174,5 +177,40 @@ impl GoReader {
             }
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::go::{blocks, goroutines, profile, versions};
+
+    #[test]
+    fn what_is_read_of_a_structure_holds_its_fields() {
+        for minor in versions::minors() {
+            let layout = versions::layout(minor).expect("it is known");
+            let fits = |bytes: usize, fields: &[u16]| {
+                for field in fields {
+                    let end = usize::from(*field) + 8;
+                    assert!(end <= bytes, "1.{minor}: {field} of {bytes}");
+                }
+            };
+            let g = layout.goroutine;
+            let stack = [
+                g.stack_low,
+                g.stack_high,
+                g.saved_sp,
+                g.saved_pc,
+                g.saved_bp,
+            ];
+            fits(goroutines::G_BYTES, &stack);
+            fits(goroutines::G_BYTES, &[g.status, g.created_at, g.starts_at]);
+            let s = layout.span;
+            fits(blocks::SPAN_BYTES, &[s.start, s.pages, s.bits, s.size]);
+            let b = layout.bucket;
+            fits(profile::HEAD_BYTES, &[b.next, b.size, b.frames]);
+            for field in [b.bytes, b.allocations, b.frees] {
+                assert!(field.is_multiple_of(8), "1.{minor}: {field}");
+            }
+        }
     }
 }

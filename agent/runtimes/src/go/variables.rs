@@ -5,6 +5,8 @@ use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind};
 
 use heaptide_process::{Elf, pclntab::Function};
 
+use super::layout::Layout;
+
 /// Bytes of a function that are looked at.
 const MAX_CODE: u64 = 8192;
 
@@ -27,7 +29,12 @@ pub(crate) struct Variables {
 
 impl Variables {
     /// Reads them out of the functions, which are found by name.
-    pub(super) fn find(elf: &Elf, bias: u64, function: impl Fn(&str) -> Option<Function>) -> Self {
+    pub(super) fn find(
+        elf: &Elf,
+        bias: u64,
+        layout: Option<Layout>,
+        function: impl Fn(&str) -> Option<Function>,
+    ) -> Self {
         let code = |name: &str| Some(instructions(elf, function(name)?));
         let first = |name: &str, wanted: fn(&Instruction) -> bool, nth: usize| {
             let found = code(name)?.filter(wanted).nth(nth)?;
@@ -35,8 +42,13 @@ impl Variables {
         };
         Self {
             controller: first("runtime.gcControllerCommit", is_address, 0),
-            // `work.stwprocs = ..` follows `work.cycles` in the struct
-            cycles: first("runtime.gcStart", is_store_of_half, 0).map(|after| after - 4),
+            // `work.stwprocs = ..`
+            cycles: first("runtime.gcStart", is_store_of_half, 0)
+                .zip(layout)
+                .map(|(stored, Layout { collector, .. })| {
+                    let work = stored.wrapping_sub(u64::from(collector.processors));
+                    work.wrapping_add(u64::from(collector.cycles))
+                }),
             phase: first("runtime.gcControllerCommit", is_test_of_half, 0),
             buckets: first("runtime.mProf_FlushLocked", is_load, 0),
             // the first is `mcache0`
@@ -78,4 +90,56 @@ fn is_test_of_half(i: &Instruction) -> bool {
 /// `mov [rip + ..], r32`.
 fn is_store_of_half(i: &Instruction) -> bool {
     i.code() == Code::Mov_rm32_r32 && i.op0_kind() == OpKind::Memory
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::go::versions;
+
+    /// A program of the lab has symbols, and the code of its stripped twin.
+    #[test]
+    fn variables_are_where_the_symbols_say() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        for minor in versions::minors() {
+            let path = root.join(format!("lab/go/target/echo-1.{minor}"));
+            let Ok(elf) = Elf::open(&path) else {
+                eprintln!(
+                    "SKIPPED Go 1.{minor}: the lab has not built {}",
+                    path.display()
+                );
+                continue;
+            };
+            let layout = versions::layout(minor);
+            let mut functions = std::collections::HashMap::new();
+            elf.functions(|symbol| {
+                let function = Function {
+                    entry: symbol.address,
+                    size: symbol.size,
+                };
+                functions.insert(symbol.name.to_owned(), function);
+            });
+            let found = Variables::find(&elf, 0, layout, |name| functions.get(name).copied());
+            let symbol = |name: &str| elf.data_symbol(name);
+            let cycles = layout.map(|layout| u64::from(layout.collector.cycles));
+            let wanted = Variables {
+                controller: symbol("runtime.gcController"),
+                cycles: symbol("runtime.work")
+                    .zip(cycles)
+                    .map(|(at, cycles)| at + cycles),
+                phase: symbol("runtime.gcphase"),
+                buckets: symbol("runtime.mbuckets"),
+                profile_rate: symbol("runtime.MemProfileRate"),
+                goroutines: symbol("runtime.allgs"),
+            };
+            assert!(
+                wanted.controller.is_some(),
+                "{} has no symbols",
+                path.display()
+            );
+            assert_eq!(found, wanted, "Go 1.{minor}");
+        }
+    }
 }
