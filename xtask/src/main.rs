@@ -11,6 +11,7 @@ mod demo;
 mod dist;
 mod eval;
 mod lab;
+mod layouts;
 mod lint;
 mod packages;
 mod process;
@@ -48,6 +49,8 @@ enum Command {
     Eval(eval::Arguments),
     /// Measure what heaptide costs.
     Bench(bench::Arguments),
+    /// Write the files that say where a version of a runtime has its fields.
+    Layouts(layouts::Arguments),
     /// A release archive in dist/.
     Dist,
 }
@@ -72,6 +75,7 @@ fn run(command: Command) -> Result<()> {
         Command::Lab(arguments) => lab::run(&arguments),
         Command::Eval(arguments) => eval::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Layouts(arguments) => layouts::run(&arguments),
         Command::Dist => dist::run(),
     }
 }

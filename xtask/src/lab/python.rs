@@ -74,13 +74,17 @@ fn interpreter(python: &str) -> Option<PathBuf> {
     pyenv(python).or_else(|| on_path(&format!("python{python}")))
 }
 
+/// The folder of pyenv's interpreters.
+pub(crate) fn pyenv_versions() -> Option<PathBuf> {
+    let root = env::var_os("PYENV_ROOT")
+        .map(PathBuf::from)
+        .or_else(|| Some(Path::new(&env::var_os("HOME")?).join(".pyenv")))?;
+    Some(root.join("versions"))
+}
+
 /// The newest of pyenv's interpreters of that minor version.
 fn pyenv(version: &str) -> Option<PathBuf> {
-    let versions = env::var_os("PYENV_ROOT")
-        .map(PathBuf::from)
-        .or_else(|| Some(Path::new(&env::var_os("HOME")?).join(".pyenv")))?
-        .join("versions");
-    let mut found: Vec<(u32, PathBuf)> = fs::read_dir(versions)
+    let mut found: Vec<(u32, PathBuf)> = fs::read_dir(pyenv_versions()?)
         .ok()?
         .filter_map(|entry| {
             let path = entry.ok()?.path();

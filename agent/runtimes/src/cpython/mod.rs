@@ -5,6 +5,7 @@ mod code;
 mod interpreter;
 mod layout;
 mod lengths;
+mod lines;
 mod memory;
 mod objects;
 mod observer;
@@ -13,8 +14,12 @@ mod paths;
 mod reader;
 mod sizes;
 mod stacks;
+mod stores;
+mod threads;
 mod types;
+mod variables;
 mod version;
+mod versions;
 mod walk;
 mod writers;
 
@@ -113,9 +118,14 @@ fn recognise(process: &Inspected) -> Option<Recognised> {
 }
 
 fn unknown(version: &str) -> String {
+    let known: Vec<String> = versions::TABLE
+        .iter()
+        .map(|layout| format!("3.{}", layout.minor))
+        .collect();
     format!(
-        "CPython {version} is not one of the versions whose memory heaptide can read (3.11, 3.12, \
-         3.13): its containers and its stacks are not seen"
+        "CPython {version} is not one of the versions whose memory heaptide can read ({}): its \
+         containers and its stacks are not seen",
+        known.join(", ")
     )
 }
 

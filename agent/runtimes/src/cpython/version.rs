@@ -71,8 +71,9 @@ impl Build {
     pub(super) fn of(module: &Module, runtime: u64) -> Self {
         let elf = &module.elf;
         // _PyRuntime is initialised statically: what the file holds is what the process began with
+        // It lies in front of much more, of which as much is read as no version's own needs.
         let offsets = elf
-            .at(runtime, DebugOffsets::LEN)
+            .at(runtime, DebugOffsets::MOST)
             .and_then(DebugOffsets::parse);
         let exported = || {
             let bytes = elf.at(elf.data_symbol("Py_Version")?, 4)?;

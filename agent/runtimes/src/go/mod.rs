@@ -49,7 +49,7 @@ fn recognise(process: &Inspected) -> Option<Recognised> {
         limitations: vec![limitation(&name, program.as_ref())],
         name,
         own_heap: true,
-        observer: Box::new(GoObserver::new(process.pid, program)),
+        observer: Box::new(GoObserver::new(process, program)),
     })
 }
 

@@ -2,15 +2,21 @@
 
 use std::collections::{HashMap, HashSet};
 
-use heaptide_ebpf::site_hash;
+use std::sync::Arc;
+use std::time::Duration;
 
-use heaptide_process::{memory, symbols::Symbolizer};
+use heaptide_ebpf::site_hash;
+use heaptide_process::memory::{Budget, ProcessMemory};
+use heaptide_process::symbols::Symbolizer;
 
 use super::variables::Variables;
 use heaptide_judge::events::{Nanos, Observation, Profile, ProfiledSite, SiteId};
 
 /// Buckets that are read at most.
 const MOST: usize = 50_000;
+/// What a reading may take.
+const BYTES: u64 = 128 << 20;
+const TIME: Duration = Duration::from_secs(1);
 /// Words of a bucket before its stack: next, allnext, kind, hash, size, frames.
 const HEAD: usize = 6;
 /// Frames of a stack that are believed (the runtime keeps 128 at most).
@@ -21,29 +27,31 @@ pub(super) const RATE: u64 = 32 << 10;
 
 /// A profile that was switched on, and is switched off again when this is dropped.
 pub(super) struct Enabled {
-    pid: u32,
+    memory: Arc<ProcessMemory>,
     address: u64,
 }
 
 impl Enabled {
     /// Switches it on; `None` when that is refused.
-    pub(super) fn new(pid: u32, address: u64) -> Option<Self> {
-        memory::write_word(pid, address, RATE).then_some(Self { pid, address })
+    pub(super) fn new(memory: Arc<ProcessMemory>, address: u64) -> Option<Self> {
+        memory
+            .write_word(address, RATE)
+            .then_some(Self { memory, address })
     }
 }
 
 impl Drop for Enabled {
     fn drop(&mut self) {
         // Whoever has changed it since keeps what they wrote. A process that has ended needs nothing.
-        if memory::word(self.pid, self.address) == Some(RATE) {
-            memory::write_word(self.pid, self.address, 0);
+        if self.memory.word(self.address, &mut Budget::small()) == Some(RATE) {
+            self.memory.write_word(self.address, 0);
         }
     }
 }
 
 /// Reads the profile of one process.
 pub(super) struct Reader {
-    pid: u32,
+    memory: Arc<ProcessMemory>,
     /// Sites of other processes must not have the same ids.
     layout_id: u32,
     announced: HashSet<SiteId>,
@@ -58,9 +66,9 @@ struct Bucket {
 }
 
 impl Reader {
-    pub(super) fn new(pid: u32, layout_id: u32) -> Self {
+    pub(super) fn new(memory: Arc<ProcessMemory>, layout_id: u32) -> Self {
         Self {
-            pid,
+            memory,
             layout_id,
             announced: HashSet::new(),
         }
@@ -74,17 +82,18 @@ impl Reader {
         symbolizer: &mut Symbolizer,
         sink: &mut dyn FnMut(Observation),
     ) -> Option<Profile> {
-        let rate = memory::word(self.pid, variables.profile_rate?)?;
+        let budget = &mut Budget::new(BYTES, MOST as u64, TIME);
+        let rate = self.memory.word(variables.profile_rate?, budget)?;
         if rate == 0 || rate > 1 << 40 {
             return None;
         }
-        let mut next = memory::word(self.pid, variables.buckets?)?;
+        let mut next = self.memory.word(variables.buckets?, budget)?;
         let mut sites: HashMap<SiteId, (f64, f64)> = HashMap::new();
         for _ in 0..MOST {
-            if next == 0 {
+            if next == 0 || !budget.object() {
                 break;
             }
-            let Some(bucket) = self.bucket(next) else {
+            let Some(bucket) = self.bucket(next, budget) else {
                 break;
             };
             next = bucket.next;
@@ -113,15 +122,16 @@ impl Reader {
         Some(Profile { at, sites })
     }
 
-    fn bucket(&self, address: u64) -> Option<Bucket> {
-        let [_, next, _, _, size, frames] = memory::words::<HEAD>(self.pid, address)?;
+    fn bucket(&self, address: u64, budget: &mut Budget) -> Option<Bucket> {
+        let [_, next, _, _, size, frames] = self.memory.words::<HEAD>(address, budget)?;
         if frames > MOST_FRAMES {
             return None;
         }
         // the stack, then the completed cycle's sums: allocations and frees come first
         let mut words = vec![0_u64; frames as usize + 2];
         let from = address + 8 * HEAD as u64;
-        if !memory::read(self.pid, from, bytemuck::cast_slice_mut(&mut words)) {
+        let into = bytemuck::cast_slice_mut(&mut words);
+        if !self.memory.fill(from, into, budget) {
             return None;
         }
         let frees = words.pop()?;
