@@ -19,6 +19,11 @@ pub trait Runtime: Sync {
     fn programs(&self) -> &'static [Program] {
         &[]
     }
+
+    /// What it is called, and which of its versions can be read, the oldest first. Empty: it has none of its own.
+    fn known(&self) -> (&'static str, Vec<String>) {
+        ("", Vec::new())
+    }
 }
 
 /// What a process runs in.

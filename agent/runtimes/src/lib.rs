@@ -14,5 +14,5 @@ mod tasks;
 mod threads;
 mod tokio;
 
-pub use table::programs;
+pub use table::{known_versions, programs};
 pub use target::{Target, inspect};

@@ -21,3 +21,13 @@ pub fn programs() -> impl Iterator<Item = Program> {
         .flat_map(|runtime| runtime.programs().iter().copied())
         .chain(requests::programs())
 }
+
+/// The versions of a runtime whose memory can be read, the oldest first.
+pub fn known_versions(runtime: &str) -> Vec<String> {
+    TABLE
+        .iter()
+        .map(|known| known.known())
+        .find(|(name, _)| *name == runtime)
+        .map(|(_, versions)| versions)
+        .unwrap_or_default()
+}

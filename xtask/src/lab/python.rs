@@ -25,10 +25,13 @@ pub(crate) fn environment(python: &str) -> PathBuf {
 /// Makes an interpreter's virtual environment with what the services need, unless it is there.
 pub(crate) fn prepare(python: &str) -> Result<()> {
     let environment = environment(python);
-    let wanted = folder().join("requirements.txt");
+    let own = folder().join(format!("requirements-{python}.txt"));
+    let wanted = Some(own)
+        .filter(|own| own.is_file())
+        .unwrap_or_else(|| folder().join("requirements.txt"));
     // A copy of what was installed: looking at the packages themselves takes pip a second.
     let installed = environment.join("installed.txt");
-    let same = fs::read(&wanted).context("lab/python/requirements.txt")?;
+    let same = fs::read(&wanted).with_context(|| wanted.display().to_string())?;
     if fs::read(&installed).is_ok_and(|installed| installed == same) {
         return Ok(());
     }

@@ -111,7 +111,7 @@ static void objects(void)
     AT("ht_slots", PyHeapTypeObject, ht_slots);
     AT("ht_cached_keys", PyHeapTypeObject, ht_cached_keys);
 #if PY_VERSION_HEX >= 0x030d0000
-    printf("    instance: Instance::Inline { values: %zu },\n", sizeof(PyObject));
+    printf("    instance: Instance::Inline,\n");
 #elif PY_VERSION_HEX >= 0x030c0000
     printf("    instance: Instance::Tagged,\n");
 #elif PY_VERSION_HEX >= 0x030b0000

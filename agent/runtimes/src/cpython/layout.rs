@@ -71,8 +71,8 @@ pub(crate) enum Instance {
     TwoWords,
     /// 3.12: three words before, values if the lowest bit is set.
     Tagged,
-    /// 3.13: dictionary three words before, values behind the header of the object.
-    Inline { values: u64 },
+    /// 3.13: dictionary three words before, values behind the object itself.
+    Inline,
 }
 
 /// How a table of keys says how big it is.
@@ -295,12 +295,25 @@ pub(crate) struct Said {
 }
 
 impl Layout {
-    /// The layout of a version, if it is known. `offsets` are what the interpreter says itself.
+    /// The layout of a version that was released, if it is known. `offsets` are what the interpreter says itself.
     pub(super) fn of(version: Version, offsets: Option<&DebugOffsets>) -> Option<Arc<Self>> {
-        if version.major != 3 || !version.last {
+        if !version.last {
             return None;
         }
-        let table = versions::of(version.minor)?;
+        Self::from_table(versions::of(version.minor)?, offsets)
+    }
+
+    /// The layout of the nearest known version, for one that is newer or was not released: it has to be proved.
+    pub(super) fn nearest(version: Version, offsets: Option<&DebugOffsets>) -> Option<Arc<Self>> {
+        let newest = versions::TABLE.last()?;
+        if version.minor < newest.minor && version.last {
+            return None;
+        }
+        let nearest = versions::of(version.minor).unwrap_or(newest);
+        Self::from_table(nearest, offsets)
+    }
+
+    fn from_table(table: &Self, offsets: Option<&DebugOffsets>) -> Option<Arc<Self>> {
         let layout = match &table.said {
             Some(said) => offsets?.amend(table.clone(), said)?,
             None => table.clone(),
@@ -414,6 +427,9 @@ mod tests {
             None,
             "3.13 without its own offsets is something else"
         );
+        let nearest = |minor, last| Layout::nearest(version(minor, last), None);
+        assert_eq!(nearest(12, false).map(|layout| layout.minor), Some(12));
+        assert_eq!(nearest(7, true), None, "an old one is not like the newest");
     }
 
     #[test]

@@ -198,10 +198,10 @@ pub(super) fn attributes<R: Read>(
         let values = match layout.instance {
             Instance::TwoWords => pages.word(object.wrapping_sub(32)).or_torn()?,
             Instance::Tagged if dict_word & 1 == 1 => dict_word.wrapping_add(1),
-            Instance::Inline { values } if info.inline_values && dict_word == 0 => {
-                object.wrapping_add(values)
+            Instance::Inline if info.inline_values && dict_word == 0 => {
+                object.wrapping_add(info.basicsize)
             }
-            Instance::Tagged | Instance::Inline { .. } | Instance::Unmanaged => 0,
+            Instance::Tagged | Instance::Inline | Instance::Unmanaged => 0,
         };
         let tagged = layout.instance == Instance::Tagged && dict_word & 1 == 1;
         if values != 0 && (dict_word == 0 || tagged) {

@@ -106,7 +106,7 @@ fn frames(pid: u32, start_ticks: u64, python: &Interpreter) -> Option<PythonConf
     };
     let (thread_id, thread_through) = match layout.tstate_thread {
         ThreadId::Native(at) => (at, u32::MAX),
-        ThreadId::Pthread(at) => (at, threads::id_offset(pid, start_ticks, python)?),
+        ThreadId::Pthread(at) => (at, threads::id_offset(pid, start_ticks, python)),
     };
     Some(PythonConfig {
         runtime: python.runtime,

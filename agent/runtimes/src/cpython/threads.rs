@@ -8,13 +8,21 @@ use heaptide_process::memory::{Budget, ProcessMemory};
 use super::interpreter::Interpreter;
 use super::layout::ThreadId;
 
-/// Words of the C library's structure that are looked at (`struct pthread` of glibc has the id at 720).
+/// Words of the C library's structure that are looked at.
 const WORDS: usize = 128;
 /// Thread states on the way to that of the main thread, which is the oldest.
 const MOST: usize = 1024;
 
-/// Where the structure that describes the main thread has its id. `None` when that is not to be seen.
-pub(super) fn id_offset(pid: u32, start_ticks: u64, python: &Interpreter) -> Option<u32> {
+/// Where that is in glibc's `struct pthread` on x86-64, since long ago.
+const GLIBC: u32 = 720;
+
+/// Where the structure that describes the main thread has its id. While there is no main thread yet it is taken to be
+/// glibc's: a wrong place finds no thread.
+pub(super) fn id_offset(pid: u32, start_ticks: u64, python: &Interpreter) -> u32 {
+    look(pid, start_ticks, python).unwrap_or(GLIBC)
+}
+
+fn look(pid: u32, start_ticks: u64, python: &Interpreter) -> Option<u32> {
     let layout = &python.layout;
     let ThreadId::Pthread(at) = layout.tstate_thread else {
         return None;
@@ -72,7 +80,10 @@ mod tests {
         let own = unsafe { libc::pthread_self() };
         // SAFETY: takes no pointers.
         let thread = unsafe { libc::gettid() };
-        assert_eq!(find(&memory, own as u64, thread.cast_unsigned()), Some(720));
+        assert_eq!(
+            find(&memory, own as u64, thread.cast_unsigned()),
+            Some(GLIBC)
+        );
         assert_eq!(find(&memory, own as u64, u32::MAX - 5), None);
     }
 }

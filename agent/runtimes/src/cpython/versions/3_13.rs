@@ -66,7 +66,7 @@ pub(super) const LAYOUT: Layout = Layout {
     ht_qualname: 872,
     ht_slots: 864,
     ht_cached_keys: 880,
-    instance: Instance::Inline { values: 16 },
+    instance: Instance::Inline,
     str_length: 16,
     str_state: 32,
     str_kind_shift: 2,
