@@ -96,7 +96,7 @@ static void objects(void)
     AT("ob_size", PyVarObject, ob_size);
 #if PY_VERSION_HEX >= 0x030e0000
     /* Flags are in the upper part of the word. */
-    printf("    refcount: 0x%llx,\n", (1ull << 8 * sizeof(((PyObject *)0)->ob_refcnt)) - 1);
+    printf("    refcount: 0x%llx,\n", (1ull << 8 * offsetof(PyObject, ob_flags)) - 1);
 #else
     printf("    refcount: 0x%llx,\n", ~0ull);
 #endif

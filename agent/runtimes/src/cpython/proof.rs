@@ -145,7 +145,9 @@ impl Proof {
     fn is_code(&mut self, code: u64) -> bool {
         self.is(code, "code")
             && Code::read(&mut self.pages, &mut self.types, code).is_some_and(|code| {
-                code.file.is_some() && code.first_line() > 0 && code.line(1).is_some()
+                // Its first instructions may be of no line.
+                let lines = (0..16).any(|word| code.line(word).is_some());
+                code.file.is_some() && code.first_line() > 0 && lines
             })
     }
 
@@ -198,5 +200,103 @@ impl Proof {
             }
         }
         Some(tally)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::{BufRead as _, BufReader};
+    use std::path::PathBuf;
+    use std::process::{Child, Command, Stdio};
+    use std::sync::Arc;
+
+    use super::super::layout::Layout;
+    use super::super::version::{Build, Version};
+    use super::super::{runtime_address, versions};
+    use super::*;
+
+    /// An interpreter that ends with the test.
+    struct Python(Child);
+
+    impl Python {
+        fn start(program: &PathBuf) -> Self {
+            let code = "import argparse, json, logging, http.client; print('ready', flush=True); input()";
+            let mut command = Command::new(program);
+            command.args(["-c", code]);
+            command.stdin(Stdio::piped()).stdout(Stdio::piped());
+            let mut child = command.spawn().expect("it starts");
+            let mut line = String::new();
+            let output = child.stdout.take().expect("a pipe");
+            let read = BufReader::new(output).read_line(&mut line);
+            assert!(read.is_ok_and(|bytes| bytes > 0));
+            Self(child)
+        }
+    }
+
+    impl Drop for Python {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    fn interpreters() -> Vec<PathBuf> {
+        let home = std::env::var_os("PYENV_ROOT")
+            .map(PathBuf::from)
+            .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".pyenv")));
+        let below = home.and_then(|home| fs::read_dir(home.join("versions")).ok());
+        let pyenv = below.into_iter().flatten().flatten();
+        let pyenv = pyenv.map(|entry| entry.path().join("bin/python3"));
+        let system = ["/usr/bin/python3", "/usr/bin/python3.14", "/usr/bin/python3.15"];
+        let all = pyenv.chain(system.map(PathBuf::from));
+        all.filter(|path| path.exists()).collect()
+    }
+
+    /// Each interpreter has its own version's layout, and no other's.
+    #[test]
+    fn the_layout_of_its_version_is_proved_and_no_other() {
+        let mut tried = 0;
+        for program in interpreters() {
+            let child = Python::start(&program);
+            let process = heaptide_process::inspect(child.0.id()).expect("a live process");
+            let found = process
+                .modules
+                .iter()
+                .find_map(|module| Some((module, runtime_address(module)?)));
+            let Some((module, address)) = found else {
+                continue;
+            };
+            let build = Build::of(module, address);
+            let Some(version) = build.version.filter(|version| version.minor >= 8) else {
+                continue;
+            };
+            tried += 1;
+            for table in versions::TABLE {
+                let as_if = Version {
+                    minor: table.minor,
+                    ..version
+                };
+                let Some(layout) = Layout::of(as_if, build.offsets.as_ref()) else {
+                    continue;
+                };
+                let python = Interpreter {
+                    version,
+                    runtime: address.wrapping_add(module.bias),
+                    layout: Arc::clone(&layout),
+                    context_copy: None,
+                };
+                assert_eq!(
+                    proved(process.pid, process.start_ticks, &python),
+                    layout.minor == version.minor,
+                    "{} as 3.{}",
+                    program.display(),
+                    layout.minor
+                );
+            }
+        }
+        if tried == 0 {
+            println!("SKIPPED: there is no CPython of a known version here");
+        }
     }
 }

@@ -55,7 +55,7 @@ pub(super) const LAYOUT: Layout = Layout {
     },
     ob_type: 8,
     ob_size: 16,
-    refcount: 0xffffffff,
+    refcount: 0xffffffffffff,
     tp_name: 24,
     tp_basicsize: 32,
     tp_itemsize: 40,
