@@ -11,9 +11,6 @@ use super::stores::stores;
 pub(super) use super::stores::{Store, Via};
 use super::types::{Shape, Types};
 
-/// Bytes of bytecode or of a line table that are read of one code object.
-const MAX_BYTES: u64 = 256 << 10;
-
 /// What a code object is recognised by: others may come to lie where it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Identity {
@@ -81,7 +78,7 @@ impl Code {
         let layout = types.layout();
         let len = pages.field(identity.line_table, layout.ob_size)?;
         let first = identity.line_table.wrapping_add(layout.bytes_data);
-        let table = bytes(pages, first, len)?;
+        let table = pages.bytes(first, len)?;
         let places = places(layout.lines, &table, identity.first_line);
         let stores = stores(pages, types, code, &places).unwrap_or_default();
         Some(Arc::new(Self {
@@ -108,13 +105,4 @@ impl Code {
     pub(super) fn first_line(&self) -> u32 {
         self.identity.first_line
     }
-}
-
-/// Bytes of a code object, if they are not too many.
-pub(super) fn bytes<R: Read>(pages: &mut Pages<R>, address: u64, len: u64) -> Option<Vec<u8>> {
-    if len > MAX_BYTES {
-        return None;
-    }
-    let mut bytes = vec![0; len as usize];
-    pages.raw(address, &mut bytes).then_some(bytes)
 }

@@ -17,6 +17,8 @@ const WORDS: usize = PAGE / 8;
 const ABSENT: u32 = u32::MAX;
 /// Words that are read through the page cache; longer arrays bypass it.
 const SMALL: usize = 256;
+/// Bytes of bytecode or of a line table that are read of one code object.
+const MAX_BYTES: u64 = 256 << 10;
 /// Words read at once of a long array.
 const PIECE: usize = 8192;
 
@@ -208,6 +210,15 @@ impl<R: Read> Pages<R> {
             }
         }
         true
+    }
+
+    /// Bytecode or a line table, if it is not too long.
+    pub(crate) fn bytes(&mut self, address: u64, len: u64) -> Option<Vec<u8>> {
+        if len > MAX_BYTES {
+            return None;
+        }
+        let mut bytes = vec![0; len as usize];
+        self.raw(address, &mut bytes).then_some(bytes)
     }
 
     /// Bytes as they are, past the pages: only for names of the program.

@@ -3,12 +3,14 @@
 mod census;
 mod code;
 mod interpreter;
+mod known;
 mod layout;
 mod lengths;
 mod lines;
 mod memory;
 mod objects;
 mod observer;
+mod offsets;
 mod opcodes;
 mod paths;
 mod proof;
@@ -59,12 +61,12 @@ impl Runtime for CPython {
     }
 
     fn known(&self) -> (&'static str, Vec<String>) {
-        ("CPython", known())
+        ("CPython", known_versions())
     }
 }
 
 /// The versions in the table.
-fn known() -> Vec<String> {
+fn known_versions() -> Vec<String> {
     versions::TABLE
         .iter()
         .map(|layout| format!("3.{}", layout.minor))
@@ -103,9 +105,9 @@ fn recognise(process: &Inspected) -> Option<Recognised> {
                 context_copy: context_copy(index, module),
             };
             let offsets = build.offsets.as_ref();
-            if let Some(layout) = Layout::of(version, offsets) {
+            if let Some(layout) = known::of(version, offsets) {
                 python = Some(interpreter(layout));
-            } else if let Some(nearest) = Layout::nearest(version, offsets).map(interpreter)
+            } else if let Some(nearest) = known::nearest(version, offsets).map(interpreter)
                 && proof::proved(process.pid, process.start_ticks, &nearest)
             {
                 limitations.push(format!(
@@ -146,7 +148,7 @@ fn unknown(version: &str) -> String {
     format!(
         "CPython {version} is not one of the versions whose memory heaptide can read ({}): its \
          containers and its stacks are not seen",
-        known().join(", ")
+        known_versions().join(", ")
     )
 }
 

@@ -211,7 +211,7 @@ mod tests {
     use std::process::{Child, Command, Stdio};
     use std::sync::Arc;
 
-    use super::super::layout::Layout;
+    use super::super::known;
     use super::super::version::{Build, Version};
     use super::super::{runtime_address, versions};
     use super::*;
@@ -221,7 +221,8 @@ mod tests {
 
     impl Python {
         fn start(program: &PathBuf) -> Self {
-            let code = "import argparse, json, logging, http.client; print('ready', flush=True); input()";
+            let code =
+                "import argparse, json, logging, http.client; print('ready', flush=True); input()";
             let mut command = Command::new(program);
             command.args(["-c", code]);
             command.stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -248,7 +249,11 @@ mod tests {
         let below = home.and_then(|home| fs::read_dir(home.join("versions")).ok());
         let pyenv = below.into_iter().flatten().flatten();
         let pyenv = pyenv.map(|entry| entry.path().join("bin/python3"));
-        let system = ["/usr/bin/python3", "/usr/bin/python3.14", "/usr/bin/python3.15"];
+        let system = [
+            "/usr/bin/python3",
+            "/usr/bin/python3.14",
+            "/usr/bin/python3.15",
+        ];
         let all = pyenv.chain(system.map(PathBuf::from));
         all.filter(|path| path.exists()).collect()
     }
@@ -277,7 +282,7 @@ mod tests {
                     minor: table.minor,
                     ..version
                 };
-                let Some(layout) = Layout::of(as_if, build.offsets.as_ref()) else {
+                let Some(layout) = known::of(as_if, build.offsets.as_ref()) else {
                     continue;
                 };
                 let python = Interpreter {

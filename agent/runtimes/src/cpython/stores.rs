@@ -2,7 +2,6 @@
 
 use heaptide_process::memory::Read;
 
-use super::code::bytes;
 use super::layout::{Bytecode, Layout};
 use super::lines::Place;
 use super::memory::Pages;
@@ -94,12 +93,12 @@ pub(super) fn stores<R: Read>(
     let bytecode = match layout.bytecode {
         Bytecode::Inline(at) => {
             let words = pages.field(code, layout.ob_size)?;
-            bytes(pages, code.wrapping_add(at), words.checked_mul(2)?)?
+            pages.bytes(code.wrapping_add(at), words.checked_mul(2)?)?
         }
         Bytecode::Object(at) => {
             let object = pages.field(code, at)?;
             let len = pages.field(object, layout.ob_size)?;
-            bytes(pages, object.wrapping_add(layout.bytes_data), len)?
+            pages.bytes(object.wrapping_add(layout.bytes_data), len)?
         }
     };
     let mut names = Names {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use regex::bytes::Regex;
 
-use super::layout::DebugOffsets;
+use super::offsets::DebugOffsets;
 use heaptide_process::Module;
 
 /// A version of `CPython`.
