@@ -75,8 +75,12 @@ impl Budget {
 
 /// Reads memory of a process.
 pub trait Read {
-    /// Fills all of `into` from `address`, or says that it could not.
+    /// Fills all of `into` from `address`, or says that it could not. What was read is to be believed only if
+    /// [`Read::is_the_same`] holds afterwards: asking once after many reads is enough.
     fn read(&mut self, address: u64, into: &mut [u8], budget: &mut Budget) -> bool;
+
+    /// All that was read so far is of the process that is meant.
+    fn is_the_same(&self) -> bool;
 }
 
 /// The memory of one process.
@@ -120,6 +124,11 @@ impl ProcessMemory {
 
     /// Fills all of `into` from `address`; false when that cannot be read.
     pub fn fill(&self, address: u64, into: &mut [u8], budget: &mut Budget) -> bool {
+        // After it: what was read is of this process only if it has not ended until then.
+        self.fill_unchecked(address, into, budget) && self.is_the_same()
+    }
+
+    fn fill_unchecked(&self, address: u64, into: &mut [u8], budget: &mut Budget) -> bool {
         if into.is_empty() {
             return true;
         }
@@ -131,8 +140,7 @@ impl ProcessMemory {
             iov_base: address as *mut libc::c_void,
             iov_len: len,
         }];
-        // After it: what was read is of this process only if it has not ended until then.
-        read_vector(self.pid, into, &remote).is_ok_and(|read| read == len) && self.is_the_same()
+        read_vector(self.pid, into, &remote).is_ok_and(|read| read == len)
     }
 
     /// The word at an address.
@@ -234,7 +242,11 @@ impl ProcessMemory {
 
 impl Read for ProcessMemory {
     fn read(&mut self, address: u64, into: &mut [u8], budget: &mut Budget) -> bool {
-        self.fill(address, into, budget)
+        self.fill_unchecked(address, into, budget)
+    }
+
+    fn is_the_same(&self) -> bool {
+        Self::is_the_same(self)
     }
 }
 
@@ -340,32 +352,5 @@ mod tests {
         assert!(!memory.is_the_same());
         assert_eq!(memory.word(address, budget), None);
         assert_eq!(memory.many::<1>(&[address], budget), [None]);
-    }
-
-    /// What the look at the handle adds to a read. Run by hand: `--ignored --nocapture`.
-    #[test]
-    #[ignore = "measures"]
-    fn what_the_check_costs() {
-        let page = vec![1_u8; 4096];
-        let mut into = vec![0_u8; 4096];
-        let own = own();
-        let mut budget = Budget::new(u64::MAX, u64::MAX, Duration::from_secs(60));
-        let remote = [libc::iovec {
-            iov_base: page.as_ptr().cast_mut().cast(),
-            iov_len: 4096,
-        }];
-        let begun = Instant::now();
-        for _ in 0..100_000 {
-            assert_eq!(read_vector(own.pid, &mut into, &remote).unwrap(), 4096);
-        }
-        let bare = begun.elapsed();
-        let begun = Instant::now();
-        for _ in 0..100_000 {
-            assert!(own.fill(page.as_ptr() as u64, &mut into, &mut budget));
-        }
-        println!(
-            "a page: {bare:?} bare, {:?} checked, for 100,000",
-            begun.elapsed()
-        );
     }
 }

@@ -126,6 +126,9 @@ impl Censuses {
             growing.extend(to_watch(&walk, &candidate, &container));
             containers.push(container);
         }
+        if !walk.pages.is_the_same() {
+            return Err(ReadError::Unreadable);
+        }
         let census = Census {
             at: Nanos(0),
             instances_at: Nanos(0),

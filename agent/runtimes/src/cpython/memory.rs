@@ -212,6 +212,11 @@ impl<R: Read> Pages<R> {
         true
     }
 
+    /// All that was read so far is of the process that is meant.
+    pub(crate) fn is_the_same(&self) -> bool {
+        self.reader.is_the_same()
+    }
+
     /// Bytecode or a line table, if it is not too long.
     pub(crate) fn bytes(&mut self, address: u64, len: u64) -> Option<Vec<u8>> {
         if len > MAX_BYTES {
@@ -275,6 +280,10 @@ mod tests {
             }
             true
         }
+
+        fn is_the_same(&self) -> bool {
+            true
+        }
     }
 
     /// Memory of text that is gone before it is read to the end.
@@ -285,6 +294,10 @@ mod tests {
             let half = into.len() / 2;
             into[..half].fill(b'e');
             false
+        }
+
+        fn is_the_same(&self) -> bool {
+            true
         }
     }
 

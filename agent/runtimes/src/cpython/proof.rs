@@ -62,7 +62,7 @@ pub(super) fn proved(pid: u32, start_ticks: u64, python: &Interpreter) -> bool {
         pages: Pages::new(memory, PAGES, budget),
         types: Types::new(std::sync::Arc::clone(&python.layout)),
     };
-    proof.of(python).unwrap_or(false)
+    proof.of(python).unwrap_or(false) && proof.pages.is_the_same()
 }
 
 impl Proof {

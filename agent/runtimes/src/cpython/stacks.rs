@@ -127,7 +127,7 @@ impl Stacks {
             hash = site_step(site_step(hash, address), u64::from(line.unwrap_or(0)));
             frames.push((code, line));
         }
-        if frames.is_empty() {
+        if frames.is_empty() || !pages.is_the_same() {
             return None;
         }
         let id = SiteId(hash & !SITE_PROVISIONAL);

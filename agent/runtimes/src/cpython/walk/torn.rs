@@ -44,6 +44,10 @@ impl Read for Changing {
         }
         budget.bytes(into.len()) && self.0 & 3 != 0
     }
+
+    fn is_the_same(&self) -> bool {
+        true
+    }
 }
 
 /// Sums of addresses that are none must not overflow, whatever the words are.
