@@ -95,15 +95,21 @@ fn walk(thread: &mut Thread, config: &PythonConfig, first: u64) -> u64 {
         // SAFETY: the helper checks the address.
         let owner = u32::from(unsafe { bpf_probe_read_user(owner as *const u8) }.unwrap_or(0));
         if owner != config.entry_owner {
-            let code = at(frame, config.code);
+            // The lowest bits say who owns the reference.
+            let code = at(frame, config.code) & !7;
             if code == 0 {
                 break;
             }
-            let first = code.wrapping_add(u64::from(config.bytecode));
-            let distance = at(frame, config.instruction).wrapping_sub(first);
+            let said = at(frame, config.instruction);
+            let (distance, shift) = if config.instruction_shift == u32::MAX {
+                let first = code.wrapping_add(u64::from(config.bytecode));
+                (said.wrapping_sub(first) as i64, 1)
+            } else {
+                (i64::from(said as i32), config.instruction_shift & 1)
+            };
             // A frame that has not begun points before its first instruction.
-            let instruction = if distance as i64 > 0 {
-                distance >> 1
+            let instruction = if distance > 0 {
+                distance as u64 >> shift
             } else {
                 0
             };
@@ -134,6 +140,16 @@ fn state(config: &PythonConfig) -> u64 {
     find(config, tid)
 }
 
+/// The thread, as its PID namespace numbers it, whose state this is.
+#[inline(always)]
+fn thread_of(state: u64, config: &PythonConfig) -> u32 {
+    let id = at(state, config.thread_id);
+    if config.thread_through == u32::MAX {
+        return id as u32;
+    }
+    at(id, config.thread_through) as u32
+}
+
 /// Searches the interpreter's list for the current thread's state.
 #[inline(always)]
 fn find(config: &PythonConfig, tid: u32) -> u64 {
@@ -158,7 +174,7 @@ fn find(config: &PythonConfig, tid: u32) -> u64 {
         if state == 0 {
             break;
         }
-        if at(state, config.thread_id) == u64::from(own.pid) {
+        if thread_of(state, config) == own.pid {
             found = state;
             break;
         }

@@ -1,9 +1,12 @@
 //! `cargo xtask layouts`: writes the files that say where a version of a runtime has its fields, from that version's own
-//! debug information. Nobody types an offset.
+//! headers or debug information. Nobody types an offset.
+
+use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Subcommand;
 
+mod cpython;
 mod dwarf;
 mod go;
 
@@ -21,10 +24,19 @@ enum Runtime {
         /// Minor versions (`1.25`); without any, all whose toolchain is here.
         versions: Vec<String>,
     },
+    /// `CPython`, from the headers of each version.
+    Cpython {
+        /// Minor versions (`3.12`); without any, all whose headers are here.
+        versions: Vec<String>,
+        /// Another folder with headers, beside those of pyenv and of the system (`/usr/include/python3.14`).
+        #[arg(long)]
+        include: Vec<PathBuf>,
+    },
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     match &arguments.runtime {
         Runtime::Go { versions } => go::run(versions),
+        Runtime::Cpython { versions, include } => cpython::run(versions, include),
     }
 }

@@ -49,7 +49,7 @@ enum Command {
     Eval(eval::Arguments),
     /// Measure what heaptide costs.
     Bench(bench::Arguments),
-    /// Write the files that say where a version of a runtime has its fields, from its own debug information.
+    /// Write the files that say where a version of a runtime has its fields.
     Layouts(layouts::Arguments),
     /// A release archive in dist/.
     Dist,

@@ -51,7 +51,7 @@ records! {
         tgid: u64,
     }
     /// Where a Python target's frames are found, by tgid; offsets in bytes.
-    PythonConfig = 80 {
+    PythonConfig = 88 {
         /// Address of `_PyRuntime`.
         runtime: u64,
         /// The target's PID namespace: thread states name threads by their number there.
@@ -64,8 +64,10 @@ records! {
         threads: u32,
         /// Next thread state in a thread state.
         next: u32,
-        /// `native_thread_id` in a thread state.
+        /// What names its thread in a thread state.
         thread_id: u32,
+        /// The kernel's id in what that leads to, four bytes; `u32::MAX`: that is the id.
+        thread_through: u32,
         /// What leads to the current frame in a thread state.
         frame: u32,
         /// The frame in what that leads to, `u32::MAX`: that is the frame.
@@ -76,6 +78,9 @@ records! {
         previous: u32,
         /// Instruction in a frame.
         instruction: u32,
+        /// The instruction is a number, four bytes, of units of which a word of two bytes has 1 << this; `u32::MAX`: it
+        /// is an address.
+        instruction_shift: u32,
         /// Owner in a frame, one byte.
         owner: u32,
         /// Owner of the interpreter's own frames, which have no code.

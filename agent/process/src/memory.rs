@@ -1,85 +1,194 @@
-//! A process's memory, read from outside by `process_vm_readv`: no stop. Nothing is written but on
-//! request.
+//! The one door to a process's memory: read from outside by `process_vm_readv`, without a stop, within a budget,
+//! and only as long as it is the same process. Nothing is written but on request.
 
-/// Fills all of `into` from `address` of process `pid`; false when that cannot be read.
-pub fn read(pid: u32, address: u64, into: &mut [u8]) -> bool {
-    if into.is_empty() {
-        return true;
-    }
-    let local = libc::iovec {
-        iov_base: into.as_mut_ptr().cast(),
-        iov_len: into.len(),
-    };
-    let remote = libc::iovec {
-        iov_base: address as *mut libc::c_void,
-        iov_len: into.len(),
-    };
-    // SAFETY: the local vector describes `into`, which outlives the call; the remote address is only
-    // looked at by the kernel, in the other process.
-    let read = unsafe {
-        libc::process_vm_readv(
-            pid as libc::pid_t,
-            &raw const local,
-            1,
-            &raw const remote,
-            1,
-            0,
-        )
-    };
-    read == into.len() as isize
-}
+use std::io;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::time::{Duration, Instant};
 
-/// Writes one aligned word. Only where a person has asked for it by a flag that says so.
-pub fn write_word(pid: u32, address: u64, value: u64) -> bool {
-    let bytes = value.to_le_bytes();
-    let local = libc::iovec {
-        iov_base: bytes.as_ptr().cast_mut().cast(),
-        iov_len: bytes.len(),
-    };
-    let remote = libc::iovec {
-        iov_base: address as *mut libc::c_void,
-        iov_len: bytes.len(),
-    };
-    // SAFETY: the local vector describes `bytes`, which outlives the call and is only read.
-    let written = unsafe {
-        libc::process_vm_writev(
-            pid as libc::pid_t,
-            &raw const local,
-            1,
-            &raw const remote,
-            1,
-            0,
-        )
-    };
-    written == bytes.len() as isize
-}
-
-/// The word at an address.
-pub fn word(pid: u32, address: u64) -> Option<u64> {
-    let mut bytes = [0; 8];
-    read(pid, address, &mut bytes).then(|| u64::from_le_bytes(bytes))
-}
-
-/// `N` words from an address on.
-pub fn words<const N: usize>(pid: u32, address: u64) -> Option<[u64; N]> {
-    let mut words = [0_u64; N];
-    read(pid, address, bytemuck::cast_slice_mut(&mut words)).then_some(words)
-}
+use crate::identity;
 
 /// Addresses in one call of `process_vm_readv`, at most (`UIO_MAXIOV`).
 const MOST_AT_ONCE: usize = 1024;
+/// Steps between two looks at the clock.
+const STEPS: u32 = 256;
 
-/// `N` words from each address on; `None` for those that cannot be read.
-pub fn many<const N: usize>(pid: u32, addresses: &[u64]) -> Vec<Option<[u64; N]>> {
-    let mut all = Vec::with_capacity(addresses.len());
-    let mut rest = addresses;
-    while !rest.is_empty() {
-        let part = &rest[..rest.len().min(MOST_AT_ONCE)];
-        let mut words = vec![[0_u64; N]; part.len()];
-        let local = libc::iovec {
-            iov_base: words.as_mut_ptr().cast(),
-            iov_len: size_of_val(words.as_slice()),
+/// What reading may still cost. It is counted wherever foreign memory decides how much is done; once it is
+/// used up, nothing is read any more.
+#[derive(Clone, Debug)]
+pub struct Budget {
+    bytes: u64,
+    objects: u64,
+    until: Instant,
+    steps: u32,
+    over: bool,
+}
+
+impl Budget {
+    /// So many bytes and objects, within so much time from now on.
+    pub fn new(bytes: u64, objects: u64, time: Duration) -> Self {
+        Self {
+            bytes,
+            objects,
+            until: Instant::now() + time,
+            steps: 0,
+            over: false,
+        }
+    }
+
+    /// What reads a word or two at a known place: a few pages, at once.
+    pub fn small() -> Self {
+        Self::new(64 << 10, 1024, Duration::from_millis(50))
+    }
+
+    /// It is used up.
+    pub fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// Counts bytes that are to be read; whether they may be.
+    pub fn bytes(&mut self, count: usize) -> bool {
+        match self.bytes.checked_sub(count as u64) {
+            Some(left) if !self.over && Instant::now() < self.until => self.bytes = left,
+            _ => self.over = true,
+        }
+        !self.over
+    }
+
+    /// Counts an object; whether it may be looked at.
+    pub fn object(&mut self) -> bool {
+        match self.objects.checked_sub(1) {
+            Some(left) => self.objects = left,
+            None => self.over = true,
+        }
+        self.step()
+    }
+
+    /// Counts a step of a loop, whose only limit is time; whether it may be taken.
+    pub fn step(&mut self) -> bool {
+        self.steps = self.steps.wrapping_add(1);
+        if self.steps.is_multiple_of(STEPS) && Instant::now() >= self.until {
+            self.over = true;
+        }
+        !self.over
+    }
+}
+
+/// Reads memory of a process.
+pub trait Read {
+    /// Fills all of `into` from `address`, or says that it could not. What was read is to be believed only if
+    /// [`Read::is_the_same`] holds afterwards: asking once after many reads is enough.
+    fn read(&mut self, address: u64, into: &mut [u8], budget: &mut Budget) -> bool;
+
+    /// All that was read so far is of the process that is meant.
+    fn is_the_same(&self) -> bool;
+}
+
+/// The memory of one process.
+#[derive(Debug)]
+pub struct ProcessMemory {
+    pid: u32,
+    /// Names this process, not the next one of that pid.
+    handle: Option<OwnedFd>,
+}
+
+impl ProcessMemory {
+    /// Of the process with this pid that began then. When it is not there (any more), nothing is read.
+    pub fn new(pid: u32, start_ticks: u64) -> Self {
+        let handle = open(pid).ok().filter(|_| {
+            // The handle was there before: it names the process whose start this is.
+            identity::stat(pid).is_ok_and(|stat| stat.start_ticks == start_ticks)
+        });
+        Self { pid, handle }
+    }
+
+    /// Of the process that has this pid now: for a caller who asks afterwards which one that was.
+    pub fn of_pid(pid: u32) -> Self {
+        let handle = open(pid).ok();
+        Self { pid, handle }
+    }
+
+    /// It still is the process it was when it was opened: its pid is given to no other before it is reaped, and
+    /// the handle can be read from its end on.
+    pub fn is_the_same(&self) -> bool {
+        let Some(handle) = &self.handle else {
+            return false;
         };
+        let mut ended = libc::pollfd {
+            fd: handle.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        // SAFETY: one descriptor, described by a structure that outlives the call.
+        unsafe { libc::poll(&raw mut ended, 1, 0) == 0 }
+    }
+
+    /// Fills all of `into` from `address`; false when that cannot be read.
+    pub fn fill(&self, address: u64, into: &mut [u8], budget: &mut Budget) -> bool {
+        // After it: what was read is of this process only if it has not ended until then.
+        self.fill_unchecked(address, into, budget) && self.is_the_same()
+    }
+
+    fn fill_unchecked(&self, address: u64, into: &mut [u8], budget: &mut Budget) -> bool {
+        if into.is_empty() {
+            return true;
+        }
+        if self.handle.is_none() || !budget.bytes(into.len()) {
+            return false;
+        }
+        let len = into.len();
+        let remote = [libc::iovec {
+            iov_base: address as *mut libc::c_void,
+            iov_len: len,
+        }];
+        read_vector(self.pid, into, &remote).is_ok_and(|read| read == len)
+    }
+
+    /// The word at an address.
+    pub fn word(&self, address: u64, budget: &mut Budget) -> Option<u64> {
+        self.words::<1>(address, budget).map(|[word]| word)
+    }
+
+    /// `N` words from an address on.
+    pub fn words<const N: usize>(&self, address: u64, budget: &mut Budget) -> Option<[u64; N]> {
+        let mut words = [0_u64; N];
+        self.fill(address, bytemuck::cast_slice_mut(&mut words), budget)
+            .then_some(words)
+    }
+
+    /// `N` words from each address on; `None` for those that cannot be read.
+    pub fn many<const N: usize>(
+        &self,
+        addresses: &[u64],
+        budget: &mut Budget,
+    ) -> Vec<Option<[u64; N]>> {
+        let mut all = Vec::with_capacity(addresses.len());
+        let mut rest = addresses;
+        while !rest.is_empty() {
+            let part = &rest[..rest.len().min(MOST_AT_ONCE)];
+            let before = all.len();
+            let read = if self.handle.is_some() && budget.bytes(part.len() * N * 8) {
+                self.batch(part, &mut all)
+            } else {
+                None
+            };
+            let Some(read) = read.filter(|_| self.is_the_same()) else {
+                // The process has ended: what was read last may be another's.
+                all.truncate(before);
+                all.extend(rest.iter().map(|_| None));
+                break;
+            };
+            rest = &rest[read..];
+        }
+        all
+    }
+
+    /// Reads up to the first that cannot be read, which is counted; `None` when the process has ended.
+    fn batch<const N: usize>(
+        &self,
+        part: &[u64],
+        all: &mut Vec<Option<[u64; N]>>,
+    ) -> Option<usize> {
+        let mut words = vec![[0_u64; N]; part.len()];
         let remote: Vec<libc::iovec> = part
             .iter()
             .map(|address| libc::iovec {
@@ -87,49 +196,161 @@ pub fn many<const N: usize>(pid: u32, addresses: &[u64]) -> Vec<Option<[u64; N]>
                 iov_len: N * 8,
             })
             .collect();
-        // SAFETY: the local vector describes `words`, which outlives the call; the remote addresses are
-        // only looked at by the kernel, in the other process.
-        let read = unsafe {
-            libc::process_vm_readv(
-                pid as libc::pid_t,
-                &raw const local,
-                1,
-                remote.as_ptr(),
-                remote.len() as libc::c_ulong,
-                0,
-            )
+        let into = bytemuck::cast_slice_mut(words.as_flattened_mut());
+        let read = match read_vector(self.pid, into, &remote) {
+            Ok(read) => read,
+            Err(why) if why.raw_os_error() == Some(libc::EFAULT) => 0,
+            Err(_) => return None,
         };
-        if read < 0 && std::io::Error::last_os_error().raw_os_error() != Some(libc::EFAULT) {
-            // The process has ended.
-            all.extend(rest.iter().map(|_| None));
-            break;
-        }
         // It ends at the first that cannot be read.
-        let whole = usize::try_from(read).unwrap_or(0) / (N * 8);
+        let whole = read / (N * 8);
         all.extend(words.into_iter().take(whole).map(Some));
         if whole < part.len() {
             all.push(None);
         }
-        rest = &rest[(whole + 1).min(part.len())..];
+        Some((whole + 1).min(part.len()))
     }
-    all
+
+    /// Writes one aligned word. Only where a person has asked for it by a flag that says so.
+    pub fn write_word(&self, address: u64, value: u64) -> bool {
+        if !self.is_the_same() {
+            return false;
+        }
+        let bytes = value.to_le_bytes();
+        let local = libc::iovec {
+            iov_base: bytes.as_ptr().cast_mut().cast(),
+            iov_len: bytes.len(),
+        };
+        let remote = libc::iovec {
+            iov_base: address as *mut libc::c_void,
+            iov_len: bytes.len(),
+        };
+        // SAFETY: the local vector describes `bytes`, which outlives the call and is only read.
+        let written = unsafe {
+            libc::process_vm_writev(
+                self.pid as libc::pid_t,
+                &raw const local,
+                1,
+                &raw const remote,
+                1,
+                0,
+            )
+        };
+        written == bytes.len() as isize
+    }
+}
+
+impl Read for ProcessMemory {
+    fn read(&mut self, address: u64, into: &mut [u8], budget: &mut Budget) -> bool {
+        self.fill_unchecked(address, into, budget)
+    }
+
+    fn is_the_same(&self) -> bool {
+        Self::is_the_same(self)
+    }
+}
+
+/// A handle of the process that has this pid now.
+fn open(pid: u32) -> io::Result<OwnedFd> {
+    // SAFETY: takes no pointers.
+    let handle = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    let handle = i32::try_from(handle)
+        .ok()
+        .filter(|handle| *handle >= 0)
+        .ok_or_else(io::Error::last_os_error)?;
+    // SAFETY: the kernel has just given it, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(handle) })
+}
+
+/// Copies memory at several places of process `pid` into one piece here, until the first that cannot be read; how
+/// many bytes that are. Nobody else calls the kernel for that.
+pub fn read_vector(pid: u32, into: &mut [u8], remote: &[libc::iovec]) -> io::Result<usize> {
+    let local = libc::iovec {
+        iov_base: into.as_mut_ptr().cast(),
+        iov_len: into.len(),
+    };
+    // SAFETY: the local vector describes `into`, which outlives the call; the remote addresses are only looked at
+    // by the kernel, in the other process.
+    let read = unsafe {
+        libc::process_vm_readv(
+            pid as libc::pid_t,
+            &raw const local,
+            1,
+            remote.as_ptr(),
+            remote.len() as libc::c_ulong,
+            0,
+        )
+    };
+    usize::try_from(read).map_err(|_| io::Error::last_os_error())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn own() -> ProcessMemory {
+        let pid = std::process::id();
+        ProcessMemory::new(pid, identity::stat(pid).unwrap().start_ticks)
+    }
+
     #[test]
     fn reads_itself_and_refuses_what_is_not_there() {
         let here = [7_u64, 8, 9];
-        let pid = std::process::id();
-        assert_eq!(words::<3>(pid, here.as_ptr() as u64), Some(here));
-        assert_eq!(word(pid, &raw const here[1] as u64), Some(8));
-        assert_eq!(word(pid, 8), None);
+        let budget = &mut Budget::small();
+        let own = own();
         let at = here.as_ptr() as u64;
+        assert_eq!(own.words::<3>(at, budget), Some(here));
+        assert_eq!(own.word(&raw const here[1] as u64, budget), Some(8));
+        assert_eq!(own.word(8, budget), None);
         assert_eq!(
-            many::<1>(pid, &[at, 8, at + 16]),
+            own.many::<1>(&[at, 8, at + 16], budget),
             [Some([7]), None, Some([9])]
         );
+    }
+
+    #[test]
+    fn a_budget_ends() {
+        let here = [7_u64; 64];
+        let at = here.as_ptr() as u64;
+        let own = own();
+        let mut budget = Budget::new(24, 2, Duration::from_secs(60));
+        assert_eq!(own.words::<3>(at, &mut budget), Some([7; 3]));
+        assert!(!budget.is_over());
+        assert_eq!(own.word(at, &mut budget), None, "bytes");
+        assert!(budget.is_over());
+        let mut budget = Budget::new(1 << 20, 2, Duration::from_secs(60));
+        assert!(
+            budget.object() && budget.object() && !budget.object(),
+            "objects"
+        );
+        assert_eq!(own.many::<1>(&[at, at], &mut budget), [None, None]);
+        let mut budget = Budget::new(1 << 20, u64::MAX, Duration::ZERO);
+        assert!((0..1024).any(|_| !budget.step()), "time");
+    }
+
+    /// A process that has ended, or that began at another time than the one that is meant.
+    #[test]
+    fn another_process_is_not_read() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        let pid = child.id();
+        let start = identity::stat(pid).unwrap().start_ticks;
+        let budget = &mut Budget::small();
+        let address = crate::maps::read(pid).unwrap().first().unwrap().start;
+        let memory = ProcessMemory::new(pid, start);
+        let readable = memory.word(address, budget).is_some();
+        assert!(!ProcessMemory::new(pid, start + 1).is_the_same());
+        assert_eq!(
+            ProcessMemory::new(pid, start + 1).word(address, budget),
+            None
+        );
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(readable, "it could be read while it lived");
+        assert!(!memory.is_the_same());
+        assert_eq!(memory.word(address, budget), None);
+        assert_eq!(memory.many::<1>(&[address], budget), [None]);
     }
 }

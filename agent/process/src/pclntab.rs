@@ -5,11 +5,10 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::{
-    elf::{Elf, Section},
-    memory,
-};
+use crate::elf::{Elf, Section};
+use crate::memory::{Budget, ProcessMemory};
 
 /// `Go120PCLnTabMagic`.
 const MAGIC: u32 = 0xffff_fff1;
@@ -332,12 +331,15 @@ fn section(elf: &Elf) -> Option<&Section> {
 /// Finds `runtime.firstmoduledata` in the process: it begins with the addresses of the table and of the
 /// names in it.
 fn moduledata(elf: &Elf, pid: u32, bias: u64, table: u64, names: u64) -> Option<Module> {
+    let memory = ProcessMemory::of_pid(pid);
+    let mut budget = Budget::new(4 * MAX_DATA, u64::MAX, Duration::from_secs(5));
     for name in [".go.module", ".noptrdata", ".data", ".data.rel.ro"] {
         let Some(section) = elf.section(name).filter(|s| s.size <= MAX_DATA) else {
             continue;
         };
         let mut bytes = vec![0; usize::try_from(section.size).ok()?];
-        if !memory::read(pid, section.address.wrapping_add(bias), &mut bytes) {
+        let at = section.address.wrapping_add(bias);
+        if !memory.fill(at, &mut bytes, &mut budget) {
             continue;
         }
         let found = (0..bytes.len().saturating_sub(MODULE_BYTES - 1))

@@ -15,14 +15,14 @@ pub trait Runtime: Sync {
     /// Recognises a process of this runtime.
     fn recognise(&self, process: &Inspected) -> Option<Recognised>;
 
-    /// The versions whose structures are known, where that matters: `Go 1.21 to 1.27`.
-    fn versions(&self) -> Option<String> {
-        None
-    }
-
     /// The kernel programs of its own that its probes run.
     fn programs(&self) -> &'static [Program] {
         &[]
+    }
+
+    /// What it is called, and which of its versions can be read, the oldest first. Empty: it has none of its own.
+    fn known(&self) -> (&'static str, Vec<String>) {
+        ("", Vec::new())
     }
 }
 

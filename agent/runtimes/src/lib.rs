@@ -16,14 +16,3 @@ mod tokio;
 
 pub use table::{known_versions, programs};
 pub use target::{Target, inspect};
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn the_readme_says_which_versions_are_known() {
-        let readme = include_str!("../../../README.md");
-        for known in super::known_versions() {
-            assert!(readme.contains(&known), "README.md does not say `{known}`");
-        }
-    }
-}

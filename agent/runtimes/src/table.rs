@@ -14,15 +14,20 @@ pub(crate) static TABLE: &[&dyn Runtime] = &[
     &threads::Threads,
 ];
 
-/// The versions of runtimes whose structures are known, for people.
-pub fn known_versions() -> impl Iterator<Item = String> {
-    TABLE.iter().filter_map(|runtime| runtime.versions())
-}
-
 /// The kernel programs that probes of runtimes and of sources of requests run.
 pub fn programs() -> impl Iterator<Item = Program> {
     TABLE
         .iter()
         .flat_map(|runtime| runtime.programs().iter().copied())
         .chain(requests::programs())
+}
+
+/// The versions of a runtime whose memory can be read, the oldest first.
+pub fn known_versions(runtime: &str) -> Vec<String> {
+    TABLE
+        .iter()
+        .map(|known| known.known())
+        .find(|(name, _)| *name == runtime)
+        .map(|(_, versions)| versions)
+        .unwrap_or_default()
 }

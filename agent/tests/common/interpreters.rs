@@ -8,6 +8,7 @@ use super::skip;
 /// Debian's interpreter (static, stripped) and those of pyenv (shared libpython). Says which versions are
 /// missing.
 pub(crate) fn interpreters(test: &str) -> Vec<PathBuf> {
+    let known = heaptide_runtimes::known_versions("CPython");
     let mut found = Vec::new();
     let debian = Path::new("/usr/bin/python3");
     if debian.exists() {
@@ -27,9 +28,9 @@ pub(crate) fn interpreters(test: &str) -> Vec<PathBuf> {
             .filter(|entry| {
                 let name = entry.file_name();
                 let name = name.to_string_lossy();
-                ["3.11.", "3.12.", "3.13."]
+                known
                     .iter()
-                    .any(|v| name.starts_with(v))
+                    .any(|version| name.starts_with(&format!("{version}.")))
             })
             .map(|entry| entry.path().join("bin/python3"))
             .filter(|path| path.exists())
@@ -40,8 +41,12 @@ pub(crate) fn interpreters(test: &str) -> Vec<PathBuf> {
             break;
         }
     }
-    for minor in ["3.11", "3.12", "3.13"] {
-        if !found.iter().any(|path| version_of(path).starts_with(minor)) {
+    for minor in known {
+        let start = format!("{minor}.");
+        if !found
+            .iter()
+            .any(|path| version_of(path).starts_with(&start))
+        {
             skip(test, &format!("no CPython {minor} on this machine"));
         }
     }

@@ -25,10 +25,13 @@ pub(crate) fn environment(python: &str) -> PathBuf {
 /// Makes an interpreter's virtual environment with what the services need, unless it is there.
 pub(crate) fn prepare(python: &str) -> Result<()> {
     let environment = environment(python);
-    let wanted = folder().join("requirements.txt");
+    let own = folder().join(format!("requirements-{python}.txt"));
+    let wanted = Some(own)
+        .filter(|own| own.is_file())
+        .unwrap_or_else(|| folder().join("requirements.txt"));
     // A copy of what was installed: looking at the packages themselves takes pip a second.
     let installed = environment.join("installed.txt");
-    let same = fs::read(&wanted).context("lab/python/requirements.txt")?;
+    let same = fs::read(&wanted).with_context(|| wanted.display().to_string())?;
     if fs::read(&installed).is_ok_and(|installed| installed == same) {
         return Ok(());
     }
@@ -74,13 +77,17 @@ fn interpreter(python: &str) -> Option<PathBuf> {
     pyenv(python).or_else(|| on_path(&format!("python{python}")))
 }
 
+/// The folder of pyenv's interpreters.
+pub(crate) fn pyenv_versions() -> Option<PathBuf> {
+    let root = env::var_os("PYENV_ROOT")
+        .map(PathBuf::from)
+        .or_else(|| Some(Path::new(&env::var_os("HOME")?).join(".pyenv")))?;
+    Some(root.join("versions"))
+}
+
 /// The newest of pyenv's interpreters of that minor version.
 fn pyenv(version: &str) -> Option<PathBuf> {
-    let versions = env::var_os("PYENV_ROOT")
-        .map(PathBuf::from)
-        .or_else(|| Some(Path::new(&env::var_os("HOME")?).join(".pyenv")))?
-        .join("versions");
-    let mut found: Vec<(u32, PathBuf)> = fs::read_dir(versions)
+    let mut found: Vec<(u32, PathBuf)> = fs::read_dir(pyenv_versions()?)
         .ok()?
         .filter_map(|entry| {
             let path = entry.ok()?.path();

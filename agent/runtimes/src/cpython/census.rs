@@ -1,17 +1,20 @@
 //! From walks to censuses: which containers are worth telling, over time.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
 
+use heaptide_process::memory::{Budget, ProcessMemory};
+
 use super::interpreter::Interpreter;
 use super::layout::Layout;
 use super::lengths::Sampled;
-use super::memory::{Pages, ProcessMemory};
+use super::memory::Pages;
 use super::paths::text;
 use super::sizes::Scale;
 use super::types::{Shape, Types, c_string};
-use super::walk::{Bounds, Found, Walk};
+use super::walk::{Found, Walk};
 use crate::door::ReadError;
 use heaptide_judge::events::{Census, Container, INSTANCES, Nanos};
 
@@ -27,10 +30,13 @@ const GREW: u64 = 8;
 const MAX_KNOWN: usize = 65_536;
 /// Bytes of pages held during a walk.
 const PAGES: usize = 16 << 20;
-/// Objects visited at most.
+/// What a walk may cost: bytes read, objects visited, and time.
+const MAX_BYTES: u64 = 4 << 30;
 const MAX_OBJECTS: u64 = 2_000_000;
-/// How long a walk may take.
 const MAX_TIME: Duration = Duration::from_secs(1);
+/// The same of telling what was found: names, and the sizes of some entries.
+const TELL_BYTES: u64 = 256 << 20;
+const TELL_TIME: Duration = Duration::from_millis(500);
 /// Tag of rows that count instances.
 const OF_CLASSES: u64 = 0x9e37_79b9_7f4a_7c15;
 
@@ -71,6 +77,7 @@ pub(super) struct Taken {
 /// The censuses of one target.
 pub(crate) struct Censuses {
     pid: u32,
+    start_ticks: u64,
     python: Interpreter,
     known: FxHashMap<u64, Known>,
     turn: u64,
@@ -78,23 +85,27 @@ pub(crate) struct Censuses {
 
 impl Censuses {
     /// None taken yet.
-    pub(crate) fn new(pid: u32, python: Interpreter) -> Self {
+    pub(crate) fn new(pid: u32, start_ticks: u64, python: Interpreter) -> Self {
         Self {
             pid,
+            start_ticks,
             python,
             known: FxHashMap::default(),
             turn: 0,
         }
     }
 
+    /// What it reads by.
+    pub(super) fn layout(&self) -> &Layout {
+        &self.python.layout
+    }
+
     /// Walks the target's objects. The times of the census are to be set by the caller.
     pub(super) fn walk(&mut self) -> Result<Taken, ReadError> {
-        let mut pages = Pages::new(ProcessMemory::new(self.pid), PAGES);
-        let bounds = Bounds {
-            until: Instant::now() + MAX_TIME,
-            objects: MAX_OBJECTS,
-        };
-        let mut walk = Walk::new(&mut pages, self.python.layout, bounds);
+        let memory = ProcessMemory::new(self.pid, self.start_ticks);
+        let budget = Budget::new(MAX_BYTES, MAX_OBJECTS, MAX_TIME);
+        let mut pages = Pages::new(memory, PAGES, budget);
+        let mut walk = Walk::new(&mut pages, Arc::clone(&self.python.layout));
         if walk.pages.word(self.python.runtime & !7).is_none() {
             return Err(ReadError::Unreadable);
         }
@@ -102,6 +113,8 @@ impl Censuses {
             return Err(ReadError::Layout);
         }
         self.turn += 1;
+        walk.cut |= walk.pages.budget.is_over();
+        walk.pages.budget = Budget::new(TELL_BYTES, u64::MAX, TELL_TIME);
         let candidates = self.candidates(&walk);
         let chosen = self.choose(candidates);
         let mut growing = Vec::new();
@@ -112,6 +125,9 @@ impl Censuses {
             };
             growing.extend(to_watch(&walk, &candidate, &container));
             containers.push(container);
+        }
+        if !walk.pages.is_the_same() {
+            return Err(ReadError::Unreadable);
         }
         let census = Census {
             at: Nanos(0),
@@ -304,12 +320,13 @@ fn kind(
     object: u64,
     bound: Option<u64>,
 ) -> String {
+    let layout = walk.types.layout();
     let name = match shape {
         Shape::LruCache => "lru_cache".to_string(),
         _ => walk
             .pages
-            .field(object, Layout::OB_TYPE)
-            .and_then(|class| walk.pages.field(class, Layout::TP_NAME))
+            .field(object, layout.ob_type)
+            .and_then(|class| walk.pages.field(class, layout.tp_name))
             .and_then(|name| c_string(walk.pages, name))
             .map_or_else(
                 || "container".to_string(),
@@ -324,7 +341,7 @@ fn kind(
 
 /// `module.Class`.
 fn class_name(walk: &mut Walk<'_, ProcessMemory>, class: u64) -> Option<String> {
-    let layout = *walk.types.layout();
+    let layout = walk.types.layout();
     let qualname = walk.pages.field(class, layout.ht_qualname)?;
     let name = text(walk.pages, &mut walk.types, qualname, 200)?;
     let module = module_of(walk, &layout, class);
@@ -336,7 +353,7 @@ fn class_name(walk: &mut Walk<'_, ProcessMemory>, class: u64) -> Option<String> 
 
 /// `__module__` of a class.
 fn module_of(walk: &mut Walk<'_, ProcessMemory>, layout: &Layout, class: u64) -> Option<String> {
-    let names = walk.pages.field(class, Layout::TP_DICT)?;
+    let names = walk.pages.field(class, layout.tp_dict)?;
     let (mut pairs, mut scratch) = (Vec::new(), Vec::new());
     super::objects::dict(walk.pages, layout, names, &mut pairs, &mut scratch).ok()?;
     let types: &mut Types = &mut walk.types;

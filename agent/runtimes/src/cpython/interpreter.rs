@@ -1,5 +1,7 @@
 //! An interpreter whose memory can be read from outside.
 
+use std::sync::Arc;
+
 use heaptide_process::plan::wishes::FunctionAt;
 
 use super::layout::Layout;
@@ -13,7 +15,7 @@ pub(crate) struct Interpreter {
     /// Address of `_PyRuntime` in the target's memory.
     pub(crate) runtime: u64,
     /// Where fields lie in its structures.
-    pub(crate) layout: Layout,
+    pub(crate) layout: Arc<Layout>,
     /// [`CONTEXT_COPY`].
     pub(crate) context_copy: Option<FunctionAt>,
 }

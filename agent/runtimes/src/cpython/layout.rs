@@ -1,8 +1,7 @@
-//! Where the fields lie in the structures of each known `CPython`. From 3.13 on the interpreter says so
-//! itself (`_Py_DebugOffsets`); what it does not say, and the older ones, are a table, measured with
-//! `offsetof` on the headers of 3.11.7, 3.12.1 and 3.13.0.
+//! What is to be known of a `CPython` to read its memory: where fields lie, and which form its structures have.
+//! The data of each version is in `versions`.
 
-use super::version::Version;
+use super::opcodes::Row;
 
 /// How a thread state leads to its current frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,272 +12,279 @@ pub(crate) enum FramePointer {
     Through(u64, u64),
 }
 
+/// How a thread state names its thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ThreadId {
+    /// The kernel's thread id lies at this offset.
+    Native(u64),
+    /// The address of the C library's thread structure lies there, and the id in that.
+    Pthread(u64),
+}
+
+/// How a frame names the instruction it is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Instruction {
+    /// By its address.
+    Address,
+    /// By its distance from the first, in words of two bytes.
+    Words,
+    /// The same in bytes.
+    Bytes,
+}
+
+/// How a frame at rest says where its stack of values ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StackTop {
+    /// By a number of values, variables included.
+    Index(u64),
+    /// By its address; 0 while the frame runs.
+    Address(u64),
+    /// By the address of the first value and a number of them; -1 while the frame runs.
+    Depth { first: u64, depth: u64 },
+}
+
+/// Where the frame of a generator is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Generator {
+    /// An object of its own; none when the generator has ended.
+    Frame(u64),
+    /// Within the generator; it is at rest when the signed byte `state` is from the first of `rest` on, and before
+    /// the second.
+    Within {
+        frame: u64,
+        state: u64,
+        rest: (i8, i8),
+    },
+}
+
 /// Where the attributes of an instance with a managed dictionary lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Instance {
+    /// Before 3.11 none is managed.
+    Unmanaged,
     /// 3.11: values four words before the object, dictionary three words before.
     TwoWords,
     /// 3.12: three words before, values if the lowest bit is set.
     Tagged,
-    /// 3.13: dictionary three words before, values behind the header of the object.
+    /// 3.13: dictionary three words before, values behind the object itself.
     Inline,
 }
 
-/// Offsets in bytes, each of the field of CPython it is named after. What is the same in all known versions is a
-/// constant.
+/// How a table of keys says how big it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeysSize {
+    /// A number of places; all entries have a hash.
+    Number(u64),
+    /// Bytes with logarithms, and the kind of entries.
+    Logarithms {
+        size: u64,
+        index_bytes: u64,
+        kind: u64,
+    },
+}
+
+/// Which table a code object has of its lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LineTable {
+    /// `co_lnotab` (`Objects/lnotab_notes.txt`).
+    Lnotab,
+    /// `co_linetable` of 3.10 (PEP 626).
+    Ranges,
+    /// That of 3.11 (`Objects/locations.md`), which has columns.
+    Locations,
+}
+
+/// Where the instructions of a code object are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bytecode {
+    /// At the end of it.
+    Inline(u64),
+    /// In a `bytes` object.
+    Object(u64),
+}
+
+/// Where the names of a code object's variables are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Variables {
+    /// In one tuple; the last ones are free. `count` and `free` are 32-bit numbers.
+    Together { names: u64, count: u64, free: u64 },
+    /// In a tuple each.
+    Apart { locals: u64, cells: u64, free: u64 },
+}
+
+/// Offsets in bytes, each of the field of `CPython` it is named after, and the forms that structures have.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Layout {
-    pub(crate) interpreters_head: u64,
-    pub(crate) interp_next: u64,
-    pub(crate) threads_head: u64,
+    /// 12 of 3.12.
+    pub(crate) minor: u8,
+
+    // _PyRuntimeState, PyInterpreterState
+    /// Size of the header that stands before an object of the collector.
+    pub(crate) gc_head: u64,
+    /// Size of one `gc_generation`.
+    pub(crate) gc_generation: u64,
+    /// The collector belongs to the runtime, not to an interpreter.
+    pub(crate) gc_in_runtime: bool,
     /// Heads of the three lists of the collector.
     pub(crate) gc_generations: u64,
     pub(crate) gc_permanent: u64,
     pub(crate) gc_collecting: u64,
+    pub(crate) interpreters_head: u64,
+    pub(crate) interp_next: u64,
     pub(crate) modules: u64,
+    pub(crate) threads_head: u64,
+
+    // PyThreadState
+    pub(crate) tstate_thread: ThreadId,
     pub(crate) tstate_next: u64,
     pub(crate) tstate_interp: u64,
-    pub(crate) tstate_native_id: u64,
-    pub(crate) tstate_frame: FramePointer,
     pub(crate) tstate_context: u64,
+    pub(crate) tstate_frame: FramePointer,
+
+    // _PyInterpreterFrame, before 3.11 PyFrameObject
     pub(crate) frame_code: u64,
+    pub(crate) frame_instruction: u64,
+    pub(crate) instruction: Instruction,
     pub(crate) frame_previous: u64,
-    pub(crate) frame_instr: u64,
     pub(crate) frame_owner: u64,
-    /// From 3.12 on frames of this owner are the interpreter's own entry frames.
-    pub(crate) entry_owner: u8,
+    pub(crate) frame_locals: u64,
+    /// Frames of this owner are the interpreter's own entry frames.
+    pub(crate) entry_owner: Option<u8>,
+    pub(crate) frame_top: StackTop,
+    pub(crate) generator: Generator,
+
+    // Objects of programs
+    pub(crate) module_dict: u64,
+    pub(crate) cell_value: u64,
+    pub(crate) function_globals: u64,
+    pub(crate) function_code: u64,
+    pub(crate) function_defaults: u64,
+    pub(crate) function_keywords: u64,
+    pub(crate) function_closure: u64,
+    pub(crate) function_dict: u64,
     pub(crate) code_firstlineno: u64,
-    pub(crate) code_nlocalsplus: u64,
-    pub(crate) code_nfreevars: u64,
-    pub(crate) code_bytecode: u64,
-    /// First byte of a compact ASCII `str`.
-    pub(crate) str_ascii: u64,
-    /// The same of one that is not ASCII.
-    pub(crate) str_compact: u64,
+    pub(crate) code_filename: u64,
+    pub(crate) code_names: u64,
+    /// The qualified name; before 3.11 the name.
+    pub(crate) code_name: u64,
+    pub(crate) code_lines: u64,
+    pub(crate) lines: LineTable,
+    pub(crate) bytecode: Bytecode,
+    pub(crate) variables: Variables,
+
+    // Objects and types
+    pub(crate) ob_type: u64,
+    /// `ob_size` of everything that has one.
+    pub(crate) ob_size: u64,
+    /// The bits of an object's first word that count references.
+    pub(crate) refcount: u64,
+    pub(crate) tp_name: u64,
+    pub(crate) tp_basicsize: u64,
+    pub(crate) tp_itemsize: u64,
+    pub(crate) tp_flags: u64,
+    pub(crate) tp_base: u64,
+    pub(crate) tp_dict: u64,
+    pub(crate) tp_dictoffset: u64,
     pub(crate) ht_qualname: u64,
     pub(crate) ht_slots: u64,
     pub(crate) ht_cached_keys: u64,
+    pub(crate) instance: Instance,
+
+    // Strings
+    pub(crate) str_length: u64,
+    pub(crate) str_state: u64,
+    /// The lowest bit of the width of characters in the state.
+    pub(crate) str_kind_shift: u32,
+    /// Bits of the state.
+    pub(crate) str_compact: u32,
+    pub(crate) str_ascii: u32,
+    /// First byte of a compact ASCII `str`.
+    pub(crate) str_ascii_data: u64,
+    /// The same of one that is not ASCII.
+    pub(crate) str_compact_data: u64,
+    /// First byte of a `bytes` object.
+    pub(crate) bytes_data: u64,
+
+    // Containers; `bytes` is the size of the object itself
+    pub(crate) tuple_items: u64,
+    pub(crate) list_items: u64,
+    pub(crate) list_allocated: u64,
+    pub(crate) set_fill: u64,
+    pub(crate) set_used: u64,
+    pub(crate) set_mask: u64,
+    pub(crate) set_table: u64,
+    pub(crate) set_bytes: u64,
+    pub(crate) deque_left: u64,
+    pub(crate) deque_left_index: u64,
+    pub(crate) deque_maxlen: u64,
+    pub(crate) deque_bytes: u64,
+    /// Entries of a block.
+    pub(crate) deque_block: u64,
+    pub(crate) deque_block_data: u64,
+    pub(crate) deque_block_next: u64,
+    pub(crate) dict_used: u64,
+    pub(crate) dict_keys: u64,
+    pub(crate) dict_values: u64,
+    pub(crate) dict_bytes: u64,
+    pub(crate) keys_size: KeysSize,
+    pub(crate) keys_usable: u64,
+    pub(crate) keys_entries: u64,
+    pub(crate) keys_indices: u64,
     /// First value in `PyDictValues`.
     pub(crate) values_first: u64,
-    pub(crate) instance: Instance,
-    pub(crate) gen_frame: u64,
-    /// `gi_frame_state`, a signed byte; positive when there is no frame any more.
-    pub(crate) gen_state: u64,
+    pub(crate) lru_cache: u64,
+    pub(crate) lru_function: u64,
+    pub(crate) lru_maxsize: u64,
+
+    /// Where the interpreter says what itself.
+    pub(crate) said: Option<Said>,
+
+    // Instructions
+    /// From here on opcodes are those of a program that is traced or measured from inside, whose instructions are
+    /// hidden behind them.
+    pub(crate) instrumented: Option<u8>,
+    /// Arguments of the operators `+=` and `|=`.
+    pub(crate) in_place: &'static [u32],
+    pub(crate) opcodes: &'static [Row],
 }
 
-impl Layout {
-    pub(crate) const OB_TYPE: u64 = 8;
-    /// `ob_size` of everything that has one.
-    pub(crate) const OB_SIZE: u64 = 16;
-    /// Size of the header that stands before an object of the collector.
-    pub(crate) const GC_HEAD: u64 = 16;
-    /// Size of one `gc_generation`.
-    pub(crate) const GC_GENERATION: u64 = 24;
-    pub(crate) const TP_NAME: u64 = 24;
-    pub(crate) const TP_BASICSIZE: u64 = 32;
-    pub(crate) const TP_ITEMSIZE: u64 = 40;
-    pub(crate) const TP_FLAGS: u64 = 168;
-    pub(crate) const TP_BASE: u64 = 256;
-    pub(crate) const TP_DICT: u64 = 264;
-    pub(crate) const TP_DICTOFFSET: u64 = 288;
-    pub(crate) const FRAME_LOCALS: u64 = 72;
-    pub(crate) const FRAME_STACKTOP: u64 = 64;
-    pub(crate) const CODE_FILENAME: u64 = 112;
-    pub(crate) const CODE_QUALNAME: u64 = 128;
-    pub(crate) const CODE_LINETABLE: u64 = 136;
-    pub(crate) const CODE_LOCALSPLUSNAMES: u64 = 96;
-    pub(crate) const CODE_NAMES: u64 = 32;
-    /// First byte of a `bytes` object.
-    pub(crate) const BYTES_DATA: u64 = 32;
-
-    /// Minor versions and what is known of them without the interpreter's help.
-    #[cfg(test)]
-    pub(crate) const TABLES: [(u8, Self); 2] = [(11, PY311), (12, PY312)];
-
-    /// The layout of a version, if it is known. `offsets` are what the interpreter says itself.
-    pub(super) fn of(version: Version, offsets: Option<&DebugOffsets>) -> Option<Self> {
-        if version.major != 3 || !version.last {
-            return None;
-        }
-        match version.minor {
-            11 => Some(PY311),
-            12 => Some(PY312),
-            13 => Some(offsets?.amend(PY313)),
-            _ => None,
-        }
-    }
-}
-
-const PY311: Layout = Layout {
-    interpreters_head: 40,
-    interp_next: 0,
-    threads_head: 16,
-    gc_generations: 672,
-    gc_permanent: 752,
-    gc_collecting: 848,
-    modules: 888,
-    tstate_next: 8,
-    tstate_interp: 16,
-    tstate_native_id: 160,
-    tstate_frame: FramePointer::Through(56, 8),
-    tstate_context: 224,
-    frame_code: 32,
-    frame_previous: 48,
-    frame_instr: 56,
-    frame_owner: 69,
-    entry_owner: u8::MAX,
-    code_firstlineno: 72,
-    code_nlocalsplus: 76,
-    code_nfreevars: 92,
-    code_bytecode: 184,
-    str_ascii: 48,
-    str_compact: 72,
-    ht_qualname: 864,
-    ht_slots: 856,
-    ht_cached_keys: 872,
-    values_first: 0,
-    instance: Instance::TwoWords,
-    gen_frame: 80,
-    gen_state: 75,
-};
-
-const PY312: Layout = Layout {
-    threads_head: 72,
-    gc_generations: 136,
-    gc_permanent: 216,
-    gc_collecting: 312,
-    modules: 944,
-    tstate_native_id: 144,
-    tstate_frame: FramePointer::Through(56, 0),
-    tstate_context: 208,
-    frame_code: 0,
-    frame_previous: 8,
-    frame_owner: 70,
-    entry_owner: 3,
-    code_firstlineno: 68,
-    code_nlocalsplus: 72,
-    code_nfreevars: 88,
-    code_bytecode: 192,
-    str_ascii: 40,
-    str_compact: 56,
-    ht_qualname: 872,
-    ht_slots: 864,
-    ht_cached_keys: 880,
-    instance: Instance::Tagged,
-    gen_frame: 72,
-    gen_state: 67,
-    ..PY311
-};
-
-const PY313: Layout = Layout {
-    interpreters_head: 632,
-    interp_next: 7264,
-    threads_head: 7344,
-    gc_generations: 7424,
-    gc_permanent: 7504,
-    gc_collecting: 7600,
-    modules: 7656,
-    tstate_native_id: 160,
-    tstate_frame: FramePointer::Direct(72),
-    code_bytecode: 200,
-    values_first: 8,
-    instance: Instance::Inline,
-    ..PY312
-};
-
-/// The beginning of `_Py_DebugOffsets` as 3.13 lays it out, 64-bit words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct DebugOffsets([u64; Self::WORDS]);
-
-impl DebugOffsets {
-    const WORDS: usize = 73;
-    /// Bytes of it.
-    pub(super) const LEN: usize = Self::WORDS * 8;
-
-    /// From the bytes at `_PyRuntime`; `None` without the cookie (before 3.13).
-    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
-        if bytes.get(..8)? != b"xdebugpy" {
-            return None;
-        }
-        let mut words = [0; Self::WORDS];
-        for (word, piece) in words
-            .iter_mut()
-            .zip(bytes.get(..Self::LEN)?.chunks_exact(8))
-        {
-            *word = u64::from_le_bytes(piece.try_into().ok()?);
-        }
-        Some(Self(words))
-    }
-
-    pub(super) fn version(&self) -> u32 {
-        self.0[1] as u32
-    }
-
-    pub(super) fn free_threaded(&self) -> bool {
-        self.0[2] != 0
-    }
-
-    /// Puts what is said here in place of what the table says.
-    fn amend(&self, table: Layout) -> Layout {
-        let gc = self.0[10];
-        Layout {
-            interpreters_head: self.0[5],
-            interp_next: self.0[8],
-            threads_head: self.0[9],
-            gc_generations: gc + 24,
-            gc_permanent: gc + 104,
-            gc_collecting: gc + self.0[72],
-            modules: self.0[11],
-            tstate_next: self.0[21],
-            tstate_interp: self.0[22],
-            tstate_native_id: self.0[25],
-            tstate_frame: FramePointer::Direct(self.0[23]),
-            frame_code: self.0[30],
-            frame_previous: self.0[29],
-            frame_instr: self.0[31],
-            frame_owner: self.0[33],
-            code_firstlineno: self.0[39],
-            code_bytecode: self.0[43],
-            str_ascii: self.0[70],
-            ..table
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions_without_a_table_have_no_layout() {
-        let version = |minor, last| Version {
-            major: 3,
-            minor,
-            micro: 1,
-            last,
-        };
-        assert_eq!(Layout::of(version(11, true), None), Some(PY311));
-        assert_eq!(Layout::of(version(10, true), None), None);
-        assert_eq!(Layout::of(version(12, false), None), None, "a beta");
-        assert_eq!(
-            Layout::of(version(13, true), None),
-            None,
-            "3.13 without its own offsets is something else"
-        );
-    }
-
-    #[test]
-    fn offsets_that_the_interpreter_gives() {
-        assert_eq!(DebugOffsets::parse(&[0; DebugOffsets::LEN]), None);
-        let mut bytes = vec![0; DebugOffsets::LEN];
-        bytes[..8].copy_from_slice(b"xdebugpy");
-        bytes[8..16].copy_from_slice(&0x030d_01f0_u64.to_le_bytes());
-        bytes[11 * 8..12 * 8].copy_from_slice(&4711_u64.to_le_bytes());
-        let offsets = DebugOffsets::parse(&bytes).unwrap();
-        assert_eq!(offsets.version(), 0x030d_01f0);
-        assert!(!offsets.free_threaded());
-        let version = Version::from_hex(offsets.version()).unwrap();
-        assert_eq!(Layout::of(version, Some(&offsets)).unwrap().modules, 4711);
-        assert_eq!(DebugOffsets::parse(b"xdebugpy"), None, "cut short");
-    }
+/// Where fields of `_Py_DebugOffsets` lie, in bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Said {
+    pub(crate) bytes: usize,
+    pub(crate) interpreters_head: usize,
+    pub(crate) interp_next: usize,
+    pub(crate) threads_head: usize,
+    pub(crate) gc: usize,
+    /// Not said: where the lists lie in the collector's structure.
+    pub(crate) gc_generations: u64,
+    pub(crate) gc_permanent: u64,
+    pub(crate) gc_collecting: usize,
+    pub(crate) modules: usize,
+    pub(crate) tstate_next: usize,
+    pub(crate) tstate_interp: usize,
+    pub(crate) tstate_thread: usize,
+    pub(crate) tstate_frame: usize,
+    pub(crate) frame_code: usize,
+    pub(crate) frame_previous: usize,
+    pub(crate) frame_instruction: usize,
+    pub(crate) frame_locals: usize,
+    pub(crate) frame_owner: usize,
+    pub(crate) code_filename: usize,
+    pub(crate) code_name: usize,
+    pub(crate) code_lines: usize,
+    pub(crate) code_firstlineno: usize,
+    pub(crate) code_variables: usize,
+    pub(crate) code_bytecode: usize,
+    pub(crate) ob_type: usize,
+    pub(crate) tp_name: usize,
+    pub(crate) tp_flags: usize,
+    pub(crate) tuple_items: usize,
+    pub(crate) list_items: usize,
+    pub(crate) dict_keys: usize,
+    pub(crate) dict_values: usize,
+    pub(crate) bytes_data: usize,
+    pub(crate) str_state: usize,
+    pub(crate) str_length: usize,
+    pub(crate) str_ascii_data: usize,
 }

@@ -3,8 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use heaptide_process::{clocks, memory};
+use heaptide_process::clocks;
+use heaptide_process::memory::{Budget, ProcessMemory};
 
+use super::layout::Layout;
 use super::types::Shape;
 use heaptide_judge::events::{Lengths, Nanos};
 
@@ -36,7 +38,12 @@ pub(super) struct Samples {
 
 impl Samples {
     /// Samples at these from now on; returns what was seen of others and is not told yet.
-    pub(super) fn of(&mut self, pid: u32, mut wanted: Vec<Sampled>) -> Option<Lengths> {
+    pub(super) fn of(
+        &mut self,
+        memory: &ProcessMemory,
+        layout: &Layout,
+        mut wanted: Vec<Sampled>,
+    ) -> Option<Lengths> {
         wanted.truncate(MOST);
         if wanted == self.sampled {
             return None;
@@ -46,8 +53,8 @@ impl Samples {
         // those of the objects before are no measure for these
         self.types.clear();
         self.types = self
-            .read(pid)
-            .map(|words| words.iter().map(|word| word[1]).collect())
+            .read(memory, layout)
+            .map(|objects| objects.iter().map(|(class, _)| *class).collect())
             .unwrap_or_default();
         if self.types.is_empty() {
             self.sampled.clear();
@@ -62,37 +69,47 @@ impl Samples {
     }
 
     /// Samples; what was seen, when there is enough of it.
-    pub(super) fn take(&mut self, pid: u32) -> Option<Lengths> {
-        let Some(words) = self.read(pid) else {
+    pub(super) fn take(&mut self, memory: &ProcessMemory, layout: &Layout) -> Option<Lengths> {
+        let Some(objects) = self.read(memory, layout) else {
             // one of them is gone: the next census says what is there
             let rest = self.told();
             *self = Self::default();
             return rest;
         };
-        let lengths = words.iter().zip(&self.sampled);
-        let lengths = lengths
-            .map(|(words, one)| match one.shape {
-                Shape::Set => words[3],
-                _ => words[2],
-            })
-            .collect();
+        let lengths = objects.into_iter().map(|(_, length)| length).collect();
         self.ticks.push((clocks::now(), lengths));
         self.due = Some(Instant::now() + PERIOD);
         (self.ticks.len() >= BATCH).then(|| self.told()).flatten()
     }
 
-    /// The first words of each object: references, type, and where its length is (a set's is behind the number
-    /// of its places in use). `None` when they are not all what they were.
-    fn read(&self, pid: u32) -> Option<Vec<[u64; 4]>> {
-        let objects: Vec<u64> = self.sampled.iter().map(|one| one.object).collect();
-        let words: Option<Vec<[u64; 4]>> = memory::many::<4>(pid, &objects).into_iter().collect();
-        words.filter(|words| {
-            self.types.is_empty()
-                || words
-                    .iter()
-                    .map(|word| word[1])
-                    .eq(self.types.iter().copied())
-        })
+    /// Type and length of each object. `None` when they are not all what they were.
+    fn read(&self, memory: &ProcessMemory, layout: &Layout) -> Option<Vec<(u64, u64)>> {
+        let addresses: Vec<u64> = self
+            .sampled
+            .iter()
+            .flat_map(|one| {
+                let length = match one.shape {
+                    Shape::Set => layout.set_used,
+                    Shape::Dict | Shape::LruCache => layout.dict_used,
+                    _ => layout.ob_size,
+                };
+                [layout.ob_type, length].map(|at| one.object.wrapping_add(at))
+            })
+            .collect();
+        let words: Option<Vec<[u64; 1]>> = memory
+            .many::<1>(&addresses, &mut Budget::small())
+            .into_iter()
+            .collect();
+        let words = words?;
+        let objects: Vec<(u64, u64)> = words
+            .chunks_exact(2)
+            .filter_map(|pair| match pair {
+                [[class], [length]] => Some((*class, *length)),
+                _ => None,
+            })
+            .collect();
+        let same = objects.iter().map(|(class, _)| class).eq(&self.types);
+        (self.types.is_empty() || same).then_some(objects)
     }
 
     fn told(&mut self) -> Option<Lengths> {

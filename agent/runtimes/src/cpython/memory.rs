@@ -1,4 +1,4 @@
-//! The target's memory from outside: pages read once per census, with text blanked out as they arrive.
+//! Pages of the target's memory, read once per census within a budget, with text blanked out as they arrive.
 //!
 //! Only pointers, sizes and flags are wanted. Whatever word consists of text alone is overwritten in
 //! the buffer it was read into, before anything looks at it: credentials lie in these pages too, and
@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 
+use heaptide_process::memory::{Budget, Read};
 use rustc_hash::FxHashMap;
 
 /// Bytes of a page.
@@ -16,53 +17,10 @@ const WORDS: usize = PAGE / 8;
 const ABSENT: u32 = u32::MAX;
 /// Words that are read through the page cache; longer arrays bypass it.
 const SMALL: usize = 256;
+/// Bytes of bytecode or of a line table that are read of one code object.
+const MAX_BYTES: u64 = 256 << 10;
 /// Words read at once of a long array.
 const PIECE: usize = 8192;
-
-/// Reads memory of a process.
-pub(crate) trait Read {
-    /// Fills all of `into` from `address`, or says that it could not.
-    fn read(&mut self, address: u64, into: &mut [u8]) -> bool;
-}
-
-/// A process's memory by `process_vm_readv`: no stop, no write.
-#[derive(Debug)]
-pub(crate) struct ProcessMemory {
-    pid: u32,
-}
-
-impl ProcessMemory {
-    /// Of this process.
-    pub(crate) fn new(pid: u32) -> Self {
-        Self { pid }
-    }
-}
-
-impl Read for ProcessMemory {
-    fn read(&mut self, address: u64, into: &mut [u8]) -> bool {
-        let local = libc::iovec {
-            iov_base: into.as_mut_ptr().cast(),
-            iov_len: into.len(),
-        };
-        let remote = libc::iovec {
-            iov_base: address as *mut libc::c_void,
-            iov_len: into.len(),
-        };
-        // SAFETY: the local vector describes `into`, which outlives the call; the remote address is
-        // only looked at by the kernel, in the other process.
-        let read = unsafe {
-            libc::process_vm_readv(
-                self.pid as libc::pid_t,
-                &raw const local,
-                1,
-                &raw const remote,
-                1,
-                0,
-            )
-        };
-        read == into.len() as isize
-    }
-}
 
 /// Overwrites each word that is eight characters of text. Numbers, flags and addresses all have a
 /// byte that is no printable character.
@@ -79,34 +37,37 @@ fn blank_text(words: &mut [u64]) {
 /// Pages read so far, bounded.
 pub(crate) struct Pages<R> {
     reader: R,
+    /// What reading may still cost. Every look at memory counts as a step: no loop over memory outlasts it.
+    pub(crate) budget: Budget,
     index: FxHashMap<u64, u32>,
     slots: Vec<[u64; WORDS]>,
     free: Vec<u32>,
     order: VecDeque<u64>,
+    /// Pages in the index that cannot be read.
+    absent: usize,
     max: usize,
     last: (u64, u32),
-    /// Bytes read from the process.
-    pub(crate) bytes: u64,
 }
 
 impl<R: Read> Pages<R> {
     /// Holds at most `max` bytes.
-    pub(crate) fn new(reader: R, max: usize) -> Self {
+    pub(crate) fn new(reader: R, max: usize, budget: Budget) -> Self {
         Self {
             reader,
+            budget,
             index: FxHashMap::default(),
             slots: Vec::new(),
             free: Vec::new(),
             order: VecDeque::new(),
+            absent: 0,
             max: (max / PAGE).max(16),
             last: (u64::MAX, ABSENT),
-            bytes: 0,
         }
     }
 
     /// The word at an address, which must be aligned to 8.
     pub(crate) fn word(&mut self, address: u64) -> Option<u64> {
-        if address & 7 != 0 || address >> 47 != 0 {
+        if address & 7 != 0 || address >> 47 != 0 || !self.budget.step() {
             return None;
         }
         let slot = self.page(address >> 12)?;
@@ -148,14 +109,33 @@ impl<R: Read> Pages<R> {
         };
         let words = &mut self.slots[slot as usize];
         let into = bytemuck::cast_slice_mut(words.as_mut_slice());
-        let read = self.reader.read(page << 12, into);
-        self.bytes += PAGE as u64;
+        let read = self.reader.read(page << 12, into, &mut self.budget);
         // A read that fails may have come half the way.
         blank_text(words);
         if !read {
             self.free.push(slot);
+            if self.absent >= self.max {
+                self.index.retain(|_, slot| *slot != ABSENT);
+                self.absent = 0;
+            }
             self.index.insert(page, ABSENT);
+            self.absent += 1;
             return ABSENT;
+        }
+        if self.order.len() >= 2 * self.max {
+            // What was forgotten and read anew is in it several times: its last place counts.
+            let index = &self.index;
+            let mut kept = FxHashMap::default();
+            for (place, page) in self.order.iter().enumerate() {
+                if index.contains_key(page) {
+                    kept.insert(*page, place);
+                }
+            }
+            let mut place = 0;
+            self.order.retain(|page| {
+                place += 1;
+                kept.get(page) == Some(&(place - 1))
+            });
         }
         self.index.insert(page, slot);
         self.order.push_back(page);
@@ -182,8 +162,10 @@ impl<R: Read> Pages<R> {
     /// Reads a range anew at the next look: what was read did not make sense.
     pub(crate) fn forget(&mut self, address: u64, len: u64) {
         for page in address >> 12..=address.saturating_add(len.max(1) - 1) >> 12 {
-            if let Some(slot) = self.index.remove(&page).filter(|slot| *slot != ABSENT) {
-                self.free.push(slot);
+            match self.index.remove(&page) {
+                Some(ABSENT) => self.absent = self.absent.saturating_sub(1),
+                Some(slot) => self.free.push(slot),
+                None => {}
             }
         }
         self.last = (u64::MAX, ABSENT);
@@ -193,6 +175,7 @@ impl<R: Read> Pages<R> {
     pub(crate) fn forget_all(&mut self) {
         self.index.clear();
         self.order.clear();
+        self.absent = 0;
         self.free = (0..self.slots.len() as u32).collect();
         self.last = (u64::MAX, ABSENT);
     }
@@ -218,8 +201,8 @@ impl<R: Read> Pages<R> {
         to.resize(count, 0);
         for (index, piece) in to.chunks_mut(PIECE).enumerate() {
             let from = address + (index * PIECE * 8) as u64;
-            let read = self.reader.read(from, bytemuck::cast_slice_mut(piece));
-            self.bytes += (piece.len() * 8) as u64;
+            let into = bytemuck::cast_slice_mut(piece);
+            let read = self.reader.read(from, into, &mut self.budget);
             blank_text(piece);
             if !read {
                 to.clear();
@@ -229,15 +212,35 @@ impl<R: Read> Pages<R> {
         true
     }
 
+    /// All that was read so far is of the process that is meant.
+    pub(crate) fn is_the_same(&self) -> bool {
+        self.reader.is_the_same()
+    }
+
+    /// Bytecode or a line table, if it is not too long.
+    pub(crate) fn bytes(&mut self, address: u64, len: u64) -> Option<Vec<u8>> {
+        if len > MAX_BYTES {
+            return None;
+        }
+        let mut bytes = vec![0; len as usize];
+        self.raw(address, &mut bytes).then_some(bytes)
+    }
+
     /// Bytes as they are, past the pages: only for names of the program.
     pub(crate) fn raw(&mut self, address: u64, into: &mut [u8]) -> bool {
-        address >> 47 == 0 && self.reader.read(address, into)
+        address >> 47 == 0 && self.reader.read(address, into, &mut self.budget)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    fn plenty() -> Budget {
+        Budget::new(u64::MAX, u64::MAX, Duration::from_secs(60))
+    }
 
     #[test]
     fn text_is_blanked_and_nothing_else() {
@@ -267,7 +270,7 @@ mod tests {
     }
 
     impl Read for Mirror {
-        fn read(&mut self, address: u64, into: &mut [u8]) -> bool {
+        fn read(&mut self, address: u64, into: &mut [u8], _: &mut Budget) -> bool {
             self.reads += 1;
             if address <= self.hole && self.hole < address + into.len() as u64 {
                 return false;
@@ -277,22 +280,30 @@ mod tests {
             }
             true
         }
+
+        fn is_the_same(&self) -> bool {
+            true
+        }
     }
 
     /// Memory of text that is gone before it is read to the end.
     struct Going;
 
     impl Read for Going {
-        fn read(&mut self, _: u64, into: &mut [u8]) -> bool {
+        fn read(&mut self, _: u64, into: &mut [u8], _: &mut Budget) -> bool {
             let half = into.len() / 2;
             into[..half].fill(b'e');
             false
+        }
+
+        fn is_the_same(&self) -> bool {
+            true
         }
     }
 
     #[test]
     fn text_of_half_a_read_is_blanked() {
-        let mut pages = Pages::new(Going, 16 * PAGE);
+        let mut pages = Pages::new(Going, 16 * PAGE, plenty());
         assert_eq!(pages.word(0x5000), None);
         assert_eq!(pages.slots, [[0; WORDS]]);
     }
@@ -305,6 +316,7 @@ mod tests {
                 hole: 40 << 12,
             },
             16 * PAGE,
+            plenty(),
         );
         for round in 0..3_u64 {
             for page in 1..100_u64 {
@@ -337,6 +349,7 @@ mod tests {
                 hole: u64::MAX,
             },
             16 * PAGE,
+            plenty(),
         );
         let mut words = Vec::new();
         assert!(pages.words(0x10_0000, 20_000, &mut words));
@@ -344,5 +357,26 @@ mod tests {
         assert_eq!(words[19_999], 0x10_0000 + 19_999 * 8);
         assert!(pages.slots.is_empty());
         assert!(!pages.words(0x10_0001, 4, &mut words));
+    }
+
+    #[test]
+    fn what_is_forgotten_again_and_again_takes_no_more_room() {
+        let mirror = Mirror {
+            reads: 0,
+            hole: 40 << 12,
+        };
+        let mut pages = Pages::new(mirror, 16 * PAGE, plenty());
+        for round in 0..10_000_u64 {
+            let page = round % 8 + 1;
+            assert_eq!(pages.word(page << 12), Some(page << 12));
+            pages.forget(page << 12, 8);
+            assert_eq!(pages.word((page + 100) << 12), Some((page + 100) << 12));
+        }
+        assert!(pages.order.len() <= 33, "{}", pages.order.len());
+        let mut pages = Pages::new(Going, 16 * PAGE, plenty());
+        for page in 1..10_000_u64 {
+            assert_eq!(pages.word(page << 12), None);
+        }
+        assert!(pages.index.len() <= 17, "{}", pages.index.len());
     }
 }

@@ -3,22 +3,30 @@
 mod census;
 mod code;
 mod interpreter;
+mod known;
 mod layout;
 mod lengths;
+mod lines;
 mod memory;
 mod objects;
 mod observer;
+mod offsets;
 mod opcodes;
 mod paths;
+mod proof;
 mod reader;
 mod sizes;
 mod stacks;
+mod stores;
+mod threads;
 mod types;
+mod variables;
 mod version;
+mod versions;
 mod walk;
 mod writers;
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use heaptide_process::plan::Program;
 use heaptide_process::plan::wishes::FunctionAt;
@@ -51,6 +59,18 @@ impl Runtime for CPython {
     fn programs(&self) -> &'static [Program] {
         &[observer::CONTEXT_COPIED]
     }
+
+    fn known(&self) -> (&'static str, Vec<String>) {
+        ("CPython", known_versions())
+    }
+}
+
+/// The versions in the table.
+fn known_versions() -> Vec<String> {
+    versions::TABLE
+        .iter()
+        .map(|layout| format!("3.{}", layout.minor))
+        .collect()
 }
 
 fn recognise(process: &Inspected) -> Option<Recognised> {
@@ -77,17 +97,29 @@ fn recognise(process: &Inspected) -> Option<Recognised> {
             "a free-threaded build of CPython {version}: its containers and its stacks are not read \
              (heaptide knows the layout of builds with a GIL only)"
         )),
-        (Some(version), false) => match Layout::of(version, build.offsets.as_ref()) {
-            Some(layout) => {
-                python = Some(Interpreter {
-                    version,
-                    runtime: address.wrapping_add(module.bias),
-                    layout,
-                    context_copy: context_copy(index, module),
-                });
+        (Some(version), false) => {
+            let interpreter = |layout: Arc<Layout>| Interpreter {
+                version,
+                runtime: address.wrapping_add(module.bias),
+                layout,
+                context_copy: context_copy(index, module),
+            };
+            let offsets = build.offsets.as_ref();
+            if let Some(layout) = known::of(version, offsets) {
+                python = Some(interpreter(layout));
+            } else if let Some(nearest) = known::nearest(version, offsets).map(interpreter)
+                && proof::proved(process.pid, process.start_ticks, &nearest)
+            {
+                limitations.push(format!(
+                    "CPython {version} is read as 3.{}, the nearest that heaptide knows: its objects and \
+                     functions were found where that one has them",
+                    nearest.layout.minor
+                ));
+                python = Some(nearest);
+            } else {
+                limitations.push(unknown(&version.to_string()));
             }
-            None => limitations.push(unknown(&version.to_string())),
-        },
+        }
         (None, _) => limitations.push(unknown(named.as_deref().unwrap_or("of unknown version"))),
     }
     if process.modules.iter().any(|m| m.path.contains("/gevent/")) {
@@ -114,8 +146,9 @@ fn recognise(process: &Inspected) -> Option<Recognised> {
 
 fn unknown(version: &str) -> String {
     format!(
-        "CPython {version} is not one of the versions whose memory heaptide can read (3.11, 3.12, \
-         3.13): its containers and its stacks are not seen"
+        "CPython {version} is not one of the versions whose memory heaptide can read ({}): its \
+         containers and its stacks are not seen",
+        known_versions().join(", ")
     )
 }
 

@@ -1,13 +1,18 @@
-//! Reads the target's containers and namespaces: what lies in them, and whether it makes sense.
+//! Reads the target's containers and namespaces: what lies in them, and whether it makes sense. Of a big one only
+//! a sample is read, a few words here and there.
 
-use super::layout::{Instance, Layout};
-use super::memory::{Pages, Read};
+use heaptide_process::memory::Read;
+
+use super::layout::{Instance, KeysSize, Layout};
+use super::memory::Pages;
 use super::types::{Shape, TypeInfo, Types};
 
 /// Entries that no container of a process that fits a machine has.
 const MAX_ENTRIES: u64 = 1 << 36;
-/// Entries of one container that are read.
-const MAX_READ: u64 = 1 << 22;
+/// A container with more places is looked into here and there only.
+const SAMPLED_FROM: u64 = 8192;
+/// So many of its places then.
+const SAMPLE: u64 = 512;
 /// Words of the structure of an extension's object that are looked at.
 const MAX_FIELDS: u64 = 256;
 
@@ -37,6 +42,39 @@ pub(super) struct Held {
     pub(super) entries: u64,
     /// Bytes of the container itself, its table included.
     pub(super) bytes: u64,
+    /// Only some of its entries were read.
+    pub(super) sampled: bool,
+}
+
+/// How far apart places lie that are read of so many.
+fn stride(places: u64) -> u64 {
+    if places <= SAMPLED_FROM {
+        1
+    } else {
+        places.div_ceil(SAMPLE)
+    }
+}
+
+/// Reads an array of records of so many words each: all of them, or a sample.
+fn records<R: Read>(
+    pages: &mut Pages<R>,
+    start: u64,
+    count: u64,
+    words: u64,
+    to: &mut Vec<u64>,
+) -> Result<(), Torn> {
+    let step = stride(count);
+    if step == 1 {
+        return ensure(pages.words(start, (count * words) as usize, to));
+    }
+    to.clear();
+    for index in (0..count).step_by(step as usize) {
+        let record = start.wrapping_add(index * words * 8);
+        for word in 0..words {
+            to.push(pages.field(record, word * 8).or_torn()?);
+        }
+    }
+    Ok(())
 }
 
 /// A dictionary's entries: `(key, value)` addresses, those without a value left out.
@@ -48,19 +86,21 @@ pub(super) fn dict<R: Read>(
     scratch: &mut Vec<u64>,
 ) -> Result<Held, Torn> {
     to.clear();
-    let used = pages.field(object, 16).or_torn()?;
-    let keys = pages.field(object, 32).or_torn()?;
-    let values = pages.field(object, 40).or_torn()?;
+    let used = pages.field(object, layout.dict_used).or_torn()?;
+    let keys = pages.field(object, layout.dict_keys).or_torn()?;
+    let values = pages.field(object, layout.dict_values).or_torn()?;
     ensure(used < MAX_ENTRIES && keys & 7 == 0)?;
-    let table = KeyTable::read(pages, keys).inspect_err(|_| pages.forget(keys, 32))?;
+    let head = layout.keys_indices;
+    let table = KeyTable::read(pages, layout, keys).inspect_err(|_| pages.forget(keys, head))?;
     if values == 0 && used > table.entries {
-        pages.forget(keys, 32);
+        pages.forget(keys, head);
         return Err(Torn);
     }
     table.pairs(pages, layout, values, to, scratch)?;
     Ok(Held {
         entries: used,
-        bytes: 48 + 16 + table.bytes,
+        bytes: layout.dict_bytes + layout.gc_head + table.bytes,
+        sampled: stride(table.entries) > 1,
     })
 }
 
@@ -70,26 +110,46 @@ struct KeyTable {
     start: u64,
     stride: u64,
     entries: u64,
+    /// Keys may be shared with other instances, each with its own values.
     split: bool,
     bytes: u64,
 }
 
 impl KeyTable {
-    fn read<R: Read>(pages: &mut Pages<R>, keys: u64) -> Result<Self, Torn> {
-        let head = pages.field(keys, 8).or_torn()?;
-        let usable = pages.field(keys, 16).or_torn()?;
-        let entries = pages.field(keys, 24).or_torn()?;
-        let (log_size, log_index, kind) = (head & 0xff, head >> 8 & 0xff, head >> 16 & 0xff);
-        ensure(log_size <= 40 && log_index <= log_size + 3 && kind <= 2)?;
-        ensure(entries <= 1 << log_size && usable <= 1 << log_size)?;
-        let stride = if kind == 0 { 3 } else { 2 };
-        let start = keys.wrapping_add(32 + (1 << log_index));
+    fn read<R: Read>(pages: &mut Pages<R>, layout: &Layout, keys: u64) -> Result<Self, Torn> {
+        let usable = pages.field(keys, layout.keys_usable).or_torn()?;
+        let entries = pages.field(keys, layout.keys_entries).or_torn()?;
+        let (places, index_bytes, stride, split) = match layout.keys_size {
+            KeysSize::Number(at) => {
+                let places = pages.field(keys, at).or_torn()?;
+                ensure(places.is_power_of_two() && places <= 1 << 40)?;
+                let width = match places {
+                    ..=0xff => 1,
+                    ..=0xffff => 2,
+                    ..=0xffff_ffff => 4,
+                    _ => 8,
+                };
+                (places, places * width, 3, true)
+            }
+            KeysSize::Logarithms {
+                size,
+                index_bytes,
+                kind,
+            } => {
+                let mut byte = |at| pages.byte(keys.wrapping_add(at)).or_torn();
+                let (size, index, kind) = (byte(size)?, byte(index_bytes)?, byte(kind)?);
+                ensure(size <= 40 && index <= size + 3 && kind <= 2)?;
+                let stride = if kind == 0 { 3 } else { 2 };
+                (1 << size, 1 << index, stride, kind == 2)
+            }
+        };
+        ensure(entries <= places && usable <= places)?;
         Ok(Self {
-            start,
+            start: keys.wrapping_add(layout.keys_indices + index_bytes),
             stride,
             entries,
-            split: kind == 2,
-            bytes: 32 + (1 << log_index) + (entries + usable) * stride * 8,
+            split,
+            bytes: layout.keys_indices + index_bytes + (entries + usable) * stride * 8,
         })
     }
 
@@ -101,8 +161,7 @@ impl KeyTable {
         to: &mut Vec<(u64, u64)>,
         scratch: &mut Vec<u64>,
     ) -> Result<(), Torn> {
-        let count = self.entries.min(MAX_READ);
-        ensure(pages.words(self.start, (count * self.stride) as usize, scratch))?;
+        records(pages, self.start, self.entries, self.stride, scratch)?;
         let skip = self.stride as usize - 2;
         to.extend(
             scratch
@@ -111,11 +170,8 @@ impl KeyTable {
         );
         if self.split && values != 0 {
             // keys are shared with other instances, values are an array of their own
-            ensure(pages.words(
-                values.wrapping_add(layout.values_first),
-                count as usize,
-                scratch,
-            ))?;
+            let first = values.wrapping_add(layout.values_first);
+            records(pages, first, self.entries, 1, scratch)?;
             for (pair, value) in to.iter_mut().zip(scratch.iter()) {
                 pair.1 = *value;
             }
@@ -135,22 +191,24 @@ pub(super) fn attributes<R: Read>(
     scratch: &mut Vec<u64>,
 ) -> Result<Option<u64>, Torn> {
     to.clear();
-    let layout = *types.layout();
+    let layout = types.layout();
     let mut dictionary = 0;
     if info.managed {
         let dict_word = pages.word(object.wrapping_sub(24)).or_torn()?;
         let values = match layout.instance {
             Instance::TwoWords => pages.word(object.wrapping_sub(32)).or_torn()?,
             Instance::Tagged if dict_word & 1 == 1 => dict_word.wrapping_add(1),
-            Instance::Inline if info.inline_values && dict_word == 0 => object.wrapping_add(16),
-            Instance::Tagged | Instance::Inline => 0,
+            Instance::Inline if info.inline_values && dict_word == 0 => {
+                object.wrapping_add(info.basicsize)
+            }
+            Instance::Tagged | Instance::Inline | Instance::Unmanaged => 0,
         };
         let tagged = layout.instance == Instance::Tagged && dict_word & 1 == 1;
         if values != 0 && (dict_word == 0 || tagged) {
-            let class = pages.field(object, Layout::OB_TYPE).or_torn()?;
+            let class = pages.field(object, layout.ob_type).or_torn()?;
             let keys = pages.field(class, layout.ht_cached_keys).or_torn()?;
             if keys != 0 {
-                KeyTable::read(pages, keys)?.pairs(pages, &layout, values, to, scratch)?;
+                KeyTable::read(pages, &layout, keys)?.pairs(pages, &layout, values, to, scratch)?;
             }
         } else if !tagged {
             dictionary = dict_word;
@@ -176,8 +234,8 @@ pub(super) fn slots<R: Read>(
     scratch: &mut Vec<u64>,
 ) -> Result<(), Torn> {
     to.clear();
-    let layout = *types.layout();
-    let mut class = pages.field(object, Layout::OB_TYPE).or_torn()?;
+    let layout = types.layout();
+    let mut class = pages.field(object, layout.ob_type).or_torn()?;
     let mut here = *info;
     // names lie with the class that declared them, values behind those of its base
     for _ in 0..16 {
@@ -187,10 +245,12 @@ pub(super) fn slots<R: Read>(
         let base = types.at(pages, here.base).or_torn()?;
         let names = pages.field(class, layout.ht_slots).or_torn()?;
         if names != 0 && types.of(pages, names).or_torn()?.shape == Shape::Tuple {
-            let count = pages.field(names, Layout::OB_SIZE).or_torn()?;
+            let count = pages.field(names, layout.ob_size).or_torn()?;
             ensure(count < 1024 && base.basicsize + count * 8 <= here.basicsize)?;
             for index in 0..count {
-                let name = pages.field(names, 24 + index * 8).or_torn()?;
+                let name = pages
+                    .field(names, layout.tuple_items + index * 8)
+                    .or_torn()?;
                 let value = pages.field(object, base.basicsize + index * 8).or_torn()?;
                 to.push((name, value));
             }
@@ -206,45 +266,55 @@ pub(super) fn slots<R: Read>(
 /// The references of a sequence or a set, and its size.
 pub(super) fn items<R: Read>(
     pages: &mut Pages<R>,
+    layout: &Layout,
     shape: Shape,
     object: u64,
     to: &mut Vec<u64>,
 ) -> Result<Held, Torn> {
     to.clear();
-    let size = pages.field(object, Layout::OB_SIZE).or_torn()?;
-    ensure(size < MAX_ENTRIES)?;
-    let read = size.min(MAX_READ);
+    let size = pages.field(object, layout.ob_size).or_torn()?;
+    let sampled = stride(size) > 1;
     match shape {
         Shape::List => {
-            let first = pages.field(object, 24).or_torn()?;
-            let allocated = pages.field(object, 32).or_torn()?;
+            ensure(size < MAX_ENTRIES)?;
+            let first = pages.field(object, layout.list_items).or_torn()?;
+            let allocated = pages.field(object, layout.list_allocated).or_torn()?;
             ensure(size <= allocated && allocated < MAX_ENTRIES)?;
-            ensure(size == 0 || pages.words(first, read as usize, to))?;
+            records(pages, first, size, 1, to)?;
             Ok(Held {
                 entries: size,
-                bytes: 40 + 16 + allocated * 8,
+                bytes: layout.list_allocated + 8 + layout.gc_head + allocated * 8,
+                sampled,
             })
         }
         Shape::Tuple => {
-            ensure(pages.words(object.wrapping_add(24), read as usize, to))?;
+            ensure(size < MAX_ENTRIES)?;
+            let items = object.wrapping_add(layout.tuple_items);
+            records(pages, items, size, 1, to)?;
             Ok(Held {
                 entries: size,
-                bytes: 24 + 16 + size * 8,
+                bytes: layout.tuple_items + layout.gc_head + size * 8,
+                sampled,
             })
         }
-        Shape::Set => set(pages, object, to),
-        Shape::Deque => deque(pages, object, size, to),
+        Shape::Set => set(pages, layout, object, to),
+        Shape::Deque => deque(pages, layout, object, size, to),
         _ => Err(Torn),
     }
 }
 
-fn set<R: Read>(pages: &mut Pages<R>, object: u64, to: &mut Vec<u64>) -> Result<Held, Torn> {
-    let fill = pages.field(object, 16).or_torn()?;
-    let used = pages.field(object, 24).or_torn()?;
-    let mask = pages.field(object, 32).or_torn()?;
-    let table = pages.field(object, 40).or_torn()?;
+fn set<R: Read>(
+    pages: &mut Pages<R>,
+    layout: &Layout,
+    object: u64,
+    to: &mut Vec<u64>,
+) -> Result<Held, Torn> {
+    let fill = pages.field(object, layout.set_fill).or_torn()?;
+    let used = pages.field(object, layout.set_used).or_torn()?;
+    let mask = pages.field(object, layout.set_mask).or_torn()?;
+    let table = pages.field(object, layout.set_table).or_torn()?;
     ensure(mask < MAX_ENTRIES && (mask + 1).is_power_of_two() && used <= fill && fill <= mask)?;
-    ensure(pages.words(table, ((mask + 1).min(MAX_READ) * 2) as usize, to))?;
+    records(pages, table, mask + 1, 2, to)?;
     // {key, hash}; a key that was taken out has the hash -1
     let mut index = 0;
     let pairs = to.len() / 2;
@@ -258,33 +328,39 @@ fn set<R: Read>(pages: &mut Pages<R>, object: u64, to: &mut Vec<u64>) -> Result<
     let own = if mask > 7 { (mask + 1) * 16 } else { 0 };
     Ok(Held {
         entries: used,
-        bytes: 200 + 16 + own,
+        bytes: layout.set_bytes + layout.gc_head + own,
+        sampled: stride(mask + 1) > 1,
     })
 }
 
+/// Its blocks are a list: of a big one the first are read.
 fn deque<R: Read>(
     pages: &mut Pages<R>,
+    layout: &Layout,
     object: u64,
     size: u64,
     to: &mut Vec<u64>,
 ) -> Result<Held, Torn> {
-    const BLOCK: u64 = 64;
-    let mut block = pages.field(object, 24).or_torn()?;
-    let mut index = pages.field(object, 40).or_torn()?;
-    ensure(index <= BLOCK)?;
-    let mut left = size.min(MAX_READ);
+    let room = layout.deque_block;
+    let mut block = pages.field(object, layout.deque_left).or_torn()?;
+    let mut index = pages.field(object, layout.deque_left_index).or_torn()?;
+    ensure(size < MAX_ENTRIES && index <= room)?;
+    let sampled = size > SAMPLED_FROM;
+    let mut left = if sampled { SAMPLE } else { size };
     while left > 0 {
-        if index == BLOCK {
-            block = pages.field(block, 8 + BLOCK * 8).or_torn()?;
+        if index == room {
+            block = pages.field(block, layout.deque_block_next).or_torn()?;
             index = 0;
         }
-        to.push(pages.field(block, 8 + index * 8).or_torn()?);
+        let at = layout.deque_block_data + index * 8;
+        to.push(pages.field(block, at).or_torn()?);
         index += 1;
         left -= 1;
     }
     Ok(Held {
         entries: size,
-        bytes: 216 + 16 + (size / BLOCK + 1) * (BLOCK + 2) * 8,
+        bytes: layout.deque_bytes + layout.gc_head + (size / room + 1) * (room + 2) * 8,
+        sampled,
     })
 }
 

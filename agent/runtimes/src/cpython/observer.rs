@@ -9,9 +9,10 @@ use heaptide_process::plan::wishes::{Ask, ProbeWish, Wishes};
 use heaptide_process::plan::{Program, Purpose};
 
 use super::interpreter::Interpreter;
-use super::layout::FramePointer;
+use super::layout::{Bytecode, FramePointer, Instruction, ThreadId};
 use super::reader::CPythonReader;
 use super::stacks::Stacks;
+use super::threads;
 use crate::door::{HeapReader, Observer, RuntimeSettings};
 
 /// The current context was copied.
@@ -54,13 +55,18 @@ impl Observer for CPythonObserver {
     fn settings(&self) -> RuntimeSettings {
         RuntimeSettings {
             readable: true,
-            frames: frames(self.pid, &self.python),
+            frames: frames(self.pid, self.start_ticks, &self.python),
             ..RuntimeSettings::default()
         }
     }
 
     fn begin(&mut self, layout: u32) {
-        self.stacks = Some(Stacks::new(self.pid, layout, self.python.clone()));
+        self.stacks = Some(Stacks::new(
+            self.pid,
+            self.start_ticks,
+            layout,
+            self.python.clone(),
+        ));
     }
 
     fn heap_reader(&self) -> Option<Box<dyn HeapReader>> {
@@ -90,13 +96,17 @@ impl Observer for CPythonObserver {
 }
 
 /// Where the kernel finds the frames of an interpreter.
-fn frames(pid: u32, python: &Interpreter) -> Option<PythonConfig> {
+fn frames(pid: u32, start_ticks: u64, python: &Interpreter) -> Option<PythonConfig> {
     let layout = &python.layout;
     let namespace = fs::metadata(format!("/proc/{pid}/ns/pid")).ok()?;
     let device = namespace.st_dev();
     let (frame, frame_through) = match layout.tstate_frame {
         FramePointer::Direct(at) => (at as u32, u32::MAX),
         FramePointer::Through(at, then) => (at as u32, then as u32),
+    };
+    let (thread_id, thread_through) = match layout.tstate_thread {
+        ThreadId::Native(at) => (at, u32::MAX),
+        ThreadId::Pthread(at) => (at, threads::id_offset(pid, start_ticks, python)),
     };
     Some(PythonConfig {
         runtime: python.runtime,
@@ -106,15 +116,24 @@ fn frames(pid: u32, python: &Interpreter) -> Option<PythonConfig> {
         interpreters: layout.interpreters_head as u32,
         threads: layout.threads_head as u32,
         next: layout.tstate_next as u32,
-        thread_id: layout.tstate_native_id as u32,
+        thread_id: thread_id as u32,
+        thread_through,
         frame,
         frame_through,
         code: layout.frame_code as u32,
         previous: layout.frame_previous as u32,
-        instruction: layout.frame_instr as u32,
+        instruction: layout.frame_instruction as u32,
+        instruction_shift: match layout.instruction {
+            Instruction::Address => u32::MAX,
+            Instruction::Words => 0,
+            Instruction::Bytes => 1,
+        },
         owner: layout.frame_owner as u32,
-        entry_owner: u32::from(layout.entry_owner),
-        bytecode: layout.code_bytecode as u32,
+        entry_owner: layout.entry_owner.map_or(u32::MAX, u32::from),
+        bytecode: match layout.bytecode {
+            Bytecode::Inline(at) => at as u32,
+            Bytecode::Object(_) => 0,
+        },
         context: layout.tstate_context as u32,
         reserved: 0,
     })

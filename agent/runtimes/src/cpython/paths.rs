@@ -1,11 +1,12 @@
 //! How objects are reached, kept as steps with the addresses of names; spelt out only for the few
 //! containers that are reported.
 
+use heaptide_process::memory::Read;
 use rustc_hash::FxHashMap;
 use zeroize::Zeroize as _;
 
 use super::layout::Layout;
-use super::memory::{Pages, Read};
+use super::memory::Pages;
 use super::types::{Shape, Types};
 
 /// Steps kept of a path; what lies deeper shares one step.
@@ -13,7 +14,7 @@ const MAX_DEPTH: u8 = 10;
 /// Containers within containers that are told apart.
 const MAX_INDEXES: u8 = 2;
 /// Steps remembered in one census.
-const MAX_STEPS: usize = 400_000;
+const MAX_STEPS: usize = 229_376;
 /// The longest name that is read.
 const MAX_NAME: u64 = 48;
 
@@ -189,11 +190,15 @@ fn mix(key: u64, edge: Edge) -> u64 {
 
 /// The flags of a `str`. They are read by themselves: the bytes behind them are not initialised, and
 /// text in those would blank the flags with it.
-pub(super) fn str_state<R: Read>(pages: &mut Pages<R>, object: u64) -> Option<u8> {
-    let mut state = [0];
+pub(super) fn str_state<R: Read>(
+    pages: &mut Pages<R>,
+    layout: &Layout,
+    object: u64,
+) -> Option<u32> {
+    let mut state = [0; 4];
     pages
-        .raw(object.wrapping_add(32), &mut state)
-        .then_some(state[0])
+        .raw(object.wrapping_add(layout.str_state), &mut state)
+        .then(|| u32::from_le_bytes(state))
 }
 
 /// The characters of an ASCII `str`, if it is one and not longer than `max`.
@@ -203,17 +208,18 @@ pub(super) fn text<R: Read>(
     object: u64,
     max: u64,
 ) -> Option<String> {
-    const COMPACT_ASCII: u8 = 0b110_0000;
     if types.of(pages, object)?.shape != Shape::Str {
         return None;
     }
-    let len = pages.field(object, 16)?;
-    let state = str_state(pages, object)?;
-    if len == 0 || len > max || state & COMPACT_ASCII != COMPACT_ASCII {
+    let layout = types.layout();
+    let len = pages.field(object, layout.str_length)?;
+    let state = str_state(pages, &layout, object)?;
+    let wanted = layout.str_compact | layout.str_ascii;
+    if len == 0 || len > max || state & wanted != wanted {
         return None;
     }
     let mut bytes = vec![0; len as usize];
-    if !pages.raw(object.wrapping_add(types.layout().str_ascii), &mut bytes) {
+    if !pages.raw(object.wrapping_add(layout.str_ascii_data), &mut bytes) {
         return None;
     }
     String::from_utf8(bytes).ok().filter(|text| text.is_ascii())
@@ -260,11 +266,12 @@ pub(super) fn code_names<R: Read>(
     types: &mut Types,
     code: u64,
 ) -> (Option<String>, Option<String>) {
+    let layout = types.layout();
     let mut part = |offset| {
         let object = pages.field(code, offset)?;
         text(pages, types, object, 1024)
     };
-    (part(Layout::CODE_FILENAME), part(Layout::CODE_QUALNAME))
+    (part(layout.code_filename), part(layout.code_name))
 }
 
 /// An identifier that a person could have written. What could be a credential is none, even where a

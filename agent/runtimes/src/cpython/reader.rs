@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use heaptide_judge::events::{Census, Lengths, Nanos};
 use heaptide_process::clocks;
+use heaptide_process::memory::ProcessMemory;
 
 use super::census::{Censuses, Taken};
 use super::interpreter::Interpreter;
@@ -12,7 +13,7 @@ use crate::door::{HeapReader, ReadError};
 
 /// One interpreter.
 pub(super) struct CPythonReader {
-    pid: u32,
+    memory: ProcessMemory,
     censuses: Censuses,
     /// What the last census found growing.
     growing: Vec<Sampled>,
@@ -20,10 +21,10 @@ pub(super) struct CPythonReader {
 }
 
 impl CPythonReader {
-    pub(super) fn new(pid: u32, _start_ticks: u64, python: Interpreter) -> Self {
+    pub(super) fn new(pid: u32, start_ticks: u64, python: Interpreter) -> Self {
         Self {
-            pid,
-            censuses: Censuses::new(pid, python),
+            memory: ProcessMemory::new(pid, start_ticks),
+            censuses: Censuses::new(pid, start_ticks, python),
             growing: Vec::new(),
             samples: Samples::default(),
         }
@@ -52,7 +53,8 @@ impl HeapReader for CPythonReader {
         } else {
             Vec::new()
         };
-        self.samples.of(self.pid, wanted)
+        self.samples
+            .of(&self.memory, self.censuses.layout(), wanted)
     }
 
     fn sample_due(&self) -> Option<Instant> {
@@ -60,6 +62,6 @@ impl HeapReader for CPythonReader {
     }
 
     fn sample(&mut self) -> Option<Lengths> {
-        self.samples.take(self.pid)
+        self.samples.take(&self.memory, self.censuses.layout())
     }
 }

@@ -1,7 +1,8 @@
 //! How many bytes the entries of a container hold: an estimate from some of them.
 
-use super::layout::Layout;
-use super::memory::{Pages, Read};
+use heaptide_process::memory::Read;
+
+use super::memory::Pages;
 use super::objects;
 use super::paths::str_state;
 use super::types::{Shape, TypeInfo, Types};
@@ -24,7 +25,7 @@ impl<R: Read> Scale<'_, R> {
     pub(super) fn entry_bytes(&mut self, shape: Shape, container: u64) -> Option<u64> {
         let mut pairs = Vec::new();
         let mut list = Vec::new();
-        let layout = *self.types.layout();
+        let layout = self.types.layout();
         let wanted = if shape == Shape::LruCache {
             Shape::Dict
         } else {
@@ -36,7 +37,7 @@ impl<R: Read> Scale<'_, R> {
         if wanted == Shape::Dict {
             objects::dict(self.pages, &layout, container, &mut pairs, &mut list).ok()?;
         } else {
-            objects::items(self.pages, shape, container, &mut list).ok()?;
+            objects::items(self.pages, &layout, shape, container, &mut list).ok()?;
             pairs = list.iter().map(|item| (0, *item)).collect();
         }
         if pairs.is_empty() {
@@ -71,13 +72,13 @@ impl<R: Read> Scale<'_, R> {
     }
 
     fn weigh(&mut self, object: u64, info: &TypeInfo) -> Option<(u64, Vec<u64>)> {
-        let layout = *self.types.layout();
-        let before = 16 * u64::from(info.gc) + 16 * u64::from(info.managed);
+        let layout = self.types.layout();
+        let before = layout.gc_head * u64::from(info.gc) + 16 * u64::from(info.managed);
         let mut pairs = Vec::new();
         let mut list = Vec::new();
         let (own, children) = match info.shape {
             Shape::Str => (self.str_bytes(object)?, list),
-            Shape::Bytes => (33 + self.size(object)?, list),
+            Shape::Bytes => (layout.bytes_data + 1 + self.size(object)?, list),
             Shape::Int => (32, list),
             Shape::Dict => {
                 let held =
@@ -86,7 +87,8 @@ impl<R: Read> Scale<'_, R> {
                 (held.bytes, children.take(MAX_NODES).collect())
             }
             Shape::List | Shape::Tuple | Shape::Set | Shape::Deque => {
-                let held = objects::items(self.pages, info.shape, object, &mut list).ok()?;
+                let held =
+                    objects::items(self.pages, &layout, info.shape, object, &mut list).ok()?;
                 list.truncate(MAX_NODES);
                 (held.bytes, list)
             }
@@ -111,21 +113,21 @@ impl<R: Read> Scale<'_, R> {
     }
 
     fn size(&mut self, object: u64) -> Option<u64> {
-        let size = self.pages.field(object, Layout::OB_SIZE)?;
+        let layout = self.types.layout();
+        let size = self.pages.field(object, layout.ob_size)?;
         (size < 1 << 32).then_some(size)
     }
 
     fn str_bytes(&mut self, object: u64) -> Option<u64> {
-        let layout = *self.types.layout();
-        let len = self.size(object)?;
-        let state = str_state(self.pages, object)?;
-        let width = u64::from(state >> 2 & 7);
-        let ascii = state & 0x40 != 0;
-        let head = if ascii {
-            layout.str_ascii
+        let layout = self.types.layout();
+        let len = self.pages.field(object, layout.str_length)?;
+        let state = str_state(self.pages, &layout, object)?;
+        let width = u64::from(state >> layout.str_kind_shift & 7);
+        let head = if state & layout.str_ascii != 0 {
+            layout.str_ascii_data
         } else {
-            layout.str_compact
+            layout.str_compact_data
         };
-        Some(head + (len + 1) * width.clamp(1, 4))
+        (len < 1 << 32).then(|| head + (len + 1) * width.clamp(1, 4))
     }
 }

@@ -2,13 +2,15 @@
 //! each was met.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use heaptide_ebpf::{SITE_PROVISIONAL, SITE_SEED, Stack, python_place, site_step};
+use heaptide_process::memory::{Budget, ProcessMemory};
 use rustc_hash::FxHashMap;
 
 use super::code::{Code, Identity};
 use super::interpreter::Interpreter;
-use super::memory::{Pages, ProcessMemory};
+use super::memory::Pages;
 use super::types::Types;
 use heaptide_judge::events::{Frame, FrameKind, Site, SiteId};
 
@@ -16,8 +18,12 @@ use heaptide_judge::events::{Frame, FrameKind, Site, SiteId};
 const PAGES: usize = 1 << 20;
 /// Stacks that are told apart, of frames and of lines.
 const MAX_STACKS: usize = 4096;
-/// Code objects that are remembered.
+/// Code objects that are remembered, and what they may take in all (see [`Code::weight`]).
 const MAX_CODES: usize = 8192;
+const MAX_WEIGHT: usize = 1 << 19;
+/// What resolving one stack may take.
+const BYTES: u64 = 16 << 20;
+const TIME: Duration = Duration::from_millis(50);
 
 /// A stack as it is known by its lines, and the pages that were touched there.
 #[derive(Debug)]
@@ -30,9 +36,11 @@ pub(super) struct Sampled {
 /// The stacks of one target.
 pub(super) struct Stacks {
     pid: u32,
+    start_ticks: u64,
     python: Interpreter,
     layout: u32,
     pub(super) codes: FxHashMap<u64, Arc<Code>>,
+    weight: usize,
     /// What the kernel's sites turned out to be; `None`: nothing that could be read.
     known: FxHashMap<u64, Option<SiteId>>,
     pub(super) sampled: FxHashMap<SiteId, Sampled>,
@@ -43,12 +51,14 @@ type Resolved = (SiteId, Site, Vec<(Arc<Code>, Option<u32>)>);
 
 impl Stacks {
     /// None seen yet.
-    pub(super) fn new(pid: u32, layout: u32, python: Interpreter) -> Self {
+    pub(super) fn new(pid: u32, start_ticks: u64, layout: u32, python: Interpreter) -> Self {
         Self {
             pid,
+            start_ticks,
             python,
             layout,
             codes: FxHashMap::default(),
+            weight: 0,
             known: FxHashMap::default(),
             sampled: FxHashMap::default(),
         }
@@ -99,8 +109,10 @@ impl Stacks {
     }
 
     fn resolve(&mut self, stack: &Stack) -> Option<Resolved> {
-        let mut pages = Pages::new(ProcessMemory::new(self.pid), PAGES);
-        let mut types = Types::new(self.python.layout);
+        let memory = ProcessMemory::new(self.pid, self.start_ticks);
+        let budget = Budget::new(BYTES, u64::MAX, TIME);
+        let mut pages = Pages::new(memory, PAGES, budget);
+        let mut types = Types::new(Arc::clone(&self.python.layout));
         let depth = (stack.depth as usize).min(stack.frames.len());
         let mut frames = Vec::with_capacity(depth);
         let mut truncated = stack.truncated != 0;
@@ -115,7 +127,7 @@ impl Stacks {
             hash = site_step(site_step(hash, address), u64::from(line.unwrap_or(0)));
             frames.push((code, line));
         }
-        if frames.is_empty() {
+        if frames.is_empty() || !pages.is_the_same() {
             return None;
         }
         let id = SiteId(hash & !SITE_PROVISIONAL);
@@ -143,11 +155,12 @@ impl Stacks {
         {
             return Some(Arc::clone(code));
         }
-        let minor = self.python.version.minor;
-        let code = Code::read(pages, types, minor, address)?;
-        if self.codes.len() >= MAX_CODES {
+        let code = Code::read(pages, types, address)?;
+        if self.codes.len() >= MAX_CODES || self.weight >= MAX_WEIGHT {
             self.codes.clear();
+            self.weight = 0;
         }
+        self.weight += code.weight();
         self.codes.insert(address, Arc::clone(&code));
         Some(code)
     }

@@ -1,10 +1,13 @@
 //! What the types of the target's objects say about how to read them.
 
+use std::sync::Arc;
+
+use heaptide_process::memory::Read;
 use rustc_hash::FxHashMap;
 use zeroize::Zeroize as _;
 
 use super::layout::Layout;
-use super::memory::{Pages, Read};
+use super::memory::Pages;
 
 const MANAGED_DICT: u64 = 1 << 4;
 const INLINE_VALUES: u64 = 1 << 2;
@@ -24,6 +27,8 @@ const TYPE: u64 = 1 << 31;
 const MAX_BASIC: u64 = 1 << 20;
 /// Bases followed at most.
 const MAX_BASES: usize = 64;
+/// Types that are remembered.
+const MAX_KNOWN: usize = 57_344;
 
 /// How an object holds others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -76,12 +81,12 @@ pub(super) struct TypeInfo {
 
 /// Types seen in this census; `None` for addresses that hold no type.
 pub(super) struct Types {
-    layout: Layout,
+    layout: Arc<Layout>,
     known: FxHashMap<u64, Option<TypeInfo>>,
 }
 
 impl Types {
-    pub(super) fn new(layout: Layout) -> Self {
+    pub(super) fn new(layout: Arc<Layout>) -> Self {
         Self {
             layout,
             known: FxHashMap::default(),
@@ -93,7 +98,7 @@ impl Types {
         if object & 7 != 0 || object < 4096 {
             return None;
         }
-        let address = pages.field(object, Layout::OB_TYPE)?;
+        let address = pages.field(object, self.layout.ob_type)?;
         self.at(pages, address)
     }
 
@@ -106,8 +111,10 @@ impl Types {
             return *known;
         }
         let info = self.look(pages, address, 0);
-        // bounded by what lies in memory, and emptied with the census
-        self.known.insert(address, info);
+        // Beyond that they are looked at anew each time: no program has so many.
+        if self.known.len() < MAX_KNOWN {
+            self.known.insert(address, info);
+        }
         info
     }
 
@@ -117,13 +124,14 @@ impl Types {
         address: u64,
         depth: usize,
     ) -> Option<TypeInfo> {
-        let meta = pages.field(address, Layout::OB_TYPE)?;
-        if meta & 7 != 0 || meta < 4096 || pages.field(meta, Layout::TP_FLAGS)? & TYPE == 0 {
+        let layout = self.layout();
+        let meta = pages.field(address, layout.ob_type)?;
+        if meta & 7 != 0 || meta < 4096 || pages.field(meta, layout.tp_flags)? & TYPE == 0 {
             return None;
         }
-        let flags = pages.field(address, Layout::TP_FLAGS)?;
-        let basicsize = pages.field(address, Layout::TP_BASICSIZE)?;
-        let itemsize = pages.field(address, Layout::TP_ITEMSIZE)?;
+        let flags = pages.field(address, layout.tp_flags)?;
+        let basicsize = pages.field(address, layout.tp_basicsize)?;
+        let itemsize = pages.field(address, layout.tp_itemsize)?;
         let plausible = flags & READY != 0
             && flags >> 40 == 0
             && (16..=MAX_BASIC).contains(&basicsize)
@@ -131,7 +139,7 @@ impl Types {
         if !plausible {
             return None;
         }
-        let base = pages.field(address, Layout::TP_BASE)?;
+        let base = pages.field(address, layout.tp_base)?;
         let class = flags & HEAP != 0 && flags & IMMUTABLE == 0;
         let shape = if class && base != 0 && depth < MAX_BASES {
             let base = match self.known.get(&base) {
@@ -144,22 +152,27 @@ impl Types {
                 (shape, _) => shape,
             }
         } else {
-            Self::builtin(pages, address, flags)?
+            Self::builtin(pages, &layout, address, flags)?
         };
         Some(TypeInfo {
             shape,
             gc: flags & HAVE_GC != 0,
             class,
-            state: class && is_named(pages, address, "State"),
+            state: class && is_named(pages, &layout, address, "State"),
             managed: flags & MANAGED_DICT != 0,
             inline_values: flags & INLINE_VALUES != 0,
             basicsize,
-            dictoffset: pages.field(address, Layout::TP_DICTOFFSET)? as i64,
+            dictoffset: pages.field(address, layout.tp_dictoffset)? as i64,
             base,
         })
     }
 
-    fn builtin<R: Read>(pages: &mut Pages<R>, address: u64, flags: u64) -> Option<Shape> {
+    fn builtin<R: Read>(
+        pages: &mut Pages<R>,
+        layout: &Layout,
+        address: u64,
+        flags: u64,
+    ) -> Option<Shape> {
         let by_flag = [
             (STR, Shape::Str),
             (BYTES, Shape::Bytes),
@@ -172,7 +185,7 @@ impl Types {
         if let Some((_, shape)) = by_flag.iter().find(|(flag, _)| flags & flag != 0) {
             return Some(*shape);
         }
-        let name = pages.field(address, Layout::TP_NAME)?;
+        let name = pages.field(address, layout.tp_name)?;
         let name = c_string(pages, name)?;
         Some(match name.as_str() {
             "set" | "frozenset" => Shape::Set,
@@ -192,14 +205,14 @@ impl Types {
     }
 
     /// The layout that all this is read by.
-    pub(super) fn layout(&self) -> &Layout {
-        &self.layout
+    pub(super) fn layout(&self) -> Arc<Layout> {
+        Arc::clone(&self.layout)
     }
 }
 
 /// Whether a type has this name.
-fn is_named<R: Read>(pages: &mut Pages<R>, address: u64, name: &str) -> bool {
-    let at = pages.field(address, Layout::TP_NAME);
+fn is_named<R: Read>(pages: &mut Pages<R>, layout: &Layout, address: u64, name: &str) -> bool {
+    let at = pages.field(address, layout.tp_name);
     at.and_then(|at| c_string(pages, at)).as_deref() == Some(name)
 }
 

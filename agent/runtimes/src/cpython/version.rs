@@ -4,7 +4,7 @@ use std::fmt;
 
 use regex::bytes::Regex;
 
-use super::layout::DebugOffsets;
+use super::offsets::DebugOffsets;
 use heaptide_process::Module;
 
 /// A version of `CPython`.
@@ -71,8 +71,9 @@ impl Build {
     pub(super) fn of(module: &Module, runtime: u64) -> Self {
         let elf = &module.elf;
         // _PyRuntime is initialised statically: what the file holds is what the process began with
+        // It lies in front of much more, of which as much is read as no version's own needs.
         let offsets = elf
-            .at(runtime, DebugOffsets::LEN)
+            .at(runtime, DebugOffsets::MOST)
             .and_then(DebugOffsets::parse);
         let exported = || {
             let bytes = elf.at(elf.data_symbol("Py_Version")?, 4)?;
@@ -93,22 +94,50 @@ impl Build {
     }
 }
 
-/// `PY_VERSION` among the read-only strings; only if there is no other that looks like it.
+/// `PY_VERSION` among the read-only strings; only if there is no other that looks like it, and none that the file's
+/// name contradicts.
 fn in_strings(module: &Module) -> Option<Version> {
     let bytes = module.elf.section_bytes(module.elf.section(".rodata")?)?;
-    let form = Regex::new(r"\x00(3\.\d{1,2}\.\d{1,2}(?:(?:a|b|rc)\d+)?)\+?\x00").ok()?;
+    only_version(bytes, name_of_file(&module.name))
+}
+
+/// The minor version in a file's name (`libpython3.10.so.1.0`).
+fn name_of_file(name: &str) -> Option<u8> {
+    let (_, rest) = name.split_once("python3.")?;
+    let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    rest.get(..digits)?.parse().ok()
+}
+
+/// The linker may have put it at the end of another string (`/usr/local/3.10.13`).
+fn only_version(bytes: &[u8], minor: Option<u8>) -> Option<Version> {
+    let form =
+        Regex::new(r"(?-u)(?:^|[^0-9A-Za-z.])(3\.\d{1,2}\.\d{1,2}(?:(?:a|b|rc)\d+)?)\+?\x00")
+            .ok()?;
     let mut found = form
         .captures_iter(bytes)
-        .filter_map(|c| std::str::from_utf8(c.get(1)?.as_bytes()).ok());
+        .filter_map(|c| Version::parse(std::str::from_utf8(c.get(1)?.as_bytes()).ok()?))
+        .filter(|version| minor.is_none_or(|minor| version.minor == minor));
     let first = found.next()?;
-    found
-        .all(|other| other == first)
-        .then(|| Version::parse(first))?
+    found.all(|other| other == first).then_some(first)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_version_among_strings() {
+        let only = |text: &[u8], minor| only_version(text, minor).map(|v| v.to_string());
+        assert_eq!(only(b"\0x\x003.9.2\0", None).as_deref(), Some("3.9.2"));
+        let merged = b"\0/opt/versions/3.10.13\0Python-3.10.13\0";
+        assert_eq!(only(merged, Some(10)).as_deref(), Some("3.10.13"));
+        let two = b"\x003.10.13\0OpenSSL 3.0.11\0";
+        assert_eq!(only(two, None), None);
+        assert_eq!(only(two, Some(10)).as_deref(), Some("3.10.13"));
+        assert_eq!(only(b"\x0013.10.13\0 1.3.10.1\0", None), None);
+        assert_eq!(name_of_file("libpython3.10.so.1.0"), Some(10));
+        assert_eq!(name_of_file("python3"), None);
+    }
 
     #[test]
     fn versions() {

@@ -7,22 +7,21 @@ mod roots;
 mod torn;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Instant;
 
+use heaptide_process::memory::Read;
 use rustc_hash::FxHashMap;
 
-use super::layout::Layout;
-use super::memory::{Pages, Read};
+use super::layout::{Generator, Layout};
+use super::memory::Pages;
 use super::objects::{self, Held, OrTorn, Torn};
 use super::paths::{Edge, Paths};
 use super::types::{Shape, TypeInfo, Types};
+use super::variables::VariableNames;
 
-/// A container with more entries is looked into here and there only.
-const SAMPLED_FROM: usize = 8192;
-/// So many of its entries then.
-const SAMPLE: usize = 512;
 /// A namespace with more names is taken for a container.
-const MAX_NAMES: usize = 4096;
+const MAX_NAMES: u64 = 4096;
 /// Containers whose other names are remembered, and names of each.
 const MAX_NAMED: usize = 16_384;
 const MAX_ALIASES: usize = 4;
@@ -32,13 +31,16 @@ const TRIES: usize = 3;
 const MAX_INTERPRETERS: usize = 16;
 const MAX_THREADS: usize = 4096;
 const MAX_STACK: usize = 256;
-
-/// What a walk may cost.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
-    pub(super) until: Instant,
-    pub(super) objects: u64,
-}
+/// Variables of a frame, or captured ones of a function.
+const MAX_VARIABLES: u64 = 1024;
+/// Pages of memory in which objects were met. Tables double when they are full to 7/8: the bounds here and below
+/// are just before that.
+const MAX_SEEN: usize = 229_376;
+/// Objects that wait to be visited.
+const MAX_QUEUE: usize = 524_288;
+/// Containers and paths that are told apart, and classes.
+const MAX_FOUND: usize = 114_688;
+const MAX_CLASSES: usize = 14_336;
 
 /// A container, or all that are reached by the same path.
 #[derive(Clone, Copy, Debug)]
@@ -69,7 +71,6 @@ pub(super) struct Walk<'a, R> {
     pub(super) cut: bool,
     /// When the collector's lists were followed.
     pub(super) listed: Instant,
-    bounds: Bounds,
     seen: Seen,
     queue: VecDeque<(u64, u32)>,
     pairs: Vec<(u64, u64)>,
@@ -82,8 +83,11 @@ pub(super) struct Walk<'a, R> {
 struct Seen(FxHashMap<u64, [u64; 4]>);
 
 impl Seen {
-    /// Whether it is met for the first time.
+    /// Whether it is met for the first time, and can be remembered.
     fn insert(&mut self, address: u64) -> bool {
+        if self.0.len() >= MAX_SEEN && !self.0.contains_key(&(address >> 12)) {
+            return false;
+        }
         let bits = self.0.entry(address >> 12).or_default();
         let (word, bit) = ((address >> 10 & 3) as usize, address >> 4 & 63);
         let new = bits[word] >> bit & 1 == 0;
@@ -99,7 +103,8 @@ impl Seen {
 }
 
 impl<'a, R: Read> Walk<'a, R> {
-    pub(super) fn new(pages: &'a mut Pages<R>, layout: Layout, bounds: Bounds) -> Self {
+    /// What it may cost is the budget of `pages`.
+    pub(super) fn new(pages: &'a mut Pages<R>, layout: Arc<Layout>) -> Self {
         Self {
             pages,
             types: Types::new(layout),
@@ -111,7 +116,6 @@ impl<'a, R: Read> Walk<'a, R> {
             torn: 0,
             cut: false,
             listed: Instant::now(),
-            bounds,
             seen: Seen::default(),
             queue: VecDeque::new(),
             pairs: Vec::new(),
@@ -120,18 +124,17 @@ impl<'a, R: Read> Walk<'a, R> {
         }
     }
 
+    /// Its budget is used up, or there are more objects than it can remember.
     fn over(&mut self) -> bool {
-        if self.objects & 0xff == 0 && Instant::now() >= self.bounds.until {
-            self.cut = true;
-        }
-        self.cut || self.objects >= self.bounds.objects
+        self.cut |= self.pages.budget.is_over() || self.seen.0.len() >= MAX_SEEN;
+        self.cut
     }
 
     fn drain(&mut self) {
         while let Some((object, step)) = self.queue.pop_front() {
             self.objects += 1;
+            self.pages.budget.object();
             if self.over() {
-                self.cut = true;
                 self.queue.clear();
                 return;
             }
@@ -151,7 +154,7 @@ impl<'a, R: Read> Walk<'a, R> {
     fn push(&mut self, object: u64, parent: u32, edge: Edge) {
         if let Some(object) = self.holder(object) {
             let step = self.paths.child(parent, edge);
-            self.queue.push_back((object, step));
+            self.enqueue(object, step);
         } else if matches!(edge, Edge::Name(_) | Edge::Closure(_)) {
             self.name_again(object, parent, edge);
         }
@@ -179,7 +182,15 @@ impl<'a, R: Read> Walk<'a, R> {
     /// The same for what is reached without a name: it shares its holder's path.
     fn push_field(&mut self, object: u64, step: u32) {
         if let Some(object) = self.holder(object) {
+            self.enqueue(object, step);
+        }
+    }
+
+    fn enqueue(&mut self, object: u64, step: u32) {
+        if self.queue.len() < MAX_QUEUE {
             self.queue.push_back((object, step));
+        } else {
+            self.cut = true;
         }
     }
 
@@ -199,11 +210,13 @@ impl<'a, R: Read> Walk<'a, R> {
         let info = self.types.of(self.pages, object).or_torn()?;
         match info.shape {
             Shape::Module => {
-                let names = self.pages.field(object, 16).or_torn()?;
+                let at = self.types.layout().module_dict;
+                let names = self.pages.field(object, at).or_torn()?;
                 self.namespace(names, step)?;
             }
             Shape::Type => {
-                let names = self.pages.field(object, Layout::TP_DICT).or_torn()?;
+                let at = self.types.layout().tp_dict;
+                let names = self.pages.field(object, at).or_torn()?;
                 if names != 0 {
                     self.namespace(names, step)?;
                 }
@@ -214,19 +227,21 @@ impl<'a, R: Read> Walk<'a, R> {
             Shape::Dict => {
                 let held = self.read_dict(object)?;
                 self.container(object, step, Shape::Dict, held, None);
-                self.entries(step);
+                self.entries(held, step);
                 self.instance(object, &info, step)?;
             }
             Shape::List | Shape::Tuple | Shape::Set | Shape::Deque => {
-                let held = objects::items(self.pages, info.shape, object, &mut self.list)?;
+                let layout = self.types.layout();
+                let list = &mut self.list;
+                let held = objects::items(self.pages, &layout, info.shape, object, list)?;
                 let bound = (info.shape == Shape::Deque)
-                    .then(|| self.pages.field(object, 64))
+                    .then(|| self.pages.field(object, layout.deque_maxlen))
                     .flatten();
                 if info.shape != Shape::Tuple {
                     let bound = bound.filter(|max| *max < u64::MAX / 2);
                     self.container(object, step, info.shape, held, bound);
                 }
-                self.elements(step);
+                self.elements(held, step);
                 self.instance(object, &info, step)?;
             }
             Shape::LruCache => self.lru_cache(object, &info, step)?,
@@ -240,7 +255,7 @@ impl<'a, R: Read> Walk<'a, R> {
     }
 
     fn read_dict(&mut self, object: u64) -> Result<Held, Torn> {
-        let layout = *self.types.layout();
+        let layout = self.types.layout();
         objects::dict(
             self.pages,
             &layout,
@@ -261,11 +276,11 @@ impl<'a, R: Read> Walk<'a, R> {
         Ok(())
     }
 
-    fn names(&mut self, dictionary: u64, held: Held, step: u32, max: usize) {
-        if self.pairs.len() > max {
+    fn names(&mut self, dictionary: u64, held: Held, step: u32, max: u64) {
+        if held.entries.max(self.pairs.len() as u64) > max {
             let step = self.paths.child(step, Edge::Namespace);
             self.container(dictionary, step, Shape::Dict, held, None);
-            self.entries(step);
+            self.entries(held, step);
             return;
         }
         let pairs = std::mem::take(&mut self.pairs);
@@ -276,68 +291,66 @@ impl<'a, R: Read> Walk<'a, R> {
     }
 
     /// The entries of the dictionary just read, which are data: their keys name nothing.
-    fn entries(&mut self, step: u32) {
+    fn entries(&mut self, held: Held, step: u32) {
+        self.below(held, step);
         let pairs = std::mem::take(&mut self.pairs);
-        let stride = self.stride(pairs.len(), step);
-        for (key, value) in pairs.iter().step_by(stride) {
+        for (key, value) in &pairs {
             self.push(*value, step, Edge::Index);
             self.push(*key, step, Edge::Index);
         }
         self.pairs = pairs;
     }
 
-    fn elements(&mut self, step: u32) {
+    fn elements(&mut self, held: Held, step: u32) {
+        self.below(held, step);
         let list = std::mem::take(&mut self.list);
-        let stride = self.stride(list.len(), step);
-        for item in list.iter().step_by(stride) {
+        for item in &list {
             self.push(*item, step, Edge::Index);
         }
         self.list = list;
     }
 
-    fn stride(&mut self, len: usize, step: u32) -> usize {
-        if len <= SAMPLED_FROM {
-            return 1;
+    /// Of a big container only some entries were read: counts below it are none.
+    fn below(&mut self, held: Held, step: u32) {
+        if held.sampled {
+            let below = self.paths.child(step, Edge::Index);
+            self.paths.mark_sampled(below);
         }
-        let below = self.paths.child(step, Edge::Index);
-        self.paths.mark_sampled(below);
-        len.div_ceil(SAMPLE)
     }
 
     fn function(&mut self, object: u64, step: u32) -> Result<(), Torn> {
-        let layout = *self.types.layout();
-        let globals = self.pages.field(object, 16).or_torn()?;
-        let code = self.pages.field(object, 48).or_torn()?;
-        let defaults = self.pages.field(object, 56).or_torn()?;
-        let keywords = self.pages.field(object, 64).or_torn()?;
-        let closure = self.pages.field(object, 72).or_torn()?;
-        let attributes = self.pages.field(object, 88).or_torn()?;
+        let layout = self.types.layout();
+        let globals = self
+            .pages
+            .field(object, layout.function_globals)
+            .or_torn()?;
+        let code = self.pages.field(object, layout.function_code).or_torn()?;
+        let defaults = self
+            .pages
+            .field(object, layout.function_defaults)
+            .or_torn()?;
+        let keywords = self
+            .pages
+            .field(object, layout.function_keywords)
+            .or_torn()?;
+        let closure = self
+            .pages
+            .field(object, layout.function_closure)
+            .or_torn()?;
+        let attributes = self.pages.field(object, layout.function_dict).or_torn()?;
         if closure != 0 {
-            let variables = u64::from(
-                self.pages
-                    .half(code.wrapping_add(layout.code_nlocalsplus))
-                    .or_torn()?,
-            );
-            let free = u64::from(
-                self.pages
-                    .half(code.wrapping_add(layout.code_nfreevars))
-                    .or_torn()?,
-            );
-            let names = self
-                .pages
-                .field(code, Layout::CODE_LOCALSPLUSNAMES)
-                .or_torn()?;
-            objects::ensure(free <= variables)?;
-            for index in 0..free.min(1024) {
-                let cell = self.pages.field(closure, 24 + index * 8).or_torn()?;
-                let at = 24 + (variables - free + index) * 8;
-                let name = self.pages.field(names, at).or_torn()?;
-                let value = self.pages.field(cell, 16).or_torn()?;
+            let names = VariableNames::of(self.pages, &layout, code).or_torn()?;
+            for index in 0..names.free_count().min(MAX_VARIABLES) {
+                let at = layout.tuple_items + index * 8;
+                let cell = self.pages.field(closure, at).or_torn()?;
+                let name = names.free(self.pages, &layout, index).or_torn()?;
+                let value = self.pages.field(cell, layout.cell_value).or_torn()?;
                 self.push(value, step, Edge::Closure(name));
             }
         }
         if defaults != 0 {
-            objects::items(self.pages, Shape::Tuple, defaults, &mut self.list)?;
+            let list = &mut self.list;
+            objects::items(self.pages, &layout, Shape::Tuple, defaults, list)?;
             let list = std::mem::take(&mut self.list);
             for value in &list {
                 self.push(*value, step, Edge::Default);
@@ -358,25 +371,29 @@ impl<'a, R: Read> Walk<'a, R> {
     }
 
     fn generator(&mut self, object: u64, step: u32) -> Result<(), Torn> {
-        let layout = *self.types.layout();
-        let state = self
-            .pages
-            .byte(object.wrapping_add(layout.gen_state))
-            .or_torn()? as i8;
-        // 0 runs (its frame is met with its thread, its stack is in use), more has ended
-        if state < 0 {
-            self.frame(object.wrapping_add(layout.gen_frame), Some(step))?;
+        let frame = match self.types.layout().generator {
+            Generator::Frame(at) => self.pages.field(object, at).or_torn()?,
+            Generator::Within { frame, state, rest } => {
+                let state = self.pages.byte(object.wrapping_add(state)).or_torn()?;
+                // the frame of one that runs is met with its thread, its stack is in use
+                if (rest.0..rest.1).contains(&state.cast_signed()) {
+                    object.wrapping_add(frame)
+                } else {
+                    0
+                }
+            }
+        };
+        if frame == 0 {
+            return Ok(());
         }
-        Ok(())
+        self.frame(frame, Some(step))
     }
 
     fn lru_cache(&mut self, object: u64, info: &TypeInfo, step: u32) -> Result<(), Torn> {
-        const CACHE: u64 = 72;
-        const FUNC: u64 = 88;
-        const MAXSIZE: u64 = 96;
-        let cache = self.pages.field(object, CACHE).or_torn()?;
-        let function = self.pages.field(object, FUNC).or_torn()?;
-        let maxsize = self.pages.field(object, MAXSIZE).or_torn()?;
+        let layout = self.types.layout();
+        let cache = self.pages.field(object, layout.lru_cache).or_torn()?;
+        let function = self.pages.field(object, layout.lru_function).or_torn()?;
+        let maxsize = self.pages.field(object, layout.lru_maxsize).or_torn()?;
         if self.types.of(self.pages, cache).or_torn()?.shape != Shape::Dict {
             return Err(Torn);
         }
@@ -384,13 +401,14 @@ impl<'a, R: Read> Walk<'a, R> {
         self.seen.insert(cache);
         let bound = Some(maxsize).filter(|max| *max < u64::MAX / 2);
         self.container(cache, step, Shape::LruCache, held, bound);
-        self.entries(step);
+        self.entries(held, step);
         self.push_field(function, step);
         self.instance(object, info, step)
     }
 
     fn container(&mut self, object: u64, step: u32, shape: Shape, held: Held, bound: Option<u64>) {
-        if held.entries == 0 {
+        let known = self.found.len() < MAX_FOUND || self.found.contains_key(&(step, shape));
+        if held.entries == 0 || !known {
             return;
         }
         let found = self.found.entry((step, shape)).or_insert(Found {
@@ -400,8 +418,8 @@ impl<'a, R: Read> Walk<'a, R> {
             object,
             bound,
         });
-        found.entries += held.entries;
-        found.table_bytes += held.bytes;
+        found.entries = found.entries.saturating_add(held.entries);
+        found.table_bytes = found.table_bytes.saturating_add(held.bytes);
         found.holders += 1;
     }
 }

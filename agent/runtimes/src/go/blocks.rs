@@ -5,15 +5,20 @@
 //! before that collection began and has no bit is gone. Nothing is written, and no probe tells of an end.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use heaptide_ebpf::Block;
 
-use heaptide_process::memory;
+use heaptide_process::memory::{Budget, ProcessMemory};
 
 use super::layout::{Span, Words};
 use crate::door::PickedObject;
 use heaptide_judge::events::Nanos;
+
+/// What a look at all objects may read, and how long it may take.
+const BYTES: u64 = 64 << 20;
+const TIME: Duration = Duration::from_secs(1);
 
 /// Objects that are followed; with more, every second one is let go and the others count twice.
 const MOST: usize = 32_768;
@@ -112,7 +117,7 @@ struct Collections {
 
 /// The followed objects of one process.
 pub(super) struct Blocks {
-    pid: u32,
+    memory: Arc<ProcessMemory>,
     layout: Span,
     live: HashMap<u64, Object>,
     collections: Collections,
@@ -125,9 +130,9 @@ pub(super) struct Blocks {
 }
 
 impl Blocks {
-    pub(super) fn new(pid: u32, layout: Span) -> Self {
+    pub(super) fn new(memory: Arc<ProcessMemory>, layout: Span) -> Self {
         Self {
-            pid,
+            memory,
             layout,
             live: HashMap::new(),
             collections: Collections::default(),
@@ -215,7 +220,8 @@ impl Blocks {
         let mut addresses: Vec<u64> = self.live.values().map(|object| object.span).collect();
         addresses.sort_unstable();
         addresses.dedup();
-        let spans = memory::many::<{ SPAN_BYTES / 8 }>(self.pid, &addresses);
+        let budget = &mut Budget::new(BYTES, u64::MAX, TIME);
+        let spans = self.memory.many::<{ SPAN_BYTES / 8 }>(&addresses, budget);
         let spans: HashMap<u64, [u64; SPAN_BYTES / 8]> = addresses
             .into_iter()
             .zip(spans)
@@ -261,7 +267,7 @@ impl Blocks {
             ));
         }
         let words: Vec<u64> = wanted.iter().map(|one| one.1).collect();
-        let words = memory::many::<1>(self.pid, &words);
+        let words = self.memory.many::<1>(&words, budget);
         for ((address, _, bit, sweeps), word) in wanted.into_iter().zip(words) {
             let (Some([word]), Some(object)) = (word, self.live.get_mut(&address)) else {
                 continue;
@@ -395,7 +401,7 @@ mod tests {
     #[test]
     fn half_of_them_stand_for_all() {
         let layout = crate::go::versions::layout(25).expect("it is known");
-        let mut blocks = Blocks::new(1, layout.span);
+        let mut blocks = Blocks::new(Arc::new(ProcessMemory::of_pid(1)), layout.span);
         for index in 0..=MOST as u64 {
             blocks.take(&object(0xc000_0000 + index * 64, 8192));
         }

@@ -1,8 +1,11 @@
 //! Goroutines by what they run and where they wait, counted from `runtime.allgs`.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
 
-use heaptide_process::{memory, symbols::Symbolizer};
+use heaptide_process::memory::{Budget, ProcessMemory};
+use heaptide_process::symbols::Symbolizer;
 
 use super::layout::{Goroutine, Words};
 use super::variables::Variables;
@@ -14,6 +17,9 @@ const MOST: usize = 200_000;
 const TOLD: usize = 24;
 /// Goroutines that a group needs to be told of.
 const LEAST: u64 = 8;
+/// What a reading may take.
+const BYTES: u64 = 128 << 20;
+const TIME: Duration = Duration::from_secs(1);
 /// Bytes of `runtime.g` that hold what is wanted.
 pub(super) const G_BYTES: usize = 320;
 /// `_Gdead`, from Go 1.26 on `_Gdeadextra` too, and the bit that the collector sets while it scans a stack.
@@ -24,7 +30,7 @@ const FRAMES: usize = 16;
 
 /// Reads the goroutines of one process.
 pub(super) struct Reader {
-    pid: u32,
+    memory: Arc<ProcessMemory>,
     /// Names, and where its goroutines wait, by (where it was begun, what it runs), so that a group
     /// keeps its name.
     names: HashMap<(u64, u64), (String, Option<WriterSite>)>,
@@ -40,9 +46,9 @@ struct Group {
 }
 
 impl Reader {
-    pub(super) fn new(pid: u32) -> Self {
+    pub(super) fn new(memory: Arc<ProcessMemory>) -> Self {
         Self {
-            pid,
+            memory,
             names: HashMap::new(),
         }
     }
@@ -55,17 +61,23 @@ impl Reader {
         variables: &Variables,
         symbolizer: &mut Symbolizer,
     ) -> Option<Census> {
-        let [list, len] = memory::words::<2>(self.pid, variables.goroutines?)?;
+        let budget = &mut Budget::new(BYTES, MOST as u64, TIME);
+        let [list, len] = self.memory.words::<2>(variables.goroutines?, budget)?;
         let len = usize::try_from(len).ok()?;
         let mut all = vec![0_u64; len.min(MOST)];
-        if !memory::read(self.pid, list, bytemuck::cast_slice_mut(&mut all)) {
+        let into = bytemuck::cast_slice_mut(&mut all);
+        if !self.memory.fill(list, into, budget) {
             return None;
         }
         let mut groups: HashMap<(u64, u64), Group> = HashMap::new();
         let (mut objects, mut torn) = (0, 0);
         let mut g = [0_u64; G_BYTES / 8];
         for address in all {
-            if !memory::read(self.pid, address, bytemuck::cast_slice_mut(&mut g)) {
+            if !budget.object() {
+                break;
+            }
+            let into = bytemuck::cast_slice_mut(&mut g);
+            if !self.memory.fill(address, into, budget) {
                 torn += 1;
                 continue;
             }
@@ -109,7 +121,7 @@ impl Reader {
             instances_at: at,
             objects,
             torn,
-            cut: len > MOST,
+            cut: len > MOST || budget.is_over(),
             containers,
         })
     }
@@ -168,8 +180,9 @@ impl Reader {
     /// Program counters of a goroutine that waits, by its frame pointers: Go keeps them on x86-64.
     fn walk(&self, [pc, mut sp, mut bp]: [u64; 3]) -> Vec<u64> {
         let mut frames = vec![pc];
+        let budget = &mut Budget::small();
         while frames.len() < FRAMES && bp >= sp {
-            let Some([saved, next]) = memory::words::<2>(self.pid, bp) else {
+            let Some([saved, next]) = self.memory.words::<2>(bp, budget) else {
                 break;
             };
             if next == 0 {

@@ -27,8 +27,9 @@ impl Runtime for Go {
         recognise(process)
     }
 
-    fn versions(&self) -> Option<String> {
-        Some(versions::known())
+    fn known(&self) -> (&'static str, Vec<String>) {
+        let versions = versions::minors().map(|minor| format!("1.{minor}"));
+        ("Go", versions.collect())
     }
 
     fn programs(&self) -> &'static [kernel::Program] {
@@ -54,7 +55,7 @@ fn recognise(process: &Inspected) -> Option<Recognised> {
         limitations: limitations(&name, program.as_ref()),
         name,
         own_heap: true,
-        observer: Box::new(GoObserver::new(process.pid, program)),
+        observer: Box::new(GoObserver::new(process, program)),
     })
 }
 

@@ -2,6 +2,7 @@
 
 use heaptide_ebpf::{Block, target_flags};
 use heaptide_judge::events::{Nanos, Observation};
+use heaptide_process::Inspected;
 use heaptide_process::plan::wishes::Wishes;
 use heaptide_process::symbols::Symbolizer;
 
@@ -13,6 +14,7 @@ use crate::door::{Observer, PickedObject, RuntimeSettings};
 /// One Go process.
 pub(super) struct GoObserver {
     pid: u32,
+    start_ticks: u64,
     /// `None`: its table of functions cannot be read.
     program: Option<Program>,
     /// Once it has begun, if its layout is known.
@@ -20,9 +22,10 @@ pub(super) struct GoObserver {
 }
 
 impl GoObserver {
-    pub(super) fn new(pid: u32, program: Option<Program>) -> Self {
+    pub(super) fn new(process: &Inspected, program: Option<Program>) -> Self {
         Self {
-            pid,
+            pid: process.pid,
+            start_ticks: process.start_ticks,
             program,
             reader: None,
         }
@@ -55,7 +58,8 @@ impl Observer for GoObserver {
 
     fn begin(&mut self, layout: u32) {
         let program = self.program.as_ref();
-        self.reader = program.and_then(|program| GoReader::new(self.pid, layout, program));
+        let (pid, start_ticks) = (self.pid, self.start_ticks);
+        self.reader = program.and_then(|program| GoReader::new(pid, start_ticks, layout, program));
     }
 
     fn picked(&mut self, object: &PickedObject) {

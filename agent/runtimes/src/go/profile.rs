@@ -2,9 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use heaptide_ebpf::site_hash;
+use std::sync::Arc;
+use std::time::Duration;
 
-use heaptide_process::{memory, symbols::Symbolizer};
+use heaptide_ebpf::site_hash;
+use heaptide_process::memory::{Budget, ProcessMemory};
+use heaptide_process::symbols::Symbolizer;
 
 use super::layout::{self, Words};
 use super::variables::Variables;
@@ -12,6 +15,9 @@ use heaptide_judge::events::{Nanos, Observation, Profile, ProfiledSite, SiteId};
 
 /// Buckets that are read at most.
 const MOST: usize = 50_000;
+/// What a reading may take.
+const BYTES: u64 = 128 << 20;
+const TIME: Duration = Duration::from_secs(1);
 /// Bytes of a bucket that are read before it is known how long its stack is.
 pub(super) const HEAD_BYTES: usize = 64;
 /// Frames of a stack that are believed (the runtime keeps 128 at most).
@@ -22,29 +28,31 @@ pub(super) const RATE: u64 = 32 << 10;
 
 /// A profile that was switched on, and is switched off again when this is dropped.
 pub(super) struct Enabled {
-    pid: u32,
+    memory: Arc<ProcessMemory>,
     address: u64,
 }
 
 impl Enabled {
     /// Switches it on; `None` when that is refused.
-    pub(super) fn new(pid: u32, address: u64) -> Option<Self> {
-        memory::write_word(pid, address, RATE).then_some(Self { pid, address })
+    pub(super) fn new(memory: Arc<ProcessMemory>, address: u64) -> Option<Self> {
+        memory
+            .write_word(address, RATE)
+            .then_some(Self { memory, address })
     }
 }
 
 impl Drop for Enabled {
     fn drop(&mut self) {
         // Whoever has changed it since keeps what they wrote. A process that has ended needs nothing.
-        if memory::word(self.pid, self.address) == Some(RATE) {
-            memory::write_word(self.pid, self.address, 0);
+        if self.memory.word(self.address, &mut Budget::small()) == Some(RATE) {
+            self.memory.write_word(self.address, 0);
         }
     }
 }
 
 /// Reads the profile of one process.
 pub(super) struct Reader {
-    pid: u32,
+    memory: Arc<ProcessMemory>,
     /// Sites of other processes must not have the same ids.
     layout_id: u32,
     layout: layout::Bucket,
@@ -60,9 +68,9 @@ struct Bucket {
 }
 
 impl Reader {
-    pub(super) fn new(pid: u32, layout_id: u32, layout: layout::Bucket) -> Self {
+    pub(super) fn new(memory: Arc<ProcessMemory>, layout_id: u32, layout: layout::Bucket) -> Self {
         Self {
-            pid,
+            memory,
             layout_id,
             layout,
             announced: HashSet::new(),
@@ -77,17 +85,18 @@ impl Reader {
         symbolizer: &mut Symbolizer,
         sink: &mut dyn FnMut(Observation),
     ) -> Option<Profile> {
-        let rate = memory::word(self.pid, variables.profile_rate?)?;
+        let budget = &mut Budget::new(BYTES, MOST as u64, TIME);
+        let rate = self.memory.word(variables.profile_rate?, budget)?;
         if rate == 0 || rate > 1 << 40 {
             return None;
         }
-        let mut next = memory::word(self.pid, variables.buckets?)?;
+        let mut next = self.memory.word(variables.buckets?, budget)?;
         let mut sites: HashMap<SiteId, (f64, f64)> = HashMap::new();
         for _ in 0..MOST {
-            if next == 0 {
+            if next == 0 || !budget.object() {
                 break;
             }
-            let Some(bucket) = self.bucket(next) else {
+            let Some(bucket) = self.bucket(next, budget) else {
                 break;
             };
             next = bucket.next;
@@ -116,9 +125,9 @@ impl Reader {
         Some(Profile { at, sites })
     }
 
-    fn bucket(&self, address: u64) -> Option<Bucket> {
+    fn bucket(&self, address: u64, budget: &mut Budget) -> Option<Bucket> {
         let layout = self.layout;
-        let head = memory::words::<{ HEAD_BYTES / 8 }>(self.pid, address)?;
+        let head = self.memory.words::<{ HEAD_BYTES / 8 }>(address, budget)?;
         let head = Words(&head);
         let frames = head.word(layout.frames);
         if frames > MOST_FRAMES {
@@ -129,7 +138,8 @@ impl Reader {
         let sums = usize::from(layout.allocations.max(layout.frees) / 8) + 1;
         let mut words = vec![0_u64; frames + sums];
         let from = address.wrapping_add(u64::from(layout.bytes));
-        if !memory::read(self.pid, from, bytemuck::cast_slice_mut(&mut words)) {
+        let into = bytemuck::cast_slice_mut(&mut words);
+        if !self.memory.fill(from, into, budget) {
             return None;
         }
         let sums = words.split_off(frames);

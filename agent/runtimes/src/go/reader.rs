@@ -1,12 +1,14 @@
 //! What a Go program says of itself, read from its memory: its collector's heap, its heap profile, its
 //! goroutines. No probe, no stop, nothing written.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tracing::debug;
 
 use heaptide_ebpf::Block;
-use heaptide_process::{memory, symbols::Symbolizer};
+use heaptide_process::memory::{Budget, ProcessMemory};
+use heaptide_process::symbols::Symbolizer;
 
 use super::blocks;
 use super::goroutines;
@@ -25,6 +27,7 @@ const SHARE: u32 = 100;
 /// Reads one Go process.
 pub(super) struct GoReader {
     pid: u32,
+    memory: Arc<ProcessMemory>,
     layout: Layout,
     variables: Variables,
     due: Instant,
@@ -37,18 +40,25 @@ pub(super) struct GoReader {
 
 impl GoReader {
     /// For a program whose layout is known.
-    pub(super) fn new(pid: u32, layout_id: u32, program: &Program) -> Option<Self> {
+    pub(super) fn new(
+        pid: u32,
+        start_ticks: u64,
+        layout_id: u32,
+        program: &Program,
+    ) -> Option<Self> {
         let layout = program.layout?;
         let variables = program.variables;
         debug!(pid, ?variables, "reads Go's runtime");
+        let memory = Arc::new(ProcessMemory::new(pid, start_ticks));
         Some(Self {
             pid,
             layout,
             variables,
             due: Instant::now(),
-            profile: profile::Reader::new(pid, layout_id, layout.bucket),
-            goroutines: goroutines::Reader::new(pid),
-            blocks: blocks::Blocks::new(pid, layout.span),
+            profile: profile::Reader::new(Arc::clone(&memory), layout_id, layout.bucket),
+            goroutines: goroutines::Reader::new(Arc::clone(&memory)),
+            blocks: blocks::Blocks::new(Arc::clone(&memory), layout.span),
+            memory,
             enabled: None,
         })
     }
@@ -56,12 +66,12 @@ impl GoReader {
     /// Switches the heap profile on if it is off; what to tell people of it.
     pub(super) fn enable_profile(&mut self) -> Option<String> {
         let address = self.variables.profile_rate?;
-        match memory::word(self.pid, address) {
+        match self.memory.word(address, &mut Budget::small()) {
             Some(0) => {}
             Some(_) => return None,
             None => return Some("the program's profiling rate cannot be read".to_string()),
         }
-        self.enabled = profile::Enabled::new(self.pid, address);
+        self.enabled = profile::Enabled::new(Arc::clone(&self.memory), address);
         Some(match self.enabled {
             Some(_) => format!(
                 "runtime.MemProfileRate of pid {} was 0 and is {} until heaptide ends \
@@ -136,7 +146,10 @@ impl GoReader {
 
     fn half(&self, address: u64) -> Option<u32> {
         let mut bytes = [0; 4];
-        memory::read(self.pid, address, &mut bytes).then(|| u32::from_le_bytes(bytes))
+        let budget = &mut Budget::small();
+        self.memory
+            .fill(address, &mut bytes, budget)
+            .then(|| u32::from_le_bytes(bytes))
     }
 
     /// When the last collection ended its marking: `runtime.work` has the times of its phases, by the same
@@ -144,7 +157,10 @@ impl GoReader {
     fn collected_at(&self, cycles: u64, at: Nanos) -> Option<Nanos> {
         let layout = self.layout.collector;
         let work = cycles.wrapping_sub(u64::from(layout.cycles));
-        let time = |offset: u16| memory::word(self.pid, work.wrapping_add(u64::from(offset)));
+        let time = |offset: u16| {
+            let address = work.wrapping_add(u64::from(offset));
+            self.memory.word(address, &mut Budget::small())
+        };
         let (marked, end) = (time(layout.mark_ended)?, time(layout.ended)?);
         let sound = marked > 0 && marked <= end && end <= at.0;
         sound.then_some(Nanos(marked))
@@ -162,8 +178,9 @@ impl GoReader {
         let of = |offset: u16| controller.wrapping_add(u64::from(offset));
         for _ in 0..3 {
             let before = (half(cycles)?, half(phase)?);
-            let live = memory::word(self.pid, of(layout.live))?;
-            let marked = memory::word(self.pid, of(layout.marked))?;
+            let word = |address| self.memory.word(address, &mut Budget::small());
+            let live = word(of(layout.live))?;
+            let marked = word(of(layout.marked))?;
             if before == (half(cycles)?, half(phase)?) {
                 // a cycle is counted when it begins; its marks count when it has ended
                 let under_way = u32::from(before.1 != 0);

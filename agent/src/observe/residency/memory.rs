@@ -10,7 +10,7 @@ use tracing::debug;
 use zeroize::Zeroize as _;
 
 use super::search::BLOCK;
-use heaptide_process::{ProcessError, maps};
+use heaptide_process::{ProcessError, maps, memory};
 
 const PAGE: u64 = 4096;
 /// Bytes read at once: the target's memory map is locked for a part of that only.
@@ -180,30 +180,11 @@ fn read_run(
 
 /// Copies the memory at an address of another process, as much of it as is there.
 fn copy(pid: u32, at: u64, to: &mut [u8]) -> io::Result<usize> {
-    let local = libc::iovec {
-        iov_base: to.as_mut_ptr().cast(),
-        iov_len: to.len(),
-    };
-    let remote = libc::iovec {
+    let remote = [libc::iovec {
         iov_base: at as *mut libc::c_void,
         iov_len: to.len(),
-    };
-    // SAFETY: `local` describes `to`, which is borrowed for the call; the kernel checks `remote`.
-    let got = unsafe {
-        libc::process_vm_readv(
-            pid as libc::pid_t,
-            &raw const local,
-            1,
-            &raw const remote,
-            1,
-            0,
-        )
-    };
-    if got < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(got as usize)
-    }
+    }];
+    memory::read_vector(pid, to, &remote)
 }
 
 #[cfg(test)]

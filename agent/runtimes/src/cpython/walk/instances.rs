@@ -6,7 +6,7 @@ use super::super::types::{Shape, TypeInfo};
 use super::{Read, Walk};
 
 /// The same of an instance: whoever sets so many attributes stores data.
-const MAX_ATTRIBUTES: usize = 128;
+const MAX_ATTRIBUTES: u64 = 128;
 
 impl<R: Read> Walk<'_, R> {
     /// Attributes and slots.
@@ -17,7 +17,7 @@ impl<R: Read> Walk<'_, R> {
                 objects::attributes(self.pages, &mut self.types, object, info, pairs, scratch)?;
             let held = Held {
                 entries: self.pairs.len() as u64,
-                bytes: 0,
+                ..Held::default()
             };
             self.seen.insert(dictionary.unwrap_or(object));
             if info.state {
@@ -92,10 +92,11 @@ impl<R: Read> Walk<'_, R> {
     fn counts_references(&mut self, word: u64) -> bool {
         // Objects that never die count to 2^32 at most.
         const MOST: u64 = 1 << 33;
+        let counts = self.types.layout().refcount;
         word & 7 == 0
             && self
                 .pages
                 .word(word)
-                .is_some_and(|count| count != 0 && count < MOST)
+                .is_some_and(|count| count & counts != 0 && count & counts < MOST)
     }
 }

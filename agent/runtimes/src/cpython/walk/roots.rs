@@ -2,26 +2,33 @@
 
 use std::time::Instant;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::super::objects::{OrTorn, Torn};
 use super::super::paths::{Edge, ROOT};
 use super::super::types::Shape;
-use super::{MAX_INTERPRETERS, MAX_STACK, MAX_THREADS, Read, Walk};
+use super::{
+    MAX_CLASSES, MAX_INTERPRETERS, MAX_STACK, MAX_THREADS, MAX_VARIABLES, Read, VariableNames, Walk,
+};
 use crate::cpython::interpreter::Interpreter;
-use crate::cpython::layout::{FramePointer, Layout};
+use crate::cpython::layout::{FramePointer, StackTop};
 
 /// How often a list is followed that was torn.
 const LIST_TRIES: usize = 3;
+/// Values of a generator's stack that are looked at.
+const MAX_VALUES: u64 = 64;
 
 impl<R: Read> Walk<'_, R> {
     /// Walks all interpreters; `false` when the runtime's structure is not what its version says.
     pub(in crate::cpython) fn run(&mut self, python: &Interpreter) -> bool {
-        let layout = python.layout;
+        let layout = &python.layout;
         let head = layout.interpreters_head;
         let mut interpreter = self.pages.field(python.runtime, head).unwrap_or(0);
         let mut interpreters = Vec::new();
-        while interpreter != 0 && interpreters.len() < MAX_INTERPRETERS {
+        while interpreter != 0
+            && interpreters.len() < MAX_INTERPRETERS
+            && !interpreters.contains(&interpreter)
+        {
             interpreters.push(interpreter);
             interpreter = self
                 .pages
@@ -37,8 +44,11 @@ impl<R: Read> Walk<'_, R> {
             self.threads(*interpreter);
         }
         self.drain();
-        for interpreter in interpreters {
-            self.collected(interpreter);
+        if layout.gc_in_runtime {
+            interpreters = vec![python.runtime];
+        }
+        for holder in interpreters {
+            self.collected(holder);
         }
         sound
     }
@@ -60,11 +70,15 @@ impl<R: Read> Walk<'_, R> {
 
     /// Local variables of what runs now.
     pub(super) fn threads(&mut self, interpreter: u64) {
-        let layout = *self.types.layout();
+        let layout = self.types.layout();
         let head = layout.threads_head;
         let mut thread = self.pages.field(interpreter, head).unwrap_or(0);
+        let mut met = FxHashSet::default();
         for _ in 0..MAX_THREADS {
-            if thread == 0 || self.pages.field(thread, layout.tstate_interp) != Some(interpreter) {
+            if thread == 0
+                || self.pages.field(thread, layout.tstate_interp) != Some(interpreter)
+                || !met.insert(thread)
+            {
                 break;
             }
             let mut frame = match layout.tstate_frame {
@@ -75,8 +89,9 @@ impl<R: Read> Walk<'_, R> {
                     .and_then(|cframe| self.pages.field(cframe, then)),
             }
             .unwrap_or(0);
+            let mut frames = FxHashSet::default();
             for _ in 0..MAX_STACK {
-                if frame == 0 {
+                if frame == 0 || !frames.insert(frame) || self.over() {
                     break;
                 }
                 // a frame that is just being left is no loss: it will be there or gone next time
@@ -89,47 +104,60 @@ impl<R: Read> Walk<'_, R> {
 
     /// The variables of a frame; what lies on a generator's value stack only when it is at rest.
     pub(super) fn frame(&mut self, frame: u64, stack_from: Option<u32>) -> Result<(), Torn> {
-        let layout = *self.types.layout();
-        let code = self.pages.field(frame, layout.frame_code).or_torn()?;
+        let layout = self.types.layout();
+        let code = untagged(self.pages.field(frame, layout.frame_code).or_torn()?);
         if self.types.of(self.pages, code).or_torn()?.shape != Shape::Code {
             return Err(Torn);
         }
-        let variables = self
-            .pages
-            .half(code.wrapping_add(layout.code_nlocalsplus))
-            .or_torn()?;
-        let names = self
-            .pages
-            .field(code, Layout::CODE_LOCALSPLUSNAMES)
-            .or_torn()?;
+        let names = VariableNames::of(self.pages, &layout, code).or_torn()?;
         let root = self.paths.child(ROOT, Edge::Frame(code));
-        for index in 0..u64::from(variables.min(1024)) {
-            let at = Layout::FRAME_LOCALS + index * 8;
+        for index in 0..names.count().min(MAX_VARIABLES) {
+            let at = layout.frame_locals + index * 8;
             let value = self.pages.field(frame, at).or_torn()?;
-            let name = self.pages.field(names, 24 + index * 8).unwrap_or(0);
-            self.push(value, root, Edge::Name(name));
+            let name = names.name(self.pages, &layout, index).unwrap_or(0);
+            self.push(untagged(value), root, Edge::Name(name));
         }
         if let Some(step) = stack_from {
-            let top = self
-                .pages
-                .half(frame.wrapping_add(Layout::FRAME_STACKTOP))
-                .or_torn()?;
-            for index in u64::from(variables)..u64::from(top.min(variables.saturating_add(64))) {
-                let at = Layout::FRAME_LOCALS + index * 8;
+            let from = names.count();
+            let top = self.stack_top(frame)?.min(from.saturating_add(MAX_VALUES));
+            for index in from..top {
+                let at = layout.frame_locals.wrapping_add(index * 8);
                 let value = self.pages.field(frame, at).or_torn()?;
-                self.push_field(value, step);
+                self.push_field(untagged(value), step);
             }
         }
         Ok(())
     }
 
+    /// Values in a frame at rest, variables included; 0 of one that runs.
+    fn stack_top(&mut self, frame: u64) -> Result<u64, Torn> {
+        let layout = self.types.layout();
+        let first = frame.wrapping_add(layout.frame_locals);
+        let top = match layout.frame_top {
+            StackTop::Index(at) => u64::from(self.pages.half(frame.wrapping_add(at)).or_torn()?),
+            StackTop::Address(at) => {
+                let top = self.pages.field(frame, at).or_torn()?;
+                top.checked_sub(first).map_or(0, |bytes| bytes / 8)
+            }
+            StackTop::Depth { first: at, depth } => {
+                let base = self.pages.field(frame, at).or_torn()?;
+                let depth = self.pages.half(frame.wrapping_add(depth)).or_torn()?;
+                match (i32::try_from(depth), base.checked_sub(first)) {
+                    (Ok(depth), Some(bytes)) => bytes / 8 + u64::from(depth.unsigned_abs()),
+                    _ => 0,
+                }
+            }
+        };
+        Ok(top)
+    }
+
     /// The collector's lists: counts instances of classes, and finds generators that wait.
-    pub(super) fn collected(&mut self, interpreter: u64) {
-        let layout = *self.types.layout();
+    pub(super) fn collected(&mut self, holder: u64) {
+        let layout = self.types.layout();
         let mut heads: Vec<u64> = (0..3)
-            .map(|n| interpreter.wrapping_add(layout.gc_generations + n * Layout::GC_GENERATION))
+            .map(|n| holder.wrapping_add(layout.gc_generations + n * layout.gc_generation))
             .collect();
-        heads.push(interpreter.wrapping_add(layout.gc_permanent));
+        heads.push(holder.wrapping_add(layout.gc_permanent));
         let begun = Instant::now();
         for head in &heads {
             // what is added or freed meanwhile tears a list: the longest of a few tries is nearest to the whole
@@ -145,7 +173,9 @@ impl<R: Read> Walk<'_, R> {
                 }
             }
             for (class, count) in most.1 {
-                *self.instances.entry(class).or_default() += count;
+                if self.instances.len() < MAX_CLASSES || self.instances.contains_key(&class) {
+                    *self.instances.entry(class).or_default() += count;
+                }
             }
         }
         self.listed = begun + begun.elapsed() / 2;
@@ -153,22 +183,22 @@ impl<R: Read> Walk<'_, R> {
 
     /// One list: whether it was followed to its end, and how many objects it has, in all and of each class.
     fn list(&mut self, head: u64, heads: &[u64]) -> (bool, u64, FxHashMap<u64, u64>) {
+        let layout = self.types.layout();
         let mut instances: FxHashMap<u64, u64> = FxHashMap::default();
         let mut count = 0;
         let mut at = self.pages.word(head).unwrap_or(0) & !3;
         while !heads.contains(&at) {
-            if at == 0 || count >= self.bounds.objects || self.over() {
-                self.cut |= at != 0;
+            if at == 0 || self.over() {
                 return (false, count, instances);
             }
-            let object = at.wrapping_add(Layout::GC_HEAD);
-            let class = self.pages.field(object, Layout::OB_TYPE).unwrap_or(0);
+            let object = at.wrapping_add(layout.gc_head);
+            let class = self.pages.field(object, layout.ob_type).unwrap_or(0);
             let Some(info) = self.types.at(self.pages, class) else {
                 // moved to another list or freed while it was read
                 self.torn += 1;
                 return (false, count, instances);
             };
-            if info.class {
+            if info.class && (instances.len() < MAX_CLASSES || instances.contains_key(&class)) {
                 *instances.entry(class).or_default() += 1;
             }
             if info.shape == Shape::Generator && !self.seen.contains(object) {
@@ -176,9 +206,17 @@ impl<R: Read> Walk<'_, R> {
                 self.drain();
             }
             count += 1;
-            self.objects += u64::from(!self.seen.contains(object));
+            if !self.seen.contains(object) {
+                self.objects += 1;
+                self.pages.budget.object();
+            }
             at = self.pages.word(at).unwrap_or(0) & !3;
         }
         (true, count, instances)
     }
+}
+
+/// What a frame refers to: from 3.14 on the lowest bits say who owns the reference, or that it is none.
+fn untagged(value: u64) -> u64 {
+    if value & 3 == 3 { 0 } else { value & !3 }
 }

@@ -1,22 +1,25 @@
 //! Reads memory that makes no sense through all that reads for a census. What asks for a sound type first (a
 //! frame's variables) is not reached.
 
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
-use super::{Bounds, Walk};
+use heaptide_process::memory::{Budget, Read};
+
+use super::Walk;
 use crate::cpython::code::Code;
 use crate::cpython::interpreter::Interpreter;
-use crate::cpython::layout::Layout;
-use crate::cpython::memory::{Pages, Read};
+use crate::cpython::memory::Pages;
 use crate::cpython::objects;
 use crate::cpython::types::{Shape, TypeInfo, Types};
 use crate::cpython::version::Version;
+use crate::cpython::versions;
 
 /// Memory that a program changes while it is read: the words are the seed's choice of what confuses most.
 struct Changing(u64);
 
 impl Read for Changing {
-    fn read(&mut self, _: u64, into: &mut [u8]) -> bool {
+    fn read(&mut self, _: u64, into: &mut [u8], budget: &mut Budget) -> bool {
         const WORDS: [u64; 12] = [
             u64::MAX,
             u64::MAX - 7,
@@ -39,7 +42,11 @@ impl Read for Changing {
             self.0 ^= self.0 << 17;
             word.copy_from_slice(&WORDS[(self.0 % 12) as usize].to_le_bytes());
         }
-        self.0 & 3 != 0
+        budget.bytes(into.len()) && self.0 & 3 != 0
+    }
+
+    fn is_the_same(&self) -> bool {
+        true
     }
 }
 
@@ -57,10 +64,12 @@ fn whatever_is_read_nothing_overflows() {
         dictoffset,
         base: u64::MAX - 7,
     };
-    for (minor, layout) in Layout::TABLES {
+    for layout in versions::TABLE {
+        let layout = Arc::new((*layout).clone());
         for seed in 1..100 {
-            let mut pages = Pages::new(Changing(seed), 1 << 16);
-            let mut types = Types::new(layout);
+            let budget = || Budget::new(1 << 40, 200, Duration::from_secs(60));
+            let mut pages = Pages::new(Changing(seed), 1 << 16, budget());
+            let mut types = Types::new(Arc::clone(&layout));
             let (mut pairs, mut list) = (Vec::new(), Vec::new());
             for object in [
                 0,
@@ -73,7 +82,7 @@ fn whatever_is_read_nothing_overflows() {
             ] {
                 let _ = objects::dict(&mut pages, &layout, object, &mut pairs, &mut list);
                 for shape in [Shape::List, Shape::Tuple, Shape::Set, Shape::Deque] {
-                    let _ = objects::items(&mut pages, shape, object, &mut list);
+                    let _ = objects::items(&mut pages, &layout, shape, object, &mut list);
                 }
                 for info in [info(true, -1), info(false, 16), info(false, 0)] {
                     let to = &mut pairs;
@@ -82,22 +91,19 @@ fn whatever_is_read_nothing_overflows() {
                     let _ = objects::slots(&mut pages, &mut types, object, &info, to, &mut list);
                     let _ = objects::fields(&mut pages, object, &info, &mut list);
                 }
-                let _ = Code::read(&mut pages, &mut types, minor, object);
-                let bounds = Bounds {
-                    until: Instant::now() + Duration::from_secs(60),
-                    objects: 200,
-                };
+                let _ = Code::read(&mut pages, &mut types, object);
+                pages.budget = budget();
                 let version = Version {
                     major: 3,
-                    minor,
+                    minor: layout.minor,
                     micro: 0,
                     last: true,
                 };
-                let mut walk = Walk::new(&mut pages, layout, bounds);
+                let mut walk = Walk::new(&mut pages, Arc::clone(&layout));
                 walk.run(&Interpreter {
                     version,
                     runtime: object,
-                    layout,
+                    layout: Arc::clone(&layout),
                     context_copy: None,
                 });
                 walk.threads(object);

@@ -28,24 +28,9 @@ pub(crate) fn layout(minor: u32) -> Option<Layout> {
     row.map(|row| row.1)
 }
 
-/// The minor versions of the table.
-#[cfg(test)]
+/// The minor versions of the table, the oldest first.
 pub(crate) fn minors() -> impl Iterator<Item = u32> {
     TABLE.iter().map(|row| row.0)
-}
-
-/// The versions that are known, for people: `Go 1.21 to 1.27`.
-pub(crate) fn known() -> String {
-    let minors: Vec<u32> = TABLE.iter().map(|row| row.0).collect();
-    match minors[..] {
-        [first, .., last] if minors.windows(2).all(|two| two[0] + 1 == two[1]) => {
-            format!("Go 1.{first} to 1.{last}")
-        }
-        _ => {
-            let each: Vec<String> = minors.iter().map(|minor| format!("1.{minor}")).collect();
-            format!("Go {}", each.join(", "))
-        }
-    }
 }
 
 /// The minor of a version text (`1.25.5` is 25).
@@ -67,7 +52,6 @@ mod tests {
         assert_eq!(minor("1.27rc1"), Some(27));
         assert_eq!(minor("devel +abc"), None);
         assert!(layout(25).is_some() && layout(99).is_none());
-        assert_eq!(known(), "Go 1.21 to 1.27");
     }
 
     /// `agent-ebpf` reads spans by these two forms.

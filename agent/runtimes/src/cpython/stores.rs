@@ -1,0 +1,375 @@
+//! What code stores into: the names that lead to the containers that its instructions put something in.
+
+use heaptide_process::memory::Read;
+
+use super::layout::{Bytecode, Layout};
+use super::lines::Place;
+use super::memory::Pages;
+use super::opcodes::Kind;
+use super::paths;
+use super::types::Types;
+use super::variables::VariableNames;
+
+/// Methods that put something into the container they are called on.
+const FILLING: &[&str] = &[
+    "append",
+    "appendleft",
+    "add",
+    "insert",
+    "setdefault",
+    "extend",
+    "extendleft",
+    "update",
+    "__setitem__",
+    "push",
+    "put",
+];
+/// Values of a stack that are followed.
+const MAX_STACK: usize = 256;
+/// Stores that are remembered of one code object.
+const MAX_STORES: usize = 1024;
+
+/// How a name is loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Via {
+    Global,
+    Attribute,
+    /// Of the function, or captured by it.
+    Variable,
+}
+
+/// A place where something is stored into what a name leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Store {
+    /// The names that lead there, the last is the container's (`self`, `cache`).
+    pub(super) names: Vec<(Via, String)>,
+    pub(super) line: u32,
+}
+
+/// Looks up names of a code object.
+struct Names<'a, R> {
+    pages: &'a mut Pages<R>,
+    types: &'a mut Types,
+    layout: &'a Layout,
+    names: u64,
+    variables: VariableNames,
+}
+
+impl<R: Read> Names<'_, R> {
+    fn name(&mut self, index: u32) -> Option<String> {
+        let at = self.layout.tuple_items + u64::from(index) * 8;
+        let name = self.pages.field(self.names, at)?;
+        paths::name_of(self.pages, self.types, name)
+    }
+
+    fn variable(&mut self, index: u32) -> Option<String> {
+        let variables = self.variables;
+        let name = variables.name(self.pages, self.layout, u64::from(index))?;
+        paths::name_of(self.pages, self.types, name)
+    }
+
+    fn captured(&mut self, index: u32) -> Option<String> {
+        let variables = self.variables;
+        let name = variables.captured(self.pages, self.layout, u64::from(index))?;
+        paths::name_of(self.pages, self.types, name)
+    }
+
+    fn load(&mut self, via: Via, index: u32) -> Option<String> {
+        match via {
+            Via::Global | Via::Attribute => self.name(index),
+            Via::Variable => self.variable(index),
+        }
+    }
+}
+
+/// Finds the stores of a code object.
+pub(super) fn stores<R: Read>(
+    pages: &mut Pages<R>,
+    types: &mut Types,
+    code: u64,
+    places: &[Place],
+) -> Option<Vec<Store>> {
+    let layout = types.layout();
+    let bytecode = match layout.bytecode {
+        Bytecode::Inline(at) => {
+            let words = pages.field(code, layout.ob_size)?;
+            pages.bytes(code.wrapping_add(at), words.checked_mul(2)?)?
+        }
+        Bytecode::Object(at) => {
+            let object = pages.field(code, at)?;
+            let len = pages.field(object, layout.ob_size)?;
+            pages.bytes(object.wrapping_add(layout.bytes_data), len)?
+        }
+    };
+    let mut names = Names {
+        names: pages.field(code, layout.code_names)?,
+        variables: VariableNames::of(pages, &layout, code)?,
+        pages,
+        types,
+        layout: &layout,
+    };
+    let instructions = instructions(&layout, &bytecode)?;
+    let has_columns = places.iter().any(|place| place.column.is_some());
+    Some(if has_columns {
+        by_columns(&mut names, &instructions, places)
+    } else {
+        by_stack(&mut names, &instructions, places)
+    })
+}
+
+/// An instruction: its place in words, what it does, and its argument.
+#[derive(Clone, Copy, Debug)]
+struct Instruction {
+    word: u32,
+    kind: Kind,
+    argument: u32,
+}
+
+fn instructions(layout: &Layout, bytecode: &[u8]) -> Option<Vec<Instruction>> {
+    let mut all = Vec::new();
+    let words: Vec<&[u8]> = bytecode.chunks_exact(2).collect();
+    let (mut at, mut extension) = (0, 0u32);
+    while let Some([opcode, argument]) = words.get(at) {
+        if layout.instrumented.is_some_and(|first| *opcode >= first) {
+            return None;
+        }
+        let row = layout.opcodes.iter().find(|row| row.2.contains(opcode));
+        let (kind, caches) = row.map_or((Kind::Other, 0), |row| (row.0, row.1));
+        let argument = extension << 8 | u32::from(*argument);
+        if kind != Kind::Other && kind != Kind::Extended {
+            all.push(Instruction {
+                word: at as u32,
+                kind,
+                argument,
+            });
+        }
+        extension = if kind == Kind::Extended { argument } else { 0 };
+        at += 1 + usize::from(caches);
+    }
+    Some(all)
+}
+
+fn add(found: &mut Vec<Store>, names: Vec<(Via, String)>, line: Option<u32>) {
+    let Some(line) = line.filter(|_| !names.is_empty()) else {
+        return;
+    };
+    let store = Store { names, line };
+    if found.len() < MAX_STORES && !found.contains(&store) {
+        found.push(store);
+    }
+}
+
+/// What an instruction loads or calls, or that it stores.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Load(Via, u32),
+    Call(u32),
+    Store,
+}
+
+fn steps(layout: &Layout, instruction: Instruction) -> [Option<Step>; 2] {
+    let argument = instruction.argument;
+    let one = match instruction.kind {
+        Kind::Global => Step::Load(Via::Global, argument >> 1),
+        Kind::Name => Step::Load(Via::Global, argument),
+        Kind::Attribute => Step::Load(Via::Attribute, argument),
+        Kind::AttributeOrMethod if argument & 1 == 1 => Step::Call(argument >> 1),
+        Kind::AttributeOrMethod => Step::Load(Via::Attribute, argument >> 1),
+        Kind::Method => Step::Call(argument),
+        Kind::Variable => Step::Load(Via::Variable, argument),
+        Kind::Variables => {
+            return [argument >> 4, argument & 15].map(|one| Some(Step::Load(Via::Variable, one)));
+        }
+        Kind::StoreAndVariable => Step::Load(Via::Variable, argument & 15),
+        Kind::StoreItem => Step::Store,
+        Kind::Binary if layout.in_place.contains(&argument) => Step::Store,
+        _ => return [None, None],
+    };
+    [Some(one), None]
+}
+
+/// An expression and what is stored into begin at the same place of the source, so the names loaded from there
+/// lead to the container.
+fn by_columns<R: Read>(
+    names: &mut Names<'_, R>,
+    instructions: &[Instruction],
+    places: &[Place],
+) -> Vec<Store> {
+    let place = |word: u32| places.iter().find(|place| place.holds(word)).copied();
+    let mut loads: Vec<(Place, Via, u32)> = Vec::new();
+    let mut found: Vec<Store> = Vec::new();
+    for instruction in instructions {
+        let Some(at) = place(instruction.word) else {
+            continue;
+        };
+        for step in steps(names.layout, *instruction).into_iter().flatten() {
+            match step {
+                Step::Load(via, index) => {
+                    loads.push((at, via, index));
+                    continue;
+                }
+                Step::Call(index) => {
+                    let called = names.name(index);
+                    if !called.is_some_and(|called| FILLING.contains(&called.as_str())) {
+                        continue;
+                    }
+                }
+                Step::Store => {}
+            }
+            let begins = |load: &Place| load.line == at.line && load.column == at.column;
+            if at.column.is_none() {
+                continue;
+            }
+            // from the last one back to the one that the expression begins with
+            let mut chain = Vec::new();
+            for (_, via, index) in loads.iter().rev().filter(|(load, ..)| begins(load)) {
+                chain.extend(names.load(*via, *index).map(|name| (*via, name)));
+                if *via != Via::Attribute {
+                    break;
+                }
+            }
+            chain.reverse();
+            add(&mut found, chain, at.line);
+        }
+    }
+    found
+}
+
+/// A value on the stack, as far as it is followed.
+#[derive(Clone, Debug, Default)]
+enum Value {
+    #[default]
+    Unknown,
+    /// What these names lead to.
+    Named(Vec<(Via, String)>),
+    /// A method of that, by name.
+    Method(Vec<(Via, String)>, String),
+}
+
+/// The values of a code object's stack. Jumps are not followed: an expression's own values lie one after the other.
+#[derive(Default)]
+struct Values(Vec<Value>);
+
+impl Values {
+    fn pop(&mut self) -> Value {
+        self.0.pop().unwrap_or_default()
+    }
+
+    fn push(&mut self, value: Value) {
+        if self.0.len() < MAX_STACK {
+            self.0.push(value);
+        }
+    }
+
+    fn change(&mut self, taken: u32, left: u32) {
+        let kept = self.0.len().saturating_sub(taken as usize);
+        self.0.truncate(kept);
+        for _ in 0..(left as usize).min(MAX_STACK) {
+            self.push(Value::Unknown);
+        }
+    }
+}
+
+/// Before 3.11 code has no columns: the stack says what is stored into.
+fn by_stack<R: Read>(
+    names: &mut Names<'_, R>,
+    instructions: &[Instruction],
+    places: &[Place],
+) -> Vec<Store> {
+    let mut found = Vec::new();
+    let mut values = Values::default();
+    let named = |via, name: Option<String>| {
+        name.map_or(Value::Unknown, |name| Value::Named(vec![(via, name)]))
+    };
+    for Instruction {
+        word,
+        kind,
+        argument,
+    } in instructions.iter().copied()
+    {
+        let mut stored = None;
+        match kind {
+            Kind::Name => {
+                let name = names.name(argument);
+                values.push(named(Via::Global, name));
+            }
+            Kind::Variable => {
+                let name = names.variable(argument);
+                values.push(named(Via::Variable, name));
+            }
+            Kind::Captured => {
+                let name = names.captured(argument);
+                values.push(named(Via::Variable, name));
+            }
+            Kind::Attribute => {
+                let value = match (values.pop(), names.name(argument)) {
+                    (Value::Named(mut chain), Some(name)) => {
+                        chain.push((Via::Attribute, name));
+                        Value::Named(chain)
+                    }
+                    // what an unknown object has by that name
+                    (_, name) => named(Via::Attribute, name),
+                };
+                values.push(value);
+            }
+            Kind::Method => {
+                let value = match (values.pop(), names.name(argument)) {
+                    (Value::Named(chain), Some(name)) => Value::Method(chain, name),
+                    _ => Value::Unknown,
+                };
+                values.push(value);
+                values.push(Value::Unknown);
+            }
+            Kind::CallMethod => {
+                values.change(argument.saturating_add(1), 0);
+                if let Value::Method(chain, name) = values.pop()
+                    && FILLING.contains(&name.as_str())
+                {
+                    stored = Some(chain);
+                }
+                values.push(Value::Unknown);
+            }
+            Kind::StoreItem => {
+                values.pop();
+                if let Value::Named(chain) = values.pop() {
+                    stored = Some(chain);
+                }
+                values.pop();
+            }
+            Kind::InPlace => {
+                values.pop();
+                if let Value::Named(chain) = values.pop() {
+                    stored = Some(chain);
+                }
+                values.push(Value::Unknown);
+            }
+            Kind::Copy(count) => {
+                let from = values.0.len().saturating_sub(usize::from(count));
+                let copied = values.0.get(from..).unwrap_or_default().to_vec();
+                copied.into_iter().for_each(|value| values.push(value));
+            }
+            Kind::Rotate(count) => {
+                let value = values.pop();
+                let below = usize::from(count).saturating_sub(1);
+                let at = values.0.len().saturating_sub(below);
+                values.0.insert(at, value);
+            }
+            Kind::Stack(taken, left) => values.change(u32::from(taken), u32::from(left)),
+            Kind::Gather(each, more) => {
+                let taken = argument.saturating_mul(u32::from(each));
+                values.change(taken.saturating_add(u32::from(more)), 1);
+            }
+            Kind::CallUnpacked => values.change(2 + (argument & 1), 1),
+            Kind::MakeFunction => values.change(2 + (argument & 15).count_ones(), 1),
+            Kind::Format => values.change(1 + (argument >> 2 & 1), 1),
+            Kind::Unpack => values.change(1, argument),
+            Kind::Raise => values.change(argument, 0),
+            _ => {}
+        }
+        if let Some(chain) = stored {
+            let place = places.iter().find(|place| place.holds(word));
+            add(&mut found, chain, place.and_then(|place| place.line));
+        }
+    }
+    found
+}
