@@ -6,6 +6,7 @@ pub mod allocators;
 pub mod clocks;
 pub mod elf;
 pub mod error;
+pub mod files;
 pub mod identity;
 pub mod inspect;
 pub mod limits;

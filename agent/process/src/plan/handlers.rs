@@ -40,7 +40,7 @@ impl Planner {
                 let enter = programs::HANDLER_ENTER;
                 self.add(module, enter, &found.name, found.vaddr, &place, cookie);
                 let code = module.elf.at(found.vaddr, found.size as usize);
-                for place in ends::of(&found.name, code.unwrap_or_default(), found.vaddr, &cold) {
+                for place in ends::of(&found.name, &code.unwrap_or_default(), found.vaddr, &cold) {
                     let cookie = Cookie::new(0, none, none, none, number, 0);
                     let program = programs::HANDLER_RETURN;
                     self.add(module, program, &found.name, found.vaddr, &place, cookie);
@@ -72,7 +72,7 @@ fn matches(
     let mut cold = Vec::new();
     module.elf.functions(|symbol| {
         if symbol.name.contains(".cold") {
-            cold.push(symbol.address..symbol.address + symbol.size.max(1));
+            cold.push(symbol.address..symbol.address.saturating_add(symbol.size.max(1)));
             return;
         }
         if found.iter().any(|m| m.vaddr == symbol.address) {

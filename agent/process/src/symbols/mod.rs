@@ -2,6 +2,7 @@
 
 mod calls;
 mod classify;
+mod frames;
 mod go;
 mod names;
 mod rules;

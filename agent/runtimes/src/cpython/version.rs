@@ -73,7 +73,7 @@ impl Build {
         // _PyRuntime is initialised statically: what the file holds is what the process began with
         let offsets = elf
             .at(runtime, DebugOffsets::LEN)
-            .and_then(DebugOffsets::parse);
+            .and_then(|bytes| DebugOffsets::parse(&bytes));
         let exported = || {
             let bytes = elf.at(elf.data_symbol("Py_Version")?, 4)?;
             Version::from_hex(u32::from_le_bytes(bytes.try_into().ok()?))
@@ -98,7 +98,7 @@ fn in_strings(module: &Module) -> Option<Version> {
     let bytes = module.elf.section_bytes(module.elf.section(".rodata")?)?;
     let form = Regex::new(r"\x00(3\.\d{1,2}\.\d{1,2}(?:(?:a|b|rc)\d+)?)\+?\x00").ok()?;
     let mut found = form
-        .captures_iter(bytes)
+        .captures_iter(&bytes)
         .filter_map(|c| std::str::from_utf8(c.get(1)?.as_bytes()).ok());
     let first = found.next()?;
     found
