@@ -138,6 +138,11 @@ impl Elf {
         &self.file
     }
 
+    /// The open file alone.
+    pub fn into_file(self) -> ForeignFile {
+        self.file
+    }
+
     /// Its `PT_LOAD` segments.
     pub fn segments(&self) -> &[Segment] {
         &self.segments
@@ -179,7 +184,7 @@ impl Elf {
             buffer.resize(keep + next, 0);
             let offset = section.offset.checked_add(done);
             if !self.spend(next as u64)
-                || !offset.is_some_and(|at| self.file.read_at(at, &mut buffer[keep..]).is_ok())
+                || offset.is_none_or(|at| self.file.read_at(at, &mut buffer[keep..]).is_err())
             {
                 return false;
             }

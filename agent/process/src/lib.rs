@@ -22,6 +22,6 @@ pub mod symbols;
 pub use allocators::AllocatorInstance;
 pub use elf::Elf;
 pub use error::ProcessError;
-pub use inspect::{Inspected, inspect};
+pub use inspect::{Inspected, inspect, inspect_until};
 pub use maps::Mapping;
 pub use module::Module;

@@ -1,5 +1,7 @@
 //! A process to be observed: what it is made of and the runtime it runs in.
 
+use std::time::Instant;
+
 use heaptide_judge::events::TargetInfo;
 use heaptide_process::plan::wishes::ProbeWish;
 use heaptide_process::plan::{Plan, PlanOptions, plan};
@@ -43,7 +45,16 @@ impl Target {
 
 /// Reads everything about `pid` that observing it needs.
 pub fn inspect(pid: u32) -> Result<Target, ProcessError> {
-    let process = heaptide_process::inspect(pid)?;
+    recognise(heaptide_process::inspect(pid)?)
+}
+
+/// The same; files that were not read at `deadline` are left out, and a limitation says so.
+pub fn inspect_until(pid: u32, deadline: Instant) -> Result<Target, ProcessError> {
+    recognise(heaptide_process::inspect_until(pid, deadline)?)
+}
+
+fn recognise(process: Inspected) -> Result<Target, ProcessError> {
+    let pid = process.pid;
     let runtime = TABLE
         .iter()
         .find_map(|runtime| runtime.recognise(&process))

@@ -138,13 +138,11 @@ impl ForeignFile {
             let mut bytes = vec![0; len];
             file.read_exact_at(&mut bytes, offset).map(|()| bytes)
         });
-        match answer {
-            Ok(bytes) => into.copy_from_slice(&bytes.map_err(read)?),
-            Err(_) => {
-                self.hung.store(true, Ordering::Relaxed);
-                return Err(given_up(&self.path));
-            }
-        }
+        let Ok(bytes) = answer else {
+            self.hung.store(true, Ordering::Relaxed);
+            return Err(given_up(&self.path));
+        };
+        into.copy_from_slice(&bytes.map_err(read)?);
         Ok(())
     }
 }

@@ -4,6 +4,7 @@ mod calls;
 mod classify;
 mod frames;
 mod go;
+pub mod helper;
 mod names;
 mod rules;
 mod split;
