@@ -9,8 +9,11 @@ use std::sync::Arc;
 use crate::{
     elf::{Elf, Section},
     files::caps,
-    memory,
 };
+
+mod module;
+
+use module::moduledata;
 
 /// `Go120PCLnTabMagic`.
 const MAGIC: u32 = 0xffff_fff1;
@@ -21,16 +24,8 @@ const INLINE_INDEX: usize = 2;
 const INLINE_TREE: usize = 3;
 /// Functions inlined into one another at one place, at most.
 const MAX_INLINED: usize = 32;
-/// Where `gofunc` lies in `runtime.moduledata`: up to Go 1.26, and from 1.27 on.
-const GOFUNC: [usize; 2] = [320, 344];
-/// Where `text` and `etext` lie in it.
-const TEXT: usize = 176;
-/// Bytes of it that are read.
-const MODULE_BYTES: usize = 352;
 /// Bytes of a name or a path, at most.
 const MAX_TEXT: usize = 4096;
-/// Data searched for it, at most.
-const MAX_DATA: u64 = 64 << 20;
 
 /// One function of the table. Addresses are the file's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -291,7 +286,10 @@ impl Table {
         }
         let mut at = self.values.checked_add(table as usize)?;
         let (mut pc, mut value, mut first) = (entry, -1_i32, true);
-        for _ in 0..caps::GO_STEPS {
+        for number in 0..caps::GO_STEPS {
+            if number % 256 == 255 && !self.elf.spend(4096) {
+                return None;
+            }
             let step = self.varint(&mut at)?;
             if step == 0 && !first {
                 return None;
@@ -374,45 +372,10 @@ struct Call {
     parent: u32,
 }
 
-/// What `runtime.moduledata` says, in addresses of the process.
-struct Module {
-    text: u64,
-    end: u64,
-    trees: [u64; 2],
-}
-
 fn section(elf: &Elf) -> Option<&Section> {
     [".gopclntab", ".data.rel.ro.gopclntab"]
         .iter()
         .find_map(|name| elf.section(name))
-}
-
-/// Finds `runtime.firstmoduledata` in the process: it begins with the addresses of the table and of the
-/// names in it.
-fn moduledata(elf: &Elf, pid: u32, bias: u64, table: u64, names: u64) -> Option<Module> {
-    for name in [".go.module", ".noptrdata", ".data", ".data.rel.ro"] {
-        let Some(section) = elf.section(name).filter(|s| s.size <= MAX_DATA) else {
-            continue;
-        };
-        let mut bytes = vec![0; usize::try_from(section.size).ok()?];
-        if !memory::read(pid, section.address.wrapping_add(bias), &mut bytes) {
-            continue;
-        }
-        let found = (0..bytes.len().saturating_sub(MODULE_BYTES - 1))
-            .step_by(8)
-            .find(|at| u64_at(&bytes, *at) == Some(table) && u64_at(&bytes, at + 8) == Some(names));
-        if let Some(at) = found {
-            return Some(Module {
-                text: u64_at(&bytes, at + TEXT)?,
-                end: u64_at(&bytes, at + TEXT + 8)?,
-                trees: [
-                    u64_at(&bytes, at + GOFUNC[0])?,
-                    u64_at(&bytes, at + GOFUNC[1])?,
-                ],
-            });
-        }
-    }
-    None
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
@@ -437,17 +400,4 @@ fn varint(byte: impl Fn(usize) -> Option<u8>, at: &mut usize) -> Option<u32> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_end_with_the_table() {
-        let of = |bytes: &[u8], at: &mut usize| varint(|at| bytes.get(at).copied(), at);
-        let mut at = 0;
-        assert_eq!(of(&[0x85, 0x01], &mut at), Some(133));
-        assert_eq!(at, 2);
-        assert_eq!(of(&[0x85], &mut 0), None);
-        assert_eq!(of(&[0xff; 9], &mut 0), None);
-        assert_eq!(u32_at(&[1, 0, 0], 0), None);
-    }
-}
+mod tests;

@@ -60,6 +60,12 @@ fn recognise(process: Inspected) -> Result<Target, ProcessError> {
         .find_map(|runtime| runtime.recognise(&process))
         .ok_or(ProcessError::Ended { pid })?;
     let mut limitations = process.limitations.clone();
+    // recognising the runtime has read more of its files
+    for said in process.modules.iter().flat_map(|m| m.elf.limitations()) {
+        if !limitations.contains(&said) {
+            limitations.push(said);
+        }
+    }
     if process.allocators.is_empty() {
         limitations.push(if runtime.own_heap {
             format!(
