@@ -24,6 +24,7 @@ const SOON: Duration = Duration::from_secs(20);
 /// What came of an attach.
 struct Attached {
     report: Value,
+    sites: String,
 }
 
 impl Attached {
@@ -31,9 +32,9 @@ impl Attached {
         self.report["target"]["limitations"].to_string()
     }
 
-    /// The report has this somewhere.
-    fn says(&self, text: &str) -> bool {
-        self.report.to_string().contains(text)
+    /// A site of live memory is named so.
+    fn names(&self, text: &str) -> bool {
+        self.sites.contains(text)
     }
 }
 
@@ -56,10 +57,21 @@ fn attach(target: &Process) -> Attached {
     let folder = folder();
     let report = folder.path().join("report.json");
     let pid = target.id().to_string();
-    let report_at = report.display().to_string();
+    let sites = folder.path().join("sites.json");
+    let (report_at, sites_at) = (report.display().to_string(), sites.display().to_string());
     let arguments = [
-        "attach", &pid, "--mode", "trace", "--for", "6s", "--format", "json", "--output",
+        "attach",
+        &pid,
+        "--mode",
+        "trace",
+        "--for",
+        "6s",
+        "--format",
+        "json",
+        "--output",
         &report_at,
+        "--live-sites",
+        &sites_at,
     ];
     let mut agent = Process::start("heaptide", &mut heaptide(&arguments));
     let began = Instant::now();
@@ -79,6 +91,7 @@ fn attach(target: &Process) -> Attached {
     assert!(peak < MEMORY, "{} MiB: {}", peak >> 20, agent.transcript());
     Attached {
         report: serde_json::from_str(&text).expect("JSON"),
+        sites: fs::read_to_string(&sites).expect("the sites"),
     }
 }
 
@@ -209,7 +222,7 @@ fn honest_files_have_lines() {
     let (_folder, path) = keeps(&[]);
     let target = started(&path);
     let attached = attach(&target);
-    assert!(attached.says("keeps.c"), "{}", attached.report);
+    assert!(attached.names("keeps.c"), "{}", attached.sites);
     assert!(!attached.limitations().contains("without file and line"));
     list(target.id());
 }
@@ -301,7 +314,7 @@ fn compressed_sections_that_lie() {
         let attached = attach(&target);
         let said = attached.limitations();
         assert!(said.contains("without file and line"), "{claim}: {said}");
-        assert!(attached.says("keep"), "{}", attached.report);
+        assert!(attached.names("keep"), "{}", attached.sites);
         list(target.id());
     }
 }
@@ -326,7 +339,7 @@ fn debug_links_to_what_is_no_file() {
     );
     let debug = folder.join("x.debug");
     let target = started(&path);
-    assert!(attach(&target).says("keeps.c"));
+    assert!(attach(&target).names("keeps.c"));
     let fifo: fn(&Path) = |at| {
         let name = CString::new(at.as_os_str().as_bytes()).expect("a path");
         // SAFETY: a path that ends with a zero.
@@ -342,9 +355,9 @@ fn debug_links_to_what_is_no_file() {
         put(&debug);
         let attached = attach(&target);
         assert!(
-            attached.says("keep") && !attached.says("keeps.c"),
+            attached.names("keep") && !attached.names("keeps.c"),
             "{}",
-            attached.report
+            attached.sites
         );
         list(target.id());
     }

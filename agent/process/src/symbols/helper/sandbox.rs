@@ -17,6 +17,7 @@ const CALLS: &[libc::c_long] = &[
     libc::SYS_recvmsg,
     libc::SYS_sendmsg,
     libc::SYS_close,
+    libc::SYS_fcntl,
     libc::SYS_fstat,
     libc::SYS_statx,
     libc::SYS_newfstatat,
@@ -49,6 +50,11 @@ const CALLS: &[libc::c_long] = &[
 
 /// Confines this process, all its threads, for good.
 pub(super) fn confine() -> io::Result<()> {
+    // They mean the agent, which still has a report to write: the helper ends when the agent hangs up.
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        // SAFETY: no handler is installed.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
     let limits = [
         (Resource::Data, MEMORY),
         (Resource::As, 4 * caps::DEBUG_FILE),

@@ -6,9 +6,9 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Mutex, mpsc};
+use std::time::{Duration, Instant};
 
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
@@ -23,6 +23,8 @@ const MAX_GROWTH: u64 = 16 << 20;
 const MAX_BEFORE: u64 = 12 << 20;
 /// Bytes of mapped files that stay resident.
 const MAX_RESIDENT: u64 = 8 << 20;
+/// How long a request may take: longer than the agent waits.
+const MAX_BUSY: Duration = Duration::from_secs(30);
 /// Files that one helper reads.
 const MAX_MODULES: usize = 1024;
 
@@ -35,9 +37,15 @@ static BUSY: AtomicBool = AtomicBool::new(false);
 pub fn serve_confined() -> io::Result<()> {
     let statm = File::open("/proc/self/statm")?;
     let of_watch = statm.try_clone()?;
+    let (started, runs) = mpsc::channel();
     std::thread::Builder::new()
         .stack_size(64 << 10)
-        .spawn(move || watch(&of_watch))?;
+        .spawn(move || {
+            // What starting a thread needs is not allowed later.
+            let _ = started.send(());
+            watch(&of_watch);
+        })?;
+    runs.recv().map_err(io::Error::other)?;
     sandbox::confine()?;
     answer(io::stdin().as_fd(), Some(&statm))
 }
@@ -140,8 +148,15 @@ fn forget_pages() {
 
 /// Keeps the pages of large files from staying resident while a request reads all of them.
 fn watch(statm: &File) {
+    let mut idle = Instant::now();
     loop {
         let busy = BUSY.load(Ordering::Relaxed);
+        if !busy {
+            idle = Instant::now();
+        } else if idle.elapsed() > MAX_BUSY {
+            // The agent has given it up long ago, or is gone.
+            std::process::abort();
+        }
         if busy && memory(statm).1 > MAX_RESIDENT {
             forget_pages();
         }
