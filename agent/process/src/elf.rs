@@ -1,6 +1,7 @@
 //! One ELF file, read in pieces: its segments, sections and function symbols. Nothing that it says is
 //! believed: every offset, size and count is checked against the file and against a cap.
 
+mod build_id;
 mod headers;
 mod strings;
 mod symbols;
@@ -296,7 +297,7 @@ impl Elf {
     /// The build id, in hexadecimal digits.
     pub fn build_id(&self) -> Option<String> {
         let section = self.section(".note.gnu.build-id")?;
-        crate::notes::build_id(&self.section_bytes(section)?)
+        build_id::build_id(&self.section_bytes(section)?)
     }
 
     /// It has line tables, in itself or in a debug file by build id.

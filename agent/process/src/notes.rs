@@ -1,11 +1,6 @@
 //! Static probes (USDT): the notes of `sys/sdt.h` in a file, and where their arguments are.
 
-use std::fmt::Write as _;
-
 use heaptide_ebpf::{Operand, operand};
-use object::LittleEndian;
-use object::elf::{ELF_NOTE_GNU, FileHeader64, NT_GNU_BUILD_ID};
-use object::read::elf::NoteIterator;
 
 use crate::elf::Elf;
 
@@ -60,23 +55,6 @@ pub fn of_provider(elf: &Elf, provider: &str) -> Vec<StaticProbe> {
         .filter(|(of, _)| of == provider)
         .map(|(_, probe)| probe)
         .collect()
-}
-
-/// The build id in a section of notes, in hexadecimal digits.
-pub fn build_id(section: &[u8]) -> Option<String> {
-    let mut notes =
-        NoteIterator::<FileHeader64<LittleEndian>>::new(LittleEndian, 4, section).ok()?;
-    while let Ok(Some(note)) = notes.next() {
-        if note.name() == ELF_NOTE_GNU && note.n_type(LittleEndian) == NT_GNU_BUILD_ID {
-            let digits = |mut text: String, byte: &u8| {
-                // Writing to a string does not fail.
-                let _ = write!(text, "{byte:02x}");
-                text
-            };
-            return Some(note.desc().iter().fold(String::new(), digits));
-        }
-    }
-    None
 }
 
 fn parse(mut bytes: &[u8], base: Option<u64>) -> Vec<(String, StaticProbe)> {
@@ -166,19 +144,6 @@ fn register(name: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn build_ids() {
-        let note = b"\x04\0\0\0\x03\0\0\0\x03\0\0\0GNU\0\xde\xad\x01";
-        assert_eq!(build_id(note).as_deref(), Some("dead01"));
-        for len in 0..note.len() {
-            assert_eq!(build_id(&note[..len]), None);
-        }
-        assert_eq!(
-            build_id(b"\x04\0\0\0\x03\0\0\0\x01\0\0\0GNU\0\xde\xad\x01"),
-            None
-        );
-    }
 
     fn bytes(arguments: &str) -> Vec<u8> {
         let mut description = Vec::new();
