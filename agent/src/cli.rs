@@ -83,6 +83,9 @@ pub enum Command {
     /// Attach one counting probe (for `cargo xtask bench probes`)
     #[command(hide = true)]
     BenchFloor(BenchTarget),
+    /// Name addresses of files that come over standard input, a socket (started by heaptide itself)
+    #[command(hide = true)]
+    SymbolizeHelper,
     /// Allocate and free on demand (for the calibration)
     #[command(hide = true)]
     Pairs,

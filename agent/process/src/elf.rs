@@ -1,16 +1,19 @@
-//! One ELF file, mapped: its segments, sections and function symbols.
+//! One ELF file, read in pieces: its segments, sections and function symbols. Nothing that it says is
+//! believed: every offset, size and count is checked against the file and against a cap.
 
-use std::fs::File;
-use std::io::Read;
+mod build_id;
+mod headers;
+mod strings;
+mod symbols;
+
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use memmap2::Mmap;
-use object::read::elf::ElfFile64;
-use object::{
-    Endianness, Object, ObjectSection, ObjectSegment, ObjectSymbol, ObjectSymbolTable, SymbolKind,
-};
+use crate::error::ProcessError;
+use crate::files::{self, Budget, FileError, ForeignFile, caps};
+use crate::{identity, maps::Mapping};
 
-use crate::{error::ProcessError, identity, maps::Mapping};
+pub use symbols::Symbol;
 
 /// Why a mapped file cannot be read as a module.
 #[derive(Debug, thiserror::Error)]
@@ -21,21 +24,16 @@ pub enum ElfError {
         /// The file.
         path: PathBuf,
     },
-    /// It cannot be opened.
-    #[error("cannot open {path}: {source}")]
-    Open {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    /// It cannot be opened or read.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// Its headers are damaged.
-    #[error("cannot read the ELF headers of {path}: {source}")]
+    #[error("cannot read the ELF headers of {path}: {reason}")]
     Parse {
         /// The file.
         path: PathBuf,
         /// What is wrong with them.
-        source: object::Error,
+        reason: &'static str,
     },
 }
 
@@ -74,70 +72,76 @@ pub struct Section {
     pub offset: u64,
     /// Bytes in the file.
     pub size: u64,
+    /// `SHT_..`.
+    kind: u32,
+    /// Number of the section that it refers to.
+    link: u32,
+    /// Its own number.
+    number: u32,
 }
 
-/// A defined function symbol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Symbol<'a> {
-    /// Mangled name without version.
-    pub name: &'a str,
-    /// Address in the file's own terms.
-    pub address: u64,
-    /// Size, 0 when the file does not say.
-    pub size: u64,
-    /// From `.dynsym`: other modules can bind to it.
-    pub dynamic: bool,
-}
-
-/// A mapped ELF file. The pages read are given back by [`Elf::release`].
+/// An ELF file. What is kept of its contents is given back by [`Elf::release`].
 #[derive(Debug)]
 pub struct Elf {
-    map: Mmap,
+    file: ForeignFile,
     segments: Vec<Segment>,
     sections: Vec<Section>,
+    budget: Arc<Budget>,
+    pieces: Mutex<Pieces>,
+    /// Caps that applied, one sentence each.
+    applied: Mutex<Vec<&'static str>>,
 }
 
+/// Pieces of the file that were read last, the latest at the end.
+#[derive(Debug, Default)]
+struct Pieces(Vec<(u64, Arc<[u8]>)>);
+
 impl Elf {
-    /// Maps the file and reads its headers.
+    /// Opens the file and reads its headers, on a budget of its own.
     pub fn open(path: &Path) -> Result<Self, ElfError> {
-        let open = |source| ElfError::Open {
+        Self::open_on(path, Budget::full())
+    }
+
+    /// Opens the file and reads its headers. `budget` is for the walks over its tables.
+    pub fn open_on(path: &Path, budget: Arc<Budget>) -> Result<Self, ElfError> {
+        let not_elf = || ElfError::NotElf {
             path: path.to_path_buf(),
-            source,
         };
-        let file = File::open(path).map_err(open)?;
-        let meta = file.metadata().map_err(open)?;
-        // a device or a memfd of another kind must not be read
-        if !meta.is_file() || meta.len() < 64 {
-            return Err(ElfError::NotElf {
-                path: path.to_path_buf(),
-            });
-        }
-        // SAFETY: a shared read-only mapping of a file that a process runs from. The kernel refuses
-        // to write to a running executable and package managers replace libraries by rename; who
-        // truncates one in place crashes the service itself first.
-        let map = unsafe { Mmap::map(&file) }.map_err(open)?;
-        if class(&map) != Some(Class::X86_64) {
-            return Err(ElfError::NotElf {
-                path: path.to_path_buf(),
-            });
-        }
-        let (segments, sections) = {
-            let elf = ElfFile64::<Endianness>::parse(&*map).map_err(|source| ElfError::Parse {
-                path: path.to_path_buf(),
-                source,
-            })?;
-            (segments(&elf), sections(&elf))
+        let file = match ForeignFile::open(path) {
+            Err(FileError::NotRegular { .. }) => return Err(not_elf()),
+            file => file?,
         };
+        let mut head = [0; headers::HEAD];
+        if file.len() < head.len() as u64 {
+            return Err(not_elf());
+        }
+        file.read_at(0, &mut head)?;
+        if class(&head) != Some(Class::X86_64) {
+            return Err(not_elf());
+        }
+        let parse = |reason| ElfError::Parse {
+            path: path.to_path_buf(),
+            reason,
+        };
+        let (segments, sections) = headers::read(&file, &head).map_err(parse)?;
         Ok(Self {
-            map,
+            file,
             segments,
             sections,
+            budget,
+            pieces: Mutex::default(),
+            applied: Mutex::default(),
         })
     }
 
-    /// All bytes of the file.
-    pub fn bytes(&self) -> &[u8] {
-        &self.map
+    /// The open file.
+    pub fn file(&self) -> &ForeignFile {
+        &self.file
+    }
+
+    /// The open file alone.
+    pub fn into_file(self) -> ForeignFile {
+        self.file
     }
 
     /// Its `PT_LOAD` segments.
@@ -150,33 +154,118 @@ impl Elf {
         self.sections.iter().find(|s| s.name == name)
     }
 
-    /// The bytes of a section.
-    pub fn section_bytes(&self, section: &Section) -> Option<&[u8]> {
-        let start = usize::try_from(section.offset).ok()?;
-        let size = usize::try_from(section.size).ok()?;
-        self.map.get(start..start.checked_add(size)?)
+    /// The bytes of a section; `None` when it lies outside of the file or is larger than any honest one.
+    pub fn section_bytes(&self, section: &Section) -> Option<Vec<u8>> {
+        if section.size > caps::SECTION {
+            self.capped("a section is larger than 64 MiB and is not read");
+            return None;
+        }
+        self.whole(section.offset, section.size)
+    }
+
+    /// Calls `visit` with the bytes of a section in order, in pieces that begin with the last `overlap`
+    /// bytes of the one before, until it returns true; returns whether it did.
+    pub fn search(
+        &self,
+        section: &Section,
+        overlap: usize,
+        mut visit: impl FnMut(&[u8]) -> bool,
+    ) -> bool {
+        let size = section.size.min(caps::SECTION * 4);
+        if size < section.size {
+            self.capped("a section is larger than 256 MiB and is searched in part");
+        }
+        let overlap = overlap.min(caps::PIECE / 2);
+        let mut buffer = Vec::new();
+        let mut done = 0;
+        while done < size {
+            let keep = buffer.len().min(overlap);
+            buffer.drain(..buffer.len() - keep);
+            let next = (size - done).min(4 * caps::PIECE as u64) as usize;
+            buffer.resize(keep + next, 0);
+            let offset = section.offset.checked_add(done);
+            if !self.spend(next as u64)
+                || offset.is_none_or(|at| self.file.read_at(at, &mut buffer[keep..]).is_err())
+            {
+                return false;
+            }
+            if visit(&buffer) {
+                return true;
+            }
+            done += next as u64;
+        }
+        false
+    }
+
+    /// Bytes of the file, by way of the pieces that are kept; false when they lie outside of it.
+    pub(crate) fn read_at(&self, offset: u64, into: &mut [u8]) -> bool {
+        let Some(end) = offset.checked_add(into.len() as u64) else {
+            return false;
+        };
+        if end > self.file.len() {
+            return false;
+        }
+        if into.len() > caps::PIECE {
+            return self.file.read_at(offset, into).is_ok();
+        }
+        let mut done = 0;
+        while done < into.len() {
+            let at = offset + done as u64;
+            let Some(piece) = self.piece(at / caps::PIECE as u64) else {
+                return false;
+            };
+            let start = (at % caps::PIECE as u64) as usize;
+            let Some(found) = piece.get(start..).filter(|found| !found.is_empty()) else {
+                return false;
+            };
+            let len = found.len().min(into.len() - done);
+            into[done..done + len].copy_from_slice(&found[..len]);
+            done += len;
+        }
+        true
+    }
+
+    /// A piece by number.
+    fn piece(&self, number: u64) -> Option<Arc<[u8]>> {
+        let mut pieces = lock(&self.pieces);
+        if let Some(index) = pieces.0.iter().rposition(|piece| piece.0 == number) {
+            let found = pieces.0.remove(index);
+            let bytes = found.1.clone();
+            pieces.0.push(found);
+            return Some(bytes);
+        }
+        let start = number.checked_mul(caps::PIECE as u64)?;
+        let len = self.file.len().checked_sub(start)?.min(caps::PIECE as u64);
+        let mut bytes = vec![0; len as usize];
+        self.file.read_at(start, &mut bytes).ok()?;
+        let bytes: Arc<[u8]> = bytes.into();
+        if pieces.0.len() >= caps::PIECES {
+            pieces.0.remove(0);
+        }
+        pieces.0.push((number, bytes.clone()));
+        Some(bytes)
     }
 
     /// Where an address of the file lies in the file.
     pub fn file_offset(&self, address: u64) -> Option<u64> {
-        let segment = self
-            .segments
-            .iter()
-            .find(|s| address.checked_sub(s.address).is_some_and(|d| d < s.size))?;
-        Some(address - segment.address + segment.offset)
+        Some(self.place(address)?.0)
+    }
+
+    /// Offset of an address, and the bytes of its segment from there on.
+    fn place(&self, address: u64) -> Option<(u64, u64)> {
+        let inside = |s: &&Segment| address.checked_sub(s.address).is_some_and(|d| d < s.size);
+        let segment = self.segments.iter().find(inside)?;
+        let into = address - segment.address;
+        Some((segment.offset.checked_add(into)?, segment.size - into))
     }
 
     /// Up to `len` bytes at an address of the file; fewer at the end of a segment.
-    pub fn at(&self, address: u64, len: usize) -> Option<&[u8]> {
-        let segment = self
-            .segments
-            .iter()
-            .find(|s| address.checked_sub(s.address).is_some_and(|d| d < s.size))?;
-        let left = segment.size - (address - segment.address);
-        let start = usize::try_from(address - segment.address + segment.offset).ok()?;
-        let len = len.min(usize::try_from(left).unwrap_or(usize::MAX));
-        self.map
-            .get(start..start.checked_add(len)?.min(self.map.len()))
+    pub fn at(&self, address: u64, len: usize) -> Option<Vec<u8>> {
+        let (offset, left) = self.place(address)?;
+        let in_file = self.file.len().checked_sub(offset)?;
+        let len = (len.min(caps::CODE) as u64).min(left).min(in_file);
+        let mut bytes = vec![0; len as usize];
+        self.read_at(offset, &mut bytes).then_some(bytes)
     }
 
     /// What to add to the file's addresses to get those of `mapping`, which maps this file.
@@ -184,7 +273,8 @@ impl Elf {
         // a mapping begins at a page, a segment need not
         const PAGE: u64 = 4096;
         let fits = |s: &&Segment| {
-            mapping.offset >= s.offset & !(PAGE - 1) && mapping.offset < s.offset + s.size
+            mapping.offset >= s.offset & !(PAGE - 1)
+                && mapping.offset < s.offset.saturating_add(s.size)
         };
         let mut candidates = self.segments.iter().filter(fits);
         let first = candidates.next()?;
@@ -199,83 +289,15 @@ impl Elf {
         Some(mapping.start.wrapping_sub(address))
     }
 
-    /// Calls `visit` with every function defined in `.dynsym`, then `.symtab`. IFUNCs are left out:
-    /// their address is that of the resolver.
-    pub fn functions<'a>(&'a self, mut visit: impl FnMut(Symbol<'a>)) {
-        let Ok(elf) = ElfFile64::<Endianness>::parse(&*self.map) else {
-            return;
-        };
-        let tables = [
-            (elf.elf_dynamic_symbol_table(), true),
-            (elf.elf_symbol_table(), false),
-        ];
-        for (table, dynamic) in tables {
-            let strings = table.strings();
-            for symbol in table.iter() {
-                use object::read::elf::Sym;
-                let endian = elf.endian();
-                let defined = symbol.st_shndx.get(endian) != object::elf::SHN_UNDEF;
-                if !defined || symbol.st_type() != object::elf::STT_FUNC {
-                    continue;
-                }
-                let Ok(name) = symbol.name(endian, strings) else {
-                    continue;
-                };
-                let Ok(name) = std::str::from_utf8(name) else {
-                    continue;
-                };
-                let (address, size) = (symbol.st_value.get(endian), symbol.st_size.get(endian));
-                // .symtab writes versions into names
-                let name = name.split('@').next().unwrap_or(name);
-                visit(Symbol {
-                    name,
-                    address,
-                    size,
-                    dynamic,
-                });
-            }
-        }
-    }
-
-    /// The functions that are called through the file's tables: where in memory the dynamic linker
-    /// writes an address (in the file's own terms), and the name of the function.
-    pub fn imports(&self) -> Vec<(u64, String)> {
-        let Ok(elf) = ElfFile64::<Endianness>::parse(&*self.map) else {
-            return Vec::new();
-        };
-        let (Some(relocations), Some(symbols)) =
-            (elf.dynamic_relocations(), elf.dynamic_symbol_table())
-        else {
-            return Vec::new();
-        };
-        relocations
-            .filter_map(|(place, relocation)| {
-                let object::RelocationTarget::Symbol(index) = relocation.target() else {
-                    return None;
-                };
-                let name = symbols.symbol_by_index(index).ok()?.name().ok()?;
-                let name = name.split('@').next().unwrap_or(name);
-                Some((place, name.to_owned()))
-            })
-            .collect()
-    }
-
-    /// Address of a data symbol (`_r_debug`, `_PyRuntime`).
-    pub fn data_symbol(&self, name: &str) -> Option<u64> {
-        let elf = ElfFile64::<Endianness>::parse(&*self.map).ok()?;
-        let wanted = |s: &object::read::elf::ElfSymbol64<'_, '_, Endianness>| {
-            s.kind() == SymbolKind::Data && !s.is_undefined() && s.name() == Ok(name)
-        };
-        let found = elf
-            .dynamic_symbols()
-            .find(wanted)
-            .or_else(|| elf.symbols().find(wanted));
-        found.map(|s| s.address())
-    }
-
     /// It has no `.symtab`.
     pub fn is_stripped(&self) -> bool {
         self.section(".symtab").is_none()
+    }
+
+    /// The build id, in hexadecimal digits.
+    pub fn build_id(&self) -> Option<String> {
+        let section = self.section(".note.gnu.build-id")?;
+        build_id::build_id(&self.section_bytes(section)?)
     }
 
     /// It has line tables, in itself or in a debug file by build id.
@@ -283,63 +305,59 @@ impl Elf {
         if self.section(".debug_line").is_some() {
             return true;
         }
-        let id = ElfFile64::<Endianness>::parse(&*self.map)
-            .ok()
-            .and_then(|elf| elf.build_id().ok()?);
-        let Some((first, rest)) = id.and_then(|id| id.split_first()) else {
+        let id = self.build_id();
+        let Some((first, rest)) = id.as_deref().and_then(|id| id.split_at_checked(2)) else {
             return false;
         };
-        let rest = rest
-            .iter()
-            .fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
-        Path::new(&format!(
-            "/usr/lib/debug/.build-id/{first:02x}/{rest}.debug"
-        ))
-        .exists()
+        files::is_file(Path::new(&format!(
+            "/usr/lib/debug/.build-id/{first}/{rest}.debug"
+        )))
     }
 
-    /// Gives the resident pages back to the kernel; reading on maps them in again.
+    /// Drops the pieces that are kept; reading on reads them again.
     pub fn release(&self) {
-        // SAFETY: the mapping is read-only and file-backed: dropped pages are read again from the
-        // file, nothing is lost.
-        let advised = unsafe {
-            self.map
-                .unchecked_advise(memmap2::UncheckedAdvice::DontNeed)
-        };
-        if let Err(error) = advised {
-            tracing::debug!(%error, "madvise");
+        lock(&self.pieces).0 = Vec::new();
+    }
+
+    /// What was not read of it because of a cap, one sentence each.
+    pub fn limitations(&self) -> Vec<String> {
+        let said = lock(&self.applied);
+        let path = self.file.path().display();
+        said.iter().map(|why| format!("{path}: {why}")).collect()
+    }
+
+    /// Notes that a cap applied.
+    pub(crate) fn capped(&self, why: &'static str) {
+        let mut applied = lock(&self.applied);
+        if !applied.contains(&why) {
+            applied.push(why);
         }
     }
+
+    /// Takes bytes out of the budget for walks.
+    pub(crate) fn spend(&self, bytes: u64) -> bool {
+        let enough = self.budget.take(bytes);
+        if !enough {
+            self.capped(
+                "its tables are larger than heaptide reads of one process: some are left out",
+            );
+        }
+        enough
+    }
+
+    /// Some bytes of the file, which the caller has checked against a cap.
+    fn whole(&self, offset: u64, size: u64) -> Option<Vec<u8>> {
+        if offset.checked_add(size)? > self.file.len() || !self.spend(size) {
+            return None;
+        }
+        let mut bytes = vec![0; usize::try_from(size).ok()?];
+        self.file.read_at(offset, &mut bytes).ok()?;
+        Some(bytes)
+    }
 }
 
-fn segments(elf: &ElfFile64<'_, Endianness>) -> Vec<Segment> {
-    elf.segments()
-        .map(|s| {
-            let (offset, size) = s.file_range();
-            let executable = s.permissions().executable();
-            Segment {
-                address: s.address(),
-                offset,
-                size,
-                executable,
-            }
-        })
-        .collect()
-}
-
-fn sections(elf: &ElfFile64<'_, Endianness>) -> Vec<Section> {
-    elf.sections()
-        .filter_map(|s| {
-            let (offset, size) = s.file_range()?;
-            let name = s.name().ok()?.to_string();
-            Some(Section {
-                name,
-                address: s.address(),
-                offset,
-                size,
-            })
-        })
-        .collect()
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn class(head: &[u8]) -> Option<Class> {
@@ -349,7 +367,7 @@ fn class(head: &[u8]) -> Option<Class> {
         return None;
     }
     let machine = u16::from_le_bytes([*head.get(18)?, *head.get(19)?]);
-    Some(match (head[4], machine) {
+    Some(match (*head.get(4)?, machine) {
         (2, EM_X86_64) => Class::X86_64,
         (1, EM_386 | EM_X86_64) => Class::ThirtyTwoBit,
         _ => Class::Other,
@@ -358,39 +376,18 @@ fn class(head: &[u8]) -> Option<Class> {
 
 /// What kind of program `pid` runs.
 pub fn class_of(pid: u32) -> Result<Class, ProcessError> {
+    let explain = |error| match error {
+        FileError::Open { source, .. } | FileError::Read { source, .. } => {
+            identity::explain(pid, "exe", source)
+        }
+        other => identity::explain(pid, "exe", std::io::Error::other(other)),
+    };
     let mut head = [0; 20];
-    File::open(format!("/proc/{pid}/exe"))
-        .and_then(|mut file| file.read_exact(&mut head))
-        .map_err(|error| identity::explain(pid, "exe", error))?;
+    ForeignFile::open(Path::new(&format!("/proc/{pid}/exe")))
+        .and_then(|file| file.read_at(0, &mut head))
+        .map_err(explain)?;
     Ok(class(&head).unwrap_or(Class::Other))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn classes() {
-        let mut head = [0; 20];
-        head[..4].copy_from_slice(b"\x7fELF");
-        head[4] = 1;
-        head[18] = 3;
-        assert_eq!(class(&head), Some(Class::ThirtyTwoBit));
-        head[4] = 2;
-        head[18] = 62;
-        assert_eq!(class(&head), Some(Class::X86_64));
-        assert_eq!(class(b"#!/bin/sh and so on.."), None);
-    }
-
-    #[test]
-    fn own_executable() {
-        let elf = Elf::open(&std::env::current_exe().unwrap()).unwrap();
-        let mut names = 0;
-        elf.functions(|_| names += 1);
-        assert!(names > 100);
-        let text = elf.section(".text").unwrap();
-        assert_eq!(elf.file_offset(text.address), Some(text.offset));
-        assert_eq!(elf.at(text.address, 16).unwrap().len(), 16);
-        assert!(Elf::open(Path::new("/proc/self/maps")).is_err());
-    }
-}
+mod tests;

@@ -1,9 +1,12 @@
 //! The small files of `/proc/PID`, parsed cheaply.
 
 use std::io::ErrorKind;
-use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
-use crate::error::ProcessError;
+use crate::{
+    error::ProcessError,
+    files::{self, Identity},
+};
 
 /// What `/proc/PID/stat` says that matters here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,9 +113,8 @@ pub fn exe(pid: u32) -> Result<String, ProcessError> {
 }
 
 /// Device and inode of the executable.
-pub fn exe_inode(pid: u32) -> Option<(u64, u64)> {
-    let meta = std::fs::metadata(format!("/proc/{pid}/exe")).ok()?;
-    Some((meta.dev(), meta.ino()))
+pub fn exe_inode(pid: u32) -> Option<Identity> {
+    files::identity(Path::new(&format!("/proc/{pid}/exe")))
 }
 
 /// Command line, arguments joined by spaces; empty for kernel threads and zombies.

@@ -1,12 +1,15 @@
 //! One process as it is found: identity, mappings, modules, allocators. Nothing is attached and nothing written.
 
+use std::{sync::Arc, time::Instant};
+
 use crate::{
     allocators::{self, AllocatorInstance},
     elf,
     error::ProcessError,
+    files::Budget,
     identity, link,
     maps::{self, Mapping},
-    module::{Module, modules},
+    module::{Module, modules_on},
 };
 
 /// A process and what it is made of.
@@ -73,6 +76,15 @@ impl Inspected {
 
 /// Reads everything about `pid` that recognising its runtime and planning need.
 pub fn inspect(pid: u32) -> Result<Inspected, ProcessError> {
+    inspect_on(pid, &Budget::full())
+}
+
+/// The same; files that were not read at `deadline` are left out, and a limitation says so.
+pub fn inspect_until(pid: u32, deadline: Instant) -> Result<Inspected, ProcessError> {
+    inspect_on(pid, &Budget::until(deadline))
+}
+
+fn inspect_on(pid: u32, budget: &Arc<Budget>) -> Result<Inspected, ProcessError> {
     let stat = identity::stat(pid)?;
     if stat.dead() {
         return Err(ProcessError::Ended { pid });
@@ -94,9 +106,10 @@ pub fn inspect(pid: u32) -> Result<Inspected, ProcessError> {
         return Err(ProcessError::Ended { pid });
     }
     let mut limitations = Vec::new();
-    let modules = modules(pid, &mappings, &mut limitations);
+    let modules = modules_on(pid, &mappings, budget, &mut limitations);
     let order = link::order(pid, &modules);
     let allocators = allocators::find(&modules, &order);
+    limitations.extend(modules.iter().flat_map(|m| m.elf.limitations()));
     let process = Inspected {
         pid,
         start_ticks: stat.start_ticks,

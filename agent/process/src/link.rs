@@ -8,6 +8,8 @@ use crate::module::Module;
 
 /// Modules followed at most; a damaged list must not be followed for ever.
 const MAX_MODULES: usize = 4096;
+/// Entries of `.dynamic` read at most.
+const MAX_TAGS: u64 = 1024;
 
 /// Indices into `modules` in look-up order: the linker's own list (`r_debug`) where it can be read,
 /// else the executable, other libraries, the C library.
@@ -31,11 +33,11 @@ fn linker_order(pid: u32, modules: &[Module]) -> Option<Vec<usize>> {
     let dynamic = main.elf.section(".dynamic")?;
     let start = dynamic.address.wrapping_add(main.bias);
     let mut debug = 0;
-    for entry in 0..dynamic.size / 16 {
+    for entry in 0..(dynamic.size / 16).min(MAX_TAGS) {
         const DT_DEBUG: u64 = 21;
-        let tag = word(start + entry * 16)?;
+        let tag = word(start.wrapping_add(entry * 16))?;
         if tag == DT_DEBUG {
-            debug = word(start + entry * 16 + 8)?;
+            debug = word(start.wrapping_add(entry * 16 + 8))?;
         }
         if tag == 0 {
             break;
@@ -45,13 +47,13 @@ fn linker_order(pid: u32, modules: &[Module]) -> Option<Vec<usize>> {
         return None;
     }
     // r_debug { int version; link_map *map; .. }, link_map { addr, name, ld, next, prev }
-    let mut link = word(debug + 8)?;
+    let mut link = word(debug.wrapping_add(8))?;
     let mut order = Vec::new();
     for _ in 0..MAX_MODULES {
         if link == 0 {
             break;
         }
-        let (bias, dynamic) = (word(link)?, word(link + 16)?);
+        let (bias, dynamic) = (word(link)?, word(link.wrapping_add(16))?);
         let found = modules.iter().position(|m| {
             let own = m
                 .elf
@@ -64,7 +66,7 @@ fn linker_order(pid: u32, modules: &[Module]) -> Option<Vec<usize>> {
         {
             order.push(found);
         }
-        link = word(link + 24)?;
+        link = word(link.wrapping_add(24))?;
     }
     Some(order)
 }

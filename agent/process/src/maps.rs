@@ -1,9 +1,12 @@
 //! `/proc/PID/maps`, and the path under which each mapped file can be opened from here.
 
-use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use crate::{error::ProcessError, identity};
+use crate::{
+    error::ProcessError,
+    files::{self, Identity},
+    identity,
+};
 
 /// One line of `/proc/PID/maps`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,12 +83,8 @@ fn map_file(pid: u32, mapping: &Mapping) -> PathBuf {
 
 /// Device and inode of the mapped file as `stat` gives them (btrfs and overlayfs show other
 /// numbers in `maps`); needs the right to use `map_files`.
-pub fn inode_of(pid: u32, mapping: &Mapping) -> Option<(u64, u64)> {
-    let by_stat = |path: &PathBuf| {
-        let meta = std::fs::metadata(path).ok()?;
-        Some((meta.dev(), meta.ino()))
-    };
-    by_stat(&map_file(pid, mapping)).or_else(|| by_stat(&openable(pid, mapping)))
+pub fn inode_of(pid: u32, mapping: &Mapping) -> Option<Identity> {
+    files::identity(&map_file(pid, mapping)).or_else(|| files::identity(&openable(pid, mapping)))
 }
 
 /// A path that opens the very file that is mapped: its own path when that is the same file (which
@@ -93,23 +92,33 @@ pub fn inode_of(pid: u32, mapping: &Mapping) -> Option<(u64, u64)> {
 /// (deleted or replaced).
 pub fn openable(pid: u32, mapping: &Mapping) -> PathBuf {
     let link = map_file(pid, mapping);
-    let mapped = std::fs::metadata(&link).ok().map(|m| (m.dev(), m.ino()));
-    let same = |path: &str| {
-        std::fs::metadata(path).is_ok_and(|m| match mapped {
-            Some(mapped) => mapped == (m.dev(), m.ino()),
-            // without the right to map_files the inode number has to do
-            None => m.ino() == mapping.inode,
-        })
-    };
-    if !mapping.deleted {
-        let through_root = format!("/proc/{pid}/root{}", mapping.path);
-        for path in [mapping.path.as_str(), &through_root] {
-            if same(path) {
-                return PathBuf::from(path);
-            }
-        }
+    if mapping.deleted {
+        return link;
     }
-    link
+    let through_root = format!("/proc/{pid}/root{}", mapping.path);
+    let found = [mapping.path.as_str(), &through_root].map(|path| files::identity(Path::new(path)));
+    let [here, there] = &found;
+    let shown = Some((mapping.dev, mapping.inode));
+    if *here == shown {
+        return PathBuf::from(&mapping.path);
+    }
+    if *there == shown {
+        return PathBuf::from(through_root);
+    }
+    let mapped = files::identity(&link);
+    let same = |found: &Option<Identity>| match (found, mapped) {
+        (Some(found), Some(mapped)) => *found == mapped,
+        // without the right to map_files the inode number has to do
+        (Some(found), None) => found.1 == mapping.inode,
+        (None, _) => false,
+    };
+    if same(here) {
+        PathBuf::from(&mapping.path)
+    } else if same(there) {
+        PathBuf::from(through_root)
+    } else {
+        link
+    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use crate::{
     elf::{self, Elf},
+    files::{Budget, caps},
     identity,
     maps::{self, Mapping},
 };
@@ -35,6 +36,16 @@ pub struct Module {
 
 /// The ELF files among the mappings, by the file they come from.
 pub fn modules(pid: u32, mappings: &[Mapping], limitations: &mut Vec<String>) -> Vec<Module> {
+    modules_on(pid, mappings, &Budget::full(), limitations)
+}
+
+/// The same; the walks over their tables share a budget.
+pub(crate) fn modules_on(
+    pid: u32,
+    mappings: &[Mapping],
+    budget: &Arc<Budget>,
+    limitations: &mut Vec<String>,
+) -> Vec<Module> {
     let exe_inode = identity::exe_inode(pid);
     let mut files: BTreeMap<(u64, u64), Vec<&Mapping>> = BTreeMap::new();
     for mapping in mappings.iter().filter(|m| m.inode != 0) {
@@ -48,8 +59,16 @@ pub fn modules(pid: u32, mappings: &[Mapping], limitations: &mut Vec<String>) ->
         let Some(code) = parts.iter().find(|m| m.executable) else {
             continue;
         };
+        if found.len() == caps::MODULES || !budget.take(0) {
+            limitations.push(format!(
+                "it has more mapped files with code than heaptide reads of one process: {} and others \
+                 are not seen",
+                code.path
+            ));
+            break;
+        }
         let file = maps::openable(pid, code);
-        let elf = match Elf::open(&file) {
+        let elf = match Elf::open_on(&file, budget.clone()) {
             Ok(elf) => Arc::new(elf),
             // a JIT's or a data file that is mapped executable is no module
             Err(elf::ElfError::NotElf { .. }) => continue,
@@ -73,12 +92,24 @@ pub fn modules(pid: u32, mappings: &[Mapping], limitations: &mut Vec<String>) ->
             bias,
             start: parts.iter().map(|m| m.start).min().unwrap_or(first.start),
             end: parts.iter().map(|m| m.end).max().unwrap_or(first.end),
-            main: exe_inode.map_or(first.start == mappings[0].start, |exe| {
-                maps::inode_of(pid, code) == Some(exe)
-            }),
+            main: exe_inode.map_or(
+                mappings
+                    .first()
+                    .is_some_and(|lowest| first.start == lowest.start),
+                |exe| elf.file().identity() == exe,
+            ),
             deleted: code.deleted,
             elf,
         });
+    }
+    // file systems over others (overlayfs) number the mapped file otherwise
+    if let Some(exe) = exe_inode
+        && found.iter().all(|m| !m.main)
+    {
+        for module in &mut found {
+            let mapped = mappings.iter().find(|m| (m.dev, m.inode) == module.inode);
+            module.main = mapped.is_some_and(|m| maps::inode_of(pid, m) == Some(exe));
+        }
     }
     found.sort_by_key(|m| (!m.main, m.start));
     found

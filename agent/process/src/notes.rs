@@ -50,7 +50,7 @@ pub fn of_provider(elf: &Elf, provider: &str) -> Vec<StaticProbe> {
         return Vec::new();
     };
     let base = elf.section(BASE).map(|section| section.address);
-    parse(notes, base)
+    parse(&notes, base)
         .into_iter()
         .filter(|(of, _)| of == provider)
         .map(|(_, probe)| probe)

@@ -5,10 +5,15 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
 
-use crate::elf::{Elf, Section};
-use crate::memory::{Budget, ProcessMemory};
+use crate::{
+    elf::{Elf, Section},
+    files::caps,
+};
+
+mod module;
+
+use module::moduledata;
 
 /// `Go120PCLnTabMagic`.
 const MAGIC: u32 = 0xffff_fff1;
@@ -19,14 +24,8 @@ const INLINE_INDEX: usize = 2;
 const INLINE_TREE: usize = 3;
 /// Functions inlined into one another at one place, at most.
 const MAX_INLINED: usize = 32;
-/// Where `gofunc` lies in `runtime.moduledata`: up to Go 1.26, and from 1.27 on.
-const GOFUNC: [usize; 2] = [320, 344];
-/// Where `text` and `etext` lie in it.
-const TEXT: usize = 176;
-/// Bytes of it that are read.
-const MODULE_BYTES: usize = 352;
-/// Data searched for it, at most.
-const MAX_DATA: u64 = 64 << 20;
+/// Bytes of a name or a path, at most.
+const MAX_TEXT: usize = 4096;
 
 /// One function of the table. Addresses are the file's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +51,8 @@ pub struct Place {
 #[derive(Clone, Debug)]
 pub struct Table {
     elf: Arc<Elf>,
-    section: Range<usize>,
+    /// Where the section lies in the file.
+    section: Range<u64>,
     functions: usize,
     names: usize,
     units: usize,
@@ -71,8 +71,12 @@ impl Table {
     /// The table of a mapped executable; `None` when it has none of a layout that is known.
     pub fn open(elf: &Arc<Elf>, pid: u32, bias: u64) -> Option<Self> {
         let section = section(elf)?;
-        let start = usize::try_from(section.offset).ok()?;
-        let bytes = elf.section_bytes(section)?;
+        let end = section.offset.checked_add(section.size)?;
+        let mut bytes = [0; 72];
+        if section.size < 72 || end > elf.file().len() || !elf.read_at(section.offset, &mut bytes) {
+            return None;
+        }
+        let bytes = &bytes;
         // magic, two zeros, instruction quantum, pointer size
         if u32_at(bytes, 0)? != MAGIC || bytes.get(4..8)? != [0, 0, 1, 8] {
             return None;
@@ -80,7 +84,7 @@ impl Table {
         let field = |index: usize| usize::try_from(u64_at(bytes, 8 + 8 * index)?).ok();
         let mut table = Self {
             elf: elf.clone(),
-            section: start..start + bytes.len(),
+            section: section.offset..end,
             functions: field(0)?,
             names: field(3)?,
             units: field(4)?,
@@ -91,6 +95,11 @@ impl Table {
             end: u64::MAX,
             trees: None,
         };
+        let most = (section.size / 8).min(caps::GO_FUNCTIONS as u64) as usize;
+        if table.functions > most {
+            elf.capped("its table of Go functions is longer than any honest one: it is not read");
+            return None;
+        }
         let address = section.address.wrapping_add(bias);
         match moduledata(
             elf,
@@ -123,10 +132,14 @@ impl Table {
                 return;
             };
             let next = self.entry(index + 1).map_or(self.end, |next| next.0);
+            // the entry, what it says of the function, and its name
+            if !self.elf.spend(128) {
+                return;
+            }
             let name = self.function(at).and_then(|func| self.name(func.name));
             let size = next.saturating_sub(entry);
             if let Some(name) = name {
-                visit(name, Function { entry, size });
+                visit(&name, Function { entry, size });
             }
         }
     }
@@ -163,26 +176,65 @@ impl Table {
         let line = self.value(func.lines, entry, pc);
         let file = self.value(func.files, entry, pc);
         Place {
-            function: self.name(name).unwrap_or("?").to_string(),
-            file: file
-                .and_then(|file| self.file(func, file))
-                .map(str::to_string),
+            function: self.name(name).unwrap_or_else(|| "?".to_string()),
+            file: file.and_then(|file| self.file(func, file)),
             line: line.and_then(|line| u32::try_from(line).ok()),
         }
     }
 
-    fn bytes(&self) -> &[u8] {
-        self.elf.bytes().get(self.section.clone()).unwrap_or(&[])
+    /// Bytes of the section; `None` behind its end.
+    fn bytes<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
+        let start = self.section.start.checked_add(at as u64)?;
+        let inside = start.checked_add(N as u64)? <= self.section.end;
+        let mut bytes = [0; N];
+        (inside && self.elf.read_at(start, &mut bytes)).then_some(bytes)
+    }
+
+    fn u32_at(&self, at: usize) -> Option<u32> {
+        self.bytes(at).map(u32::from_le_bytes)
+    }
+
+    /// The text from a place of the section up to a zero.
+    fn text(&self, at: usize) -> Option<String> {
+        let mut bytes = Vec::new();
+        while bytes.len() < MAX_TEXT {
+            let start = self
+                .section
+                .start
+                .checked_add(at.checked_add(bytes.len())? as u64)?;
+            let left = self
+                .section
+                .end
+                .checked_sub(start)
+                .filter(|left| *left > 0)?;
+            let mut some = [0; 64];
+            let some = &mut some[..left.min(64) as usize];
+            if !self.elf.read_at(start, some) {
+                return None;
+            }
+            match some.iter().position(|byte| *byte == 0) {
+                Some(end) => {
+                    bytes.extend_from_slice(&some[..end]);
+                    return String::from_utf8(bytes).ok();
+                }
+                None => bytes.extend_from_slice(some),
+            }
+        }
+        None
+    }
+
+    fn varint(&self, at: &mut usize) -> Option<u32> {
+        varint(|at| Some(self.bytes::<1>(at)?[0]), at)
     }
 
     /// Entry address and place of `_func` of a function by number.
     fn entry(&self, index: usize) -> Option<(u64, usize)> {
         let at = self.functab.checked_add(index.checked_mul(8)?)?;
-        let offset = u32_at(self.bytes(), at)?;
+        let offset = self.u32_at(at)?;
         // the last one only says where the code ends
         let func = if index < self.functions {
             self.functab
-                .checked_add(u32_at(self.bytes(), at + 4)? as usize)?
+                .checked_add(self.u32_at(at.checked_add(4)?)? as usize)?
         } else {
             0
         };
@@ -204,28 +256,27 @@ impl Table {
     }
 
     fn function(&self, at: usize) -> Option<Func> {
-        let bytes = self.bytes();
-        let word = |offset: usize| u32_at(bytes, at.checked_add(offset)?);
+        let bytes: [u8; FUNC_BYTES] = self.bytes(at)?;
+        let word = |offset: usize| u32_at(&bytes, offset);
         Some(Func {
             name: word(4)?,
             files: word(20)?,
             lines: word(24)?,
             pcdata: word(28)? as usize,
             unit: word(32)?,
-            funcdata: usize::from(*bytes.get(at.checked_add(43)?)?),
+            funcdata: usize::from(bytes[43]),
             tables: at + FUNC_BYTES,
         })
     }
 
-    fn name(&self, offset: u32) -> Option<&str> {
-        text(self.bytes(), self.names.checked_add(offset as usize)?)
+    fn name(&self, offset: u32) -> Option<String> {
+        self.text(self.names.checked_add(offset as usize)?)
     }
 
-    fn file(&self, func: &Func, number: i32) -> Option<&str> {
+    fn file(&self, func: &Func, number: i32) -> Option<String> {
         let unit = (func.unit as usize).checked_add(usize::try_from(number).ok()?)?;
-        let offset = u32_at(self.bytes(), self.units.checked_add(unit.checked_mul(4)?)?)?;
-        (offset != u32::MAX)
-            .then(|| text(self.bytes(), self.files.checked_add(offset as usize)?))?
+        let offset = self.u32_at(self.units.checked_add(unit.checked_mul(4)?)?)?;
+        (offset != u32::MAX).then(|| self.text(self.files.checked_add(offset as usize)?))?
     }
 
     /// The value that a table of the function has at an instruction.
@@ -235,39 +286,42 @@ impl Table {
         }
         let mut at = self.values.checked_add(table as usize)?;
         let (mut pc, mut value, mut first) = (entry, -1_i32, true);
-        loop {
-            let step = varint(self.bytes(), &mut at)?;
+        for number in 0..caps::GO_STEPS {
+            if number % 256 == 255 && !self.elf.spend(4096) {
+                return None;
+            }
+            let step = self.varint(&mut at)?;
             if step == 0 && !first {
                 return None;
             }
             first = false;
             let half = (step >> 1) as i32;
             value = value.wrapping_add(if step & 1 == 0 { half } else { !half });
-            pc = pc.wrapping_add(u64::from(varint(self.bytes(), &mut at)?));
+            pc = pc.wrapping_add(u64::from(self.varint(&mut at)?));
             if address < pc {
                 return Some(value);
             }
         }
+        None
     }
 
     /// The call that was inlined at an instruction.
     fn inlined(&self, func: &Func, entry: u64, pc: u64) -> Option<Call> {
-        let bytes = self.bytes();
         if func.pcdata <= INLINE_INDEX || func.funcdata <= INLINE_TREE {
             return None;
         }
-        let table = u32_at(bytes, func.tables + 4 * INLINE_INDEX)?;
+        let table = self.u32_at(func.tables.checked_add(4 * INLINE_INDEX)?)?;
         let index = u64::try_from(self.value(table, entry, pc)?).ok()?;
         let data = func.tables.checked_add(func.pcdata.checked_mul(4)?)?;
-        let tree = u32_at(bytes, data.checked_add(4 * INLINE_TREE)?)?;
+        let tree = self.u32_at(data.checked_add(4 * INLINE_TREE)?)?;
         if tree == u32::MAX {
             return None;
         }
         let at = self.trees?.checked_add(u64::from(tree) + 16 * index)?;
         let call = self.elf.at(at, 16)?;
         Some(Call {
-            name: u32_at(call, 4)?,
-            parent: u32_at(call, 8)?,
+            name: u32_at(&call, 4)?,
+            parent: u32_at(&call, 8)?,
         })
     }
 
@@ -288,8 +342,11 @@ impl Table {
                 continue;
             };
             seen += 1;
-            let before = (self.names + call.name as usize).wrapping_sub(1);
-            right += usize::from(self.bytes().get(before) == Some(&0));
+            let before = self
+                .names
+                .saturating_add(call.name as usize)
+                .wrapping_sub(1);
+            right += usize::from(self.bytes::<1>(before) == Some([0]));
             if seen == 64 {
                 break;
             }
@@ -315,48 +372,10 @@ struct Call {
     parent: u32,
 }
 
-/// What `runtime.moduledata` says, in addresses of the process.
-struct Module {
-    text: u64,
-    end: u64,
-    trees: [u64; 2],
-}
-
 fn section(elf: &Elf) -> Option<&Section> {
     [".gopclntab", ".data.rel.ro.gopclntab"]
         .iter()
         .find_map(|name| elf.section(name))
-}
-
-/// Finds `runtime.firstmoduledata` in the process: it begins with the addresses of the table and of the
-/// names in it.
-fn moduledata(elf: &Elf, pid: u32, bias: u64, table: u64, names: u64) -> Option<Module> {
-    let memory = ProcessMemory::of_pid(pid);
-    let mut budget = Budget::new(4 * MAX_DATA, u64::MAX, Duration::from_secs(5));
-    for name in [".go.module", ".noptrdata", ".data", ".data.rel.ro"] {
-        let Some(section) = elf.section(name).filter(|s| s.size <= MAX_DATA) else {
-            continue;
-        };
-        let mut bytes = vec![0; usize::try_from(section.size).ok()?];
-        let at = section.address.wrapping_add(bias);
-        if !memory.fill(at, &mut bytes, &mut budget) {
-            continue;
-        }
-        let found = (0..bytes.len().saturating_sub(MODULE_BYTES - 1))
-            .step_by(8)
-            .find(|at| u64_at(&bytes, *at) == Some(table) && u64_at(&bytes, at + 8) == Some(names));
-        if let Some(at) = found {
-            return Some(Module {
-                text: u64_at(&bytes, at + TEXT)?,
-                end: u64_at(&bytes, at + TEXT + 8)?,
-                trees: [
-                    u64_at(&bytes, at + GOFUNC[0])?,
-                    u64_at(&bytes, at + GOFUNC[1])?,
-                ],
-            });
-        }
-    }
-    None
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
@@ -367,16 +386,10 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
-fn text(bytes: &[u8], at: usize) -> Option<&str> {
-    let rest = bytes.get(at..)?;
-    let end = rest.iter().take(4096).position(|byte| *byte == 0)?;
-    std::str::from_utf8(&rest[..end]).ok()
-}
-
-fn varint(bytes: &[u8], at: &mut usize) -> Option<u32> {
+fn varint(byte: impl Fn(usize) -> Option<u8>, at: &mut usize) -> Option<u32> {
     let (mut value, mut shift) = (0_u32, 0);
     loop {
-        let byte = *bytes.get(*at)?;
+        let byte = byte(*at)?;
         *at += 1;
         value |= u32::from(byte & 0x7f).checked_shl(shift)?;
         if byte & 0x80 == 0 {
@@ -387,18 +400,4 @@ fn varint(bytes: &[u8], at: &mut usize) -> Option<u32> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_end_with_the_table() {
-        let mut at = 0;
-        assert_eq!(varint(&[0x85, 0x01], &mut at), Some(133));
-        assert_eq!(at, 2);
-        assert_eq!(varint(&[0x85], &mut 0), None);
-        assert_eq!(varint(&[0xff; 9], &mut 0), None);
-        assert_eq!(u32_at(&[1, 0, 0], 0), None);
-        assert_eq!(text(b"main.main\0", 5), Some("main"));
-        assert_eq!(text(b"main", 0), None);
-    }
-}
+mod tests;

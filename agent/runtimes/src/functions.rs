@@ -43,10 +43,8 @@ pub(crate) fn mentions(main: &Module, pattern: &str) -> bool {
     let Some(section) = main.elf.section(".rodata") else {
         return false;
     };
-    let Some(bytes) = main.elf.section_bytes(section) else {
-        return false;
-    };
-    let found = regex::bytes::Regex::new(pattern).is_ok_and(|path| path.is_match(bytes));
+    let found = regex::bytes::Regex::new(pattern)
+        .is_ok_and(|path| main.elf.search(section, 4096, |bytes| path.is_match(bytes)));
     main.elf.release();
     found
 }

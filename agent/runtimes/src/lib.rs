@@ -15,4 +15,4 @@ mod threads;
 mod tokio;
 
 pub use table::{known_versions, programs};
-pub use target::{Target, inspect};
+pub use target::{Target, inspect, inspect_until};

@@ -1,5 +1,7 @@
 //! A process to be observed: what it is made of and the runtime it runs in.
 
+use std::time::Instant;
+
 use heaptide_judge::events::TargetInfo;
 use heaptide_process::plan::wishes::ProbeWish;
 use heaptide_process::plan::{Plan, PlanOptions, plan};
@@ -43,12 +45,27 @@ impl Target {
 
 /// Reads everything about `pid` that observing it needs.
 pub fn inspect(pid: u32) -> Result<Target, ProcessError> {
-    let process = heaptide_process::inspect(pid)?;
+    recognise(heaptide_process::inspect(pid)?)
+}
+
+/// The same; files that were not read at `deadline` are left out, and a limitation says so.
+pub fn inspect_until(pid: u32, deadline: Instant) -> Result<Target, ProcessError> {
+    recognise(heaptide_process::inspect_until(pid, deadline)?)
+}
+
+fn recognise(process: Inspected) -> Result<Target, ProcessError> {
+    let pid = process.pid;
     let runtime = TABLE
         .iter()
         .find_map(|runtime| runtime.recognise(&process))
         .ok_or(ProcessError::Ended { pid })?;
     let mut limitations = process.limitations.clone();
+    // recognising the runtime has read more of its files
+    for said in process.modules.iter().flat_map(|m| m.elf.limitations()) {
+        if !limitations.contains(&said) {
+            limitations.push(said);
+        }
+    }
     if process.allocators.is_empty() {
         limitations.push(if runtime.own_heap {
             format!(

@@ -1,7 +1,11 @@
 //! All processes with what could be seen in each: `heaptide ps`.
 
 use heaptide_process::{ProcessError, identity};
-use heaptide_runtimes::inspect;
+use heaptide_runtimes::inspect_until;
+use std::time::{Duration, Instant};
+
+/// How long the files of all processes are read.
+const TIME: Duration = Duration::from_millis(1400);
 
 /// One process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,10 +37,13 @@ pub(crate) fn list() -> Vec<ProcessRow> {
         .filter_map(|e| e.file_name().to_str()?.parse().ok())
         .collect();
     pids.sort_unstable();
-    pids.into_iter().filter_map(row).collect()
+    let deadline = Instant::now() + TIME;
+    pids.into_iter()
+        .filter_map(|pid| row(pid, deadline))
+        .collect()
 }
 
-fn row(pid: u32) -> Option<ProcessRow> {
+fn row(pid: u32, deadline: Instant) -> Option<ProcessRow> {
     let stat = identity::stat(pid).ok()?;
     if stat.kernel_thread() || stat.dead() {
         return None;
@@ -50,7 +57,14 @@ fn row(pid: u32) -> Option<ProcessRow> {
         allocators: Vec::new(),
         limitations: Vec::new(),
     };
-    match inspect(pid) {
+    if Instant::now() >= deadline {
+        row.limitations.push(
+            "its files were not read: the list takes two seconds at most, and others took them"
+                .into(),
+        );
+        return Some(row);
+    }
+    match inspect_until(pid, deadline) {
         Ok(target) => {
             row.runtime = target.info.runtime;
             row.allocators = target.info.allocators;

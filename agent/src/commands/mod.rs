@@ -13,7 +13,7 @@ use crate::{
     settings::SettingsError,
 };
 use heaptide_judge::capture::CaptureError;
-use heaptide_process::ProcessError;
+use heaptide_process::{ProcessError, symbols};
 
 mod attach;
 mod bench;
@@ -29,6 +29,7 @@ mod run;
 
 /// Runs a subcommand to its end.
 pub fn execute(cli: Cli) -> ProcessExit {
+    symbols::helper::run_as("/proc/self/exe".into(), vec!["symbolize-helper".into()]);
     let done = match cli.command {
         Command::Attach(args) => attach::attach(&args),
         Command::Replay(args) => replay::replay(&args),
@@ -36,6 +37,9 @@ pub fn execute(cli: Cli) -> ProcessExit {
         Command::Ps(args) => ps::ps(&args),
         Command::Doctor(args) => doctor::doctor(&args),
         Command::CheckConfig(args) => check_config::check_config(&args),
+        Command::SymbolizeHelper => symbols::helper::serve_confined()
+            .map(|()| ExitCode::Success)
+            .map_err(Into::into),
         Command::Pairs => crate::observe::calibrate::serve_pairs()
             .map(|()| ExitCode::Success)
             .map_err(Into::into),

@@ -325,6 +325,11 @@ impl Attached {
     pub(super) fn read_runtime(&mut self, at: Nanos, sink: &mut dyn FnMut(Observation)) {
         let observer = &mut self.target.runtime.observer;
         observer.read(at, &mut self.symbolizer, sink);
+        let said = self.symbolizer.limitations();
+        if !said.is_empty() {
+            self.target.info.limitations.extend(said);
+            sink(Observation::Target(at, self.target.info.clone()));
+        }
     }
 
     /// Switches on what the runtime could say of its heap, and says so.

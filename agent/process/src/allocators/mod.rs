@@ -152,8 +152,8 @@ impl Names {
         Self(names)
     }
 
-    fn defined_in<'a>(&self, module: &'a Module) -> HashMap<&'a str, Place> {
-        let mut defined: HashMap<&'a str, Place> = HashMap::new();
+    fn defined_in(&self, module: &Module) -> HashMap<&str, Place> {
+        let mut defined: HashMap<&str, Place> = HashMap::new();
         module.elf.functions(
             |Symbol {
                  name,
@@ -161,7 +161,9 @@ impl Names {
                  size,
                  dynamic,
              }| {
-                if address != 0 && self.0.contains(name) {
+                if address != 0
+                    && let Some(name) = self.0.get(name)
+                {
                     // .dynsym comes first and is what others bind to
                     defined.entry(name).or_insert(Place {
                         address,

@@ -2,8 +2,6 @@
 
 use std::ops::Range;
 
-use blazesym::symbolize::source::{Elf, Source};
-use blazesym::symbolize::{Input, Symbolized, Symbolizer};
 use heaptide_ebpf::Cookie;
 use regex::Regex;
 
@@ -13,6 +11,8 @@ use crate::{inspect::Inspected, module::Module};
 
 /// Handlers probed at most; an expression that matches more is certainly not meant so.
 const MAX_HANDLERS: usize = 64;
+/// Bytes of a demangled name.
+const MAX_NAME: usize = 64 << 10;
 
 struct Match {
     name: String,
@@ -40,7 +40,7 @@ impl Planner {
                 let enter = programs::HANDLER_ENTER;
                 self.add(module, enter, &found.name, found.vaddr, &place, cookie);
                 let code = module.elf.at(found.vaddr, found.size as usize);
-                for place in ends::of(&found.name, code.unwrap_or_default(), found.vaddr, &cold) {
+                for place in ends::of(&found.name, &code.unwrap_or_default(), found.vaddr, &cold) {
                     let cookie = Cookie::new(0, none, none, none, number, 0);
                     let program = programs::HANDLER_RETURN;
                     self.add(module, program, &found.name, found.vaddr, &place, cookie);
@@ -64,21 +64,17 @@ fn matches(
     expressions: &[Regex],
     hits: &mut [usize],
 ) -> (Vec<Match>, Vec<Range<u64>>) {
-    let mut demangler = CppNames {
-        module,
-        symbolizer: None,
-    };
     let mut found: Vec<Match> = Vec::new();
     let mut cold = Vec::new();
     module.elf.functions(|symbol| {
         if symbol.name.contains(".cold") {
-            cold.push(symbol.address..symbol.address + symbol.size.max(1));
+            cold.push(symbol.address..symbol.address.saturating_add(symbol.size.max(1)));
             return;
         }
         if found.iter().any(|m| m.vaddr == symbol.address) {
             return;
         }
-        let name = demangler.demangle(symbol.name, symbol.address);
+        let name = demangled(symbol.name);
         let Some(which) = expressions.iter().position(|e| e.is_match(&name)) else {
             return;
         };
@@ -92,32 +88,32 @@ fn matches(
     (found, cold)
 }
 
-/// Demangles C++ names by way of blazesym, made only when there is one.
-struct CppNames<'a> {
-    module: &'a Module,
-    symbolizer: Option<(Symbolizer, Source<'static>)>,
+fn demangled(name: &str) -> String {
+    if let Ok(rust) = rustc_demangle::try_demangle(name) {
+        return format!("{rust:#}");
+    }
+    if !name.starts_with("_Z") {
+        return name.to_string();
+    }
+    let mut short = Short(String::new());
+    let written = cpp_demangle::Symbol::new(name).ok().map(|symbol| {
+        symbol.structured_demangle(&mut short, &cpp_demangle::DemangleOptions::new())
+    });
+    match written {
+        Some(Ok(())) => short.0,
+        _ => name.to_string(),
+    }
 }
 
-impl CppNames<'_> {
-    fn demangle(&mut self, name: &str, vaddr: u64) -> String {
-        if let Ok(rust) = rustc_demangle::try_demangle(name) {
-            return format!("{rust:#}");
+/// A name of a bounded length: a few bytes of mangled C++ can stand for gigabytes.
+struct Short(String);
+
+impl cpp_demangle::DemangleWrite for Short {
+    fn write_string(&mut self, part: &str) -> std::fmt::Result {
+        if self.0.len() + part.len() > MAX_NAME {
+            return Err(std::fmt::Error);
         }
-        if !name.starts_with("_Z") {
-            return name.to_string();
-        }
-        let file = &self.module.file;
-        let (symbolizer, source) = self.symbolizer.get_or_insert_with(|| {
-            let mut elf = Elf::new(file.clone());
-            elf.debug_syms = false;
-            (
-                Symbolizer::builder().enable_code_info(false).build(),
-                Source::Elf(elf),
-            )
-        });
-        match symbolizer.symbolize_single(source, Input::VirtOffset(vaddr)) {
-            Ok(Symbolized::Sym(symbol)) => symbol.name.into_owned(),
-            _ => name.to_string(),
-        }
+        self.0.push_str(part);
+        Ok(())
     }
 }

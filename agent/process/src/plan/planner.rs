@@ -91,7 +91,7 @@ impl Planner {
         place: &Place,
         cookie: u64,
     ) {
-        let Some(file_offset) = module.elf.file_offset(vaddr + place.offset) else {
+        let Some(file_offset) = module.elf.file_offset(vaddr.wrapping_add(place.offset)) else {
             let name = &module.name;
             self.plan
                 .limitations
@@ -131,7 +131,7 @@ pub(super) fn place(module: &Module, symbol: &str, vaddr: u64, size: u64, needs:
         size.min(MAX_FUNCTION)
     };
     let bytes = module.elf.at(vaddr, len as usize).unwrap_or_default();
-    prologue::choose(symbol, bytes, vaddr, needs)
+    prologue::choose(symbol, &bytes, vaddr, needs)
 }
 
 /// Since 6.16; asked of 6.17 on, which certainly has it.

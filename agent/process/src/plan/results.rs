@@ -96,7 +96,7 @@ impl<'a> Code<'a> {
 
     fn decode(&self, address: u64) -> Option<Instruction> {
         let bytes = self.elf.at(address, 16)?;
-        let mut decoder = Decoder::with_ip(64, bytes, address, DecoderOptions::NONE);
+        let mut decoder = Decoder::with_ip(64, &bytes, address, DecoderOptions::NONE);
         let instruction = decoder.decode();
         (!instruction.is_invalid()).then_some(instruction)
     }

@@ -107,7 +107,7 @@ impl Planner {
             }
             Ask::Scope(enter, leave, name) => {
                 let code = module.elf.at(*vaddr, *size as usize);
-                let ends = ends::of(symbol, code.unwrap_or_default(), *vaddr, &[]);
+                let ends = ends::of(symbol, &code.unwrap_or_default(), *vaddr, &[]);
                 if ends.is_empty() {
                     let said = format!("requests are not seen at {symbol}: it has no end");
                     self.plan.limitations.push(said);

@@ -6,18 +6,26 @@ use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction};
 use super::rules::Rules;
 use crate::Elf;
 
+/// Bytes of code that are decoded of one file.
+const MAX_CODE: u64 = 256 << 20;
+
 /// Appends (return address in the file's own terms, rule) for every call, at most `max` in all.
 pub(super) fn collect(elf: &Elf, rules: &mut Rules, max: usize, out: &mut Vec<(u64, UnwindRule)>) {
     let mut instruction = Instruction::default();
+    // functions that overlap would be decoded again and again
+    let executable = elf.segments().iter().filter(|s| s.executable);
+    let code = executable.fold(0_u64, |sum, s| sum.saturating_add(s.size));
+    let mut left = code.min(MAX_CODE);
     rules.functions(|start, end, rows| {
         if out.len() >= max || rows.is_empty() {
             return;
         }
-        let len = end.saturating_sub(start) as usize;
+        let len = end.saturating_sub(start).min(left) as usize;
         let Some(code) = elf.at(start, len) else {
             return;
         };
-        let mut decoder = Decoder::with_ip(64, code, start, DecoderOptions::NO_INVALID_CHECK);
+        left -= code.len() as u64;
+        let mut decoder = Decoder::with_ip(64, &code, start, DecoderOptions::NO_INVALID_CHECK);
         let mut row = 0;
         while decoder.can_decode() {
             decoder.decode_out(&mut instruction);

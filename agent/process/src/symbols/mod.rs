@@ -2,7 +2,9 @@
 
 mod calls;
 mod classify;
+mod frames;
 mod go;
+pub mod helper;
 mod names;
 mod rules;
 mod split;

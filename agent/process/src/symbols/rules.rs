@@ -9,6 +9,7 @@ use gimli::{
 };
 use heaptide_ebpf::{UnwindRule, rule};
 
+use super::frames;
 use crate::Elf;
 
 type Slice<'a> = EndianSlice<'a, LittleEndian>;
@@ -28,6 +29,9 @@ const END: UnwindRule = UnwindRule {
 /// Functions of musl that call a program's and a thread's first: musl has no unwind information that would say
 /// that stacks end there (`src/env/__libc_start_main.c`, `src/thread/pthread_create.c`).
 const FIRST: &[&str] = &["libc_start_main_stage2", "start", "start_c11"];
+
+/// Bytes of `.eh_frame` that are searched from the front for one address, where nothing says where to look.
+const MAX_UNSORTED: usize = 4 << 20;
 
 /// The unwind sections of a file.
 pub(super) struct Rules {
@@ -70,14 +74,19 @@ impl Rules {
             context,
             first,
         } = self;
-        let Some(frame) = eh_frame(elf) else {
+        let Some(bytes) = frames::section(elf, ".eh_frame") else {
             return UNKNOWN;
         };
-        let found = match header(elf, bases)
+        let frame = eh_frame(&bytes);
+        let sorted = frames::section(elf, ".eh_frame_hdr");
+        let found = match sorted
+            .as_deref()
+            .and_then(|bytes| header(bytes, bases))
             .as_ref()
             .and_then(ParsedEhFrameHdr::table)
         {
             Some(table) => table.fde_for_address(&frame, bases, address, EhFrame::cie_from_offset),
+            None if bytes.len() > MAX_UNSORTED => return UNKNOWN,
             None => frame.fde_for_address(bases, address, EhFrame::cie_from_offset),
         };
         let row = found.and_then(|fde| {
@@ -100,7 +109,10 @@ impl Rules {
             context,
             ..
         } = self;
-        let Some(frame) = eh_frame(elf) else { return };
+        let Some(bytes) = frames::section(elf, ".eh_frame") else {
+            return;
+        };
+        let frame = eh_frame(&bytes);
         let mut entries = frame.entries(bases);
         let mut rows = Vec::new();
         let mut cie = None;
@@ -152,15 +164,13 @@ fn collect_rows<'a>(
     }
 }
 
-fn eh_frame(elf: &Elf) -> Option<EhFrame<Slice<'_>>> {
-    let bytes = elf.section_bytes(elf.section(".eh_frame")?)?;
+fn eh_frame(bytes: &[u8]) -> EhFrame<Slice<'_>> {
     let mut frame = EhFrame::new(bytes, LittleEndian);
     frame.set_address_size(8);
-    Some(frame)
+    frame
 }
 
-fn header<'a>(elf: &'a Elf, bases: &BaseAddresses) -> Option<ParsedEhFrameHdr<Slice<'a>>> {
-    let bytes = elf.section_bytes(elf.section(".eh_frame_hdr")?)?;
+fn header<'a>(bytes: &'a [u8], bases: &BaseAddresses) -> Option<ParsedEhFrameHdr<Slice<'a>>> {
     EhFrameHdr::new(bytes, LittleEndian).parse(bases, 8).ok()
 }
 

@@ -1,30 +1,138 @@
-//! Debug information that was fetched by build id before: the folder where debuginfod's clients (gdb,
-//! `debuginfod-find`) keep what they have downloaded. Nothing is downloaded here.
+//! Where the debug information of a module is: in itself, in a debug file of this host or of the
+//! target's root, or where debuginfod's clients (gdb, `debuginfod-find`) keep what they have downloaded.
+//! Nothing is downloaded here.
 
 use std::env;
-use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
 
-use crate::Elf;
+use super::helper::Files;
+use crate::files::{ForeignFile, caps};
+use crate::{Elf, Module};
 
-/// The note's owner and kind.
-const OWNER: &[u8] = b"GNU\0";
-const BUILD_ID: u32 = 3;
+/// Bytes of a debug file that are read at once for its checksum.
+const BLOCK: usize = 256 << 10;
+/// Bytes of a debug file whose checksum is computed.
+const MAX_SUMMED: u64 = 1 << 30;
 
-/// The debug file of a module that has no debug information itself.
-pub(super) fn fetched(elf: &Elf) -> Option<PathBuf> {
-    if elf.section(".debug_info").is_some() {
+/// A module, with its debug file and what that shares with others.
+pub(super) fn files(module: &Module, pid: u32) -> Files {
+    let folders = [
+        PathBuf::from("/usr/lib/debug"),
+        PathBuf::from("/lib/debug"),
+        PathBuf::from(format!("/proc/{pid}/root/usr/lib/debug")),
+    ];
+    let elf = &module.elf;
+    let debug = if elf.section(".debug_info").is_some() {
+        None
+    } else {
+        by_id(elf, &folders).or_else(|| by_link(elf, &module.file, &folders))
+    };
+    let described = debug.as_ref().unwrap_or(elf);
+    let shared = shared(described, &folders);
+    Files {
+        shared,
+        debug: debug.map(Elf::into_file),
+        elf: elf.clone(),
+    }
+}
+
+/// The debug file with the build id of a module.
+fn by_id(elf: &Elf, folders: &[PathBuf]) -> Option<Elf> {
+    let id = elf.build_id()?;
+    let fetched = fetched().map(|folder| folder.join(&id).join("debuginfo"));
+    let installed = folders.iter().filter_map(|folder| in_folder(folder, &id));
+    fetched.chain(installed).find_map(|path| {
+        let found = Elf::open(&path).ok()?;
+        (found.build_id().as_deref() == Some(&id)).then_some(found)
+    })
+}
+
+fn in_folder(folder: &Path, id: &str) -> Option<PathBuf> {
+    let (first, rest) = id.split_at_checked(2)?;
+    Some(folder.join(format!(".build-id/{first}/{rest}.debug")))
+}
+
+/// The debug file that a module names (`.gnu_debuglink`: name, checksum).
+fn by_link(elf: &Elf, path: &Path, folders: &[PathBuf]) -> Option<Elf> {
+    let section = elf.section(".gnu_debuglink").filter(|s| s.size < 4096)?;
+    let link = elf.section_bytes(section)?;
+    let end = link.iter().position(|byte| *byte == 0)?;
+    let sum = u32::from_le_bytes(*link.get((end + 1).next_multiple_of(4)..)?.first_chunk()?);
+    let name = Path::new(std::ffi::OsStr::from_bytes(link.get(..end)?));
+    // a name, no path
+    let mut parts = name.components();
+    if !matches!(
+        (parts.next(), parts.next()),
+        (Some(Component::Normal(_)), None)
+    ) {
         return None;
     }
-    let section = elf.section(".note.gnu.build-id")?;
-    let id = build_id(elf.section_bytes(section)?)?;
-    folders()
-        .map(|folder| folder.join(&id).join("debuginfo"))
-        .find(|path| path.is_file())
+    let beside = path.parent()?;
+    // the folder as the target sees it
+    let inside: PathBuf = match path.strip_prefix("/proc") {
+        Ok(rest) => rest.components().skip(2).collect(),
+        Err(_) => path.strip_prefix("/").ok()?.to_path_buf(),
+    };
+    let mut candidates = vec![beside.join(name), beside.join(".debug").join(name)];
+    for folder in folders {
+        candidates.push(folder.join(name));
+        candidates.extend(inside.parent().map(|inside| folder.join(inside).join(name)));
+    }
+    let own = elf.file().identity();
+    candidates.into_iter().find_map(|path| {
+        let found = Elf::open(&path).ok()?;
+        let same = match (elf.build_id(), found.build_id()) {
+            (Some(one), Some(other)) => one == other,
+            _ => checksum(found.file()) == Some(sum),
+        };
+        (same && found.file().identity() != own).then_some(found)
+    })
+}
+
+fn checksum(file: &ForeignFile) -> Option<u32> {
+    let len = Some(file.len()).filter(|len| *len <= MAX_SUMMED)?;
+    let mut sum = flate2::Crc::new();
+    let mut block = vec![0; BLOCK];
+    let mut done = 0;
+    while done < len {
+        let part = &mut block[..(len - done).min(BLOCK as u64) as usize];
+        file.read_at(done, part).ok()?;
+        sum.update(part);
+        done += part.len() as u64;
+    }
+    Some(sum.sum())
+}
+
+/// What a debug file shares with others (`.gnu_debugaltlink`: path, build id).
+fn shared(elf: &Elf, folders: &[PathBuf]) -> Option<ForeignFile> {
+    use std::fmt::Write as _;
+    let section = elf.section(".gnu_debugaltlink").filter(|s| s.size < 8192)?;
+    let link = elf.section_bytes(section)?;
+    let end = link.iter().position(|byte| *byte == 0)?;
+    let id = link.get(end + 1..)?;
+    let id = id.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string does not fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    });
+    let path = Path::new(std::ffi::OsStr::from_bytes(link.get(..end)?));
+    let by_id = folders.iter().filter_map(|folder| in_folder(folder, &id));
+    // a relative path counts from the debug file; an absolute one must be of a folder of debug files
+    let own = elf.file().path().parent().map(|folder| folder.join(path));
+    let named = own
+        .into_iter()
+        .filter(|path| folders.iter().any(|f| path.starts_with(f)));
+    by_id.chain(named).find_map(|path| {
+        let found = Elf::open(&path).ok()?;
+        let fits =
+            found.build_id().as_deref() == Some(&id) && found.file().len() <= caps::DEBUG_FILE;
+        fits.then(|| found.into_file())
+    })
 }
 
 /// Where clients of debuginfod keep files, in the order in which they look.
-fn folders() -> impl Iterator<Item = PathBuf> {
+fn fetched() -> impl Iterator<Item = PathBuf> {
     let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
     let home = |path: &str| set("HOME").map(|home| PathBuf::from(home).join(path));
     let cache = set("XDG_CACHE_HOME").map(PathBuf::from);
@@ -37,35 +145,4 @@ fn folders() -> impl Iterator<Item = PathBuf> {
     ]
     .into_iter()
     .flatten()
-}
-
-fn build_id(note: &[u8]) -> Option<String> {
-    let number = |at: usize| Some(u32::from_le_bytes(note.get(at..at + 4)?.try_into().ok()?));
-    if (number(0)?, number(8)?) != (4, BUILD_ID) || note.get(12..16)? != OWNER {
-        return None;
-    }
-    let id = note.get(16..16usize.checked_add(number(4)? as usize)?)?;
-    Some(id.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string does not fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::build_id;
-
-    #[test]
-    fn build_ids() {
-        let note = b"\x04\0\0\0\x03\0\0\0\x03\0\0\0GNU\0\xde\xad\x01";
-        assert_eq!(build_id(note).as_deref(), Some("dead01"));
-        for len in 0..note.len() {
-            assert_eq!(build_id(&note[..len]), None);
-        }
-        assert_eq!(
-            build_id(b"\x04\0\0\0\x03\0\0\0\x01\0\0\0GNU\0\xde\xad\x01"),
-            None
-        );
-    }
 }

@@ -1,16 +1,12 @@
-//! Addresses into frames with names, files and lines, by way of blazesym on the mapped files.
+//! Addresses into frames with names, files and lines: Go's from its own table, all others by way of the
+//! helper.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::os::fd::AsRawFd;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-use blazesym::symbolize::source::{self, Source};
-use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolized};
 
 use super::classify::{Origin, classify};
 use super::go::GoNames;
+use super::helper::{self, Files, Looked, Place};
 use super::names::{has_path, normalise, written_in};
 use super::split;
 use crate::{
@@ -22,25 +18,25 @@ use heaptide_judge::events::{Frame, FrameKind, Site, SiteId};
 
 /// Addresses whose frames are kept.
 const MAX_CACHED: usize = 8192;
-/// Bytes that the agent may grow by before blazesym's own caches are dropped.
-const MAX_GROWTH: u64 = 16 << 20;
+/// Sentences about what cannot be named that are kept until they are asked for.
+const MAX_SAID: usize = 16;
 
 struct Mapped {
     module: Module,
-    /// Held open, so that names are still found after the process has ended.
-    file: Option<File>,
     /// A Go program names its functions itself.
     go: Option<GoNames>,
-    /// Its debug information, where that was fetched before.
-    debug: Option<PathBuf>,
+    /// The module and its debug information, held open: names are still found after the process has
+    /// ended. Not looked for yet: `None`.
+    files: Option<Files>,
 }
 
 /// Names the addresses of one process.
 pub struct Symbolizer {
     pid: u32,
     modules: Vec<Mapped>,
-    blazesym: Option<Blazesym>,
     cache: HashMap<u64, Arc<[Frame]>>,
+    /// What cannot be named and why; those that were asked for already are counted first.
+    said: (usize, Vec<String>),
 }
 
 impl Symbolizer {
@@ -49,8 +45,8 @@ impl Symbolizer {
         let mut symbolizer = Self {
             pid,
             modules: Vec::new(),
-            blazesym: None,
             cache: HashMap::new(),
+            said: (0, Vec::new()),
         };
         symbolizer.refresh()?;
         Ok(symbolizer)
@@ -72,15 +68,12 @@ impl Symbolizer {
         }
         for module in found {
             if !before.contains(&(module.inode, module.bias)) {
-                let file = File::open(&module.file).ok();
                 let go = GoNames::open(&module, self.pid);
-                let debug = split::fetched(&module.elf);
                 module.elf.release();
                 self.modules.push(Mapped {
                     module,
-                    file,
                     go,
-                    debug,
+                    files: None,
                 });
             }
         }
@@ -113,7 +106,7 @@ impl Symbolizer {
         if stack.is_empty() {
             stack.push(unknown("[unknown]", 0));
         }
-        self.trim();
+        self.release();
         Site {
             id,
             stack: stack.into(),
@@ -153,7 +146,9 @@ impl Symbolizer {
 
     fn look_up(&mut self, address: u64) -> Vec<Frame> {
         let after = self.modules.partition_point(|m| m.module.start <= address);
-        let mapped = after.checked_sub(1).map(|index| &self.modules[index]);
+        let mapped = after
+            .checked_sub(1)
+            .and_then(|index| self.modules.get_mut(index));
         let Some(mapped) = mapped.filter(|m| address < m.module.end) else {
             return vec![unknown("[anonymous]", address)];
         };
@@ -165,132 +160,77 @@ impl Symbolizer {
                 return frames;
             }
         }
-        let blazesym = self.blazesym.get_or_insert_with(|| Blazesym::new(self.pid));
-        let mut elf = source::Elf::new(path_of(mapped));
-        let source = Source::Elf(elf.clone());
-        match blazesym
-            .lines
-            .symbolize_single(&source, Input::VirtOffset(svma))
+        let pid = self.pid;
+        let files = mapped
+            .files
+            .get_or_insert_with(|| split::files(module, pid));
+        let (looked, why) = helper::look(files, svma);
+        if let Some(why) = why
+            && self.said.1.len() < MAX_SAID
+            && !self.said.1.contains(&why)
         {
-            Ok(Symbolized::Sym(symbol)) => {
-                // line tables alone name functions without their path, symbols have it
-                elf.debug_syms = false;
-                let by_symbol = blazesym
-                    .names
-                    .symbolize_single(&Source::Elf(elf), Input::VirtOffset(svma));
-                let full = match &by_symbol {
-                    Ok(Symbolized::Sym(full)) if !has_path(&symbol.name) => full.name.as_ref(),
-                    _ => symbol.name.as_ref(),
-                };
-                expand(module, &symbol, full)
-            }
-            Ok(Symbolized::Unknown(_)) => vec![unnamed(module, svma)],
-            Err(error) => {
-                tracing::debug!(module = module.name, %error, "symbolization");
-                vec![unnamed(module, svma)]
-            }
+            self.said.1.push(why);
         }
+        expand(module, looked).unwrap_or_else(|| vec![unnamed(module, svma)])
     }
 
-    /// Keeps the agent small: blazesym keeps every unit it has parsed, and maps whole debug files.
-    fn trim(&mut self) {
-        if self
-            .blazesym
-            .as_ref()
-            .is_some_and(|b| resident() > b.resident + MAX_GROWTH)
-        {
-            self.release();
-        }
+    /// What cannot be named and why, each sentence once.
+    pub fn limitations(&mut self) -> Vec<String> {
+        let (told, said) = &mut self.said;
+        let fresh = said.get(*told..).unwrap_or_default().to_vec();
+        *told = said.len();
+        fresh
     }
 
-    /// Drops everything that can be made again.
+    /// Drops what can be read again.
     pub fn release(&mut self) {
-        self.blazesym = None;
-        // SAFETY: malloc_trim only returns free memory of this process to the kernel.
-        unsafe { libc::malloc_trim(0) };
-    }
-}
-
-struct Blazesym {
-    /// Debug information, with what was inlined.
-    lines: blazesym::symbolize::Symbolizer,
-    /// Symbol tables only.
-    names: blazesym::symbolize::Symbolizer,
-    /// Resident bytes of the agent when it was made.
-    resident: u64,
-}
-
-impl Blazesym {
-    /// Debug files are looked for here and in the target's own root.
-    fn new(pid: u32) -> Self {
-        let here = ["/usr/lib/debug", "/lib/debug"].map(PathBuf::from);
-        let there = PathBuf::from(format!("/proc/{pid}/root/usr/lib/debug"));
-        let builder = || blazesym::symbolize::Symbolizer::builder().enable_auto_reload(false);
-        Self {
-            lines: builder()
-                .set_debug_dirs(Some(here.into_iter().chain([there])))
-                .build(),
-            names: builder()
-                .enable_code_info(false)
-                .enable_inlined_fns(false)
-                .build(),
-            resident: resident(),
+        for mapped in &self.modules {
+            mapped.module.elf.release();
         }
     }
 }
 
-/// A path that works even after the process has ended.
-fn path_of(mapped: &Mapped) -> PathBuf {
-    if let Some(debug) = &mapped.debug {
-        return debug.clone();
-    }
-    let path: &Path = &mapped.module.file;
-    match &mapped.file {
-        Some(file) if path.starts_with("/proc") => {
-            PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
-        }
-        _ => path.to_path_buf(),
-    }
-}
-
-fn resident() -> u64 {
-    let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages = text.split(' ').nth(1).and_then(|p| p.parse::<u64>().ok());
-    pages.unwrap_or(0) * 4096
-}
-
-/// A symbol and what was inlined into it, innermost first; `full` is the symbol's name with path.
-fn expand(module: &Module, symbol: &Sym<'_>, full: &str) -> Vec<Frame> {
-    let mut frames = vec![frame(module, normalise(full), symbol.code_info.as_deref())];
-    let mut enclosing = vec![symbol.name.as_ref()];
-    for inlined in &symbol.inlined {
-        let mut next = frame(module, normalise(&inlined.name), inlined.code_info.as_ref());
+/// The functions at an address, innermost first; `None` when it has no name at all.
+fn expand(module: &Module, looked: Looked) -> Option<Vec<Frame>> {
+    let Looked { symbol, mut places } = looked;
+    let outermost = places.pop().unwrap_or_default();
+    // line tables alone name functions without their path, symbols have it
+    let full = match (&outermost.function, &symbol) {
+        (Some(name), Some(symbol)) if !has_path(name) => symbol,
+        (Some(name), _) => name,
+        (None, Some(symbol)) => symbol,
+        (None, None) => return None,
+    };
+    let mut frames = vec![frame(module, normalise(full), &outermost)];
+    let own = outermost.function.as_deref().unwrap_or(full);
+    let mut enclosing = vec![own];
+    for inlined in places.iter().rev() {
+        let name = inlined.function.as_deref().unwrap_or_default();
+        let mut next = frame(module, normalise(name), inlined);
         if next.kind == FrameKind::User
-            && let Some(function) = written_in(&inlined.name, &enclosing)
+            && let Some(function) = written_in(name, &enclosing)
         {
             next.function = function;
         }
-        enclosing.push(&inlined.name);
+        enclosing.push(name);
         frames.push(next);
     }
     frames.reverse();
-    frames
+    Some(frames)
 }
 
-fn frame(module: &Module, function: String, code: Option<&CodeInfo<'_>>) -> Frame {
-    let file = code.map(|code| code.to_path().to_string_lossy().into_owned());
+fn frame(module: &Module, function: String, place: &Place) -> Frame {
     let kind = classify(&Origin {
         function: Some(&function),
-        file: file.as_deref(),
+        file: place.file.as_deref(),
         module: &module.path,
         main: module.main,
         described: is_described(module),
     });
-    let line = code.and_then(|code| code.line);
     Frame {
         function,
-        file,
-        line,
+        file: place.file.clone(),
+        line: place.line,
         module: module.name.clone(),
         kind,
     }

@@ -1,6 +1,5 @@
 //! Unwinding of copied stacks, and the unwind rules of a process's return addresses.
 
-use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 use framehop::x86_64::{CacheX86_64, UnwindRegsX86_64, UnwinderX86_64};
@@ -8,26 +7,16 @@ use framehop::{ExplicitModuleSectionInfo, FrameAddress, Unwinder as _};
 use heaptide_ebpf::{MAX_FRAMES, UnwindRule, rule};
 
 use super::calls;
+use super::frames;
 use super::rules::{Rules, UNKNOWN};
 use crate::{
-    elf::Elf,
     error::ProcessError,
     maps,
     module::{Module, modules},
 };
 
-/// A part of a mapped file that framehop may keep.
-struct Bytes {
-    elf: Arc<Elf>,
-    range: Range<usize>,
-}
-
-impl Deref for Bytes {
-    type Target = [u8];
-    fn deref(&self) -> &[u8] {
-        self.elf.bytes().get(self.range.clone()).unwrap_or_default()
-    }
-}
+/// Bytes of unwind sections that framehop may hold when a stack has been unwound.
+const MAX_HELD: usize = 4 << 20;
 
 /// A stack that was unwound.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,13 +31,15 @@ pub struct Unwound {
 struct Mapped {
     module: Module,
     rules: Rules,
+    /// Bytes that framehop holds of it; not given to framehop yet: `None`.
+    held: Option<usize>,
 }
 
 /// The unwind information of one process.
 pub struct Unwinder {
     pid: u32,
     modules: Vec<Mapped>,
-    framehop: UnwinderX86_64<Bytes>,
+    framehop: UnwinderX86_64<Arc<[u8]>>,
     cache: CacheX86_64,
 }
 
@@ -73,7 +64,7 @@ impl Unwinder {
         let same = |a: &Module, b: &Module| a.inode == b.inode && a.bias == b.bias;
         self.modules.retain(|old| {
             let stays = found.iter().any(|new| same(new, &old.module));
-            if !stays {
+            if !stays && old.held.is_some() {
                 self.framehop.remove_module(old.module.start);
             }
             stays
@@ -84,10 +75,10 @@ impl Unwinder {
                 continue;
             }
             added.push(module.name.clone());
-            self.framehop.add_module(framehop_module(&module));
             self.modules.push(Mapped {
                 rules: Rules::new(module.elf.clone()),
                 module,
+                held: None,
             });
         }
         self.modules.sort_by_key(|m| m.module.start);
@@ -103,6 +94,14 @@ impl Unwinder {
     /// in; `exact_pc` says that `pc` is the interrupted instruction and no return address. Memory is
     /// read from the copy only.
     pub fn unwind(&mut self, pc: u64, exact_pc: bool, sp: u64, bp: u64, stack: &[u8]) -> Unwound {
+        let unwound = self.walk(pc, exact_pc, sp, bp, stack);
+        if self.modules.iter().filter_map(|m| m.held).sum::<usize>() > MAX_HELD {
+            self.release();
+        }
+        unwound
+    }
+
+    fn walk(&mut self, pc: u64, exact_pc: bool, sp: u64, bp: u64, stack: &[u8]) -> Unwound {
         let mut frames = vec![pc];
         let mut address = if exact_pc {
             FrameAddress::from_instruction_pointer(pc)
@@ -133,6 +132,7 @@ impl Unwinder {
                     truncated: false,
                 };
             }
+            self.hold(address.address_for_lookup());
             let step =
                 self.framehop
                     .unwind_frame(address, &mut registers, &mut self.cache, &mut read);
@@ -211,26 +211,39 @@ impl Unwinder {
         all
     }
 
-    /// Gives back the pages of the mapped files that unwinding has touched.
-    pub fn release(&self) {
-        for mapped in &self.modules {
+    /// Gives framehop the module that an address lies in.
+    fn hold(&mut self, address: u64) {
+        let Some(index) = self.module_of(address) else {
+            return;
+        };
+        let mapped = &mut self.modules[index];
+        if mapped.held.is_none() {
+            let (module, bytes) = framehop_module(&mapped.module);
+            self.framehop.add_module(module);
+            mapped.held = Some(bytes);
+        }
+    }
+
+    /// Drops what can be read again.
+    pub fn release(&mut self) {
+        for mapped in &mut self.modules {
             mapped.module.elf.release();
+            if mapped.held.take().is_some() {
+                self.framehop.remove_module(mapped.module.start);
+            }
         }
     }
 }
 
-fn framehop_module(module: &Module) -> framehop::Module<Bytes> {
+/// A module in framehop's form, and the bytes that it holds.
+fn framehop_module(module: &Module) -> (framehop::Module<Arc<[u8]>>, usize) {
     let elf = &module.elf;
-    let part = |name: &str| {
-        let section = elf.section(name)?;
-        let start = section.offset as usize;
-        let range = start..start.checked_add(section.size as usize)?;
-        elf.bytes().get(range.clone())?;
-        Some(Bytes {
-            elf: elf.clone(),
-            range,
-        })
-    };
+    let (eh_frame, eh_frame_hdr) = (
+        frames::section(elf, ".eh_frame"),
+        frames::section(elf, ".eh_frame_hdr"),
+    );
+    let len = |bytes: &Option<Arc<[u8]>>| bytes.as_ref().map_or(0, |bytes| bytes.len());
+    let bytes = len(&eh_frame) + len(&eh_frame_hdr);
     let place = |name: &str| {
         let section = elf.section(name)?;
         Some(section.address..section.address.checked_add(section.size)?)
@@ -238,12 +251,12 @@ fn framehop_module(module: &Module) -> framehop::Module<Bytes> {
     let info = ExplicitModuleSectionInfo {
         base_svma: 0,
         text_svma: place(".text"),
-        text: part(".text"),
+        text: None,
         got_svma: place(".got"),
         eh_frame_svma: place(".eh_frame"),
-        eh_frame: part(".eh_frame"),
+        eh_frame,
         eh_frame_hdr_svma: place(".eh_frame_hdr"),
-        eh_frame_hdr: part(".eh_frame_hdr"),
+        eh_frame_hdr,
         // of other systems' files
         stubs_svma: None,
         stub_helper_svma: None,
@@ -252,10 +265,11 @@ fn framehop_module(module: &Module) -> framehop::Module<Bytes> {
         text_segment_svma: None,
         text_segment: None,
     };
-    framehop::Module::new(
+    let module = framehop::Module::new(
         module.name.clone(),
         module.start..module.end,
         module.bias,
         info,
-    )
+    );
+    (module, bytes)
 }

@@ -74,7 +74,7 @@ impl Build {
         // It lies in front of much more, of which as much is read as no version's own needs.
         let offsets = elf
             .at(runtime, DebugOffsets::MOST)
-            .and_then(DebugOffsets::parse);
+            .and_then(|bytes| DebugOffsets::parse(&bytes));
         let exported = || {
             let bytes = elf.at(elf.data_symbol("Py_Version")?, 4)?;
             Version::from_hex(u32::from_le_bytes(bytes.try_into().ok()?))
@@ -98,7 +98,7 @@ impl Build {
 /// name contradicts.
 fn in_strings(module: &Module) -> Option<Version> {
     let bytes = module.elf.section_bytes(module.elf.section(".rodata")?)?;
-    only_version(bytes, name_of_file(&module.name))
+    only_version(&bytes, name_of_file(&module.name))
 }
 
 /// The minor version in a file's name (`libpython3.10.so.1.0`).

@@ -202,20 +202,18 @@ fn layout(main: &Module, version: &str) -> Option<Layout> {
 /// The version in `.go.buildinfo`.
 pub(super) fn version(main: &Module) -> Option<String> {
     let (version, _) = build(main)?;
-    Some(version.to_string()).filter(|text| text.len() < 32)
+    Some(version).filter(|text| text.len() < 32)
 }
 
 /// What `.go.buildinfo` says since Go 1.18: the version and the experiments that differ from its own
 /// (`go1.25.5 X:nodwarf5,noswissmap`).
-fn build(main: &Module) -> Option<(&str, &str)> {
+fn build(main: &Module) -> Option<(String, String)> {
     let bytes = main.elf.section_bytes(main.elf.section(".go.buildinfo")?)?;
     let inline = bytes.get(32..)?;
     let len = usize::from(*inline.first()?);
     let text = std::str::from_utf8(inline.get(1..1 + len)?).ok()?;
     let (version, experiments) = text.split_once(' ').unwrap_or((text, ""));
     let version = version.strip_prefix("go").unwrap_or(version);
-    Some((
-        version,
-        experiments.strip_prefix("X:").unwrap_or(experiments),
-    ))
+    let experiments = experiments.strip_prefix("X:").unwrap_or(experiments);
+    Some((version.to_string(), experiments.to_string()))
 }

@@ -62,7 +62,7 @@ fn instructions(elf: &Elf, function: Function) -> impl Iterator<Item = Instructi
     let bytes = elf.at(function.entry, function.size.min(MAX_CODE) as usize);
     Decoder::with_ip(
         64,
-        bytes.unwrap_or(&[]),
+        &bytes.unwrap_or_default(),
         function.entry,
         DecoderOptions::NONE,
     )

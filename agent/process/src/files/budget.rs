@@ -1,0 +1,70 @@
+//! How much the walks over foreign tables may read: bytes that fill up again with time, and a deadline.
+
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use super::caps;
+
+/// The budget that the files of one process share.
+#[derive(Debug)]
+pub struct Budget {
+    left: Mutex<(u64, Instant)>,
+    deadline: Option<Instant>,
+}
+
+impl Budget {
+    /// [`caps::WALKED`] bytes.
+    pub fn full() -> Arc<Self> {
+        Self::new(None)
+    }
+
+    /// The same, and nothing after `deadline`.
+    pub fn until(deadline: Instant) -> Arc<Self> {
+        Self::new(Some(deadline))
+    }
+
+    fn new(deadline: Option<Instant>) -> Arc<Self> {
+        Arc::new(Self {
+            left: Mutex::new((caps::WALKED, Instant::now())),
+            deadline,
+        })
+    }
+
+    /// Takes bytes out; false when there are not as many, or the time is over.
+    pub fn take(&self, bytes: u64) -> bool {
+        let now = Instant::now();
+        if self.deadline.is_some_and(|deadline| now >= deadline) {
+            return false;
+        }
+        let mut left = self
+            .left
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let passed = now.saturating_duration_since(left.1).as_secs_f64();
+        let refilled = left.0.saturating_add((passed * caps::REFILL as f64) as u64);
+        *left = (refilled.min(caps::WALKED), now);
+        match left.0.checked_sub(bytes) {
+            Some(rest) => {
+                left.0 = rest;
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn it_ends() {
+        let budget = Budget::full();
+        assert!(budget.take(caps::WALKED - 10));
+        assert!(!budget.take(caps::WALKED / 2));
+        assert!(!budget.take(u64::MAX));
+        assert!(!Budget::until(Instant::now()).take(1));
+        assert!(Budget::until(Instant::now() + Duration::from_secs(60)).take(1));
+    }
+}

@@ -1,0 +1,308 @@
+//! The agent's side: starts the helper, asks it with a deadline, and remembers what it died of.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+
+use super::protocol::{Answer, Detail, Looked, Request, receive, send};
+use super::{PROGRAM, server};
+use crate::files::{ForeignFile, Identity};
+use crate::{Elf, clocks};
+
+/// CPU time that one request may take, and how long it may take in all.
+const MAX_CPU: Duration = Duration::from_secs(2);
+const MAX_WAIT: Duration = Duration::from_secs(15);
+/// CPU time that all requests of a file may take, besides a share of the time that passes.
+const FREE: Duration = Duration::from_secs(20);
+const SHARE: f64 = 0.05;
+/// Files whose record is kept.
+const MAX_RECORDS: usize = 4096;
+
+/// A module, and where its debug information is.
+pub(in crate::symbols) struct Files {
+    /// The module itself.
+    pub(in crate::symbols) elf: Arc<Elf>,
+    /// Its debug file.
+    pub(in crate::symbols) debug: Option<ForeignFile>,
+    /// What its debug file shares with others.
+    pub(in crate::symbols) shared: Option<ForeignFile>,
+}
+
+/// File and debug file.
+type Key = (Identity, u64, Option<Identity>);
+
+impl Files {
+    fn key(&self) -> Key {
+        let file = self.elf.file();
+        let debug = self.debug.as_ref().map(ForeignFile::identity);
+        (file.identity(), file.len(), debug)
+    }
+
+    fn open(&self) -> Vec<BorrowedFd<'_>> {
+        let beside = [&self.debug, &self.shared].into_iter().flatten();
+        std::iter::once(self.elf.file())
+            .chain(beside)
+            .map(ForeignFile::as_fd)
+            .collect()
+    }
+}
+
+/// How a file behaved.
+struct Record {
+    detail: Detail,
+    began: Instant,
+    spent: Duration,
+    said: Option<String>,
+}
+
+/// A running helper.
+struct Helper {
+    socket: OwnedFd,
+    /// Not there: it is a thread of this process.
+    child: Option<Child>,
+    modules: HashMap<Key, u32>,
+}
+
+#[derive(Default)]
+struct Client {
+    helper: Option<Helper>,
+    records: HashMap<Key, Record>,
+}
+
+/// Why there is no answer.
+enum Failure {
+    /// The helper had ended before it was asked, or holds too much.
+    Again,
+    /// The file is to blame.
+    File(String),
+    /// Nobody can be asked.
+    Helper(String),
+}
+
+/// One helper serves all targets.
+static CLIENT: Mutex<Option<Client>> = Mutex::new(None);
+
+/// What is at an address of a module, in the file's own terms; also what cannot be said of it, and why.
+pub(in crate::symbols) fn look(files: &Files, address: u64) -> (Looked, Option<String>) {
+    let mut client = CLIENT.lock().unwrap_or_else(PoisonError::into_inner);
+    client
+        .get_or_insert_with(Client::default)
+        .look(files, address)
+}
+
+impl Client {
+    fn look(&mut self, files: &Files, address: u64) -> (Looked, Option<String>) {
+        let key = files.key();
+        // once for each detail, and once more for a helper that had ended meanwhile
+        for _ in 0..6 {
+            let detail = self.record(key).detail;
+            if detail == Detail::Nothing {
+                break;
+            }
+            let failure = match self.ask(files, key, detail, address) {
+                Ok(looked) => return (looked, self.record(key).said.clone()),
+                Err(failure) => failure,
+            };
+            self.stop();
+            match failure {
+                Failure::Again => {}
+                Failure::File(why) => self.record(key).lower(files, &why),
+                Failure::Helper(why) => {
+                    return (
+                        Looked::default(),
+                        Some(format!("functions are not named: {why}")),
+                    );
+                }
+            }
+        }
+        (Looked::default(), self.record(key).said.clone())
+    }
+
+    fn record(&mut self, key: Key) -> &mut Record {
+        if self.records.len() >= MAX_RECORDS && !self.records.contains_key(&key) {
+            self.records.clear();
+        }
+        self.records.entry(key).or_insert_with(|| Record {
+            detail: Detail::Lines,
+            began: Instant::now(),
+            spent: Duration::ZERO,
+            said: None,
+        })
+    }
+
+    fn ask(
+        &mut self,
+        files: &Files,
+        key: Key,
+        detail: Detail,
+        address: u64,
+    ) -> Result<Looked, Failure> {
+        if self.helper.is_none() {
+            let started = Helper::start();
+            self.helper = Some(started.map_err(|why| {
+                Failure::Helper(format!("the symbolizer cannot be started: {why}"))
+            })?);
+        }
+        let Some(helper) = &mut self.helper else {
+            return Err(Failure::Again);
+        };
+        let before = helper.cpu();
+        let (mut said, mut ends) = (None, false);
+        let module = if let Some(module) = helper.modules.get(&key) {
+            *module
+        } else {
+            let request = Request::Open {
+                detail,
+                debug: files.debug.is_some(),
+                shared: files.shared.is_some(),
+            };
+            let (answer, last) = helper.exchange(&request, &files.open())?;
+            ends |= last;
+            match answer {
+                Answer::Opened(module, why) => {
+                    helper.modules.insert(key, module);
+                    said = why;
+                    module
+                }
+                Answer::Refused(why) => return Err(Failure::File(why)),
+                Answer::Full | Answer::Looked(_) => return Err(Failure::Again),
+            }
+        };
+        let (answer, last) = helper.exchange(&Request::Look { module, address }, &[])?;
+        ends |= last;
+        let looked = match answer {
+            Answer::Looked(looked) => looked,
+            Answer::Refused(why) => return Err(Failure::File(why)),
+            Answer::Full | Answer::Opened(..) => return Err(Failure::Again),
+        };
+        let spent = helper.cpu().saturating_sub(before);
+        if ends {
+            self.stop();
+        }
+        let record = self.record(key);
+        if let Some(why) = said {
+            record.lower(files, &why);
+        }
+        record.spent += spent;
+        if record.spent > FREE + record.began.elapsed().mul_f64(SHARE) {
+            return Err(Failure::File("reading it takes too much time".to_string()));
+        }
+        Ok(looked)
+    }
+
+    /// Ends the helper.
+    fn stop(&mut self) {
+        if let Some(Helper {
+            child: Some(mut child),
+            ..
+        }) = self.helper.take()
+        {
+            // It may have ended by itself.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+impl Record {
+    /// Asks less of the file from now on.
+    fn lower(&mut self, files: &Files, why: &str) {
+        let path = files.elf.file().path().display();
+        let (detail, lost) = match self.detail {
+            Detail::Lines => (
+                Detail::Names,
+                "its functions are named without file and line",
+            ),
+            Detail::Names | Detail::Nothing => (Detail::Nothing, "its functions are not named"),
+        };
+        self.detail = detail;
+        self.began = Instant::now();
+        self.spent = Duration::ZERO;
+        self.said = Some(format!("{path}: {why}: {lost}"));
+        tracing::debug!(said = self.said, "symbolization");
+    }
+}
+
+impl Helper {
+    fn start() -> io::Result<Self> {
+        let (socket, theirs) = rustix::net::socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )?;
+        let child = if let Some((program, arguments)) = PROGRAM.get() {
+            let mut command = Command::new(program);
+            let command = command
+                .args(arguments)
+                .env_clear()
+                .env("MALLOC_ARENA_MAX", "1")
+                .current_dir("/")
+                .stdin(theirs)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null());
+            Some(command.spawn()?)
+        } else {
+            std::thread::Builder::new().spawn(move || server::serve_here(&theirs))?;
+            None
+        };
+        Ok(Self {
+            socket,
+            child,
+            modules: HashMap::new(),
+        })
+    }
+
+    /// CPU time that it has used.
+    fn cpu(&self) -> Duration {
+        let child = self.child.as_ref();
+        child
+            .and_then(|child| clocks::cpu_time_of(child.id()))
+            .unwrap_or_default()
+    }
+
+    /// Asks; returns the answer, and whether it is the last of this helper.
+    fn exchange(
+        &self,
+        request: &Request,
+        files: &[BorrowedFd<'_>],
+    ) -> Result<(Answer, bool), Failure> {
+        // somebody may have ended it
+        send(self.socket.as_fd(), request, files).map_err(|_| Failure::Again)?;
+        self.wait()?;
+        match receive(self.socket.as_fd()) {
+            Ok(Some((answer, _))) => Ok(answer),
+            Ok(None) | Err(_) => Err(Failure::File(
+                "the symbolizer ended while it read it".to_string(),
+            )),
+        }
+    }
+
+    /// Waits for an answer.
+    fn wait(&self) -> Result<(), Failure> {
+        let (began, cpu) = (Instant::now(), self.cpu());
+        let step = Timespec {
+            tv_sec: 0,
+            tv_nsec: 50_000_000,
+        };
+        loop {
+            let mut sockets = [PollFd::new(&self.socket, PollFlags::IN)];
+            match rustix::event::poll(&mut sockets, Some(&step)) {
+                Ok(0) | Err(rustix::io::Errno::INTR) => {}
+                Ok(_) => return Ok(()),
+                Err(why) => return Err(Failure::Helper(why.to_string())),
+            }
+            if began.elapsed() > MAX_WAIT || self.cpu().saturating_sub(cpu) > MAX_CPU {
+                return Err(Failure::File(
+                    "reading it takes the symbolizer too long".to_string(),
+                ));
+            }
+        }
+    }
+}
