@@ -56,7 +56,7 @@ impl Drop for Process {
     }
 }
 
-/// The program that pretends to be CPython 3.12.1.
+/// The program that pretends to be `CPython` 3.12.1.
 struct Fake {
     _folder: TempDir,
     program: PathBuf,

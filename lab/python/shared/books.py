@@ -78,7 +78,7 @@ def truth(variant, container, by_route=None):
         "entry_bytes": entry_bytes,
         "table_bytes": table_bytes,
         "kept_bytes": None if entry_bytes is None else entry_bytes + table_bytes,
-        "distinct_tokens": tokens.bit_count(),
+        "distinct_tokens": bin(tokens).count("1"),
         "requests": requests,
         "total_requests": sum(counters[:ENTRIES]),
     }

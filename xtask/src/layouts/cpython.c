@@ -96,10 +96,15 @@ static void objects(void)
     AT("ob_size", PyVarObject, ob_size);
 #if PY_VERSION_HEX >= 0x030e0000
     /* Flags are in the upper part of the word. */
-    printf("    refcount: 0x%llx,\n", (1ull << 8 * offsetof(PyObject, ob_flags)) - 1);
+    int digits = 2 * offsetof(PyObject, ob_flags);
 #else
-    printf("    refcount: 0x%llx,\n", ~0ull);
+    int digits = 2 * sizeof(((PyObject *)0)->ob_refcnt);
 #endif
+    printf("    refcount: 0x");
+    for (; digits > 0; digits--) {
+        printf(digits % 4 == 1 && digits > 1 ? "f_" : "f");
+    }
+    printf(",\n");
     AT("tp_name", PyTypeObject, tp_name);
     AT("tp_basicsize", PyTypeObject, tp_basicsize);
     AT("tp_itemsize", PyTypeObject, tp_itemsize);

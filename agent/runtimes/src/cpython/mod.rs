@@ -175,7 +175,7 @@ fn context_copy(index: usize, module: &Module) -> Option<FunctionAt> {
     found
 }
 
-fn base_names<'a>(process: &'a Inspected) -> impl Iterator<Item = &'a str> {
+fn base_names(process: &Inspected) -> impl Iterator<Item = &str> {
     let exe = process.exe.rsplit('/').next().unwrap_or(&process.exe);
     std::iter::once(exe).chain(process.modules.iter().map(|m| m.name.as_str()))
 }

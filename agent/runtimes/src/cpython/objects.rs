@@ -125,8 +125,8 @@ impl KeyTable {
                 ensure(places.is_power_of_two() && places <= 1 << 40)?;
                 let width = match places {
                     ..=0xff => 1,
-                    ..=0xffff => 2,
-                    ..=0xffff_ffff => 4,
+                    0x100..=0xffff => 2,
+                    0x1_0000..=0xffff_ffff => 4,
                     _ => 8,
                 };
                 (places, places * width, 3, true)

@@ -51,14 +51,14 @@ struct Names<'a, R> {
     pages: &'a mut Pages<R>,
     types: &'a mut Types,
     layout: &'a Layout,
-    names: u64,
+    tuple: u64,
     variables: VariableNames,
 }
 
 impl<R: Read> Names<'_, R> {
     fn name(&mut self, index: u32) -> Option<String> {
         let at = self.layout.tuple_items + u64::from(index) * 8;
-        let name = self.pages.field(self.names, at)?;
+        let name = self.pages.field(self.tuple, at)?;
         paths::name_of(self.pages, self.types, name)
     }
 
@@ -102,7 +102,7 @@ pub(super) fn stores<R: Read>(
         }
     };
     let mut names = Names {
-        names: pages.field(code, layout.code_names)?,
+        tuple: pages.field(code, layout.code_names)?,
         variables: VariableNames::of(pages, &layout, code)?,
         pages,
         types,
@@ -346,7 +346,9 @@ fn by_stack<R: Read>(
             Kind::Copy(count) => {
                 let from = values.0.len().saturating_sub(usize::from(count));
                 let copied = values.0.get(from..).unwrap_or_default().to_vec();
-                copied.into_iter().for_each(|value| values.push(value));
+                for value in copied {
+                    values.push(value);
+                }
             }
             Kind::Rotate(count) => {
                 let value = values.pop();

@@ -51,7 +51,7 @@ pub(super) const LAYOUT: Layout = Layout {
     },
     ob_type: 8,
     ob_size: 16,
-    refcount: 0xffffffffffffffff,
+    refcount: 0xffff_ffff_ffff_ffff,
     tp_name: 24,
     tp_basicsize: 32,
     tp_itemsize: 40,
