@@ -3,6 +3,7 @@
 
 use super::layout::Layout;
 
+mod prelude;
 #[path = "3_10.rs"]
 mod v3_10;
 #[path = "3_11.rs"]
@@ -19,15 +20,6 @@ mod v3_15;
 mod v3_8;
 #[path = "3_9.rs"]
 mod v3_9;
-
-/// What the files of versions name.
-mod prelude {
-    pub(super) use crate::cpython::layout::{
-        Bytecode, FramePointer, Generator, Instance, Instruction, KeysSize, Layout, LineTable,
-        Said, StackTop, ThreadId, Variables,
-    };
-    pub(super) use crate::cpython::opcodes::Kind;
-}
 
 /// All of them, the oldest first.
 pub(crate) static TABLE: &[&Layout] = &[

@@ -1,0 +1,7 @@
+//! What the files of versions name.
+
+pub(super) use crate::cpython::layout::{
+    Bytecode, FramePointer, Generator, Instance, Instruction, KeysSize, Layout, LineTable, Said,
+    StackTop, ThreadId, Variables,
+};
+pub(super) use crate::cpython::opcodes::Kind;
