@@ -1,6 +1,6 @@
 //! The lines of a chunked body: sizes of chunks, and the trailer after the last.
 
-use super::{BODY, LOST, MOST, Parser, START};
+use super::parser::{BODY, LOST, MOST, Parser, START};
 
 pub(super) const CHUNK_SIZE: u32 = 13;
 pub(super) const CHUNK_LINE: u32 = 14;

@@ -1,6 +1,7 @@
 //! Header lines: the names that are recognised, and the credential in the value.
 
-use super::{LENGTH, LINE_START, Parser, SKIP_LINE, bytes};
+use super::bytes;
+use super::parser::{LENGTH, LINE_START, Parser, SKIP_LINE};
 use crate::{CredentialPattern, PATTERN_LEN, Settings, tail};
 
 pub(super) const NAME: u32 = 5;

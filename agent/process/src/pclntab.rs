@@ -12,8 +12,10 @@ use crate::{
 };
 
 mod module;
+mod words;
 
 use module::moduledata;
+use words::{u32_at, u64_at};
 
 /// `Go120PCLnTabMagic`.
 const MAGIC: u32 = 0xffff_fff1;
@@ -376,14 +378,6 @@ fn section(elf: &Elf) -> Option<&Section> {
     [".gopclntab", ".data.rel.ro.gopclntab"]
         .iter()
         .find_map(|name| elf.section(name))
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
-    Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
 fn varint(byte: impl Fn(usize) -> Option<u8>, at: &mut usize) -> Option<u32> {

@@ -14,7 +14,9 @@ fn the_readme_names_the_versions_of_the_tables() {
         let minors: Vec<u32> = known
             .iter()
             .map(|version| {
-                let minor = version.split_once('.').and_then(|(_, minor)| minor.parse().ok());
+                let minor = version
+                    .split_once('.')
+                    .and_then(|(_, minor)| minor.parse().ok());
                 minor.expect("a major and a minor")
             })
             .collect();

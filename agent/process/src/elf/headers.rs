@@ -1,6 +1,6 @@
 //! The headers of an ELF file: its segments and sections.
 
-use super::{Section, Segment};
+use super::sections::{Section, Segment};
 use crate::files::{ForeignFile, caps};
 
 /// Bytes of the file's header.

@@ -1,6 +1,7 @@
 //! A table of strings that is read as its symbols ask for it: mostly in its own order.
 
-use super::{Elf, Section};
+use super::image::Elf;
+use super::sections::Section;
 use crate::files::caps;
 
 /// Bytes that are read ahead.

@@ -3,8 +3,9 @@
 use std::ops::ControlFlow;
 
 use super::headers::{u16_at, u32_at, u64_at};
+use super::image::Elf;
+use super::sections::Section;
 use super::strings::Strings;
-use super::{Elf, Section};
 use crate::files::caps;
 
 /// Bytes of a symbol and of a relocation.

@@ -3,6 +3,9 @@
 use std::io::{Seek, SeekFrom, Write};
 use std::time::{Duration, Instant};
 
+use std::path::{Path, PathBuf};
+
+use super::class::class;
 use super::*;
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::u64_at;
+use super::words::u64_at;
 use crate::elf::Elf;
 use crate::memory::{Budget, ProcessMemory};
 

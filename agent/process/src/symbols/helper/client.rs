@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
+use super::program::PROGRAM;
 use super::protocol::{Answer, Detail, Looked, Request, receive, send};
-use super::{PROGRAM, server};
+use super::server;
 use crate::files::{ForeignFile, Identity};
 use crate::{Elf, clocks};
 

@@ -6,28 +6,16 @@
 
 mod client;
 mod debug;
+mod program;
 mod protocol;
 mod sandbox;
 mod server;
 mod symbols;
 
-use std::ffi::OsString;
-use std::path::PathBuf;
-use std::sync::OnceLock;
-
 pub(super) use client::{Files, look};
+pub use program::run_as;
 pub(super) use protocol::{Looked, Place};
 pub use server::serve_confined;
-
-/// The program that is the helper: a path and its arguments.
-static PROGRAM: OnceLock<(PathBuf, Vec<OsString>)> = OnceLock::new();
-
-/// Names the program that is run as the helper; it must call [`serve_confined`]. Without it names are
-/// looked up in a thread of this process: for tests.
-pub fn run_as(program: PathBuf, arguments: Vec<OsString>) {
-    // The first one stays.
-    let _ = PROGRAM.set((program, arguments));
-}
 
 #[cfg(test)]
 mod tests;
