@@ -216,8 +216,9 @@ fn lengths_between_censuses_are_the_containers() {
         let whole = steps
             .windows(2)
             .filter(|pair| pair[0].1 <= pair[1].1 && pair[0].0 < pair[1].0 && pair[1].1 % 10 == 0);
-        // a look may fall into the ten insertions
-        assert!(steps.len() > 60, "{version}: {steps:?}");
+        // A census, which the same thread takes, may hold samples up where others use the cores.
+        assert!(steps.len() > 40, "{version}: {steps:?}");
+        // A sample may fall into the ten insertions.
         assert!(
             whole.count() as f64 > 0.9 * steps.len() as f64,
             "{version}: {steps:?}"

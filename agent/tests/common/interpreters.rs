@@ -47,7 +47,8 @@ pub(crate) fn interpreters(test: &str) -> Vec<PathBuf> {
             .iter()
             .any(|path| version_of(path).starts_with(&start))
         {
-            skip(test, &format!("no CPython {minor} on this machine"));
+            let why = format!("{test} runs without it: it is not on this machine");
+            skip(&format!("CPython {minor}"), &why);
         }
     }
     found
