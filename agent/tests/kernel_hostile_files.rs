@@ -102,7 +102,7 @@ fn list(pid: u32) {
     let status = ps.wait(SOON);
     assert_eq!(status.code(), Some(0), "{}", ps.transcript());
     // its own time: others use this machine too
-    let spent = children_cpu() - before;
+    let spent = children_cpu().saturating_sub(before);
     assert!(spent < Duration::from_secs(2), "{spent:?}");
     let rows: Value = serde_json::from_str(&ps.output()).expect("JSON");
     let found = rows
@@ -289,10 +289,11 @@ fn a_library_that_is_cut_while_it_is_observed() {
 /// A compressed section claims more than there is memory, or holds it.
 #[test]
 fn compressed_sections_that_lie() {
+    const MUCH: usize = 512 << 20;
+
     let Some(_turn) = kernel("compressed_sections_that_lie") else {
         return;
     };
-    const MUCH: usize = 512 << 20;
     for (claim, zeros) in [(1_u64 << 62, 100), (MUCH as u64, MUCH), (100, MUCH)] {
         let (_folder, path) = keeps(&["-gz=zlib"]);
         let mut section = Vec::new();
@@ -366,10 +367,11 @@ fn debug_links_to_what_is_no_file() {
 /// Symbols and Go's own table in a hole of the file: few bytes on the disk, hundreds of gigabytes to read.
 #[test]
 fn tables_in_holes() {
+    const HOLE: u64 = 256 << 30;
+
     let Some(_turn) = kernel("tables_in_holes") else {
         return;
     };
-    const HOLE: u64 = 256 << 30;
     let (_folder, path) = keeps(&[]);
     Changed::of(&path).into_hole(".symtab", HOLE, &[]);
     let target = started(&path);

@@ -77,6 +77,7 @@ pub struct Spent {
 
 impl Spent {
     /// Together with another process in the same time.
+    #[must_use]
     pub fn beside(self, other: Self) -> Self {
         Self {
             wall: self.wall.max(other.wall),
