@@ -343,6 +343,9 @@ pub struct TargetInfo {
     pub limitations: Vec<String>,
     /// How allocations are watched (`watch`, `sample`, `trace`).
     pub mode: String,
+    /// Its runtime keeps objects in a heap of its own that is not read: what is seen of allocators says nothing of
+    /// them.
+    pub heap_unseen: bool,
 }
 
 /// What the judge needs from the current window of allocation tracing. The source acts on it.

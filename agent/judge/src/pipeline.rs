@@ -149,6 +149,7 @@ impl Pipeline {
         }
         if self.signals.settle(self.now, &self.attribution) {
             self.judge.reading(Inputs {
+                unseen_heap: unseen_heap(&self.target),
                 growth: &self.growth,
                 attribution: &self.attribution,
                 signals: &self.signals,
@@ -178,6 +179,7 @@ impl Pipeline {
     /// The current judgement.
     fn judgement(&self) -> Judgement {
         let inputs = Inputs {
+            unseen_heap: unseen_heap(&self.target),
             growth: &self.growth,
             attribution: &self.attribution,
             signals: &self.signals,
@@ -355,4 +357,9 @@ impl Pipeline {
                 .collect(),
         }
     }
+}
+
+/// The runtime of a target whose objects are in a heap that is not read.
+fn unseen_heap(target: &TargetInfo) -> Option<&str> {
+    target.heap_unseen.then_some(target.runtime.as_str())
 }

@@ -114,6 +114,12 @@ pub trait Observer: Send {
         RuntimeSettings::default()
     }
 
+    /// The objects of its own heap are seen, one way or another. Where a runtime has a heap of its own and they are
+    /// not, nothing that is seen of allocators clears it.
+    fn sees_heap(&self) -> bool {
+        false
+    }
+
     /// The observation begins; `layout` tells its sites from those of other processes.
     fn begin(&mut self, layout: u32) {
         let _ = layout;

@@ -5,6 +5,7 @@ mod cpython;
 pub mod door;
 mod functions;
 mod go;
+mod named;
 pub mod readers;
 mod requests;
 mod smol;

@@ -3,12 +3,13 @@
 use heaptide_process::plan::Program;
 
 use crate::door::Runtime;
-use crate::{cpython, go, requests, smol, threads, tokio};
+use crate::{cpython, go, named, requests, smol, threads, tokio};
 
 /// All runtimes; the first that recognises a process wins. The last one recognises all.
 pub(crate) static TABLE: &[&dyn Runtime] = &[
     &go::Go,
     &cpython::CPython,
+    &named::Named,
     &tokio::Tokio,
     &smol::Smol,
     &threads::Threads,

@@ -99,6 +99,7 @@ fn recognise(process: Inspected) -> Result<Target, ProcessError> {
                 .collect(),
             limitations,
             mode: String::new(),
+            heap_unseen: runtime.own_heap && !runtime.observer.sees_heap(),
         },
         process,
         runtime,

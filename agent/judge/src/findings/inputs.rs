@@ -14,6 +14,8 @@ pub struct Inputs<'a> {
     pub attribution: &'a Attribution,
     /// Growth signals.
     pub signals: &'a Signals,
+    /// The runtime, if its objects are in a heap of its own that is not read.
+    pub unseen_heap: Option<&'a str>,
     /// Start of the observation.
     pub start: Nanos,
     /// Time of the last observation.

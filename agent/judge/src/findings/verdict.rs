@@ -63,8 +63,21 @@ impl Judge {
             );
             return (Verdict::InsufficientEvidence, reason);
         }
+        if let Some(runtime) = inputs.unseen_heap {
+            return (Verdict::InsufficientEvidence, unseen_heap(runtime));
+        }
         (Verdict::NoLeak, no_leak_sentence(findings, window))
     }
+}
+
+/// Nothing was found in a process whose objects cannot be seen. Garbage that was not collected yet is no growth, and
+/// growth into memory that the runtime holds already moves nothing: neither way is there a verdict.
+fn unseen_heap(runtime: &str) -> String {
+    format!(
+        "The objects of {runtime} are in a heap of its own that heaptide does not read, so a leak among them could be \
+         missed. Nothing else grows. The resident memory after several full collections would tell: compare it over \
+         hours, or take two heap snapshots with the runtime's own tools."
+    )
 }
 
 /// Minimum levels of a signal for the verdict `no_leak`.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use heaptide_judge::capture::{CaptureError, CaptureReader, CaptureWriter, replay};
+use heaptide_judge::capture::{CaptureError, CaptureReader, CaptureWriter, VERSION, replay};
 use heaptide_judge::events::Observation;
 use heaptide_judge::pipeline::{JudgeOptions, Pipeline};
 use heaptide_judge::report::{Report, Verdict};
@@ -127,7 +127,10 @@ fn a_torn_or_damaged_capture_is_used_as_far_as_it_goes() {
         Err(CaptureError::Version { found: 99, .. })
     ));
     // a length of four gigabytes is rejected
-    fs::write(&path, b"HTCAP\n\x02\x00\xff\xff\xff\xff garbage").expect("space");
+    let mut long = b"HTCAP\n".to_vec();
+    long.extend(VERSION.to_le_bytes());
+    long.extend(b"\xff\xff\xff\xff garbage");
+    fs::write(&path, long).expect("space");
     let garbage = replay(&path, JudgeOptions::default()).expect("an empty capture");
     assert!(matches!(
         garbage.damage,

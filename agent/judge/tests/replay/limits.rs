@@ -208,3 +208,33 @@ fn slow_requests_mature_late_and_are_counted_right() {
     });
     innocent.expect_quiet(0.0);
 }
+
+/// What is seen of allocators says nothing of objects in a heap that is not read.
+#[test]
+fn a_heap_that_is_not_read_is_never_cleared() {
+    let unseen = |keeps| {
+        run(Trace {
+            keeps,
+            seconds: 120,
+            limit: 64 << 20,
+            heap_unseen: true,
+            ..Trace::default()
+        })
+    };
+    let quiet = unseen(Keeps::Nothing);
+    assert_eq!(quiet.first(Verdict::NoLeak), None);
+    assert_eq!(quiet.report.verdict, Verdict::InsufficientEvidence);
+    assert!(
+        quiet.report.reason.contains("node.js"),
+        "{}",
+        quiet.report.reason
+    );
+    // What allocators do show counts as ever.
+    let leak = unseen(Keeps::PerToken);
+    leak.expect(
+        Verdict::Leak,
+        Cause::TokenKeyed,
+        "GET /api/data",
+        "get_data",
+    );
+}

@@ -15,11 +15,13 @@ const SITES: [(u64, &str, u32); 6] = [
 ];
 
 /// The first observations of a trace.
-pub(crate) fn announce(now: Nanos) -> Vec<Observation> {
+pub(crate) fn announce(now: Nanos, heap_unseen: bool) -> Vec<Observation> {
     let info = TargetInfo {
         pid: 17,
         exe: "/srv/service".to_owned(),
+        runtime: "node.js".to_owned(),
         mode: "trace".to_owned(),
+        heap_unseen,
         ..TargetInfo::default()
     };
     let sites = SITES.into_iter().map(|(id, function, line)| {

@@ -47,6 +47,8 @@ pub(crate) struct Trace {
     /// RSS never falls.
     pub ratchet: bool,
     pub limit: u64,
+    /// Its runtime has a heap that is not read.
+    pub heap_unseen: bool,
 }
 
 impl Default for Trace {
@@ -66,6 +68,7 @@ impl Default for Trace {
             lost_frees: 0.0,
             ratchet: false,
             limit: 256 << 20,
+            heap_unseen: false,
         }
     }
 }
@@ -123,7 +126,9 @@ pub(crate) fn generate(trace: Trace) -> (Vec<Observation>, Truth) {
         truth: Truth::default(),
         out: Vec::new(),
     };
-    world.out.extend(super::sites::announce(world.now));
+    world
+        .out
+        .extend(super::sites::announce(world.now, trace.heap_unseen));
     let start = world.now;
     let mut second = 0;
     let mut elapsed = 0.0;

@@ -60,6 +60,10 @@ impl Observer for CPythonObserver {
         }
     }
 
+    fn sees_heap(&self) -> bool {
+        true
+    }
+
     fn begin(&mut self, layout: u32) {
         self.stacks = Some(Stacks::new(
             self.pid,

@@ -56,6 +56,12 @@ impl Observer for GoObserver {
         }
     }
 
+    fn sees_heap(&self) -> bool {
+        self.program
+            .as_ref()
+            .is_some_and(|program| program.layout.is_some())
+    }
+
     fn begin(&mut self, layout: u32) {
         let program = self.program.as_ref();
         let (pid, start_ticks) = (self.pid, self.start_ticks);

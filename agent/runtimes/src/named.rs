@@ -1,0 +1,119 @@
+//! Runtimes that are recognised by the names of their files, a line each in [`TABLE`]: of their heaps nothing is known
+//! but what the process holds. They come before the runtimes of Rust, crates of which some of them link.
+
+use heaptide_process::Inspected;
+
+use crate::door::{Recognised, Runtime};
+use crate::threads::Unobserved;
+
+/// A runtime, the names of its executable and the beginning of its library's name.
+struct Known {
+    name: &'static str,
+    executables: &'static [&'static str],
+    library: &'static str,
+}
+
+static TABLE: &[Known] = &[
+    Known {
+        name: "node.js",
+        executables: &["node", "nodejs"],
+        library: "libnode.so",
+    },
+    Known {
+        name: "jvm",
+        executables: &[],
+        library: "libjvm.so",
+    },
+    Known {
+        name: ".net",
+        executables: &[],
+        library: "libcoreclr.so",
+    },
+    Known {
+        name: "ruby",
+        executables: &["ruby"],
+        library: "libruby",
+    },
+    Known {
+        name: "php",
+        executables: &["php", "php-fpm"],
+        library: "libphp",
+    },
+    Known {
+        name: "deno",
+        executables: &["deno"],
+        library: "libdeno",
+    },
+    Known {
+        name: "bun",
+        executables: &["bun"],
+        library: "libbun",
+    },
+    Known {
+        name: "beam",
+        executables: &["beam.smp"],
+        library: "libbeam",
+    },
+];
+
+/// All of them.
+pub(crate) struct Named;
+
+impl Runtime for Named {
+    fn recognise(&self, process: &Inspected) -> Option<Recognised> {
+        let exe = process.exe.rsplit('/').next().unwrap_or(&process.exe);
+        let libraries = || process.modules.iter().filter(|module| !module.main);
+        let known = TABLE.iter().find(|known| {
+            known.executables.contains(&without_version(exe))
+                || libraries().any(|module| module.name.starts_with(known.library))
+        })?;
+        let name = known.name;
+        Some(Recognised {
+            name: name.to_string(),
+            own_heap: true,
+            limitations: vec![format!(
+                "the objects of {name} are in a heap of its own that is not read: its growth is judged by page faults \
+                 and resident memory, and no line of its code is known"
+            )],
+            observer: Box::new(Unobserved),
+        })
+    }
+}
+
+/// `php-fpm8.2` is `php-fpm`, `ruby3.1` is `ruby`.
+fn without_version(exe: &str) -> &str {
+    exe.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(exe: &str) -> Option<String> {
+        let process = Inspected {
+            pid: 0,
+            start_ticks: 0,
+            exe: exe.to_owned(),
+            threads: Vec::new(),
+            mappings: Vec::new(),
+            modules: Vec::new(),
+            allocators: Vec::new(),
+            limitations: Vec::new(),
+        };
+        Named.recognise(&process).map(|found| found.name)
+    }
+
+    #[test]
+    fn executables_by_name() {
+        for (exe, name) in [
+            ("/usr/bin/node", Some("node.js")),
+            ("/usr/sbin/php-fpm8.2", Some("php")),
+            ("/usr/bin/ruby3.1", Some("ruby")),
+            ("/usr/lib/erlang/erts-13.1/bin/beam.smp", Some("beam")),
+            ("/srv/bin/nodeservice", None),
+            ("/usr/bin/python3.11", None),
+        ] {
+            assert_eq!(named(exe).as_deref(), name, "{exe}");
+        }
+    }
+}
