@@ -6,6 +6,8 @@ use crate::files::caps;
 
 /// Bytes that are read ahead.
 const WINDOW: u64 = 4 * caps::PIECE as u64;
+/// A table of so many bytes is read as a whole: its symbols may ask for it in any order.
+const WHOLE: u64 = 16 << 20;
 /// Bytes that are read for one name elsewhere.
 const GLANCE: u64 = 512;
 
@@ -44,6 +46,13 @@ impl<'elf> Strings<'elf> {
         };
         if let Some((from, len)) = inside(self.start, &self.window) {
             return self.window.get(from as usize..from as usize + len);
+        }
+        if self.window.is_empty() && self.size <= WHOLE {
+            self.window = self.read(0, self.size)?;
+            return self
+                .window
+                .get(at as usize..)
+                .and_then(|rest| rest.get(..ends(rest)?));
         }
         // names near to one another are read together
         if self.window.is_empty() || at.abs_diff(self.missed) < WINDOW / 2 {
