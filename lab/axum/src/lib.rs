@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 
 mod auth;
 mod handlers;
+mod kept;
 mod sizes;
 mod truth;
 mod variants;

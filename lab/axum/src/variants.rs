@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 
 use crate::Service;
-use crate::truth::Kept;
+use crate::kept::Kept;
 
 mod attribution;
 mod bounded_caches;

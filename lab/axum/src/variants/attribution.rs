@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use tokio::task::{JoinSet, spawn_blocking};
 
 use crate::auth::Claims;
+use crate::kept::{Blocks, Kept};
 use crate::sizes::table_of_vec;
-use crate::truth::{Blocks, Kept};
 use crate::{Service, query_database};
 
 const ROUTES: [(&str, usize); 4] = [

@@ -10,8 +10,8 @@ use axum::routing::get;
 
 use crate::auth::{Claims, bearer, decode};
 use crate::handlers::{Data, items_of};
+use crate::kept::Kept;
 use crate::sizes::{Heap as _, table_of_map, table_of_queue};
-use crate::truth::Kept;
 use crate::{Service, query_database};
 
 const CAPACITY: usize = 1024;

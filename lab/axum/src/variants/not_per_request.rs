@@ -9,8 +9,8 @@ use axum::routing::get;
 
 use crate::auth::Claims;
 use crate::handlers::{Data, items_of};
+use crate::kept::Kept;
 use crate::sizes::{Heap, table_of_map, table_of_vec};
-use crate::truth::Kept;
 use crate::{Service, query_database};
 
 static SAMPLES: Mutex<Vec<Box<[u8]>>> = Mutex::new(Vec::new());

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 use crate::auth::Claims;
 use crate::handlers::{Data, items_of};
+use crate::kept::Kept;
 use crate::sizes::{Heap, table_of_vec};
-use crate::truth::Kept;
 use crate::{Service, query_database};
 
 static LOG: Mutex<Vec<String>> = Mutex::new(Vec::new());

@@ -9,8 +9,8 @@ use axum::routing::get;
 
 use crate::auth::{Claims, bearer, decode};
 use crate::handlers::{Data, items_of};
+use crate::kept::Kept;
 use crate::sizes::{Heap as _, table_of_map};
-use crate::truth::Kept;
 use crate::{Service, query_database};
 
 static CLAIMS: LazyLock<Mutex<HashMap<String, Claims>>> = LazyLock::new(Mutex::default);
