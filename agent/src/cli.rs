@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{Arg, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+use crate::outputs::{FileOutput, files};
 use crate::values::{self, Credential, Mode};
 use heaptide_judge::report::Verdict;
 
@@ -189,15 +190,60 @@ pub struct OutputArgs {
     /// Write the report to this file instead of standard output
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// Write a flame graph of live bytes (SVG)
-    #[arg(long, value_name = "FILE.svg")]
-    pub flamegraph: Option<PathBuf>,
-    /// Write a profile of live bytes for `go tool pprof`
-    #[arg(long, value_name = "FILE.pb.gz")]
-    pub pprof: Option<PathBuf>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a group of flags, documented there")]
+    pub files: FileArgs,
     /// Exit with 1 when a leak is confirmed, with 2 when it is suspected
     #[arg(long)]
     pub exit_code: bool,
+}
+
+/// The other files that are asked for; the flags are those of [`files::TABLE`].
+#[derive(Clone, Debug, Default)]
+pub struct FileArgs(pub Vec<(&'static FileOutput, PathBuf)>);
+
+impl PartialEq for FileArgs {
+    fn eq(&self, other: &Self) -> bool {
+        let of = |args: &Self| -> Vec<_> {
+            let files = args.0.iter();
+            files
+                .map(|(output, path)| (output.flag, path.clone()))
+                .collect()
+        };
+        of(self) == of(other)
+    }
+}
+
+impl FromArgMatches for FileArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let asked = files::TABLE.iter().filter_map(|output| {
+            let path = matches.get_one::<PathBuf>(output.flag)?;
+            Some((*output, path.clone()))
+        });
+        Ok(Self(asked.collect()))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Args for FileArgs {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        let flag = |output: &&'static FileOutput| {
+            Arg::new(output.flag)
+                .long(output.flag)
+                .value_name(output.value)
+                .value_parser(clap::value_parser!(PathBuf))
+                .help(output.help)
+        };
+        command.args(files::TABLE.iter().map(flag))
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        Self::augment_args(command)
+    }
 }
 
 /// Form of a result.
@@ -354,7 +400,7 @@ mod tests {
         };
         assert!(matches!(
             of(&["replay", "c", "--format", "json", "--pprof", "p"]),
-            Ok(Command::Replay(replay)) if replay.output.pprof.is_some()
+            Ok(Command::Replay(replay)) if replay.output.files.0.len() == 1
         ));
         assert!(matches!(
             of(&["run"]),

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::{
     cli::{ExitCode, Format, OutputArgs},
-    outputs::{flamegraph, json, pprof, text},
+    outputs::{json, text},
 };
 use heaptide_judge::{report::Report, stacks::LiveStacks};
 
@@ -15,12 +15,8 @@ pub(super) fn write_outputs(report: &Report, stacks: &LiveStacks, args: &OutputA
         Format::Text => text::write(report, path),
         Format::Json => json::write(report, path),
     }];
-    if let Some(path) = &args.flamegraph {
-        let title = flamegraph::title(&report.target.exe, report.target.pid);
-        results.push(flamegraph::write(stacks, &title, path));
-    }
-    if let Some(path) = &args.pprof {
-        results.push(pprof::write(stacks, &report.target.exe, path));
+    for (output, path) in &args.files.0 {
+        results.push((output.write)(report, stacks, path));
     }
     for result in results {
         result?;

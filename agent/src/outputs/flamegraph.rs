@@ -7,7 +7,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use super::format::{base_name, bytes, count, location, percent};
-use super::{OutputError, file};
+use super::{FileOutput, OutputError, file};
 use heaptide_judge::events::{Frame, FrameKind};
 use heaptide_judge::stacks::LiveStacks;
 
@@ -36,6 +36,17 @@ struct Node<'a> {
     blocks: u64,
     children: BTreeMap<Key<'a>, Node<'a>>,
 }
+
+/// `--flamegraph`.
+pub static OUTPUT: FileOutput = FileOutput {
+    flag: "flamegraph",
+    value: "FILE.svg",
+    help: "Write a flame graph of live bytes (SVG)",
+    write: |report, stacks, path| {
+        let title = title(&report.target.exe, report.target.pid);
+        write(stacks, &title, path)
+    },
+};
 
 /// Writes the graph to `path` atomically.
 pub fn write(stacks: &LiveStacks, title: &str, path: &Path) -> Result<(), OutputError> {

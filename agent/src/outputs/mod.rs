@@ -3,6 +3,7 @@
 
 pub mod alerts;
 pub mod file;
+pub mod files;
 pub mod flamegraph;
 pub mod format;
 pub mod http;
@@ -16,7 +17,22 @@ mod screen;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use heaptide_judge::{report::Report, stacks::LiveStacks};
+
+/// A file that is made of a result when its flag names one: a line in [`files::TABLE`].
+#[derive(Debug)]
+pub struct FileOutput {
+    /// The flag, without its dashes.
+    pub flag: &'static str,
+    /// What its value is called in the help.
+    pub value: &'static str,
+    /// One line of help.
+    pub help: &'static str,
+    /// Writes it, whole or not at all.
+    pub write: fn(&Report, &LiveStacks, &Path) -> Result<(), OutputError>,
+}
 
 /// Errors of outputs.
 #[derive(Debug, thiserror::Error)]

@@ -9,9 +9,17 @@ use flate2::{Compression, write::GzEncoder};
 use prost::Message;
 
 use super::format::base_name;
-use super::{OutputError, file};
+use super::{FileOutput, OutputError, file};
 use heaptide_judge::events::Frame;
 use heaptide_judge::stacks::LiveStacks;
+
+/// `--pprof`.
+pub static OUTPUT: FileOutput = FileOutput {
+    flag: "pprof",
+    value: "FILE.pb.gz",
+    help: "Write a profile of live bytes for `go tool pprof`",
+    write: |report, stacks, path| write(stacks, &report.target.exe, path),
+};
 
 /// Writes the profile of the process that runs `exe` to `path` atomically.
 pub fn write(stacks: &LiveStacks, exe: &str, path: &Path) -> Result<(), OutputError> {
