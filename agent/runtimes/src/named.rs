@@ -1,82 +1,98 @@
 //! Runtimes that are recognised by the names of their files, a line each in [`TABLE`]: of their heaps nothing is known
-//! but what the process holds. They come before the runtimes of Rust, crates of which some of them link.
+//! but what the process holds. Executables come before the runtimes of Rust, crates of which some of them link;
+//! libraries come after those, because a service of Rust may embed a runtime.
 
 use heaptide_process::Inspected;
 
 use crate::door::{Recognised, Runtime};
 use crate::threads::Unobserved;
 
-/// A runtime, the names of its executable and the beginning of its library's name.
+/// A runtime, the names of its executable, and the beginning of its library's name if it has one.
 struct Known {
     name: &'static str,
     executables: &'static [&'static str],
-    library: &'static str,
+    library: Option<&'static str>,
 }
 
 static TABLE: &[Known] = &[
     Known {
         name: "node.js",
         executables: &["node", "nodejs"],
-        library: "libnode.so",
+        library: Some("libnode.so"),
     },
     Known {
         name: "jvm",
         executables: &[],
-        library: "libjvm.so",
+        library: Some("libjvm.so"),
     },
     Known {
         name: ".net",
         executables: &[],
-        library: "libcoreclr.so",
+        library: Some("libcoreclr.so"),
     },
     Known {
         name: "ruby",
         executables: &["ruby"],
-        library: "libruby",
+        library: Some("libruby"),
     },
     Known {
         name: "php",
         executables: &["php", "php-fpm"],
-        library: "libphp",
+        library: Some("libphp"),
     },
     Known {
         name: "deno",
         executables: &["deno"],
-        library: "libdeno",
+        library: None,
     },
     Known {
         name: "bun",
         executables: &["bun"],
-        library: "libbun",
+        library: None,
     },
     Known {
         name: "beam",
         executables: &["beam.smp"],
-        library: "libbeam",
+        library: None,
     },
 ];
 
-/// All of them.
-pub(crate) struct Named;
+/// Those that are told by their executable.
+pub(crate) struct Executables;
 
-impl Runtime for Named {
+impl Runtime for Executables {
     fn recognise(&self, process: &Inspected) -> Option<Recognised> {
         let exe = process.exe.rsplit('/').next().unwrap_or(&process.exe);
-        let libraries = || process.modules.iter().filter(|module| !module.main);
-        let known = TABLE.iter().find(|known| {
-            known.executables.contains(&without_version(exe))
-                || libraries().any(|module| module.name.starts_with(known.library))
-        })?;
-        let name = known.name;
-        Some(Recognised {
-            name: name.to_string(),
-            own_heap: true,
-            limitations: vec![format!(
-                "the objects of {name} are in a heap of its own that is not read: its growth is judged by page faults \
-                 and resident memory, and no line of its code is known"
-            )],
-            observer: Box::new(Unobserved),
-        })
+        let exe = without_version(exe);
+        let known = TABLE.iter().find(|known| known.executables.contains(&exe));
+        known.map(recognised)
+    }
+}
+
+/// Those that are told by a library that the process has mapped.
+pub(crate) struct Libraries;
+
+impl Runtime for Libraries {
+    fn recognise(&self, process: &Inspected) -> Option<Recognised> {
+        let mapped = |library: &str| {
+            let mut modules = process.modules.iter().filter(|module| !module.main);
+            modules.any(|module| module.name.starts_with(library))
+        };
+        let known = TABLE.iter().find(|known| known.library.is_some_and(mapped));
+        known.map(recognised)
+    }
+}
+
+fn recognised(known: &Known) -> Recognised {
+    let name = known.name;
+    Recognised {
+        name: name.to_string(),
+        own_heap: true,
+        limitations: vec![format!(
+            "the objects of {name} are in a heap of its own that is not read: its growth is judged by page faults and \
+             resident memory, and no line of its code is known"
+        )],
+        observer: Box::new(Unobserved),
     }
 }
 
@@ -100,7 +116,7 @@ mod tests {
             allocators: Vec::new(),
             limitations: Vec::new(),
         };
-        Named.recognise(&process).map(|found| found.name)
+        Executables.recognise(&process).map(|found| found.name)
     }
 
     #[test]

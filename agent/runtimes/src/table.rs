@@ -9,9 +9,10 @@ use crate::{cpython, go, named, requests, smol, threads, tokio};
 pub(crate) static TABLE: &[&dyn Runtime] = &[
     &go::Go,
     &cpython::CPython,
-    &named::Named,
+    &named::Executables,
     &tokio::Tokio,
     &smol::Smol,
+    &named::Libraries,
     &threads::Threads,
 ];
 

@@ -92,8 +92,11 @@ pub(super) fn begin(
     info.limitations.extend(host.limitations().cloned());
     info.limitations.extend(plan.limitations.iter().cloned());
     options.mode().clone_into(&mut info.mode);
-    let mut attached = Attached::new(target, config, options, asked, plan.handlers, windows)
-        .inspect_err(|_| host.slots.give_back(slot))?;
+    let attached = Attached::new(target, config, options, asked, plan.handlers, windows);
+    let mut attached = attached.inspect_err(|_| {
+        host.kernel.remove_target(pid);
+        host.slots.give_back(slot);
+    })?;
     let was_paused = before.as_ref().is_some_and(|before| before.requests_paused);
     match before {
         Some(before) => before.hand_on(&mut attached),

@@ -24,6 +24,8 @@ pub(super) fn take(host: &mut Host, sink: &mut Sink<'_>) {
                 info!(pid, "{why}");
                 let info = &mut attached.target.info;
                 info.limitations.push(why.to_string());
+                // From here on nothing is seen of its objects.
+                info.heap_unseen = true;
                 sink(pid, Observation::Target(now(), info.clone()));
             }
         }
