@@ -91,7 +91,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         outcome
             .failed
             .iter()
-            .map(|name| format!("{name} has failing tests")),
+            .map(|(name, _)| format!("{name} failed")),
     );
     let unexpected: Vec<_> = outcome
         .skipped

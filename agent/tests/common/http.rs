@@ -1,7 +1,7 @@
 //! The lab's tiny HTTP server, and raw requests to any.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -201,8 +201,7 @@ pub(crate) fn get(address: SocketAddr, path: &str) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
-/// A port that nobody listens on right now.
+/// An address for a server that is told its port.
 pub(crate) fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("its address")
+    heaptide_ports::claim().expect("a port")
 }

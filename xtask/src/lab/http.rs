@@ -1,7 +1,7 @@
 //! A GET over loopback, for `/health` and `/truth`.
 
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -35,8 +35,9 @@ pub(crate) fn truth(port: u16) -> Result<Value> {
     serde_json::from_str(&get(port, "/truth")?).context("/truth is not JSON")
 }
 
-/// A port nobody listens on now.
+/// A port for a service.
 pub(crate) fn free_port() -> Result<u16> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port")?;
-    Ok(listener.local_addr().context("no free port")?.port())
+    Ok(heaptide_ports::claim()
+        .context("a port for a service")?
+        .port())
 }

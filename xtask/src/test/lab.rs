@@ -52,7 +52,7 @@ impl<'a> Row<'a> {
             Err(error) => println!("test {name} ... FAILED: {error:#}"),
         }
         let kind = name.split(' ').next().unwrap_or(name);
-        outcome.count(kind, result.is_ok());
+        outcome.count(kind, name, result.err().map(|error| format!("{error:#}")));
         outcome
     }
 }

@@ -152,8 +152,8 @@ impl Wanted<'_> {
 /// What the test programs said so far.
 #[derive(Default)]
 pub(crate) struct Outcome {
-    /// Programs with failing tests.
-    pub(crate) failed: Vec<String>,
+    /// Programs with failing tests, and what each said of its failures.
+    pub(crate) failed: Vec<(String, Vec<String>)>,
     /// `<test>: <reason>`.
     pub(crate) skipped: Vec<String>,
     results: Vec<(String, String)>,
@@ -197,11 +197,15 @@ impl TestProgram {
             .with_context(|| format!("cannot run {}", self.path.display()))?;
         let stdout = child.stdout.take().context("no standard output")?;
         let stderr = child.stderr.take().context("no standard error")?;
+        let mut failures = Failures::default();
         for line in lines(stdout, stderr) {
+            failures.take(&line);
             outcome.take(&name, line, prefix);
         }
-        if !child.wait()?.success() {
-            outcome.failed.push(name.clone());
+        let status = child.wait()?;
+        if !status.success() {
+            failures.lines.push(format!("it ended with {status}"));
+            outcome.failed.push((name.clone(), failures.lines));
         }
         eprintln!("     Ran {name} in {:.0} s", begun.elapsed().as_secs_f64());
         Ok(outcome)
@@ -219,11 +223,12 @@ impl Outcome {
         }
     }
 
-    /// Counts a test that is in no program.
-    pub(crate) fn count(&mut self, kind: &str, has_passed: bool) {
+    /// Counts a test that is in no program; `failure` says why it failed.
+    pub(crate) fn count(&mut self, kind: &str, name: &str, failure: Option<String>) {
+        let has_passed = failure.is_none();
         self.add(kind, u32::from(has_passed), u32::from(!has_passed));
-        if !has_passed {
-            self.failed.push(kind.to_owned());
+        if let Some(failure) = failure {
+            self.failed.push((name.to_owned(), vec![failure]));
         }
     }
 
@@ -263,6 +268,43 @@ impl Outcome {
                 println!("  {skip}");
             }
         }
+        if !self.failed.is_empty() {
+            println!("\nfailed:");
+            for (name, lines) in &self.failed {
+                println!("  {name}");
+                for line in lines {
+                    println!("    {line}");
+                }
+            }
+        }
+    }
+}
+
+/// What a program's output says of its failing tests, for the end of all output: panics with what follows them, and names.
+#[derive(Default)]
+struct Failures {
+    lines: Vec<String>,
+    /// Lines of the present panic that are still taken.
+    left: usize,
+}
+
+impl Failures {
+    /// Lines of a panic: a message with what the agent said. A stack trace is cut.
+    const PANIC: usize = 12;
+    /// Lines of a program.
+    const LIMIT: usize = 100;
+
+    fn take(&mut self, line: &str) {
+        let is_failing_test = line.starts_with("test ") && line.ends_with("FAILED");
+        if line.contains("panicked at ") {
+            self.left = Self::PANIC;
+        } else if line.starts_with("stack backtrace:") {
+            self.left = 0;
+        }
+        if (self.left > 0 || is_failing_test) && self.lines.len() < Self::LIMIT {
+            self.lines.push(line.to_owned());
+        }
+        self.left = self.left.saturating_sub(1);
     }
 }
 
@@ -298,7 +340,24 @@ fn forward(stream: impl Read, sender: &mpsc::Sender<String>) {
 
 #[cfg(test)]
 mod tests {
-    use super::Wanted;
+    use super::{Failures, Wanted};
+
+    #[test]
+    fn a_panic_is_told_again_at_the_end() {
+        let mut failures = Failures::default();
+        let output = [
+            "test fine ... ok",
+            "thread 'broken' panicked at tests/a.rs:1:2:",
+            "it said nothing",
+            "stack backtrace:",
+            "   0: rust_begin_unwind",
+            "test broken ... FAILED",
+        ];
+        for line in output {
+            failures.take(line);
+        }
+        assert_eq!(failures.lines, [output[1], output[2], output[5]]);
+    }
 
     #[test]
     fn a_filter_names_a_part_of_a_test_or_a_program() {
