@@ -11,7 +11,9 @@ use aya_ebpf::{
     macros::{uprobe, uretprobe},
     programs::{ProbeContext, RetProbeContext},
 };
-use heaptide_ebpf::{Block, BlockKey, Cookie, Counter, INFLIGHT_DEPTH, shape, target_flags};
+use heaptide_ebpf::{
+    Block, BlockKey, Cookie, Counter, INFLIGHT_DEPTH, shape, size_class, target_flags, usable_class,
+};
 
 use crate::{
     condition, live,
@@ -267,7 +269,8 @@ pub fn free(ctx: ProbeContext) -> u32 {
     }
     count_in(thread.slot, Counter::FreeHits);
     let regs: *const pt_regs = ctx.regs;
-    let addr = argument(regs, Cookie(probe::cookie(ctx.as_ptr())).pointer());
+    let cookie = Cookie(probe::cookie(ctx.as_ptr()));
+    let addr = argument(regs, cookie.pointer());
     if addr == 0 {
         return 0;
     }
@@ -287,7 +290,25 @@ pub fn free(ctx: ProbeContext) -> u32 {
         }
     }
     count_in(thread.slot, Counter::UnknownFrees);
+    live::returned(thread.space, size_of_block(regs, cookie, addr));
     0
+}
+
+/// The size class of a block that is freed, 0 if the allocator does not say it.
+#[inline(always)]
+fn size_of_block(regs: *const pt_regs, cookie: Cookie, addr: u64) -> u32 {
+    if cookie.size() != Cookie::NONE {
+        return size_class(argument(regs, cookie.size()));
+    }
+    if !cookie.has_header() {
+        return 0;
+    }
+    // SAFETY: the helper checks the address.
+    match unsafe { bpf_probe_read_user(addr.wrapping_sub(8) as *const u64) } {
+        // The low three bits are flags, and the word itself is part of the chunk.
+        Ok(word) if word >= 32 => usable_class((word & !7) - 8),
+        _ => 0,
+    }
 }
 
 /// Drops calls that can no longer return, because the stack pointer is above them (longjmp, or the id of a killed

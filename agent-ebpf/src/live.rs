@@ -1,9 +1,9 @@
 //! Blocks in the live map: entered, removed, counted.
 
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
-use heaptide_ebpf::{Block, BlockKey, Counter, INFLIGHT_DEPTH};
+use heaptide_ebpf::{Block, BlockKey, Counter, INFLIGHT_DEPTH, ReturnedKey};
 
-use crate::maps::{LIVE, LIVE_BLOCKS, Thread, count, count_in, fetch_add};
+use crate::maps::{LIVE, LIVE_BLOCKS, RETURNED, Thread, count, count_in, fetch_add};
 
 const EEXIST: i32 = -17;
 
@@ -45,6 +45,26 @@ pub fn enter(thread: &mut Thread, index: usize, nested: u64, pointer: u64, block
     }
     if index > 0 {
         thread.inflight[(index - 1) & (INFLIGHT_DEPTH - 1)].nested = pointer;
+    }
+}
+
+/// Counts the free of a block that is older than the probes.
+#[inline(always)]
+pub fn returned(space: u64, size: u32) {
+    let key = ReturnedKey {
+        space,
+        size,
+        reserved: 0,
+    };
+    if let Some(count) = RETURNED.get_ptr_mut(key) {
+        // SAFETY: a map value, aligned. User space removes values only of address spaces that are gone.
+        unsafe { fetch_add(count, 1) };
+        return;
+    }
+    // Another thread may have been first: then this one is lost, which is nothing.
+    match RETURNED.insert(key, &1, u64::from(BPF_NOEXIST)) {
+        Ok(()) | Err(EEXIST) => {}
+        Err(_) => count(Counter::ReturnedFull),
     }
 }
 

@@ -8,8 +8,8 @@ use aya_ebpf::{
 };
 use heaptide_ebpf::{
     Block, BlockKey, ConnKey, Counter, CredentialPattern, FaultKey, FaultTotals, INFLIGHT_DEPTH,
-    PATH_LEN, PythonConfig, PythonThread, RuleKey, SLOTS, Settings, Stack, TargetConfig, TaskKey,
-    UnwindRule,
+    PATH_LEN, PythonConfig, PythonThread, ReturnedKey, RuleKey, SLOTS, Settings, Stack,
+    TargetConfig, TaskKey, UnwindRule,
     head::{Parser, Scan},
 };
 
@@ -214,6 +214,10 @@ pub struct Reading {
 /// Capacities are set by the loader.
 #[map]
 pub static LIVE: HashMap<BlockKey, Block> = HashMap::with_max_entries(1, 0);
+/// Frees of blocks that are older than the probes, by size. User space removes those of address spaces that are gone.
+#[map]
+pub static RETURNED: HashMap<ReturnedKey, u64> =
+    HashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
 #[map]
 pub static STACKS: HashMap<u64, Stack> = HashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
 #[map]

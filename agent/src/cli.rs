@@ -171,7 +171,7 @@ pub struct Replay {
 }
 
 /// What the judgement takes as given.
-#[derive(Clone, Debug, Default, PartialEq, Args)]
+#[derive(Clone, Debug, PartialEq, Args)]
 pub struct JudgeArgs {
     /// Memory the target may use, if lower than its cgroup, rlimit and host allow (512MiB)
     #[arg(long, value_name = "BYTES", value_parser = values::bytes)]
@@ -179,6 +179,9 @@ pub struct JudgeArgs {
     /// Entries that a cache of the target may hold: fewer are never confirmed as a leak
     #[arg(long, value_name = "ENTRIES", value_parser = clap::value_parser!(u64).range(1..))]
     pub expect_cache: Option<u64>,
+    /// How long memory must last, at the largest growth that could have been missed, for the verdict no_leak
+    #[arg(long, default_value = "7d", value_name = "DURATION", value_parser = values::duration)]
+    pub horizon: Duration,
 }
 
 /// Where the result goes, and in which form.

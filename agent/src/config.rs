@@ -42,6 +42,9 @@ pub struct Agent {
     /// CPU time that probes may cost a target, as a ratio (`"3%"` in the file).
     #[serde(deserialize_with = "value::percent")]
     pub overhead: f64,
+    /// How long memory must last for the verdict `no_leak`, at the largest growth that could have been missed.
+    #[serde(deserialize_with = "value::duration")]
+    pub horizon: Duration,
     /// What counts as the token of a request.
     #[serde(deserialize_with = "value::credential")]
     pub credential: Credential,
@@ -69,6 +72,7 @@ impl Default for Agent {
             metrics: SocketAddr::from(([127, 0, 0, 1], 9876)),
             mode: Mode::Auto,
             overhead: 0.03,
+            horizon: Duration::from_secs(7 * 86_400),
             credential: Credential::Bearer,
             residency: true,
             log_format: LogFormat::Json,
@@ -123,6 +127,9 @@ pub struct Target {
     /// Entries that a cache of the service may hold.
     #[serde(default)]
     pub expect_cache: Option<u64>,
+    /// How long memory must last for the verdict `no_leak`, if not as `[agent]` says.
+    #[serde(default, deserialize_with = "value::optional_duration")]
+    pub horizon: Option<Duration>,
     /// Functions that serve one request each: regular expressions over demangled names.
     #[serde(default, deserialize_with = "value::patterns")]
     pub handlers: Vec<String>,

@@ -225,6 +225,7 @@ fn options(credential: &Credential) -> TargetOptions {
         credential: settings::pattern(credential).expect("a pattern"),
         allocations: false,
         automatic: false,
+        at_once: false,
         budget: None,
         handlers: Vec::new(),
         memory_limit: None,

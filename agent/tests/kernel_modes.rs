@@ -28,11 +28,11 @@ fn number(report: &Value, pointer: &str) -> f64 {
     value.unwrap_or_else(|| panic!("{pointer} in {report}"))
 }
 
-/// A leak makes memory grow, so allocations are watched until all is judged; of a service that does not
-/// grow no allocation is ever watched. Both cost no more than the default budget.
+/// Somebody who attaches waits for an answer, so allocations are watched at once, until all is judged, and not again while
+/// memory does not grow. That costs no more than the default budget.
 #[test]
-fn auto_watches_allocations_while_memory_grows() {
-    let Some(_turn) = kernel_alone("auto_watches_allocations_while_memory_grows") else {
+fn auto_watches_allocations_until_all_is_judged() {
+    let Some(_turn) = kernel_alone("auto_watches_allocations_until_all_is_judged") else {
         return;
     };
     // Milliseconds of work a request, as a service that renders or computes something has.
@@ -43,11 +43,18 @@ fn auto_watches_allocations_while_memory_grows() {
     until(SOON, "both have worked for a while", || {
         traffic.answered() > 100 && other.answered() > 100
     });
-    let limit = ["--mode", "auto", "--memory-limit", "24MiB"];
+    let limit = [
+        "--mode",
+        "auto",
+        "--memory-limit",
+        "24MiB",
+        "--horizon",
+        "1h",
+    ];
     let mut of_leaky = watch_in(leaky.process.id(), &limit, &[CALIBRATED]);
     let mut of_steady = watch_in(steady.process.id(), &limit, &[CALIBRATED]);
-    of_leaky.agent.error_line(TURN, |line| line.contains(ON));
     of_leaky.agent.error_line(TURN, |line| line.contains(OFF));
+    of_steady.agent.error_line(TURN, |line| line.contains(OFF));
     let found = report(&mut of_leaky);
     let quiet = report(&mut of_steady);
     drop((traffic, other));
@@ -72,6 +79,8 @@ fn auto_watches_allocations_while_memory_grows() {
     assert_eq!(quiet["verdict"], "no_leak", "{quiet}");
     let transcript = of_steady.agent.transcript();
     assert!(!transcript.contains(ON), "{transcript}");
+    let bound = number(&quiet, "/bound/bytes_per_second");
+    assert!(bound > 0.0 && bound < 8_192.0, "{bound}");
     // Requests are not free.
     let overhead = number(&quiet, "/health/overhead_ratio");
     assert!(overhead > 0.0 && overhead <= 0.03, "{overhead}");

@@ -16,7 +16,7 @@ pub mod shape {
 ///
 /// Bits: 0-7 shape, 8-15 argument index of the (first) size, 16-23 index of the second factor or
 /// 0xff, 24-31 index of the pointer argument, 32-39 allocator number, 40-55 bytes that the prologue
-/// has pushed before the probed instruction, 63 the function may throw. An index names the register
+/// has pushed before the probed instruction, 62 the word before a block is its chunk's size, 63 the function may throw. An index names the register
 /// that holds the argument there: 0 rdi, 1 rsi, 2 rdx, 3 rcx, [`Cookie::RAX`] rax.
 ///
 /// At a probe where the function's result is known before it returns, the bits of the size hold the number
@@ -30,7 +30,19 @@ impl Cookie {
     pub const NONE: u8 = 0xff;
     /// The argument index that stands for rax, which compilers use to keep an argument in.
     pub const RAX: u8 = 6;
+    const HEADER: u64 = 1 << 62;
     const THROWS: u64 = 1 << 63;
+
+    /// The same cookie for an allocator that keeps the size of a chunk in the word before the block, as glibc does.
+    #[must_use]
+    pub const fn with_header(self) -> Self {
+        Self(self.0 | Self::HEADER)
+    }
+    /// Whether the word before a block is the size of its chunk.
+    #[must_use]
+    pub const fn has_header(self) -> bool {
+        self.0 & Self::HEADER != 0
+    }
 
     /// The same cookie for a function that may throw.
     #[must_use]

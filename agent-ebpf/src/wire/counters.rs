@@ -31,6 +31,8 @@ counters! {
     SampledOut = "sampled_out",
     /// A free of a block that is not in the live map (older than the attach, or sampled out).
     UnknownFrees = "unknown_frees",
+    /// The map of frees of older blocks refused one.
+    ReturnedFull = "returned_full",
     /// A block appeared at an address that was still live: its free was missed.
     LostFrees = "lost_frees",
     /// An allocator call whose return was never seen.

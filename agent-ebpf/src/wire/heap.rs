@@ -30,6 +30,15 @@ records! {
         /// Zero.
         reserved: u16,
     }
+    /// Key of the frees of blocks that are not in the live map: they are older than the probes.
+    ReturnedKey = 16 {
+        /// Address space.
+        space: u64,
+        /// Size of the block, see [`usable_class`]; 0: the allocator does not say it.
+        size: u32,
+        /// Zero.
+        reserved: u32,
+    }
     /// A call stack, by site id.
     Stack = 272 {
         /// Return addresses, innermost first; unused entries are 0.
@@ -73,4 +82,26 @@ pub mod rule {
     pub const END: u8 = 3;
     /// The frame has no rule that the kernel can apply: stop here, the stack is truncated.
     pub const UNKNOWN: u8 = 4;
+}
+
+/// The size class of a block for which `requested` bytes were asked: the class of the bytes that glibc makes of them
+/// (a header of 8 bytes, steps of 16, at least 24 bytes).
+#[must_use]
+pub const fn size_class(requested: u64) -> u32 {
+    let chunk = requested.saturating_add(8 + 15) & !15;
+    usable_class(if chunk < 32 { 24 } else { chunk - 8 })
+}
+
+/// The size class of a block with so many usable bytes: the bytes themselves, from 1 KiB on rounded down to three
+/// significant bits, so that there are few classes.
+#[must_use]
+pub const fn usable_class(usable: u64) -> u32 {
+    if usable < 1024 {
+        return usable as u32;
+    }
+    if usable >> 32 != 0 {
+        return u32::MAX;
+    }
+    let low = 61 - usable.leading_zeros();
+    ((usable >> low) << low) as u32
 }

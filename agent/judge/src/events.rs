@@ -108,6 +108,8 @@ pub struct LiveGroup {
     pub variance: f64,
     /// Kind of memory.
     pub kind: MemoryKind,
+    /// Size class of its mean block, on the scale of [`Returned::size`].
+    pub size: u32,
 }
 
 /// The kind of allocation.
@@ -128,6 +130,18 @@ pub struct Snapshot {
     pub at: Nanos,
     /// The blocks. Their sites were announced by an earlier [`Observation::Site`].
     pub groups: Vec<LiveGroup>,
+    /// Blocks that are older than the observation (or the window) and were freed in it: totals since its start. `None`:
+    /// not known, because blocks were sampled out, whose frees look the same.
+    pub returned: Option<Vec<Returned>>,
+}
+
+/// Freed blocks of one size that are older than the observation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Returned {
+    /// Size class: usable bytes, from 1 KiB on rounded down to three significant bits. 0: the allocator does not say.
+    pub size: u32,
+    /// Number of blocks.
+    pub blocks: u64,
 }
 
 /// What a frame belongs to. It decides which frame is the leading one.

@@ -120,6 +120,7 @@ pub fn leak() -> Report {
                 ..RouteSummary::default()
             },
         ],
+        bound: None,
         residency: Some(ResidencySummary {
             tokens: 3000,
             resident: 2990,

@@ -10,12 +10,13 @@ use crate::attribution::keys::RouteId;
 use crate::events::{Nanos, Observation, Opinion, Request, TargetInfo, TokenClass};
 use crate::findings::Inputs;
 use crate::findings::Judge;
+use crate::findings::bound::Observed;
 use crate::findings::losses::health;
 use crate::growth::Growth;
 use crate::growth::signals::Signals;
 use crate::report::{
     Basis, FindingState, Live, LiveSite, Memory, Report, RouteSummary, SCHEMA, TargetSummary,
-    Window,
+    Verdict, Window,
 };
 
 pub use crate::findings::options::JudgeOptions;
@@ -35,6 +36,8 @@ pub struct Pipeline {
     signals: Signals,
     judge: Judge,
     windows: Windows,
+    /// What was seen of allocations in windows that have ended.
+    earlier: Option<Observed>,
     target: TargetInfo,
     start: Option<Nanos>,
     now: Nanos,
@@ -52,6 +55,7 @@ impl Pipeline {
             signals: Signals::default(),
             judge: Judge::new(options),
             windows: Windows::default(),
+            earlier: None,
             target: TargetInfo::default(),
             start: None,
             now: Nanos(0),
@@ -117,6 +121,7 @@ impl Pipeline {
             }
             Observation::Forgotten(at) => {
                 self.growth.forget(*at);
+                self.earlier = None;
                 self.signals.forget();
                 self.judge.forget();
                 self.attribution.forget();
@@ -126,7 +131,12 @@ impl Pipeline {
                 self.windows.end(self.start.filter(|_| watched));
             }
             Observation::Window(at, true) => {
-                self.windows.begin(*at, self.judgement());
+                self.windows
+                    .begin(*at, self.judgement(), self.window.requests);
+                self.earlier = match (self.earlier, self.judge.of_window(&self.growth)) {
+                    (Some(earlier), Some(now)) => Some(earlier.and(now)),
+                    (earlier, now) => earlier.or(now),
+                };
                 self.growth.forget(*at);
                 self.judge.forget_blocks();
                 self.attribution.begin(*at);
@@ -150,6 +160,7 @@ impl Pipeline {
         if self.signals.settle(self.now, &self.attribution) {
             self.judge.reading(Inputs {
                 unseen_heap: unseen_heap(&self.target),
+                earlier: self.earlier,
                 growth: &self.growth,
                 attribution: &self.attribution,
                 signals: &self.signals,
@@ -171,21 +182,23 @@ impl Pipeline {
         match of_blocks.map(|finding| finding.state).max() {
             Some(FindingState::Confirmed) => Opinion::Settled,
             Some(FindingState::Suspect) => Opinion::Suspicion,
-            _ if self.windows.seconds(self.now) >= Some(needed) => Opinion::Settled,
+            // Tracing that was never paused is one window.
+            _ if self
+                .windows
+                .seconds(self.now)
+                .unwrap_or_else(|| self.window().seconds)
+                >= needed
+                && judgement.verdict == Verdict::NoLeak =>
+            {
+                Opinion::Settled
+            }
             _ => Opinion::Open,
         }
     }
 
     /// The current judgement.
     fn judgement(&self) -> Judgement {
-        let inputs = Inputs {
-            unseen_heap: unseen_heap(&self.target),
-            growth: &self.growth,
-            attribution: &self.attribution,
-            signals: &self.signals,
-            start: self.start.unwrap_or_default(),
-            now: self.now,
-        };
+        let inputs = self.inputs();
         let findings = self.judge.findings(inputs);
         let window = self.window();
         let (verdict, reason) = self.judge.verdict(&findings, &window, inputs);
@@ -195,8 +208,19 @@ impl Pipeline {
             findings,
         };
         let needed = 2.0 * self.judge.options.maturity_seconds;
-        self.windows
-            .standing(self.now, needed, said, &window, &self.memory())
+        self.windows.standing(self.now, needed, said, &window)
+    }
+
+    fn inputs(&self) -> Inputs<'_> {
+        Inputs {
+            unseen_heap: unseen_heap(&self.target),
+            earlier: self.earlier,
+            growth: &self.growth,
+            attribution: &self.attribution,
+            signals: &self.signals,
+            start: self.start.unwrap_or_default(),
+            now: self.now,
+        }
     }
 
     fn window(&self) -> Window {
@@ -227,6 +251,7 @@ impl Pipeline {
             findings,
             routes: self.routes(),
             residency: self.judge.residents.summary(self.now),
+            bound: self.judge.bound(self.inputs()),
             health: health(&self.judge.losses, self.cpu_seconds()),
             processes: Vec::new(),
             live: self.live(start),

@@ -33,6 +33,9 @@ pub struct Report {
     /// Token residency. `None`: no token was searched for.
     #[serde(default)]
     pub residency: Option<ResidencySummary>,
+    /// The largest growth that could have been missed. `None`: there is too little evidence for one.
+    #[serde(default)]
+    pub bound: Option<Bound>,
     /// Losses and cost.
     pub health: Health,
     /// The processes of the service, if there are several. Traffic, routes and findings cover all of them;
@@ -337,6 +340,21 @@ pub struct ResidentAge {
     pub tokens: u64,
     /// Tokens found.
     pub resident: u64,
+}
+
+/// The largest growth that could have been missed while nothing was found: with a probability of 95 % less is leaking.
+/// It covers the routes that were used.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Bound {
+    /// Bytes per second.
+    pub bytes_per_second: f64,
+    /// Seconds that the memory would last at that rate. `None`: no limit applies.
+    pub lasts_seconds: Option<f64>,
+    /// Seconds of further observation after which the memory would last for the horizon, if still nothing grows then.
+    pub observe_seconds: Option<f64>,
+    /// Leaks that occur in fewer than one in so many requests could have been missed. `None`: requests were not followed
+    /// one by one.
+    pub one_in_requests: Option<f64>,
 }
 
 /// Losses and cost.

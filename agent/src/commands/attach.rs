@@ -22,7 +22,6 @@ use crate::{
     session::Session,
     settings,
 };
-use heaptide_judge::pipeline::JudgeOptions;
 
 /// Interval of the live view.
 const DRAW: Duration = Duration::from_secs(1);
@@ -45,11 +44,7 @@ pub(super) fn attach(args: &Attach) -> Result<ExitCode> {
         eprintln!("metrics at http://{}/metrics", server.address());
         runtime.spawn(server.serve(metrics.clone(), stopped));
     }
-    let judge = JudgeOptions {
-        memory_limit: args.judge.memory_limit,
-        expect_cache_entries: args.judge.expect_cache,
-        ..JudgeOptions::default()
-    };
+    let judge = super::judge_options(&args.judge);
     let mut session = Session::new(source_options(args)?)?;
     let recording = match &args.record {
         Some(path) => Some(super::record::record(&mut session, path, args.pid)?),
@@ -136,6 +131,7 @@ fn source_options(args: &Attach) -> Result<SourceOptions> {
             credential: settings::pattern(&args.credential)?,
             allocations: args.mode.allocations(),
             automatic: args.mode.automatic(),
+            at_once: true,
             budget: args.mode.budget(args.overhead),
             handlers,
             memory_limit: args.judge.memory_limit,

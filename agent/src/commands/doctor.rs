@@ -71,6 +71,7 @@ fn load() -> (Vec<Check>, Option<f64>) {
             credential,
             allocations: true,
             automatic: false,
+            at_once: false,
             budget: None,
             handlers: Vec::new(),
             memory_limit: None,

@@ -4,15 +4,11 @@ use anyhow::Result;
 
 use super::report::{exit_code, write_outputs};
 use crate::cli::{ExitCode, Replay};
-use heaptide_judge::{capture, pipeline::JudgeOptions, stacks::LiveStacks};
+use heaptide_judge::{capture, stacks::LiveStacks};
 
 /// Runs `heaptide replay`.
 pub(super) fn replay(args: &Replay) -> Result<ExitCode> {
-    let judge = JudgeOptions {
-        memory_limit: args.judge.memory_limit,
-        expect_cache_entries: args.judge.expect_cache,
-        ..JudgeOptions::default()
-    };
+    let judge = super::judge_options(&args.judge);
     let replay = capture::replay(&args.capture, judge)?;
     if let Some(damage) = &replay.damage {
         // An agent that was killed leaves such a file. Its content is still judged.

@@ -12,9 +12,9 @@ fn the_example_parses_and_has_every_key() {
     let config = load(&path).unwrap();
     assert!(config.targets.len() >= 3);
     let text = fs::read_to_string(&path).unwrap();
-    let agent = "metrics mode overhead credential residency log_format log scan_interval report_interval \
+    let agent = "metrics mode overhead horizon credential residency log_format log scan_interval report_interval \
                  max_processes";
-    let target = "name pid exe comm cmdline cgroup follow_children memory_limit expect_cache \
+    let target = "name pid exe comm cmdline cgroup follow_children memory_limit expect_cache horizon \
                   handlers credential mode";
     for key in agent.split_whitespace().chain(target.split_whitespace()) {
         let line = |line: &str| {

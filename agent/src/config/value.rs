@@ -36,6 +36,12 @@ pub(super) fn percent<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Erro
     values::percent(&text(from)?).map_err(D::Error::custom)
 }
 
+pub(super) fn optional_duration<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<Duration>, D::Error> {
+    duration(from).map(Some)
+}
+
 pub(super) fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
     let duration = values::duration(&text(from)?).map_err(D::Error::custom)?;
     if duration < Duration::from_secs(1) {

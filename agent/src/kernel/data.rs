@@ -3,8 +3,8 @@
 use std::os::fd::AsRawFd as _;
 
 use heaptide_ebpf::{
-    Block, BlockKey, ConnKey, Counter, FaultKey, FaultTotals, PythonConfig, RuleKey, Stack,
-    TargetConfig, TaskKey, UnwindRule,
+    Block, BlockKey, ConnKey, Counter, FaultKey, FaultTotals, PythonConfig, ReturnedKey, RuleKey,
+    Stack, TargetConfig, TaskKey, UnwindRule,
 };
 use tracing::warn;
 
@@ -115,6 +115,23 @@ impl Kernel {
             })
             .map_err(|why| KernelError::Read { name: "LIVE", why })?;
         Ok(blocks)
+    }
+
+    /// Calls `each` for every number of frees of older blocks.
+    pub fn returned(&mut self, each: impl FnMut(&ReturnedKey, &u64)) -> Result<(), KernelError> {
+        self.returned_batch
+            .for_each(self.returned_fd, each)
+            .map_err(|why| KernelError::Read {
+                name: "RETURNED",
+                why,
+            })
+    }
+
+    /// Removes those of address spaces that are gone.
+    pub fn remove_returned(&mut self, keys: &[ReturnedKey]) {
+        for key in keys {
+            keys::delete(self.returned_fd, key);
+        }
     }
 
     /// Removes blocks, as those of an ended process.

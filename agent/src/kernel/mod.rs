@@ -11,7 +11,7 @@ use aya::{
     maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf},
 };
 use aya_log::EbpfLogger;
-use heaptide_ebpf::{Block, BlockKey, Cookie, Counter, Settings, Stack, TargetConfig};
+use heaptide_ebpf::{Block, BlockKey, Cookie, Counter, ReturnedKey, Settings, Stack, TargetConfig};
 use tracing::debug;
 
 pub mod attach;
@@ -118,6 +118,8 @@ pub struct Kernel {
     live_fd: RawFd,
     rules_fd: RawFd,
     batch: raw::Batch<BlockKey, Block>,
+    returned_fd: RawFd,
+    returned_batch: raw::Batch<ReturnedKey, u64>,
     tracepoints: Vec<Link>,
     /// Those of system calls.
     calls: Vec<Link>,
@@ -183,6 +185,7 @@ impl Kernel {
         };
         let (live_fd, rules_fd) = (fd_of("LIVE")?, fd_of("RULES")?);
         let threads_fd = fd_of("THREADS")?;
+        let returned_fd = fd_of("RETURNED")?;
         let mut take = |name: &'static str| {
             ebpf.take_map(name)
                 .ok_or(KernelError::Object { what: "map", name })
@@ -210,6 +213,8 @@ impl Kernel {
             live_fd,
             rules_fd,
             batch: raw::Batch::new(4096),
+            returned_fd,
+            returned_batch: raw::Batch::new(1024),
             tracepoints: Vec::new(),
             calls: Vec::new(),
             map_bytes,

@@ -13,7 +13,7 @@ use super::attached::{Attached, Before};
 use super::host::{Host, Sink, SourceError, plan_of};
 use super::memory::sample;
 use super::options::TargetOptions;
-use crate::overhead::allocation_windows::AllocationWindows;
+use crate::overhead::allocation_windows::{AllocationWindows, Policy};
 use crate::overhead::probe_set::Part;
 
 /// Unwind rules published for a process before its first probe is hit.
@@ -67,7 +67,14 @@ pub(super) fn begin(
     let windows = options
         .budget
         .filter(|_| options.allocations)
-        .map(|budget| AllocationWindows::new(budget, options.automatic, cpu_seconds, begun));
+        .map(|budget| {
+            let policy = match (options.automatic, options.at_once) {
+                (false, _) => Policy::Always,
+                (true, false) => Policy::Growth,
+                (true, true) => Policy::AtOnce,
+            };
+            AllocationWindows::new(budget, policy, cpu_seconds, begun)
+        });
     let allocating = windows.is_none_or(|windows| !windows.paused());
     let mut plan = plan_of(&target, &options, allocating);
     plan.probes.retain(wanted);

@@ -278,6 +278,7 @@ impl Attached {
                 seen: 1,
                 variance: 0.0,
                 kind: MemoryKind::Mapping,
+                size: 0,
             })
             .collect()
     }
@@ -346,6 +347,13 @@ impl Attached {
         self.aliases.clear();
         self.unwound.clear();
         self.target.runtime.observer.forget_objects();
+    }
+
+    /// Whether blocks were sampled out since the attach: then a free of a block that is not in the live map need not be
+    /// of one that is older than the window.
+    pub(super) fn has_sampled_out(&self, counters: &Counters) -> bool {
+        let index = Counter::SampledOut as usize;
+        counters[index] > self.counted[index]
     }
 
     /// Allocations are watched at present.

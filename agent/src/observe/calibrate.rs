@@ -51,6 +51,7 @@ pub(super) fn calibrate(host: &mut Host, meter: &mut Meter) -> Result<f64, Sourc
         allocations: true,
         budget: None,
         automatic: false,
+        at_once: false,
         ..host.options.target.clone()
     };
     let used = |probe: &Probe| probe.symbol == "malloc" || probe.symbol == "free";

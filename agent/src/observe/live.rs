@@ -2,8 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use heaptide_ebpf::{BlockKey, SITE_PROVISIONAL};
-use heaptide_judge::events::{Observation, Snapshot};
+use heaptide_ebpf::{BlockKey, ReturnedKey, SITE_PROVISIONAL};
+use heaptide_judge::events::{Observation, Returned, Snapshot};
 use heaptide_process::clocks::now;
 
 use super::events;
@@ -32,6 +32,19 @@ pub(super) fn snapshot(host: &mut Host, sink: &mut Sink<'_>) -> Result<(), Sourc
         }
         groups.entry(key.space).or_default().add(block);
     })?;
+    let mut returned: HashMap<u64, Vec<Returned>> = HashMap::new();
+    let mut gone: Vec<ReturnedKey> = Vec::new();
+    host.kernel.returned(|key, blocks| {
+        if !observed.contains(&key.space) {
+            gone.push(*key);
+            return;
+        }
+        returned.entry(key.space).or_default().push(Returned {
+            size: key.size,
+            blocks: *blocks,
+        });
+    })?;
+    host.kernel.remove_returned(&gone);
     // The copies of stacks that these blocks refer to are in the ring by now. A process may
     // exec meanwhile: its space is another one then, and its groups are dropped.
     events::pump_all(host, sink);
@@ -46,7 +59,15 @@ pub(super) fn snapshot(host: &mut Host, sink: &mut Sink<'_>) -> Result<(), Sourc
         attached.resolve_groups(&host.kernel, groups, &mut all, &mut |one| sink(*pid, one));
         all.extend(attached.mappings(&host.kernel, &mut |one| sink(*pid, one)));
         attached.prune(&copies, at);
-        sink(*pid, Observation::Snapshot(Snapshot { at, groups: all }));
+        let counters = host.kernel.counters(attached.config.slot)?;
+        let returned = (!attached.has_sampled_out(&counters))
+            .then(|| returned.remove(&attached.config.space).unwrap_or_default());
+        let snapshot = Snapshot {
+            at,
+            groups: all,
+            returned,
+        };
+        sink(*pid, Observation::Snapshot(snapshot));
     }
     Ok(())
 }

@@ -29,6 +29,9 @@ pub struct TargetOptions {
     /// Probe them only while memory grows, and leave them alone where the objects of a target can be read
     /// from outside: allocators see little of such a heap, and cost.
     pub automatic: bool,
+    /// With `automatic`: begin with a window of allocations, whatever memory does, and open others until the judge has
+    /// decided, as far as the budget allows. Somebody waits for an answer.
+    pub at_once: bool,
     /// Part of the target's CPU time that probes may cost; `None`: whatever it is.
     pub budget: Option<f64>,
     /// Functions whose calls are request scopes.

@@ -55,6 +55,7 @@ impl Groups {
             seen: 0,
             variance: 0.0,
             kind: MemoryKind::Heap,
+            size: 0,
         });
         group.blocks += weight;
         group.bytes += weight * bytes;
@@ -64,7 +65,12 @@ impl Groups {
 
     /// The groups.
     pub(super) fn finish(self) -> Vec<LiveGroup> {
-        self.groups.into_values().collect()
+        let mut groups: Vec<LiveGroup> = self.groups.into_values().collect();
+        for group in &mut groups {
+            let mean = group.bytes / group.blocks.max(1.0);
+            group.size = heaptide_ebpf::size_class(mean as u64);
+        }
+        groups
     }
 }
 

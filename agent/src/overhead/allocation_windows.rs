@@ -18,16 +18,29 @@ use heaptide_judge::events::{MemorySample, Opinion};
 const WINDOW: Duration = Duration::from_secs(25);
 /// Another window begins when the cost is down to this part of the budget.
 const EARNED_BACK: f64 = 0.5;
-/// What was found is looked at again after this time, when memory has not made that happen before.
+/// A window begins after this time at the latest, if the budget allows it.
 const STALE: Duration = Duration::from_secs(600);
+
+/// When windows begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// Mode `sample`: as often as the budget allows.
+    Always,
+    /// Mode `auto` of the daemon: when memory grows.
+    Growth,
+    /// Mode `auto` of `attach`: at once, and as often as the budget allows until the judge has decided; after that when
+    /// memory grows.
+    AtOnce,
+}
 
 /// The windows of one target.
 #[derive(Clone, Copy, Debug)]
 pub struct AllocationWindows {
     /// Part of the target's CPU time that probes may cost.
     budget: f64,
-    /// Mode `auto`: the memory that is waited for.
-    floor: Option<Floor>,
+    policy: Policy,
+    /// The memory that is waited for.
+    floor: Floor,
     /// When the window began, or the pause.
     since: Instant,
     /// Allocator probes are off.
@@ -39,13 +52,14 @@ pub struct AllocationWindows {
 }
 
 impl AllocationWindows {
-    /// For a target that begins to be observed. Mode `auto` begins without probes.
-    pub fn new(budget: f64, auto: bool, cpu_seconds: f64, now: Instant) -> Self {
+    /// For a target that begins to be observed.
+    pub fn new(budget: f64, policy: Policy, cpu_seconds: f64, now: Instant) -> Self {
         Self {
             budget,
-            floor: auto.then(Floor::default),
+            policy,
+            floor: Floor::default(),
             since: now,
-            paused: auto,
+            paused: policy == Policy::Growth,
             base_cpu: cpu_seconds,
             opinion: Opinion::Open,
         }
@@ -57,11 +71,12 @@ impl AllocationWindows {
         let cpu_seconds = sample.cpu_ns as f64 / 1e9;
         let ratio = probe_seconds / (cpu_seconds - self.base_cpu).max(0.01);
         if self.paused {
-            let wanted = self.floor.as_mut().is_none_or(|floor| {
-                floor.observe(sample.at, sample.rss_anon);
-                let stale = self.opinion != Opinion::Open && elapsed >= STALE;
-                floor.rises() || stale
-            });
+            self.floor.observe(sample.at, sample.rss_anon);
+            let wanted = match self.policy {
+                Policy::Always => true,
+                Policy::AtOnce if self.opinion != Opinion::Settled => true,
+                Policy::AtOnce | Policy::Growth => self.floor.rises() || elapsed >= STALE,
+            };
             if wanted && ratio <= self.budget * EARNED_BACK {
                 return Turn::Resume;
             }
@@ -69,7 +84,7 @@ impl AllocationWindows {
         }
         let long = elapsed >= WINDOW;
         let over = ratio > self.budget && (long || self.opinion != Opinion::Open);
-        let done = long && self.floor.is_some() && self.opinion == Opinion::Settled;
+        let done = long && self.policy != Policy::Always && self.opinion == Opinion::Settled;
         if over || done {
             Turn::Pause
         } else {
@@ -91,9 +106,7 @@ impl AllocationWindows {
     pub fn turn(&mut self, paused: bool, now: Instant) {
         self.paused = paused;
         self.since = now;
-        if let Some(floor) = &mut self.floor {
-            *floor = Floor::default();
-        }
+        self.floor = Floor::default();
         if !paused {
             self.opinion = Opinion::Open;
         }
@@ -120,7 +133,7 @@ mod tests {
     #[test]
     fn a_window_ends_when_it_cost_too_much_and_begins_when_that_is_earned_back() {
         let start = Instant::now();
-        let mut windows = AllocationWindows::new(0.03, false, 100.0, start);
+        let mut windows = AllocationWindows::new(0.03, Policy::Always, 100.0, start);
         let cpu = |seconds| sample(0, seconds, 0);
         assert_eq!(
             windows.step(start + SHORT, 1.0, &cpu(101.0)),
@@ -157,7 +170,7 @@ mod tests {
     #[test]
     fn auto_waits_for_growth_and_ends_when_all_is_judged() {
         let start = Instant::now();
-        let mut windows = AllocationWindows::new(0.03, true, 0.0, start);
+        let mut windows = AllocationWindows::new(0.03, Policy::Growth, 0.0, start);
         assert!(windows.paused);
         for second in 0..120 {
             let flat = sample(second, 10.0, 20 << 20);
@@ -186,5 +199,23 @@ mod tests {
             Turn::Resume,
             "what was found is looked at again"
         );
+    }
+
+    #[test]
+    fn an_attach_looks_at_once_and_until_the_judge_has_decided() {
+        let start = Instant::now();
+        let mut windows = AllocationWindows::new(0.03, Policy::AtOnce, 0.0, start);
+        assert!(!windows.paused());
+        let now = sample(30, 10.0, 20 << 20);
+        assert_eq!(windows.step(start + LONG, 5.0, &now), Turn::Pause);
+        windows.turn(true, start);
+        assert_eq!(windows.step(start + LONG, 5.0, &now), Turn::Stay);
+        let later = sample(60, 400.0, 20 << 20);
+        assert_eq!(windows.step(start + LONG, 5.0, &later), Turn::Resume);
+        windows.turn(false, start);
+        windows.set_opinion(Opinion::Settled);
+        assert_eq!(windows.step(start + LONG, 5.0, &later), Turn::Pause);
+        windows.turn(true, start);
+        assert_eq!(windows.step(start + LONG, 5.0, &later), Turn::Stay);
     }
 }

@@ -12,6 +12,7 @@ pub(crate) fn watching() -> Source {
             credential: settings::pattern(&Credential::Bearer).expect("a pattern"),
             allocations: false,
             automatic: false,
+            at_once: false,
             budget: None,
             handlers: Vec::new(),
             memory_limit: None,

@@ -61,6 +61,7 @@ fn measure(series: u64) -> Result<(usize, f64)> {
             observations.push(Observation::Snapshot(Snapshot {
                 at: now,
                 groups: groups.clone(),
+                returned: None,
             }));
         }
         // only what the detector does counts, not what makes its input
@@ -126,5 +127,6 @@ fn group(site: u64, request: u64, born: Nanos) -> LiveGroup {
         seen: 1,
         variance: 0.0,
         kind: MemoryKind::Heap,
+        size: 0,
     }
 }

@@ -354,6 +354,7 @@ impl<'a> World<'a> {
             seen: 1,
             variance: weight * (weight - 1.0) * bytes * bytes,
             kind: MemoryKind::Heap,
+            size: bytes as u32,
         };
         if let Some(slot) = self.free.pop() {
             self.groups[slot as usize] = group;
@@ -442,6 +443,10 @@ impl<'a> World<'a> {
             used: self.used as u64,
             cpu_ns: (self.now * 1e8) as u64,
         }));
-        sink(Observation::Snapshot(Snapshot { at, groups }));
+        sink(Observation::Snapshot(Snapshot {
+            at,
+            groups,
+            returned: None,
+        }));
     }
 }

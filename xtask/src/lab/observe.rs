@@ -28,6 +28,9 @@ pub(crate) struct Settings {
     pub(crate) release: bool,
 }
 
+/// How long memory must last for `no_leak`: the services have little room, so that leaks are confirmed soon.
+pub(crate) const HORIZON: &str = "1h";
+
 /// What everybody said.
 pub(crate) struct Observed {
     /// heaptide's report.
@@ -84,6 +87,7 @@ pub(crate) fn observe(from: &Service, variant: &Variant, settings: &Settings) ->
         .args(["attach", &pid.to_string(), "--mode", mode])
         .args(["--for", &format!("{}s", settings.duration)])
         .args(["--memory-limit", &limit.to_string()])
+        .args(["--horizon", HORIZON])
         .arg("--output")
         .arg(&report_path)
         .args(["--format", "json"]);

@@ -77,7 +77,10 @@ impl Score {
             }
             Expect::NoLeak => score.check(verdict == "no_leak", "verdict"),
             Expect::NotConfirmed => {
-                score.check(matches!(verdict, "no_leak" | "suspect"), "verdict");
+                score.check(
+                    matches!(verdict, "no_leak" | "suspect" | "insufficient_evidence"),
+                    "verdict",
+                );
             }
         }
         score

@@ -108,6 +108,11 @@ impl Attribution {
         self.requests.begin();
     }
 
+    /// The least age, in seconds, that makes a block mature.
+    pub fn maturity_floor(&self) -> f64 {
+        self.maturity_floor
+    }
+
     /// Takes the losses. An unknown request is in flight unless records were lost.
     pub fn losses(&mut self, losses: &Losses) {
         self.records_lost = losses.requests_lost > 0 || losses.ring_full > 0;

@@ -87,6 +87,12 @@ pub fn sentences(
             bytes(window.evicted)
         ));
     }
+    if window.returned > 0.01 * window.matured {
+        out.push(format!(
+            "{} of the same block sizes, from before the observation, was freed in the same time",
+            bytes(window.returned)
+        ));
+    }
     if grows && let Some(summary) = judge.residents.summary(inputs.growth.epochs.now()) {
         out.extend(residency::evidence(&summary, one.cause));
     }

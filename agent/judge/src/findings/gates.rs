@@ -61,7 +61,10 @@ pub fn judge(view: &View) -> Outcome {
 }
 
 fn growing(window: Window) -> Outcome {
-    let log_e = log_e(window.alive, window.holders - window.alive, KEPT);
+    // Older blocks that were freed count as holders that went, at most as many as stayed.
+    let returned = window.alive * (window.returned / window.matured.max(1.0)).min(1.0);
+    let gone = window.holders - window.alive + returned;
+    let log_e = log_e(window.alive - returned, gone, KEPT);
     Outcome::Growing { window, log_e }
 }
 
@@ -83,8 +86,10 @@ fn gate(view: &View, window: &Window, first: usize) -> Option<Why> {
         return Some(if quiet { still } else { Why::TooFew });
     }
     // eviction: over the window, and of the memory that is old enough to be evicted
-    if window.net < KEPT * window.matured || window.kept_old < KEPT {
-        return Some(if window.evicted > (1.0 - KEPT) * 0.5 * window.matured {
+    let net = window.net - window.returned;
+    if net < KEPT * window.matured || window.kept_old < KEPT {
+        let gone = window.evicted + window.returned;
+        return Some(if gone > (1.0 - KEPT) * 0.5 * window.matured {
             Why::Evicts
         } else {
             still

@@ -5,6 +5,8 @@ use crate::events::Nanos;
 use crate::growth::Growth;
 use crate::growth::signals::Signals;
 
+use super::bound::Observed;
+
 /// Everything that findings are made from.
 #[derive(Clone, Copy)]
 pub struct Inputs<'a> {
@@ -16,6 +18,8 @@ pub struct Inputs<'a> {
     pub signals: &'a Signals,
     /// The runtime, if its objects are in a heap of its own that is not read.
     pub unseen_heap: Option<&'a str>,
+    /// Allocations that were traced in earlier windows.
+    pub earlier: Option<Observed>,
     /// Start of the observation.
     pub start: Nanos,
     /// Time of the last observation.

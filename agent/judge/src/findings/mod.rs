@@ -4,6 +4,7 @@
 //! and the verdict only read them.
 
 pub mod benign;
+pub mod bound;
 pub mod cause;
 pub mod compose;
 pub mod evalue;

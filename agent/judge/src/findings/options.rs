@@ -13,6 +13,8 @@ pub struct JudgeOptions {
     /// Growth budget: part of the headroom at the onset by which the floor must grow before a leak is
     /// confirmed.
     pub budget: f64,
+    /// Seconds that the memory must last at the bound for the verdict `no_leak`.
+    pub horizon_seconds: f64,
 }
 
 impl Default for JudgeOptions {
@@ -22,6 +24,7 @@ impl Default for JudgeOptions {
             expect_cache_entries: None,
             maturity_seconds: 10.0,
             budget: 0.05,
+            horizon_seconds: 7.0 * 86_400.0,
         }
     }
 }
@@ -85,6 +88,8 @@ pub const STRAY: f64 = 0.2;
 pub const LOSS_CONFIRM: f64 = 0.001;
 /// Maximum lost part of the evidence for a verdict.
 pub const LOSS_ANY: f64 = 0.05;
+/// Minimum levels of a signal for the verdict `no_leak`.
+pub const LEAST_LEVELS: usize = 5;
 /// Minimum requests for the verdict `no_leak`.
 pub const LEAST_REQUESTS: u64 = 50;
 /// Growth budget in bytes without a known limit.

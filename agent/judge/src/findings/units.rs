@@ -16,6 +16,25 @@ pub(super) fn bytes(value: f64) -> String {
     format!("{value:.1} TiB")
 }
 
+/// `9 days`, `1 h 40 min`, `12 min`, `30 s`.
+pub(super) fn duration(seconds: f64) -> String {
+    let minutes = seconds / 60.0;
+    let hours = minutes / 60.0;
+    let days = hours / 24.0;
+    if days >= 730.0 {
+        "over 2 years".to_owned()
+    } else if days >= 3.0 {
+        format!("{days:.0} days")
+    } else if hours >= 1.0 {
+        let whole = hours.floor();
+        format!("{whole:.0} h {:.0} min", (minutes - 60.0 * whole).floor())
+    } else if minutes >= 2.0 {
+        format!("{minutes:.0} min")
+    } else {
+        format!("{:.0} s", seconds.max(0.0))
+    }
+}
+
 /// `12,410`.
 pub(super) fn number(value: f64) -> String {
     let digits = format!("{:.0}", value.max(0.0));
@@ -31,7 +50,7 @@ pub(super) fn number(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{bytes, number};
+    use super::{bytes, duration, number};
 
     #[test]
     fn figures_read_well() {
@@ -39,5 +58,8 @@ mod tests {
         assert_eq!(number(999.0), "999");
         assert_eq!(bytes(1_945.6), "1.9 KiB");
         assert_eq!(bytes(12.0), "12 B");
+        assert_eq!(duration(42.0), "42 s");
+        assert_eq!(duration(6_000.0), "1 h 40 min");
+        assert_eq!(duration(604_800.0), "7 days");
     }
 }

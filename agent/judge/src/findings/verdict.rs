@@ -1,13 +1,13 @@
 //! The verdict and the sentence with its reason.
 
 use crate::events::GOROUTINES;
-use crate::growth::signals::{SignalKey, Signals};
-use crate::report::{Basis, Cause, Finding, FindingState, Verdict, Window};
+use crate::growth::signals::SignalKey;
+use crate::report::{Basis, Bound, Cause, Finding, FindingState, Verdict, Window};
 
 use super::inputs::Inputs;
 use super::judge::Judge;
-use super::options::{LEAST_REQUESTS, LOSS_ANY};
-use super::units::{bytes, number};
+use super::options::{LEAST_LEVELS, LEAST_REQUESTS, LOSS_ANY};
+use super::units::{bytes, duration, number};
 
 impl Judge {
     /// The verdict for `findings`, and its reason.
@@ -42,9 +42,7 @@ impl Judge {
             };
             return (verdict, leak_sentence(worst));
         }
-        if !inputs.growth.sees_blocks()
-            && let Some(reason) = unseen(inputs.signals)
-        {
+        if let Some(reason) = unseen(inputs) {
             return (Verdict::InsufficientEvidence, reason);
         }
         let needed = 2.0 * self.options.maturity_seconds;
@@ -66,7 +64,22 @@ impl Judge {
         if let Some(runtime) = inputs.unseen_heap {
             return (Verdict::InsufficientEvidence, unseen_heap(runtime));
         }
-        (Verdict::NoLeak, no_leak_sentence(findings, window))
+        let Some(bound) = self.bound(inputs) else {
+            let reason = "The memory of the process was read too few times so far.".to_owned();
+            return (Verdict::InsufficientEvidence, reason);
+        };
+        let horizon = self.options.horizon_seconds;
+        if bound.lasts_seconds.is_some_and(|lasts| lasts < horizon) {
+            return (
+                Verdict::InsufficientEvidence,
+                open_sentence(&bound, window, horizon),
+            );
+        }
+        let said = no_leak_sentence(findings, window);
+        (
+            Verdict::NoLeak,
+            format!("{said} {}", bound_sentence(&bound, horizon)),
+        )
     }
 }
 
@@ -80,33 +93,72 @@ fn unseen_heap(runtime: &str) -> String {
     )
 }
 
-/// Minimum levels of a signal for the verdict `no_leak`.
-const LEAST_LEVELS: usize = 5;
-
-/// Why the growth signals are too few for a verdict, if they are.
-fn unseen(signals: &Signals) -> Option<String> {
-    let levels = |key: SignalKey| signals.family(&key).ticks().len();
+/// Why the signals of a heap that is read are too few for a verdict, if they are.
+fn unseen(inputs: Inputs) -> Option<String> {
+    let signals = inputs.signals;
     let (censuses, cut) = signals.censuses();
     let containers = signals
         .family(&SignalKey::Container(String::new(), String::new()))
         .signals()
         .any(|(key, _)| !matches!(key, SignalKey::Container(_, kind) if kind == GOROUTINES));
-    if containers && censuses >= LEAST_LEVELS as u64 && 2 * cut <= censuses
-        || levels(SignalKey::Heap) >= LEAST_LEVELS
-        || levels(SignalKey::Faults) >= LEAST_LEVELS
-    {
-        return None;
-    }
-    Some(if !containers || censuses == 0 {
-        "No evidence: allocations are not traced in this mode, and neither containers, a collector's heap \
-         nor page faults could be read."
-            .to_owned()
-    } else if censuses >= LEAST_LEVELS as u64 {
-        format!("{cut} of {censuses} censuses were cut short; at most half may be.")
-    } else {
+    let least = LEAST_LEVELS as u64;
+    if containers && censuses < least {
         let plural = if censuses == 1 { "census" } else { "censuses" };
-        format!("Only {censuses} {plural} so far; {LEAST_LEVELS} are needed.")
+        return Some(format!(
+            "Only {censuses} {plural} so far; {LEAST_LEVELS} are needed."
+        ));
+    }
+    if containers && 2 * cut > censuses {
+        return Some(format!(
+            "{cut} of {censuses} censuses were cut short; at most half may be."
+        ));
+    }
+    let collections = signals.family(&SignalKey::Heap).ticks().len();
+    (1..LEAST_LEVELS).contains(&collections).then(|| {
+        format!(
+            "Only {collections} garbage collections so far; {LEAST_LEVELS} are needed. More traffic brings them sooner."
+        )
     })
+}
+
+/// How much could be leaking although `no_leak` is said.
+fn bound_sentence(bound: &Bound, horizon: f64) -> String {
+    let rare = bound.one_in_requests.map_or_else(String::new, |one| {
+        format!(
+            ", by requests like those seen, in at least 1 of {}",
+            number(one)
+        )
+    });
+    let lasts = bound.lasts_seconds.map_or_else(String::new, |lasts| {
+        format!(" At that rate memory lasts {}.", duration(lasts))
+    });
+    let more = bound.lasts_seconds.map_or_else(String::new, |lasts| {
+        if lasts > 100.0 * horizon {
+            return String::new();
+        }
+        " Longer observation rules out slower leaks.".to_owned()
+    });
+    format!(
+        "At most {} per second could be leaking (95 %){rare}.{lasts}{more}",
+        bytes(bound.bytes_per_second)
+    )
+}
+
+/// Why `no_leak` is not said although nothing grows.
+fn open_sentence(bound: &Bound, window: &Window, horizon: f64) -> String {
+    let lasts = bound.lasts_seconds.unwrap_or(f64::INFINITY);
+    let more = bound.observe_seconds.unwrap_or(0.0).max(1.0);
+    format!(
+        "{} requests in {:.0} s, and nothing was found. But up to {} per second could be leaking unseen (95 %), and at that \
+         rate memory would last {}, which is less than the horizon of {}. Observe {} more to rule that out, or set a \
+         shorter --horizon.",
+        number(window.requests as f64),
+        window.seconds,
+        bytes(bound.bytes_per_second),
+        duration(lasts),
+        duration(horizon),
+        duration(more),
+    )
 }
 
 fn leak_sentence(finding: &Finding) -> String {

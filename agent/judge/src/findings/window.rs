@@ -55,6 +55,8 @@ pub struct Window {
     pub alive: f64,
     /// Bytes evicted, of any cohort.
     pub evicted: f64,
+    /// Bytes from before the observation that were freed and are taken to be this series'.
+    pub returned: f64,
     /// Mature bytes now less those at the beginning.
     pub net: f64,
     /// Live part of all matured bytes.
@@ -147,8 +149,9 @@ impl View<'_> {
         let epochs = &self.series.epochs[..i];
         let matured: f64 = epochs.iter().map(Epoch::matured).sum();
         let evicted: f64 = epochs.iter().map(|epoch| epoch.evicted).sum();
+        let returned: f64 = epochs.iter().map(|epoch| epoch.returned).sum();
         if matured > 0.0 {
-            evicted / matured
+            (evicted + returned) / matured
         } else {
             0.0
         }
@@ -181,6 +184,7 @@ impl View<'_> {
             holders: epochs.iter().map(Epoch::holders).sum(),
             alive: epochs.iter().map(Epoch::alive).sum(),
             evicted: epochs.iter().map(|epoch| epoch.evicted).sum(),
+            returned: epochs.iter().map(|epoch| epoch.returned).sum(),
             net: self.growth(from, self.len()),
             kept: if matured > 0.0 { live / matured } else { 0.0 },
             kept_old: kept_old(epochs, matured),

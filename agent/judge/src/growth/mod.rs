@@ -7,6 +7,7 @@
 pub mod epochs;
 pub mod keys;
 pub mod reading;
+pub mod returns;
 pub mod series;
 pub mod signals;
 pub mod tables;
@@ -23,6 +24,7 @@ use crate::events::{Nanos, Snapshot};
 use self::epochs::{Epochs, MOST_EPOCHS};
 pub use self::keys::{Exposure, SeriesKey};
 use self::reading::{Reading, Totals};
+use self::returns::Returns;
 use self::series::Series;
 use self::tables::Tables;
 
@@ -49,6 +51,7 @@ pub struct Growth {
     pub totals: Totals,
     /// Blocks that are replaced by larger blocks.
     pub tables: Tables,
+    returns: Returns,
     series: BTreeMap<SeriesKey, Series>,
     exposures: BTreeMap<RouteId, Vec<Exposure>>,
     immature: Vec<Immature>,
@@ -64,6 +67,7 @@ impl Growth {
             epochs: Epochs::new(start),
             totals: Totals::default(),
             tables: Tables::default(),
+            returns: Returns::default(),
             series: BTreeMap::new(),
             exposures: BTreeMap::new(),
             immature: Vec::new(),
@@ -100,12 +104,16 @@ impl Growth {
         }
         let reading = Reading::new(snapshot, &self.epochs, attribution);
         self.take(&reading);
+        let mature = self.epochs.start(0).plus(attribution.maturity_floor());
+        self.returns.take(snapshot, mature);
+        self.returns.divide(&mut self.series);
         self.tables.take(&reading.biggest, snapshot.at, attribution);
         attribution.requests.prune(&reading.named, snapshot.at);
         if let Some(at) = self.epochs.merge_if_full() {
             for series in self.series.values_mut() {
                 series.merge_epochs(at);
             }
+            self.returns.merge_epochs(at);
             for exposures in self.exposures.values_mut() {
                 let later = exposures.remove(at + 1);
                 for (sum, part) in exposures[at].iter_mut().zip(later) {
@@ -133,6 +141,11 @@ impl Growth {
     /// Requests of `route` that matured, per epoch; empty when there were none.
     pub fn exposures(&self, route: RouteId) -> &[Exposure] {
         self.exposures.get(&route).map_or(&[], Vec::as_slice)
+    }
+
+    /// The same of all routes.
+    pub fn all_exposures(&self) -> impl Iterator<Item = &[Exposure]> {
+        self.exposures.values().map(Vec::as_slice)
     }
 
     /// The series with most memory of requests in flight.

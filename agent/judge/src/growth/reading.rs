@@ -10,6 +10,8 @@ use crate::events::{Binding, LiveGroup, MemoryKind, RequestId, SiteId, Snapshot}
 use super::epochs::Epochs;
 use super::keys::SeriesKey;
 
+/// Size classes kept per series. A series with more has no typical size.
+const MOST_SIZES: usize = 64;
 /// Sites kept per series, the biggest.
 pub const MOST_SITES: usize = 12;
 /// A request that holds more than this many times the median request of its series holds the container
@@ -63,6 +65,20 @@ pub struct SeriesNow {
     pub exact_bytes: f64,
     /// The biggest sites, biggest first.
     pub sites: Vec<(SiteId, f64)>,
+    /// Blocks by size class.
+    pub sizes: Sizes,
+}
+
+/// Blocks and bytes by size class.
+pub type Sizes = BTreeMap<u32, SizeNow>;
+
+/// Blocks of one size class.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct SizeNow {
+    /// Blocks.
+    pub blocks: f64,
+    /// Bytes.
+    pub bytes: f64,
 }
 
 /// Totals of the last snapshot.
@@ -210,6 +226,11 @@ impl Reading {
                         now.exact_bytes += group.bytes;
                     }
                     *sites.entry(group.site).or_default() += group.bytes;
+                    if now.sizes.len() < MOST_SIZES || now.sizes.contains_key(&group.size) {
+                        let size = now.sizes.entry(group.size).or_default();
+                        size.blocks += group.blocks;
+                        size.bytes += group.bytes;
+                    }
                 }
                 now.blocks += blocks;
                 // without a request each sampled block counts as one holder, whatever its sampling weight

@@ -4,7 +4,7 @@ use crate::attribution::keys::Class;
 use crate::events::SiteId;
 
 use super::epochs::Epochs;
-use super::reading::{ClassNow, SeriesNow};
+use super::reading::{ClassNow, SeriesNow, Sizes};
 
 /// Bins for the age at eviction, in powers of two of seconds. The last bin takes all greater ages.
 pub const AGE_BINS: usize = 20;
@@ -37,6 +37,9 @@ pub struct Epoch {
     pub end: f64,
     /// Bytes of any cohort evicted in it.
     pub evicted: f64,
+    /// Bytes of blocks from before the observation that were freed in it and are taken to be this series': see
+    /// [`super::returns`].
+    pub returned: f64,
     /// By token class.
     pub cohorts: [Cohort; Class::COUNT],
 }
@@ -75,6 +78,8 @@ pub struct Series {
     pub exact_bytes: f64,
     /// Biggest sites now.
     pub sites: Vec<(SiteId, f64)>,
+    /// Mature blocks now by their size class.
+    pub sizes: Sizes,
     /// Bytes that ever matured.
     pub matured_bytes: f64,
     /// Bytes of those that were freed.
@@ -95,6 +100,7 @@ impl Series {
             blocks: 0.0,
             exact_bytes: 0.0,
             sites: Vec::new(),
+            sizes: Sizes::new(),
             matured_bytes: 0.0,
             evicted_bytes: 0.0,
             deaths: [0.0; AGE_BINS],
@@ -175,6 +181,7 @@ impl Series {
         self.exact_bytes = now.map_or(0.0, |now| now.exact_bytes);
         self.sites.clear();
         self.sites.extend(now.iter().flat_map(|now| &now.sites));
+        self.sizes = now.map_or_else(Sizes::new, |now| now.sizes.clone());
     }
 
     /// Merges the successor of epoch `at` into it.
@@ -188,6 +195,7 @@ impl Series {
         epoch.peak = epoch.peak.max(later.peak);
         epoch.end = later.end;
         epoch.evicted += later.evicted;
+        epoch.returned += later.returned;
         add_cohorts(&mut epoch.cohorts, &later.cohorts);
     }
 
@@ -198,6 +206,7 @@ impl Series {
             epoch.peak += part.peak;
             epoch.end += part.end;
             epoch.evicted += part.evicted;
+            epoch.returned += part.returned;
             add_cohorts(&mut epoch.cohorts, &part.cohorts);
         }
         self.held += other.held;

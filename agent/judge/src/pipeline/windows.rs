@@ -4,7 +4,7 @@
 
 use crate::events::Nanos;
 use crate::findings::options::LEAST_REQUESTS;
-use crate::report::{Finding, Memory, Verdict, Window};
+use crate::report::{Finding, Verdict, Window};
 
 /// Verdict, reason and findings.
 #[derive(Clone, Debug)]
@@ -25,6 +25,8 @@ pub(super) struct Windows {
     ended: bool,
     /// Judgement at the end of the previous window.
     before: Option<Judgement>,
+    /// Requests that had ended when the window began.
+    requests: u64,
     /// Requests are not traced at present.
     unseen: bool,
     /// Requests were not traced at some time.
@@ -32,8 +34,9 @@ pub(super) struct Windows {
 }
 
 impl Windows {
-    /// A window begins. `last` is the current judgement.
-    pub(super) fn begin(&mut self, at: Nanos, last: Judgement) {
+    /// A window begins. `last` is the current judgement, and `requests` have ended so far.
+    pub(super) fn begin(&mut self, at: Nanos, last: Judgement, requests: u64) {
+        self.requests = requests;
         self.before = self.begun.is_some().then_some(last);
         self.open = Some(true);
         self.begun = Some(at);
@@ -99,15 +102,16 @@ impl Windows {
         needed: f64,
         said: Judgement,
         window: &Window,
-        memory: &Memory,
     ) -> Judgement {
         if self.open.is_none() || matches!(said.verdict, Verdict::Leak | Verdict::Suspect) {
             return said;
         }
         let Some(seconds) = self.seconds(now) else {
-            return not_growing(said, needed, window, memory);
+            return said;
         };
-        if self.is_closed() || seconds >= needed {
+        // A window without traffic says nothing of what was found before.
+        let enough = seconds >= needed && window.requests >= self.requests + LEAST_REQUESTS;
+        if enough || (self.is_closed() && self.before.is_none()) {
             return said;
         }
         if let Some(before) = &self.before {
@@ -116,32 +120,10 @@ impl Windows {
         Judgement {
             verdict: Verdict::InsufficientEvidence,
             reason: format!(
-                "Memory grows. Allocations have been traced for {seconds:.0} s; {needed:.0} s are needed."
+                "Allocations have been traced for {seconds:.0} s; {needed:.0} s are needed."
             ),
             findings: said.findings,
         }
-    }
-}
-
-/// The judgement while no window was needed yet.
-fn not_growing(said: Judgement, needed: f64, window: &Window, memory: &Memory) -> Judgement {
-    if said.verdict != Verdict::InsufficientEvidence
-        || window.requests < LEAST_REQUESTS
-        || window.seconds < needed
-    {
-        return said;
-    }
-    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-    Judgement {
-        verdict: Verdict::NoLeak,
-        reason: format!(
-            "{} requests in {:.0} s. Memory does not grow: it was {:.1} MiB at the start and is {:.1} MiB now.",
-            window.requests,
-            window.seconds,
-            mib(memory.rss_start_bytes),
-            mib(memory.rss_end_bytes)
-        ),
-        findings: said.findings,
     }
 }
 
@@ -165,10 +147,7 @@ mod tests {
             ..Window::default()
         };
         let now = Nanos::from_seconds(second);
-        let memory = Memory::default();
-        windows
-            .standing(now, 20.0, said(verdict), &window, &memory)
-            .verdict
+        windows.standing(now, 20.0, said(verdict), &window).verdict
     }
 
     #[test]
@@ -189,20 +168,22 @@ mod tests {
     }
 
     #[test]
-    fn memory_that_does_not_grow_is_no_leak_though_no_block_was_seen() {
+    fn a_window_without_traffic_changes_nothing() {
         let mut windows = Windows::default();
         windows.end(None);
-        let unseen = Verdict::InsufficientEvidence;
-        assert_eq!(stands(&windows, 10.0, unseen), unseen, "too early");
-        assert_eq!(stands(&windows, 30.0, unseen), Verdict::NoLeak);
-        assert_eq!(windows.limitations().count(), 1);
+        windows.begin(Nanos::from_seconds(30.0), said(Verdict::NoLeak), 0);
+        windows.end(None);
+        windows.begin(Nanos::from_seconds(600.0), said(Verdict::Leak), 980);
+        assert_eq!(stands(&windows, 660.0, Verdict::NoLeak), Verdict::Leak);
+        windows.begin(Nanos::from_seconds(700.0), said(Verdict::Leak), 900);
+        assert_eq!(stands(&windows, 760.0, Verdict::NoLeak), Verdict::NoLeak);
     }
 
     #[test]
     fn a_window_speaks_when_it_is_old_enough_and_its_word_stands_until_the_next() {
         let mut windows = Windows::default();
         windows.end(None);
-        windows.begin(Nanos::from_seconds(30.0), said(Verdict::NoLeak));
+        windows.begin(Nanos::from_seconds(30.0), said(Verdict::NoLeak), 0);
         let unseen = Verdict::InsufficientEvidence;
         assert_eq!(
             stands(&windows, 40.0, Verdict::NoLeak),
@@ -217,7 +198,7 @@ mod tests {
         assert_eq!(stands(&windows, 60.0, Verdict::NoLeak), Verdict::NoLeak);
         windows.end(None);
         assert_eq!(stands(&windows, 900.0, Verdict::Suspect), Verdict::Suspect);
-        windows.begin(Nanos::from_seconds(1000.0), said(Verdict::Suspect));
+        windows.begin(Nanos::from_seconds(1000.0), said(Verdict::Suspect), 0);
         assert_eq!(stands(&windows, 1005.0, unseen), Verdict::Suspect);
         assert_eq!(stands(&windows, 1025.0, Verdict::NoLeak), Verdict::NoLeak);
     }

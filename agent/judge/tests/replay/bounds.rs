@@ -6,9 +6,10 @@ use heaptide_judge::events::{
     Binding, Fingerprint, Frame, FrameKind, LiveGroup, Losses, MemoryKind, Nanos, Observation,
     Request, RequestId, Site, SiteId, Snapshot,
 };
-use heaptide_judge::pipeline::{JudgeOptions, Pipeline};
+use heaptide_judge::pipeline::Pipeline;
 use heaptide_judge::report::Verdict;
 
+use super::judged::lab;
 use super::world::{Keeps, Trace, generate};
 
 fn site(id: u64, function: &str) -> Observation {
@@ -56,13 +57,14 @@ fn group(site: u64, request: u64, born: Nanos) -> LiveGroup {
         seen: 1,
         variance: 0.0,
         kind: MemoryKind::Heap,
+        size: 0,
     }
 }
 
 /// 4,000 leaking functions, 250 requests per second, ten minutes.
 #[test]
 fn state_is_at_most_16_mib_with_all_series_taken() {
-    let mut pipeline = Pipeline::new(JudgeOptions::default());
+    let mut pipeline = Pipeline::new(lab());
     for id in 0..4_000 {
         pipeline.observe(&site(id, &format!("leak_{id}")));
     }
@@ -81,6 +83,7 @@ fn state_is_at_most_16_mib_with_all_series_taken() {
             pipeline.observe(&Observation::Snapshot(Snapshot {
                 at: now,
                 groups: groups.clone(),
+                returned: None,
             }));
         }
     }
@@ -92,7 +95,7 @@ fn state_is_at_most_16_mib_with_all_series_taken() {
 
 #[test]
 fn nonsense_does_no_harm() {
-    let mut pipeline = Pipeline::new(JudgeOptions::default());
+    let mut pipeline = Pipeline::new(lab());
     assert_eq!(pipeline.report().verdict, Verdict::InsufficientEvidence);
     let mut bad = group(9, 9, Nanos(u64::MAX));
     bad.bytes = f64::NAN;
@@ -103,7 +106,11 @@ fn nonsense_does_no_harm() {
     let future = group(9, 9, Nanos(u64::MAX));
     for at in [Nanos(5), Nanos(u64::MAX), Nanos(0), Nanos(5)] {
         let groups = vec![bad, negative, future, group(1, 1, Nanos(0))];
-        pipeline.observe(&Observation::Snapshot(Snapshot { at, groups }));
+        pipeline.observe(&Observation::Snapshot(Snapshot {
+            at,
+            groups,
+            returned: None,
+        }));
         pipeline.observe(&request(u64::MAX, at));
         let again = Request {
             again: true,
@@ -141,7 +148,7 @@ fn a_new_address_space_begins_anew() {
         .max()
         .unwrap_or_default();
     observations.push(Observation::Forgotten(at));
-    let mut pipeline = Pipeline::new(JudgeOptions::default());
+    let mut pipeline = Pipeline::new(lab());
     for observation in &observations {
         pipeline.observe(observation);
     }

@@ -2,7 +2,7 @@
 
 use heaptide_judge::events::Observation;
 use heaptide_judge::pipeline::{JudgeOptions, Pipeline};
-use heaptide_judge::report::{Cause, Finding, Report, Verdict};
+use heaptide_judge::report::{Bound, Cause, Finding, Report, Verdict};
 
 use super::world::{Trace, Truth, generate};
 
@@ -12,27 +12,42 @@ pub(crate) struct Run {
     pub(crate) truth: Truth,
     /// `(seconds, verdict)` after each snapshot.
     pub(crate) verdicts: Vec<(f64, Verdict)>,
+    /// What could be leaking, at each of these times where the verdict is `no_leak`.
+    pub(crate) bounds: Vec<Bound>,
 }
 
 pub(crate) fn run(trace: Trace) -> Run {
-    run_with(trace, JudgeOptions::default())
+    run_with(trace, lab())
+}
+
+/// The judge's settings with the horizon of the lab: simulated services have little room.
+pub(crate) fn lab() -> JudgeOptions {
+    JudgeOptions {
+        horizon_seconds: 3_600.0,
+        ..JudgeOptions::default()
+    }
 }
 
 pub(crate) fn run_with(trace: Trace, options: JudgeOptions) -> Run {
     let (observations, truth) = generate(trace);
     let mut pipeline = Pipeline::new(options);
     let mut verdicts = Vec::new();
+    let mut bounds = Vec::new();
     for observation in &observations {
         pipeline.observe(observation);
         if matches!(observation, Observation::Snapshot(_)) {
             let report = pipeline.report();
             verdicts.push((report.window.seconds, report.verdict));
+            if report.verdict == Verdict::NoLeak {
+                bounds.extend(report.bound);
+            }
         }
     }
     Run {
         report: pipeline.report(),
         truth,
         verdicts,
+        bounds,
     }
 }
 

@@ -19,6 +19,8 @@ pub(crate) enum Keeps {
     TableOnly(u64),
     /// An entry per distinct token in an LRU cache of this size.
     Lru(usize),
+    /// The same, and besides a block of another size per distinct token for ever.
+    CacheAndLeak(usize),
     /// An entry per distinct token, removed after this many seconds.
     Ttl(f64),
     /// An entry per distinct token, all removed every so many seconds.

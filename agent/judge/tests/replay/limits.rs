@@ -3,7 +3,7 @@
 use heaptide_judge::pipeline::JudgeOptions;
 use heaptide_judge::report::{Cause, FindingState, Verdict};
 
-use super::judged::{near, run, run_with};
+use super::judged::{lab, near, run, run_with};
 use super::world::{Keeps, Trace};
 
 #[test]
@@ -124,7 +124,7 @@ fn a_cache_that_is_not_full_is_suspected_and_not_confirmed() {
         },
         JudgeOptions {
             expect_cache_entries: Some(4_000),
-            ..JudgeOptions::default()
+            ..lab()
         },
     );
     assert_eq!(

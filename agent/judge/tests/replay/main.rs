@@ -1,8 +1,10 @@
 //! The judge against small services with known answers, over the path that live data takes.
 
 mod benign;
+mod bound;
 mod bounds;
 mod capture;
+mod full;
 mod judged;
 mod keeps;
 mod limits;

@@ -1,9 +1,10 @@
 //! Services without allocator probes: each gets the right verdict, cause, route and container, and none is
 //! suspected by chance.
 
-use heaptide_judge::pipeline::{JudgeOptions, Pipeline};
+use heaptide_judge::pipeline::Pipeline;
 use heaptide_judge::report::{Basis, Cause, Finding, FindingState, Verdict};
 
+use super::judged::lab;
 use super::signal_trace::{Holds, Seen, SignalTrace};
 use super::signal_world::generate;
 
@@ -18,7 +19,7 @@ struct Said {
 }
 
 fn run(trace: SignalTrace) -> Said {
-    let mut pipeline = Pipeline::new(JudgeOptions::default());
+    let mut pipeline = Pipeline::new(lab());
     let mut verdicts = Vec::new();
     for observation in &generate(trace) {
         pipeline.observe(observation);
@@ -209,11 +210,17 @@ fn benign_growth_is_not_suspected() {
                     seen,
                     before,
                     seed,
-                    seconds: 90.0,
+                    seconds: 120.0,
                     ..SignalTrace::default()
                 };
                 let said = run(trace);
-                assert_eq!(said.verdict, Verdict::NoLeak, "{trace:?}: {}", said.reason);
+                // From outside it may have grown into free memory, which only time rules out.
+                let expected = if seen == Seen::Faults {
+                    Verdict::InsufficientEvidence
+                } else {
+                    Verdict::NoLeak
+                };
+                assert_eq!(said.verdict, expected, "{trace:?}: {}", said.reason);
                 assert_eq!(said.suspected_since(from), 0, "{trace:?}");
             }
         }

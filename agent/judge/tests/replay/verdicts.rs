@@ -1,10 +1,10 @@
 //! Each kind of leak gets the right verdict, cause, route and site.
 
 use heaptide_judge::events::Observation;
-use heaptide_judge::pipeline::{JudgeOptions, Pipeline, Plateaus};
+use heaptide_judge::pipeline::{Pipeline, Plateaus};
 use heaptide_judge::report::{Cause, FindingState, Verdict};
 
-use super::judged::{near, run};
+use super::judged::{lab, near, run};
 use super::world::{Keeps, Trace, generate};
 
 #[test]
@@ -225,7 +225,7 @@ fn a_plateau_that_was_learned_is_no_suspicion_after_a_restart() {
     };
     let (observations, _) = generate(trace);
     let replay = |plateaus: &Plateaus| {
-        let mut pipeline = Pipeline::new(JudgeOptions::default());
+        let mut pipeline = Pipeline::new(lab());
         pipeline.learn(plateaus);
         let mut suspected = false;
         for observation in &observations {

@@ -3,11 +3,11 @@
 //! Time is simulated, and requests are served in order. Random numbers come from one xorshift generator
 //! with the same seed in every trace, so no scenario was tuned to a seed.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use heaptide_judge::events::{
     Binding, Fingerprint, LiveGroup, Losses, MemoryKind, MemorySample, Nanos, Observation, Request,
-    RequestId, SiteId, Snapshot,
+    RequestId, Returned, SiteId, Snapshot,
 };
 
 pub(crate) use super::keeps::Keeps;
@@ -24,6 +24,10 @@ const BASE_RSS: u64 = 30 << 20;
 pub(crate) struct Trace {
     pub keeps: Keeps,
     pub seconds: u64,
+    /// Seconds that the service ran before it is observed.
+    pub before: u64,
+    /// The allocator does not say how big a freed block is.
+    pub unsized_frees: bool,
     /// Requests per second; half of them go to the leaky route.
     pub rate: f64,
     /// Factor on the rate, at a second of the trace.
@@ -56,6 +60,8 @@ impl Default for Trace {
         Self {
             keeps: Keeps::Nothing,
             seconds: 60,
+            before: 0,
+            unsized_frees: false,
             rate: 100.0,
             load: |_| 1.0,
             interval: 2,
@@ -87,6 +93,8 @@ struct Block {
     request: Option<RequestId>,
     born: Nanos,
     bytes: u64,
+    /// It was allocated before the observation.
+    older: bool,
 }
 
 struct World {
@@ -100,9 +108,15 @@ struct World {
     /// Entries: key to its blocks, in order of last use.
     entries: BTreeMap<u64, (Vec<u64>, Nanos)>,
     order: VecDeque<u64>,
+    /// Tokens that [`Keeps::CacheAndLeak`] has leaked a block for.
+    leaked: HashSet<u64>,
     table: Option<(u64, u64)>,
     tokens: Vec<u64>,
     losses: Losses,
+    /// The service is observed.
+    observed: bool,
+    /// Freed blocks that are older than the observation, by size.
+    returned: BTreeMap<u32, u64>,
     peak: u64,
     truth: Truth,
     out: Vec<Observation>,
@@ -119,33 +133,39 @@ pub(crate) fn generate(trace: Trace) -> (Vec<Observation>, Truth) {
         due: BTreeMap::new(),
         entries: BTreeMap::new(),
         order: VecDeque::new(),
+        leaked: HashSet::new(),
         table: None,
         tokens: Vec::new(),
         losses: Losses::default(),
+        observed: trace.before == 0,
+        returned: BTreeMap::new(),
         peak: 0,
         truth: Truth::default(),
         out: Vec::new(),
     };
+    let start = world.now;
+    let attached = start.plus(trace.before as f64);
     world
         .out
-        .extend(super::sites::announce(world.now, trace.heap_unseen));
-    let start = world.now;
+        .extend(super::sites::announce(attached, trace.heap_unseen));
+    let end = trace.before + trace.seconds;
     let mut second = 0;
     let mut elapsed = 0.0;
     for index in 0.. {
         let at = Nanos(start.0 + (elapsed * 1e9) as u64);
-        if elapsed >= trace.seconds as f64 {
+        if elapsed >= end as f64 {
             break;
         }
-        elapsed += 1.0 / (trace.rate * (trace.load)(elapsed).max(0.01));
+        let load = (trace.load)(elapsed - trace.before as f64);
+        elapsed += 1.0 / (trace.rate * load.max(0.01));
         while start.0 + (second + 1) * 1_000_000_000 <= at.0 {
             second += 1;
             world.second(Nanos(start.0 + second * 1_000_000_000), second);
         }
         world.free_until(at);
-        world.request(index, at, at.since(start));
+        world.request(index, at, at.since(attached));
     }
-    while second < trace.seconds {
+    while second < end {
         second += 1;
         world.second(Nanos(start.0 + second * 1_000_000_000), second);
     }
@@ -169,6 +189,7 @@ impl World {
             request,
             born: self.now,
             bytes,
+            older: !self.observed,
         };
         if self.trace.sampling >= 1.0 || self.chance() < self.trace.sampling {
             self.blocks.insert(self.next_block, block);
@@ -184,7 +205,18 @@ impl World {
             return;
         }
         self.losses.freed += 1;
-        self.blocks.remove(&block);
+        if let Some(block) = self.blocks.remove(&block)
+            && block.older
+            && self.observed
+        {
+            self.losses.unknown_frees += 1;
+            let size = if self.trace.unsized_frees {
+                0
+            } else {
+                block.bytes as u32
+            };
+            *self.returned.entry(size).or_default() += 1;
+        }
     }
 
     fn free_until(&mut self, at: Nanos) {
@@ -225,6 +257,9 @@ impl World {
             1 => format!("GET /users/{index}"),
             _ => "GET /health".to_owned(),
         };
+        if !self.observed {
+            return;
+        }
         self.truth.requests += 1;
         self.truth.tokens = self.tokens.len() as u64;
         self.losses.requests += 1;
@@ -280,7 +315,10 @@ impl World {
                 let capacity = (self.entries.len() as u64).next_power_of_two().max(16);
                 self.grow_table(id, capacity, self.trace.entry);
             }
-            Keeps::Lru(most) => {
+            Keeps::Lru(most) | Keeps::CacheAndLeak(most) => {
+                if matches!(self.trace.keeps, Keeps::CacheAndLeak(_)) && self.leaked.insert(token) {
+                    self.alloc(3, Some(id), 300);
+                }
                 self.keep_once(token, id);
                 if let Some(at) = self.order.iter().rposition(|known| *known == token) {
                     self.order.remove(at);
@@ -351,6 +389,7 @@ impl World {
 
     fn second(&mut self, at: Nanos, second: u64) {
         self.free_until(at);
+        self.observed = second >= self.trace.before;
         match self.trace.keeps {
             Keeps::Timer(entries) => {
                 for _ in 0..entries {
@@ -378,7 +417,8 @@ impl World {
             }
             _ => {}
         }
-        if second.is_multiple_of(self.trace.interval) {
+        let since = second.saturating_sub(self.trace.before);
+        if since > 0 && since.is_multiple_of(self.trace.interval) {
             self.snapshot();
         }
     }
@@ -389,6 +429,9 @@ impl World {
         let mut live = 0;
         for block in self.blocks.values() {
             live += block.bytes;
+            if block.older {
+                continue;
+            }
             let born = block.born.0 / 1_000_000_000 * 1_000_000_000;
             let inferred = matches!(self.trace.keeps, Keeps::StrayTimer(_));
             let binding = match block.request {
@@ -408,6 +451,7 @@ impl World {
                     seen: 0,
                     variance: 0.0,
                     kind: MemoryKind::Heap,
+                    size: 0,
                 });
             group.blocks += weight;
             group.bytes += weight * block.bytes as f64;
@@ -418,7 +462,15 @@ impl World {
         let held = if self.trace.ratchet { self.peak } else { live };
         let rss = BASE_RSS + held;
         self.losses.at = self.now;
-        let groups = groups.into_values().collect();
+        let mut groups: Vec<LiveGroup> = groups.into_values().collect();
+        for group in &mut groups {
+            group.size = (group.bytes / group.blocks) as u32;
+        }
+        let returned = self.returned.iter().map(|(size, blocks)| Returned {
+            size: *size,
+            blocks: *blocks,
+        });
+        let returned = (self.trace.sampling >= 1.0).then(|| returned.collect());
         self.out.push(Observation::Losses(self.losses));
         self.out.push(Observation::Memory(MemorySample {
             at: self.now,
@@ -431,6 +483,7 @@ impl World {
         self.out.push(Observation::Snapshot(Snapshot {
             at: self.now,
             groups,
+            returned,
         }));
     }
 }

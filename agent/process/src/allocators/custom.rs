@@ -7,4 +7,5 @@ pub(super) static CUSTOM: Allocator = Allocator {
     markers: &[],
     prefixes: &[""],
     functions: &[STANDARD],
+    size_before_block: false,
 };

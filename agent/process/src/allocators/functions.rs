@@ -13,6 +13,8 @@ pub struct Allocator {
     pub prefixes: &'static [&'static str],
     /// Its functions.
     pub functions: &'static [&'static [Function]],
+    /// The word before a block is the size of its chunk, with flags in the low three bits.
+    pub size_before_block: bool,
 }
 
 impl Allocator {
@@ -119,6 +121,13 @@ impl Function {
             throws: false,
         }
     }
+    /// `name(pointer, .., size, ..)`.
+    pub(super) const fn sized_free(name: &'static str, pointer: u8, size: u8) -> Self {
+        Self {
+            size,
+            ..Self::free(name, pointer)
+        }
+    }
     /// The same function, one that may throw.
     pub(super) const fn throwing(self) -> Self {
         Self {
@@ -163,12 +172,12 @@ pub(super) static CPLUSPLUS: &[Function] = &[
     Function::free("_ZdaPv", 0),
     Function::free("_ZdlPvRKSt9nothrow_t", 0),
     Function::free("_ZdaPvRKSt9nothrow_t", 0),
-    Function::free("_ZdlPvm", 0),
-    Function::free("_ZdaPvm", 0),
+    Function::sized_free("_ZdlPvm", 0, 1),
+    Function::sized_free("_ZdaPvm", 0, 1),
     Function::free("_ZdlPvSt11align_val_t", 0),
     Function::free("_ZdaPvSt11align_val_t", 0),
-    Function::free("_ZdlPvmSt11align_val_t", 0),
-    Function::free("_ZdaPvmSt11align_val_t", 0),
+    Function::sized_free("_ZdlPvmSt11align_val_t", 0, 1),
+    Function::sized_free("_ZdaPvmSt11align_val_t", 0, 1),
     Function::free("_ZdlPvSt11align_val_tRKSt9nothrow_t", 0),
     Function::free("_ZdaPvSt11align_val_tRKSt9nothrow_t", 0),
 ];

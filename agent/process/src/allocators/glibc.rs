@@ -8,4 +8,5 @@ pub(super) static GLIBC: Allocator = Allocator {
     markers: &["gnu_get_libc_version", "__libc_memalign"],
     prefixes: &[""],
     functions: &[STANDARD],
+    size_before_block: true,
 };

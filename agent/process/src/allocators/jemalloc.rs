@@ -7,9 +7,9 @@ static EXTENDED: &[Function] = &[
     Function::alloc("mallocx", 0),
     Function::realloc("rallocx", 0, 1),
     Function::free("dallocx", 0),
-    Function::free("sdallocx", 0),
-    Function::free("free_sized", 0),
-    Function::free("free_aligned_sized", 0),
+    Function::sized_free("sdallocx", 0, 1),
+    Function::sized_free("free_sized", 0, 1),
+    Function::sized_free("free_aligned_sized", 0, 2),
 ];
 
 pub(super) static JEMALLOC: Allocator = Allocator {
@@ -24,4 +24,5 @@ pub(super) static JEMALLOC: Allocator = Allocator {
     ],
     prefixes: &["", "je_", "_rjem_"],
     functions: &[STANDARD, EXTENDED, CPLUSPLUS],
+    size_before_block: false,
 };

@@ -42,9 +42,9 @@ static OWN: &[Function] = &[
     Function::array("mi_new_n", 0, 1).throwing(),
     Function::realloc("mi_new_realloc", 0, 1).throwing(),
     Function::realloc_array("mi_new_reallocn", 0, 1, 2).throwing(),
-    Function::free("mi_free_size", 0),
+    Function::sized_free("mi_free_size", 0, 1),
     Function::free("mi_free_aligned", 0),
-    Function::free("mi_free_size_aligned", 0),
+    Function::sized_free("mi_free_size_aligned", 0, 1),
     Function::free("mi_cfree", 0),
 ];
 
@@ -81,4 +81,5 @@ pub(super) static MIMALLOC: Allocator = Allocator {
     markers: &["mi_malloc", "mi_malloc_aligned", "mi_free"],
     prefixes: &[""],
     functions: &[OWN, STANDARD, CPLUSPLUS, HEAPS],
+    size_before_block: false,
 };

@@ -14,4 +14,5 @@ pub(super) static MUSL: Allocator = Allocator {
     ],
     prefixes: &[""],
     functions: &[STANDARD],
+    size_before_block: false,
 };

@@ -20,4 +20,5 @@ pub(super) static SNMALLOC: Allocator = Allocator {
     ],
     prefixes: &["", "sn_"],
     functions: &[STANDARD, CPLUSPLUS, RUST],
+    size_before_block: false,
 };

@@ -4,9 +4,9 @@ use super::functions::{Allocator, CPLUSPLUS, Function, STANDARD};
 
 /// gperftools; mostly aliases of the plain names.
 static GPERFTOOLS: &[Function] = &[
-    Function::free("sdallocx", 0),
-    Function::free("free_sized", 0),
-    Function::free("free_aligned_sized", 0),
+    Function::sized_free("sdallocx", 0, 1),
+    Function::sized_free("free_sized", 0, 1),
+    Function::sized_free("free_aligned_sized", 0, 2),
     Function::alloc("tc_malloc", 0),
     Function::array("tc_calloc", 0, 1),
     Function::realloc("tc_realloc", 0, 1),
@@ -97,4 +97,5 @@ pub(super) static TCMALLOC: Allocator = Allocator {
     ],
     prefixes: &[""],
     functions: &[STANDARD, CPLUSPLUS, GPERFTOOLS, GOOGLE],
+    size_before_block: false,
 };

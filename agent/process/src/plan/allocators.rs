@@ -7,7 +7,7 @@ use heaptide_ebpf::{Cookie, shape};
 use super::planner::{Planner, needs_of, place};
 use super::programs;
 use super::results::{self, Code, Exit};
-use crate::allocators::{AllocatorInstance, ResolvedFunction};
+use crate::allocators::{AllocatorInstance, ResolvedFunction, TABLE};
 use crate::{inspect::Inspected, module::Module};
 
 impl Planner {
@@ -51,6 +51,14 @@ impl Planner {
             place.pushed,
         );
         if function.shape == shape::FREE {
+            let has_header = TABLE
+                .get(usize::from(allocator))
+                .is_some_and(|row| row.size_before_block);
+            let cookie = if has_header {
+                cookie.with_header()
+            } else {
+                cookie
+            };
             self.add(module, programs::FREE, symbol, vaddr, &place, cookie);
             return;
         }

@@ -72,6 +72,10 @@ impl Observer {
         let judge = JudgeOptions {
             memory_limit: target.memory_limit,
             expect_cache_entries: target.expect_cache,
+            horizon_seconds: target
+                .horizon
+                .unwrap_or(self.config.agent.horizon)
+                .as_secs_f64(),
             ..JudgeOptions::default()
         };
         let Some(session) = &mut self.session else {
@@ -117,6 +121,7 @@ fn target_options(config: &Config, target: &Target) -> Result<TargetOptions, Set
         credential: settings::pattern(config.credential_of(target))?,
         allocations: mode_of(config, target).allocations(),
         automatic: mode_of(config, target).automatic(),
+        at_once: false,
         budget: mode_of(config, target).budget(config.agent.overhead),
         // The configuration has tried them all.
         handlers: target
@@ -138,6 +143,7 @@ fn source_options(config: &Config) -> Result<SourceOptions, SettingsError> {
             // A host that refuses allocator probes is an error only if a target needs them.
             allocations: targets.any(|target| mode_of(config, target).allocations()),
             automatic: false,
+            at_once: false,
             budget: None,
             handlers: Vec::new(),
             memory_limit: None,

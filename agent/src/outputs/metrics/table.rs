@@ -328,6 +328,15 @@ pub(super) const TARGET: &[Metric<Target>] = &[
         },
     ),
     gauge(
+        "leak_bound_bytes_per_second",
+        "Largest growth that could have been missed (95 %), if nothing was found.",
+        |t, s| {
+            if let Some(bound) = &t.report.bound {
+                s.push(&[], bound.bytes_per_second);
+            }
+        },
+    ),
+    gauge(
         "tokens_resident_ratio",
         "Part of the tokens searched for that is in the target's memory, over all ages.",
         |t, s| {

@@ -1,0 +1,300 @@
+//! The bound: the largest growth that could have been missed while nothing was found. Pure.
+//!
+//! `no_leak` is said only if the memory would last longer than the horizon at this rate. docs/judging.md has the
+//! formulas.
+
+use crate::events::Nanos;
+use crate::growth::Growth;
+use crate::growth::signals::clock::RouteCounts;
+use crate::growth::signals::family::{Level, Tick};
+use crate::growth::signals::{SignalKey, Signals};
+use crate::report::Bound;
+
+use super::inputs::Inputs;
+use super::judge::Judge;
+use super::options::{LEAST_HOLDERS, LEAST_LEVELS};
+use super::window::View;
+
+/// Probability that the bound is too low.
+const RISK: f64 = 0.05;
+/// One-sided quantile of the normal distribution for [`RISK`].
+const NORMAL: f64 = 1.645;
+/// Bytes that one leaking event is assumed to keep while none was seen.
+const LEAST_EVENT: f64 = 1024.0;
+/// Free memory that an allocator is assumed to hold, as a part of the anonymous memory. Growth into it moves no figure
+/// of the process. It counts where only the process's memory was seen.
+const FREE_PART: f64 = 0.5;
+/// The same where the objects of the runtime were read, so that only other memory (of C extensions) could grow unseen.
+const FREE_BESIDE_OBJECTS: f64 = 0.01;
+/// Its minimum in bytes.
+const FREE_LEAST: f64 = 256.0 * 1024.0;
+
+/// What was observed: the bytes that could have leaked, and in which time.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Observed {
+    /// Upper limit of the bytes that leaked.
+    pub bytes: f64,
+    /// Seconds.
+    pub seconds: f64,
+    /// Requests whose memory was followed. 0: requests were not followed one by one.
+    pub requests: f64,
+}
+
+impl Observed {
+    /// Both observations together. They are of different times.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            bytes: self.bytes + other.bytes,
+            seconds: self.seconds + other.seconds,
+            requests: self.requests + other.requests,
+        }
+    }
+
+    fn rate(self) -> f64 {
+        self.bytes / self.seconds.max(1e-9)
+    }
+}
+
+impl Judge {
+    /// The bound from all evidence. `None`: there is none yet.
+    pub fn bound(&self, inputs: Inputs) -> Option<Bound> {
+        let blocks = self.blocks(inputs);
+        let objects = objects(inputs.signals);
+        let seen = match (objects, blocks) {
+            // What allocators hand out is a small part of a heap that was read.
+            (Some(objects), _) => Some(objects),
+            (None, blocks) => blocks,
+        };
+        let part = if objects.is_some() {
+            Some(FREE_BESIDE_OBJECTS)
+        } else if seen.is_none() {
+            Some(FREE_PART)
+        } else {
+            None
+        };
+        let alone = process(inputs.signals, Some(FREE_PART))?;
+        let process = process(inputs.signals, part)?;
+        let (rate, seconds, requests) = match seen {
+            // All that the allocators handed out was seen: the process may only have grown by other memory.
+            Some(blocks) if part.is_none() => {
+                let rate = blocks.rate();
+                let beyond = (process.rate() - self.resident(rate)).max(0.0);
+                (rate + beyond, blocks.seconds, blocks.requests)
+            }
+            Some(objects) => {
+                let seconds = objects.seconds.min(process.seconds);
+                (objects.rate().max(process.rate()), seconds, 0.0)
+            }
+            None => (process.rate(), process.seconds, 0.0),
+        };
+        // A long time in which the process did not grow says more than a short window.
+        let (rate, seconds, requests) = if alone.rate() < rate {
+            (alone.rate(), alone.seconds, 0.0)
+        } else {
+            (rate, seconds, requests)
+        };
+        let lasts = self.headroom().map(|headroom| headroom / rate.max(1e-9));
+        Some(Bound {
+            bytes_per_second: rate,
+            lasts_seconds: lasts,
+            observe_seconds: lasts.map(|lasts| {
+                // The bytes that could have leaked unseen stay the same, the time becomes longer.
+                (seconds * self.options.horizon_seconds / lasts.max(1e-9) - seconds).max(0.0)
+            }),
+            one_in_requests: (requests > 0.0).then(|| (requests / -RISK.ln()).floor().max(1.0)),
+        })
+    }
+
+    /// Allocations that were traced, in this window and in those before it.
+    fn blocks(&self, inputs: Inputs) -> Option<Observed> {
+        let now = self.of_window(inputs.growth);
+        match (inputs.earlier, now) {
+            (Some(earlier), Some(now)) => Some(earlier.and(now)),
+            (earlier, now) => earlier.or(now),
+        }
+    }
+
+    /// Allocations of the current window. `None`: no block was seen, or none can be mature yet.
+    pub fn of_window(&self, growth: &Growth) -> Option<Observed> {
+        if !growth.sees_blocks() {
+            return None;
+        }
+        let epochs = &growth.epochs;
+        let mature = epochs.start(0).plus(self.options.maturity_seconds);
+        let first = epochs.of(mature)?;
+        let half = mature.plus(epochs.now().since(mature) / 2.0);
+        let whole = since(growth, first);
+        // A warm-up at the start says nothing of later.
+        let later = epochs.of(half).and_then(|from| since(growth, from));
+        match (whole, later) {
+            (Some(whole), Some(later)) if later.rate() < whole.rate() => Some(later),
+            (whole, _) => whole,
+        }
+    }
+}
+
+/// What may have leaked since the beginning of epoch `from`.
+fn since(growth: &Growth, from: usize) -> Option<Observed> {
+    let epochs = &growth.epochs;
+    let seconds = epochs.now().since(epochs.start(from));
+    if seconds <= 0.0 {
+        return None;
+    }
+    let (mut net, mut held, mut holders, mut variance) = (0.0, 0.0, 0, 0.0);
+    for (key, series) in growth.series() {
+        let window = View::new(growth, *key, series).window(from);
+        net += (window.net - window.returned).max(0.0);
+        variance += series.variance();
+        // Of the whole time, because few may fall into a part of it. A table has one holder and is no event.
+        let of_series: u64 = series.classes.iter().map(|class| class.holders).sum();
+        if of_series as f64 >= LEAST_HOLDERS {
+            held += series.classes.iter().map(|class| class.bytes).sum::<f64>();
+            holders += of_series;
+        }
+    }
+    let requests: u64 = growth
+        .all_exposures()
+        .flat_map(|all| all.iter().skip(from))
+        .flatten()
+        .sum();
+    let event = (held / holders.max(1) as f64).max(LEAST_EVENT);
+    Some(Observed {
+        bytes: net
+            + event * more_events(net / event, requests as f64)
+            + NORMAL * variance.max(0.0).sqrt(),
+        seconds,
+        requests: requests as f64,
+    })
+}
+
+/// How many more events than the `seen` ones must be expected: the upper limit of a Poisson mean. It holds at any
+/// stopping time: the risk is spread over the powers of two of the `trials`.
+fn more_events(seen: f64, trials: f64) -> f64 {
+    let log = -RISK.ln() + 2.0 * (1.0 + (1.0 + trials).log2()).ln();
+    log + (2.0 * seen * log).sqrt()
+}
+
+/// The objects of a runtime that are read: containers, or what a collector found reachable.
+fn objects(signals: &Signals) -> Option<Observed> {
+    let heap = slope_of(signals, &SignalKey::Heap);
+    if heap.is_some() {
+        return heap;
+    }
+    let family = signals.family(&SignalKey::Container(String::new(), String::new()));
+    let ticks = family.ticks();
+    if ticks.len() < LEAST_LEVELS {
+        return None;
+    }
+    let half = ticks.len() / 2;
+    let seconds = ticks.last()?.at.since(ticks[half].at);
+    let mut grown = 0.0;
+    let (mut entries, mut bytes) = (0.0, 0.0);
+    for (_, signal) in family.signals() {
+        let levels: Vec<Level> = signal.levels.iter().skip(half).flatten().copied().collect();
+        let (Some(first), Some(last)) = (levels.first(), levels.last()) else {
+            continue;
+        };
+        entries += last.value;
+        bytes += last.bytes.unwrap_or(0.0);
+        let each = last.bytes.unwrap_or(0.0) / last.value.max(1.0);
+        grown += (last.value - first.value).max(0.0) * each.max(64.0);
+    }
+    let event = if entries > 0.0 { bytes / entries } else { 0.0 }.max(LEAST_EVENT);
+    let requests = |tick: &Tick| tick.counts.iter().map(RouteCounts::requests).sum::<f64>();
+    let trials = requests(ticks.last()?) - requests(&ticks[half]);
+    (seconds > 0.0).then(|| Observed {
+        bytes: grown + event * more_events(grown / event, trials),
+        seconds,
+        requests: 0.0,
+    })
+}
+
+/// The levels of a signal as a line: its slope with its error.
+fn slope_of(signals: &Signals, key: &SignalKey) -> Option<Observed> {
+    let points = points(signals, key);
+    if points.len() < LEAST_LEVELS {
+        return None;
+    }
+    let half = points.len() - (points.len() / 2).max(LEAST_LEVELS);
+    let (whole, later) = (slope(&points)?, slope(&points[half..])?);
+    Some(if later.rate() < whole.rate() {
+        later
+    } else {
+        whole
+    })
+}
+
+fn slope(points: &[(Nanos, f64)]) -> Option<Observed> {
+    let (first, last) = (points.first()?.0, points.last()?.0);
+    let n = points.len() as f64;
+    let at = |point: &(Nanos, f64)| point.0.since(first);
+    let (x, y) = (
+        points.iter().map(at).sum::<f64>() / n,
+        points.iter().map(|point| point.1).sum::<f64>() / n,
+    );
+    let spread: f64 = points.iter().map(|point| (at(point) - x).powi(2)).sum();
+    if spread <= 0.0 || n < 3.0 {
+        return None;
+    }
+    let slope = points.iter().map(|p| (at(p) - x) * (p.1 - y)).sum::<f64>() / spread;
+    let rest: f64 = points
+        .iter()
+        .map(|p| (p.1 - y - slope * (at(p) - x)).powi(2))
+        .sum();
+    let error = (rest / (n - 2.0) / spread).sqrt();
+    let seconds = last.since(first);
+    let most = slope.max(0.0) + NORMAL * error;
+    Some(Observed {
+        bytes: most * seconds + LEAST_EVENT,
+        seconds,
+        requests: 0.0,
+    })
+}
+
+/// The process's memory: how much its floor rose, and what could have grown without moving it: `free` is that part of
+/// the anonymous memory.
+fn process(signals: &Signals, free: Option<f64>) -> Option<Observed> {
+    let points = points(signals, &SignalKey::Process);
+    let anonymous = points.last()?.1;
+    let unseen = free.map_or(0.0, |part| (part * anonymous).max(FREE_LEAST));
+    // A warm-up or a burst at the start says nothing of later.
+    let starts = [0, points.len() / 4, points.len() / 2];
+    let rises = starts
+        .into_iter()
+        .filter_map(|start| rise(&points[start..]));
+    let observed = rises.map(|(rise, seconds)| Observed {
+        bytes: rise + unseen,
+        seconds,
+        requests: 0.0,
+    });
+    observed.min_by(|a, b| a.rate().total_cmp(&b.rate()))
+}
+
+/// The rise of the floor from the first to the last quarter, and the seconds between their middles.
+fn rise(points: &[(Nanos, f64)]) -> Option<(f64, f64)> {
+    let (first, last) = (points.first()?.0, points.last()?.0);
+    let seconds = 0.75 * last.since(first);
+    let quarter = |from: f64, to: f64| {
+        let within = |point: &&(Nanos, f64)| {
+            let part = point.0.since(first) / last.since(first).max(1e-9);
+            part >= from && part <= to
+        };
+        points
+            .iter()
+            .filter(within)
+            .map(|point| point.1)
+            .reduce(f64::min)
+    };
+    let rise = quarter(0.75, 1.0)? - quarter(0.0, 0.25)?;
+    (seconds > 0.0).then_some((rise.max(0.0), seconds))
+}
+
+fn points(signals: &Signals, key: &SignalKey) -> Vec<(Nanos, f64)> {
+    let family = signals.family(key);
+    let levels = family.signals().filter(|(known, _)| *known == key);
+    let levels = levels.flat_map(|(_, signal)| family.ticks().iter().zip(&signal.levels));
+    levels
+        .filter_map(|(tick, level)| Some((tick.at, (*level)?.value)))
+        .collect()
+}

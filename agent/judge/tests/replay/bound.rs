@@ -1,0 +1,88 @@
+//! The bound: a leak that is not found is at most as fast as is said.
+
+use heaptide_judge::report::Verdict;
+
+use super::judged::run;
+use super::world::{Keeps, Trace};
+
+/// Leaks of 0.1 B to some KiB per second, most of them too slow to be found in that time.
+#[test]
+fn what_is_missed_is_within_the_bound() {
+    let mut said = 0;
+    for rate in [2.0, 5.0, 20.0, 100.0] {
+        for entry in [64, 700, 6_000] {
+            for fresh in [0.004, 0.02, 0.1, 0.5] {
+                let trace = Trace {
+                    keeps: Keeps::PerToken,
+                    rate,
+                    entry,
+                    fresh,
+                    seconds: 120,
+                    ..Trace::default()
+                };
+                let run = run(trace);
+                // Half of the requests are on the route.
+                let truth = rate / 2.0 * fresh * entry as f64;
+                // A leak in fewer requests than is said may be missed altogether.
+                let one_in = 2.0 / fresh;
+                let bounds = run
+                    .bounds
+                    .iter()
+                    .filter(|bound| bound.one_in_requests >= Some(one_in));
+                said += u32::from(bounds.clone().next().is_some());
+                for bound in bounds {
+                    assert!(
+                        bound.bytes_per_second >= truth,
+                        "{trace:?}: {truth}, {bound:?}"
+                    );
+                }
+            }
+        }
+    }
+    assert!(said >= 10, "no_leak was said in {said} traces only");
+}
+
+/// The memory of a service that is not seen closely may have grown into free memory: that takes time to rule out.
+#[test]
+fn the_horizon_decides() {
+    let trace = Trace {
+        seconds: 60,
+        ..Trace::default()
+    };
+    let lab = run(trace);
+    assert_eq!(lab.report.verdict, Verdict::NoLeak, "{}", lab.report.reason);
+    let bound = lab.report.bound.expect("a bound");
+    assert!(
+        bound.lasts_seconds.is_some_and(|lasts| lasts >= 3_600.0),
+        "{bound:?}"
+    );
+    assert!(
+        bound.one_in_requests.is_some_and(|one| one >= 500.0),
+        "{bound:?}"
+    );
+    assert!(
+        lab.report.reason.contains("could be leaking (95 %)"),
+        "{}",
+        lab.report.reason
+    );
+    let long = super::judged::run_with(
+        trace,
+        heaptide_judge::pipeline::JudgeOptions {
+            horizon_seconds: 3.0e7,
+            ..super::judged::lab()
+        },
+    );
+    assert_eq!(
+        long.report.verdict,
+        Verdict::InsufficientEvidence,
+        "{}",
+        long.report.reason
+    );
+    assert!(
+        long.report.reason.contains("horizon"),
+        "{}",
+        long.report.reason
+    );
+    let more = long.report.bound.and_then(|bound| bound.observe_seconds);
+    assert!(more.is_some_and(|more| more > 60.0), "{more:?}");
+}
