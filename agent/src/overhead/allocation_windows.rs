@@ -16,6 +16,8 @@ use heaptide_judge::events::{MemorySample, Opinion};
 /// A window is at least this long: blocks are judged 10 s after their request, so a shorter one would
 /// only cost. One in which growth was found may end earlier.
 const WINDOW: Duration = Duration::from_secs(25);
+/// Exempt from the budget: this part of one core. On a service that does little, a small cost is a large percentage.
+const EXEMPT: f64 = 0.01;
 /// Another window begins when the cost is down to this part of the budget.
 const EARNED_BACK: f64 = 0.5;
 /// A window begins after this time at the latest, if the budget allows it.
@@ -47,6 +49,11 @@ pub struct AllocationWindows {
     paused: bool,
     /// CPU seconds of the target at the attach.
     base_cpu: f64,
+    /// What the probes have cost by the last step, and had when the window began, CPU seconds.
+    spent: f64,
+    spent_before: f64,
+    /// Part of one core that they cost in the window under way, or in the last one.
+    of_core: f64,
     /// Of the window under way, or of the last one.
     opinion: Opinion,
 }
@@ -61,6 +68,9 @@ impl AllocationWindows {
             since: now,
             paused: policy == Policy::Growth,
             base_cpu: cpu_seconds,
+            spent: 0.0,
+            spent_before: 0.0,
+            of_core: f64::INFINITY,
             opinion: Opinion::Open,
         }
     }
@@ -69,6 +79,7 @@ impl AllocationWindows {
     pub fn step(&mut self, now: Instant, probe_seconds: f64, sample: &MemorySample) -> Turn {
         let elapsed = now.saturating_duration_since(self.since);
         let cpu_seconds = sample.cpu_ns as f64 / 1e9;
+        self.spent = probe_seconds;
         let ratio = probe_seconds / (cpu_seconds - self.base_cpu).max(0.01);
         if self.paused {
             self.floor.observe(sample.at, sample.rss_anon);
@@ -77,13 +88,16 @@ impl AllocationWindows {
                 Policy::AtOnce if self.opinion != Opinion::Settled => true,
                 Policy::AtOnce | Policy::Growth => self.floor.rises() || elapsed >= STALE,
             };
-            if wanted && ratio <= self.budget * EARNED_BACK {
+            if wanted && (ratio <= self.budget * EARNED_BACK || self.of_core < EXEMPT) {
                 return Turn::Resume;
             }
             return Turn::Stay;
         }
+        self.of_core = (probe_seconds - self.spent_before) / elapsed.as_secs_f64().max(1.0);
         let long = elapsed >= WINDOW;
-        let over = ratio > self.budget && (long || self.opinion != Opinion::Open);
+        let over = ratio > self.budget
+            && self.of_core >= EXEMPT
+            && (long || self.opinion != Opinion::Open);
         let done = long && self.policy != Policy::Always && self.opinion == Opinion::Settled;
         if over || done {
             Turn::Pause
@@ -108,6 +122,7 @@ impl AllocationWindows {
         self.since = now;
         self.floor = Floor::default();
         if !paused {
+            self.spent_before = self.spent;
             self.opinion = Opinion::Open;
         }
     }
@@ -199,6 +214,18 @@ mod tests {
             Turn::Resume,
             "what was found is looked at again"
         );
+    }
+
+    #[test]
+    fn what_is_cheap_goes_on() {
+        let start = Instant::now();
+        let mut windows = AllocationWindows::new(0.03, Policy::AtOnce, 0.0, start);
+        let idle = sample(1, 0.1, 20 << 20);
+        assert_eq!(windows.step(start, 0.0, &idle), Turn::Stay);
+        // 0.3 s in 60 s: half a percent of a core, though a third of what the service uses.
+        let later = sample(60, 1.0, 20 << 20);
+        assert_eq!(windows.step(start + LONG, 0.3, &later), Turn::Stay);
+        assert_eq!(windows.step(start + LONG, 0.9, &later), Turn::Pause);
     }
 
     #[test]

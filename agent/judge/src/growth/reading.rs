@@ -16,10 +16,12 @@ const MOST_SIZES: usize = 64;
 pub const MOST_SITES: usize = 12;
 /// A request that holds more than this many times the median request of its series holds the container
 /// itself, such as the table of a hash map. The table is freed when the next one is allocated. If it were
-/// counted in full, each doubling would look like an eviction of half of the series.
+/// counted in full, each doubling would look like an eviction of half of the series. So it counts as the median.
 pub const OUTLIER: f64 = 16.0;
-/// Minimum number of requests for a median.
-const LEAST_FOR_MEDIAN: usize = 20;
+/// The same while there are few requests: then a table is small, too.
+const OUTLIER_OF_FEW: f64 = 4.0;
+/// Number of requests from which they are not few.
+const MANY: usize = 20;
 /// Minimum size of a table, bytes.
 const LEAST_TABLE: f64 = 4.0 * 1024.0;
 /// Maximum number of top sites.
@@ -30,7 +32,7 @@ const MOST_IMMATURE: usize = 32;
 /// Mature memory of one cohort of one class.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct CohortNow {
-    /// Bytes. Each request counts at most [`OUTLIER`] times the median.
+    /// Bytes. A request with more than [`OUTLIER`] times the median counts as the median.
     pub bytes: f64,
     /// Distinct requests with a block in it. For background memory: sampled blocks.
     pub holders: u32,
@@ -39,8 +41,8 @@ pub struct CohortNow {
 /// Mature memory of one class, over all cohorts.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ClassNow {
-    /// Bytes. Each request counts at most [`OUTLIER`] times the median, so a table that one request doubled
-    /// does not raise the bytes per request.
+    /// Bytes. A request with more than [`OUTLIER`] times the median counts as the median, so a table that one request
+    /// doubled does not raise the bytes per request.
     pub bytes: f64,
     /// Sum over holders of their squared bytes, for the variance between requests.
     pub squares: f64,
@@ -211,7 +213,7 @@ impl Reading {
             let key = rows[0].0;
             let mut now = SeriesNow::default();
             let mut sites: BTreeMap<SiteId, f64> = BTreeMap::new();
-            let most = most_per_request(rows, groups);
+            let (median, outlier) = typical(rows, groups);
             for holder in rows.chunk_by(|a, b| (a.1, a.2, a.3) == (b.1, b.2, b.3)) {
                 let (_, class, epoch, request, _) = holder[0];
                 let mut bytes = 0.0;
@@ -236,8 +238,8 @@ impl Reading {
                 // without a request each sampled block counts as one holder, whatever its sampling weight
                 let holders = if request.is_some() { 1 } else { seen.max(1) };
                 now.held += bytes;
-                if request.is_some() {
-                    bytes = bytes.min(most);
+                if request.is_some() && bytes > outlier {
+                    bytes = median;
                 }
                 let cohort = now.cohorts.entry((epoch, class)).or_default();
                 cohort.bytes += bytes;
@@ -258,19 +260,27 @@ impl Reading {
     }
 }
 
-/// Maximum bytes that one request counts for. Infinite with too few requests.
-fn most_per_request(rows: &[Row], groups: &[LiveGroup]) -> f64 {
+/// The lower median of the requests, and how much makes a request an outlier. Infinite without requests.
+fn typical(rows: &[Row], groups: &[LiveGroup]) -> (f64, f64) {
     let mut each: Vec<f64> = rows
         .chunk_by(|a, b| (a.1, a.2, a.3) == (b.1, b.2, b.3))
         .filter(|holder| holder[0].3.is_some())
         .map(|holder| holder.iter().map(|row| groups[row.4].bytes).sum())
         .collect();
-    if each.len() < LEAST_FOR_MEDIAN {
-        return f64::INFINITY;
+    let Some(middle) = each.len().checked_sub(1).map(|last| last / 2) else {
+        return (f64::INFINITY, f64::INFINITY);
+    };
+    if each.len() == 1 {
+        // Whether it holds a table is not known before there is another.
+        return (0.0, 0.0);
     }
-    let middle = each.len() / 2;
+    let factor = if each.len() < MANY {
+        OUTLIER_OF_FEW
+    } else {
+        OUTLIER
+    };
     let (_, median, _) = each.select_nth_unstable_by(middle, f64::total_cmp);
-    *median * OUTLIER
+    (*median, *median * factor)
 }
 
 /// Whether the figures of a group are finite and not negative.
