@@ -56,6 +56,8 @@ pub(crate) struct SignalTrace {
     pub seed: u64,
     /// Seconds that are observed.
     pub seconds: f64,
+    /// Second at which the traffic stops.
+    pub stop: f64,
     /// Seconds of traffic before the attach.
     pub before: f64,
     /// Requests per second.
@@ -78,6 +80,7 @@ impl Default for SignalTrace {
             seen: Seen::Containers,
             seed: 1,
             seconds: 60.0,
+            stop: f64::INFINITY,
             before: 5.0,
             rate: 100.0,
             entry: 1_900.0,

@@ -69,6 +69,9 @@ pub(crate) fn generate(trace: SignalTrace) -> Vec<Observation> {
             id += 1;
             world.request(id);
             next += -world.chance().max(1e-12).ln() / trace.rate;
+            if next >= trace.stop {
+                next = f64::INFINITY;
+            }
         } else if at >= look {
             world.look();
             look += 0.05;

@@ -301,6 +301,36 @@ fn a_leak_is_confirmed_when_it_has_passed_the_budget() {
     }
 }
 
+/// The memory is still held, so the finding stands.
+#[test]
+fn a_leak_whose_traffic_stops_stays_found() {
+    for seen in [Seen::Containers, Seen::Heap, Seen::Faults] {
+        for seed in 1..=4 {
+            let trace = SignalTrace {
+                holds: Holds::PerRequest,
+                seen,
+                seed,
+                seconds: 400.0,
+                stop: 120.0,
+                ..SignalTrace::default()
+            };
+            let said = run(trace);
+            assert_eq!(said.verdict, Verdict::Leak, "{trace:?}: {}", said.reason);
+        }
+    }
+    // A cache that was full before its traffic stopped is not found because of that.
+    for stop in [60.0, 100.0] {
+        let said = run(SignalTrace {
+            holds: Holds::Lru(1024),
+            before: 60.0,
+            seconds: 300.0,
+            stop,
+            ..SignalTrace::default()
+        });
+        assert_eq!(said.suspected_since(0.0), 0, "{}", said.reason);
+    }
+}
+
 /// Without known sizes the entries get the growth of the process.
 #[test]
 fn entries_without_a_size_take_the_growth_of_the_process() {

@@ -281,3 +281,16 @@ fn a_leak_that_lets_go_of_a_part_is_one() {
     );
     assert!(top.evicted_bytes > 0, "{top:#?}");
 }
+
+/// The memory is still held, so the finding stands.
+#[test]
+fn a_leak_whose_traffic_stops_stays_found() {
+    let run = run(Trace {
+        keeps: Keeps::PerToken,
+        limit: 64 << 20,
+        seconds: 300,
+        load: |second| if second < 80.0 { 1.0 } else { 0.01 },
+        ..Trace::default()
+    });
+    assert_eq!(run.report.verdict, Verdict::Leak, "{}", run.report.reason);
+}

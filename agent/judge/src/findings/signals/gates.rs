@@ -249,18 +249,20 @@ fn linearity(curve: &Curve, from: usize) -> f64 {
         .fold(0.0, f64::max)
 }
 
-/// Ratio of recent to mean growth per event, by the clock with the largest ratio.
+/// Ratio of recent to mean growth per event, by the clock with the largest ratio. By events, the recent part has at
+/// least [`FRESH_PART`] of them: when traffic stops, nothing says that what it made grow has stopped.
 fn freshness(curve: &Curve, from: usize) -> f64 {
     let last = curve.len() - 1;
     let recent = FRESH_SECONDS.max(FRESH_PART * curve.seconds(from, last));
-    let start = (from..last)
-        .rev()
-        .find(|i| curve.seconds(*i, last) >= recent)
-        .unwrap_or(from);
     CLOCKS
         .iter()
         .filter_map(|clock| {
             let mean = rate(curve, *clock, from, last).filter(|mean| *mean > 0.0)?;
+            let least = FRESH_PART * curve.total(*clock, from, last);
+            let is_recent = |i: &usize| {
+                curve.seconds(*i, last) >= recent && curve.total(*clock, *i, last) >= least
+            };
+            let start = (from..last).rev().find(is_recent).unwrap_or(from);
             Some(rate(curve, *clock, start, last)? / mean)
         })
         .fold(0.0, f64::max)
