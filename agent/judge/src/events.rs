@@ -360,6 +360,9 @@ pub struct TargetInfo {
     /// Its runtime keeps objects in a heap of its own that is not read: what is seen of allocators says nothing of
     /// them.
     pub heap_unseen: bool,
+    /// It serves connections, but no request could be read.
+    #[serde(default)]
+    pub requests_unread: bool,
 }
 
 /// What the judge needs from the current window of allocation tracing. The source acts on it.

@@ -160,6 +160,7 @@ impl Pipeline {
         if self.signals.settle(self.now, &self.attribution) {
             self.judge.reading(Inputs {
                 unseen_heap: unseen_heap(&self.target),
+                requests_unread: self.target.requests_unread,
                 earlier: self.earlier,
                 growth: &self.growth,
                 attribution: &self.attribution,
@@ -214,6 +215,7 @@ impl Pipeline {
     fn inputs(&self) -> Inputs<'_> {
         Inputs {
             unseen_heap: unseen_heap(&self.target),
+            requests_unread: self.target.requests_unread,
             earlier: self.earlier,
             growth: &self.growth,
             attribution: &self.attribution,

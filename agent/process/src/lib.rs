@@ -4,6 +4,7 @@
 
 pub mod allocators;
 pub mod clocks;
+pub mod connections;
 pub mod elf;
 pub mod error;
 pub mod files;

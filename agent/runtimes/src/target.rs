@@ -88,6 +88,7 @@ fn recognise(process: Inspected) -> Result<Target, ProcessError> {
     }
     Ok(Target {
         info: TargetInfo {
+            requests_unread: false,
             pid,
             start_ticks: process.start_ticks,
             exe: process.exe.clone(),

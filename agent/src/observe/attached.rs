@@ -11,7 +11,9 @@ use heaptide_ebpf::{
 };
 use tracing::{debug, warn};
 
-use super::{code::Code, options::TargetOptions, regions::Regions, snapshot::Groups};
+use super::{
+    code::Code, options::TargetOptions, regions::Regions, snapshot::Groups, unread::Unread,
+};
 use crate::{
     decode::RawStack,
     kernel::{Counters, Kernel},
@@ -46,6 +48,7 @@ pub(super) struct Attached {
     pub(super) windows: Option<AllocationWindows>,
     /// The process that was attached to, of which this one is a worker; itself otherwise.
     pub(super) service: u32,
+    pub(super) unread: Unread,
     /// Its requests are not traced at present.
     pub(super) requests_paused: bool,
     pub(super) requests_cost: RequestCost,
@@ -120,6 +123,7 @@ impl Attached {
             counted: [0; Counter::COUNT],
             windows,
             service: pid,
+            unread: Unread::default(),
             requests_paused: false,
             requests_cost: RequestCost::new(cpu_seconds, Instant::now()),
             prefilled: false,

@@ -21,6 +21,7 @@ mod slots;
 mod snapshot;
 mod source;
 mod tokens;
+mod unread;
 
 pub use host::{Sink, SourceError};
 pub use options::{SourceOptions, TargetOptions};

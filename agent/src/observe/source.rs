@@ -15,7 +15,7 @@ use super::calibrate::calibrate;
 use super::control::Control;
 use super::host::{Host, Sink, SourceError};
 use super::options::{SourceOptions, TargetOptions};
-use super::{events, faults, heaps, libraries, lifecycle, live, memory, tokens};
+use super::{events, faults, heaps, libraries, lifecycle, live, memory, tokens, unread};
 
 /// Snapshots take at most one part in so many of the time (they read the whole live map).
 const SNAPSHOT_SHARE: u32 = 50;
@@ -125,6 +125,7 @@ impl Source {
         self.control.step(host, sink)?;
         libraries::meet(host, sink);
         tokens::search(host, sink);
+        unread::look(host, sink);
         faults::read(host, sink);
         heaps::take(host, sink);
         let pids: Vec<u32> = host.attached.keys().copied().collect();

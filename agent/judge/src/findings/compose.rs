@@ -4,7 +4,7 @@ use crate::events::{Binding, Nanos};
 use crate::growth::SeriesKey;
 use crate::growth::epochs::Epochs;
 use crate::growth::series::Series;
-use crate::report::{Basis, Cause, Finding, FindingState};
+use crate::report::{Basis, Cause, Finding, FindingState, UNDECIDED};
 
 use super::cause::contrast;
 use super::evidence;
@@ -69,6 +69,9 @@ impl Judge {
                 .then(b.retained_bytes.cmp(&a.retained_bytes))
         });
         out.truncate(MOST_FINDINGS);
+        if inputs.requests_unread {
+            out.iter_mut().for_each(unread);
+        }
         out
     }
 
@@ -180,6 +183,17 @@ impl Judge {
             })
             .collect();
         rate(&steps, variance)
+    }
+}
+
+/// Requests came that nobody could read, so growth without a request may be theirs.
+fn unread(finding: &mut Finding) {
+    if finding.cause == Cause::Background {
+        finding.cause = Cause::Indeterminate;
+        UNDECIDED.clone_into(&mut finding.route);
+        finding
+            .evidence
+            .push("connections are served whose requests cannot be read".to_owned());
     }
 }
 

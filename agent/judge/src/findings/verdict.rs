@@ -192,6 +192,9 @@ fn leak_sentence(finding: &Finding) -> String {
             "{} per second without requests",
             bytes(finding.growth_bytes_per_second)
         ),
+        _ if finding.retained_bytes_per_request <= 0.0 => {
+            format!("{} per second", bytes(finding.growth_bytes_per_second))
+        }
         _ => format!(
             "{} kept per request",
             bytes(finding.retained_bytes_per_request)

@@ -1,7 +1,7 @@
 //! Services without allocator probes: each gets the right verdict, cause, route and container, and none is
 //! suspected by chance.
 
-use heaptide_judge::pipeline::Pipeline;
+use heaptide_judge::pipeline::{JudgeOptions, Pipeline};
 use heaptide_judge::report::{Basis, Cause, Finding, FindingState, Verdict};
 
 use super::judged::lab;
@@ -19,7 +19,11 @@ struct Said {
 }
 
 fn run(trace: SignalTrace) -> Said {
-    let mut pipeline = Pipeline::new(lab());
+    run_with(trace, lab())
+}
+
+fn run_with(trace: SignalTrace, options: JudgeOptions) -> Said {
+    let mut pipeline = Pipeline::new(options);
     let mut verdicts = Vec::new();
     for observation in &generate(trace) {
         pipeline.observe(observation);
@@ -298,6 +302,25 @@ fn a_leak_is_confirmed_when_it_has_passed_the_budget() {
         let top = said.top.expect("a finding");
         assert!(top.time_to_oom_seconds.is_some());
         assert!(top.confirmed_after_seconds > Some(30.0), "{top:#?}");
+    }
+}
+
+/// The bytes of a cache that is expected are not a leak of the process.
+#[test]
+fn an_expected_cache_that_fills_is_not_suspected() {
+    let trace = SignalTrace {
+        holds: Holds::PerToken,
+        seconds: 150.0,
+        ..SignalTrace::default()
+    };
+    for sized in [true, false] {
+        let options = JudgeOptions {
+            expect_cache_entries: Some(10_000),
+            ..lab()
+        };
+        let said = run_with(SignalTrace { sized, ..trace }, options);
+        assert_eq!(said.suspected_since(0.0), 0, "{}", said.reason);
+        assert!(run_with(SignalTrace { sized, ..trace }, lab()).found());
     }
 }
 

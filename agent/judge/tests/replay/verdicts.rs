@@ -294,3 +294,33 @@ fn a_leak_whose_traffic_stops_stays_found() {
     });
     assert_eq!(run.report.verdict, Verdict::Leak, "{}", run.report.reason);
 }
+
+/// Where requests come that nobody can read, growth without a request may be theirs.
+#[test]
+fn nothing_is_called_background_where_requests_are_unread() {
+    let (mut observations, _) = generate(Trace {
+        keeps: Keeps::Timer(40),
+        limit: 64 << 20,
+        ..Trace::default()
+    });
+    observations.retain(|observation| !matches!(observation, Observation::Request(_)));
+    for observation in &mut observations {
+        if let Observation::Target(_, info) = observation {
+            info.requests_unread = true;
+        }
+    }
+    let mut pipeline = Pipeline::new(lab());
+    for observation in &observations {
+        pipeline.observe(observation);
+    }
+    let report = pipeline.report();
+    let top = report.findings.first().expect("a finding");
+    assert!(top.state > FindingState::None, "{top:#?}");
+    assert_eq!(top.cause, Cause::Indeterminate, "{top:#?}");
+    assert_eq!(top.route, "(undecided)");
+    assert!(
+        !report.reason.contains("without requests"),
+        "{}",
+        report.reason
+    );
+}

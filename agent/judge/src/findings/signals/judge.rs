@@ -60,12 +60,17 @@ impl SignalJudge {
             .filter(|(_, curve, _, _)| moves(curve))
             .count();
         let evident = e_bh(&logs, moved, FALSE_DISCOVERY);
+        // While a cache that the user expects fills, the process grows with it.
+        let expected = outcomes.iter().any(|(key, curve, outcome, _)| {
+            growing(outcome).is_some() && is_expected(options, key, curve)
+        });
         self.judged.clear();
         let known: BTreeSet<&SignalKey> = outcomes.iter().map(|one| one.0).collect();
         self.trackers.retain(|key, _| known.contains(key));
         for (key, curve, outcome, about) in outcomes {
             let grows = growing(&outcome)
-                .filter(|(_, log)| *log >= evident && !is_expected(options, key, &curve))
+                .filter(|(_, log)| *log >= evident)
+                .filter(|_| !is_expected(options, key, &curve) && !(expected && is_total(key)))
                 .map(|grows| grows.0);
             let peak = curve
                 .points
@@ -171,6 +176,14 @@ fn moves(curve: &Curve) -> bool {
     curve.points.iter().any(|point| {
         (point.level.high - first).abs() > 0.5 || (point.level.low - first).abs() > 0.5
     })
+}
+
+/// Whether a signal is a total of the process, which includes its containers.
+fn is_total(key: &SignalKey) -> bool {
+    matches!(
+        key,
+        SignalKey::Heap | SignalKey::Faults | SignalKey::Process
+    )
 }
 
 /// Whether the user expects a cache of this size.
