@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tracing::{debug, error, info};
+use tracing::{debug, info, warn};
 
 use crate::{
     cli::{ExitCode, Run},
@@ -34,11 +34,7 @@ pub(super) fn run(args: &Run, log: Option<&str>) -> Result<ExitCode> {
     info!(address = %server.address(), "metrics are served");
     let (stop_server, stopped) = watch::channel(false);
     let shown = metrics.clone();
-    let serving = runtime.spawn(async move {
-        if let Err(why) = server.serve(shown, stopped).await {
-            error!("{why}; the observation goes on without metrics");
-        }
-    });
+    let serving = runtime.spawn(server.serve(shown, stopped));
     let done = daemon::run(&args.config, config, &metrics, &wishes);
     // The receiver is gone when the server has stopped by itself.
     let _ = stop_server.send(true);

@@ -80,6 +80,13 @@ pub(super) const AGENT: &[Metric<MetricsState>] = &[
         },
     ),
     counter(
+        "refused_connections",
+        "Connections to /metrics that were closed unanswered because there were too many.",
+        |state, s| {
+            s.push(&[], state.refused_connections as f64);
+        },
+    ),
+    counter(
         "alerts",
         "Changes of findings that were logged, by service and change.",
         |state, s| {
