@@ -11,7 +11,9 @@ use heaptide_ebpf::{
 };
 
 use crate::{
-    maps::{BLANK_CONN, CONNS, Conn, EVENTS, PIPELINE, PIPELINED, Pending, Thread, count, count_in},
+    maps::{
+        BLANK_CONN, CONNS, Conn, EVENTS, PIPELINE, PIPELINED, Pending, Thread, count, count_in,
+    },
     python_tasks, request,
 };
 

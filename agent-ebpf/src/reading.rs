@@ -79,8 +79,7 @@ pub fn begins_request(bytes: &Bytes, fd: u32) -> bool {
     let data = (&raw mut reading.scan.data).cast::<[u8; OPENING]>();
     // SAFETY: `data` is longer than that; the helper checks the user address.
     unsafe {
-        let failed =
-            generated::bpf_probe_read_user(data.cast(), size, reading.from as *const _);
+        let failed = generated::bpf_probe_read_user(data.cast(), size, reading.from as *const _);
         failed == 0 && head::begins_request(&*data, size)
     }
 }

@@ -16,9 +16,6 @@ use super::options::TargetOptions;
 use crate::overhead::allocation_windows::{AllocationWindows, Policy};
 use crate::overhead::probe_set::Part;
 
-/// Unwind rules published for a process before its first probe is hit.
-pub(super) const PREFILL: usize = 120_000;
-
 /// What begins.
 pub(super) struct Beginning<'a> {
     pub(super) target: Target,
@@ -107,10 +104,14 @@ pub(super) fn begin(
     let was_paused = before.as_ref().is_some_and(|before| before.requests_paused);
     match before {
         Some(before) => before.hand_on(&mut attached),
-        None => attached.counted = host.kernel.counters(slot)?,
+        None => {
+            attached.counted = host.kernel.counters(slot)?;
+            host.kernel.set_stacks_held(slot, 0);
+        }
     }
+    host.kernel.set_blocks_held(slot, 0);
     if prefill && allocating && attached.options.allocations && host.options.stacks {
-        attached.prefill(&mut host.kernel, PREFILL);
+        attached.prefill(&mut host.kernel, &mut host.rules);
     }
     host.kernel.forget_threads(&attached.target.process.threads);
     host.attached.insert(pid, attached);

@@ -9,7 +9,6 @@ use heaptide_process::clocks::now;
 use heaptide_process::{identity, limits};
 use tracing::{info, warn};
 
-use super::attach::PREFILL;
 use super::attached::Attached;
 use super::events::pump_all;
 use super::host::{Host, Sink, SourceError, plan_of};
@@ -277,7 +276,7 @@ fn resume_allocations(host: &mut Host, pid: u32, sink: &mut Sink<'_>) -> Result<
     }
     attached.begin_window();
     if host.options.stacks {
-        attached.prefill(&mut host.kernel, PREFILL);
+        attached.prefill(&mut host.kernel, &mut host.rules);
     }
     let options = &attached.options;
     attached.config.flags = options.flags(&attached.target, host.options.stacks, true);

@@ -401,6 +401,7 @@ pub(super) const TARGET: &[Metric<Target>] = &[
             ("map_full", health.map_full),
             ("missed_returns", health.missed_returns),
             ("lost_frees", health.lost_frees),
+            ("stacks_full", health.stacks_full),
             ("stacks_truncated", health.stacks_truncated),
         ] {
             s.push(&[("kind", kind)], count as f64);
