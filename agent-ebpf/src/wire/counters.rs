@@ -51,6 +51,8 @@ counters! {
     StacksTruncated = "stacks_truncated",
     /// The ring had no room for a record.
     RingFull = "ring_full",
+    /// Probes of requests and tasks that ran for a target.
+    RequestHits = "request_hits",
     /// Requests whose head was seen.
     Requests = "requests",
     /// Requests whose response record could not be sent.

@@ -12,9 +12,10 @@ use self::check::{Check, State};
 use super::ps;
 use crate::{
     cli::{Doctor, ExitCode, Format},
-    kernel::KernelError,
+    kernel::{self, KernelError},
     observe::{Source, SourceError, SourceOptions, TargetOptions},
     outputs::file,
+    privileges::{self, More},
     settings,
     values::Credential,
 };
@@ -23,6 +24,16 @@ use heaptide_process::plan::PlanOptions;
 /// Runs it.
 pub(super) fn doctor(args: &Doctor) -> Result<ExitCode> {
     let mut checks = checks::host();
+    kernel::look_up_events();
+    // From here on as the daemon works.
+    if let Err(why) = privileges::keep_needed(&More::default()) {
+        let found = format!("those that are not needed cannot be given up: {why}");
+        checks.push(Check::limited(
+            "capabilities",
+            found,
+            "please report this line",
+        ));
+    }
     let places = places();
     let (loaded, pair_ns) = load();
     checks.extend(loaded);

@@ -1,5 +1,6 @@
 //! `heaptide run`: the daemon as a process: configuration, log, metrics server, signals.
 
+use std::path::Path;
 use std::sync::{Arc, atomic::Ordering};
 use std::time::Duration;
 
@@ -11,9 +12,11 @@ use tracing::{debug, info, warn};
 
 use crate::{
     cli::{ExitCode, Run},
-    config,
+    config::{self, Config},
     daemon::{self, Wishes, logging},
+    kernel,
     outputs::{http::Server, metrics::Metrics},
+    privileges::{self, More},
 };
 
 /// Runs it. `log` is the filter of the command line, which goes before the configuration's.
@@ -21,6 +24,7 @@ pub(super) fn run(args: &Run, log: Option<&str>) -> Result<ExitCode> {
     let config = config::load(&args.config)?;
     logging::begin(config.agent.log_format, log.unwrap_or(&config.agent.log))?;
     raise_open_files();
+    keep_needed(&config)?;
     let runtime = Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -44,6 +48,21 @@ pub(super) fn run(args: &Run, log: Option<&str>) -> Result<ExitCode> {
     runtime.shutdown_timeout(Duration::from_secs(1));
     done?;
     Ok(ExitCode::Success)
+}
+
+/// Gives up what is not needed to observe, and to keep the state.
+fn keep_needed(config: &Config) -> Result<()> {
+    kernel::look_up_events();
+    let state: Vec<&Path> = config.agent.state.as_deref().into_iter().collect();
+    privileges::keep_needed(&More {
+        port: Some(config.agent.metrics.port()),
+        files: &state,
+    })
+    .context("capabilities that are not needed cannot be given up")?;
+    for missing in privileges::missing() {
+        warn!("{missing}");
+    }
+    Ok(())
 }
 
 fn listen(runtime: &Runtime, wishes: &Arc<Wishes>) -> Result<()> {

@@ -38,7 +38,7 @@ use raw::{Runs, Wire};
 use ring::KernelRing;
 use shares::Shares;
 use stacks::StackMaps;
-pub use tracefs::{tracefs_mounted, tracefs_readable};
+pub use tracefs::{look_up_events, tracefs_mounted, tracefs_readable};
 
 use heaptide_process::plan::programs::{ALLOC_ENTER, ALLOC_RETURN, PROGRAMS};
 use heaptide_process::plan::{Probe, Program};

@@ -15,6 +15,7 @@ use super::memory::sample;
 use super::options::TargetOptions;
 use crate::overhead::allocation_windows::{AllocationWindows, Policy};
 use crate::overhead::probe_set::Part;
+use crate::privileges;
 
 /// What begins.
 pub(super) struct Beginning<'a> {
@@ -95,6 +96,7 @@ pub(super) fn begin(
     let info = &mut target.info;
     info.limitations.extend(host.limitations().cloned());
     info.limitations.extend(plan.limitations.iter().cloned());
+    privileges::name_once(&mut info.limitations);
     options.mode().clone_into(&mut info.mode);
     let attached = Attached::new(target, config, options, asked, plan.handlers, windows);
     let mut attached = attached.inspect_err(|_| {

@@ -164,6 +164,7 @@ fn events(host: &Host) -> HashMap<u32, Events> {
             let events = Events {
                 requests: counters[Counter::Requests as usize],
                 calls: counters[Counter::Syscalls as usize],
+                hits: counters[Counter::RequestHits as usize],
             };
             Some((*pid, events))
         })

@@ -21,6 +21,7 @@ use super::slots::Slots;
 use super::stacks::{self, Stacks};
 use crate::kernel::{Counters, Kernel, KernelError};
 use crate::overhead::{call_tracing::CallTracing, probe_set::ProbeSet};
+use crate::privileges;
 
 /// Why a process cannot be observed.
 #[derive(Debug, Error)]
@@ -73,7 +74,8 @@ impl Host {
     /// Loads the kernel half and attaches what serves all targets.
     pub(super) fn new(options: SourceOptions) -> Result<Self, SourceError> {
         let mut kernel = Kernel::load(&options.settings)?;
-        let limitations = kernel.attach_tracepoints();
+        let mut limitations = kernel.attach_tracepoints();
+        privileges::name_once(&mut limitations);
         for limitation in &limitations {
             warn!("{limitation}");
         }
