@@ -150,13 +150,9 @@ fn stacks_without_blocks_go() {
     walk(&mut process, "keep 56 64");
     watched.finish();
     let sites = watched.read("sites.json");
-    let mut paths = 0;
-    for line in sites.lines() {
-        let site: Value = serde_json::from_str(line).expect("JSON");
-        paths += u64::from(line.contains("inner<") && line.contains("outer<"));
-        assert!(!line.contains("[unknown]"), "{site:#}");
-    }
-    assert!(paths > 0, "{sites}");
+    assert_eq!(sites.matches("\"blocks\":16,").count(), 64, "{sites}");
+    assert_eq!(sites.matches("inner<").count(), 64, "{sites}");
+    assert!(!sites.contains("[unknown]"), "{sites}");
     let report: Value = serde_json::from_str(&watched.read("report.json")).expect("JSON");
     assert_eq!(report["health"]["stacks_full"], 0, "{report:#}");
 }

@@ -108,7 +108,11 @@ fn load() -> (Vec<Check>, Option<f64>) {
             "all attached: requests, mappings, forks and execs",
         ));
     }
-    for limitation in source.limitations() {
+    // Said of the capabilities already.
+    let missing = privileges::missing();
+    let mut limitations = source.limitations();
+    limitations.retain(|one| !missing.contains(one));
+    for limitation in limitations {
         let advice = "nothing; reports name it as a limitation";
         checks.push(Check::limited("tracepoints", &limitation, advice));
     }
