@@ -17,7 +17,7 @@ use heaptide_ebpf::{
 
 use crate::{
     condition, live,
-    maps::{LIVE, LIVE_BLOCKS, Thread, count, count_in},
+    maps::{BLOCKS_HELD, BLOCKS_SHARE, LIVE, LIVE_BLOCKS, Thread, count, count_in},
     probe::{self, register},
     request, setting, stack, thread,
 };
@@ -142,7 +142,7 @@ fn entered(regs: *mut pt_regs) -> bool {
             frame.old = *old;
             if LIVE.remove(key).is_ok() {
                 frame.has_old = 1;
-                live::changed(-1);
+                live::changed(-1, thread.slot);
             }
         }
     }
@@ -216,7 +216,7 @@ fn with_result(thread: &mut Thread, sp: u64, result: u64) {
                 space: thread.space,
             };
             match LIVE.insert(key, &frame.old, u64::from(BPF_ANY)) {
-                Ok(()) => live::changed(1),
+                Ok(()) => live::changed(1, thread.slot),
                 Err(_) => count(Counter::MapFull),
             }
         }
@@ -361,7 +361,7 @@ fn sample(thread: &Thread, size: u64) -> (bool, u32) {
     if let Some(live) = LIVE_BLOCKS.get_ptr(0) {
         // SAFETY: a slot of an array map; a value that is slightly out of date is good enough here.
         let live = unsafe { core::ptr::read_volatile(live) };
-        if live >= from {
+        if live >= from && exceeds_share(thread.slot) {
             // The interval doubles with every sixteenth of the remaining room, so that the map never fills up.
             let room = u64::from(setting!(capacity)).wrapping_sub(from);
             let step = ((live.wrapping_sub(from) << 4) / (room | 1)) & 0x1f;
@@ -377,6 +377,19 @@ fn sample(thread: &Thread, size: u64) -> (bool, u32) {
     // SAFETY: no preconditions.
     let random = u64::from(unsafe { bpf_get_prandom_u32() });
     ((random * u64::from(interval)) >> 32 < size, interval)
+}
+
+/// Whether a target holds more than its share of the live map: one that holds little is not sampled because of others.
+#[inline(always)]
+fn exceeds_share(slot: u32) -> bool {
+    match (BLOCKS_HELD.get_ptr(slot), BLOCKS_SHARE.get_ptr(0)) {
+        // SAFETY: slots of array maps; values that are slightly out of date are good enough here.
+        (Some(held), Some(share)) => unsafe {
+            // Between a correction and the frees of blocks before it the count may be below zero.
+            core::ptr::read_volatile(held) as i64 >= core::ptr::read_volatile(share) as i64
+        },
+        _ => true,
+    }
 }
 
 /// `nmemb * size`. The allocator refuses products beyond 2^64, so any huge value will do for those. The check

@@ -5,23 +5,28 @@
 //! (SipHash-1-3) and never stored. Only its last two words are kept until it ends, for the fingerprint by which
 //! memory is searched for it ([`crate::tail`]).
 
-use crate::{CredentialPattern, MAX_HEAD, PATH_LEN, Settings};
+use crate::{CredentialPattern, MAX_HEAD, METHOD_LEN, PATH_LEN, Settings};
 
 pub mod bytes;
 mod chunks;
 mod credential;
 mod parser;
+mod token;
 
 use chunks::{CHUNK_END, CHUNK_LINE, CHUNK_SIZE, TRAILER, TRAILER_LINE};
 use credential::{COOKIE_SKIP, NAME, SCHEME, TOKEN, VALUE};
-use parser::{LENGTH, LINE_START, METHOD, MOST, PATH, SKIP_LINE};
+use parser::{LENGTH, LINE_START, METHOD, MOST, PATH, SKIP_LINE, VERSION};
 
 pub use parser::{BODY, CUT_HEAD, CUT_PATH, LOST, Parser, START};
+pub use token::{OPENING, begins_request, is_tchar};
 
-/// `Scan::event`: a request line's method was recognised.
+/// `Scan::event`: a request line was recognised, up to its version.
 pub const EVENT_BEGIN: u32 = 1;
 /// `Scan::event`: a head is complete.
 pub const EVENT_HEAD: u32 = 2;
+
+/// Longest request line that is followed.
+const MOST_LINE: u32 = 1 << 16;
 
 /// Bytes scanned at once.
 pub const CHUNK: usize = 1024;
@@ -78,6 +83,7 @@ pub fn step(scan: &mut Scan, settings: &Settings, pattern: &CredentialPattern) -
         }
         TOKEN => used = credential::token(&mut scan.parser, settings, pattern, word, left),
         PATH => path(&mut scan.parser, byte),
+        VERSION => version(scan, byte),
         NAME => credential::name(&mut scan.parser, pattern, byte),
         LINE_START => line_start(scan, pattern, byte),
         VALUE => used = credential::value(&mut scan.parser, pattern, byte),
@@ -88,13 +94,13 @@ pub fn step(scan: &mut Scan, settings: &Settings, pattern: &CredentialPattern) -
             _ => {}
         },
         LENGTH => length(&mut scan.parser, byte),
-        METHOD => method(scan, byte),
+        METHOD => method(&mut scan.parser, byte),
         START => {
             if byte == b'\r' || byte == b'\n' {
                 // Empty lines before a request line are allowed (RFC 9112, 2.2).
-            } else if byte.is_ascii_uppercase() {
+            } else if is_tchar(byte) {
                 reset(&mut scan.parser);
-                method(scan, byte);
+                method(&mut scan.parser, byte);
             } else {
                 scan.parser.state = LOST;
             }
@@ -136,7 +142,6 @@ pub fn skip_body(parser: &mut Parser, most: u32) -> u32 {
 #[inline(always)]
 fn reset(parser: &mut Parser) {
     parser.state = METHOD;
-    parser.method = 0;
     parser.content_length = 0;
     parser.body_left = 0;
     parser.head_bytes = 0;
@@ -161,58 +166,55 @@ fn keep(parser: &mut Parser, byte: u8) {
     }
 }
 
-const fn number(text: &[u8]) -> u64 {
-    let mut value = 0;
-    let mut index = 0;
-    while index < text.len() {
-        value = value << 8 | text[index] as u64;
-        index += 1;
-    }
-    value
-}
-
+/// A byte of the method: any token (RFC 9110, 9.1) of bounded length.
 #[inline(always)]
-fn method(scan: &mut Scan, byte: u8) {
-    const GET: u64 = number(b"GET");
-    const POST: u64 = number(b"POST");
-    const PUT: u64 = number(b"PUT");
-    const HEAD: u64 = number(b"HEAD");
-    const PATCH: u64 = number(b"PATCH");
-    const DELETE: u64 = number(b"DELETE");
-    const OPTIONS: u64 = number(b"OPTIONS");
-    keep(&mut scan.parser, byte);
-    let m = scan.parser.method;
-    if byte != b' ' {
-        scan.parser.method = m << 8 | byte as u64;
-        if m >> 56 != 0 || !byte.is_ascii_uppercase() {
-            scan.parser.state = LOST;
-        }
-    } else if m == GET
-        || m == POST
-        || m == PUT
-        || m == HEAD
-        || m == PATCH
-        || m == DELETE
-        || m == OPTIONS
-    {
-        scan.parser.state = PATH;
-        scan.event = EVENT_BEGIN;
-    } else {
-        scan.parser.state = LOST;
+fn method(parser: &mut Parser, byte: u8) {
+    if byte == b' ' {
+        parser.matched = 0;
+        parser.state = PATH;
+    } else if !is_tchar(byte) || parser.path_len >= METHOD_LEN {
+        parser.state = LOST;
     }
+    keep(parser, byte);
 }
 
+/// A byte of the target. It has no control characters, and ends at a space: what ends at the end of the line is no
+/// request of HTTP/1.x.
 #[inline(always)]
 fn path(parser: &mut Parser, byte: u8) {
     match byte {
-        b'\n' => parser.state = LINE_START,
-        b' ' | b'\r' => parser.state = SKIP_LINE,
-        b'?' | b'#' => parser.path_done = 1,
+        b' ' if parser.matched != 0 => {
+            parser.matched = 0;
+            parser.state = VERSION;
+        }
+        0..=b' ' | 0x7f => parser.state = LOST,
+        _ if parser.head_bytes > MOST_LINE => parser.state = LOST,
+        b'?' | b'#' => {
+            parser.matched = 1;
+            parser.path_done = 1;
+        }
         _ => {
+            parser.matched = 1;
             if parser.path_done == 0 {
                 keep(parser, byte);
             }
         }
+    }
+}
+
+/// A byte of `HTTP/1.x`. With the last one it is certain that this is a request: methods are any word, and so are the
+/// first words of many other protocols.
+#[inline(always)]
+fn version(scan: &mut Scan, byte: u8) {
+    const NAME: u64 = u64::from_le_bytes(*b"HTTP/1.\0");
+    let parser = &mut scan.parser;
+    let wanted = (NAME >> ((parser.matched & 7) * 8)) as u8;
+    parser.matched += 1;
+    if wanted == 0 && byte.is_ascii_digit() {
+        parser.state = SKIP_LINE;
+        scan.event = EVENT_BEGIN;
+    } else if byte != wanted || wanted == 0 {
+        parser.state = LOST;
     }
 }
 

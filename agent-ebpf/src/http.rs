@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     bindings::BPF_RB_NO_WAKEUP,
-    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_user},
+    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns},
 };
 use heaptide_ebpf::{
     ConnKey, Counter, RequestRecord,
@@ -11,7 +11,9 @@ use heaptide_ebpf::{
 };
 
 use crate::{
-    maps::{BLANK_CONN, CONNS, Conn, EVENTS, PIPELINE, PIPELINED, Pending, Thread, count},
+    maps::{
+        BLANK_CONN, CONNS, Conn, EVENTS, PIPELINE, PIPELINED, Pending, Thread, count, count_in,
+    },
     python_tasks, request,
 };
 
@@ -25,6 +27,16 @@ pub fn find(thread: &Thread, fd: u32) -> Option<&'static mut Conn> {
     // SAFETY: a map value of plain integers, whose indices are masked at each use. Two threads that work on one
     // connection at once can mix up its state, but not break memory safety.
     Some(unsafe { &mut *conn })
+}
+
+/// Bytes are written to a connection that is not known. If the thread works on a request of it, the map of connections
+/// was full and has dropped it: the request gets no record.
+#[inline(always)]
+pub fn answers_forgotten(thread: &mut Thread, fd: u32) {
+    if thread.request != 0 && thread.fd == fd && thread.answered == 0 {
+        count_in(thread.slot, Counter::RequestsLost);
+        request::clear_current(thread);
+    }
 }
 
 /// A new connection under this descriptor; an old one is forgotten.
@@ -43,19 +55,6 @@ pub fn create(thread: &Thread, fd: u32, accepted: u32) -> Option<&'static mut Co
     // SAFETY: no preconditions.
     conn.generation = (unsafe { bpf_ktime_get_ns() } >> 10) as u32;
     Some(conn)
-}
-
-/// Whether the four bytes at `from` begin a request line.
-#[inline(always)]
-pub fn begins_request(from: u64) -> bool {
-    // SAFETY: the helper checks the address.
-    let Ok(word) = (unsafe { bpf_probe_read_user(from as *const [u8; 4]) }) else {
-        return false;
-    };
-    matches!(
-        &word,
-        b"GET " | b"POST" | b"PUT " | b"HEAD" | b"PATC" | b"DELE" | b"OPTI"
-    )
 }
 
 /// The request whose head is being read.

@@ -3,7 +3,7 @@
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use heaptide_ebpf::{Block, BlockKey, Counter, INFLIGHT_DEPTH, ReturnedKey};
 
-use crate::maps::{LIVE, LIVE_BLOCKS, RETURNED, Thread, count, count_in, fetch_add};
+use crate::maps::{BLOCKS_HELD, LIVE, LIVE_BLOCKS, RETURNED, Thread, count, count_in, fetch_add};
 
 const EEXIST: i32 = -17;
 
@@ -12,7 +12,7 @@ const EEXIST: i32 = -17;
 pub fn forget(key: BlockKey, slot: u32) -> bool {
     let known = LIVE.remove(key).is_ok();
     if known {
-        changed(-1);
+        changed(-1, slot);
         count_in(slot, Counter::Freed);
     }
     known
@@ -28,7 +28,7 @@ pub fn enter(thread: &mut Thread, index: usize, nested: u64, pointer: u64, block
     };
     match LIVE.insert(key, block, u64::from(BPF_NOEXIST)) {
         Ok(()) => {
-            changed(1);
+            changed(1, thread.slot);
             count_in(thread.slot, Counter::Tracked);
         }
         Err(EEXIST) => {
@@ -68,11 +68,15 @@ pub fn returned(space: u64, size: u32) {
     }
 }
 
-/// Adds to the count of entries in the live map.
+/// Adds to the counts of entries in the live map.
 #[inline(always)]
-pub fn changed(by: i64) {
+pub fn changed(by: i64, slot: u32) {
     if let Some(live) = LIVE_BLOCKS.get_ptr_mut(0) {
         // SAFETY: a slot of an array map, aligned.
         unsafe { fetch_add(live, by as u64) };
+    }
+    if let Some(held) = BLOCKS_HELD.get_ptr_mut(slot) {
+        // SAFETY: as above.
+        unsafe { fetch_add(held, by as u64) };
     }
 }

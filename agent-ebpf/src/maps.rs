@@ -8,8 +8,8 @@ use aya_ebpf::{
 };
 use heaptide_ebpf::{
     Block, BlockKey, ConnKey, Counter, CredentialPattern, FaultKey, FaultTotals, INFLIGHT_DEPTH,
-    PATH_LEN, PythonConfig, PythonThread, ReturnedKey, RuleKey, SLOTS, Settings, Stack,
-    TargetConfig, TaskKey, UnwindRule,
+    MAX_RULES, MAX_STACKS, PATH_LEN, PythonConfig, PythonThread, ReturnedKey, RuleKey, SLOTS,
+    Settings, Stack, TargetConfig, TaskKey, UnwindRule,
     head::{Parser, Scan},
 };
 
@@ -93,6 +93,8 @@ pub struct Thread {
     /// The last site whose stack is known to be in `STACKS`. Programs often allocate in loops, so this saves many
     /// lookups.
     pub last_site: u64,
+    /// Value of `RULES_VERSION` when that was known.
+    pub last_version: u64,
     /// Python: a request whose head was read and for which no context was created yet, and the context that was
     /// current then.
     pub fresh: u64,
@@ -219,11 +221,14 @@ pub static LIVE: HashMap<BlockKey, Block> = HashMap::with_max_entries(1, 0);
 pub static RETURNED: HashMap<ReturnedKey, u64> =
     HashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
 #[map]
-pub static STACKS: HashMap<u64, Stack> = HashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
+pub static STACKS: HashMap<u64, Stack> = HashMap::with_max_entries(MAX_STACKS, BPF_F_NO_PREALLOC);
+/// Stacks of each target in `STACKS`, by its slot. The programs add, and user space sets it when it has removed some.
+#[map]
+pub static STACKS_HELD: Array<u64> = Array::with_max_entries(SLOTS as u32, 0);
 #[map]
 pub static RULES: HashMap<RuleKey, UnwindRule> =
-    HashMap::with_max_entries(262_144, BPF_F_NO_PREALLOC);
-/// Changes whenever user space has changed `RULES`.
+    HashMap::with_max_entries(MAX_RULES, BPF_F_NO_PREALLOC);
+/// Changes whenever user space has changed `RULES`, or has removed entries of `STACKS`.
 #[map]
 pub static RULES_VERSION: Array<u64> = Array::with_max_entries(1, 0);
 #[map]
@@ -262,6 +267,12 @@ pub static LAST_REQUEST: Array<u64> = Array::with_max_entries(1, 0);
 /// Number of entries of `LIVE`. User space writes it too, so it must be alone in its value.
 #[map]
 pub static LIVE_BLOCKS: Array<u64> = Array::with_max_entries(1, 0);
+/// The same of each target, by its slot. User space corrects it at every snapshot.
+#[map]
+pub static BLOCKS_HELD: Array<u64> = Array::with_max_entries(SLOTS as u32, 0);
+/// Blocks that a target may hold before it is sampled because the map fills; user space sets it.
+#[map]
+pub static BLOCKS_SHARE: Array<u64> = Array::with_max_entries(1, 0);
 /// The counters of each target, by its slot.
 #[map]
 pub static COUNTERS: PerCpuArray<[u64; Counter::COUNT]> =

@@ -7,10 +7,10 @@ use aya_ebpf::{
     bindings::pt_regs, helpers::bpf_get_current_pid_tgid, macros::uretprobe,
     programs::RetProbeContext,
 };
-use heaptide_ebpf::{PythonConfig, TaskKey};
+use heaptide_ebpf::{Counter, PythonConfig, TaskKey};
 
 use crate::{
-    maps::{PYTHONS, TASKS, Thread},
+    maps::{PYTHONS, TASKS, Thread, count_in},
     probe::register,
     python, thread,
 };
@@ -35,6 +35,7 @@ pub fn python_context(ctx: RetProbeContext) -> u32 {
     let Some(thread) = thread::current() else {
         return 0;
     };
+    count_in(thread.slot, Counter::RequestHits);
     let regs: *const pt_regs = ctx.regs;
     let copy = register!(regs, rax);
     if copy == 0 {

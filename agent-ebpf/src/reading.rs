@@ -3,7 +3,7 @@
 use aya_ebpf::helpers::{bpf_probe_read_user, generated};
 use heaptide_ebpf::{
     Counter, CredentialPattern,
-    head::{self, BODY, CHUNK, EVENT_BEGIN, EVENT_HEAD, LOST, START},
+    head::{self, BODY, CHUNK, EVENT_BEGIN, EVENT_HEAD, LOST, OPENING, START},
 };
 
 use crate::{
@@ -66,14 +66,22 @@ pub fn open(bytes: &Bytes, fd: u32) -> Option<&'static mut Reading> {
     Some(reading)
 }
 
-/// Address of the first byte.
-#[inline(always)]
-pub fn first(bytes: &Bytes) -> u64 {
-    if bytes.vectors == 0 {
-        return bytes.at;
+/// Whether the bytes begin as a request line does.
+#[inline(never)]
+pub fn begins_request(bytes: &Bytes, fd: u32) -> bool {
+    let Some(reading) = open(bytes, fd) else {
+        return false;
+    };
+    if !piece(reading) || reading.len == 0 {
+        return false;
     }
-    // SAFETY: the helper checks the address.
-    unsafe { bpf_probe_read_user(bytes.at as *const u64) }.unwrap_or(0)
+    let size = (reading.len.min(OPENING as u32).wrapping_sub(1) & (OPENING as u32 - 1)) + 1;
+    let data = (&raw mut reading.scan.data).cast::<[u8; OPENING]>();
+    // SAFETY: `data` is longer than that; the helper checks the user address.
+    unsafe {
+        let failed = generated::bpf_probe_read_user(data.cast(), size, reading.from as *const _);
+        failed == 0 && head::begins_request(&*data, size)
+    }
 }
 
 /// Goes to the next piece if this one is used up; false when there is none.

@@ -7,7 +7,7 @@ use aya_ebpf::{
 use heaptide_ebpf::{BlockKey, Cookie, Counter};
 
 use crate::{
-    maps::{LIVE, TASKS, count},
+    maps::{LIVE, TASKS, count, count_in},
     probe::{self, register},
     request, streams, thread,
 };
@@ -21,6 +21,7 @@ pub fn task_poll(ctx: ProbeContext) -> u32 {
     let Some(thread) = thread::current() else {
         return 0;
     };
+    count_in(thread.slot, Counter::RequestHits);
     let regs: *const pt_regs = ctx.regs;
     let cookie = Cookie(probe::cookie(ctx.as_ptr()));
     let task = register!(regs, rdi);
@@ -51,6 +52,7 @@ pub fn handler_enter(ctx: ProbeContext) -> u32 {
     let Some(thread) = thread::current() else {
         return 0;
     };
+    count_in(thread.slot, Counter::RequestHits);
     let regs: *const pt_regs = ctx.regs;
     let cookie = Cookie(probe::cookie(ctx.as_ptr()));
     let sp = register!(regs, rsp).wrapping_add(u64::from(cookie.pushed()));
@@ -79,6 +81,7 @@ pub fn handler_return(ctx: ProbeContext) -> u32 {
     let Some(thread) = thread::current() else {
         return 0;
     };
+    count_in(thread.slot, Counter::RequestHits);
     let regs: *const pt_regs = ctx.regs;
     if thread.scope.active != 0 && thread.scope.sp == register!(regs, rsp) {
         request::end_scope(thread);

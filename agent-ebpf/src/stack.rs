@@ -11,12 +11,13 @@ use aya_ebpf::{
 };
 use core::ffi::c_void;
 use heaptide_ebpf::{
-    Counter, MAX_FRAMES, RuleKey, SITE_PROVISIONAL, SITE_SEED, STACK_COPY_LEN, StackCopy, kind,
-    rule, site_step,
+    Counter, MAX_FRAMES, MAX_STACKS_OF_ONE, RuleKey, SITE_PROVISIONAL, SITE_SEED, STACK_COPY_LEN,
+    StackCopy, kind, rule, site_step,
 };
 
 use crate::maps::{
-    EVENTS, RULES, RULES_VERSION, STACKS, Thread, WALK_SLOTS, WALK_WORDS, WALKS, Walk, count,
+    EVENTS, RULES, RULES_VERSION, STACKS, STACKS_HELD, Thread, WALK_SLOTS, WALK_WORDS, WALKS, Walk,
+    count, count_in, fetch_add,
 };
 
 /// Registers a walk starts from.
@@ -82,11 +83,7 @@ fn fetch(thread: &mut Thread, from: u64, words: u64) -> bool {
 /// `have` words of the stack are in the scratch, from the word below `start.sp` upwards.
 #[inline(always)]
 fn known_or_walked(thread: &mut Thread, start: &Start, have: u64) -> u64 {
-    // SAFETY: a plain number.
-    let rules = match RULES_VERSION.get_ptr(0) {
-        Some(version) => unsafe { core::ptr::read_volatile(version) },
-        None => 0,
-    };
+    let rules = version();
     let mixed = (start.pc ^ start.sp.rotate_left(24)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let index = (mixed >> 61) as usize & (WALKS - 1);
     if holds(thread, index, start, rules, have) {
@@ -124,10 +121,12 @@ fn known_or_walked(thread: &mut Thread, start: &Start, have: u64) -> u64 {
 /// Enters the walked stack in the map of stacks, unless it is there.
 #[inline(always)]
 fn publish(thread: &mut Thread, hash: u64) {
-    if thread.last_site == hash {
+    let version = version();
+    if thread.last_site == hash && thread.last_version == version {
         return;
     }
     thread.last_site = hash;
+    thread.last_version = version;
     // SAFETY: only tests for presence.
     if unsafe { STACKS.get(hash) }.is_none() {
         // Frames of an earlier, deeper walk are not part of this stack.
@@ -137,9 +136,28 @@ fn publish(thread: &mut Thread, hash: u64) {
                 thread.stack.frames[index] = 0;
             }
         }
-        if STACKS.insert(hash, &thread.stack, 0).is_err() {
+        let held = STACKS_HELD.get_ptr_mut(thread.slot);
+        // SAFETY: a slot of an array map; a value that is slightly out of date is good enough here.
+        let room = held.is_none_or(|held| unsafe {
+            core::ptr::read_volatile(held) < u64::from(MAX_STACKS_OF_ONE)
+        });
+        if !room || STACKS.insert(hash, &thread.stack, 0).is_err() {
+            thread.last_site = 0;
             count(Counter::StacksFull);
+        } else if let Some(held) = held {
+            // SAFETY: a slot of an array map, aligned.
+            unsafe { fetch_add(held, 1) };
         }
+    }
+}
+
+/// Version of the rules and stacks: what was remembered under another one may not hold any more.
+#[inline(always)]
+fn version() -> u64 {
+    match RULES_VERSION.get_ptr(0) {
+        // SAFETY: a plain number.
+        Some(version) => unsafe { core::ptr::read_volatile(version) },
+        None => 0,
     }
 }
 
@@ -374,5 +392,6 @@ fn copy(thread: &Thread, start: &Start, missing: u64) -> Option<u64> {
         (*record).missing = missing;
     }
     entry.submit(u64::from(BPF_RB_FORCE_WAKEUP));
+    count_in(thread.slot, Counter::StacksCopied);
     Some(id)
 }

@@ -14,7 +14,7 @@ use aya_ebpf::{
 use heaptide_ebpf::{Cookie, Counter, TaskKey, request_flags};
 
 use crate::{
-    maps::{Thread, count},
+    maps::{Thread, count, count_in},
     probe::{self, register},
     request, thread,
 };
@@ -38,6 +38,7 @@ pub fn stream_poll(ctx: ProbeContext) -> u32 {
     let Some(thread) = thread::current() else {
         return 0;
     };
+    count_in(thread.slot, Counter::RequestHits);
     if thread.task == 0 {
         return 0;
     }
@@ -68,6 +69,7 @@ pub fn stream_done(ctx: ProbeContext) -> u32 {
     let Some(thread) = thread::current() else {
         return 0;
     };
+    count_in(thread.slot, Counter::RequestHits);
     let regs: *const pt_regs = ctx.regs;
     if thread.task == 0 || register!(regs, rax) & 0xff != 0 {
         return 0;

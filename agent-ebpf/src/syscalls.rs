@@ -205,7 +205,7 @@ pub fn exit_read(ctx: RawTracePointContext) -> u32 {
     let conn = match known {
         Some(conn) => conn,
         None => {
-            if ret < 4 || !http::begins_request(reading::first(&bytes)) {
+            if ret < 4 || !reading::begins_request(&bytes, fd) {
                 return 0;
             }
             match http::create(thread, fd, 0) {
@@ -231,6 +231,7 @@ pub fn exit_write(ctx: RawTracePointContext) -> u32 {
     }
     let fd = register!(regs, rdi) as u32;
     let Some(conn) = http::find(thread, fd) else {
+        http::answers_forgotten(thread, fd);
         return 0;
     };
     request::at(thread, register!(regs, rsp));

@@ -1,10 +1,11 @@
 //! The daemon's configuration: a TOML file, checked whole, with errors that name the line.
 
+mod limits;
 mod suggest;
 mod value;
 
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -185,12 +186,23 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
         path: path.to_owned(),
         source,
     };
-    let length = fs::metadata(path).map_err(read)?;
-    if !length.is_file() || length.len() > LARGEST {
+    let wrong = || {
         let what = format!("not a regular file of at most {} KiB", LARGEST >> 10);
-        return Err(read(io::Error::other(what)));
+        read(io::Error::other(what))
+    };
+    // A FIFO would block the opening.
+    if !fs::metadata(path).map_err(read)?.is_file() {
+        return Err(wrong());
     }
-    parse(&fs::read_to_string(path).map_err(read)?, path)
+    let file = fs::File::open(path).map_err(read)?;
+    let mut text = String::new();
+    file.take(LARGEST + 1)
+        .read_to_string(&mut text)
+        .map_err(read)?;
+    if text.len() as u64 > LARGEST {
+        return Err(wrong());
+    }
+    parse(&text, path)
 }
 
 /// Checks the text of a configuration; `path` is for messages.
@@ -227,12 +239,13 @@ pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
             return Err(wrong(header(index), message));
         }
     }
-    if config.agent.max_processes == 0 {
-        let found = text
-            .lines()
-            .position(|line| line.trim_start().starts_with("max_processes"));
-        let message = "max_processes is 0, so nothing would be observed; leave it out for 64";
-        return Err(wrong(found.map_or(1, |line| line + 1), message.to_owned()));
+    if let Err((key, message)) = limits::check(&config) {
+        let found = text.lines().position(|line| {
+            line.split('=')
+                .next()
+                .is_some_and(|name| name.trim() == key)
+        });
+        return Err(wrong(found.map_or(1, |line| line + 1), message));
     }
     Ok(config)
 }
@@ -328,7 +341,7 @@ impl Target {
         if self.expect_cache == Some(0) {
             return Err(format!("target `{name}`: expect_cache is 0; leave it out"));
         }
-        Ok(())
+        limits::check_target(self)
     }
 }
 

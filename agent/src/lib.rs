@@ -12,6 +12,7 @@ pub mod kernel;
 pub mod observe;
 pub mod outputs;
 pub mod overhead;
+pub mod privileges;
 pub mod session;
 pub mod settings;
 pub mod values;

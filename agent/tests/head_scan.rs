@@ -5,12 +5,12 @@
 use std::hash::Hasher;
 
 use heaptide_ebpf::head::{
-    self, BODY, CHUNK, CUT_HEAD, CUT_PATH, EVENT_BEGIN, EVENT_HEAD, LOST, Parser, Scan, skip_body,
-    step,
+    self, BODY, CHUNK, CUT_HEAD, CUT_PATH, EVENT_BEGIN, EVENT_HEAD, LOST, OPENING, Parser, Scan,
+    begins_request, is_tchar, skip_body, step,
 };
 use heaptide_ebpf::sip::Sip;
 use heaptide_ebpf::tail::{self, Tail, TailKey, WINDOW};
-use heaptide_ebpf::{CredentialPattern, MAX_HEAD, PATH_LEN, PATTERN_LEN, Settings};
+use heaptide_ebpf::{CredentialPattern, MAX_HEAD, METHOD_LEN, PATH_LEN, PATTERN_LEN, Settings};
 use siphasher::sip::SipHasher13;
 
 const KEY: [u64; 2] = [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210];
@@ -62,7 +62,6 @@ fn scan() -> Box<Scan> {
         state: 0,
         matched: 0,
         candidates: 0,
-        method: 0,
         content_length: 0,
         body_left: 0,
         head_bytes: 0,
@@ -262,6 +261,98 @@ fn heads_bodies_and_pipelines() {
     ];
     for text in texts {
         check(&bearer(), text, pick_bearer);
+    }
+}
+
+/// Any token is a method, if a target and a version follow.
+#[test]
+fn methods_are_tokens() {
+    let longest = "M".repeat(METHOD_LEN as usize);
+    for method in [
+        "PROPFIND",
+        "PURGE",
+        "M-SEARCH",
+        "VERSION-CONTROL",
+        "get",
+        "!#$%&'*+-.^_`|~9",
+        longest.as_str(),
+    ] {
+        let text = format!(
+            "{method} /dav/a?b HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc{method} * HTTP/1.0\r\n\r\n"
+        );
+        check(&bearer(), text.as_bytes(), pick_bearer);
+    }
+    for byte in 0..=u8::MAX {
+        let wanted = byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        assert_eq!(is_tchar(byte), wanted, "{byte:#x}");
+    }
+}
+
+/// Since a method may be any word, what follows must show that this is a request, or nothing has begun.
+#[test]
+fn other_protocols_are_no_requests() {
+    let too_long = format!("{} / HTTP/1.1\r\n\r\n", "M".repeat(METHOD_LEN as usize + 1));
+    let endless = format!("GET /{} HTTP/1.1\r\n\r\n", "p".repeat(70_000));
+    for text in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        "EHLO example.org\r\n",
+        "USER anonymous\r\n",
+        "set key 0 0 3\r\nabc\r\n",
+        "*1\r\n$4\r\nPING\r\n",
+        "SSH-2.0-OpenSSH_9.2\r\n",
+        "OPTIONS rtsp://example.org/a RTSP/1.0\r\nCSeq: 1\r\n\r\n",
+        "INVITE sip:bob@example.org SIP/2.0\r\n\r\n",
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        "GET / HTTP/2.0\r\n\r\n",
+        "GET / HTTP/1.x\r\n\r\n",
+        "GET  HTTP/1.1\r\n\r\n",
+        "GET /\r\n\r\n",
+        "GET /\0 HTTP/1.1\r\n\r\n",
+        "GE\u{e9}T / HTTP/1.1\r\n\r\n",
+        too_long.as_str(),
+        endless.as_str(),
+    ] {
+        for size in [1, 7, 4096] {
+            let pieces: Vec<&[u8]> = text.as_bytes().chunks(size).collect();
+            let mut shown = text.to_owned();
+            shown.truncate(80);
+            assert_eq!(scanned(&bearer(), &pieces), Err(Vec::new()), "{shown}");
+        }
+    }
+}
+
+/// A connection that was open before is recognised by the first bytes of one read.
+#[test]
+fn openings_of_requests() {
+    let begins = |text: &str| {
+        let mut bytes = [0xff; OPENING];
+        let len = text.len().min(OPENING);
+        bytes[..len].copy_from_slice(&text.as_bytes()[..len]);
+        begins_request(&bytes, len as u32)
+    };
+    for text in [
+        "GET / HTTP/1.1",
+        "PROPFIND /a",
+        "M-SEARCH * HTTP/1.1",
+        "CONNECT example.org:443",
+        "GET http://example.org/",
+        "BASELINE-CONTROL /a HTTP/1.1 and more than that",
+        "get /",
+    ] {
+        assert!(begins(text), "{text}");
+    }
+    for text in [
+        "",
+        "GET",
+        "GET ",
+        " / HTTP/1.1",
+        "HTTP/1.1 200 OK",
+        "*1\r\n$4\r\nPING",
+        "{\"a\": 1}",
+        "\u{1} /",
+        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa /",
+    ] {
+        assert!(!begins(text), "{text}");
     }
 }
 

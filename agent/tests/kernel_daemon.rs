@@ -4,13 +4,14 @@
 mod common;
 
 use std::fs;
-use std::net::SocketAddr;
+use std::io::Write as _;
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use common::compile::{Program, program};
-use common::http::{Server, free_address, get};
+use common::http::{Server, connect, free_address, get};
 use common::leftovers::{Held, traces_calls};
 use common::process::Process;
 use common::{ATTACH, FINISH, folder, heaptide, kernel, skip, until};
@@ -136,6 +137,64 @@ fn targets_count_for_themselves() {
     assert!(little < Some(50.0), "{much:?} and {little:?}");
     agent.signal(libc::SIGTERM);
     assert_eq!(agent.wait(FINISH).code(), Some(0), "{}", agent.transcript());
+}
+
+/// A thousand half-sent requests keep neither an honest client from the metrics nor the daemon from a new target.
+#[test]
+fn half_sent_requests_stop_nobody() {
+    const CROWD: usize = 1_000;
+    let Some(_turn) = kernel("half_sent_requests_stop_nobody") else {
+        return;
+    };
+    raise_open_files(2 * CROWD as u64);
+    let folder = folder();
+    let metrics = free_address();
+    let mut agent = daemon(folder.path(), metrics);
+    let descriptors = || {
+        let open = fs::read_dir(format!("/proc/{}/fd", agent.id()));
+        open.expect("the daemon's descriptors").count()
+    };
+    let before = descriptors();
+    let crowd: Vec<TcpStream> = (0..CROWD)
+        .map(|_| {
+            let mut stream = connect(metrics);
+            let half = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nX-Half: ";
+            // It may be closed already.
+            let _ = stream.write_all(half);
+            stream
+        })
+        .collect();
+    assert!(get(metrics, "/healthz").contains("200 OK"));
+    let after = descriptors();
+    assert!(after < before + 100, "{before} descriptors, then {after}");
+    let server = Server::start_leaky();
+    until(SOON, "a new service is observed", || {
+        observed(metrics, server.process.id())
+    });
+    assert!(get(metrics, "/metrics").contains("heaptide_refused_connections_total 9"));
+    drop(crowd);
+    agent.signal(libc::SIGTERM);
+    assert_eq!(agent.wait(FINISH).code(), Some(0), "{}", agent.transcript());
+}
+
+/// This process holds many connections.
+fn raise_open_files(wanted: u64) {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: a valid limit to fill.
+    assert_eq!(
+        unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) },
+        0
+    );
+    limit.rlim_cur = wanted.max(limit.rlim_cur);
+    limit.rlim_max = limit.rlim_max.max(limit.rlim_cur);
+    // SAFETY: a valid limit; these tests run as root, who may raise the hard one.
+    assert_eq!(
+        unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) },
+        0
+    );
 }
 
 /// A metric of a process.

@@ -111,6 +111,32 @@ fn keep_alive_and_pipelining() {
     assert_eq!(shorts(&seen), all);
 }
 
+/// Any method is a request's; what only looks like one is not.
+#[test]
+fn any_method() {
+    let Some(_turn) = kernel("any_method") else {
+        return;
+    };
+    let (server, mut observer) = start();
+    let methods = ["PROPFIND", "PURGE", "M-SEARCH", "BASELINE-CONTROL", "OWN"];
+    let mut stream = server.connect();
+    for method in methods {
+        let request = format!("{method} /status/207/dav HTTP/1.1\r\nHost: lab\r\n\r\n");
+        assert_eq!(ask(&mut stream, request.as_bytes()), 207);
+    }
+    let seen = observer.seen(methods.len());
+    for (one, method) in seen.iter().zip(methods) {
+        let head = format!("{method} /status/207/dav");
+        assert_eq!(one.short(), (head.as_str(), Some(207)));
+    }
+    // Another protocol, whose first word is a token as well; the server closes the connection.
+    let mut other = server.connect();
+    other
+        .write_all(b"DESCRIBE rtsp://lab/a RTSP/1.0\r\n\r\n")
+        .expect("sent");
+    observer.no_more();
+}
+
 #[test]
 fn bodies() {
     let Some(_turn) = kernel("bodies") else {

@@ -126,7 +126,7 @@ fn read(scan: &mut GoScan, from: u64, number: u64) -> u32 {
         feed(scan, fields.method[0], fields.method[1], 1);
         say(scan, b" ");
         feed(scan, fields.path[0], fields.path[1], 1);
-        say(scan, b" HTTP/2\r\n");
+        say(scan, b" HTTP/1.1\r\n");
         generated::bpf_loop(most, line as *mut _, context, 0);
         say(scan, b"\r\n");
     }

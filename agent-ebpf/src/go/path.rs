@@ -6,9 +6,6 @@ use heaptide_ebpf::{Counter, PATH_LEN};
 use super::scan::GoScan;
 use crate::maps::{Pending, count};
 
-/// Longest method that is accepted.
-pub const METHOD_LEN: u64 = 15;
-
 /// Copies `size` bytes of the target to the scan's data, at offset `at`; whether they could be read.
 #[inline(always)]
 pub fn copy(scan: &mut GoScan, at: u32, size: u32, from: u64) -> bool {

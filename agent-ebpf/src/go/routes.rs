@@ -7,10 +7,13 @@ use aya_ebpf::{
     maps::LruHashMap,
     programs::ProbeContext,
 };
-use heaptide_ebpf::{PATH_LEN, TaskKey};
+use heaptide_ebpf::{
+    METHOD_LEN, PATH_LEN, TaskKey,
+    head::{OPENING, begins_request},
+};
 
 use super::{
-    path::{METHOD_LEN, take},
+    path::take,
     requests::{GO_REQUESTS, watched},
     scan::scan_of_thread,
 };
@@ -170,17 +173,21 @@ pub fn template(pending: &mut Pending, at: u64) -> u32 {
     let Some(scan) = scan_of_thread() else {
         return 0;
     };
-    // SAFETY: as above.
-    let Ok(start) = (unsafe { bpf_probe_read_user(text as *const [u8; 2]) }) else {
-        return 0;
+    let size = ((len as u32).min(OPENING as u32).wrapping_sub(1) & (OPENING as u32 - 1)) + 1;
+    let data = (&raw mut scan.scan.data).cast::<[u8; OPENING]>();
+    // SAFETY: `data` is longer than that; the helper checks the user address.
+    let with_method = unsafe {
+        if generated::bpf_probe_read_user(data.cast(), size, text as *const _) != 0 {
+            return 0;
+        }
+        begins_request(&*data, size)
     };
-    if start[0].is_ascii_uppercase() && start[1].is_ascii_uppercase() {
-        // The pattern begins with its method.
+    if with_method {
         take(pending, scan, 0, text, len);
         return 0;
     }
     let mut at = 0_u32;
-    for index in 0..METHOD_LEN as usize {
+    for index in 0..=METHOD_LEN as usize {
         let byte = pending.path[index];
         scan.scan.data[index] = byte;
         if byte == b' ' {
@@ -188,7 +195,7 @@ pub fn template(pending: &mut Pending, at: u64) -> u32 {
             break;
         }
     }
-    if at > 0 {
+    if at > 0 && u64::from(at) + len <= PATH_LEN as u64 {
         take(pending, scan, at, text, len);
     }
     0

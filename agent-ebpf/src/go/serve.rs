@@ -10,11 +10,11 @@ use aya_ebpf::{
     macros::uprobe,
     programs::ProbeContext,
 };
-use heaptide_ebpf::{Counter, GoCookie, PATH_LEN, TaskKey, binding, request_flags};
+use heaptide_ebpf::{Counter, GoCookie, METHOD_LEN, PATH_LEN, TaskKey, binding, request_flags};
 
 use super::{
     headers,
-    path::{METHOD_LEN, copy, take},
+    path::{copy, take},
     requests::{BY_HTTP2, GO_REQUESTS, NO_FD, watched},
     routes,
     scan::{GoScan, read_head, scan_for},
@@ -121,10 +121,10 @@ fn describe(pending: &mut Pending, scan: &mut GoScan, request: u64) -> u32 {
         (method, method_len)
     };
     let mut at = 0;
-    if method_len > 0 && method_len <= METHOD_LEN {
+    if method_len > 0 && method_len <= u64::from(METHOD_LEN) {
         // Without the black box the compiler proves the mask redundant and drops it, which the verifier cannot
         // follow.
-        let size = (core::hint::black_box(method_len as u32 - 1) & 15) + 1;
+        let size = (core::hint::black_box(method_len as u32 - 1) & 31) + 1;
         if !copy(scan, 0, size, method) {
             return 0;
         }
@@ -153,6 +153,10 @@ pub fn go_finish(ctx: ProbeContext) -> u32 {
         tgid: u64::from(tgid),
     };
     let Some(pending) = GO_REQUESTS.get_ptr_mut(key) else {
+        // The larger map of tasks still knows it: that of requests was full and has dropped it.
+        if TASKS.remove(key).is_ok() {
+            count(Counter::RequestsLost);
+        }
         return 0;
     };
     // SAFETY: a map value; only this goroutine's probes touch it.

@@ -9,6 +9,7 @@ pub(super) const PATH: u32 = 2;
 pub(super) const SKIP_LINE: u32 = 3;
 pub(super) const LINE_START: u32 = 4;
 pub(super) const LENGTH: u32 = 9;
+pub(super) const VERSION: u32 = 18;
 /// The body (or a chunk of it), `body_left` bytes of it.
 pub const BODY: u32 = 11;
 /// The position in the message is unknown: nothing is recognised until the next read.
@@ -38,8 +39,6 @@ pub struct Parser {
     pub matched: u32,
     /// Bits: which names still match.
     pub candidates: u32,
-    /// Up to eight bytes of the method, as a number.
-    pub method: u64,
     /// Body bytes announced.
     pub content_length: u64,
     /// Body bytes still to skip.

@@ -43,12 +43,16 @@ counters! {
     MapFull = "map_full",
     /// The thread map refused a thread.
     ThreadsFull = "threads_full",
-    /// The stack map refused a stack.
+    /// The stack map refused a stack, or the target has its share of it.
     StacksFull = "stacks_full",
+    /// Stacks copied to user space for lack of an unwind rule.
+    StacksCopied = "stacks_copied",
     /// Stacks cut short for lack of an unwind rule.
     StacksTruncated = "stacks_truncated",
     /// The ring had no room for a record.
     RingFull = "ring_full",
+    /// Probes of requests and tasks that ran for a target.
+    RequestHits = "request_hits",
     /// Requests whose head was seen.
     Requests = "requests",
     /// Requests whose response record could not be sent.

@@ -4,6 +4,8 @@
 pub const MAX_FRAMES: usize = 32;
 /// Bytes of a request's `METHOD path` that are kept; longer paths are cut and flagged.
 pub const PATH_LEN: usize = 128;
+/// Longest method of a request that is recognised. The longest registered one has 17.
+pub const METHOD_LEN: u32 = 24;
 /// Bytes of user stack copied for an allocation whose stack the kernel could not unwind.
 pub const STACK_COPY_LEN: usize = 4096;
 /// Nested allocator calls followed per thread.
@@ -12,6 +14,12 @@ pub const INFLIGHT_DEPTH: usize = 8;
 pub const MAX_HEAD: u32 = 16 * 1024;
 /// Longest header (or cookie) name and scheme that can be configured.
 pub const PATTERN_LEN: usize = 32;
+/// Stacks that the map of stacks holds.
+pub const MAX_STACKS: u32 = 32_768;
+/// Stacks of one target that it holds: the others keep room, whatever one of them does.
+pub const MAX_STACKS_OF_ONE: u32 = MAX_STACKS / 2;
+/// Unwind rules that the map of rules holds.
+pub const MAX_RULES: u32 = 262_144;
 /// Slots for counters. Each target has its own while there are free ones. Slot 0 is shared: it counts what
 /// belongs to no target, and targets that found no free slot.
 pub const SLOTS: usize = 512;

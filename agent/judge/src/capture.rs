@@ -7,10 +7,11 @@
 //! A capture contains no credential. Tokens are keyed fingerprints, queries are removed, and path segments
 //! that are not plain words are `{id}` ([`mask`]). This changes no route.
 
+pub mod own_file;
+
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use flate2::Compression;
@@ -22,6 +23,8 @@ use crate::events::{Observation, Request, Site, SiteId, Snapshot};
 use crate::pipeline::{JudgeOptions, Pipeline};
 use crate::report::Report;
 
+use self::own_file::OwnFile;
+
 /// First bytes of a capture.
 pub const MAGIC: [u8; 6] = *b"HTCAP\n";
 /// The version that is written and read.
@@ -30,6 +33,9 @@ pub const VERSION: u16 = 4;
 const FRAME_BYTES: usize = 1 << 20;
 /// Maximum size of a frame, encoded: twice a snapshot of two million groups.
 const MOST_FRAME_BYTES: u64 = 256 << 20;
+
+/// Maximum size of a frame in the file: what is written packs better than this.
+const MOST_PACKED_BYTES: u64 = 64 << 20;
 
 /// Errors of captures.
 #[derive(Debug, thiserror::Error)]
@@ -95,20 +101,15 @@ pub enum CaptureError {
 /// Writes a capture.
 pub struct CaptureWriter {
     path: PathBuf,
-    file: File,
+    file: OwnFile,
     buffer: Vec<u8>,
 }
 
 impl CaptureWriter {
-    /// Creates the file, readable by its owner only, and writes its header.
+    /// Creates the file, readable by its owner only, and writes its header. It takes its place at once, because the
+    /// capture of an agent that is killed is worth reading.
     pub fn create(path: &Path) -> Result<Self, CaptureError> {
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(path);
-        let file = file.map_err(|source| CaptureError::Open {
+        let file = OwnFile::create(path).map_err(|source| CaptureError::Open {
             path: path.to_owned(),
             source,
         })?;
@@ -119,10 +120,9 @@ impl CaptureWriter {
         };
         let mut head = MAGIC.to_vec();
         head.extend(VERSION.to_le_bytes());
-        writer
-            .file
-            .write_all(&head)
-            .map_err(|source| writer.failed(source))?;
+        let file = &mut writer.file;
+        let written = file.file.write_all(&head).and_then(|()| file.publish());
+        written.map_err(|source| writer.failed(source))?;
         Ok(writer)
     }
 
@@ -156,9 +156,9 @@ impl CaptureWriter {
         self.buffer.clear();
         let written = frame.and_then(|frame| {
             let length = u32::try_from(frame.len()).map_err(io::Error::other)?;
-            self.file.write_all(&length.to_le_bytes())?;
-            self.file.write_all(&frame)?;
-            self.file.flush()
+            self.file.file.write_all(&length.to_le_bytes())?;
+            self.file.file.write_all(&frame)?;
+            self.file.file.flush()
         });
         written.map_err(|source| self.failed(source))
     }
@@ -248,9 +248,12 @@ impl CaptureReader {
         };
         let expected = u64::from(u32::from_le_bytes(bytes));
         let mut packed = Vec::new();
-        file.take(expected)
+        file.take(expected.min(MOST_PACKED_BYTES + 1))
             .read_to_end(&mut packed)
             .map_err(|source| failed(&self.path, source))?;
+        if packed.len() as u64 > MOST_PACKED_BYTES {
+            return Err(self.corrupt("too large".to_owned()));
+        }
         if packed.len() as u64 != expected {
             return Err(self.truncated());
         }

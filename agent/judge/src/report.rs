@@ -370,6 +370,8 @@ pub struct Health {
     pub lost_frees: u64,
     /// Blocks refused because the map was full.
     pub map_full: u64,
+    /// Stacks refused because the map was full: the sites of their blocks are unknown.
+    pub stacks_full: u64,
     /// Truncated stacks.
     pub stacks_truncated: u64,
     /// Blocks left out by sampling (estimates account for them).

@@ -17,8 +17,10 @@ use tokio::sync::watch;
 use super::report::{exit_code, write_outputs};
 use crate::{
     cli::{Attach, ExitCode},
+    kernel,
     observe::{SourceOptions, TargetOptions},
     outputs::{file, http::Server, live::LiveView, metrics::Metrics},
+    privileges::{self, More},
     session::Session,
     settings,
 };
@@ -28,6 +30,7 @@ const DRAW: Duration = Duration::from_secs(1);
 
 /// Runs `heaptide attach`.
 pub(super) fn attach(args: &Attach) -> Result<ExitCode> {
+    keep_needed(args)?;
     // The target is inspected first, so a wrong pid is not reported as missing capabilities.
     heaptide_runtimes::inspect(args.pid)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -116,6 +119,25 @@ fn watch_target(
         eprintln!("pid {} has ended", args.pid);
     }
     Ok(())
+}
+
+/// Gives up what is not needed to observe, and to write what was asked for.
+fn keep_needed(args: &Attach) -> Result<()> {
+    kernel::look_up_events();
+    let named = [
+        &args.record,
+        &args.live_sites,
+        &args.requests,
+        &args.output.output,
+    ];
+    let outputs = args.output.files.0.iter().map(|(_, path)| path.as_path());
+    let named = named.into_iter().filter_map(|path| path.as_deref());
+    let files: Vec<&Path> = named.chain(outputs).collect();
+    privileges::keep_needed(&More {
+        port: args.metrics.map(|address| address.port()),
+        files: &files,
+    })
+    .context("capabilities that are not needed cannot be given up")
 }
 
 /// The options of the source from the flags.

@@ -12,9 +12,10 @@ use self::check::{Check, State};
 use super::ps;
 use crate::{
     cli::{Doctor, ExitCode, Format},
-    kernel::KernelError,
+    kernel::{self, KernelError},
     observe::{Source, SourceError, SourceOptions, TargetOptions},
     outputs::file,
+    privileges::{self, More},
     settings,
     values::Credential,
 };
@@ -23,6 +24,16 @@ use heaptide_process::plan::PlanOptions;
 /// Runs it.
 pub(super) fn doctor(args: &Doctor) -> Result<ExitCode> {
     let mut checks = checks::host();
+    kernel::look_up_events();
+    // From here on as the daemon works.
+    if let Err(why) = privileges::keep_needed(&More::default()) {
+        let found = format!("those that are not needed cannot be given up: {why}");
+        checks.push(Check::limited(
+            "capabilities",
+            found,
+            "please report this line",
+        ));
+    }
     let places = places();
     let (loaded, pair_ns) = load();
     checks.extend(loaded);
@@ -97,7 +108,11 @@ fn load() -> (Vec<Check>, Option<f64>) {
             "all attached: requests, mappings, forks and execs",
         ));
     }
-    for limitation in source.limitations() {
+    // Said of the capabilities already.
+    let missing = privileges::missing();
+    let mut limitations = source.limitations();
+    limitations.retain(|one| !missing.contains(one));
+    for limitation in limitations {
         let advice = "nothing; reports name it as a limitation";
         checks.push(Check::limited("tracepoints", &limitation, advice));
     }

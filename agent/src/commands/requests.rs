@@ -3,7 +3,6 @@
 
 use std::{
     collections::HashMap,
-    fs::File,
     io::{self, Write as _},
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -13,11 +12,13 @@ use anyhow::{Context as _, Result};
 use serde_json::json;
 
 use crate::session::Session;
+use heaptide_judge::capture::own_file::OwnFile;
 use heaptide_judge::events::{Fingerprint, MemoryKind, Observation, Request, Snapshot};
 
 /// Begins to write down the session's requests.
 pub(super) fn follow(session: &mut Session, path: &Path) -> Result<Requests> {
-    let file = File::create(path)
+    let file = OwnFile::create(path)
+        .and_then(|mut file| file.publish().map(|()| file))
         .with_context(|| format!("cannot write requests to {}", path.display()))?;
     let state = State {
         file,
@@ -54,7 +55,7 @@ pub(super) fn follow(session: &mut Session, path: &Path) -> Result<Requests> {
 pub(super) struct Requests(Arc<Mutex<State>>);
 
 struct State {
-    file: File,
+    file: OwnFile,
     /// Numbers in place of fingerprints, which are nobody's business.
     tokens: HashMap<Fingerprint, usize>,
     last: HashMap<u32, Snapshot>,
@@ -100,7 +101,11 @@ impl State {
 
     fn write(&mut self, line: &serde_json::Value) {
         if self.error.is_none() {
-            self.error = self.file.write_all(format!("{line}\n").as_bytes()).err();
+            self.error = self
+                .file
+                .file
+                .write_all(format!("{line}\n").as_bytes())
+                .err();
         }
     }
 }

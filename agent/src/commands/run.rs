@@ -1,5 +1,6 @@
 //! `heaptide run`: the daemon as a process: configuration, log, metrics server, signals.
 
+use std::path::Path;
 use std::sync::{Arc, atomic::Ordering};
 use std::time::Duration;
 
@@ -7,13 +8,15 @@ use anyhow::{Context as _, Result};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tracing::{debug, error, info};
+use tracing::{debug, info, warn};
 
 use crate::{
     cli::{ExitCode, Run},
-    config,
+    config::{self, Config},
     daemon::{self, Wishes, logging},
+    kernel,
     outputs::{http::Server, metrics::Metrics},
+    privileges::{self, More},
 };
 
 /// Runs it. `log` is the filter of the command line, which goes before the configuration's.
@@ -21,6 +24,7 @@ pub(super) fn run(args: &Run, log: Option<&str>) -> Result<ExitCode> {
     let config = config::load(&args.config)?;
     logging::begin(config.agent.log_format, log.unwrap_or(&config.agent.log))?;
     raise_open_files();
+    keep_needed(&config)?;
     let runtime = Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -34,11 +38,7 @@ pub(super) fn run(args: &Run, log: Option<&str>) -> Result<ExitCode> {
     info!(address = %server.address(), "metrics are served");
     let (stop_server, stopped) = watch::channel(false);
     let shown = metrics.clone();
-    let serving = runtime.spawn(async move {
-        if let Err(why) = server.serve(shown, stopped).await {
-            error!("{why}; the observation goes on without metrics");
-        }
-    });
+    let serving = runtime.spawn(server.serve(shown, stopped));
     let done = daemon::run(&args.config, config, &metrics, &wishes);
     // The receiver is gone when the server has stopped by itself.
     let _ = stop_server.send(true);
@@ -48,6 +48,21 @@ pub(super) fn run(args: &Run, log: Option<&str>) -> Result<ExitCode> {
     runtime.shutdown_timeout(Duration::from_secs(1));
     done?;
     Ok(ExitCode::Success)
+}
+
+/// Gives up what is not needed to observe, and to keep the state.
+fn keep_needed(config: &Config) -> Result<()> {
+    kernel::look_up_events();
+    let state: Vec<&Path> = config.agent.state.as_deref().into_iter().collect();
+    privileges::keep_needed(&More {
+        port: Some(config.agent.metrics.port()),
+        files: &state,
+    })
+    .context("capabilities that are not needed cannot be given up")?;
+    for missing in privileges::missing() {
+        warn!("{missing}");
+    }
+    Ok(())
 }
 
 fn listen(runtime: &Runtime, wishes: &Arc<Wishes>) -> Result<()> {

@@ -63,7 +63,7 @@ fn values_are_read_like_flags() {
         [[target]]
         name = "db"
         pid = 17
-        memory_limit = 1000
+        memory_limit = 4096
         credential = "bearer"
         mode = "watch"
         follow_children = false
@@ -88,7 +88,7 @@ fn values_are_read_like_flags() {
             .is_match("gunicorn -w 4 api:app")
             && api.follow_children
     );
-    assert_eq!((db.memory_limit, db.mode), (Some(1000), Some(Mode::Watch)));
+    assert_eq!((db.memory_limit, db.mode), (Some(4096), Some(Mode::Watch)));
     assert!(!db.follow_children);
 }
 
@@ -116,6 +116,39 @@ fn errors_name_the_line_and_what_to_do() {
         (
             "[agent]\nmax_processes = 0\n",
             "h.toml:2: max_processes is 0",
+        ),
+        (
+            "[agent]\nmax_processes = 100000\n",
+            "h.toml:2: max_processes is 100000, more than",
+        ),
+        (
+            "[agent]\nreport_interval = \"90000s\"\n",
+            "h.toml:2: report_interval is longer than a day",
+        ),
+        (
+            "[agent]\nmode = \"auto\"\nlog = \"inof\"\n",
+            "h.toml:3: `inof` is no log filter",
+        ),
+        (
+            "[agent]\nlog = \"heaptide=loud\"\n",
+            "h.toml:2: `heaptide=loud` is no log filter",
+        ),
+        ("[agent]\nlog = \"\"\n", "h.toml:2: `` is no log filter"),
+        (
+            "[[target]]\nname = \"a\"\ncmdline = '.*'\n",
+            "h.toml:1: target `a`: cmdline matches every process",
+        ),
+        (
+            "[[target]]\nname = \"a\"\npid = 4294967295\n",
+            "h.toml:1: target `a`: there is no pid 4294967295",
+        ),
+        (
+            "[[target]]\nname = \"a\"\npid = 1\nexpect_cache = 9000000000000000000\n",
+            "h.toml:1: target `a`: expect_cache is more than any memory holds",
+        ),
+        (
+            "[[target]]\nname = \"a\"\npid = 1\nmemory_limit = 64\n",
+            "h.toml:1: target `a`: memory_limit of 64 bytes",
         ),
         ("[agent]\nmetrics = [\n", "h.toml:"),
         (

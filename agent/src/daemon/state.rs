@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use tracing::{info, warn};
 
+use heaptide_judge::capture::own_file::{self, OwnFile};
 use heaptide_judge::pipeline::Plateaus;
 
 /// Larger files are none of ours.
@@ -67,25 +68,23 @@ impl State {
 }
 
 fn read(path: &Path) -> io::Result<BTreeMap<String, Plateaus>> {
-    if fs::metadata(path)?.len() > LARGEST {
-        return Err(io::Error::other(
-            "the file is too large to be a state of heaptide",
-        ));
-    }
-    serde_json::from_str(&fs::read_to_string(path)?).map_err(io::Error::from)
+    serde_json::from_slice(&own_file::read(path, LARGEST)?).map_err(io::Error::from)
 }
 
 fn write(path: &Path, services: &BTreeMap<String, Plateaus>) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
-    let new = path.with_extension("new");
-    fs::write(&new, serde_json::to_vec(services)?)?;
-    fs::rename(new, path)
+    let mut new = OwnFile::create(path)?;
+    new.file.write_all(&serde_json::to_vec(services)?)?;
+    new.file.sync_all()?;
+    new.publish()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
     use super::*;
 
     #[test]
@@ -103,5 +102,46 @@ mod tests {
         fs::write(&path, "{").expect("space");
         assert!(State::load(Some(&path)).of("api").is_empty());
         assert!(State::load(None).of("api").is_empty());
+    }
+
+    #[test]
+    fn it_is_its_owners_and_no_link_is_followed() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("state.json");
+        let plateaus: Plateaus =
+            serde_json::from_str(r#"{"GET /a, cache": {"holders": 40.0, "bytes": 4000.0}}"#)
+                .expect("plateaus");
+        let saved = || {
+            let mut state = State::load(Some(&path));
+            state.set("api", &plateaus);
+            state.save();
+        };
+        saved();
+        let mode = fs::metadata(&path).expect("the state").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(fs::read_dir(folder.path()).expect("the folder").count(), 1);
+
+        let victim = folder.path().join("victim");
+        fs::rename(&path, &victim).expect("renamed");
+        let before = fs::read(&victim).expect("the victim");
+        symlink(&victim, &path).expect("a link");
+        assert!(
+            State::load(Some(&path)).of("api").is_empty(),
+            "read by a link"
+        );
+        fs::write(&victim, "{}").expect("written");
+        saved();
+        assert_eq!(fs::read(&victim).expect("the victim"), b"{}");
+        assert_eq!(fs::read_dir(folder.path()).expect("the folder").count(), 2);
+
+        // What is no file, or too large for a state.
+        fs::remove_file(&path).expect("removed");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RUSR).expect("a FIFO");
+        assert!(State::load(Some(&path)).of("api").is_empty());
+        fs::remove_file(&path).expect("removed");
+        let mut large = before;
+        large.resize(LARGEST as usize + 1, b' ');
+        fs::write(&path, large).expect("written");
+        assert!(State::load(Some(&path)).of("api").is_empty());
     }
 }

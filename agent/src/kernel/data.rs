@@ -74,7 +74,7 @@ impl Kernel {
         let _ = self.targets.remove(&tgid);
     }
 
-    /// Publishes unwind rules. A full map is counted by the stacks that stay truncated.
+    /// Publishes unwind rules; returns how many found room.
     pub fn add_rules(&mut self, layout: u32, rules: &[(u64, UnwindRule)]) -> usize {
         if rules.is_empty() {
             return 0;
@@ -88,17 +88,30 @@ impl Kernel {
             .collect();
         let values: Vec<UnwindRule> = rules.iter().map(|rule| rule.1).collect();
         let added = raw::update_batch(self.rules_fd, &keys, &values);
-        // The walks that the programs remember rest on the rules as they were.
+        self.changed_rules();
+        added
+    }
+
+    /// Takes unwind rules back.
+    pub fn remove_rules(&mut self, layout: u32, addresses: impl Iterator<Item = u64>) {
+        let layout = u64::from(layout);
+        let keys: Vec<RuleKey> = addresses.map(|pc| RuleKey { pc, layout }).collect();
+        raw::delete_batch(self.rules_fd, &keys);
+        self.changed_rules();
+    }
+
+    /// What the programs remember rests on rules and stacks as they were: it holds no longer.
+    pub(super) fn changed_rules(&mut self) {
         let version = self.rules_version.get(&0, 0).unwrap_or_default();
         if let Err(why) = self.rules_version.set(0, version.wrapping_add(1), 0) {
-            warn!("cannot tell the programs of new unwind rules: {why}");
+            warn!("cannot tell the programs of other unwind rules: {why}");
         }
-        added
     }
 
     /// The stack of a site.
     pub fn stack(&self, site: u64) -> Option<Stack> {
-        self.stacks.get(&site, 0).ok().map(|stack| stack.0)
+        let found = self.stacks.get(&site, 0).ok().map(|stack| stack.0);
+        found.or_else(|| self.stack_maps.retired.get(&site).copied())
     }
 
     /// Calls `each` for every live block and corrects the kernel's count of them. Returns how many

@@ -24,7 +24,9 @@ mod multi;
 mod programs;
 mod raw;
 pub mod ring;
+mod shares;
 pub mod spent;
+mod stacks;
 mod tracefs;
 mod tracepoints;
 
@@ -34,7 +36,9 @@ use faults::FaultMaps;
 use programs::{OBJECT, Programs};
 use raw::{Runs, Wire};
 use ring::KernelRing;
-pub use tracefs::{tracefs_mounted, tracefs_readable};
+use shares::Shares;
+use stacks::StackMaps;
+pub use tracefs::{look_up_events, tracefs_mounted, tracefs_readable};
 
 use heaptide_process::plan::programs::{ALLOC_ENTER, ALLOC_RETURN, PROGRAMS};
 use heaptide_process::plan::{Probe, Program};
@@ -102,6 +106,8 @@ const COUNTING: &str = "count_hit";
 pub struct Kernel {
     live: HashMap<MapData, Wire<BlockKey>, Wire<Block>>,
     stacks: HashMap<MapData, u64, Wire<Stack>>,
+    stack_maps: StackMaps,
+    shares: Shares,
     /// Held open for `rules_fd`.
     _rules: Map,
     _threads: Map,
@@ -186,6 +192,7 @@ impl Kernel {
         let (live_fd, rules_fd) = (fd_of("LIVE")?, fd_of("RULES")?);
         let threads_fd = fd_of("THREADS")?;
         let returned_fd = fd_of("RETURNED")?;
+        let stacks_fd = fd_of("STACKS")?;
         let mut take = |name: &'static str| {
             ebpf.take_map(name)
                 .ok_or(KernelError::Object { what: "map", name })
@@ -195,6 +202,8 @@ impl Kernel {
             HashMap::try_from(take("LIVE")?).map_err(|why| mapped("LIVE", why))?;
         Ok(Self {
             stacks: HashMap::try_from(take("STACKS")?).map_err(|why| mapped("STACKS", why))?,
+            stack_maps: StackMaps::new(stacks_fd),
+            shares: Shares::new(&mut take)?,
             _rules: take("RULES")?,
             _threads: take("THREADS")?,
             threads_fd,

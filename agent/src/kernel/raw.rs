@@ -16,6 +16,7 @@ const BPF_RAW_TRACEPOINT_OPEN: libc::c_int = 17;
 const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
 const BPF_MAP_LOOKUP_AND_DELETE_BATCH: libc::c_int = 25;
 const BPF_MAP_UPDATE_BATCH: libc::c_int = 26;
+const BPF_MAP_DELETE_BATCH: libc::c_int = 27;
 const BPF_LINK_CREATE: libc::c_int = 28;
 /// `enum bpf_attach_type`.
 const BPF_PERF_EVENT: u32 = 41;
@@ -389,6 +390,28 @@ pub(super) fn update_batch<K: bytemuck::Pod, V: bytemuck::Pod>(
         }
     }
     done
+}
+
+/// Removes entries, a batch at a time; those that are not there do not matter.
+pub(super) fn delete_batch<K: bytemuck::Pod>(map: RawFd, keys: &[K]) {
+    let mut done = 0;
+    while done < keys.len() {
+        let mut attr = BatchAttr {
+            keys: keys[done..].as_ptr() as u64,
+            count: (keys.len() - done).min(8192) as u32,
+            map: map as u32,
+            ..BatchAttr::default()
+        };
+        let (before, asked) = (done, attr.count as usize);
+        let result = bpf(BPF_MAP_DELETE_BATCH, &mut attr);
+        done += (attr.count as usize).min(asked);
+        match result {
+            Ok(_) => done = before + asked,
+            // The kernel stops at a key that is not there.
+            Err(why) if why.raw_os_error() == Some(libc::ENOENT) => done += 1,
+            Err(_) => break,
+        }
+    }
 }
 
 /// The attribute of what is done with one element of a map.

@@ -3,7 +3,9 @@
 //! Where tracefs is not mounted it is mounted for the moment of the reading, in a mount namespace of
 //! one thread: nothing on the host changes, and nothing is left behind.
 
-use std::{ffi::CStr, fs, io, path::Path, thread};
+use std::{collections::HashMap, ffi::CStr, fs, io, path::Path, sync::OnceLock, thread};
+
+use super::events::{ENTERS, FORK};
 
 /// A trace event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,8 +33,35 @@ pub fn tracefs_readable() -> io::Result<()> {
         .try_for_each(|event| event.map(drop))
 }
 
+/// What was looked up before the right to mount tracefs was given up.
+static FOUND: OnceLock<HashMap<(&str, &str), Event>> = OnceLock::new();
+
+/// Looks the events up that will be needed, where tracefs is not mounted and it takes the right to mount to do so. What
+/// cannot be found is asked for again when it is needed.
+pub fn look_up_events() {
+    if tracefs_mounted().is_some() {
+        return;
+    }
+    let wanted = ENTERS.iter().chain([&FORK]);
+    let wanted: Vec<_> = wanted.map(|event| (event.1, event.2)).collect();
+    let Ok(found) = events(&wanted) else { return };
+    let found = wanted.into_iter().zip(found);
+    let found = found.filter_map(|(name, event)| Some((name, event.ok()?)));
+    // Set once only: a second call would find the same.
+    let _ = FOUND.set(found.collect());
+}
+
 /// Looks events up; the outer error says why tracefs cannot be read at all.
 pub(super) fn events(wanted: &[(&str, &str)]) -> io::Result<Vec<io::Result<Event>>> {
+    if let Some(found) = FOUND.get()
+        && wanted.iter().all(|name| found.contains_key(name))
+    {
+        return Ok(wanted
+            .iter()
+            .filter_map(|name| found.get(name))
+            .map(|event| Ok(*event))
+            .collect());
+    }
     if let Some(mounted) = tracefs_mounted() {
         return Ok(read_all(Path::new(mounted), wanted));
     }

@@ -15,9 +15,7 @@ use super::memory::sample;
 use super::options::TargetOptions;
 use crate::overhead::allocation_windows::{AllocationWindows, Policy};
 use crate::overhead::probe_set::Part;
-
-/// Unwind rules published for a process before its first probe is hit.
-pub(super) const PREFILL: usize = 120_000;
+use crate::privileges;
 
 /// What begins.
 pub(super) struct Beginning<'a> {
@@ -98,6 +96,7 @@ pub(super) fn begin(
     let info = &mut target.info;
     info.limitations.extend(host.limitations().cloned());
     info.limitations.extend(plan.limitations.iter().cloned());
+    privileges::name_once(&mut info.limitations);
     options.mode().clone_into(&mut info.mode);
     let attached = Attached::new(target, config, options, asked, plan.handlers, windows);
     let mut attached = attached.inspect_err(|_| {
@@ -107,10 +106,14 @@ pub(super) fn begin(
     let was_paused = before.as_ref().is_some_and(|before| before.requests_paused);
     match before {
         Some(before) => before.hand_on(&mut attached),
-        None => attached.counted = host.kernel.counters(slot)?,
+        None => {
+            attached.counted = host.kernel.counters(slot)?;
+            host.kernel.set_stacks_held(slot, 0);
+        }
     }
+    host.kernel.set_blocks_held(slot, 0);
     if prefill && allocating && attached.options.allocations && host.options.stacks {
-        attached.prefill(&mut host.kernel, PREFILL);
+        attached.prefill(&mut host.kernel, &mut host.rules);
     }
     host.kernel.forget_threads(&attached.target.process.threads);
     host.attached.insert(pid, attached);

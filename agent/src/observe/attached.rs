@@ -12,7 +12,8 @@ use heaptide_ebpf::{
 use tracing::{debug, warn};
 
 use super::{
-    code::Code, options::TargetOptions, regions::Regions, snapshot::Groups, unread::Unread,
+    code::Code, options::TargetOptions, regions::Regions, rules::Rules, snapshot::Groups,
+    unread::Unread,
 };
 use crate::{
     decode::RawStack,
@@ -20,7 +21,7 @@ use crate::{
     overhead::{allocation_windows::AllocationWindows, request_tracing::RequestCost},
 };
 use heaptide_judge::events::{
-    Binding, LiveGroup, MemoryKind, Nanos, Observation, RequestId, Site, SiteId,
+    Binding, LiveGroup, Losses, MemoryKind, Nanos, Observation, RequestId, Site, SiteId,
 };
 use heaptide_process::ProcessError;
 use heaptide_process::identity;
@@ -54,6 +55,8 @@ pub(super) struct Attached {
     pub(super) requests_cost: RequestCost,
     /// Its unwind rules were published.
     prefilled: bool,
+    /// That a map was full was logged.
+    said_full: bool,
     /// Whether the layout's rules are this process's own: a forked child shares its parent's.
     unwinder: Unwinder,
     symbolizer: Symbolizer,
@@ -61,8 +64,6 @@ pub(super) struct Attached {
     aliases: HashMap<u64, Alias>,
     /// Sites that were announced.
     announced: HashSet<SiteId>,
-    /// Return addresses whose rule was published.
-    ruled: HashSet<u64>,
     /// Unwound stacks of copies, until they are announced.
     unwound: HashMap<SiteId, (Vec<u64>, bool)>,
 }
@@ -127,34 +128,39 @@ impl Attached {
             requests_paused: false,
             requests_cost: RequestCost::new(cpu_seconds, Instant::now()),
             prefilled: false,
+            said_full: false,
             unwinder: Unwinder::new(pid)?,
             symbolizer: Symbolizer::new(pid)?,
             aliases: HashMap::new(),
             announced: HashSet::new(),
-            ruled: HashSet::new(),
             unwound: HashMap::new(),
         })
     }
 
     /// Publishes rules for the call sites of all modules before the first probe is hit, so that
     /// few stacks need a copy. Bounded; the rest comes with the copies.
-    pub(super) fn prefill(&mut self, kernel: &mut Kernel, max: usize) {
+    pub(super) fn prefill(&mut self, kernel: &mut Kernel, published: &mut Rules) {
         if mem::replace(&mut self.prefilled, true) {
             return;
         }
-        let rules = self.unwinder.call_rules(|_| true, max);
-        let published = kernel.add_rules(self.config.layout, &rules);
+        let rules = self.unwinder.call_rules(|_| true, published.prefill());
+        let published = published.add(kernel, self.config.layout, &rules);
         debug!(
             pid = self.target.pid(),
             rules = rules.len(),
             published,
             "unwind rules prefilled"
         );
-        self.ruled.extend(rules.iter().map(|rule| rule.0));
     }
 
     /// Unwinds a copied stack, publishes the rules it lacked, and remembers what its id means.
-    pub(super) fn unwind(&mut self, kernel: &mut Kernel, raw: &RawStack, now: Nanos) {
+    pub(super) fn unwind(
+        &mut self,
+        kernel: &mut Kernel,
+        published: &mut Rules,
+        raw: &RawStack,
+        now: Nanos,
+    ) {
         if raw.layout != self.config.layout {
             return;
         }
@@ -167,14 +173,17 @@ impl Attached {
                 .unwinder
                 .unwind(raw.pc, raw.exact_pc, raw.sp, raw.bp, &raw.bytes);
         }
-        let mut rules = Vec::new();
+        let mut rules: Vec<(u64, UnwindRule)> = Vec::new();
         for (index, pc) in walk.frames.iter().chain([&raw.missing]).enumerate() {
-            if self.ruled.insert(*pc) {
+            let known = rules.iter().any(|rule| rule.0 == *pc);
+            if !known && !published.has(self.config.layout, *pc) {
                 let exact = raw.exact_pc && (index == 0 || *pc == raw.pc);
                 rules.push((*pc, self.rule(*pc, exact)));
             }
         }
-        kernel.add_rules(self.config.layout, &rules);
+        if !rules.is_empty() {
+            published.add(kernel, self.config.layout, &rules);
+        }
         let site = SiteId(site_hash(self.config.layout, &walk.frames));
         self.aliases.insert(raw.site, Alias { site, made: now });
         if !self.announced.contains(&site) {
@@ -246,6 +255,16 @@ impl Attached {
             .resolve(site, &frames, exact_first, truncated || frames.is_empty())
     }
 
+    /// Whether the name of a site was announced: its stack is not needed any more.
+    pub(super) fn knows(&self, site: u64) -> bool {
+        self.announced.contains(&SiteId(site))
+    }
+
+    /// Sites of its mappings.
+    pub(super) fn sites_of_mappings(&self) -> impl Iterator<Item = u64> {
+        self.regions.iter().map(|(_, region)| region.site)
+    }
+
     /// Puts true sites in place of the kernel's.
     pub(super) fn resolve_groups(
         &mut self,
@@ -257,6 +276,24 @@ impl Attached {
         for mut group in groups.finish() {
             group.site = self.site(kernel, group.site.0, false, sink);
             all.push(group);
+        }
+    }
+
+    /// Logs once that a map of the kernel half had no room for something of this process.
+    pub(super) fn say_full_maps(&mut self, losses: &Losses) {
+        let full = [
+            (losses.map_full, "blocks"),
+            (losses.stacks_full, "stacks"),
+            (losses.threads_full, "threads"),
+        ];
+        let full = full.iter().filter(|(count, _)| *count > 0);
+        let full: Vec<&str> = full.map(|(_, what)| *what).collect();
+        if !full.is_empty() && !mem::replace(&mut self.said_full, true) {
+            warn!(
+                pid = self.target.pid(),
+                "there is no more room in the kernel for its {}: what is lost is counted and lowers confidence",
+                full.join(" and ")
+            );
         }
     }
 

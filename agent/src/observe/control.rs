@@ -9,7 +9,6 @@ use heaptide_process::clocks::now;
 use heaptide_process::{identity, limits};
 use tracing::{info, warn};
 
-use super::attach::PREFILL;
 use super::attached::Attached;
 use super::events::pump_all;
 use super::host::{Host, Sink, SourceError, plan_of};
@@ -165,6 +164,7 @@ fn events(host: &Host) -> HashMap<u32, Events> {
             let events = Events {
                 requests: counters[Counter::Requests as usize],
                 calls: counters[Counter::Syscalls as usize],
+                hits: counters[Counter::RequestHits as usize],
             };
             Some((*pid, events))
         })
@@ -277,7 +277,7 @@ fn resume_allocations(host: &mut Host, pid: u32, sink: &mut Sink<'_>) -> Result<
     }
     attached.begin_window();
     if host.options.stacks {
-        attached.prefill(&mut host.kernel, PREFILL);
+        attached.prefill(&mut host.kernel, &mut host.rules);
     }
     let options = &attached.options;
     attached.config.flags = options.flags(&attached.target, host.options.stacks, true);

@@ -46,7 +46,9 @@ fn take(host: &mut Host, records: VecDeque<Record>, sink: &mut Sink<'_>) {
                     host.lost_mappings += 1;
                 }
             }
-            Event::Stack(raw) => attached.unwind(&mut host.kernel, &raw, now()),
+            Event::Stack(raw) => {
+                attached.unwind(&mut host.kernel, &mut host.rules, &raw, now());
+            }
             Event::Life(life) => lifecycle::take(host, record.tgid, life, sink),
             Event::Picked(object) => attached.picked(&object),
         }

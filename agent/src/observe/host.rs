@@ -1,7 +1,7 @@
 //! What is observed on this host: the kernel half, the attached processes and their probes. The other files of this
 //! folder each do one thing with it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use heaptide_ebpf::{Counter, TargetConfig};
 use heaptide_judge::events::Observation;
@@ -16,9 +16,12 @@ use super::attached::Attached;
 use super::options::{SourceOptions, TargetOptions};
 use super::residency::Searches;
 use super::ring::Ring;
+use super::rules::Rules;
 use super::slots::Slots;
+use super::stacks::{self, Stacks};
 use crate::kernel::{Counters, Kernel, KernelError};
 use crate::overhead::{call_tracing::CallTracing, probe_set::ProbeSet};
+use crate::privileges;
 
 /// Why a process cannot be observed.
 #[derive(Debug, Error)]
@@ -46,6 +49,10 @@ pub(super) struct Host {
     pub(super) probes: ProbeSet,
     pub(super) calls: CallTracing,
     pub(super) slots: Slots,
+    pub(super) rules: Rules,
+    pub(super) stacks: Stacks,
+    /// Layouts of addresses that the kernel half may know something of.
+    pub(super) layouts: Vec<u32>,
     /// `None`: switched off.
     pub(super) searches: Option<Searches>,
     /// Read heaps from outside, once there is one that can be read.
@@ -67,7 +74,8 @@ impl Host {
     /// Loads the kernel half and attaches what serves all targets.
     pub(super) fn new(options: SourceOptions) -> Result<Self, SourceError> {
         let mut kernel = Kernel::load(&options.settings)?;
-        let limitations = kernel.attach_tracepoints();
+        let mut limitations = kernel.attach_tracepoints();
+        privileges::name_once(&mut limitations);
         for limitation in &limitations {
             warn!("{limitation}");
         }
@@ -81,6 +89,9 @@ impl Host {
             probes: ProbeSet::default(),
             calls: CallTracing::default(),
             slots: Slots::new(),
+            rules: Rules::default(),
+            stacks: Stacks::new(),
+            layouts: Vec::new(),
             searches,
             readers: None,
             followed: Vec::new(),
@@ -96,7 +107,14 @@ impl Host {
     pub(super) fn new_layout(&mut self) -> u32 {
         let layout = self.next_layout;
         self.next_layout += 1;
+        self.layouts.push(layout);
         layout
+    }
+
+    /// Layouts that a process has now.
+    pub(super) fn layouts_in_use(&self) -> HashSet<u32> {
+        let running = self.attached.values().filter(|attached| !attached.ended);
+        running.map(|attached| attached.config.layout).collect()
     }
 
     /// What cannot be seen of any target on this host, and why.
@@ -147,6 +165,7 @@ impl Host {
             self.slots.give_back(attached.config.slot);
             self.probes.forget(pid);
         }
+        stacks::tidy(self);
     }
 }
 

@@ -5,10 +5,12 @@ use std::collections::{HashMap, HashSet};
 use heaptide_ebpf::{BlockKey, ReturnedKey, SITE_PROVISIONAL};
 use heaptide_judge::events::{Observation, Returned, Snapshot};
 use heaptide_process::clocks::now;
+use rustc_hash::FxHashSet;
 
 use super::events;
 use super::host::{Host, Sink, SourceError};
 use super::snapshot::Groups;
+use super::stacks;
 
 /// Reads the live map and says what is live of each target.
 pub(super) fn snapshot(host: &mut Host, sink: &mut Sink<'_>) -> Result<(), SourceError> {
@@ -49,13 +51,18 @@ pub(super) fn snapshot(host: &mut Host, sink: &mut Sink<'_>) -> Result<(), Sourc
     // exec meanwhile: its space is another one then, and its groups are dropped.
     events::pump_all(host, sink);
     host.kernel.remove_blocks(&stale);
+    host.kernel.share_blocks(observed.len());
+    let mut used: FxHashSet<u64> = FxHashSet::default();
     for (pid, attached) in &mut host.attached {
         if attached.ended || !attached.allocating() {
             continue;
         }
         let mut all = Vec::new();
         let mut groups = groups.remove(&attached.config.space).unwrap_or_default();
+        host.kernel
+            .set_blocks_held(attached.config.slot, groups.blocks());
         attached.add_objects(&mut groups, at);
+        used.extend(groups.sites().chain(attached.sites_of_mappings()));
         attached.resolve_groups(&host.kernel, groups, &mut all, &mut |one| sink(*pid, one));
         all.extend(attached.mappings(&host.kernel, &mut |one| sink(*pid, one)));
         attached.prune(&copies, at);
@@ -68,6 +75,9 @@ pub(super) fn snapshot(host: &mut Host, sink: &mut Sink<'_>) -> Result<(), Sourc
             returned,
         };
         sink(*pid, Observation::Snapshot(snapshot));
+    }
+    if host.stacks.is_due() {
+        stacks::sweep(host, &used);
     }
     Ok(())
 }

@@ -10,6 +10,10 @@ use tracing::debug;
 use super::host::{Host, Sink, SourceError};
 use crate::kernel::Counters;
 
+/// Nanoseconds that the copy of a stack takes beside the hit of its probe: 64 reads of the target's memory and a wakeup.
+/// It is not in the calibrated cost of a hit, because copies end when the rules are known. An estimate.
+const COPY_NS: f64 = 5_000.0;
+
 /// Reads the memory of one target.
 pub(super) fn sample(host: &Host, pid: u32, sink: &mut Sink<'_>) {
     let attached = host.attached.get(&pid);
@@ -45,6 +49,7 @@ pub(super) fn losses(host: &Host, pid: u32) -> Result<Losses, SourceError> {
     let (slot, counted) =
         attached.map_or((0, &host.counted), |one| (one.config.slot, &one.counted));
     let requests_cost = attached.map_or(0.0, |one| one.requests_cost.spent());
+    let rules_lost = attached.map_or(0, |one| host.rules.lost(one.config.layout));
     let counters = host.kernel.counters(slot)?;
     let of = |counter: Counter| {
         let index = counter as usize;
@@ -52,6 +57,7 @@ pub(super) fn losses(host: &Host, pid: u32) -> Result<Losses, SourceError> {
     };
     let usage = own_usage();
     let hits = of(Counter::AllocHits) + of(Counter::FreeHits);
+    let copies = of(Counter::StacksCopied) as f64 * COPY_NS / 1e9;
     Ok(Losses {
         at: now(),
         alloc_hits: of(Counter::AllocHits),
@@ -65,14 +71,14 @@ pub(super) fn losses(host: &Host, pid: u32) -> Result<Losses, SourceError> {
         inflight_full: of(Counter::InflightFull),
         map_full: of(Counter::MapFull),
         threads_full: of(Counter::ThreadsFull),
-        stacks_full: of(Counter::StacksFull),
+        stacks_full: of(Counter::StacksFull) + rules_lost,
         stacks_truncated: of(Counter::StacksTruncated),
         ring_full: of(Counter::RingFull) + host.ring.lost() + host.lost_mappings,
         requests: of(Counter::Requests),
         requests_lost: of(Counter::RequestsLost),
         read_faults: of(Counter::ReadFaults),
         syscalls: of(Counter::Syscalls),
-        probe_seconds: hits as f64 / 2.0 * host.pair_cost_ns / 1e9 + requests_cost,
+        probe_seconds: hits as f64 / 2.0 * host.pair_cost_ns / 1e9 + copies + requests_cost,
         agent_cpu_seconds: usage.0,
         agent_rss: usage.1,
         map_bytes: host.kernel.map_bytes(),

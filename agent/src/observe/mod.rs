@@ -17,9 +17,11 @@ mod options;
 mod regions;
 pub mod residency;
 mod ring;
+mod rules;
 mod slots;
 mod snapshot;
 mod source;
+mod stacks;
 mod tokens;
 mod unread;
 

@@ -21,6 +21,7 @@ struct Key {
 #[derive(Default)]
 pub(super) struct Groups {
     groups: HashMap<Key, LiveGroup>,
+    blocks: u64,
 }
 
 impl Groups {
@@ -30,6 +31,7 @@ impl Groups {
     /// `w (w - 1) s^2` is the unbiased estimate of the variance it adds to the bytes
     /// (Horvitz-Thompson).
     pub(super) fn add(&mut self, block: &Block) {
+        self.blocks += 1;
         let site = SiteId(block.site);
         let bytes = block.size as f64;
         let interval = f64::from(block.interval);
@@ -61,6 +63,16 @@ impl Groups {
         group.bytes += weight * bytes;
         group.seen += 1;
         group.variance += weight * (weight - 1.0) * bytes * bytes;
+    }
+
+    /// How many blocks were added.
+    pub(super) fn blocks(&self) -> u64 {
+        self.blocks
+    }
+
+    /// The sites of all blocks.
+    pub(super) fn sites(&self) -> impl Iterator<Item = u64> {
+        self.groups.keys().map(|key| key.site.0)
     }
 
     /// The groups.

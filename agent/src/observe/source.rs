@@ -15,7 +15,7 @@ use super::calibrate::calibrate;
 use super::control::Control;
 use super::host::{Host, Sink, SourceError};
 use super::options::{SourceOptions, TargetOptions};
-use super::{events, faults, heaps, libraries, lifecycle, live, memory, tokens, unread};
+use super::{events, faults, heaps, libraries, lifecycle, live, memory, stacks, tokens, unread};
 
 /// Snapshots take at most one part in so many of the time (they read the whole live map).
 const SNAPSHOT_SHARE: u32 = 50;
@@ -127,14 +127,17 @@ impl Source {
         tokens::search(host, sink);
         unread::look(host, sink);
         faults::read(host, sink);
+        stacks::tidy(host);
         heaps::take(host, sink);
         let pids: Vec<u32> = host.attached.keys().copied().collect();
         for pid in pids {
             memory::sample(host, pid, sink);
-            sink(pid, Observation::Losses(memory::losses(host, pid)?));
+            let losses = memory::losses(host, pid)?;
+            sink(pid, Observation::Losses(losses));
             let Some(attached) = host.attached.get_mut(&pid) else {
                 continue;
             };
+            attached.say_full_maps(&losses);
             attached.read_runtime(now(), &mut |one| sink(pid, one));
             if !attached.ended && !attached.target.is_alive() {
                 host.end(pid);

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::OutputError;
@@ -52,8 +52,12 @@ fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
         }
         _ => {}
     }
-    // A symbolic link is followed: its target is replaced.
-    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    // A symbolic link is followed: its target is replaced. One that somebody else has made is replaced itself.
+    let path = if is_foreign_link(path) {
+        path.to_owned()
+    } else {
+        fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+    };
     let (temporary, mut file) = create_beside(&path)?;
     let written = file
         .write_all(content)
@@ -64,6 +68,12 @@ fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
         let _ = fs::remove_file(&temporary);
     }
     written
+}
+
+/// Whether `path` is a symbolic link of another user.
+fn is_foreign_link(path: &Path) -> bool {
+    let own = rustix::process::geteuid().as_raw();
+    fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink() && found.uid() != own)
 }
 
 /// A new file in the folder of `path`. `create_new` refuses an existing file or link.

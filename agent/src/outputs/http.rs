@@ -1,21 +1,26 @@
 //! The HTTP server of `/metrics` and `/healthz`.
 
+mod accept;
+mod connections;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use self::connections::Connections;
 use super::OutputError;
 use super::metrics::{self, Metrics};
 
-/// Time limit for requests in flight at shutdown.
-const DRAIN: Duration = Duration::from_secs(2);
+/// Pause after a connection could not be accepted, for lack of descriptors mostly.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A server that has bound its port and does not serve yet.
 #[derive(Debug)]
@@ -46,145 +51,89 @@ impl Server {
     }
 
     /// Serves until `stop` becomes true or its sender is dropped. Requests in flight may finish.
-    pub async fn serve(
-        self,
-        metrics: Metrics,
-        stop: watch::Receiver<bool>,
-    ) -> Result<(), OutputError> {
-        let address = self.address;
-        let stopped = |mut stop: watch::Receiver<bool>| async move {
-            // An error means that the sender was dropped, which also ends the server.
-            let _ = stop.wait_for(|stop| *stop).await;
-        };
-        let serving = axum::serve(self.listener, router(metrics))
-            .with_graceful_shutdown(stopped(stop.clone()))
-            .into_future();
-        let deadline = async {
-            stopped(stop).await;
-            tokio::time::sleep(DRAIN).await;
-        };
-        tokio::select! {
-            served = serving => served.map_err(|source| OutputError::Serve { address, source }),
-            () = deadline => Ok(()),
+    pub async fn serve(self, metrics: Metrics, mut stop: watch::Receiver<bool>) {
+        let router = router(metrics.clone(), self.address);
+        let mut connections = Connections::new(router, metrics);
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                // An error means that the sender was dropped, which also ends the server.
+                _ = stop.wait_for(|stop| *stop) => break,
+                accepted = self.listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, _)) => connections.take(stream),
+                Err(why) => {
+                    connections.not_accepted(&why);
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
         }
+        drop(self.listener);
+        connections.drain().await;
     }
 }
 
-fn router(metrics: Metrics) -> Router {
+/// What handlers know.
+#[derive(Clone)]
+struct Shown {
+    metrics: Metrics,
+    bound: SocketAddr,
+}
+
+fn router(metrics: Metrics, bound: SocketAddr) -> Router {
+    let shown = Shown { metrics, bound };
     Router::new()
         .route("/", get(|| async { "heaptide: /metrics, /healthz\n" }))
         .route("/metrics", get(serve_metrics))
         .route("/healthz", get(serve_health))
-        .with_state(metrics)
+        .layer(middleware::from_fn_with_state(shown.clone(), check_host))
+        .with_state(shown)
 }
 
-async fn serve_metrics(State(metrics): State<Metrics>, headers: HeaderMap) -> Response {
-    let (kind, text) = if wants_prometheus_text(&headers) {
-        (metrics::PROMETHEUS, metrics.prometheus())
+/// On loopback only local names are served: otherwise a web page could read the metrics through the browser of someone
+/// on this host, under a name of its own that it points at loopback (DNS rebinding).
+async fn check_host(State(shown): State<Shown>, request: Request, next: Next) -> Response {
+    if shown.bound.ip().is_loopback() && !accept::is_local(&request, shown.bound.ip()) {
+        return (
+            StatusCode::FORBIDDEN,
+            "only localhost and the address of this server are served\n",
+        )
+            .into_response();
+    }
+    next.run(request).await
+}
+
+async fn serve_metrics(State(shown): State<Shown>, headers: HeaderMap) -> Response {
+    let (kind, text) = if accept::wants_openmetrics(&headers) {
+        (metrics::OPENMETRICS, shown.metrics.openmetrics())
     } else {
-        (metrics::OPENMETRICS, metrics.openmetrics())
+        (metrics::PROMETHEUS, shown.metrics.prometheus())
     };
-    match text {
-        Ok(text) => ([(header::CONTENT_TYPE, kind)], text).into_response(),
+    let text = match text {
+        Ok(text) => text,
         Err(error) => {
             tracing::error!(%error, "cannot answer /metrics");
-            (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response()
+            return (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response();
         }
+    };
+    let always = [
+        (header::CONTENT_TYPE, kind),
+        (header::VARY, "accept, accept-encoding"),
+    ];
+    match accept::wants_gzip(&headers).then(|| accept::gzip(text.as_bytes())) {
+        Some(Ok(packed)) => (always, [(header::CONTENT_ENCODING, "gzip")], packed).into_response(),
+        // Packing in memory does not fail; if it did, the text would do.
+        Some(Err(_)) | None => (always, text).into_response(),
     }
 }
 
-/// Serves `OpenMetrics`, unless a client accepts plain text and not `OpenMetrics`.
-fn wants_prometheus_text(headers: &HeaderMap) -> bool {
-    let accepted: Vec<&str> = headers
-        .get_all(header::ACCEPT)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .collect();
-    let names = |kind| accepted.iter().any(|value| value.contains(kind));
-    names("text/plain") && !names("application/openmetrics-text")
-}
-
-async fn serve_health(State(metrics): State<Metrics>) -> (StatusCode, String) {
-    match metrics.unhealthy() {
+async fn serve_health(State(shown): State<Shown>) -> (StatusCode, String) {
+    match shown.metrics.unhealthy() {
         None => (StatusCode::OK, "ok\n".to_owned()),
         Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason + "\n"),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::{IpAddr, Ipv4Addr};
-
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpStream;
-
-    use super::*;
-    use heaptide_judge::fixtures;
-
-    const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-
-    async fn ask(address: SocketAddr, path: &str, accept: &str) -> String {
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        let request = format!(
-            "GET {path} HTTP/1.1\r\nHost: x\r\nAccept: {accept}\r\nConnection: close\r\n\r\n"
-        );
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        answer
-    }
-
-    #[tokio::test]
-    async fn metrics_and_health_are_served_until_the_stop() {
-        let server = Server::bind(LOOPBACK).await.unwrap();
-        let address = server.address();
-        let metrics = Metrics::new();
-        metrics.update(None, &fixtures::leak());
-        let (stop, stopped) = watch::channel(false);
-        let serving = tokio::spawn(server.serve(metrics.clone(), stopped));
-
-        let answer = ask(address, "/metrics", "*/*").await;
-        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-        assert!(answer.contains(&format!("content-type: {}\r\n", metrics::OPENMETRICS)));
-        assert!(answer.ends_with("# EOF\n"));
-        let both = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5";
-        assert!(ask(address, "/metrics", both).await.ends_with("# EOF\n"));
-        let answer = ask(address, "/metrics", "text/plain").await;
-        assert!(answer.contains(&format!("content-type: {}\r\n", metrics::PROMETHEUS)));
-        assert!(answer.contains("# TYPE heaptide_requests_total counter"));
-
-        assert!(
-            ask(address, "/healthz", "*/*")
-                .await
-                .starts_with("HTTP/1.1 200")
-        );
-        metrics.set_unhealthy(Some("no probe could be attached".to_owned()));
-        let answer = ask(address, "/healthz", "*/*").await;
-        assert!(
-            answer.starts_with("HTTP/1.1 503") && answer.contains("no probe"),
-            "{answer}"
-        );
-        assert!(
-            ask(address, "/secret", "*/*")
-                .await
-                .starts_with("HTTP/1.1 404")
-        );
-
-        // A connection that sends nothing must not delay the shutdown.
-        let _idle = TcpStream::connect(address).await.unwrap();
-        stop.send(true).unwrap();
-        let ended = tokio::time::timeout(DRAIN * 3, serving).await;
-        ended.expect("the server did not stop").unwrap().unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_port_in_use_is_a_clear_error() {
-        let first = Server::bind(LOOPBACK).await.unwrap();
-        let error = Server::bind(first.address()).await.unwrap_err().to_string();
-        assert!(error.contains("another program uses this port"), "{error}");
-        assert!(
-            error.contains(&format!("sport = :{}", first.address().port())),
-            "{error}"
-        );
-    }
-}
+mod tests;

@@ -71,14 +71,6 @@ pub enum OutputError {
         /// Why not.
         source: io::Error,
     },
-    /// The server stopped unexpectedly.
-    #[error("the metrics server on {address} stopped: {source}")]
-    Serve {
-        /// The address.
-        address: SocketAddr,
-        /// Why.
-        source: io::Error,
-    },
 }
 
 /// Advice for an error of a file.

@@ -326,6 +326,11 @@ pub fn losses(health: &Health) -> String {
         of(health.missed_returns, "return missed", "returns missed"),
         of(health.lost_frees, "free lost", "frees lost"),
         of(
+            health.stacks_full,
+            "stack refused by a full map",
+            "stacks refused by a full map",
+        ),
+        of(
             health.stacks_truncated,
             "stack truncated",
             "stacks truncated",

@@ -1,5 +1,5 @@
-//! What seeing requests costs each target: probes are measured for a second now and then, and system calls, which
-//! others make too, are reckoned by their number.
+//! What seeing requests costs each target: probes are measured for a second now and then where the kernel allows that,
+//! else reckoned by their number, as system calls are, which others make too.
 
 use std::{
     collections::HashMap,
@@ -15,6 +15,9 @@ use crate::kernel::spent::{Measuring, Spent};
 const EVERY: Duration = Duration::from_secs(5);
 /// Nanoseconds that a hit takes besides its program, where that was not measured.
 pub const HIT_NS: f64 = 700.0;
+/// Nanoseconds of a request's program, where they are not measured: reading a task takes half of that, a head in Go several
+/// times as much, but comes with as many short ones.
+const PROGRAM_NS: f64 = 700.0;
 /// Nanoseconds of a system call that is looked at, where a hit takes [`HIT_NS`]: 233 of any call (`cargo xtask bench
 /// syscalls`), and the look itself.
 const CALL_NS: f64 = 300.0;
@@ -35,6 +38,8 @@ pub struct Meter {
     due: Instant,
     /// CPU seconds per second of each target.
     rates: HashMap<u32, f64>,
+    /// Where the kernel does not measure: what was seen at this time.
+    counted: Option<(Instant, HashMap<u32, Events>)>,
     /// Nanoseconds that a hit takes besides its program.
     pub hit_ns: f64,
     refused: bool,
@@ -47,6 +52,8 @@ pub struct Events {
     pub requests: u64,
     /// System calls that were looked at.
     pub calls: u64,
+    /// Probes of requests and tasks.
+    pub hits: u64,
 }
 
 impl Events {
@@ -54,6 +61,7 @@ impl Events {
         Self {
             requests: self.requests.saturating_sub(before.requests),
             calls: self.calls.saturating_sub(before.calls),
+            hits: self.hits.saturating_sub(before.hits),
         }
     }
 
@@ -70,6 +78,7 @@ impl Meter {
             under_way: None,
             due: Instant::now(),
             rates: HashMap::new(),
+            counted: None,
             hit_ns: HIT_NS,
             refused: false,
         }
@@ -85,6 +94,7 @@ impl Meter {
     pub fn forget(&mut self, pid: u32) {
         self.rates.remove(&pid);
         self.under_way = None;
+        self.counted = None;
         self.due = Instant::now();
     }
 
@@ -94,27 +104,28 @@ impl Meter {
         if let Some((measuring, before)) = self.under_way.take() {
             let spent = kernel.measured(&measuring, false);
             drop(measuring);
-            let now = events();
-            let seen = before
-                .into_iter()
-                .filter_map(|(pid, before)| Some((pid, now.get(&pid)?.since(before))))
-                .collect();
+            let seen = since(&events(), before);
             self.take(&spent, &seen);
             self.due = Instant::now() + EVERY;
             return;
         }
-        if self.refused || Instant::now() < self.due {
+        if Instant::now() < self.due {
             return;
         }
         let seen = events();
+        if self.refused {
+            self.count(seen);
+            return;
+        }
         if seen.is_empty() {
             return;
         }
         match kernel.measure(false) {
             Ok(measuring) => self.under_way = Some((measuring, seen)),
             Err(why) => {
-                debug!("what the probes of requests cost cannot be measured: {why}");
+                debug!("what the probes of requests cost is reckoned, not measured: {why}");
                 self.refused = true;
+                self.count(seen);
             }
         }
     }
@@ -124,6 +135,22 @@ impl Meter {
         self.rates = shares(spent, seen, self.hit_ns)
             .map(|(pid, cost)| (pid, cost / seconds))
             .collect();
+    }
+
+    /// Reckons by what was seen since the last time. Each target's hits are its own.
+    fn count(&mut self, now: HashMap<u32, Events>) {
+        if let Some((at, before)) = self.counted.take() {
+            let seconds = at.elapsed().as_secs_f64().max(0.1);
+            let hit_ns = self.hit_ns;
+            self.rates = since(&now, before)
+                .into_iter()
+                .map(|(pid, events)| {
+                    let in_probes = events.hits as f64 * (hit_ns + PROGRAM_NS);
+                    (pid, cost(in_probes, &events, hit_ns) / seconds)
+                })
+                .collect();
+        }
+        self.counted = Some((Instant::now(), now));
     }
 }
 
@@ -142,14 +169,25 @@ fn shares<'a>(
             1.0 / seen.len() as f64
         }
     };
+    seen.iter()
+        .map(move |(pid, events)| (*pid, cost(in_probes * share(events), events, hit_ns)))
+}
+
+/// CPU seconds of a target whose probes took so many nanoseconds.
+fn cost(in_probes: f64, events: &Events, hit_ns: f64) -> f64 {
     let speed = hit_ns / HIT_NS * BOTH_ENDS;
-    seen.iter().map(move |(pid, events)| {
-        let probes = in_probes * share(events);
-        // Go's heads are read in its probes: none of its calls is looked at.
-        let heads = if events.calls > 0 { events.requests } else { 0 };
-        let called = (events.calls as f64 * CALL_NS + heads as f64 * HEAD_NS) * speed;
-        (*pid, (probes + called) * AROUND / 1e9)
-    })
+    // Go's heads are read in its probes: none of its calls is looked at.
+    let heads = if events.calls > 0 { events.requests } else { 0 };
+    let called = (events.calls as f64 * CALL_NS + heads as f64 * HEAD_NS) * speed;
+    (in_probes + called) * AROUND / 1e9
+}
+
+/// What was seen of each target that was there before as well.
+fn since(now: &HashMap<u32, Events>, before: HashMap<u32, Events>) -> HashMap<u32, Events> {
+    let seen = before
+        .into_iter()
+        .filter_map(|(pid, before)| Some((pid, now.get(&pid)?.since(before))));
+    seen.collect()
 }
 
 #[cfg(test)]
@@ -166,7 +204,11 @@ mod tests {
                 hits: 1_000,
             },
         };
-        let events = |requests, calls| Events { requests, calls };
+        let events = |requests, calls| Events {
+            requests,
+            calls,
+            hits: 0,
+        };
         let seen = HashMap::from([(1, events(900, 0)), (2, events(10, 720))]);
         let mut meter = Meter::new();
         meter.hit_ns = 1_000.0;
@@ -183,6 +225,38 @@ mod tests {
         assert!(meter.rate(3).abs() < f64::EPSILON);
         meter.forget(1);
         assert!(meter.rate(1).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn where_nothing_is_measured_hits_are_counted() {
+        let mut meter = Meter::new();
+        let events = |hits| {
+            HashMap::from([(
+                1,
+                Events {
+                    hits,
+                    ..Events::default()
+                },
+            )])
+        };
+        meter.count(events(1_000));
+        assert!(
+            meter.rate(1).abs() < f64::EPSILON,
+            "nothing to compare with"
+        );
+        meter.counted = meter
+            .counted
+            .take()
+            .and_then(|(at, seen)| Some((at.checked_sub(Duration::from_secs(2))?, seen)));
+        meter.count(events(11_000));
+        let expected = 10_000.0 * (HIT_NS + PROGRAM_NS) * AROUND / 1e9 / 2.0;
+        assert!(
+            (meter.rate(1) / expected - 1.0).abs() < 0.05,
+            "{} instead of {expected}",
+            meter.rate(1)
+        );
+        meter.forget(1);
+        assert!(meter.counted.is_none());
     }
 
     #[test]

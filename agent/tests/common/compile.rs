@@ -29,6 +29,8 @@ pub(crate) enum Program {
     OtelMemory,
     /// `agent/tests/fixtures/programs/crowd.cpp`.
     Crowd,
+    /// `agent/tests/fixtures/programs/paths.cpp`.
+    Paths,
     /// snmalloc as a library to be preloaded.
     Snmalloc,
 }
@@ -121,6 +123,9 @@ fn build(program: Program, to: &Path) {
         }
         Program::Crowd => {
             compiler.arg(super::fixture("programs/crowd.cpp"));
+        }
+        Program::Paths => {
+            compiler.arg(super::fixture("programs/paths.cpp"));
         }
         Program::StaticStripped => {
             compiler

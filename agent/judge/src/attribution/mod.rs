@@ -1,6 +1,7 @@
 //! Attribution: which route, token class and code location a live block belongs to. Pure and bounded.
 
 pub mod keys;
+pub mod methods;
 pub mod requests;
 pub mod routes;
 pub mod segments;

@@ -10,6 +10,7 @@ use hdrhistogram::Histogram;
 use crate::events::Request;
 
 use super::keys::{Class, RouteId};
+use super::methods::Methods;
 use super::segments::whole;
 use super::tree::{MOST_DEPTH, Tree};
 
@@ -46,6 +47,7 @@ pub struct Routes {
     all: Vec<Route>,
     by_name: BTreeMap<String, RouteId>,
     tree: Tree,
+    methods: Methods,
     /// Route merges that later stages have not taken yet: `(from, into)`.
     merges: Vec<(RouteId, RouteId)>,
     named: usize,
@@ -59,6 +61,7 @@ impl Routes {
             all: Vec::new(),
             by_name: BTreeMap::new(),
             tree: Tree::new(),
+            methods: Methods::default(),
             merges: Vec::new(),
             named: 0,
             maturity_floor,
@@ -156,17 +159,20 @@ impl Routes {
             .collect();
         // a path that the service answered with 404 is not a route: scanners try thousands of them
         let known_only = matches!(status, None | Some(400 | 404 | 405 | 414 | 431 | 501));
+        let Some(method) = self.methods.shown(method, !known_only) else {
+            return RouteId::OTHER;
+        };
         let Some(segments) = self.tree.learn(&words, known_only) else {
             return RouteId::OTHER;
         };
         if self.tree.take_collapsed() {
             self.rename();
         }
-        let name = template(method, &segments);
+        let name = template(&method, &segments);
         if known_only && !self.by_name.contains_key(&name) {
             return RouteId::OTHER;
         }
-        self.named_route(&name, method, &segments)
+        self.named_route(&name, &method, &segments)
     }
 
     /// After a position was generalised: gives each route its new template and merges routes with equal
@@ -275,10 +281,8 @@ fn template(method: &str, segments: &[String]) -> String {
 }
 
 /// Method and path of `METHOD path`, if it is HTTP.
-fn parse(head: &str) -> Option<(&'static str, &str)> {
-    const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+fn parse(head: &str) -> Option<(&str, &str)> {
     let (method, target) = head.split_once(' ')?;
-    let method = METHODS.into_iter().find(|known| *known == method)?;
     let target = target.split(' ').next().unwrap_or(target);
     // absolute form, as proxies send it
     let path = match target.split_once("://") {
@@ -332,7 +336,11 @@ mod tests {
             ("GET /", "GET /"),
             ("GET //api//data/", "GET /api/data"),
             ("handler app::get_data", "handler app::get_data"),
-            ("BREW /coffee", "other"),
+            ("PROPFIND /dav/17", "PROPFIND /dav/{id}"),
+            ("PURGE /cache/page", "PURGE /cache/page"),
+            ("CLEAN /coffee", "CLEAN /coffee"),
+            ("s3cr3t /coffee", "other /coffee"),
+            ("G(T /coffee", "other"),
             ("\u{1}\u{2}garbage", "other"),
             ("GET", "other"),
             ("", "other"),

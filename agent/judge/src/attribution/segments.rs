@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 
+use super::methods;
+
 /// Maximum length of a word without separator.
 const LONGEST_WORD: usize = 18;
 /// Maximum length of a segment.
@@ -65,11 +67,7 @@ pub fn mask(head: &str) -> String {
         // not HTTP: its route is `other`
         return String::new();
     };
-    let method = if method.bytes().all(|b| b.is_ascii_uppercase()) {
-        method
-    } else {
-        "?"
-    };
+    let method = methods::label(method).unwrap_or("?");
     let target = target.split(' ').next().unwrap_or_default();
     let path = match target.split_once("://") {
         Some((_, rest)) if !target.starts_with('/') => rest.find('/').map_or("/", |at| &rest[at..]),

@@ -6,7 +6,7 @@ use crate::report::Health;
 /// Lost parts, 0 to 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Lost {
-    /// Of blocks: free missed, refused by a full map, or return missed.
+    /// Of blocks: free missed, refused by a full map (they or their stacks), or return missed.
     pub blocks: f64,
     /// Of requests: records lost.
     pub requests: f64,
@@ -30,7 +30,7 @@ impl Lost {
         let requests = sum(&[losses.requests_lost, losses.ring_full]);
         Self {
             blocks: part(
-                sum(&[losses.lost_frees, refused]),
+                sum(&[losses.lost_frees, losses.stacks_full, refused]),
                 sum(&[losses.tracked, refused]),
             ),
             requests: part(requests, sum(&[losses.requests, losses.requests_lost])),
@@ -51,6 +51,7 @@ pub fn health(losses: &Losses, cpu_seconds: f64) -> Health {
         unknown_frees: losses.unknown_frees,
         lost_frees: losses.lost_frees,
         map_full: losses.map_full,
+        stacks_full: losses.stacks_full,
         stacks_truncated: losses.stacks_truncated,
         sampled_out: losses.sampled_out,
         probe_hits: losses.alloc_hits + losses.free_hits + losses.syscalls,

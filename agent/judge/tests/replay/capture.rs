@@ -139,6 +139,35 @@ fn a_torn_or_damaged_capture_is_used_as_far_as_it_goes() {
     assert_eq!(garbage.report.verdict, Verdict::InsufficientEvidence);
 }
 
+/// A capture is its owner's, and what somebody else has put in its place is neither written nor kept.
+#[test]
+fn a_capture_is_written_beside_and_follows_no_link() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("capture");
+    fs::write(&path, "old").expect("space");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).expect("its permissions");
+    let old = fs::File::open(&path).expect("the old file");
+    let writer = CaptureWriter::create(&path).expect("a capture");
+    let mode = fs::metadata(&path)
+        .expect("the capture")
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert_eq!(std::io::read_to_string(old).expect("the old file"), "old");
+    writer.finish().expect("space");
+    assert_eq!(fs::read_dir(folder.path()).expect("the folder").count(), 1);
+
+    let victim = folder.path().join("victim");
+    fs::write(&victim, "kept").expect("space");
+    fs::remove_file(&path).expect("removed");
+    symlink(&victim, &path).expect("a link");
+    let refused = CaptureWriter::create(&path).map(drop).expect_err("a link");
+    assert!(refused.to_string().contains("symbolic link"), "{refused}");
+    assert_eq!(fs::read(&victim).expect("the victim"), b"kept");
+    assert_eq!(fs::read_dir(folder.path()).expect("the folder").count(), 2);
+}
+
 #[test]
 fn a_full_disk_is_an_error_that_names_the_file() {
     let written = CaptureWriter::create(Path::new("/dev/full")).map(drop);

@@ -4,6 +4,7 @@ use std::{fs, path::Path};
 
 use super::check::Check;
 use crate::kernel;
+use crate::privileges::NEEDED;
 
 /// Links with cookies on perf events came with it.
 const OLDEST: (u32, u32) = (5, 15);
@@ -95,14 +96,6 @@ fn pid_namespace() -> Check {
     )
 }
 
-/// Bit, name, what it is for. All are needed, or `CAP_SYS_ADMIN` in place of the first two.
-const CAPABILITIES: &[(u32, &str, &str)] = &[
-    (39, "CAP_BPF", "load programs"),
-    (38, "CAP_PERFMON", "attach probes"),
-    (19, "CAP_SYS_PTRACE", "read /proc of other users' processes"),
-];
-const SYS_ADMIN: u32 = 21;
-
 fn capabilities(status: &str) -> Vec<Check> {
     const NAME: &str = "capabilities";
     let effective = status
@@ -112,19 +105,15 @@ fn capabilities(status: &str) -> Vec<Check> {
     let Some(effective) = effective else {
         return vec![Check::limited(NAME, "cannot be read", "mount /proc")];
     };
-    let has = |bit: u32| effective >> bit & 1 == 1;
-    CAPABILITIES
+    NEEDED
         .iter()
-        .map(|(bit, name, purpose)| {
-            let words = format!("{name}: {purpose}");
-            let advice = format!("run heaptide as root, or give it {name}");
-            if has(*bit) || *bit != 19 && has(SYS_ADMIN) {
-                Check::ok(NAME, words)
-            } else if *bit == 19 {
-                let found = format!("{words}: missing, only this user's processes can be observed");
-                Check::limited(NAME, found, advice)
-            } else {
-                Check::forbidden(NAME, format!("{words}: missing"), advice)
+        .map(|needed| {
+            let words = format!("{}: {}", needed.name, needed.purpose);
+            let advice = format!("run heaptide as root, or give it {}", needed.name);
+            match needed.lost {
+                _ if needed.is_in(effective) => Check::ok(NAME, words),
+                Some(lost) => Check::limited(NAME, format!("{words}: missing, {lost}"), advice),
+                None => Check::forbidden(NAME, format!("{words}: missing"), advice),
             }
         })
         .collect()
@@ -192,13 +181,11 @@ mod tests {
             let checks = capabilities(&format!("Name:\tx\nCapEff:\t{bits:016x}\n"));
             checks.iter().map(|check| check.state).collect()
         };
-        assert_eq!(of(u64::MAX), [State::Ok; 3]);
-        assert_eq!(of(0), [State::Missing, State::Missing, State::Limited]);
-        assert_eq!(
-            of(1 << 39 | 1 << 38),
-            [State::Ok, State::Ok, State::Limited]
-        );
-        assert_eq!(of(1 << 21), [State::Ok, State::Ok, State::Limited]);
+        let (ok, limited, missing) = (State::Ok, State::Limited, State::Missing);
+        assert_eq!(of(u64::MAX), [ok; 5]);
+        assert_eq!(of(0), [missing, missing, limited, limited, limited]);
+        assert_eq!(of(1 << 39 | 1 << 38), [ok, ok, limited, limited, limited]);
+        assert_eq!(of(1 << 21), [ok, ok, limited, limited, ok]);
         assert!(capabilities("CapEff:\t0\n")[0].found.contains("CAP_BPF"));
     }
 }

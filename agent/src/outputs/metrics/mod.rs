@@ -99,6 +99,11 @@ impl Metrics {
         *state.attach_errors.entry(key).or_default() += 1;
     }
 
+    /// Counts a connection to the metrics server that was closed unanswered.
+    pub fn count_refused_connection(&self) {
+        self.lock().refused_connections += 1;
+    }
+
     /// Sets or clears the error that `/healthz` reports.
     pub fn set_unhealthy(&self, reason: Option<String>) {
         self.lock().unhealthy = reason;

@@ -80,6 +80,13 @@ pub(super) const AGENT: &[Metric<MetricsState>] = &[
         },
     ),
     counter(
+        "refused_connections",
+        "Connections to /metrics that were closed unanswered because there were too many.",
+        |state, s| {
+            s.push(&[], state.refused_connections as f64);
+        },
+    ),
+    counter(
         "alerts",
         "Changes of findings that were logged, by service and change.",
         |state, s| {
@@ -394,6 +401,7 @@ pub(super) const TARGET: &[Metric<Target>] = &[
             ("map_full", health.map_full),
             ("missed_returns", health.missed_returns),
             ("lost_frees", health.lost_frees),
+            ("stacks_full", health.stacks_full),
             ("stacks_truncated", health.stacks_truncated),
         ] {
             s.push(&[("kind", kind)], count as f64);

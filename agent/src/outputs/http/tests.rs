@@ -1,0 +1,184 @@
+//! Tests of the HTTP server, over real connections.
+
+use std::io::Read as _;
+use std::net::{IpAddr, Ipv4Addr};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+
+use super::connections::DRAIN;
+use super::*;
+use heaptide_judge::fixtures;
+
+const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Running {
+    address: SocketAddr,
+    metrics: Metrics,
+    stop: watch::Sender<bool>,
+    serving: JoinHandle<()>,
+}
+
+impl Running {
+    async fn start() -> Self {
+        let server = Server::bind(LOOPBACK).await.unwrap();
+        let address = server.address();
+        let metrics = Metrics::new();
+        metrics.update(None, &fixtures::leak());
+        let (stop, stopped) = watch::channel(false);
+        let serving = tokio::spawn(server.serve(metrics.clone(), stopped));
+        Self {
+            address,
+            metrics,
+            stop,
+            serving,
+        }
+    }
+
+    async fn ask(&self, path: &str, lines: &str) -> Vec<u8> {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\n{lines}\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        let read = stream.read_to_end(&mut answer);
+        let read = tokio::time::timeout(PATIENCE, read).await;
+        read.expect("an answer").unwrap();
+        answer
+    }
+
+    async fn text(&self, path: &str, lines: &str) -> String {
+        let lines = format!("Host: localhost\r\n{lines}");
+        String::from_utf8(self.ask(path, &lines).await).unwrap()
+    }
+
+    async fn stops(self) {
+        self.stop.send(true).unwrap();
+        let ended = tokio::time::timeout(DRAIN * 3, self.serving).await;
+        ended.expect("the server did not stop").unwrap();
+    }
+}
+
+#[tokio::test]
+async fn metrics_and_health_are_served_until_the_stop() {
+    let server = Running::start().await;
+    let answer = server.text("/metrics", "Accept: */*\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.contains(&format!("content-type: {}\r\n", metrics::PROMETHEUS)));
+    assert!(answer.contains("# TYPE heaptide_requests_total counter"));
+    let both = "Accept: application/openmetrics-text;version=1.0.0,text/plain;q=0.5\r\n";
+    let answer = server.text("/metrics", both).await;
+    assert!(answer.contains(&format!("content-type: {}\r\n", metrics::OPENMETRICS)));
+    assert!(answer.ends_with("# EOF\n"));
+
+    assert!(
+        server
+            .text("/healthz", "")
+            .await
+            .starts_with("HTTP/1.1 200")
+    );
+    let unwell = Some("no probe could be attached".to_owned());
+    server.metrics.set_unhealthy(unwell);
+    let answer = server.text("/healthz", "").await;
+    assert!(
+        answer.starts_with("HTTP/1.1 503") && answer.contains("no probe"),
+        "{answer}"
+    );
+    assert!(server.text("/secret", "").await.starts_with("HTTP/1.1 404"));
+
+    // A connection that sends nothing must not delay the shutdown.
+    let _idle = TcpStream::connect(server.address).await.unwrap();
+    server.stops().await;
+}
+
+#[tokio::test]
+async fn other_names_of_this_host_are_refused_on_loopback() {
+    let server = Running::start().await;
+    for path in ["/", "/metrics", "/healthz", "/secret"] {
+        let answer = server.ask(path, "Host: rebound.example:9876\r\n").await;
+        assert!(answer.starts_with(b"HTTP/1.1 403"), "{path}");
+        assert!(!String::from_utf8_lossy(&answer).contains("heaptide_"));
+        let answer = server.ask(path, "").await;
+        assert!(answer.starts_with(b"HTTP/1.1 403"), "{path} without a name");
+    }
+    let own = format!("Host: {}\r\n", server.address);
+    assert!(
+        server
+            .ask("/healthz", &own)
+            .await
+            .starts_with(b"HTTP/1.1 200")
+    );
+    server.stops().await;
+}
+
+#[tokio::test]
+async fn answers_are_packed_when_asked_for() {
+    let server = Running::start().await;
+    let plain = server.text("/metrics", "").await;
+    let lines = "Host: localhost\r\nAccept-Encoding: gzip, deflate\r\n";
+    let packed = server.ask("/metrics", lines).await;
+    let end = packed
+        .windows(4)
+        .position(|four| four == b"\r\n\r\n")
+        .unwrap()
+        + 4;
+    let head = String::from_utf8_lossy(&packed[..end]).into_owned();
+    assert!(head.contains("content-encoding: gzip\r\n"), "{head}");
+    let mut text = String::new();
+    let mut decoder = flate2::read::GzDecoder::new(&packed[end..]);
+    decoder.read_to_string(&mut text).unwrap();
+    let names = |text: &str| {
+        let lines = text.lines().filter(|line| line.starts_with("# TYPE"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&text), names(&plain));
+    assert!(!names(&text).is_empty() && packed.len() < plain.len() / 2);
+    server.stops().await;
+}
+
+/// Half-sent requests hold no place for long and keep nobody else out, and the head that comes too late is not read.
+#[tokio::test]
+async fn half_sent_requests_keep_nobody_out() {
+    const CROWD: usize = 300;
+    let server = Running::start().await;
+    let mut crowd = Vec::new();
+    for number in 0..CROWD {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream
+            .write_all(b"GET /metrics HTTP/1.1\r\nHo")
+            .await
+            .unwrap();
+        crowd.push(stream);
+        if number % 50 == 0 {
+            let answer = server.text("/healthz", "").await;
+            assert!(answer.starts_with("HTTP/1.1 200"), "behind {number} others");
+        }
+    }
+    let answer = server.text("/metrics", "").await;
+    let refused = answer
+        .lines()
+        .find_map(|line| line.strip_prefix("heaptide_refused_connections_total "))
+        .and_then(|count| count.parse::<f64>().ok());
+    assert!(refused >= Some((CROWD - 64) as f64), "{refused:?}");
+    // All are closed within the time limit of a head, without an answer of worth.
+    for mut stream in crowd {
+        let mut rest = Vec::new();
+        let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest)).await;
+        // An error is a reset connection.
+        let _ = read.expect("a connection stays open");
+        assert!(!rest.starts_with(b"HTTP/1.1 200"));
+    }
+    server.stops().await;
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_a_clear_error() {
+    let first = Server::bind(LOOPBACK).await.unwrap();
+    let error = Server::bind(first.address()).await.unwrap_err().to_string();
+    assert!(error.contains("another program uses this port"), "{error}");
+    assert!(
+        error.contains(&format!("sport = :{}", first.address().port())),
+        "{error}"
+    );
+}
