@@ -78,6 +78,10 @@ pub(super) fn begin(
     let allocating = windows.is_none_or(|windows| !windows.paused());
     let mut plan = plan_of(&target, &options, allocating);
     plan.probes.retain(wanted);
+    let flags = options.flags(&target, host.options.stacks, allocating);
+    // First, because either can fail, and because what cannot be traced is one of its limitations.
+    host.kernel.load_programs(&plan.probes)?;
+    host.calls.need(&mut host.kernel, flags)?;
     let before = host.attached.remove(&pid).map(Before::from);
     let is_new = before.is_none();
     let slot = match &before {
@@ -88,13 +92,11 @@ pub(super) fn begin(
     let config = TargetConfig {
         space: space.unwrap_or(u64::from(pid) << 32),
         layout: layout.unwrap_or_else(|| host.new_layout()),
-        flags: options.flags(&target, host.options.stacks, allocating),
+        flags,
         interval: 0,
         slot,
         credential: options.credential,
     };
-    // Now, because what cannot be traced is one of its limitations.
-    host.calls.need(&mut host.kernel, config.flags);
     let info = &mut target.info;
     info.limitations.extend(host.limitations().cloned());
     info.limitations.extend(plan.limitations.iter().cloned());
@@ -148,7 +150,7 @@ fn put_on(
 ) -> Result<(), SourceError> {
     host.set_target(pid, config)?;
     for part in Part::ALL {
-        host.probes.enable(&host.kernel, pid, part, probes)?;
+        host.probes.enable(&mut host.kernel, pid, part, probes)?;
     }
     Ok(())
 }

@@ -212,7 +212,7 @@ fn resume_requests(host: &mut Host, pid: u32, sink: &mut Sink<'_>) -> Result<(),
     sink(pid, Observation::Requests(now(), true));
     let on = host
         .probes
-        .enable(&host.kernel, pid, Part::Requests, &plan.probes);
+        .enable(&mut host.kernel, pid, Part::Requests, &plan.probes);
     if on.is_err() {
         pause_requests(host, pid, sink)?;
     }
@@ -289,7 +289,7 @@ fn resume_allocations(host: &mut Host, pid: u32, sink: &mut Sink<'_>) -> Result<
     sink(pid, Observation::Window(now(), true));
     let on = host
         .probes
-        .enable(&host.kernel, pid, Part::Allocations, &plan.probes);
+        .enable(&mut host.kernel, pid, Part::Allocations, &plan.probes);
     if on.is_err() {
         pause_allocations(host, pid, sink)?;
     } else {
