@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use heaptide_ebpf::TargetConfig;
 use heaptide_judge::events::Observation;
-use heaptide_process::{clocks::now, identity, plan::Probe};
+use heaptide_process::clocks::{cpu_time_of, now};
+use heaptide_process::plan::Probe;
 use heaptide_runtimes::Target;
 use heaptide_runtimes::readers::Readers;
 use tracing::warn;
@@ -62,7 +63,7 @@ pub(super) fn begin(
     host.probes.forget(pid);
     host.probes.wait_released(pid);
     let options = asked.of(&target);
-    let cpu_seconds = identity::cpu_seconds(pid).unwrap_or(0.0);
+    let cpu_seconds = cpu_time_of(pid).unwrap_or_default().as_secs_f64();
     let begun = Instant::now();
     let windows = options
         .budget

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use heaptide_ebpf::{Counter, target_flags};
 use heaptide_judge::events::Observation;
-use heaptide_process::clocks::now;
-use heaptide_process::{identity, limits};
+use heaptide_process::clocks::{cpu_time_of, now};
+use heaptide_process::limits;
 use tracing::{info, warn};
 
 use super::attach::PREFILL;
@@ -111,9 +111,9 @@ impl Control {
         for pid in pids {
             let rate = self.meter.rate(*pid);
             if let Some(attached) = host.attached.get_mut(pid)
-                && let Ok(cpu_seconds) = identity::cpu_seconds(*pid)
+                && let Ok(used) = cpu_time_of(*pid)
             {
-                all = all.beside(attached.requests_cost.pass(cpu_seconds, rate, at));
+                all = all.beside(attached.requests_cost.pass(used.as_secs_f64(), rate, at));
             }
         }
         all
