@@ -26,22 +26,13 @@ const STACK_NS: u64 = 500_000;
 /// Largest burst: as many stacks as the budget gains in this time.
 const BURST_NS: u64 = 500_000_000;
 
-/// `exceptions:page_fault_user`.
+/// `exceptions:page_fault_user` and `exceptions:page_fault_kernel`.
+///
+/// Faults at the kernel's own addresses do not count for a target. They concern memory that all processes share, and are
+/// never faults for a missing page.
 #[raw_tracepoint]
-pub fn page_fault_user(ctx: RawTracePointContext) -> u32 {
-    fault(ctx.arg(2))
-}
-
-/// `exceptions:page_fault_kernel`.
-#[raw_tracepoint]
-pub fn page_fault_kernel(ctx: RawTracePointContext) -> u32 {
-    // Faults at the kernel's own addresses do not count for a target. They concern memory that all processes share,
-    // and are never faults for a missing page.
-    fault(ctx.arg(2))
-}
-
-#[inline(always)]
-fn fault(code: u64) -> u32 {
+pub fn page_fault(ctx: RawTracePointContext) -> u32 {
+    let code: u64 = ctx.arg(2);
     // Other bits are for instruction fetches, protection keys and the like.
     if code & WRITE == 0 || code & !(PRESENT | WRITE | USER) != 0 {
         return 0;

@@ -15,9 +15,9 @@ use heaptide_ebpf::{
 use crate::maps::{PYTHON_THREADS, STACKS, Thread, count};
 
 /// Most thread states that are searched.
-const MAX_STATES: usize = 128;
+const MAX_STATES: u32 = 128;
 /// Most frames that are visited; the interpreter's own frames are not kept.
-const MAX_LOOKS: usize = 48;
+const MAX_LOOKS: u32 = 48;
 
 /// A word of the target's memory; 0 if it cannot be read.
 #[inline(always)]
@@ -74,57 +74,81 @@ pub fn site(thread: &mut Thread, config: &PythonConfig) -> u64 {
     hash
 }
 
+/// A walk over frames.
+struct Walk {
+    thread: *mut Thread,
+    config: *const PythonConfig,
+    frame: u64,
+    hash: u64,
+}
+
 /// Walks the frames into `thread.stack`; returns their hash.
 #[inline(never)]
 fn walk(thread: &mut Thread, config: &PythonConfig, first: u64) -> u64 {
     let layout = thread.layout | PYTHON_LAYOUT;
-    let mut hash = SITE_SEED ^ u64::from(layout);
-    let mut frame = first;
-    // In a map value and read anew each time. Otherwise the verifier would follow every depth in every iteration,
-    // and reject the program after a million instructions.
-    let counted = &raw mut thread.stack.depth;
-    // SAFETY: a field of a map value that only this thread touches; so below.
-    unsafe { counted.write_volatile(0) };
-    for _ in 0..MAX_LOOKS {
-        // SAFETY: as above.
-        let depth = unsafe { counted.read_volatile() };
-        if frame == 0 || depth as usize >= MAX_FRAMES {
-            break;
-        }
-        let owner = frame.wrapping_add(u64::from(config.owner));
-        // SAFETY: the helper checks the address.
-        let owner = u32::from(unsafe { bpf_probe_read_user(owner as *const u8) }.unwrap_or(0));
-        if owner != config.entry_owner {
-            // The lowest bits say who owns the reference.
-            let code = at(frame, config.code) & !7;
-            if code == 0 {
-                break;
-            }
-            let said = at(frame, config.instruction);
-            let (distance, shift) = if config.instruction_shift == u32::MAX {
-                let first = code.wrapping_add(u64::from(config.bytecode));
-                (said.wrapping_sub(first) as i64, 1)
-            } else {
-                (i64::from(said as i32), config.instruction_shift & 1)
-            };
-            // A frame that has not begun points before its first instruction.
-            let instruction = if distance > 0 {
-                distance as u64 >> shift
-            } else {
-                0
-            };
-            let place = python_frame(code, instruction);
-            thread.stack.frames[depth as usize & (MAX_FRAMES - 1)] = place;
-            hash = site_step(hash, place);
-            // SAFETY: as above.
-            unsafe { counted.write_volatile(depth + 1) };
-        }
-        frame = at(frame, config.previous);
-    }
+    thread.stack.depth = 0;
     thread.stack.tgid = thread.tgid;
     thread.stack.layout = layout;
-    thread.stack.truncated = u32::from(frame != 0);
-    hash & !SITE_PROVISIONAL
+    let mut walk = Walk {
+        thread,
+        config,
+        frame: first,
+        hash: SITE_SEED ^ u64::from(layout),
+    };
+    // A call for each frame, and not a loop: the verifier follows it once.
+    // SAFETY: `visit` has the signature the helper requires, and its context is a `Walk`, which outlives the call like
+    // the references in it.
+    unsafe {
+        generated::bpf_loop(MAX_LOOKS, visit as *mut _, (&raw mut walk).cast(), 0);
+        // Nothing else uses the thread any more.
+        (*walk.thread).stack.truncated = u32::from(walk.frame != 0);
+    }
+    walk.hash & !SITE_PROVISIONAL
+}
+
+/// Visits one frame. Returns 1 to stop.
+///
+/// # Safety
+///
+/// `context` points to a [`Walk`] whose pointers are valid and are used by nothing else during the call.
+unsafe extern "C" fn visit(_index: u32, context: *mut core::ffi::c_void) -> i64 {
+    // SAFETY: the caller's promise.
+    let walk = unsafe { &mut *context.cast::<Walk>() };
+    // SAFETY: as above.
+    let (thread, config) = unsafe { (&mut *walk.thread, &*walk.config) };
+    let (frame, depth) = (walk.frame, thread.stack.depth);
+    if frame == 0 || depth as usize >= MAX_FRAMES {
+        return 1;
+    }
+    let owner = frame.wrapping_add(u64::from(config.owner));
+    // SAFETY: the helper checks the address.
+    let owner = u32::from(unsafe { bpf_probe_read_user(owner as *const u8) }.unwrap_or(0));
+    if owner != config.entry_owner {
+        // The lowest bits say who owns the reference.
+        let code = at(frame, config.code) & !7;
+        if code == 0 {
+            return 1;
+        }
+        let said = at(frame, config.instruction);
+        let (distance, shift) = if config.instruction_shift == u32::MAX {
+            let first = code.wrapping_add(u64::from(config.bytecode));
+            (said.wrapping_sub(first) as i64, 1)
+        } else {
+            (i64::from(said as i32), config.instruction_shift & 1)
+        };
+        // A frame that has not begun points before its first instruction.
+        let instruction = if distance > 0 {
+            distance as u64 >> shift
+        } else {
+            0
+        };
+        let place = python_frame(code, instruction);
+        thread.stack.frames[depth as usize & (MAX_FRAMES - 1)] = place;
+        thread.stack.depth = depth + 1;
+        walk.hash = site_step(walk.hash, place);
+    }
+    walk.frame = at(frame, config.previous);
+    0
 }
 
 /// The current thread's state, 0 when it has none.
@@ -167,24 +191,23 @@ fn find(config: &PythonConfig, tid: u32) -> u64 {
         return 0;
     }
     let interpreter = at(config.runtime, config.interpreters);
-    let mut state = at(interpreter, config.threads);
-    let mut last = 0;
-    let mut found = 0;
-    for _ in 0..MAX_STATES {
-        if state == 0 {
-            break;
-        }
-        if thread_of(state, config) == own.pid {
-            found = state;
-            break;
-        }
-        last = state;
-        state = at(state, config.next);
+    let mut search = Search {
+        config,
+        pid: own.pid,
+        state: at(interpreter, config.threads),
+        last: 0,
+        found: 0,
+    };
+    // SAFETY: `compare` has the signature the helper requires, and its context is a `Search`, which outlives the call
+    // like the reference in it.
+    unsafe {
+        generated::bpf_loop(MAX_STATES, compare as *mut _, (&raw mut search).cast(), 0);
     }
+    let mut found = search.found;
     if found == 0 && own.pid == own.tgid {
         // After a fork the state of the only thread still has the id of its parent's thread. It is the oldest, the
         // last of the list.
-        found = last;
+        found = search.last;
     }
     if found != 0 {
         let entry = PythonThread {
@@ -195,4 +218,37 @@ fn find(config: &PythonConfig, tid: u32) -> u64 {
         let _ = PYTHON_THREADS.insert(tid, entry, 0);
     }
     found
+}
+
+/// The search for a thread's state.
+struct Search {
+    config: *const PythonConfig,
+    /// The thread, as its PID namespace numbers it.
+    pid: u32,
+    state: u64,
+    /// The state before that.
+    last: u64,
+    found: u64,
+}
+
+/// Looks at one state. Returns 1 to stop.
+///
+/// # Safety
+///
+/// `context` points to a [`Search`] whose configuration is valid and that is used by nothing else during the call.
+unsafe extern "C" fn compare(_index: u32, context: *mut core::ffi::c_void) -> i64 {
+    // SAFETY: the caller's promise.
+    let search = unsafe { &mut *context.cast::<Search>() };
+    // SAFETY: as above.
+    let config = unsafe { &*search.config };
+    if search.state == 0 {
+        return 1;
+    }
+    if thread_of(search.state, config) == search.pid {
+        search.found = search.state;
+        return 1;
+    }
+    search.last = search.state;
+    search.state = at(search.state, config.next);
+    0
 }

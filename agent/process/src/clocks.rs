@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use heaptide_judge::events::Nanos;
 
+use crate::error::ProcessError;
+
 /// `CLOCK_MONOTONIC` now: the kernel half's clock.
 pub fn now() -> Nanos {
     let time = read(libc::CLOCK_MONOTONIC).unwrap_or_default();
@@ -15,13 +17,19 @@ pub fn cpu_time() -> Duration {
     read(libc::CLOCK_THREAD_CPUTIME_ID).unwrap_or_default()
 }
 
-/// CPU time of all threads of a process, by its own clock: finer than the ticks of `/proc`. `None` when there is no such process.
-pub fn cpu_time_of(pid: u32) -> Option<Duration> {
-    let pid = libc::pid_t::try_from(pid).ok()?;
+/// CPU time of all threads of a process so far, by its own clock: finer than the ticks of `/proc`.
+pub fn cpu_time_of(pid: u32) -> Result<Duration, ProcessError> {
+    let ended = ProcessError::Ended { pid };
+    let Ok(id) = libc::pid_t::try_from(pid) else {
+        return Err(ended);
+    };
     let mut clock = 0;
     // SAFETY: a valid place for the clock's id.
-    let refused = unsafe { libc::clock_getcpuclockid(pid, &raw mut clock) };
-    if refused == 0 { read(clock) } else { None }
+    let refused = unsafe { libc::clock_getcpuclockid(id, &raw mut clock) };
+    if refused != 0 {
+        return Err(ended);
+    }
+    read(clock).ok_or(ended)
 }
 
 fn read(clock: libc::clockid_t) -> Option<Duration> {
@@ -50,8 +58,13 @@ mod tests {
 
     #[test]
     fn no_process_has_no_time() {
-        assert_eq!(cpu_time_of(u32::MAX), None);
-        // beyond the largest process id of Linux
-        assert_eq!(cpu_time_of(1 << 22), None);
+        // The second one is beyond the largest process id of Linux.
+        for pid in [u32::MAX, 1 << 22] {
+            let ended = cpu_time_of(pid);
+            assert!(
+                matches!(ended, Err(ProcessError::Ended { pid: of }) if of == pid),
+                "{ended:?}"
+            );
+        }
     }
 }

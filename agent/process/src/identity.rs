@@ -17,8 +17,6 @@ pub struct Stat {
     pub state: u8,
     /// Kernel flags of the task.
     pub flags: u64,
-    /// User plus system time in clock ticks.
-    pub cpu_ticks: u64,
     /// Start time in clock ticks since boot.
     pub start_ticks: u64,
     /// Resident pages.
@@ -34,17 +32,6 @@ impl Stat {
     pub fn dead(&self) -> bool {
         matches!(self.state, b'Z' | b'X')
     }
-
-    /// CPU time in nanoseconds, of all threads.
-    pub fn cpu_ns(&self) -> u64 {
-        self.cpu_ticks
-            .saturating_mul(1_000_000_000 / ticks_per_second())
-    }
-}
-
-/// CPU seconds that a process has used so far.
-pub fn cpu_seconds(pid: u32) -> Result<f64, ProcessError> {
-    Ok(stat(pid)?.cpu_ns() as f64 / 1e9)
 }
 
 /// Turns an error of `/proc/PID/WHAT` into what it means.
@@ -91,17 +78,9 @@ fn parse_stat(bytes: &[u8]) -> Option<Stat> {
         comm,
         state: *fields.first()?.as_bytes().first()?,
         flags: number(9)?,
-        cpu_ticks: number(14)? + number(15)?,
         start_ticks: number(22)?,
         rss_pages: number(24)?,
     })
-}
-
-/// Clock ticks per second of `/proc`.
-fn ticks_per_second() -> u64 {
-    // SAFETY: sysconf takes no pointers.
-    let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
-    u64::try_from(ticks).ok().filter(|t| *t > 0).unwrap_or(100)
 }
 
 /// Path of the executable.
@@ -160,10 +139,7 @@ mod tests {
         let line = b"7 (a) (b c) S 1 7 7 0 -1 4194560 1 2 3 4 10 20 0 0 20 0 1 0 4711 100 55 0";
         let stat = parse_stat(line).unwrap();
         assert_eq!(stat.comm, "a) (b c");
-        assert_eq!(
-            (stat.cpu_ticks, stat.start_ticks, stat.rss_pages),
-            (30, 4711, 55)
-        );
+        assert_eq!((stat.start_ticks, stat.rss_pages), (4711, 55));
         assert!(!stat.kernel_thread() && !stat.dead());
         assert_eq!(parse_stat(b"7 (a S"), None);
     }

@@ -3,8 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::{error::ProcessError, identity};
-use heaptide_judge::events::{MemorySample, Nanos};
+use crate::{clocks, error::ProcessError, identity};
+use heaptide_judge::events::MemorySample;
 
 /// A limit and what counts against it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,23 +28,13 @@ pub fn limits(pid: u32, memory_limit: Option<u64>) -> Result<MemorySample, Proce
     // the limit that is nearest to being reached is the one that ends the process
     let smallest = all.into_iter().min_by_key(|l| l.limit);
     Ok(MemorySample {
-        at: now(),
+        at: clocks::now(),
         rss,
         rss_anon: rss_anon.unwrap_or(rss),
         limit: smallest.map(|l| l.limit),
         used: smallest.map_or(rss, |l| l.used),
-        cpu_ns: stat.cpu_ns(),
+        cpu_ns: u64::try_from(clocks::cpu_time_of(pid)?.as_nanos()).unwrap_or(u64::MAX),
     })
-}
-
-fn now() -> Nanos {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: `time` is a valid place for one timespec.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
-    Nanos(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
 }
 
 /// A `Name:   123 kB` line in bytes.

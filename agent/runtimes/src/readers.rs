@@ -242,7 +242,7 @@ impl ReadProcess {
         if self.asked.is_some_and(|(at, _)| now < at + PERIOD) {
             return true;
         }
-        let Some(used) = clocks::cpu_time_of(pid) else {
+        let Ok(used) = clocks::cpu_time_of(pid) else {
             return false;
         };
         if let Some((at, before)) = self.asked.replace((now, used)) {

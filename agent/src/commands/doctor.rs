@@ -96,12 +96,14 @@ fn load() -> (Vec<Check>, Option<f64>) {
         Ok(source) => source,
         Err(why) => return (vec![refused(PROGRAMS, &why)], None),
     };
+    if let Err(why) = source.try_all() {
+        return (vec![refused(PROGRAMS, &why)], None);
+    }
     let held = source.map_bytes() >> 20;
     let mut checks = vec![Check::ok(
         PROGRAMS,
         format!("all loaded; their maps hold {held} MiB of kernel memory"),
     )];
-    source.trace_calls();
     if source.limitations().is_empty() {
         checks.push(Check::ok(
             "tracepoints",

@@ -24,9 +24,9 @@ pub(super) const RAW_ENTER: RawTracepoint =
 pub(super) const RAW_EXIT: RawTracepoint = ("sys_exit", c"sys_exit", "requests and mappings");
 
 pub(super) const PROCESSES: [RawTracepoint; 4] = [
-    ("page_fault_user", c"page_fault_user", "page faults"),
+    ("page_fault", c"page_fault_user", "page faults"),
     (
-        "page_fault_kernel",
+        "page_fault",
         c"page_fault_kernel",
         "page faults in system calls",
     ),
@@ -34,13 +34,44 @@ pub(super) const PROCESSES: [RawTracepoint; 4] = [
     ("process_exit", c"sched_process_exit", "ends of processes"),
 ];
 
-/// The programs for events.
-pub(super) fn of_events() -> impl Iterator<Item = &'static str> {
-    ENTERS.into_iter().chain([FORK]).map(|event| event.0)
-}
-
-/// The programs for raw tracepoints.
-pub(super) fn of_raw() -> impl Iterator<Item = &'static str> {
-    let calls = [RAW_EXIT, RAW_ENTER];
-    PROCESSES.into_iter().chain(calls).map(|raw| raw.0)
-}
+/// Programs that `sys_exit` goes on to, and the system calls they are for.
+pub(super) const EXITS: &[(&str, &[libc::c_long])] = &[
+    (
+        "exit_read",
+        &[
+            libc::SYS_read,
+            libc::SYS_readv,
+            libc::SYS_recvfrom,
+            libc::SYS_recvmsg,
+        ],
+    ),
+    (
+        "exit_write",
+        &[
+            libc::SYS_write,
+            libc::SYS_writev,
+            libc::SYS_sendto,
+            libc::SYS_sendmsg,
+            libc::SYS_sendfile,
+        ],
+    ),
+    ("exit_accept", &[libc::SYS_accept, libc::SYS_accept4]),
+    (
+        "exit_wait",
+        &[
+            libc::SYS_epoll_wait,
+            libc::SYS_epoll_pwait,
+            libc::SYS_epoll_pwait2,
+            libc::SYS_poll,
+            libc::SYS_ppoll,
+            libc::SYS_select,
+            libc::SYS_pselect6,
+            libc::SYS_futex,
+            libc::SYS_io_uring_enter,
+        ],
+    ),
+    (
+        "exit_map",
+        &[libc::SYS_mmap, libc::SYS_mremap, libc::SYS_brk],
+    ),
+];

@@ -33,7 +33,7 @@ mod tracepoints;
 pub use attach::Link;
 pub use error::KernelError;
 use faults::FaultMaps;
-use programs::{OBJECT, Programs};
+use programs::{Kind, OBJECT, Programs};
 use raw::{Runs, Wire};
 use ring::KernelRing;
 use shares::Shares;
@@ -45,48 +45,6 @@ use heaptide_process::plan::{Probe, Program};
 
 /// Values of [`Counter::ALL`].
 pub type Counters = [u64; Counter::COUNT];
-
-/// Programs that `sys_exit` goes on to, and the system calls they are for.
-const EXITS: &[(&str, &[libc::c_long])] = &[
-    (
-        "exit_read",
-        &[
-            libc::SYS_read,
-            libc::SYS_readv,
-            libc::SYS_recvfrom,
-            libc::SYS_recvmsg,
-        ],
-    ),
-    (
-        "exit_write",
-        &[
-            libc::SYS_write,
-            libc::SYS_writev,
-            libc::SYS_sendto,
-            libc::SYS_sendmsg,
-            libc::SYS_sendfile,
-        ],
-    ),
-    ("exit_accept", &[libc::SYS_accept, libc::SYS_accept4]),
-    (
-        "exit_wait",
-        &[
-            libc::SYS_epoll_wait,
-            libc::SYS_epoll_pwait,
-            libc::SYS_epoll_pwait2,
-            libc::SYS_poll,
-            libc::SYS_ppoll,
-            libc::SYS_select,
-            libc::SYS_pselect6,
-            libc::SYS_futex,
-            libc::SYS_io_uring_enter,
-        ],
-    ),
-    (
-        "exit_map",
-        &[libc::SYS_mmap, libc::SYS_mremap, libc::SYS_brk],
-    ),
-];
 
 /// Programs attached by probes of a plan.
 fn of_probes() -> impl Iterator<Item = Program> {
@@ -146,7 +104,7 @@ impl std::fmt::Debug for Kernel {
 }
 
 impl Kernel {
-    /// Loads programs and maps. Needs `CAP_BPF` and `CAP_PERFMON` (or `CAP_SYS_ADMIN`).
+    /// Makes the maps and loads the programs that are always needed; the others are loaded when they are first wanted. Needs `CAP_BPF` and `CAP_PERFMON` (or `CAP_SYS_ADMIN`).
     pub fn load(settings: &Settings) -> Result<Self, KernelError> {
         error::check_capabilities()?;
         raise_memlock();
@@ -156,28 +114,7 @@ impl Kernel {
             .override_global("SETTINGS", bytemuck::bytes_of(settings), true)
             .load(OBJECT)
             .map_err(|why| KernelError::load("the object", &why))?;
-        let programs = Programs::load(
-            &mut ebpf,
-            SESSION,
-            ALLOC_RETURN.name,
-            of_probes().map(|program| program.name).chain([COUNTING]),
-            events::of_events(),
-            events::of_raw().chain(EXITS.iter().map(|row| row.0)),
-        )?;
-        let exits = ebpf
-            .map("EXITS")
-            .and_then(raw::map_fd)
-            .ok_or(KernelError::Object {
-                what: "map",
-                name: "EXITS",
-            })?;
-        for (name, calls) in EXITS {
-            let program = programs.single(name)?;
-            for call in *calls {
-                raw::set_program(exits, *call as u32, program)
-                    .map_err(|why| KernelError::load(name, &why))?;
-            }
-        }
+        let programs = Programs::new(&ebpf)?;
         // What the programs log is for whoever debugs heaptide; without it they work all the same.
         let logger = EbpfLogger::init(&mut ebpf)
             .inspect_err(|why| debug!("the kernel half's log is not read: {why}"))
@@ -200,7 +137,7 @@ impl Kernel {
         let mapped = |name, why: aya::maps::MapError| KernelError::Map { name, why };
         let live: HashMap<_, Wire<BlockKey>, Wire<Block>> =
             HashMap::try_from(take("LIVE")?).map_err(|why| mapped("LIVE", why))?;
-        Ok(Self {
+        let mut kernel = Self {
             stacks: HashMap::try_from(take("STACKS")?).map_err(|why| mapped("STACKS", why))?,
             stack_maps: StackMaps::new(stacks_fd),
             shares: Shares::new(&mut take)?,
@@ -231,44 +168,78 @@ impl Kernel {
             live,
             logger,
             ebpf,
-        })
+        };
+        kernel.load_processes()?;
+        Ok(kernel)
+    }
+
+    /// Loads those programs of these probes that are not loaded yet.
+    pub fn load_programs<'a>(
+        &mut self,
+        probes: impl IntoIterator<Item = &'a Probe>,
+    ) -> Result<(), KernelError> {
+        for probe in probes {
+            if let Some((name, kind)) = self.runs_at(probe) {
+                self.programs.load(&mut self.ebpf, name, kind)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Loads all programs: to see whether the kernel takes them.
+    pub fn load_all(&mut self) -> Result<(), KernelError> {
+        let sessions = self.programs.sessions();
+        let uprobes = of_probes().filter(|program| !sessions || *program != ALLOC_RETURN);
+        let uprobes = uprobes.map(|program| (program.name, Kind::Uprobe));
+        let others = [(SESSION, Kind::Session), (COUNTING, Kind::Uprobe)];
+        for (name, kind) in uprobes.chain(others) {
+            if kind != Kind::Session || sessions {
+                self.programs.load(&mut self.ebpf, name, kind)?;
+            }
+        }
+        self.load_calls()
+    }
+
+    /// What runs at a probe. Where the kernel has sessions, what runs at an entry runs at the return as well. A session
+    /// has a return probe, though, and an exception that is unwound through one ends the process.
+    fn runs_at(&self, probe: &Probe) -> Option<(&'static str, Kind)> {
+        let name = probe.program.name;
+        match probe.program {
+            ALLOC_RETURN if self.programs.sessions() => None,
+            ALLOC_ENTER if self.programs.sessions() && !Cookie(probe.cookie).throws() => {
+                Some((SESSION, Kind::Session))
+            }
+            _ => Some((name, Kind::Uprobe)),
+        }
     }
 
     /// Attaches probes of a plan to one process (all its threads, not its children), in their order
-    /// where they are of different programs. Where the kernel has sessions, the probe of an entry is that
-    /// of the return as well.
-    pub fn attach(&self, pid: u32, probes: &[&Probe]) -> Result<Vec<Link>, KernelError> {
-        let mut links = Vec::new();
-        let mut groups: Vec<(Program, &Path, Vec<&Probe>)> = Vec::new();
+    /// where they are of different programs.
+    pub fn attach(&mut self, pid: u32, probes: &[&Probe]) -> Result<Vec<Link>, KernelError> {
+        self.load_programs(probes.iter().copied())?;
+        let mut groups: Vec<(&'static str, &Path, Vec<&Probe>)> = Vec::new();
         for probe in probes {
+            let Some((name, _)) = self.runs_at(probe) else {
+                continue;
+            };
             let same = groups
                 .iter_mut()
-                .find(|group| group.0 == probe.program && group.1 == probe.path);
+                .find(|group| group.0 == name && group.1 == probe.path);
             match same {
                 Some(group) => group.2.push(probe),
-                None => groups.push((probe.program, &probe.path, vec![probe])),
+                None => groups.push((name, &probe.path, vec![probe])),
             }
         }
-        for (program, _, group) in groups {
-            if self.programs.sessions() && program == ALLOC_RETURN {
-                continue;
-            }
-            if !self.programs.sessions() || program != ALLOC_ENTER {
-                links.extend(self.attach_program(program.name, pid, &group)?);
-                continue;
-            }
-            // A session has a return probe, and an exception that is unwound through one ends the process.
-            let (throwing, others): (Vec<&Probe>, Vec<&Probe>) = group
-                .into_iter()
-                .partition(|probe| Cookie(probe.cookie).throws());
-            links.extend(self.attach_program(program.name, pid, &throwing)?);
-            links.extend(self.attach_program(SESSION, pid, &others)?);
+        let mut links = Vec::new();
+        for (name, _, group) in groups {
+            links.extend(self.attach_program(name, pid, &group)?);
         }
         Ok(links)
     }
 
     /// Attaches the program that only counts in place of the probe's own: the cost floor.
-    pub fn attach_counting(&self, pid: u32, probe: &Probe) -> Result<Vec<Link>, KernelError> {
+    pub fn attach_counting(&mut self, pid: u32, probe: &Probe) -> Result<Vec<Link>, KernelError> {
+        self.programs.load(&mut self.ebpf, COUNTING, Kind::Uprobe)?;
         self.attach_program(COUNTING, pid, &[probe])
     }
 

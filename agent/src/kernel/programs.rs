@@ -1,4 +1,7 @@
-//! Loading: the kernel programs by name.
+//! Loading: the kernel programs by name, each when it is first wanted, because the verifier takes its time for each.
+//!
+//! The maps that the programs use were made with the object, and whoever holds the programs holds those too: what is
+//! loaded later refers to them by their descriptors.
 
 use std::{
     collections::HashMap as Table,
@@ -12,6 +15,7 @@ use aya::{
 
 use super::{
     KernelError,
+    error::check_capabilities,
     multi::{self, Support},
     raw::{self, Runs},
 };
@@ -20,66 +24,96 @@ use super::{
 pub(super) static OBJECT: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/heaptide-ebpf"));
 
-/// Loaded programs by name.
+/// What a program is attached to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Probes of a plan.
+    Uprobe,
+    /// Entries and returns of functions (see [`Runs::Session`]).
+    Session,
+    /// Trace events.
+    Event,
+    /// Raw tracepoints, and what they go on to.
+    Raw,
+}
+
+/// Programs by name.
 pub(super) struct Programs {
     descriptors: Table<&'static str, RawFd>,
     /// Those that aya did not load: they are uprobes for multi-links.
     own: Table<&'static str, OwnedFd>,
+    /// Where those come from, if the kernel has multi-links.
+    object: Option<multi::Programs>,
     /// Entries and returns of allocators are sessions.
     sessions: bool,
 }
 
 impl Programs {
-    /// Loads the uprobe programs, for multi-links where the kernel has them, and the tracepoint
-    /// programs of both kinds. Where there are sessions, `session` has `returns` in it.
-    pub(super) fn load(
-        ebpf: &mut Ebpf,
-        session: &'static str,
-        returns: &'static str,
-        uprobes: impl Iterator<Item = &'static str>,
-        tracepoints: impl Iterator<Item = &'static str>,
-        raw_tracepoints: impl Iterator<Item = &'static str>,
-    ) -> Result<Self, KernelError> {
-        let mut programs = Self {
-            descriptors: Table::new(),
-            own: Table::new(),
-            sessions: false,
-        };
+    /// Looks what the kernel has for uprobes, and loads none yet.
+    pub(super) fn new(ebpf: &Ebpf) -> Result<Self, KernelError> {
         let support = multi::support();
+        let mut object = None;
         if support > Support::Perf {
             let maps: Table<String, BorrowedFd<'_>> = ebpf
                 .maps()
                 .filter_map(|(name, map)| Some((name.to_owned(), raw::map_fd(map)?)))
                 .collect();
-            let object = multi::Programs::new(OBJECT, &maps)?;
-            programs.sessions = support == Support::Session;
-            if programs.sessions {
-                let loaded = object.load(session, Runs::Session)?;
-                programs.own.insert(session, loaded);
+            object = Some(multi::Programs::new(OBJECT, &maps)?);
+        }
+        Ok(Self {
+            descriptors: Table::new(),
+            own: Table::new(),
+            object,
+            sessions: support == Support::Session,
+        })
+    }
+
+    /// Loads a program, unless it is loaded. `ebpf` is what `self` was made for.
+    pub(super) fn load(
+        &mut self,
+        ebpf: &mut Ebpf,
+        name: &'static str,
+        kind: Kind,
+    ) -> Result<(), KernelError> {
+        if self.descriptor(name).is_some() {
+            return Ok(());
+        }
+        let loaded = self.load_one(ebpf, name, kind);
+        // The agent may have fewer rights than when it started.
+        loaded.map_err(|why| check_capabilities().err().unwrap_or(why))
+    }
+
+    fn load_one(
+        &mut self,
+        ebpf: &mut Ebpf,
+        name: &'static str,
+        kind: Kind,
+    ) -> Result<(), KernelError> {
+        match (kind, &self.object) {
+            (Kind::Uprobe | Kind::Session, Some(object)) => {
+                let runs = match kind {
+                    Kind::Session => Runs::Session,
+                    _ => Runs::Entry,
+                };
+                self.own.insert(name, object.load(name, runs)?);
+                Ok(())
             }
-            for name in uprobes {
-                if !programs.sessions || name != returns {
-                    programs.own.insert(name, object.load(name, Runs::Entry)?);
-                }
-            }
-        } else {
-            for name in uprobes {
+            (Kind::Uprobe | Kind::Session, None) => {
                 let program: &mut UProbe = program(ebpf, name)?;
                 let loaded = program.load();
-                programs.note(name, loaded, program.fd())?;
+                self.note(name, loaded, program.fd())
+            }
+            (Kind::Event, _) => {
+                let program: &mut TracePoint = program(ebpf, name)?;
+                let loaded = program.load();
+                self.note(name, loaded, program.fd())
+            }
+            (Kind::Raw, _) => {
+                let program: &mut RawTracePoint = program(ebpf, name)?;
+                let loaded = program.load();
+                self.note(name, loaded, program.fd())
             }
         }
-        for name in tracepoints {
-            let program: &mut TracePoint = program(ebpf, name)?;
-            let loaded = program.load();
-            programs.note(name, loaded, program.fd())?;
-        }
-        for name in raw_tracepoints {
-            let program: &mut RawTracePoint = program(ebpf, name)?;
-            let loaded = program.load();
-            programs.note(name, loaded, program.fd())?;
-        }
-        Ok(programs)
     }
 
     fn note(
@@ -110,7 +144,7 @@ impl Programs {
         self.sessions
     }
 
-    /// Any other program.
+    /// Any other program that is loaded.
     pub(super) fn single(&self, name: &'static str) -> Result<RawFd, KernelError> {
         let what = "program";
         let found = self.descriptors.get(name).copied();

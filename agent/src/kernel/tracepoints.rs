@@ -8,12 +8,51 @@ use std::io;
 use tracing::debug;
 
 use super::{
-    Kernel, Link, attach,
-    events::{ENTERS, Event, FORK, PROCESSES, RAW_ENTER, RAW_EXIT, RawTracepoint},
+    Kernel, KernelError, Link, attach,
+    events::{ENTERS, EXITS, Event, FORK, PROCESSES, RAW_ENTER, RAW_EXIT, RawTracepoint},
+    programs::Kind,
     raw, tracefs,
 };
 
 impl Kernel {
+    /// Loads the programs for processes and page faults.
+    pub(super) fn load_processes(&mut self) -> Result<(), KernelError> {
+        self.load_raw(&PROCESSES)?;
+        self.programs.load(&mut self.ebpf, FORK.0, Kind::Event)
+    }
+
+    /// Loads the programs for system calls, unless they are loaded.
+    pub fn load_calls(&mut self) -> Result<(), KernelError> {
+        for enter in &ENTERS {
+            self.programs.load(&mut self.ebpf, enter.0, Kind::Event)?;
+        }
+        self.load_raw(&[RAW_ENTER, RAW_EXIT])?;
+        for (name, _) in EXITS {
+            self.programs.load(&mut self.ebpf, name, Kind::Raw)?;
+        }
+        let exits = self.ebpf.map("EXITS").and_then(raw::map_fd);
+        let exits = exits.ok_or(KernelError::Object {
+            what: "map",
+            name: "EXITS",
+        })?;
+        for (name, calls) in EXITS {
+            let program = self.programs.single(name)?;
+            for call in *calls {
+                raw::set_program(exits, *call as u32, program)
+                    .map_err(|why| KernelError::load(name, &why))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn load_raw(&mut self, tracepoints: &[RawTracepoint]) -> Result<(), KernelError> {
+        for tracepoint in tracepoints {
+            self.programs
+                .load(&mut self.ebpf, tracepoint.0, Kind::Raw)?;
+        }
+        Ok(())
+    }
+
     /// Attaches the tracepoints of processes, once for all targets. What could not be attached comes back as
     /// a limitation.
     pub fn attach_tracepoints(&mut self) -> Vec<String> {
@@ -27,7 +66,8 @@ impl Kernel {
     }
 
     /// Attaches the tracepoints of system calls. What could not be attached comes back as a limitation.
-    pub fn attach_calls(&mut self) -> Vec<String> {
+    pub fn attach_calls(&mut self) -> Result<Vec<String>, KernelError> {
+        self.load_calls()?;
         let mut raws = vec![RAW_EXIT];
         let mut links = self.attach_events(&ENTERS).unwrap_or_else(|why| {
             debug!("every system call's entry is taken, because two cannot be: {why}");
@@ -37,7 +77,7 @@ impl Kernel {
         let (raws, limitations) = self.attach_raw(&raws);
         links.extend(raws);
         self.calls = links;
-        limitations
+        Ok(limitations)
     }
 
     /// Whether tracepoints of system calls are attached.

@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use heaptide_ebpf::TargetConfig;
 use heaptide_judge::events::Observation;
-use heaptide_process::{clocks::now, identity, plan::Probe};
+use heaptide_process::clocks::{cpu_time_of, now};
+use heaptide_process::plan::Probe;
 use heaptide_runtimes::Target;
 use heaptide_runtimes::readers::Readers;
 use tracing::warn;
@@ -60,7 +61,7 @@ pub(super) fn begin(
     host.probes.forget(pid);
     host.probes.wait_released(pid);
     let options = asked.of(&target);
-    let cpu_seconds = identity::cpu_seconds(pid).unwrap_or(0.0);
+    let cpu_seconds = cpu_time_of(pid).unwrap_or_default().as_secs_f64();
     let begun = Instant::now();
     let windows = options
         .budget
@@ -76,6 +77,10 @@ pub(super) fn begin(
     let allocating = windows.is_none_or(|windows| !windows.paused());
     let mut plan = plan_of(&target, &options, allocating);
     plan.probes.retain(wanted);
+    let flags = options.flags(&target, host.options.stacks, allocating);
+    // First, because either can fail, and because what cannot be traced is one of its limitations.
+    host.kernel.load_programs(&plan.probes)?;
+    host.calls.need(&mut host.kernel, flags)?;
     let before = host.attached.remove(&pid).map(Before::from);
     let is_new = before.is_none();
     let slot = match &before {
@@ -86,13 +91,11 @@ pub(super) fn begin(
     let config = TargetConfig {
         space: space.unwrap_or(u64::from(pid) << 32),
         layout: layout.unwrap_or_else(|| host.new_layout()),
-        flags: options.flags(&target, host.options.stacks, allocating),
+        flags,
         interval: 0,
         slot,
         credential: options.credential,
     };
-    // Now, because what cannot be traced is one of its limitations.
-    host.calls.need(&mut host.kernel, config.flags);
     let info = &mut target.info;
     info.limitations.extend(host.limitations().cloned());
     info.limitations.extend(plan.limitations.iter().cloned());
@@ -151,7 +154,7 @@ fn put_on(
 ) -> Result<(), SourceError> {
     host.set_target(pid, config)?;
     for part in Part::ALL {
-        host.probes.enable(&host.kernel, pid, part, probes)?;
+        host.probes.enable(&mut host.kernel, pid, part, probes)?;
     }
     Ok(())
 }

@@ -24,7 +24,7 @@ use heaptide_judge::events::{
     Binding, LiveGroup, Losses, MemoryKind, Nanos, Observation, RequestId, Site, SiteId,
 };
 use heaptide_process::ProcessError;
-use heaptide_process::identity;
+use heaptide_process::clocks::cpu_time_of;
 use heaptide_process::symbols::{Symbolizer, Unwinder};
 use heaptide_runtimes::{Target, door::PickedObject};
 
@@ -110,7 +110,7 @@ impl Attached {
     ) -> Result<Self, ProcessError> {
         let pid = target.pid();
         target.runtime.observer.begin(config.layout);
-        let cpu_seconds = identity::cpu_seconds(pid).unwrap_or(0.0);
+        let cpu_seconds = cpu_time_of(pid).unwrap_or_default().as_secs_f64();
         Ok(Self {
             code: Code::of(&target),
             regions: Regions::new(target.process.heap_end()),

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use heaptide_ebpf::{Counter, target_flags};
 use heaptide_judge::events::Observation;
-use heaptide_process::clocks::now;
-use heaptide_process::{identity, limits};
+use heaptide_process::clocks::{cpu_time_of, now};
+use heaptide_process::limits;
 use tracing::{info, warn};
 
 use super::attached::Attached;
@@ -110,9 +110,9 @@ impl Control {
         for pid in pids {
             let rate = self.meter.rate(*pid);
             if let Some(attached) = host.attached.get_mut(pid)
-                && let Ok(cpu_seconds) = identity::cpu_seconds(*pid)
+                && let Ok(used) = cpu_time_of(*pid)
             {
-                all = all.beside(attached.requests_cost.pass(cpu_seconds, rate, at));
+                all = all.beside(attached.requests_cost.pass(used.as_secs_f64(), rate, at));
             }
         }
         all
@@ -212,7 +212,7 @@ fn resume_requests(host: &mut Host, pid: u32, sink: &mut Sink<'_>) -> Result<(),
     sink(pid, Observation::Requests(now(), true));
     let on = host
         .probes
-        .enable(&host.kernel, pid, Part::Requests, &plan.probes);
+        .enable(&mut host.kernel, pid, Part::Requests, &plan.probes);
     if on.is_err() {
         pause_requests(host, pid, sink)?;
     }
@@ -289,7 +289,7 @@ fn resume_allocations(host: &mut Host, pid: u32, sink: &mut Sink<'_>) -> Result<
     sink(pid, Observation::Window(now(), true));
     let on = host
         .probes
-        .enable(&host.kernel, pid, Part::Allocations, &plan.probes);
+        .enable(&mut host.kernel, pid, Part::Allocations, &plan.probes);
     if on.is_err() {
         pause_allocations(host, pid, sink)?;
     } else {

@@ -124,7 +124,7 @@ impl Host {
 
     /// Makes a process a target, or changes how it is one.
     pub(super) fn set_target(&mut self, pid: u32, config: TargetConfig) -> Result<(), KernelError> {
-        self.calls.need(&mut self.kernel, config.flags);
+        self.calls.need(&mut self.kernel, config.flags)?;
         self.kernel.set_target(pid, config)
     }
 

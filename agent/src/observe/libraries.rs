@@ -46,7 +46,7 @@ fn probe(host: &mut Host, pid: u32, sink: &mut Sink<'_>) -> Result<(), SourceErr
     // Its blocks so far are not seen; frees of them are counted as unknown.
     if !paused {
         host.probes
-            .enable(&host.kernel, pid, Part::Allocations, &probes)?;
+            .enable(&mut host.kernel, pid, Part::Allocations, &probes)?;
     }
     let Some(attached) = host.attached.get_mut(&pid).filter(|_| !probes.is_empty()) else {
         return Ok(());

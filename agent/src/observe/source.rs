@@ -44,9 +44,10 @@ impl Source {
         calibrate(&mut self.host, &mut self.control.meter)
     }
 
-    /// Traces system calls although no target needs it: to see whether it works here.
-    pub fn trace_calls(&mut self) {
-        self.host.calls.need(&mut self.host.kernel, u32::MAX);
+    /// Loads all programs and traces system calls although no target needs it: to see whether it works here.
+    pub fn try_all(&mut self) -> Result<(), SourceError> {
+        self.host.kernel.load_all()?;
+        Ok(self.host.calls.need(&mut self.host.kernel, u32::MAX)?)
     }
 
     /// Kernel memory that the maps hold, bytes.

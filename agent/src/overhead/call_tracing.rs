@@ -5,7 +5,7 @@ use std::thread::{self, JoinHandle};
 use heaptide_ebpf::target_flags;
 use tracing::warn;
 
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, KernelError};
 
 /// What is seen by system calls.
 const BY_CALLS: u32 = target_flags::REQUESTS | target_flags::MAPPINGS;
@@ -21,21 +21,22 @@ pub struct CallTracing {
 
 impl CallTracing {
     /// Traces system calls from now on, if what these flags ask for is seen by them.
-    pub fn need(&mut self, kernel: &mut Kernel, flags: u32) {
+    pub fn need(&mut self, kernel: &mut Kernel, flags: u32) -> Result<(), KernelError> {
         if flags & BY_CALLS == 0 || kernel.traces_calls() {
-            return;
+            return Ok(());
         }
         // Old and new ones together would see everything twice.
         if let Some(thread) = self.ending.take() {
             // A panic there has let go of them too.
             let _ = thread.join();
         }
-        for limitation in kernel.attach_calls() {
+        for limitation in kernel.attach_calls()? {
             if !self.limitations.contains(&limitation) {
                 warn!("{limitation}");
                 self.limitations.push(limitation);
             }
         }
+        Ok(())
     }
 
     /// Ends it when no target, of which `flags` are the flags, needs it. To be called now and then, and not when a

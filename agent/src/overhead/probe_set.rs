@@ -41,11 +41,12 @@ impl ProbeSet {
     /// Puts those of `probes` on that belong to `part`, beside what is on already. Nothing stays on when it fails.
     pub fn enable(
         &mut self,
-        kernel: &Kernel,
+        kernel: &mut Kernel,
         pid: u32,
         part: Part,
         probes: &[Probe],
     ) -> Result<(), KernelError> {
+        kernel.load_programs(probes.iter().filter(|probe| part.has(probe)))?;
         // Returns and frees come first: an entry whose return is not probed yet would be counted as missed.
         let (last, first): (Vec<&Probe>, Vec<&Probe>) = probes
             .iter()

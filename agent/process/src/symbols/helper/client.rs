@@ -264,7 +264,7 @@ impl Helper {
     fn cpu(&self) -> Duration {
         let child = self.child.as_ref();
         child
-            .and_then(|child| clocks::cpu_time_of(child.id()))
+            .and_then(|child| clocks::cpu_time_of(child.id()).ok())
             .unwrap_or_default()
     }
 
