@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use heaptide_judge::events::Nanos;
 
-/// `CLOCK_MONOTONIC` now: the kernel half's clock.
+/// `CLOCK_MONOTONIC`: the clock of the kernel programs.
 pub fn now() -> Nanos {
     let time = read(libc::CLOCK_MONOTONIC).unwrap_or_default();
     Nanos(time.as_secs() * 1_000_000_000 + u64::from(time.subsec_nanos()))
@@ -15,11 +15,12 @@ pub fn cpu_time() -> Duration {
     read(libc::CLOCK_THREAD_CPUTIME_ID).unwrap_or_default()
 }
 
-/// CPU time of all threads of a process, by its own clock: finer than the ticks of `/proc`. `None` when there is no such process.
+/// CPU time of all threads of a process, by its CPU clock, which is finer than the ticks of `/proc`. `None` if there is
+/// no such process.
 pub fn cpu_time_of(pid: u32) -> Option<Duration> {
     let pid = libc::pid_t::try_from(pid).ok()?;
     let mut clock = 0;
-    // SAFETY: a valid place for the clock's id.
+    // SAFETY: `clock` is valid for writing a clock id.
     let refused = unsafe { libc::clock_getcpuclockid(pid, &raw mut clock) };
     if refused == 0 { read(clock) } else { None }
 }
@@ -29,7 +30,7 @@ fn read(clock: libc::clockid_t) -> Option<Duration> {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    // SAFETY: a valid timespec.
+    // SAFETY: `time` is valid for writing a timespec.
     let refused = unsafe { libc::clock_gettime(clock, &raw mut time) };
     (refused == 0).then(|| Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
 }

@@ -1,4 +1,4 @@
-//! Why a process cannot be read.
+//! Errors of reading a process.
 
 /// Why a process cannot be observed.
 #[derive(Debug, thiserror::Error)]
@@ -9,7 +9,7 @@ pub enum ProcessError {
         /// The pid asked for.
         pid: u32,
     },
-    /// The kernel's own thread: it has no user memory.
+    /// A kernel thread: it has no user memory.
     #[error("pid {pid} ({name}) is a kernel thread: it has no user memory that could leak")]
     KernelThread {
         /// The pid asked for.
@@ -35,14 +35,14 @@ pub enum ProcessError {
         /// Its executable.
         exe: String,
     },
-    /// `/proc` refused.
+    /// `/proc` denied access.
     #[error("not permitted to read {what} of pid {pid}: {capability} is missing (run as root)")]
     NotPermitted {
         /// The pid asked for.
         pid: u32,
-        /// The file of `/proc/PID` that was refused.
+        /// The file of `/proc/PID` that was denied.
         what: &'static str,
-        /// The capability that would have allowed it.
+        /// The capability that allows it.
         capability: &'static str,
     },
     /// The process ended while it was being read.
@@ -58,7 +58,7 @@ pub enum ProcessError {
         pid: u32,
         /// What was being read.
         what: String,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
 }

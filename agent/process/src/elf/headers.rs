@@ -13,7 +13,7 @@ const PT_LOAD: u32 = 1;
 const PF_X: u32 = 1;
 const SHT_NULL: u32 = 0;
 const SHT_NOBITS: u32 = 8;
-/// The number of the section with the names is in the first section header.
+/// Escape value: the index of the name section is in the first section header.
 const SHN_XINDEX: u16 = 0xffff;
 
 type Damage = &'static str;
