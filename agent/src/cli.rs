@@ -54,8 +54,9 @@ impl From<Verdict> for ExitCode {
 #[derive(Clone, Debug, PartialEq, Parser)]
 #[command(name = "heaptide", version, max_term_width = 100)]
 #[command(
-    after_help = "Exit codes: 0 it worked, 3 no such process, 64 usage, 69 the kernel lacks \
-    something, 70 internal error, 77 not permitted; with --exit-code also 1 confirmed leak, 2 suspect."
+    after_help = "Exit codes: 0 success, 3 no such process, 64 usage, 69 not supported by the \
+         kernel, 70 internal error, 77 not permitted; with --exit-code also 1 confirmed leak, 2 \
+         suspected leak."
 )]
 pub struct Cli {
     /// What to log to standard error: error, warn, info, debug, trace, or a filter per module

@@ -173,8 +173,8 @@ fn read_advice(error: &io::Error) -> &'static str {
         io::ErrorKind::NotFound => {
             "name an existing file with --config; docs/heaptide.example.toml is one to start from"
         }
-        io::ErrorKind::PermissionDenied => "run as a user who may read it, root usually",
-        io::ErrorKind::InvalidData => "a configuration is TOML in UTF-8",
+        io::ErrorKind::PermissionDenied => "run as a user who may read it, usually root",
+        io::ErrorKind::InvalidData => "a configuration must be TOML in UTF-8",
         _ => "name a TOML file with --config",
     }
 }
@@ -221,7 +221,8 @@ pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
             .any(|earlier| earlier.name == target.name)
         {
             let message = format!(
-                "two targets are named `{}`; names tell services apart in metrics: choose another",
+                "two targets are named `{}`, but names identify services in metrics: choose \
+                 another",
                 target.name
             );
             return Err(wrong(header(index), message));
@@ -287,8 +288,8 @@ impl Target {
         ];
         if !selectors.contains(&true) {
             return Err(format!(
-                "target `{name}` selects no process; add at least one of pid, exe, comm, cmdline, \
-                 cgroup (all that are given must match)"
+                "target `{name}` selects no process; add at least one of pid, exe, comm, \
+                 cmdline, cgroup (all given ones must match)"
             ));
         }
         if self.pid == Some(0) {
@@ -303,7 +304,7 @@ impl Target {
         ] {
             if value.as_ref().is_some_and(String::is_empty) {
                 return Err(format!(
-                    "target `{name}`: {key} is empty; name something or leave it out"
+                    "target `{name}`: {key} is empty; set it or leave it out"
                 ));
             }
         }
@@ -311,8 +312,8 @@ impl Target {
         if let Some(comm) = self.comm.as_ref().filter(|comm| comm.len() > 15) {
             let cut: String = comm.chars().take(15).collect();
             return Err(format!(
-                "target `{name}`: comm `{comm}` never matches, because Linux keeps 15 bytes of a \
-                 name; write `{cut}`, or use exe or cmdline"
+                "target `{name}`: comm `{comm}` never matches, because Linux truncates names to \
+                 15 bytes; write `{cut}`, or use exe or cmdline"
             ));
         }
         if let Some(cgroup) = self
@@ -321,8 +322,8 @@ impl Target {
             .filter(|cgroup| !cgroup.starts_with('/'))
         {
             return Err(format!(
-                "target `{name}`: cgroup `{cgroup}` is not a path from the root of the hierarchy; \
-                 write it as /proc/PID/cgroup does, as in /system.slice/{cgroup}"
+                "target `{name}`: cgroup `{cgroup}` is not an absolute path; write it as in \
+                 /proc/PID/cgroup, such as /system.slice/{cgroup}"
             ));
         }
         if self.expect_cache == Some(0) {

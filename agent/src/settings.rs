@@ -22,7 +22,7 @@ pub enum SettingsError {
         most: usize,
     },
     /// The system gave no random key.
-    #[error("no random key for fingerprints: getrandom failed: {0}")]
+    #[error("cannot create random keys for fingerprints: getrandom failed: {0}")]
     Random(io::Error),
 }
 

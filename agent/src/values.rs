@@ -111,8 +111,8 @@ impl FromStr for Credential {
         let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
         if name.is_empty() || name.len() > NAME_MAX || !name.bytes().all(is_token) {
             let expected = format!(
-                "a credential: the name after `{kind}:` must be 1 to {NAME_MAX} letters, digits or \
-                 signs of an HTTP token"
+                "a credential: the name after `{kind}:` must be 1 to {NAME_MAX} letters, digits \
+                 or other characters of an HTTP token"
             );
             return Err(ValueError::new(text, expected));
         }
@@ -171,10 +171,7 @@ pub fn duration(text: &str) -> Result<Duration, ValueError> {
         rest = &after[letters..];
     }
     if seconds <= 0.0 {
-        return Err(ValueError::new(
-            text,
-            "longer than nothing: give a duration such as 60s",
-        ));
+        return Err(ValueError::new(text, "a positive duration, such as 60s"));
     }
     if seconds > 3.2e9 {
         return Err(ValueError::new(text, "a duration below 100 years"));
@@ -222,7 +219,7 @@ pub fn bytes(text: &str) -> Result<u64, ValueError> {
     if value < 1.0 || value >= u64::MAX as f64 {
         return Err(ValueError::new(
             text,
-            "a usable size: at least one byte, below 16 EiB",
+            "a size of at least one byte and below 16 EiB",
         ));
     }
     Ok(value as u64)
@@ -249,7 +246,7 @@ pub fn pattern(text: &str) -> Result<String, ValueError> {
         Ok(_) if !text.is_empty() => Ok(text.to_owned()),
         Ok(_) => Err(ValueError::new(
             text,
-            "a pattern: it is empty and would match everything",
+            "a pattern: it is empty and matches everything",
         )),
         Err(error) => {
             // The last line of regex's message has the reason; the lines before draw the place.

@@ -19,7 +19,8 @@ pub enum ProcessError {
     },
     /// A 32-bit program.
     #[error(
-        "pid {pid} ({exe}) is a 32-bit process: heaptide knows only the x86-64 calling convention"
+        "pid {pid} ({exe}) is a 32-bit process: heaptide supports only the x86-64 calling \
+         convention"
     )]
     ThirtyTwoBit {
         /// The pid asked for.
@@ -28,7 +29,7 @@ pub enum ProcessError {
         exe: String,
     },
     /// A program for another machine, as under user-mode emulation.
-    #[error("pid {pid} ({exe}) is not an x86-64 ELF program: heaptide knows no other")]
+    #[error("pid {pid} ({exe}) is not an x86-64 ELF program: heaptide supports no other")]
     OtherMachine {
         /// The pid asked for.
         pid: u32,

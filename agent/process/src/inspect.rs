@@ -47,11 +47,11 @@ impl Inspected {
         let what = if stripped {
             "is static and stripped"
         } else {
-            "defines none that is known"
+            "has no known allocator"
         };
         format!(
-            "no allocator functions were found ({exe} {what}): allocations cannot be seen, \
-             only its mappings and its resident memory"
+            "no allocator functions were found ({exe} {what}): allocations cannot be seen, only \
+             mappings and resident memory"
         )
     }
 
@@ -59,8 +59,8 @@ impl Inspected {
     pub fn without_lines(&self) -> Option<String> {
         let main = self.modules.first().filter(|m| !m.elf.has_lines())?;
         Some(format!(
-            "{} was built without line tables: functions are named without file and line, and what \
-             was inlined shows as its caller",
+            "{} was built without line tables: functions are named without file and line, and \
+             inlined functions appear as their callers",
             main.name
         ))
     }

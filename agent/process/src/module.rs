@@ -61,8 +61,8 @@ pub(crate) fn modules_on(
         };
         if found.len() == caps::MODULES || !budget.take(0) {
             limitations.push(format!(
-                "it has more mapped files with code than heaptide reads of one process: {} and others \
-                 are not seen",
+                "it has more mapped files with code than heaptide reads per process: {} and \
+                 others are not seen",
                 code.path
             ));
             break;

@@ -99,7 +99,7 @@ impl Table {
         };
         let most = (section.size / 8).min(caps::GO_FUNCTIONS as u64) as usize;
         if table.functions > most {
-            elf.capped("its table of Go functions is longer than any honest one: it is not read");
+            elf.capped("its table of Go functions is too long: it is not read");
             return None;
         }
         let address = section.address.wrapping_add(bias);

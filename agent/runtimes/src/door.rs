@@ -187,19 +187,20 @@ pub trait Observer: Send {
 pub enum ReadError {
     /// Its memory cannot be read.
     #[error(
-        "the memory of this interpreter cannot be read (CAP_SYS_PTRACE is missing, or it has ended): \
-         its containers are not seen"
+        "the memory of the interpreter cannot be read (CAP_SYS_PTRACE is missing, or the \
+         process has ended): its containers are not seen"
     )]
     Unreadable,
     /// The structures are not where the version has them.
     #[error(
-        "the memory of this interpreter is not laid out as that of its version: its containers are not read"
+        "the memory layout of the interpreter does not match its version: its containers are \
+         not read"
     )]
     Layout,
     /// The reader panicked.
     #[error(
-        "reading this interpreter ended in a fault of heaptide's own (please report what it said of it): \
-         its containers are not seen any more"
+        "reading the interpreter failed by a bug in heaptide (please report the panic message): \
+         its containers are no longer seen"
     )]
     Fault,
 }

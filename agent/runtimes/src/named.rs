@@ -89,8 +89,8 @@ fn recognised(known: &Known) -> Recognised {
         name: name.to_string(),
         own_heap: true,
         limitations: vec![format!(
-            "the objects of {name} are in a heap of its own that is not read: its growth is judged by page faults and \
-             resident memory, and no line of its code is known"
+            "the heap of {name} is not read: growth is judged by page faults and resident \
+             memory, and no line of code is named"
         )],
         observer: Box::new(Unobserved),
     }

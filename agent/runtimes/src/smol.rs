@@ -36,8 +36,8 @@ fn recognise(process: &Inspected) -> Option<Recognised> {
     };
     let limitation = tasks.is_empty().then(|| {
         format!(
-            "{name} is linked in but the function that runs its tasks has no symbol (stripped): requests \
-             are tied to threads, not to tasks"
+            "{name} is linked in, but the function that runs its tasks has no symbol \
+             (stripped): requests are bound to threads, not to tasks"
         )
     });
     Some(Recognised {

@@ -69,7 +69,7 @@ fn recognise(process: Inspected) -> Result<Target, ProcessError> {
     if process.allocators.is_empty() {
         limitations.push(if runtime.own_heap {
             format!(
-                "no malloc is used: {} keeps a heap of its own, allocations are not seen one by one",
+                "{} does not use malloc but its own heap: single allocations are not seen",
                 runtime.name
             )
         } else {

@@ -36,8 +36,8 @@ fn recognise(process: &Inspected) -> Option<Recognised> {
         return None;
     }
     let limitation = tasks.is_empty().then(|| {
-        "tokio is linked in but its task poll function has no symbol (stripped): requests are \
-         tied to threads, not to tasks"
+        "tokio is linked in, but its task poll function has no symbol (stripped): requests are \
+         bound to threads, not to tasks"
             .to_string()
     });
     Some(Recognised {

@@ -98,7 +98,7 @@ fn load() -> (Vec<Check>, Option<f64>) {
         ));
     }
     for limitation in source.limitations() {
-        let advice = "nothing; reports name it as a limitation";
+        let advice = "none; reports name it as a limitation";
         checks.push(Check::limited("tracepoints", &limitation, advice));
     }
     let cost = source.calibrate();
@@ -176,7 +176,7 @@ fn text(checks: &[Check], places: &[heaptide_process::plan::Probe], code: ExitCo
     text.push_str(match code {
         ExitCode::Success => "heaptide can attach on this host.\n",
         ExitCode::NotPermitted => "heaptide cannot attach: not permitted (exit code 77).\n",
-        _ => "heaptide cannot attach: the kernel lacks something (exit code 69).\n",
+        _ => "heaptide cannot attach: the kernel lacks a feature (exit code 69).\n",
     });
     text
 }

@@ -58,10 +58,8 @@ fn row(pid: u32, deadline: Instant) -> Option<ProcessRow> {
         limitations: Vec::new(),
     };
     if Instant::now() >= deadline {
-        row.limitations.push(
-            "its files were not read: the list takes two seconds at most, and others took them"
-                .into(),
-        );
+        row.limitations
+            .push("its files were not read: the list takes at most two seconds".into());
         return Some(row);
     }
     match inspect_until(pid, deadline) {

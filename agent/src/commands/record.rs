@@ -70,8 +70,8 @@ impl Recording {
         };
         written.with_context(|| {
             format!(
-                "the recording in {} is incomplete, but `heaptide replay` can judge it: \
-                 free some space, or record to another disk",
+                "the recording in {} is incomplete, but `heaptide replay` can use it: free some \
+                 space, or record to another disk",
                 self.path.display()
             )
         })

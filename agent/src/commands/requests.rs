@@ -76,7 +76,7 @@ impl Requests {
             }
         }
         state.error.take().map_or(Ok(()), |why| {
-            Err(why).context("the requests are not complete")
+            Err(why).context("the list of requests is incomplete")
         })
     }
 

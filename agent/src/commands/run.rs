@@ -36,14 +36,14 @@ pub(super) fn run(args: &Run, log: Option<&str>) -> Result<ExitCode> {
     let shown = metrics.clone();
     let serving = runtime.spawn(async move {
         if let Err(why) = server.serve(shown, stopped).await {
-            error!("{why}; the observation goes on without metrics");
+            error!("{why}; observation continues without metrics");
         }
     });
     let done = daemon::run(&args.config, config, &metrics, &wishes);
     // The receiver is gone when the server has stopped by itself.
     let _ = stop_server.send(true);
     if let Err(why) = runtime.block_on(serving) {
-        debug!("the metrics server ended badly: {why}");
+        debug!("the metrics server failed: {why}");
     }
     runtime.shutdown_timeout(Duration::from_secs(1));
     done?;
@@ -86,6 +86,6 @@ fn raise_open_files() {
     limit.rlim_cur = limit.rlim_max;
     // SAFETY: a valid limit that is not above the hard one.
     if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } != 0 {
-        debug!("the limit of open files cannot be raised");
+        debug!("cannot raise the limit of open files");
     }
 }

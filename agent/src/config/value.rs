@@ -20,7 +20,7 @@ enum Text {
 /// The value as text.
 fn text<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     Text::deserialize(from)
-        .map_err(|_| D::Error::custom("expected a text or a number"))
+        .map_err(|_| D::Error::custom("expected a string or a number"))
         .map(|value| match value {
             Text::Words(text) => text,
             Text::Whole(number) => number.to_string(),
@@ -46,7 +46,7 @@ pub(super) fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D
     let duration = values::duration(&text(from)?).map_err(D::Error::custom)?;
     if duration < Duration::from_secs(1) {
         return Err(D::Error::custom(
-            "an interval below 1s would only cost CPU; write 1s or more",
+            "an interval below 1s is not allowed; write 1s or more",
         ));
     }
     Ok(duration)
@@ -95,7 +95,7 @@ pub(super) fn service<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::E
     let allowed = |c: char| c.is_alphanumeric() || "._-/:@".contains(c);
     if name.is_empty() || name.len() > 100 || !name.chars().all(allowed) {
         return Err(D::Error::custom(format!(
-            "`{}` is not a name of a service: up to 100 letters, digits and . _ - / : @",
+            "`{}` is not a service name: up to 100 letters, digits and . _ - / : @",
             name.escape_debug()
         )));
     }

@@ -11,8 +11,8 @@ use crate::config::LogFormat;
 pub enum LogError {
     /// The filter is none.
     #[error(
-        "`{filter}` is no log filter: {why}; use error, warn, info, debug or trace, or a filter per \
-         module as in `heaptide=debug`"
+        "`{filter}` is not a log filter: {why}; use error, warn, info, debug or trace, or a \
+         filter per module as in `heaptide=debug`"
     )]
     Filter {
         /// What was given.

@@ -172,7 +172,7 @@ impl Observer {
             {
                 Some(one) => self.observes(one.clone()),
                 None if was_seen(pid) => {
-                    debug!(pid, "a child that no target selects is let go");
+                    debug!(pid, "a child matches no target and is no longer observed");
                     if let Some(session) = &mut self.session {
                         session.detach(pid);
                     }
@@ -189,7 +189,7 @@ impl Observer {
             return false;
         };
         if let Err(why) = session.step() {
-            error!("observation failed and begins anew: {why}");
+            error!("observation failed and restarts: {why}");
             self.drop_session();
         }
         self.session.is_some()

@@ -36,7 +36,7 @@ impl State {
                 state.services = services;
             }
             Err(why) if why.kind() == io::ErrorKind::NotFound => {}
-            Err(why) => warn!(state = %path.display(), "learned plateaus begin anew: {why}"),
+            Err(why) => warn!(state = %path.display(), "learned plateaus are discarded: {why}"),
         }
         state
     }
@@ -61,16 +61,14 @@ impl State {
         };
         match write(path, &self.services) {
             Ok(()) => self.changed = false,
-            Err(why) => warn!(state = %path.display(), "learned plateaus cannot be kept: {why}"),
+            Err(why) => warn!(state = %path.display(), "learned plateaus cannot be saved: {why}"),
         }
     }
 }
 
 fn read(path: &Path) -> io::Result<BTreeMap<String, Plateaus>> {
     if fs::metadata(path)?.len() > LARGEST {
-        return Err(io::Error::other(
-            "the file is too large to be a state of heaptide",
-        ));
+        return Err(io::Error::other("the file is too large"));
     }
     serde_json::from_str(&fs::read_to_string(path)?).map_err(io::Error::from)
 }

@@ -91,7 +91,7 @@ impl Kernel {
         // The walks that the programs remember rest on the rules as they were.
         let version = self.rules_version.get(&0, 0).unwrap_or_default();
         if let Err(why) = self.rules_version.set(0, version.wrapping_add(1), 0) {
-            warn!("cannot tell the programs of new unwind rules: {why}");
+            warn!("cannot publish new unwind rules to the kernel programs: {why}");
         }
         added
     }

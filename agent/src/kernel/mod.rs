@@ -174,7 +174,7 @@ impl Kernel {
         }
         // What the programs log is for whoever debugs heaptide; without it they work all the same.
         let logger = EbpfLogger::init(&mut ebpf)
-            .inspect_err(|why| debug!("the kernel half's log is not read: {why}"))
+            .inspect_err(|why| debug!("the log of the kernel programs cannot be read: {why}"))
             .ok();
         let map_bytes = ebpf.maps().filter_map(|(_, map)| raw::map_bytes(map)).sum();
         let fd_of = |name| {
@@ -323,6 +323,6 @@ fn raise_memlock() {
     };
     // SAFETY: a valid pointer to a limit that lives until the call returns.
     if unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) } != 0 {
-        debug!("RLIMIT_MEMLOCK cannot be raised; that matters only before Linux 5.11");
+        debug!("RLIMIT_MEMLOCK cannot be raised; this matters only before Linux 5.11");
     }
 }

@@ -30,7 +30,10 @@ impl Kernel {
     pub fn attach_calls(&mut self) -> Vec<String> {
         let mut raws = vec![RAW_EXIT];
         let mut links = self.attach_events(&ENTERS).unwrap_or_else(|why| {
-            debug!("every system call's entry is taken, because two cannot be: {why}");
+            debug!(
+                "the entries of all system calls are traced, because single ones cannot be: \
+                 {why}"
+            );
             raws.push(RAW_ENTER);
             Vec::new()
         });

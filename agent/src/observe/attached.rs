@@ -310,7 +310,7 @@ impl Attached {
             if let Err(why) = kernel.set_target(self.target.pid(), self.config) {
                 warn!(
                     pid = self.target.pid(),
-                    "fewer objects cannot be asked for: {why}"
+                    "cannot lower the sampling rate: {why}"
                 );
             }
         }

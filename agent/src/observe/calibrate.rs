@@ -129,7 +129,7 @@ impl Pairs {
         // Its first answer says that it is past its start.
         pairs
             .measure()
-            .ok_or_else(|| io::Error::other("it does not answer"))?;
+            .ok_or_else(|| io::Error::other("the calibration program does not answer"))?;
         Ok(pairs)
     }
 

@@ -86,12 +86,12 @@ impl Control {
                 Turn::Pause if paused => {
                     info!(
                         pid = service,
-                        "probes of requests are off for some {seconds:.0} s"
+                        "request tracing is paused for about {seconds:.0} s"
                     );
                 }
                 // Not when that failed.
                 Turn::Resume if self.services.get(&service).is_some_and(|one| !one.paused()) => {
-                    info!(pid = service, "probes of requests are on");
+                    info!(pid = service, "request tracing is on");
                 }
                 Turn::Stay | Turn::Pause | Turn::Resume => {}
             }
@@ -144,7 +144,7 @@ impl Control {
         // What was measured holds no longer.
         self.meter.forget(pid);
         if let Err(why) = done {
-            warn!(pid, "probes of requests cannot be put on or off: {why}");
+            warn!(pid, "request probes cannot be attached or detached: {why}");
             // Not again every second.
             if let Some(tracing) = self.services.get_mut(&service) {
                 tracing.turn(true, Instant::now());
@@ -241,7 +241,10 @@ fn turn_allocations(host: &mut Host, sink: &mut Sink<'_>) -> Result<(), SourceEr
             Turn::Resume => resume_allocations(host, pid, sink),
         };
         if let Err(why) = done {
-            warn!(pid, "allocator probes cannot be put on or off: {why}");
+            warn!(
+                pid,
+                "allocator probes cannot be attached or detached: {why}"
+            );
         }
     }
     Ok(())

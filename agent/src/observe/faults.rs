@@ -22,7 +22,7 @@ pub(super) fn read(host: &mut Host, sink: &mut Sink<'_>) {
         of.push((key.site, key.request, *pages));
     });
     if let Err(why) = taken {
-        debug!("places of page faults are not read: {why}");
+        debug!("sites of page faults cannot be read: {why}");
     }
     for (pid, attached) in &mut host.attached {
         let Some(totals) = host.kernel.faults(*pid) else {

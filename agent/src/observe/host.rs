@@ -30,7 +30,7 @@ pub enum SourceError {
     #[error(transparent)]
     Kernel(#[from] KernelError),
     /// A thread of heaptide's own cannot be started.
-    #[error("a thread that reads what the kernel half says cannot be started: {0}")]
+    #[error("cannot start a thread that reads from the kernel programs: {0}")]
     Thread(std::io::Error),
 }
 

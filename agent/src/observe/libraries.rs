@@ -22,7 +22,7 @@ pub(super) fn meet(host: &mut Host, sink: &mut Sink<'_>) {
         if let Err(why) = probe(host, pid, sink) {
             warn!(
                 pid,
-                "allocators of a library mapped later are not seen: {why}"
+                "allocators of libraries mapped later are not seen: {why}"
             );
         }
     }
@@ -56,7 +56,7 @@ fn probe(host: &mut Host, pid: u32, sink: &mut Sink<'_>) -> Result<(), SourceErr
     for file in files {
         info!(
             pid,
-            "{} was mapped later: its allocator is probed now",
+            "{} was mapped later; its allocator is probed from now on",
             file.display()
         );
     }

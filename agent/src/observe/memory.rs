@@ -16,7 +16,7 @@ pub(super) fn sample(host: &Host, pid: u32, sink: &mut Sink<'_>) {
     let limit = attached.and_then(|attached| attached.options.memory_limit);
     match limits(pid, limit) {
         Ok(sample) => sink(pid, Observation::Memory(sample)),
-        Err(why) => debug!(pid, "no memory sample: {why}"),
+        Err(why) => debug!(pid, "cannot sample the process's memory usage: {why}"),
     }
 }
 

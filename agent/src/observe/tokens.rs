@@ -7,7 +7,7 @@ use tracing::debug;
 use super::host::{Host, Sink};
 
 /// A first search that was refused is not tried again.
-const SAID: &str = "whether tokens stay in memory is not known";
+const SAID: &str = "it is unknown whether tokens stay in memory";
 
 /// Searches on, and says what was found. To be called every second.
 pub(super) fn search(host: &mut Host, sink: &mut Sink<'_>) {

@@ -82,7 +82,7 @@ impl LiveView {
         if self.screen.take().is_some()
             && let Err(error) = ratatui::try_restore()
         {
-            tracing::warn!(%error, "cannot restore the terminal; `reset` does");
+            tracing::warn!(%error, "cannot restore the terminal; run `reset`");
         }
     }
 }

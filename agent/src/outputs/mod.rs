@@ -85,7 +85,7 @@ pub enum OutputError {
 fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "there is no space left: free some, or name a file on another disk"
+            "there is no space left: free some, or use another disk"
         }
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
             "the folder does not exist: create it, or name another file"
@@ -107,7 +107,8 @@ fn listen_advice(address: SocketAddr, error: &io::Error) -> String {
             port = address.port()
         ),
         io::ErrorKind::AddrNotAvailable => {
-            "this host has no such address: use 127.0.0.1 or one that `ip addr` shows".to_owned()
+            "this host does not have this address: use 127.0.0.1 or one that `ip addr` shows"
+                .to_owned()
         }
         io::ErrorKind::PermissionDenied => {
             "ports below 1024 need CAP_NET_BIND_SERVICE: choose a higher one".to_owned()

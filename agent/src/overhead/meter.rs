@@ -113,7 +113,7 @@ impl Meter {
         match kernel.measure(false) {
             Ok(measuring) => self.under_way = Some((measuring, seen)),
             Err(why) => {
-                debug!("what the probes of requests cost cannot be measured: {why}");
+                debug!("the cost of request probes cannot be measured: {why}");
                 self.refused = true;
             }
         }

@@ -179,13 +179,13 @@ fn ratios(looks: &[Look], said: &[Said], plain: f64) -> Result<Ratios> {
             .find(|(_, line)| line.contains(words))
             .map(|line| line.0)
     };
-    let off = when("probes of requests are off", begun);
-    let on = off.and_then(|off| when("probes of requests are on", off));
+    let off = when("request tracing is paused", begun);
+    let on = off.and_then(|off| when("request tracing is on", off));
     let over = on.unwrap_or(end);
     // Later cycles are part of the whole: what a first look at a service takes is spent once.
     let last_on = said
         .iter()
-        .rfind(|(_, line)| line.contains("probes of requests are on"));
+        .rfind(|(_, line)| line.contains("request tracing is on"));
     let whole = last_on.map_or(end, |line| line.0);
     let requests = |look: &Look| look.served;
     let ratio = |from: Instant, to: Instant| rate(looks, from, to, requests) / plain;
@@ -248,10 +248,10 @@ mod tests {
             })
             .collect();
         let said = [
-            (at(30), "INFO probes of requests are off pid=1".to_owned()),
-            (at(90), "INFO probes of requests are on pid=1".to_owned()),
-            (at(100), "INFO probes of requests are off pid=1".to_owned()),
-            (at(110), "INFO probes of requests are on pid=1".to_owned()),
+            (at(30), "INFO request tracing is paused pid=1".to_owned()),
+            (at(90), "INFO request tracing is on pid=1".to_owned()),
+            (at(100), "INFO request tracing is paused pid=1".to_owned()),
+            (at(110), "INFO request tracing is on pid=1".to_owned()),
         ];
         let near = |value: f64, expected: f64| assert!((value - expected).abs() < 1e-9, "{value}");
         let one = ratios(&looks, &said, 100.0).expect("ratios");

@@ -14,7 +14,7 @@ use crate::maps::Mapping;
 #[derive(Debug, thiserror::Error)]
 pub enum ElfError {
     /// Not an ELF file.
-    #[error("{path} is no x86-64 ELF file")]
+    #[error("{path} is not an x86-64 ELF file")]
     NotElf {
         /// The file.
         path: PathBuf,
@@ -125,7 +125,7 @@ impl Elf {
     ) -> bool {
         let size = section.size.min(caps::SECTION * 4);
         if size < section.size {
-            self.capped("a section is larger than 256 MiB and is searched in part");
+            self.capped("a section is larger than 256 MiB and is searched only in part");
         }
         let overlap = overlap.min(caps::PIECE / 2);
         let mut buffer = Vec::new();
@@ -290,9 +290,7 @@ impl Elf {
     pub(crate) fn spend(&self, bytes: u64) -> bool {
         let enough = self.budget.take(bytes);
         if !enough {
-            self.capped(
-                "its tables are larger than heaptide reads of one process: some are left out",
-            );
+            self.capped("its tables exceed what heaptide reads per process: some are not read");
         }
         enough
     }

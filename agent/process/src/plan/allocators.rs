@@ -78,8 +78,8 @@ impl Planner {
         let before = taken.clone();
         let Some(exits) = results::of(code, vaddr, taken) else {
             self.plan.limitations.push(format!(
-                "blocks of {symbol} in {} are not seen: not all of its returns could be found, and a \
-                 return probe would end the process when it throws",
+                "blocks of {symbol} in {} are not seen: not all of its returns were found, and \
+                 a return probe would end the process if it throws",
                 module.name
             ));
             return;

@@ -28,8 +28,8 @@ impl Planner {
             for found in found {
                 if self.plan.handlers.len() == MAX_HANDLERS {
                     self.plan.limitations.push(format!(
-                        "--handler matches more than {MAX_HANDLERS} functions: only the first are \
-                         used, make it narrower"
+                        "--handler matches more than {MAX_HANDLERS} functions: only the first \
+                         are used; use a narrower expression"
                     ));
                     break 'modules;
                 }

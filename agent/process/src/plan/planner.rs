@@ -95,7 +95,7 @@ impl Planner {
             let name = &module.name;
             self.plan
                 .limitations
-                .push(format!("{symbol} of {name} lies outside of its code"));
+                .push(format!("{symbol} of {name} is outside of its code"));
             return;
         };
         self.plan.probes.push(Probe {

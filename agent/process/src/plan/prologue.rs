@@ -87,7 +87,7 @@ pub fn choose(name: &str, bytes: &[u8], address: u64, needs: &Needs) -> Place {
             let mut why = format!("{name}+{offset}: `{instruction}` is emulated");
             if offset != 0 {
                 let cost = if entry.is_some_and(|i| emulated(&i, bytes, address, needs)) {
-                    "see calls twice or calls that do nothing"
+                    "count calls twice, or calls without effect"
                 } else {
                     "be single-stepped (about 18x)"
                 };
@@ -217,7 +217,7 @@ fn search(bytes: &[u8], address: u64, needs: &Needs, reentered: &[u64]) -> Resul
             .any(|t| *t > address && *t <= instruction.ip());
         if twice {
             return none(
-                format!("a loop leads back to before +{offset}"),
+                format!("a loop jumps back to before +{offset}"),
                 at_null_jump,
             );
         }
@@ -260,7 +260,7 @@ fn search(bytes: &[u8], address: u64, needs: &Needs, reentered: &[u64]) -> Resul
         before = Some(instruction);
     }
     none(
-        "no emulated instruction follows soon".to_string(),
+        "no emulated instruction in the prologue".to_string(),
         at_null_jump,
     )
 }

@@ -28,8 +28,8 @@ impl Planner {
         }
         if planned {
             self.plan.limitations.push(
-                "only allocations that the process samples itself are seen: its allocator has \
-                 otel_memory probes, which are used in place of probes on its functions"
+                "only allocations sampled by the process itself are seen: heaptide uses the \
+                 otel_memory probes of its allocator instead of probes on functions"
                     .to_owned(),
             );
         }
@@ -48,8 +48,8 @@ impl Planner {
             let Some(arguments) = probe.arguments.as_ref().filter(|all| all.len() == count) else {
                 let name = &module.name;
                 self.plan.limitations.push(format!(
-                    "the otel_memory probes of {name} are not used: their arguments are not as the \
-                     convention has them"
+                    "the otel_memory probes of {name} are not used: their arguments do not \
+                     follow the convention"
                 ));
                 return false;
             };

@@ -84,7 +84,7 @@ impl Planner {
                     let why = &place.why;
                     self.plan
                         .limitations
-                        .push(format!("{symbol} is slow to watch: {why}"));
+                        .push(format!("probing {symbol} is slow: {why}"));
                 }
                 self.add_at(module, program, symbol, *vaddr, &place, cookie);
             }
@@ -109,7 +109,7 @@ impl Planner {
                 let code = module.elf.at(*vaddr, *size as usize);
                 let ends = ends::of(symbol, &code.unwrap_or_default(), *vaddr, &[]);
                 if ends.is_empty() {
-                    let said = format!("requests are not seen at {symbol}: it has no end");
+                    let said = format!("requests are not seen at {symbol}: no return was found");
                     self.plan.limitations.push(said);
                     return;
                 }

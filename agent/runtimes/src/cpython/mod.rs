@@ -45,8 +45,8 @@ static PYPY: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r"^(?:lib)?pypy(\d+(?:\.\d+)?)?(?:-c)?(?:\.so.*)?$").ok());
 
 /// What holds for all of them, while their small blocks are not seen.
-const ARENAS: &str = "Python objects up to 512 bytes come from CPython's own arenas: only the larger \
-                      ones and C extensions are seen allocation by allocation";
+const ARENAS: &str = "Python objects up to 512 bytes are in CPython's own arenas: allocations \
+     are seen of larger ones and C extensions only";
 
 /// `CPython`.
 pub(crate) struct CPython;
@@ -94,8 +94,8 @@ fn recognise(process: &Inspected) -> Option<Recognised> {
     let mut python = None;
     match (build.version, free_threaded) {
         (Some(version), true) => limitations.push(format!(
-            "a free-threaded build of CPython {version}: its containers and its stacks are not read \
-             (heaptide knows the layout of builds with a GIL only)"
+            "CPython {version} is a free-threaded build: its containers and stacks are not read \
+             (heaptide supports only builds with a GIL)"
         )),
         (Some(version), false) => {
             let interpreter = |layout: Arc<Layout>| Interpreter {
@@ -111,8 +111,8 @@ fn recognise(process: &Inspected) -> Option<Recognised> {
                 && proof::proved(process.pid, process.start_ticks, &nearest)
             {
                 limitations.push(format!(
-                    "CPython {version} is read as 3.{}, the nearest that heaptide knows: its objects and \
-                     functions were found where that one has them",
+                    "CPython {version} is read with the layout of 3.{}, the nearest known \
+                     version: its objects and functions match it",
                     nearest.layout.minor
                 ));
                 python = Some(nearest);
@@ -124,8 +124,8 @@ fn recognise(process: &Inspected) -> Option<Recognised> {
     }
     if process.modules.iter().any(|m| m.path.contains("/gevent/")) {
         limitations.push(
-            "gevent is in use: its greenlets share one thread, requests are tied to threads and may \
-             be mixed up"
+            "gevent is in use: its greenlets share a thread, but requests are bound to threads \
+             and may be confused"
                 .to_string(),
         );
     }
@@ -147,7 +147,7 @@ fn recognise(process: &Inspected) -> Option<Recognised> {
 fn unknown(version: &str) -> String {
     format!(
         "CPython {version} is not one of the versions whose memory heaptide can read ({}): its \
-         containers and its stacks are not seen",
+         containers and stacks are not seen",
         known_versions().join(", ")
     )
 }
@@ -233,8 +233,8 @@ fn pypy(process: &Inspected) -> Option<Recognised> {
         },
         own_heap: true,
         limitations: vec![
-            "PyPy moves objects in a heap of its own: allocations, containers and Python stacks are \
-             not seen, only requests and the memory of the process"
+            "PyPy moves objects in its own heap: allocations, containers and Python stacks are \
+             not seen, only requests and process memory"
                 .to_string(),
         ],
         observer: Box::new(Unobserved),

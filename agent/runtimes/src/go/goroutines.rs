@@ -170,7 +170,7 @@ impl Reader {
                 .clone(),
         };
         let begun = symbolizer.resolve(SiteId(0), &[key.0], false, false);
-        name = format!("{name}, begun by {}", begun.stack[0].function);
+        name = format!("{name}, started by {}", begun.stack[0].function);
         if self.names.len() < 4096 {
             self.names.insert(key, (name.clone(), place.clone()));
         }

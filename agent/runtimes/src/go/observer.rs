@@ -39,7 +39,7 @@ impl Observer for GoObserver {
             probes::wishes(program, allocations, &mut wishes);
         }
         wishes.no_handlers =
-            Some("--handler is not possible in Go: its stacks move while a function runs");
+            Some("--handler does not work in Go, because stacks move while a function runs");
         wishes
     }
 

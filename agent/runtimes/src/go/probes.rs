@@ -88,7 +88,7 @@ pub(super) fn wishes(program: &Program, allocations: bool, wishes: &mut Wishes) 
             match function {
                 Some(function) => probes.push((function, name, kernel, cookie.0)),
                 None => wishes.limitations.push(format!(
-                    "{name} is not in this program: not all of its heap is seen"
+                    "{name} is not in this program: a part of its heap is not seen"
                 )),
             }
         }

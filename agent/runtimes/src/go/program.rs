@@ -97,13 +97,16 @@ impl Program {
         } = self.variables;
         let mut missing = Vec::new();
         if controller.is_none() || cycles.is_none() || phase.is_none() {
-            missing.push("the collector's variables are not found: what it leaves is not read");
+            missing.push(
+                "the collector's variables were not found: the reachable heap is not \
+                 read",
+            );
         }
         if buckets.is_none() || profile_rate.is_none() {
-            missing.push("the variables of the heap profile are not found: it is not read");
+            missing.push("the variables of the heap profile were not found: it is not read");
         }
         if goroutines.is_none() {
-            missing.push("the list of goroutines is not found: they are not counted");
+            missing.push("the list of goroutines was not found: they are not counted");
         }
         missing.into_iter().map(str::to_owned).collect()
     }

@@ -75,14 +75,13 @@ impl GoReader {
         Some(match self.enabled {
             Some(_) => format!(
                 "runtime.MemProfileRate of pid {} was 0 and is {} until heaptide ends \
-                 (--go-enable-memprofile); only what is allocated from now on is in its heap profile",
+                 (--go-enable-memprofile); its heap profile contains later allocations only",
                 self.pid,
                 profile::RATE
             ),
-            None => {
-                "the heap profile could not be switched on: writing the target's memory was refused"
-                    .to_string()
-            }
+            None => "the heap profile could not be enabled: writing to the target's memory was \
+                 denied"
+                .to_string(),
         })
     }
 

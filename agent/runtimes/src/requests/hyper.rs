@@ -54,10 +54,11 @@ impl RequestSource for Streams {
 
 fn limitation(streams: &[FunctionAt]) -> &'static str {
     if streams.is_empty() {
-        "requests over HTTP/2 are not seen (the h2 crate is linked in): only those over HTTP/1, and \
+        "HTTP/2 requests are not seen (the h2 crate is linked in): only HTTP/1 requests and \
          functions named by --handler"
     } else {
-        "of requests over HTTP/2 (the h2 crate is linked in) neither paths nor tokens are seen: they are one route, \
-         or those of the functions named by --handler, and whether tokens make memory grow cannot be said"
+        "paths and tokens of HTTP/2 requests are not seen (the h2 crate is linked in): they \
+         have one route, or those of the functions named by --handler, and no token-related \
+         cause"
     }
 }

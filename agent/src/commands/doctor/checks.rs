@@ -41,10 +41,10 @@ fn kernel_version(release: &str) -> Check {
     };
     let found = format!("Linux {release}, {}", std::env::consts::ARCH);
     if std::env::consts::ARCH != "x86_64" {
-        return Check::missing("kernel", found, "heaptide knows x86-64 only");
+        return Check::missing("kernel", found, "heaptide supports only x86-64");
     }
     if version < OLDEST {
-        let advice = "use Linux 5.15 or newer: older ones have no links with cookies on probes";
+        let advice = "use Linux 5.15 or newer: older kernels have no attach cookies";
         return Check::missing("kernel", found, advice);
     }
     Check::ok("kernel", found)
@@ -73,12 +73,12 @@ fn tracefs() -> Check {
         (Some(path), Ok(())) => Check::ok("tracefs", format!("mounted on {path}")),
         (None, Ok(())) => Check::ok(
             "tracefs",
-            "not mounted; heaptide can mount it for itself while it starts",
+            "not mounted; heaptide can mount it in a private namespace at start",
         ),
         (_, Err(why)) => Check::limited(
             "tracefs",
-            format!("cannot be read: {why}"),
-            "run as root, or mount it; without it no requests, forks and mappings are seen",
+            format!("it cannot be read: {why}"),
+            "run as root, or mount it; without it requests, forks and mappings are not seen",
         ),
     }
 }
@@ -90,8 +90,8 @@ fn pid_namespace() -> Check {
     }
     Check::missing(
         "pid namespace",
-        "not the host's: the kernel half knows the host's pids, /proc here shows others",
-        "run heaptide with the host's pids (`docker run --pid=host`, `hostPID: true`)",
+        "not the host's: the kernel programs use the host's pids, but /proc shows others",
+        "run heaptide in the host's pid namespace (`docker run --pid=host`, `hostPID: true`)",
     )
 }
 
@@ -121,7 +121,10 @@ fn capabilities(status: &str) -> Vec<Check> {
             if has(*bit) || *bit != 19 && has(SYS_ADMIN) {
                 Check::ok(NAME, words)
             } else if *bit == 19 {
-                let found = format!("{words}: missing, only this user's processes can be observed");
+                let found = format!(
+                    "{words}: missing; only this user's processes can be \
+                     observed"
+                );
                 Check::limited(NAME, found, advice)
             } else {
                 Check::forbidden(NAME, format!("{words}: missing"), advice)
@@ -139,7 +142,7 @@ fn paranoid() -> Check {
     };
     Check::ok(
         "perf_event_paranoid",
-        format!("{found} (CAP_PERFMON is not bound by it)"),
+        format!("{found} (it does not apply with CAP_PERFMON)"),
     )
 }
 
@@ -152,7 +155,7 @@ fn memlock() -> Check {
     let soft = soft.unwrap_or("unknown");
     Check::ok(
         "locked memory",
-        format!("{soft} (no limit for maps since Linux 5.11)"),
+        format!("{soft} (it does not limit maps since Linux 5.11)"),
     )
 }
 
@@ -166,7 +169,7 @@ fn cgroups() -> Check {
         let advice = "mount /sys/fs/cgroup, or give --memory-limit";
         Check::limited(
             NAME,
-            "not mounted: their memory limits are not seen",
+            "not mounted: memory limits of cgroups are not seen",
             advice,
         )
     }

@@ -39,9 +39,9 @@ impl Observer {
                 let wait = self.loading.failed((), Instant::now());
                 error!(
                     retry_in_seconds = wait.as_secs(),
-                    "cannot load the kernel half: {why}"
+                    "cannot load the kernel programs: {why}"
                 );
-                Some(format!("the kernel half cannot be loaded: {why}"))
+                Some(format!("the kernel programs cannot be loaded: {why}"))
             }
         }
     }
@@ -50,11 +50,11 @@ impl Observer {
     pub(super) fn drop_session(&mut self) {
         let pids: Vec<u32> = self.observed.keys().copied().collect();
         for pid in pids {
-            self.detach(pid, "the kernel half is loaded anew");
+            self.detach(pid, "the kernel programs are loaded again");
         }
         self.session = None;
         self.loading.failed((), Instant::now());
-        let reason = "the kernel half did not work and is loaded anew; the log says why";
+        let reason = "the kernel programs failed and are loaded again; see the log";
         self.metrics.set_unhealthy(Some(reason.to_owned()));
     }
 

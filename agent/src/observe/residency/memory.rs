@@ -37,7 +37,7 @@ pub enum MemoryError {
         why: io::Error,
     },
     /// No buffer.
-    #[error("no buffer to read memory into: {0}")]
+    #[error("cannot allocate a buffer for the search for tokens: {0}")]
     Buffer(io::Error),
 }
 
@@ -51,7 +51,7 @@ impl Buffer {
         map.advise(Advice::DontDump).map_err(MemoryError::Buffer)?;
         if let Err(why) = map.lock() {
             // RLIMIT_MEMLOCK; the buffer is in use far too often to be swapped out.
-            debug!("the buffer for residency cannot be locked: {why}");
+            debug!("cannot lock the buffer for the search for tokens: {why}");
         }
         Ok(Self(map))
     }

@@ -195,7 +195,7 @@ impl Searches {
             match Worker::start(self.key) {
                 Ok(worker) => self.worker = Some(worker),
                 Err(why) => {
-                    warn!("no thread to search for tokens: {why}");
+                    warn!("cannot start the thread that searches for tokens: {why}");
                     searched.due = at + 10 * PAUSE;
                     return;
                 }

@@ -119,7 +119,7 @@ impl Client {
                 Failure::Helper(why) => {
                     return (
                         Looked::default(),
-                        Some(format!("functions are not named: {why}")),
+                        Some(format!("functions have no names: {why}")),
                     );
                 }
             }
@@ -194,7 +194,9 @@ impl Client {
         }
         record.spent += spent;
         if record.spent > FREE + record.began.elapsed().mul_f64(SHARE) {
-            return Err(Failure::File("reading it takes too much time".to_string()));
+            return Err(Failure::File(
+                "reading it takes too much CPU time".to_string(),
+            ));
         }
         Ok(looked)
     }
@@ -222,7 +224,7 @@ impl Record {
                 Detail::Names,
                 "its functions are named without file and line",
             ),
-            Detail::Names | Detail::Nothing => (Detail::Nothing, "its functions are not named"),
+            Detail::Names | Detail::Nothing => (Detail::Nothing, "its functions have no names"),
         };
         self.detail = detail;
         self.began = Instant::now();

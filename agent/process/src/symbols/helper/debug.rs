@@ -139,7 +139,7 @@ fn section(file: &Mapped, id: SectionId, inflated: &mut u64) -> Result<Slice, St
     *inflated = inflated.saturating_add(data.uncompressed_size);
     if *inflated > caps::INFLATED {
         return Err(format!(
-            "its compressed debug sections inflate to more than {} MiB",
+            "its debug sections have more than {} MiB when decompressed",
             caps::INFLATED >> 20
         ));
     }
