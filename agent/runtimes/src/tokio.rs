@@ -1,5 +1,5 @@
-//! tokio: `tokio::runtime::task::raw::poll` is called with the task's header whenever a task runs,
-//! and survives even full link-time optimisation.
+//! tokio: `tokio::runtime::task::raw::poll` is called with the task's header whenever a task runs.
+//! It survives full link-time optimisation.
 
 use std::sync::LazyLock;
 

@@ -2,8 +2,8 @@
 
 mod baselines;
 mod bench;
+mod benign;
 mod classes;
-mod fillers;
 mod keepers;
 mod plan;
 mod random;

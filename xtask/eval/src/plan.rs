@@ -2,8 +2,8 @@
 
 use heaptide_judge::report::Cause;
 
+use crate::benign;
 use crate::classes::{Class, Kind};
-use crate::fillers;
 use crate::keepers::{Keeper, Policy, Trigger};
 use crate::random::Random;
 use crate::traffic::{Family, Shape, Sizes, Traffic};
@@ -306,8 +306,8 @@ impl Plan {
             }
             self.seconds += from;
         }
-        let fillers = fillers::draw(&self.traffic, self.seconds, random);
-        self.keepers.extend(fillers);
+        let benign = benign::draw(&self.traffic, self.seconds, random);
+        self.keepers.extend(benign);
         if let Some(part) = self
             .leaks
             .iter()
@@ -376,7 +376,7 @@ impl Plan {
 
     /// Limit and sizes: how long the leaks take to use up the headroom, or what part of it the caches hold.
     fn size(&mut self, random: &mut Random) {
-        let fillers = self.keepers.len() - fillers::COUNT;
+        let first_benign = self.keepers.len() - benign::COUNT;
         let grows: f64 = self
             .leaks
             .iter()
@@ -398,7 +398,7 @@ impl Plan {
             };
             kept * grows * (self.seconds - onset) * random.range(4.5, 8.0)
         } else {
-            let held: f64 = self.keepers[..fillers]
+            let held: f64 = self.keepers[..first_benign]
                 .iter()
                 .map(|keeper| self.plateau(keeper) * keeper.sizes.mean())
                 .sum();
@@ -410,7 +410,7 @@ impl Plan {
             };
             held.max(1e6) / part
         };
-        for index in fillers..self.keepers.len() {
+        for index in first_benign..self.keepers.len() {
             let entries = self.plateau(&self.keepers[index]);
             let bytes = headroom * random.log_range(0.0003, 0.004) / entries;
             self.keepers[index].sizes =

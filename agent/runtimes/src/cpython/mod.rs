@@ -1,4 +1,5 @@
-//! `CPython`: recognised by its runtime structure, else by the name of the executable or libpython.
+//! `CPython`: recognised by its runtime structure, or else by the name of the executable or
+//! libpython.
 
 mod census;
 mod code;
@@ -44,7 +45,7 @@ static NAME: LazyLock<Option<Regex>> =
 static PYPY: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r"^(?:lib)?pypy(\d+(?:\.\d+)?)?(?:-c)?(?:\.so.*)?$").ok());
 
-/// What holds for all of them, while their small blocks are not seen.
+/// The limitation of all versions while their small blocks are not seen.
 const ARENAS: &str = "Python objects up to 512 bytes are in CPython's own arenas: allocations \
      are seen of larger ones and C extensions only";
 
@@ -77,7 +78,7 @@ fn recognise(process: &Inspected) -> Option<Recognised> {
     if let Some(pypy) = pypy(process) {
         return Some(pypy);
     }
-    // libpython before the executable: a program that embeds it has no structure of its own
+    // libpython first: a program that embeds it has no runtime structure of its own
     let found = process
         .modules
         .iter()
@@ -152,8 +153,8 @@ fn unknown(version: &str) -> String {
     )
 }
 
-/// Address of `_PyRuntime` in the file's own terms. Builds since 3.8 put it into a section of its
-/// own, which stays when all symbols are stripped.
+/// Address of `_PyRuntime` in the file. Builds since 3.8 have it in its own section, which survives
+/// stripping.
 fn runtime_address(module: &Module) -> Option<u64> {
     let symbol = module.elf.data_symbol("_PyRuntime");
     symbol.or_else(|| Some(module.elf.section(".PyRuntime")?.address))
@@ -180,13 +181,13 @@ fn base_names(process: &Inspected) -> impl Iterator<Item = &str> {
     std::iter::once(exe).chain(process.modules.iter().map(|m| m.name.as_str()))
 }
 
-/// A file with the name of an interpreter.
+/// A file with an interpreter's name.
 struct Named {
     /// The version in that name.
     version: Option<String>,
 }
 
-/// Whether a file has the name of an interpreter.
+/// Matches file names of interpreters.
 fn name_match(process: &Inspected) -> Option<Named> {
     let name = NAME.as_ref()?;
     let versions: Vec<Option<String>> = base_names(process)
@@ -208,7 +209,7 @@ fn free_threaded_name(process: &Inspected) -> bool {
     })
 }
 
-/// An interpreter without the structure that this module reads: before 3.8, or sections stripped.
+/// An interpreter without a known runtime structure: before 3.8, or sections stripped.
 fn by_name(process: &Inspected) -> Option<Recognised> {
     let version = name_match(process)?.version;
     let said = version.as_deref().unwrap_or("of unknown version");

@@ -1,5 +1,4 @@
-//! Go: recognised by its build information or its table of functions; what can be seen of its requests
-//! and its heap, and where.
+//! Go: recognised by its build information or its function table; its limitations.
 
 mod blocks;
 mod goroutines;
@@ -59,7 +58,7 @@ fn recognise(process: &Inspected) -> Option<Recognised> {
     })
 }
 
-/// What cannot be seen of a program.
+/// The limitations of a program.
 fn limitations(name: &str, program: Option<&Program>) -> Vec<String> {
     let mut limitations = vec![limitation(name, program)];
     let known = program.filter(|program| program.layout.is_some());

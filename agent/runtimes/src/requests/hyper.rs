@@ -1,4 +1,4 @@
-//! hyper's streams of HTTP/2: a future of its own is polled for each, in a task of tokio's.
+//! hyper's HTTP/2 streams: each has its own future, polled in a tokio task.
 
 use std::sync::LazyLock;
 
@@ -15,10 +15,10 @@ const POLL: Program = Program::opening("stream_poll", Purpose::Request);
 /// It is about to return from that (a probe at each of its ends).
 const DONE: Program = Program::at("stream_done", Purpose::Request);
 
-/// What a request is called until more is known.
+/// Preliminary name of a request.
 const NAME: &str = "HTTP/2 stream";
 
-/// The future of a stream is polled by a function of its own, in the builds that were looked at.
+/// The future of a stream has its own poll function in all builds examined.
 static STREAM: LazyLock<Option<Regex>> = LazyLock::new(|| {
     let pattern =
         r"^<hyper::proto::h2::server::H2Stream<.*> as core::future::future::Future>::poll$";
