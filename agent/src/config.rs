@@ -1,4 +1,4 @@
-//! The daemon's configuration: a TOML file, checked whole, with errors that name the line.
+//! The daemon's configuration: a TOML file, validated completely; errors have line numbers.
 
 mod suggest;
 mod value;
@@ -14,17 +14,17 @@ use serde::Deserialize;
 
 use crate::values::{Credential, Mode};
 
-/// The largest configuration that is read; a bigger file is a mistake (`/dev/zero`, a log).
+/// Maximum size of a configuration; a larger file is a mistake (`/dev/zero`, a log).
 const LARGEST: u64 = 1 << 20;
 
-/// A configuration, checked.
+/// A valid configuration.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// What holds for the agent and all targets.
+    /// Settings of the agent and defaults of all targets.
     #[serde(default)]
     pub agent: Agent,
-    /// Which processes are observed; the first entry that matches a process has it.
+    /// Services to observe; the first matching entry gets a process.
     #[serde(default, rename = "target")]
     pub targets: Vec<Target>,
 }
@@ -33,10 +33,10 @@ pub struct Config {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Agent {
-    /// Where `/metrics` and `/healthz` are served.
+    /// Address of `/metrics` and `/healthz`.
     #[serde(deserialize_with = "value::listen_address")]
     pub metrics: SocketAddr,
-    /// How allocations are watched.
+    /// How allocations are traced.
     #[serde(deserialize_with = "value::mode")]
     pub mode: Mode,
     /// CPU time that probes may cost a target, as a ratio (`"3%"` in the file).
@@ -45,24 +45,24 @@ pub struct Agent {
     /// How long memory must last for the verdict `no_leak`, at the largest growth that could have been missed.
     #[serde(deserialize_with = "value::duration")]
     pub horizon: Duration,
-    /// What counts as the token of a request.
+    /// The token of a request.
     #[serde(deserialize_with = "value::credential")]
     pub credential: Credential,
     /// Search the targets' memory for tokens of finished requests.
     pub residency: bool,
-    /// Form of the log.
+    /// Format of the log.
     pub log_format: LogFormat,
     /// What is logged (`info`, or a filter per module).
     pub log: String,
-    /// How often processes are looked for.
+    /// Interval of looking for processes.
     #[serde(deserialize_with = "value::duration")]
     pub scan_interval: Duration,
-    /// How often a target is judged.
+    /// Interval of judging a target.
     #[serde(deserialize_with = "value::duration")]
     pub report_interval: Duration,
-    /// Most processes observed at once; the rest is logged and left alone.
+    /// Maximum number of processes observed at once; others are logged and ignored.
     pub max_processes: usize,
-    /// File that keeps learned plateaus over a restart; none: they are learned anew.
+    /// File that stores learned plateaus across restarts; without it they are learned anew.
     pub state: Option<PathBuf>,
 }
 
@@ -85,18 +85,18 @@ impl Default for Agent {
     }
 }
 
-/// Form of the log.
+/// Format of the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// One JSON object per line.
     #[default]
     Json,
-    /// For people.
+    /// For humans.
     Text,
 }
 
-/// `[[target]]`: a service and how its processes are told.
+/// `[[target]]`: a service and the selectors of its processes.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Target {
@@ -112,7 +112,7 @@ pub struct Target {
     /// Name of the process as `ps` shows it (at most 15 bytes).
     #[serde(default)]
     pub comm: Option<String>,
-    /// Regular expression over the command line, arguments joined by spaces.
+    /// Regular expression for the command line, arguments joined by spaces.
     #[serde(default, deserialize_with = "value::regex")]
     pub cmdline: Option<Regex>,
     /// Control group, or one above it (`/system.slice/api.service`).
@@ -121,22 +121,22 @@ pub struct Target {
     /// Whether forked workers of a matching process are observed too.
     #[serde(default = "yes")]
     pub follow_children: bool,
-    /// Memory the service may use, if lower than its cgroup, rlimit and host allow.
+    /// Memory limit, if lower than those of cgroup, rlimit and host.
     #[serde(default, deserialize_with = "value::bytes")]
     pub memory_limit: Option<u64>,
-    /// Entries that a cache of the service may hold.
+    /// Intended entries of a cache of the service.
     #[serde(default)]
     pub expect_cache: Option<u64>,
     /// How long memory must last for the verdict `no_leak`, if not as `[agent]` says.
     #[serde(default, deserialize_with = "value::optional_duration")]
     pub horizon: Option<Duration>,
-    /// Functions that serve one request each: regular expressions over demangled names.
+    /// Functions that serve one request each: regular expressions for demangled names.
     #[serde(default, deserialize_with = "value::patterns")]
     pub handlers: Vec<String>,
-    /// What counts as the token of a request, if not what `[agent]` says.
+    /// The token of a request, if different from `[agent]`.
     #[serde(default, deserialize_with = "value::optional_credential")]
     pub credential: Option<Credential>,
-    /// How allocations are watched, if not as `[agent]` says.
+    /// How allocations are traced, if different from `[agent]`.
     #[serde(default, deserialize_with = "value::optional_mode")]
     pub mode: Option<Mode>,
 }
@@ -145,7 +145,7 @@ fn yes() -> bool {
     true
 }
 
-/// A configuration that cannot be used.
+/// An invalid configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
@@ -153,15 +153,15 @@ pub enum ConfigError {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         source: io::Error,
     },
-    /// Something in it is wrong.
+    /// Its contents are invalid.
     #[error("{}:{line}: {message}", path.display())]
     Wrong {
         /// The file.
         path: PathBuf,
-        /// Line, from 1.
+        /// Line number, from 1.
         line: usize,
         /// What is wrong and what to do.
         message: String,
@@ -204,7 +204,7 @@ pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
         let start = error.span().map_or(0, |span| span.start);
         wrong(line_of(text, start), suggest::message(error.message()))
     })?;
-    // What no single field can tell. The n-th `[[target]]` has the n-th header.
+    // Checks across fields. The n-th `[[target]]` has the n-th header.
     let header = |index| {
         let headers = text
             .lines()
@@ -239,7 +239,7 @@ pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
 }
 
 impl Config {
-    /// What counts as a token in a target.
+    /// The token of a target's requests.
     pub fn credential_of<'a>(&'a self, target: &'a Target) -> &'a Credential {
         target.credential.as_ref().unwrap_or(&self.agent.credential)
     }
@@ -255,7 +255,7 @@ fn line_of(text: &str, offset: usize) -> usize {
 }
 
 impl Target {
-    /// One line for people: the name, what selects, and what differs from `[agent]`.
+    /// One line: the name, the selectors, and differences from `[agent]`.
     pub fn summary(&self) -> String {
         let cmdline = self.cmdline.as_ref().map(Regex::as_str);
         let parts = [
@@ -308,7 +308,7 @@ impl Target {
                 ));
             }
         }
-        // The kernel cuts the name of a process (TASK_COMM_LEN is 16, the last byte is 0).
+        // The kernel truncates the name of a process (TASK_COMM_LEN is 16, the last byte is 0).
         if let Some(comm) = self.comm.as_ref().filter(|comm| comm.len() > 15) {
             let cut: String = comm.chars().take(15).collect();
             return Err(format!(

@@ -118,7 +118,7 @@ fn watch_target(
     Ok(())
 }
 
-/// The options of the source from the flags.
+/// Source options from the flags.
 fn source_options(args: &Attach) -> Result<SourceOptions> {
     let handlers = args
         .handlers
@@ -143,7 +143,7 @@ fn source_options(args: &Attach) -> Result<SourceOptions> {
     })
 }
 
-/// SIGINT and SIGTERM end the observation, not the report.
+/// SIGINT and SIGTERM end the observation; the report is still written.
 fn stop_on_signals(stop: &Arc<AtomicBool>) -> Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     for kind in [SignalKind::interrupt(), SignalKind::terminate()] {

@@ -1,4 +1,4 @@
-//! `heaptide check-config FILE`: whether the daemon would take a configuration, and what it says.
+//! `heaptide check-config FILE`: checks a configuration and summarises it.
 
 use std::path::Path;
 
@@ -23,7 +23,7 @@ pub(super) fn check_config(args: &CheckConfig) -> Result<ExitCode> {
     Ok(ExitCode::Success)
 }
 
-/// What is said of a good file: what it will do, and what it may not have meant.
+/// The output for a valid file: its effect, and notes on likely mistakes.
 fn said_of(path: &Path, config: &Config) -> Vec<String> {
     let agent = &config.agent;
     let mut said = vec![format!(

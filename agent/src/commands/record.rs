@@ -41,7 +41,7 @@ pub(super) struct Recording {
 }
 
 struct RecordingState {
-    /// `None` after an error: a capture with a gap would be judged wrongly.
+    /// `None` after an error: a capture with a gap would give wrong verdicts.
     writer: Option<CaptureWriter>,
     error: Option<CaptureError>,
 }

@@ -1,4 +1,4 @@
-//! `heaptide run`: the daemon as a process: configuration, log, metrics server, signals.
+//! `heaptide run`: the daemon's process: configuration, log, metrics server, signals.
 
 use std::sync::{Arc, atomic::Ordering};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::{
     outputs::{http::Server, metrics::Metrics},
 };
 
-/// Runs it. `log` is the filter of the command line, which goes before the configuration's.
+/// Runs it. `log` is the filter of the command line, which overrides the configuration.
 pub(super) fn run(args: &Run, log: Option<&str>) -> Result<ExitCode> {
     let config = config::load(&args.config)?;
     logging::begin(config.agent.log_format, log.unwrap_or(&config.agent.log))?;
@@ -29,7 +29,7 @@ pub(super) fn run(args: &Run, log: Option<&str>) -> Result<ExitCode> {
     let wishes = Arc::new(Wishes::default());
     listen(&runtime, &wishes)?;
     let metrics = Metrics::new();
-    // The port is taken before anything is loaded: one in use costs nothing.
+    // The port is bound before anything is loaded, so that an error costs nothing.
     let server = runtime.block_on(Server::bind(config.agent.metrics))?;
     info!(address = %server.address(), "metrics are served");
     let (stop_server, stopped) = watch::channel(false);
@@ -73,18 +73,18 @@ fn listen(runtime: &Runtime, wishes: &Arc<Wishes>) -> Result<()> {
     Ok(())
 }
 
-/// A probe holds two descriptors, and a process has some fifty: the usual 1024 would be 20 processes.
+/// A probe needs two descriptors, and a process about fifty: the usual 1024 would allow 20 processes.
 fn raise_open_files() {
     let mut limit = libc::rlimit {
         rlim_cur: 0,
         rlim_max: 0,
     };
-    // SAFETY: a valid limit to fill.
+    // SAFETY: `limit` is valid for writing.
     if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
         return;
     }
     limit.rlim_cur = limit.rlim_max;
-    // SAFETY: a valid limit that is not above the hard one.
+    // SAFETY: `limit` is valid and not above the hard limit.
     if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } != 0 {
         debug!("cannot raise the limit of open files");
     }

@@ -23,7 +23,7 @@ fn the_example_parses_and_has_every_key() {
         };
         assert!(text.lines().any(line), "{key} is not in the example");
     }
-    // What stands in comments must be right too, once.
+    // Commented-out settings must be valid too.
     let all: Vec<&str> = text
         .lines()
         .map(|line| match line.strip_prefix("# ") {

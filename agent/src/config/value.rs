@@ -1,4 +1,4 @@
-//! Fields of the configuration that are written as text, read by the parsers of the command line.
+//! Configuration fields that are parsed like flags.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use serde::de::{Deserialize, Deserializer, Error};
 
 use crate::values::{self, Credential, Mode};
 
-/// A number or a text, because `overhead = 3` and `overhead = "3%"` are both natural.
+/// A number or a string, because `overhead = 3` and `overhead = "3%"` are both natural.
 #[derive(serde::Deserialize)]
 #[serde(untagged)]
 enum Text {
@@ -17,7 +17,7 @@ enum Text {
     Real(f64),
 }
 
-/// The value as text.
+/// The value as a string.
 fn text<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     Text::deserialize(from)
         .map_err(|_| D::Error::custom("expected a string or a number"))
@@ -89,7 +89,7 @@ pub(super) fn patterns<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>
         .collect()
 }
 
-/// A name that is a good label: short, and without anything that would need escaping.
+/// A name that is a valid label: short, and without characters that need escaping.
 pub(super) fn service<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     let name = String::deserialize(from)?;
     let allowed = |c: char| c.is_alphanumeric() || "._-/:@".contains(c);

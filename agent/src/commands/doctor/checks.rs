@@ -1,16 +1,16 @@
-//! What can be told of a host by reading: kernel, type information, tracefs, rights, limits.
+//! Checks of the host that need no loading: kernel, type information, tracefs, permissions, limits.
 
 use std::{fs, path::Path};
 
 use super::check::Check;
 use crate::kernel;
 
-/// Links with cookies on perf events came with it.
+/// The first with attach cookies for perf-event links.
 const OLDEST: (u32, u32) = (5, 15);
 /// Inode of the first pid namespace (`PROC_PID_INIT_INO` in the kernel).
 const INIT_PID_NAMESPACE: &str = "pid:[4026531836]";
 
-/// Everything that needs no loading.
+/// All these checks.
 pub(super) fn host() -> Vec<Check> {
     let mut checks = vec![
         kernel_version(&read("/proc/sys/kernel/osrelease")),
@@ -95,7 +95,7 @@ fn pid_namespace() -> Check {
     )
 }
 
-/// Bit, name, what it is for. All are needed, or `CAP_SYS_ADMIN` in place of the first two.
+/// Bit, name, purpose. All are needed; `CAP_SYS_ADMIN` replaces the first two.
 const CAPABILITIES: &[(u32, &str, &str)] = &[
     (39, "CAP_BPF", "load programs"),
     (38, "CAP_PERFMON", "attach probes"),
@@ -177,31 +177,41 @@ fn cgroups() -> Check {
 
 #[cfg(test)]
 mod tests {
-    use super::super::check::State;
+    use super::super::check::CheckStatus;
     use super::*;
 
     #[test]
     fn versions_of_the_kernel() {
         let of = |release| kernel_version(release).state;
-        assert_eq!(of("6.1.0-31-amd64"), State::Ok);
-        assert_eq!(of("5.15.0"), State::Ok);
-        assert_eq!(of("5.10.0-28-amd64"), State::Missing);
-        assert_eq!(of(""), State::Limited);
+        assert_eq!(of("6.1.0-31-amd64"), CheckStatus::Ok);
+        assert_eq!(of("5.15.0"), CheckStatus::Ok);
+        assert_eq!(of("5.10.0-28-amd64"), CheckStatus::Missing);
+        assert_eq!(of(""), CheckStatus::Limited);
     }
 
     #[test]
     fn capabilities_are_named() {
-        let of = |bits: u64| -> Vec<State> {
+        let of = |bits: u64| -> Vec<CheckStatus> {
             let checks = capabilities(&format!("Name:\tx\nCapEff:\t{bits:016x}\n"));
             checks.iter().map(|check| check.state).collect()
         };
-        assert_eq!(of(u64::MAX), [State::Ok; 3]);
-        assert_eq!(of(0), [State::Missing, State::Missing, State::Limited]);
+        assert_eq!(of(u64::MAX), [CheckStatus::Ok; 3]);
+        assert_eq!(
+            of(0),
+            [
+                CheckStatus::Missing,
+                CheckStatus::Missing,
+                CheckStatus::Limited
+            ]
+        );
         assert_eq!(
             of(1 << 39 | 1 << 38),
-            [State::Ok, State::Ok, State::Limited]
+            [CheckStatus::Ok, CheckStatus::Ok, CheckStatus::Limited]
         );
-        assert_eq!(of(1 << 21), [State::Ok, State::Ok, State::Limited]);
+        assert_eq!(
+            of(1 << 21),
+            [CheckStatus::Ok, CheckStatus::Ok, CheckStatus::Limited]
+        );
         assert!(capabilities("CapEff:\t0\n")[0].found.contains("CAP_BPF"));
     }
 }
