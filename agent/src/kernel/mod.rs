@@ -1,5 +1,4 @@
-//! The loaded kernel half: programs, maps, and what user space does with them. Only this module and
-//! the source know aya.
+//! The loaded kernel programs and their maps. Only this module and the source know aya.
 
 use std::{
     os::fd::{AsRawFd as _, RawFd},
@@ -42,7 +41,7 @@ use heaptide_process::plan::{Probe, Program};
 /// Values of [`Counter::ALL`].
 pub type Counters = [u64; Counter::COUNT];
 
-/// Programs that `sys_exit` goes on to, and the system calls they are for.
+/// Programs called by `sys_exit`, with their system calls.
 const EXITS: &[(&str, &[libc::c_long])] = &[
     (
         "exit_read",
@@ -92,17 +91,17 @@ fn of_probes() -> impl Iterator<Item = Program> {
         .chain(heaptide_runtimes::programs())
 }
 
-/// Where the kernel has sessions, entries and returns of allocators are this one program.
+/// With uprobe sessions, this program handles both entries and returns of allocators.
 const SESSION: &str = "alloc_session";
 
 /// The program that only counts.
 const COUNTING: &str = "count_hit";
 
-/// The loaded kernel half. Dropping it takes every probe off.
+/// The loaded kernel programs. Dropping it detaches all probes.
 pub struct Kernel {
     live: HashMap<MapData, Wire<BlockKey>, Wire<Block>>,
     stacks: HashMap<MapData, u64, Wire<Stack>>,
-    /// Held open for `rules_fd`.
+    /// Kept open for `rules_fd`.
     _rules: Map,
     _threads: Map,
     threads_fd: RawFd,
@@ -111,7 +110,7 @@ pub struct Kernel {
     rules_version: Array<MapData, u64>,
     counters: PerCpuArray<MapData, [u64; Counter::COUNT]>,
     faults: FaultMaps,
-    /// `None` once it was taken.
+    /// `None` after it was taken.
     ring: Option<KernelRing>,
     capacity: u32,
     /// Descriptors of `live` and `rules`, for the batch calls.
@@ -121,13 +120,13 @@ pub struct Kernel {
     returned_fd: RawFd,
     returned_batch: raw::Batch<ReturnedKey, u64>,
     tracepoints: Vec<Link>,
-    /// Those of system calls.
+    /// Links of system-call tracepoints.
     calls: Vec<Link>,
     map_bytes: u64,
     programs: Programs,
-    /// Owns the programs' descriptors and the maps that are not named above.
+    /// Owns the programs' descriptors and all other maps.
     ebpf: Ebpf,
-    /// What the kernel programs log.
+    /// The log of the kernel programs.
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
 }
 
@@ -172,7 +171,7 @@ impl Kernel {
                     .map_err(|why| KernelError::load(name, &why))?;
             }
         }
-        // What the programs log is for whoever debugs heaptide; without it they work all the same.
+        // The log is for debugging heaptide; the programs work without it.
         let logger = EbpfLogger::init(&mut ebpf)
             .inspect_err(|why| debug!("the log of the kernel programs cannot be read: {why}"))
             .ok();
@@ -225,9 +224,9 @@ impl Kernel {
         })
     }
 
-    /// Attaches probes of a plan to one process (all its threads, not its children), in their order
-    /// where they are of different programs. Where the kernel has sessions, the probe of an entry is that
-    /// of the return as well.
+    /// Attaches probes of a plan to one process (all its threads, not its children), in the order of the
+    /// plan for different programs. With uprobe sessions, the probe of an entry is also that of the
+    /// return.
     pub fn attach(&self, pid: u32, probes: &[&Probe]) -> Result<Vec<Link>, KernelError> {
         let mut links = Vec::new();
         let mut groups: Vec<(Program, &Path, Vec<&Probe>)> = Vec::new();
@@ -248,7 +247,7 @@ impl Kernel {
                 links.extend(self.attach_program(program.name, pid, &group)?);
                 continue;
             }
-            // A session has a return probe, and an exception that is unwound through one ends the process.
+            // A session has a return probe, and an exception that unwinds through one ends the process.
             let (throwing, others): (Vec<&Probe>, Vec<&Probe>) = group
                 .into_iter()
                 .partition(|probe| Cookie(probe.cookie).throws());
@@ -258,12 +257,12 @@ impl Kernel {
         Ok(links)
     }
 
-    /// Attaches the program that only counts in place of the probe's own: the cost floor.
+    /// Attaches the counting program in place of the probe's own, to measure the minimum cost.
     pub fn attach_counting(&self, pid: u32, probe: &Probe) -> Result<Vec<Link>, KernelError> {
         self.attach_program(COUNTING, pid, &[probe])
     }
 
-    /// Attaches a program at probes of one file: by one link, or by one for each.
+    /// Attaches a program to probes of one file, by one link or by one each.
     fn attach_program(
         &self,
         name: &'static str,
@@ -301,7 +300,7 @@ impl Kernel {
         Ok(links)
     }
 
-    /// The ring of records, once.
+    /// The ring of records; can be taken once.
     pub fn take_ring(&mut self) -> Result<KernelRing, KernelError> {
         self.ring.take().ok_or(KernelError::Object {
             what: "map",
@@ -321,7 +320,7 @@ fn raise_memlock() {
         rlim_cur: libc::RLIM_INFINITY,
         rlim_max: libc::RLIM_INFINITY,
     };
-    // SAFETY: a valid pointer to a limit that lives until the call returns.
+    // SAFETY: a pointer to a limit that is valid during the call.
     if unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) } != 0 {
         debug!("RLIMIT_MEMLOCK cannot be raised; this matters only before Linux 5.11");
     }

@@ -1,4 +1,4 @@
-//! Loading: the kernel programs by name.
+//! Loads the kernel programs.
 
 use std::{
     collections::HashMap as Table,
@@ -16,22 +16,22 @@ use super::{
     raw::{self, Runs},
 };
 
-/// The kernel half, compiled.
+/// The compiled kernel programs.
 pub(super) static OBJECT: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/heaptide-ebpf"));
 
 /// Loaded programs by name.
 pub(super) struct Programs {
     descriptors: Table<&'static str, RawFd>,
-    /// Those that aya did not load: they are uprobes for multi-links.
+    /// Those loaded without aya: uprobes for multi-links.
     own: Table<&'static str, OwnedFd>,
     /// Entries and returns of allocators are sessions.
     sessions: bool,
 }
 
 impl Programs {
-    /// Loads the uprobe programs, for multi-links where the kernel has them, and the tracepoint
-    /// programs of both kinds. Where there are sessions, `session` has `returns` in it.
+    /// Loads the uprobe programs, for multi-links if the kernel has them, and the tracepoint
+    /// programs of both kinds. With sessions, `session` includes `returns`.
     pub(super) fn load(
         ebpf: &mut Ebpf,
         session: &'static str,
@@ -105,7 +105,7 @@ impl Programs {
         own.or_else(|| self.descriptors.get(name).copied())
     }
 
-    /// Whether entries and returns of allocators are one program.
+    /// Whether entries and returns of allocators have one program.
     pub(super) fn sessions(&self) -> bool {
         self.sessions
     }

@@ -21,16 +21,16 @@ use std::path::{Path, PathBuf};
 
 use heaptide_judge::{report::Report, stacks::LiveStacks};
 
-/// A file that is made of a result when its flag names one: a line in [`files::TABLE`].
+/// A file that is written if its flag is given: a line in [`files::TABLE`].
 #[derive(Debug)]
 pub struct FileOutput {
-    /// The flag, without its dashes.
+    /// The flag, without dashes.
     pub flag: &'static str,
-    /// What its value is called in the help.
+    /// Name of its value in the help.
     pub value: &'static str,
     /// One line of help.
     pub help: &'static str,
-    /// Writes it, whole or not at all.
+    /// Writes it atomically.
     pub write: fn(&Report, &LiveStacks, &Path) -> Result<(), OutputError>,
 }
 
@@ -44,7 +44,7 @@ pub enum OutputError {
         what: &'static str,
         /// Where.
         path: PathBuf,
-        /// Why not.
+        /// The system's error.
         source: io::Error,
     },
     /// Standard output could not be written.

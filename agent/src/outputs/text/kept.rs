@@ -45,7 +45,7 @@ pub fn kept(finding: &Finding) -> String {
     }
 }
 
-/// Where it is kept: a line of code, else the container. The live views show it too.
+/// Where it is kept: a line of code, or else the container. The live views show it too.
 pub fn place(finding: &Finding) -> String {
     let site = &finding.site;
     let function = printable(&site.function, NAME);
