@@ -1,4 +1,4 @@
-//! `cargo xtask build`: both halves; the eBPF half by the agent's build script.
+//! `cargo xtask build`: everything; the eBPF programs by the agent's build script.
 
 use std::path::PathBuf;
 

@@ -20,7 +20,7 @@ const CHECKS: &[Check] = &[
     ("order of imports", order::check),
     ("packages", packages),
     ("clippy", clippy),
-    ("the eBPF half", ebpf),
+    ("eBPF programs", ebpf),
     ("Prometheus rules", prometheus),
     ("shell scripts", shell),
 ];
@@ -102,7 +102,7 @@ fn clippy() -> Result<()> {
     process::run(lab_cargo().args(clippy)).and(ours)
 }
 
-/// clippy for the eBPF half where its toolchain has it, else its build without warnings.
+/// clippy for the eBPF programs where its toolchain has it, else its build without warnings.
 fn ebpf() -> Result<()> {
     let found = Toolchain::find().context(toolchain::MISSING)?;
     let has_clippy =

@@ -35,7 +35,7 @@ struct Arguments {
 enum Command {
     /// Install what is missing for building and testing; takes seconds when all is there.
     Setup(setup::Arguments),
-    /// Build both halves.
+    /// Build everything.
     Build(build::Arguments),
     /// Install what is missing and run the tests; those that need the kernel through sudo.
     Test(test::Arguments),

@@ -96,7 +96,7 @@ pub(crate) fn everything(lab: bool) -> Result<()> {
     deny()?;
     let found = ebpf_toolchain()?;
     eprintln!(
-        "setup: the eBPF half is built by toolchain {} with {}",
+        "setup: the eBPF programs are built by toolchain {} with {}",
         found.name,
         found.linker.display()
     );
@@ -155,7 +155,7 @@ fn programs(wanted: impl Iterator<Item = (String, String)>) -> Result<()> {
     install(&missing)
 }
 
-/// Finds the toolchain of the eBPF half or makes one: Debian's where it has one, else rustup's.
+/// Finds or installs the toolchain of the eBPF programs: Debian's if packaged, else rustup's.
 fn ebpf_toolchain() -> Result<Toolchain> {
     if toolchain::compiler().is_none() {
         if debian_compiler_is_usable() || is_packaged(DEBIAN_COMPILER[0]) {
@@ -174,7 +174,7 @@ fn ebpf_toolchain() -> Result<Toolchain> {
         }
     }
     let compiler = toolchain::compiler().context(
-        "no compiler for the eBPF half: install rustup, then \
+        "no compiler for the eBPF programs: install rustup, then \
          `rustup toolchain install nightly --component rust-src`",
     )?;
     if toolchain::linker().is_none() {

@@ -1,4 +1,4 @@
-//! Finds the toolchain of the eBPF half, and calls it.
+//! Finds the toolchain of the eBPF programs, and calls it.
 //!
 //! Compiled twice: as a module of xtask and, by `#[path]`, into `agent/build.rs`, so that `setup`
 //! checks for exactly what the build uses.
@@ -9,7 +9,7 @@ use std::process::Command;
 
 /// What the build says when it finds no toolchain: the one command that helps.
 pub(crate) const MISSING: &str =
-    "no toolchain for the eBPF half (or no bpf-linker): run `cargo xtask setup`";
+    "no toolchain for the eBPF programs (or no bpf-linker): run `cargo xtask setup`";
 
 /// Names the rustup toolchain to use, before any other is looked for.
 pub(crate) const OVERRIDE: &str = "HEAPTIDE_EBPF_TOOLCHAIN";
@@ -38,7 +38,7 @@ impl Toolchain {
         Some(Self { name, linker })
     }
 
-    /// `cargo <command>` of the eBPF half, built into `target_dir`, which must
+    /// `cargo <command>` of the eBPF programs, built into `target_dir`, which must
     /// not be the calling cargo's: that one is locked.
     pub(crate) fn cargo(&self, root: &Path, target_dir: &Path, command: &str) -> Command {
         let mut cargo = Command::new("rustup");

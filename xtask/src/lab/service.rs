@@ -14,7 +14,7 @@ use super::{go, http, python};
 use crate::process::{self, lab_cargo, root};
 use crate::toolchain::{self, Toolchain};
 
-/// In the words of a build: the toolchain that builds the eBPF half.
+/// In the words of a build: the toolchain that builds the eBPF programs.
 const TOOLCHAIN: &str = "{toolchain}";
 const START_TIME: Duration = Duration::from_secs(20);
 /// For workers to end by their master's word.
