@@ -79,8 +79,8 @@ records! {
         previous: u32,
         /// Instruction in a frame.
         instruction: u32,
-        /// The instruction is a 4-byte number in units of a two-byte word divided by `1 << instruction_shift`;
-        /// `u32::MAX`: it is an address.
+        /// The instruction is a 4-byte number, in units of two-byte words (0) or bytes (1); `u32::MAX`: it is an
+        /// address.
         instruction_shift: u32,
         /// Owner in a frame, one byte.
         owner: u32,
