@@ -123,7 +123,12 @@ pub(super) fn measure(measured: &Service, how: &Cycles, mode: &str) -> Result<Ra
 }
 
 /// Requests served while heaptide was attached, and its log with times.
-fn observed(pid: u32, port: u16, attached: Duration, mode: &str) -> Result<(Vec<Sample>, Vec<Said>)> {
+fn observed(
+    pid: u32,
+    port: u16,
+    attached: Duration,
+    mode: &str,
+) -> Result<(Vec<Sample>, Vec<Said>)> {
     let mut agent = observe::heaptide()
         .args(["attach", &pid.to_string(), "--mode", mode])
         .args(["--for", &format!("{}s", attached.as_secs())])
@@ -143,7 +148,7 @@ fn observed(pid: u32, port: u16, attached: Duration, mode: &str) -> Result<(Vec<
         }
     });
     let sudo = agent.id();
-    let sample = || -> Result<Look> {
+    let sample = || -> Result<Sample> {
         let own = cpu::heaptide_below(sudo).and_then(|own| cpu::time(own).ok());
         Ok(Sample {
             at: Instant::now(),
@@ -172,7 +177,7 @@ fn observed(pid: u32, port: u16, attached: Duration, mode: &str) -> Result<(Vec<
 
 fn ratios(samples: &[Sample], said: &[Said], plain: f64) -> Result<Ratios> {
     let begun = samples.first().context("there are no samples")?.at;
-    let end = samples.last().context("nothing was looked at")?.at;
+    let end = samples.last().context("there are no samples")?.at;
     let when = |words: &str, after: Instant| {
         let mut lines = said.iter().filter(|(at, _)| *at > after);
         lines
@@ -204,7 +209,9 @@ fn ratios(samples: &[Sample], said: &[Said], plain: f64) -> Result<Ratios> {
 
 /// Growth of a quantity per second between two times.
 fn rate(samples: &[Sample], from: Instant, to: Instant, what: impl Fn(&Sample) -> f64) -> f64 {
-    let mut inside = samples.iter().filter(|sample| (from..=to).contains(&sample.at));
+    let mut inside = samples
+        .iter()
+        .filter(|sample| (from..=to).contains(&sample.at));
     match (inside.next(), inside.next_back()) {
         (Some(first), Some(last)) => {
             (what(last) - what(first)) / (last.at - first.at).as_secs_f64()
