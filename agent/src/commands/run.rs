@@ -12,7 +12,7 @@ use tracing::{debug, error, info};
 use crate::{
     cli::{ExitCode, Run},
     config,
-    daemon::{self, Wishes, logging},
+    daemon::{self, DaemonSignals, logging},
     outputs::{http::Server, metrics::Metrics},
 };
 
@@ -26,8 +26,8 @@ pub(super) fn run(args: &Run, log: Option<&str>) -> Result<ExitCode> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let wishes = Arc::new(Wishes::default());
-    listen(&runtime, &wishes)?;
+    let signals = Arc::new(DaemonSignals::default());
+    listen(&runtime, &signals)?;
     let metrics = Metrics::new();
     // The port is bound before anything is loaded, so that an error costs nothing.
     let server = runtime.block_on(Server::bind(config.agent.metrics))?;
@@ -39,7 +39,7 @@ pub(super) fn run(args: &Run, log: Option<&str>) -> Result<ExitCode> {
             error!("{why}; observation continues without metrics");
         }
     });
-    let done = daemon::run(&args.config, config, &metrics, &wishes);
+    let done = daemon::run(&args.config, config, &metrics, &signals);
     // The receiver is gone when the server has stopped by itself.
     let _ = stop_server.send(true);
     if let Err(why) = runtime.block_on(serving) {
@@ -50,21 +50,21 @@ pub(super) fn run(args: &Run, log: Option<&str>) -> Result<ExitCode> {
     Ok(ExitCode::Success)
 }
 
-fn listen(runtime: &Runtime, wishes: &Arc<Wishes>) -> Result<()> {
+fn listen(runtime: &Runtime, signals: &Arc<DaemonSignals>) -> Result<()> {
     let _inside = runtime.enter();
     for kind in [
         SignalKind::interrupt(),
         SignalKind::terminate(),
         SignalKind::hangup(),
     ] {
-        let mut signals = signal(kind).context("cannot listen for signals")?;
-        let wishes = Arc::clone(wishes);
+        let mut stream = signal(kind).context("cannot listen for signals")?;
+        let signals = Arc::clone(signals);
         runtime.spawn(async move {
-            while signals.recv().await.is_some() {
+            while stream.recv().await.is_some() {
                 let wish = if kind == SignalKind::hangup() {
-                    &wishes.reload
+                    &signals.reload
                 } else {
-                    &wishes.stop
+                    &signals.stop
                 };
                 wish.store(true, Ordering::Relaxed);
             }

@@ -24,20 +24,20 @@ const IDLE: Duration = Duration::from_millis(50);
 
 /// Requests to the daemon, set by signal handlers.
 #[derive(Debug, Default)]
-pub struct Wishes {
+pub struct DaemonSignals {
     /// End (SIGTERM, SIGINT).
     pub stop: AtomicBool,
     /// Read the configuration again (SIGHUP).
     pub reload: AtomicBool,
 }
 
-/// Runs until `wishes.stop`. Only the first load of the kernel programs may fail. Later errors are
+/// Runs until `signals.stop`. Only the first load of the kernel programs may fail. Later errors are
 /// logged, counted and retried.
 pub fn run(
     path: &Path,
     config: Config,
     metrics: &Metrics,
-    wishes: &Wishes,
+    signals: &DaemonSignals,
 ) -> Result<(), DaemonError> {
     let mut daemon = Daemon {
         path: path.to_owned(),
@@ -49,7 +49,7 @@ pub fn run(
         config = %path.display(),
         "heaptide is running"
     );
-    daemon.turns(wishes);
+    daemon.turns(signals);
     info!("heaptide stops");
     Ok(())
 }
@@ -60,11 +60,11 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn turns(&mut self, wishes: &Wishes) {
+    fn turns(&mut self, signals: &DaemonSignals) {
         let mut scan_due = Instant::now();
         let mut report_due = scan_due + self.observer.config().agent.report_interval;
-        while !wishes.stop.load(Ordering::Relaxed) {
-            if wishes.reload.swap(false, Ordering::Relaxed) {
+        while !signals.stop.load(Ordering::Relaxed) {
+            if signals.reload.swap(false, Ordering::Relaxed) {
                 self.reload();
                 scan_due = Instant::now();
             }

@@ -40,7 +40,7 @@ pub(super) enum Edge {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Step {
+struct PathStep {
     parent: u32,
     edge: Edge,
     depth: u8,
@@ -51,7 +51,7 @@ struct Step {
 
 /// All paths of one census, as a tree.
 pub(super) struct Paths {
-    steps: Vec<Step>,
+    steps: Vec<PathStep>,
     children: FxHashMap<(u32, Edge), u32>,
 }
 
@@ -61,7 +61,7 @@ pub(super) const ROOT: u32 = 0;
 impl Paths {
     pub(super) fn new() -> Self {
         Self {
-            steps: vec![Step {
+            steps: vec![PathStep {
                 parent: 0,
                 edge: Edge::Deep,
                 depth: 0,
@@ -94,7 +94,7 @@ impl Paths {
             return parent;
         }
         let child = self.steps.len() as u32;
-        self.steps.push(Step {
+        self.steps.push(PathStep {
             parent,
             edge,
             depth: from.depth + 1,

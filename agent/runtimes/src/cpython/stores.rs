@@ -161,28 +161,29 @@ fn add(found: &mut Vec<Store>, names: Vec<(Via, String)>, line: Option<u32>) {
 
 /// A load, call or store.
 #[derive(Clone, Copy, Debug)]
-enum Step {
+enum Operation {
     Load(Via, u32),
     Call(u32),
     Store,
 }
 
-fn steps(layout: &Layout, instruction: Instruction) -> [Option<Step>; 2] {
+fn operations(layout: &Layout, instruction: Instruction) -> [Option<Operation>; 2] {
     let argument = instruction.argument;
     let one = match instruction.kind {
-        Kind::Global => Step::Load(Via::Global, argument >> 1),
-        Kind::Name => Step::Load(Via::Global, argument),
-        Kind::Attribute => Step::Load(Via::Attribute, argument),
-        Kind::AttributeOrMethod if argument & 1 == 1 => Step::Call(argument >> 1),
-        Kind::AttributeOrMethod => Step::Load(Via::Attribute, argument >> 1),
-        Kind::Method => Step::Call(argument),
-        Kind::Variable => Step::Load(Via::Variable, argument),
+        Kind::Global => Operation::Load(Via::Global, argument >> 1),
+        Kind::Name => Operation::Load(Via::Global, argument),
+        Kind::Attribute => Operation::Load(Via::Attribute, argument),
+        Kind::AttributeOrMethod if argument & 1 == 1 => Operation::Call(argument >> 1),
+        Kind::AttributeOrMethod => Operation::Load(Via::Attribute, argument >> 1),
+        Kind::Method => Operation::Call(argument),
+        Kind::Variable => Operation::Load(Via::Variable, argument),
         Kind::Variables => {
-            return [argument >> 4, argument & 15].map(|one| Some(Step::Load(Via::Variable, one)));
+            return [argument >> 4, argument & 15]
+                .map(|one| Some(Operation::Load(Via::Variable, one)));
         }
-        Kind::StoreAndVariable => Step::Load(Via::Variable, argument & 15),
-        Kind::StoreItem => Step::Store,
-        Kind::Binary if layout.in_place.contains(&argument) => Step::Store,
+        Kind::StoreAndVariable => Operation::Load(Via::Variable, argument & 15),
+        Kind::StoreItem => Operation::Store,
+        Kind::Binary if layout.in_place.contains(&argument) => Operation::Store,
         _ => return [None, None],
     };
     [Some(one), None]
@@ -202,19 +203,19 @@ fn by_columns<R: Read>(
         let Some(at) = place(instruction.word) else {
             continue;
         };
-        for step in steps(names.layout, *instruction).into_iter().flatten() {
+        for step in operations(names.layout, *instruction).into_iter().flatten() {
             match step {
-                Step::Load(via, index) => {
+                Operation::Load(via, index) => {
                     loads.push((at, via, index));
                     continue;
                 }
-                Step::Call(index) => {
+                Operation::Call(index) => {
                     let called = names.name(index);
                     if !called.is_some_and(|called| FILLING.contains(&called.as_str())) {
                         continue;
                     }
                 }
-                Step::Store => {}
+                Operation::Store => {}
             }
             let begins = |load: &Place| load.line == at.line && load.column == at.column;
             if at.column.is_none() {

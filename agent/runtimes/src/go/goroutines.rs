@@ -29,7 +29,7 @@ const SCANNED: u32 = 0x1000;
 const FRAMES: usize = 16;
 
 /// Reads the goroutines of one process.
-pub(super) struct Reader {
+pub(super) struct GoroutineReader {
     memory: Arc<ProcessMemory>,
     /// Names and wait locations by (creation site, start function), so that a group keeps its name.
     names: HashMap<(u64, u64), (String, Option<WriterSite>)>,
@@ -44,7 +44,7 @@ struct Group {
     one: [u64; 3],
 }
 
-impl Reader {
+impl GoroutineReader {
     pub(super) fn new(memory: Arc<ProcessMemory>) -> Self {
         Self {
             memory,

@@ -52,7 +52,7 @@ impl Drop for Enabled {
 }
 
 /// Reads the profile of one process.
-pub(super) struct Reader {
+pub(super) struct ProfileReader {
     memory: Arc<ProcessMemory>,
     /// Distinguishes site ids of processes.
     layout_id: u32,
@@ -68,7 +68,7 @@ struct Bucket {
     live: u64,
 }
 
-impl Reader {
+impl ProfileReader {
     pub(super) fn new(memory: Arc<ProcessMemory>, layout_id: u32, layout: layout::Bucket) -> Self {
         Self {
             memory,
