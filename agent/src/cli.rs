@@ -54,9 +54,8 @@ impl From<Verdict> for ExitCode {
 #[derive(Clone, Debug, PartialEq, Parser)]
 #[command(name = "heaptide", version, max_term_width = 100)]
 #[command(
-    after_help = "Exit codes: 0 success, 3 no such process, 64 usage, 69 not supported by the \
-         kernel, 70 internal error, 77 not permitted; with --exit-code also 1 confirmed leak, 2 \
-         suspected leak."
+    after_help = "Exit codes: 0 success, 3 no such process, 64 usage, 69 not supported by the kernel, \
+         70 internal error, 77 not permitted; with --exit-code also 1 confirmed leak, 2 suspected leak."
 )]
 pub struct Cli {
     /// Log level for standard error (error, warn, info, debug, trace), or a filter per module
@@ -177,11 +176,10 @@ pub struct JudgeArgs {
     /// Memory limit of the target, if lower than those of cgroup, rlimit and host (512MiB)
     #[arg(long, value_name = "BYTES", value_parser = values::bytes)]
     pub memory_limit: Option<u64>,
-    /// Intended size of a cache in the target: one with up to so many entries is never confirmed as a
-    /// leak
+    /// Intended entries of a cache in the target: a smaller one is never confirmed as a leak
     #[arg(long, value_name = "ENTRIES", value_parser = clap::value_parser!(u64).range(1..))]
     pub expect_cache: Option<u64>,
-    /// How long memory must last, at the largest growth that could have been missed, for the verdict no_leak
+    /// How long memory must last at the largest growth that could have been missed, for no_leak
     #[arg(long, default_value = "7d", value_name = "DURATION", value_parser = values::duration)]
     pub horizon: Duration,
 }

@@ -116,7 +116,7 @@ impl Kernel {
         Ok(blocks)
     }
 
-    /// Calls `each` for every number of frees of older blocks.
+    /// Calls `each` for every count of frees of older blocks.
     pub fn returned(&mut self, each: impl FnMut(&ReturnedKey, &u64)) -> Result<(), KernelError> {
         self.returned_batch
             .for_each(self.returned_fd, each)
@@ -126,7 +126,7 @@ impl Kernel {
             })
     }
 
-    /// Removes those of address spaces that are gone.
+    /// Removes the counts of address spaces that are gone.
     pub fn remove_returned(&mut self, keys: &[ReturnedKey]) {
         for key in keys {
             keys::delete(self.returned_fd, key);

@@ -350,8 +350,8 @@ impl Attached {
         self.target.runtime.observer.forget_objects();
     }
 
-    /// Whether blocks were sampled out since the attach: then a free of a block that is not in the live map need not be
-    /// of one that is older than the window.
+    /// Whether blocks were sampled out since the attach. Then a free of a block that is not in the live map may be of a
+    /// sampled-out block instead of an older one.
     pub(super) fn has_sampled_out(&self, counters: &Counters) -> bool {
         let index = Counter::SampledOut as usize;
         counters[index] > self.counted[index]

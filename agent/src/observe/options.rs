@@ -29,8 +29,8 @@ pub struct TargetOptions {
     /// Probe them only while memory grows, and not at all if the objects of the target can be read from
     /// outside, because allocators see little of such a heap.
     pub automatic: bool,
-    /// With `automatic`: begin with a window of allocations, whatever memory does, and open others until the judge has
-    /// decided, as far as the budget allows. Somebody waits for an answer.
+    /// With `automatic`: begin with a window, and open others within the budget until the judge has decided. For
+    /// interactive use.
     pub at_once: bool,
     /// Fraction of the target's CPU time that probes may cost; `None`: unlimited.
     pub budget: Option<f64>,

@@ -30,7 +30,7 @@ pub enum Policy {
     Always,
     /// Mode `auto` of the daemon: when memory grows.
     Growth,
-    /// Mode `auto` of `attach`: at once, and as often as the budget allows until the judge has decided; after that when
+    /// Mode `auto` of `attach`: at once, and as often as the budget allows until the judge has decided; later when
     /// memory grows.
     AtOnce,
 }

@@ -13,7 +13,6 @@ use crate::plan::{Plan, ROUTES};
 use crate::random::Random;
 use crate::sites::{site, site_id};
 
-/// Start time of every trace.
 const START: u64 = 1_000_000_000_000;
 /// Site of memory that requests hold while they run.
 const WORKING: u64 = 1;
@@ -61,7 +60,6 @@ impl<'a> World<'a> {
         world
     }
 
-    /// Reports target and sites.
     pub(crate) fn announce(&self) -> Vec<Observation> {
         let info = TargetInfo {
             pid: 17,
