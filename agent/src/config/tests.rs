@@ -130,7 +130,7 @@ fn errors_name_the_line_and_what_to_do() {
         ),
         (
             "[[target]]\nname = \"a b\"\npid = 1\n",
-            "h.toml:2: `a b` is not a name of a service",
+            "h.toml:2: `a b` is not a service name",
         ),
         (
             "[[target]]\nname = \"a\"\n",
@@ -146,7 +146,7 @@ fn errors_name_the_line_and_what_to_do() {
         ),
         (
             "[[target]]\nname = \"a\"\ncgroup = \"a.service\"\n",
-            "as in /system.slice/a.service",
+            "such as /system.slice/a.service",
         ),
         (
             "[[target]]\nname = \"a\"\npid = 1\n[[target]]\nname = \"a\"\npid = 2\n",
