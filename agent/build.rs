@@ -1,4 +1,4 @@
-//! Builds the eBPF half and puts its object into `OUT_DIR`, where `kernel` includes it.
+//! Builds the eBPF programs and puts the object into `OUT_DIR`, where `kernel` includes it.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -40,7 +40,7 @@ fn build() -> Result<()> {
         .context("rustup cannot be run")?;
     if !status.success() {
         bail!(
-            "building the eBPF half failed with toolchain {} ({status})",
+            "building the eBPF programs failed with toolchain {} ({status})",
             found.name
         );
     }

@@ -1,6 +1,6 @@
 //! The scan of HTTP/1.x request heads: a state machine over bytes that survives between reads.
 //!
-//! Pure: the kernel half runs it, and a test on the host compares it with a plain parser. Long runs (the rest of a
+//! Pure: the kernel programs run it, and a test on the host compares it with a plain parser. Long runs (the rest of a
 //! header line, the credential) are taken eight bytes at a time. The credential is fingerprinted as it is read
 //! (SipHash-1-3) and never stored. Only its last two words are kept until it ends, for the fingerprint by which
 //! memory is searched for it ([`crate::tail`]).

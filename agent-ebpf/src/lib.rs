@@ -1,8 +1,8 @@
 //! The wire contract: every record that crosses between the kernel programs and the agent.
 //!
-//! Both halves compile this crate, so a layout cannot differ between them. Records hold plain integers only.
-//! The kernel's bytes are copied into them unchanged; the agent's decode stage checks tags and turns them into
-//! enums. The scanner of request heads is here too, so that a test on the host can run it.
+//! Kernel and user space compile this crate, so they have the same layouts. Records hold plain integers only. The
+//! kernel's bytes are copied into them unchanged; the agent's decode stage checks tags and turns them into enums. The
+//! scanner of request heads is here too, so that a test on the host can run it.
 #![no_std]
 #![allow(
     clippy::inline_always,

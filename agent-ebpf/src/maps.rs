@@ -1,4 +1,4 @@
-//! The maps that several modules use, and the records that only the kernel half keeps.
+//! The maps that several modules use, and the records that only the kernel programs use.
 
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,

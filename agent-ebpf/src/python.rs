@@ -1,7 +1,7 @@
 //! The stack of Python frames of the current thread, read from the interpreter's own structures.
 //!
-//! User space gives their offsets ([`PythonConfig`]). A thread's state is found in the interpreter's list by its
-//! thread id, and remembered as long as it has that id.
+//! [`PythonConfig`] has their offsets. A thread's state is found in the interpreter's list by its thread id, and
+//! cached for that id.
 
 use aya_ebpf::{
     bindings::bpf_pidns_info,

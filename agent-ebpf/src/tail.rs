@@ -1,11 +1,11 @@
 //! A keyed fingerprint of the end of a credential, by which it can be found in memory.
 //!
 //! The window is the last 16 bytes. A credential of fewer than [`LEAST_TOKEN`] bytes, or with a byte beyond ASCII in
-//! its window, has none. The kernel half computes two numbers from it. The agent computes the same two for every
-//! place in a target's memory that could be a window:
+//! its window, has none. The kernel programs compute two numbers from it. The agent computes the same two for every
+//! position in a target's memory that could be a window:
 //!
-//! - the *filter*, cheap enough for every place: 24 bits of a multilinear hash with odd keys;
-//! - the *fingerprint*, for the places that pass the filter: SipHash-1-3, from which the bytes cannot be derived.
+//! - the *filter*, cheap enough for every position: 24 bits of a multilinear hash with odd keys;
+//! - the *fingerprint*, for the positions that pass the filter: SipHash-1-3, from which the bytes cannot be derived.
 
 use crate::sip::Sip;
 

@@ -11,11 +11,11 @@ use crate::outputs::{FileOutput, files};
 use crate::values::{self, Credential, Mode};
 use heaptide_judge::report::Verdict;
 
-/// How heaptide ends; the numbers from 64 on are those of sysexits.h.
+/// Exit codes; those from 64 on are from sysexits.h.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ExitCode {
-    /// It worked; with `--exit-code`: and there is no finding.
+    /// Success; with `--exit-code` also: no finding.
     Success = 0,
     /// `--exit-code`: a confirmed finding.
     Confirmed = 1,
@@ -25,9 +25,9 @@ pub enum ExitCode {
     NoSuchProcess = 3,
     /// The command line or the configuration is wrong.
     Usage = 64,
-    /// The kernel lacks something, which the message names.
+    /// The kernel lacks a feature, which the message names.
     Unsupported = 69,
-    /// Anything else that went wrong.
+    /// Any other error.
     Internal = 70,
     /// Not permitted; the message names the missing capability.
     NotPermitted = 77,
@@ -49,33 +49,33 @@ impl From<Verdict> for ExitCode {
     }
 }
 
-/// Says whether a running service leaks memory, which route and which tokens make it grow, and which
-/// line keeps it.
+/// Finds memory leaks of running services: the route and tokens that cause them, and the line of code
+/// that keeps the memory.
 #[derive(Clone, Debug, PartialEq, Parser)]
 #[command(name = "heaptide", version, max_term_width = 100)]
 #[command(
-    after_help = "Exit codes: 0 it worked, 3 no such process, 64 usage, 69 the kernel lacks \
-    something, 70 internal error, 77 not permitted; with --exit-code also 1 confirmed leak, 2 suspect."
+    after_help = "Exit codes: 0 success, 3 no such process, 64 usage, 69 not supported by the kernel, \
+         70 internal error, 77 not permitted; with --exit-code also 1 confirmed leak, 2 suspected leak."
 )]
 pub struct Cli {
-    /// What to log to standard error: error, warn, info, debug, trace, or a filter per module
+    /// Log level for standard error (error, warn, info, debug, trace), or a filter per module
     #[arg(long, global = true, env = "HEAPTIDE_LOG", value_name = "FILTER")]
     pub log: Option<String>,
-    /// What to do.
+    /// The subcommand.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What to do.
+/// The subcommands.
 #[derive(Clone, Debug, PartialEq, Subcommand)]
 pub enum Command {
-    /// Observe a running process and say whether it leaks
+    /// Observe a running process and report whether it leaks
     Attach(Attach),
     /// Judge a recorded capture again
     Replay(Replay),
-    /// Run as a daemon with targets from a file
+    /// Run as a daemon with targets from a configuration file
     Run(Run),
-    /// List processes with runtime, allocators, memory, and what could be seen in them
+    /// List processes with runtime, allocators, memory, and what can be observed in them
     Ps(Ps),
     /// Check the kernel, the capabilities and the cost of a probe on this host
     Doctor(Doctor),
@@ -84,7 +84,7 @@ pub enum Command {
     /// Attach one counting probe (for `cargo xtask bench probes`)
     #[command(hide = true)]
     BenchFloor(BenchTarget),
-    /// Name addresses of files that come over standard input, a socket (started by heaptide itself)
+    /// Look up addresses in files received over standard input, a socket (started by heaptide itself)
     #[command(hide = true)]
     SymbolizeHelper,
     /// Allocate and free on demand (for the calibration)
@@ -93,7 +93,7 @@ pub enum Command {
     /// Attach at function entries (for `cargo xtask bench probes`)
     #[command(hide = true)]
     BenchNaive(BenchTarget),
-    /// Search a process's memory again and again (for `cargo xtask bench residency`)
+    /// Search a process's memory repeatedly (for `cargo xtask bench residency`)
     #[command(hide = true)]
     BenchResidency(BenchTarget),
 }
@@ -111,42 +111,42 @@ pub struct Attach {
     /// Process to observe
     #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     pub pid: u32,
-    /// How long (60s, 10m); without it until the process ends or you quit with q or Ctrl-C
+    /// How long to observe (60s, 10m); by default until the process ends or you press q or Ctrl-C
     #[arg(long = "for", value_name = "DURATION", value_parser = values::duration)]
     pub duration: Option<Duration>,
-    /// How allocations are watched
+    /// How allocations are traced
     #[arg(long, value_enum, default_value_t = Mode::Auto)]
     pub mode: Mode,
-    /// CPU time that probes may cost the target; all modes but trace keep to it
+    /// CPU time that probes may cost the target, in all modes but trace
     #[arg(long, value_name = "PERCENT", default_value = "3%", value_parser = values::percent)]
     pub overhead: f64,
     #[command(flatten)]
     #[expect(missing_docs, reason = "a group of flags, documented there")]
     pub judge: JudgeArgs,
-    /// A function of the target that serves one request: a regular expression over demangled names;
+    /// Function of the target that serves one request: a regular expression for demangled names;
     /// repeatable
     #[arg(long = "handler", value_name = "SYMBOL", value_parser = values::pattern)]
     pub handlers: Vec<String>,
-    /// What counts as the token of a request: bearer, scheme:NAME, header:NAME or cookie:NAME
+    /// What is the token of a request: bearer, scheme:NAME, header:NAME or cookie:NAME
     #[arg(long, default_value = "bearer", value_name = "WHICH")]
     pub credential: Credential,
-    /// Take no call stacks: cheaper, but no lines of code
+    /// Do not record call stacks: cheaper, but no lines of code
     #[arg(long)]
     pub no_stacks: bool,
     /// Do not search the process's memory for tokens of finished requests
     #[arg(long)]
     pub no_residency: bool,
-    /// Switch on the heap profile of a Go program that has none, by writing one variable in it, until
-    /// heaptide ends: then lines of code are known
+    /// Enable the heap profile of a Go program that has it disabled, until heaptide ends, by writing
+    /// one variable in its memory; this makes lines of code known
     #[arg(long)]
     pub go_enable_memprofile: bool,
-    /// Record everything observed, to be judged again by `heaptide replay`
+    /// Record all observations for `heaptide replay`
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
     /// Write live memory by leading user frame, as JSON lines (for tests)
     #[arg(long, hide = true, value_name = "FILE")]
     pub live_sites: Option<PathBuf>,
-    /// Write every request, and what lives for it at the end, as JSON lines (for tests)
+    /// Write every request, and its live memory at the end, as JSON lines (for tests)
     #[arg(long, hide = true, value_name = "FILE", conflicts_with = "record")]
     pub requests: Option<PathBuf>,
     /// Serve /metrics and /healthz while attached; a port alone means loopback
@@ -170,24 +170,24 @@ pub struct Replay {
     pub output: OutputArgs,
 }
 
-/// What the judgement takes as given.
+/// Settings of the judge.
 #[derive(Clone, Debug, PartialEq, Args)]
 pub struct JudgeArgs {
-    /// Memory the target may use, if lower than its cgroup, rlimit and host allow (512MiB)
+    /// Memory limit of the target, if lower than those of cgroup, rlimit and host (512MiB)
     #[arg(long, value_name = "BYTES", value_parser = values::bytes)]
     pub memory_limit: Option<u64>,
-    /// Entries that a cache of the target may hold: fewer are never confirmed as a leak
+    /// Intended entries of a cache in the target: a smaller one is never confirmed as a leak
     #[arg(long, value_name = "ENTRIES", value_parser = clap::value_parser!(u64).range(1..))]
     pub expect_cache: Option<u64>,
-    /// How long memory must last, at the largest growth that could have been missed, for the verdict no_leak
+    /// How long memory must last at the largest growth that could have been missed, for no_leak
     #[arg(long, default_value = "7d", value_name = "DURATION", value_parser = values::duration)]
     pub horizon: Duration,
 }
 
-/// Where the result goes, and in which form.
+/// Destination and format of the result.
 #[derive(Clone, Debug, Default, PartialEq, Args)]
 pub struct OutputArgs {
-    /// Form of the report
+    /// Format of the report
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
     /// Write the report to this file instead of standard output
@@ -196,12 +196,12 @@ pub struct OutputArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a group of flags, documented there")]
     pub files: FileArgs,
-    /// Exit with 1 when a leak is confirmed, with 2 when it is suspected
+    /// Exit with 1 for a confirmed leak, with 2 for a suspected one
     #[arg(long)]
     pub exit_code: bool,
 }
 
-/// The other files that are asked for; the flags are those of [`files::TABLE`].
+/// The other requested files; their flags are those of [`files::TABLE`].
 #[derive(Clone, Debug, Default)]
 pub struct FileArgs(pub Vec<(&'static FileOutput, PathBuf)>);
 
@@ -249,20 +249,20 @@ impl Args for FileArgs {
     }
 }
 
-/// Form of a result.
+/// Output format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// For people.
+    /// For humans.
     #[default]
     Text,
-    /// For programs.
+    /// JSON.
     Json,
 }
 
 /// `heaptide run`.
 #[derive(Clone, Debug, PartialEq, Args)]
 pub struct Run {
-    /// Configuration of the daemon
+    /// Configuration file of the daemon
     #[arg(
         long,
         value_name = "FILE",
@@ -274,10 +274,10 @@ pub struct Run {
 /// `heaptide ps`.
 #[derive(Clone, Debug, PartialEq, Args)]
 pub struct Ps {
-    /// Explain the choice of each probe
+    /// Explain the position of each probe
     #[arg(short, long)]
     pub verbose: bool,
-    /// Form of the list
+    /// Format of the list
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
 }
@@ -285,7 +285,7 @@ pub struct Ps {
 /// `heaptide doctor`.
 #[derive(Clone, Debug, PartialEq, Args)]
 pub struct Doctor {
-    /// Form of the result
+    /// Format of the result
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
 }
@@ -297,15 +297,15 @@ pub struct CheckConfig {
     pub file: PathBuf,
 }
 
-/// Reads a command line. On a wrong one, `--help` and `--version` the message has been printed and the
-/// exit code is returned.
+/// Parses a command line. For errors, `--help` and `--version` the message is printed and the exit
+/// code returned.
 pub fn parse<I, T>(args: I) -> Result<Cli, ExitCode>
 where
     I: IntoIterator<Item = T>,
     T: Into<OsString> + Clone,
 {
     Cli::try_parse_from(args).map_err(|error| {
-        // Nothing can be done when even this cannot be printed.
+        // If this fails too, there is no other way to report it.
         let _ = error.print();
         if error.use_stderr() {
             ExitCode::Usage

@@ -1,4 +1,4 @@
-//! The daemon's configuration: a TOML file, checked whole, with errors that name the line.
+//! The daemon's configuration: a TOML file, validated completely; errors have line numbers.
 
 mod limits;
 mod suggest;
@@ -15,17 +15,17 @@ use serde::Deserialize;
 
 use crate::values::{Credential, Mode};
 
-/// The largest configuration that is read; a bigger file is a mistake (`/dev/zero`, a log).
+/// Maximum size of a configuration; a larger file is a mistake (`/dev/zero`, a log).
 const LARGEST: u64 = 1 << 20;
 
-/// A configuration, checked.
+/// A valid configuration.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// What holds for the agent and all targets.
+    /// Settings of the agent and defaults of all targets.
     #[serde(default)]
     pub agent: Agent,
-    /// Which processes are observed; the first entry that matches a process has it.
+    /// Services to observe; the first matching entry gets a process.
     #[serde(default, rename = "target")]
     pub targets: Vec<Target>,
 }
@@ -34,10 +34,10 @@ pub struct Config {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Agent {
-    /// Where `/metrics` and `/healthz` are served.
+    /// Address of `/metrics` and `/healthz`.
     #[serde(deserialize_with = "value::listen_address")]
     pub metrics: SocketAddr,
-    /// How allocations are watched.
+    /// How allocations are traced.
     #[serde(deserialize_with = "value::mode")]
     pub mode: Mode,
     /// CPU time that probes may cost a target, as a ratio (`"3%"` in the file).
@@ -46,24 +46,24 @@ pub struct Agent {
     /// How long memory must last for the verdict `no_leak`, at the largest growth that could have been missed.
     #[serde(deserialize_with = "value::duration")]
     pub horizon: Duration,
-    /// What counts as the token of a request.
+    /// The token of a request.
     #[serde(deserialize_with = "value::credential")]
     pub credential: Credential,
     /// Search the targets' memory for tokens of finished requests.
     pub residency: bool,
-    /// Form of the log.
+    /// Format of the log.
     pub log_format: LogFormat,
     /// What is logged (`info`, or a filter per module).
     pub log: String,
-    /// How often processes are looked for.
+    /// Interval of looking for processes.
     #[serde(deserialize_with = "value::duration")]
     pub scan_interval: Duration,
-    /// How often a target is judged.
+    /// Interval of judging a target.
     #[serde(deserialize_with = "value::duration")]
     pub report_interval: Duration,
-    /// Most processes observed at once; the rest is logged and left alone.
+    /// Maximum number of processes observed at once; others are logged and ignored.
     pub max_processes: usize,
-    /// File that keeps learned plateaus over a restart; none: they are learned anew.
+    /// File that stores learned plateaus across restarts; without it they are learned anew.
     pub state: Option<PathBuf>,
 }
 
@@ -86,18 +86,18 @@ impl Default for Agent {
     }
 }
 
-/// Form of the log.
+/// Format of the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// One JSON object per line.
     #[default]
     Json,
-    /// For people.
+    /// For humans.
     Text,
 }
 
-/// `[[target]]`: a service and how its processes are told.
+/// `[[target]]`: a service and the selectors of its processes.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Target {
@@ -113,7 +113,7 @@ pub struct Target {
     /// Name of the process as `ps` shows it (at most 15 bytes).
     #[serde(default)]
     pub comm: Option<String>,
-    /// Regular expression over the command line, arguments joined by spaces.
+    /// Regular expression for the command line, arguments joined by spaces.
     #[serde(default, deserialize_with = "value::regex")]
     pub cmdline: Option<Regex>,
     /// Control group, or one above it (`/system.slice/api.service`).
@@ -122,22 +122,22 @@ pub struct Target {
     /// Whether forked workers of a matching process are observed too.
     #[serde(default = "yes")]
     pub follow_children: bool,
-    /// Memory the service may use, if lower than its cgroup, rlimit and host allow.
+    /// Memory limit, if lower than those of cgroup, rlimit and host.
     #[serde(default, deserialize_with = "value::bytes")]
     pub memory_limit: Option<u64>,
-    /// Entries that a cache of the service may hold.
+    /// Intended entries of a cache of the service.
     #[serde(default)]
     pub expect_cache: Option<u64>,
     /// How long memory must last for the verdict `no_leak`, if not as `[agent]` says.
     #[serde(default, deserialize_with = "value::optional_duration")]
     pub horizon: Option<Duration>,
-    /// Functions that serve one request each: regular expressions over demangled names.
+    /// Functions that serve one request each: regular expressions for demangled names.
     #[serde(default, deserialize_with = "value::patterns")]
     pub handlers: Vec<String>,
-    /// What counts as the token of a request, if not what `[agent]` says.
+    /// The token of a request, if different from `[agent]`.
     #[serde(default, deserialize_with = "value::optional_credential")]
     pub credential: Option<Credential>,
-    /// How allocations are watched, if not as `[agent]` says.
+    /// How allocations are traced, if different from `[agent]`.
     #[serde(default, deserialize_with = "value::optional_mode")]
     pub mode: Option<Mode>,
 }
@@ -146,7 +146,7 @@ fn yes() -> bool {
     true
 }
 
-/// A configuration that cannot be used.
+/// An invalid configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
@@ -154,15 +154,15 @@ pub enum ConfigError {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         source: io::Error,
     },
-    /// Something in it is wrong.
+    /// Its contents are invalid.
     #[error("{}:{line}: {message}", path.display())]
     Wrong {
         /// The file.
         path: PathBuf,
-        /// Line, from 1.
+        /// Line number, from 1.
         line: usize,
         /// What is wrong and what to do.
         message: String,
@@ -174,8 +174,8 @@ fn read_advice(error: &io::Error) -> &'static str {
         io::ErrorKind::NotFound => {
             "name an existing file with --config; docs/heaptide.example.toml is one to start from"
         }
-        io::ErrorKind::PermissionDenied => "run as a user who may read it, root usually",
-        io::ErrorKind::InvalidData => "a configuration is TOML in UTF-8",
+        io::ErrorKind::PermissionDenied => "run as a user who may read it, usually root",
+        io::ErrorKind::InvalidData => "a configuration must be TOML in UTF-8",
         _ => "name a TOML file with --config",
     }
 }
@@ -216,7 +216,7 @@ pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
         let start = error.span().map_or(0, |span| span.start);
         wrong(line_of(text, start), suggest::message(error.message()))
     })?;
-    // What no single field can tell. The n-th `[[target]]` has the n-th header.
+    // Checks across fields. The n-th `[[target]]` has the n-th header.
     let header = |index| {
         let headers = text
             .lines()
@@ -233,7 +233,8 @@ pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
             .any(|earlier| earlier.name == target.name)
         {
             let message = format!(
-                "two targets are named `{}`; names tell services apart in metrics: choose another",
+                "two targets are named `{}`, but names identify services in metrics: choose \
+                 another",
                 target.name
             );
             return Err(wrong(header(index), message));
@@ -251,7 +252,7 @@ pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
 }
 
 impl Config {
-    /// What counts as a token in a target.
+    /// The token of a target's requests.
     pub fn credential_of<'a>(&'a self, target: &'a Target) -> &'a Credential {
         target.credential.as_ref().unwrap_or(&self.agent.credential)
     }
@@ -267,7 +268,7 @@ fn line_of(text: &str, offset: usize) -> usize {
 }
 
 impl Target {
-    /// One line for people: the name, what selects, and what differs from `[agent]`.
+    /// One line: the name, the selectors, and differences from `[agent]`.
     pub fn summary(&self) -> String {
         let cmdline = self.cmdline.as_ref().map(Regex::as_str);
         let parts = [
@@ -300,8 +301,8 @@ impl Target {
         ];
         if !selectors.contains(&true) {
             return Err(format!(
-                "target `{name}` selects no process; add at least one of pid, exe, comm, cmdline, \
-                 cgroup (all that are given must match)"
+                "target `{name}` selects no process; add at least one of pid, exe, comm, \
+                 cmdline, cgroup (all given ones must match)"
             ));
         }
         if self.pid == Some(0) {
@@ -316,16 +317,16 @@ impl Target {
         ] {
             if value.as_ref().is_some_and(String::is_empty) {
                 return Err(format!(
-                    "target `{name}`: {key} is empty; name something or leave it out"
+                    "target `{name}`: {key} is empty; set it or leave it out"
                 ));
             }
         }
-        // The kernel cuts the name of a process (TASK_COMM_LEN is 16, the last byte is 0).
+        // The kernel truncates the name of a process (TASK_COMM_LEN is 16, the last byte is 0).
         if let Some(comm) = self.comm.as_ref().filter(|comm| comm.len() > 15) {
             let cut: String = comm.chars().take(15).collect();
             return Err(format!(
-                "target `{name}`: comm `{comm}` never matches, because Linux keeps 15 bytes of a \
-                 name; write `{cut}`, or use exe or cmdline"
+                "target `{name}`: comm `{comm}` never matches, because Linux truncates names to \
+                 15 bytes; write `{cut}`, or use exe or cmdline"
             ));
         }
         if let Some(cgroup) = self
@@ -334,8 +335,8 @@ impl Target {
             .filter(|cgroup| !cgroup.starts_with('/'))
         {
             return Err(format!(
-                "target `{name}`: cgroup `{cgroup}` is not a path from the root of the hierarchy; \
-                 write it as /proc/PID/cgroup does, as in /system.slice/{cgroup}"
+                "target `{name}`: cgroup `{cgroup}` is not an absolute path; write it as in \
+                 /proc/PID/cgroup, such as /system.slice/{cgroup}"
             ));
         }
         if self.expect_cache == Some(0) {

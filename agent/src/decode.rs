@@ -1,6 +1,6 @@
-//! Kernel bytes to vocabulary: every tag is checked here, and nothing later doubts it.
+//! Decodes kernel bytes. Every tag is checked here; later code relies on this.
 //!
-//! Pure: no kernel, no clock. A record that does not fit is an error that the source counts.
+//! Pure: no kernel, no clock. An invalid record is an error that the source counts.
 
 use heaptide_ebpf::{
     GoBlockRecord, LifeRecord, RequestRecord, StackCopy, VmRecord, binding, kind, life,
@@ -11,13 +11,13 @@ use thiserror::Error;
 use heaptide_judge::events::{Binding, Fingerprint, Nanos, Request, RequestId};
 use heaptide_runtimes::door::PickedObject;
 
-/// A record that is not what the wire contract says.
+/// A record that violates the wire contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum DecodeError {
     /// Its kind is unknown.
     #[error("a record of unknown kind {0}")]
     Kind(u32),
-    /// It is shorter or longer than its kind.
+    /// Its length does not match its kind.
     #[error("a record of kind {kind} with {len} bytes")]
     Length {
         /// Its kind.
@@ -35,25 +35,25 @@ pub enum DecodeError {
     },
 }
 
-/// A decoded ring record and the process it is about.
+/// A decoded ring record and its process.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
     /// Process.
     pub tgid: u32,
-    /// What it says.
+    /// Its contents.
     pub event: Event,
 }
 
-/// What a ring record says.
+/// Contents of a ring record.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// A request.
     Request {
-        /// What is said of it to everybody.
+        /// The request.
         request: Request,
-        /// For a handler scope the number of the handler, which stands for a path.
+        /// For a handler scope the number of the handler, in place of a path.
         handler: Option<u32>,
-        /// By what its credential is found in memory.
+        /// The window by which its credential is found in memory.
         window: Option<TokenWindow>,
     },
     /// A change of the mappings.
@@ -62,17 +62,17 @@ pub enum Event {
     Stack(RawStack),
     /// A process event.
     Life(Life),
-    /// An object of a runtime's own heap that is followed from now on.
+    /// A sampled object of a runtime's own heap.
     Picked(PickedObject),
 }
 
-/// The keyed fingerprint of a credential's window (`heaptide_ebpf::tail`). It is between the kernel and
-/// the search of memory only: no capture and no output has it.
+/// The keyed fingerprint of a credential's window (`heaptide_ebpf::tail`). Only the search of memory
+/// uses it; it is in no capture and no output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TokenWindow {
     /// Never 0.
     pub fingerprint: u64,
-    /// 24 bits.
+    /// 24 bits of a keyed filter.
     pub filter: u32,
 }
 
@@ -100,7 +100,7 @@ pub enum Change {
     Unmap(u64, u64),
     /// `[old start, old end)` became `[start, end)`.
     Move(u64, u64, u64, u64),
-    /// The break is now here.
+    /// The program break moved to this address.
     Break(u64),
 }
 
@@ -119,16 +119,16 @@ pub struct RawStack {
     pub bp: u64,
     /// The return address that had no rule.
     pub missing: u64,
-    /// Layout.
+    /// Layout id.
     pub layout: u32,
-    /// The copy.
+    /// The copied stack.
     pub bytes: Vec<u8>,
 }
 
 /// A process event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Life {
-    /// A task was made, which may be only a thread.
+    /// A task was created, which may be a thread.
     Fork {
         /// Its id.
         child: u32,
@@ -171,7 +171,7 @@ fn read<T: bytemuck::AnyBitPattern>(kind: u32, bytes: &[u8]) -> Result<T, Decode
     })
 }
 
-/// The binding that a kernel tag means.
+/// The binding of a kernel tag.
 pub fn binding_of(tag: u8) -> Option<Binding> {
     match tag {
         binding::NONE => Some(Binding::None),

@@ -1,7 +1,5 @@
-//! heaptide: which HTTP route and which token traffic makes a running process grow, seen from
-//! outside. Modules in flow order; see ARCHITECTURE.md.
-//!
-//! `target -> plan -> kernel -> source -> decode -> attribution -> growth -> findings -> outputs`
+//! heaptide finds the HTTP route and the token traffic that make a running process grow, from
+//! outside. ARCHITECTURE.md describes the modules and the data flow.
 
 pub mod cli;
 pub mod commands;

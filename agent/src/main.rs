@@ -11,7 +11,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(code) => return code.into(),
     };
-    // The daemon's configuration says how it logs.
+    // The daemon's configuration sets up its log.
     if !matches!(cli.command, Command::Run(_)) {
         let filter = cli
             .log

@@ -1,4 +1,4 @@
-//! Source and judges together: what `attach` and the daemon run.
+//! Source and judges together, for `attach` and the daemon.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -16,14 +16,14 @@ use heaptide_judge::{
     stacks::LiveStacks,
 };
 
-/// How long a step waits for the ring.
+/// Timeout of waiting for the ring in a step.
 const TICK: Duration = Duration::from_millis(50);
-/// Between two readings of memory and losses.
+/// Interval of reading memory and losses.
 const SAMPLE: Duration = Duration::from_secs(1);
-/// Between two readings of the live map.
+/// Interval of reading the live map.
 const SNAPSHOT: Duration = Duration::from_secs(2);
 
-/// One process and what is thought of it.
+/// One process and its judge.
 struct Judged {
     pipeline: Pipeline,
     options: JudgeOptions,
@@ -62,11 +62,11 @@ pub struct Session {
     tap: Option<Tap>,
 }
 
-/// Sees every observation on its way to the judge, with the process it is about.
+/// Receives every observation, with its process, before the judge.
 pub type Tap = Box<dyn FnMut(u32, &Observation) + Send>;
 
 impl Session {
-    /// Loads the kernel half and measures what its probes cost here.
+    /// Loads the kernel programs and measures the cost of their probes.
     pub fn new(options: SourceOptions) -> Result<Self, SourceError> {
         let mut source = Source::new(options)?;
         source.calibrate()?;
@@ -80,12 +80,12 @@ impl Session {
         })
     }
 
-    /// Sends every observation past `tap` too.
+    /// Sends every observation to `tap` too.
     pub fn set_tap(&mut self, tap: Tap) {
         self.tap = Some(tap);
     }
 
-    /// Begins to observe a process, and the children of the same program that it has.
+    /// Starts to observe a process and its children that run the same program.
     pub fn attach(&mut self, pid: u32, options: JudgeOptions) -> Result<(), SourceError> {
         let Self {
             source,
@@ -108,7 +108,7 @@ impl Session {
         attached
     }
 
-    /// The same for a target that is observed in its own way.
+    /// The same with options for this target.
     pub fn attach_with(
         &mut self,
         pid: u32,
@@ -136,8 +136,8 @@ impl Session {
         self.judged.remove(&pid);
     }
 
-    /// Waits a moment and takes in what has happened. To be called in a loop. Returns whether a
-    /// snapshot was judged, so that reports are worth looking at.
+    /// Waits briefly and processes events. Called in a loop. Returns whether a snapshot was judged, so
+    /// that reports may have changed.
     pub fn step(&mut self) -> Result<bool, SourceError> {
         self.source.wait(TICK);
         let Self {
@@ -167,7 +167,7 @@ impl Session {
         Ok(read)
     }
 
-    /// Children that were followed take their parent's options.
+    /// Followed children get their parent's options.
     fn adopt(&mut self) {
         for (child, parent) in self.source.take_followed() {
             let known = self.judged.get(&parent).map(|one| one.options);
@@ -178,7 +178,7 @@ impl Session {
         }
     }
 
-    /// Takes in everything that is there, at the end.
+    /// Processes all remaining events at the end.
     pub fn finish(&mut self) -> Result<(), SourceError> {
         let Self {
             source,
@@ -204,32 +204,32 @@ impl Session {
         self.source.ended(pid)
     }
 
-    /// What cannot be seen of any process on this host, and why.
+    /// Limitations of this host.
     pub fn limitations(&self) -> Vec<String> {
         self.source.limitations()
     }
 
-    /// Tells the judge of a process what was learned of its service before.
+    /// Passes the learned plateaus of a service to the judge of a process.
     pub fn learn(&mut self, pid: u32, plateaus: &Plateaus) {
         if let Some(judged) = self.judged.get_mut(&pid) {
             judged.pipeline.learn(plateaus);
         }
     }
 
-    /// What was learned of a process.
+    /// Learned plateaus of a process.
     pub fn plateaus(&self, pid: u32) -> Option<&Plateaus> {
         self.judged
             .get(&pid)
             .map(|judged| judged.pipeline.plateaus())
     }
 
-    /// What is thought of a process.
+    /// The report of a process.
     pub fn report(&self, pid: u32) -> Option<Report> {
         self.judged.get(&pid).map(|judged| judged.pipeline.report())
     }
 
-    /// One report of all processes that descend from one target: the worst verdict, and among equals the
-    /// busiest, with the figures of what is the same in several added up.
+    /// One report for all processes of a target: the worst verdict, among equals that of the busiest,
+    /// with the figures of equal findings summed.
     pub fn worst(&self, pids: &[u32]) -> Option<Report> {
         service::sum(pids.iter().filter_map(|pid| self.report(*pid)).collect())
     }
@@ -242,8 +242,8 @@ impl Session {
         LiveStacks::of(&judged.sites, &judged.last)
     }
 
-    /// Live memory of a process by leading user frame, as one JSON object: what tests compare with a
-    /// program's own books.
+    /// Live memory of a process by leading user frame, as one JSON object: tests compare it with a
+    /// program's own counts.
     pub fn live_sites(&self, pid: u32) -> Option<serde_json::Value> {
         /// Function, file, line, kind.
         type Row = (String, Option<String>, Option<u32>, &'static str);
@@ -280,7 +280,7 @@ fn deliver(
     pid: u32,
     observation: Observation,
 ) {
-    // Whoever is new here is a followed child; `adopt` gives it its parent's options.
+    // A new process here is a followed child; `adopt` sets its parent's options.
     let judged = judged
         .entry(pid)
         .or_insert_with(|| Judged::new(JudgeOptions::default()));

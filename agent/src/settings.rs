@@ -1,4 +1,4 @@
-//! The kernel half's settings: fingerprint keys, sizes, and what counts as a credential in a target.
+//! Settings of the kernel programs: fingerprint keys, sizes, and the credential of a target.
 
 use std::io;
 
@@ -7,26 +7,26 @@ use thiserror::Error;
 
 use crate::values::Credential;
 
-/// Blocks the live map holds before sampling keeps it from filling up.
+/// Capacity of the live map; sampling keeps it from filling up.
 pub const CAPACITY: u32 = 262_144;
 
-/// Settings that cannot be made.
+/// Errors of creating settings.
 #[derive(Debug, Error)]
 pub enum SettingsError {
-    /// A name is too long for the kernel half.
+    /// A name is too long for the kernel programs.
     #[error("the name `{name}` of the credential is longer than {most} bytes: use a shorter one")]
     TooLong {
         /// The name.
         name: String,
-        /// Longest that fits.
+        /// Maximum length.
         most: usize,
     },
-    /// The system gave no random key.
-    #[error("no random key for fingerprints: getrandom failed: {0}")]
+    /// The system returned no random bytes.
+    #[error("cannot create random keys for fingerprints: getrandom failed: {0}")]
     Random(io::Error),
 }
 
-/// What counts as a credential, as the kernel half compares it.
+/// The credential, in the form that the kernel programs compare.
 pub fn pattern(credential: &Credential) -> Result<CredentialPattern, SettingsError> {
     let (header, scheme, cookie) = match credential {
         Credential::Bearer => ("authorization".to_owned(), "bearer ".to_owned(), false),
@@ -49,7 +49,7 @@ pub fn pattern(credential: &Credential) -> Result<CredentialPattern, SettingsErr
     })
 }
 
-/// Settings for a load, with fresh random keys each time, so that fingerprints of two runs cannot be compared.
+/// Settings with new random keys, so that fingerprints of two runs cannot be compared.
 pub fn settings(capacity: u32) -> Result<Settings, SettingsError> {
     let mut random = [0u64; 6];
     // SAFETY: a valid buffer of that length.
@@ -60,7 +60,7 @@ pub fn settings(capacity: u32) -> Result<Settings, SettingsError> {
     let [k0, k1, sip0, sip1, first, second] = random;
     Ok(Settings {
         key: [k0, k1],
-        // Odd, so that no word of a window is multiplied away.
+        // Odd, so that multiplication loses no word of a window.
         tail_key: [sip0, sip1, first | 1, second | 1],
         sample_from: capacity / 2,
         capacity,

@@ -1,5 +1,5 @@
 //! Values of flags and of the configuration: durations, percentages, byte sizes, modes, credentials,
-//! addresses. Every error says what was expected.
+//! addresses. Every error names the expected form.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use serde::Deserialize;
 
-/// A value that cannot be read; the message says what was given and what is expected.
+/// An invalid value; the message has the value and the expected form.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{given}` is not {expected}")]
 pub struct ValueError {
@@ -25,38 +25,38 @@ impl ValueError {
     }
 }
 
-/// How allocations are watched.
+/// How allocations are traced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// Watch; sample when the memory floor rises; back when judged.
+    /// Requests and memory; allocations only in windows, while memory grows.
     #[default]
     Auto,
-    /// Requests, page faults, mmap/brk and RSS only.
+    /// Requests, page faults, mappings and RSS, without allocator probes.
     Watch,
-    /// Allocator probes in windows under the overhead budget.
+    /// Allocations in windows within the overhead budget.
     Sample,
-    /// Every allocation, as long as attached.
+    /// Every allocation, all the time.
     Trace,
 }
 
 impl Mode {
-    /// Whether it probes allocators. The one place that turns modes into probes.
+    /// Whether it probes allocators. Other code does not compare modes for this.
     pub fn allocations(self) -> bool {
         self != Self::Watch
     }
 
-    /// Whether it leaves it to heaptide whether a target's allocators are probed.
+    /// Whether heaptide decides when a target's allocators are probed.
     pub fn automatic(self) -> bool {
         self == Self::Auto
     }
 
-    /// The budget that it keeps to: `trace` costs what it costs.
+    /// Its overhead budget; `trace` has none.
     pub fn budget(self, overhead: f64) -> Option<f64> {
         (self != Self::Trace).then_some(overhead)
     }
 
-    /// The word on the command line and in reports.
+    /// The name on the command line and in reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Auto => "auto",
@@ -67,7 +67,7 @@ impl Mode {
     }
 }
 
-/// Which part of a request counts as its token.
+/// The part of a request that is its token.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Credential {
     /// `Authorization: Bearer TOKEN`.
@@ -92,7 +92,7 @@ impl std::fmt::Display for Credential {
     }
 }
 
-/// Longest name of a scheme, header or cookie.
+/// Maximum length of a scheme, header or cookie name.
 const NAME_MAX: usize = 64;
 
 impl FromStr for Credential {
@@ -111,8 +111,8 @@ impl FromStr for Credential {
         let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
         if name.is_empty() || name.len() > NAME_MAX || !name.bytes().all(is_token) {
             let expected = format!(
-                "a credential: the name after `{kind}:` must be 1 to {NAME_MAX} letters, digits or \
-                 signs of an HTTP token"
+                "a credential: the name after `{kind}:` must be 1 to {NAME_MAX} letters, digits \
+                 or other characters of an HTTP token"
             );
             return Err(ValueError::new(text, expected));
         }
@@ -126,7 +126,7 @@ impl FromStr for Credential {
     }
 }
 
-/// Splits `12.5MiB` into number and unit. `None` when there is no number.
+/// Splits `12.5MiB` into number and unit. `None` if there is no number.
 fn number_and_unit(text: &str) -> Option<(f64, &str)> {
     let text = text.trim();
     let end = text
@@ -171,10 +171,7 @@ pub fn duration(text: &str) -> Result<Duration, ValueError> {
         rest = &after[letters..];
     }
     if seconds <= 0.0 {
-        return Err(ValueError::new(
-            text,
-            "longer than nothing: give a duration such as 60s",
-        ));
+        return Err(ValueError::new(text, "a positive duration, such as 60s"));
     }
     if seconds > 3.2e9 {
         return Err(ValueError::new(text, "a duration below 100 years"));
@@ -182,7 +179,7 @@ pub fn duration(text: &str) -> Result<Duration, ValueError> {
     Ok(Duration::from_secs_f64(seconds))
 }
 
-/// A share given in percent, returned as a ratio: `3%` or `3` gives 0.03.
+/// A percentage, returned as a ratio: `3%` or `3` gives 0.03.
 pub fn percent(text: &str) -> Result<f64, ValueError> {
     let error = || {
         ValueError::new(
@@ -222,13 +219,14 @@ pub fn bytes(text: &str) -> Result<u64, ValueError> {
     if value < 1.0 || value >= u64::MAX as f64 {
         return Err(ValueError::new(
             text,
-            "a usable size: at least one byte, below 16 EiB",
+            "a size of at least one byte and below 16 EiB",
         ));
     }
     Ok(value as u64)
 }
 
-/// Where to listen: `127.0.0.1:9876`, `[::1]:9876`, `localhost:9876`, or a port alone for loopback.
+/// An address to listen on: `127.0.0.1:9876`, `[::1]:9876`, `localhost:9876`, or a port alone for
+/// loopback.
 pub fn listen_address(text: &str) -> Result<SocketAddr, ValueError> {
     let loopback = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
     if let Ok(port) = text.strip_prefix("localhost:").unwrap_or(text).parse() {
@@ -243,16 +241,16 @@ pub fn listen_address(text: &str) -> Result<SocketAddr, ValueError> {
     })
 }
 
-/// A regular expression over demangled function names; checked here, compiled where it is used.
+/// A regular expression for demangled function names; checked here, compiled later.
 pub fn pattern(text: &str) -> Result<String, ValueError> {
     match regex::Regex::new(text) {
         Ok(_) if !text.is_empty() => Ok(text.to_owned()),
         Ok(_) => Err(ValueError::new(
             text,
-            "a pattern: it is empty and would match everything",
+            "a pattern: it is empty and matches everything",
         )),
         Err(error) => {
-            // The last line of regex's message has the reason; the lines before draw the place.
+            // The last line of regex's message has the reason; the lines before show the position.
             let message = error.to_string();
             let reason = message.lines().last().unwrap_or_default();
             Err(ValueError::new(

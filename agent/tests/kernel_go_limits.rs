@@ -93,7 +93,7 @@ fn an_unknown_version_is_said_and_its_requests_are_seen() {
     assert_eq!(report["target"]["runtime"], "go 1.99.9");
     let limitations = report["target"]["limitations"].to_string();
     assert!(
-        limitations.contains("the layout of go 1.99.9 is not known"),
+        limitations.contains("the layout of go 1.99.9 is unknown"),
         "{limitations}"
     );
     let seen = report["window"]["requests"].as_u64().expect("a number");

@@ -134,10 +134,10 @@ fn requests_are_seen_in_windows_where_they_cost_too_much() {
     let agent = watched.agent.id();
     assert!(uprobe_links(agent) > 0, "the handler has probes");
     let of_requests =
-        |said: &str, what: &str| said.contains("probes of requests are") && said.contains(what);
+        |said: &str, what: &str| said.contains("request tracing is") && said.contains(what);
     let off = watched
         .agent
-        .error_line(TURN, |line| of_requests(line, "off"));
+        .error_line(TURN, |line| of_requests(line, "paused"));
     until(SOON, "in a pause no call is traced, no uprobe left", || {
         !traces_calls(agent) && uprobe_links(agent) == 0
     });
@@ -179,7 +179,7 @@ fn requests_are_seen_in_windows_where_they_cost_too_much() {
 
 /// How long the probes of requests are to be off, as the log has it.
 fn seconds_told(off: &str) -> Duration {
-    let told = off.split("for some ").nth(1).and_then(|rest| {
+    let told = off.split("for about ").nth(1).and_then(|rest| {
         let seconds = rest.split(' ').next()?;
         seconds.parse().ok()
     });

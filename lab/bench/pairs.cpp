@@ -1,6 +1,6 @@
-// What a probe costs: a loop of malloc and free that measures its own CPU time.
+// Measures the cost of a probe: a loop of malloc and free that measures its own CPU time.
 //
-// It says "ready PID" and obeys lines on stdin, each answered by one line of JSON:
+// It prints "ready PID" and executes lines from stdin, each answered by one line of JSON:
 //   pairs N    N times malloc(64) and free                         -> {"ns":per pair}
 //   mixed N    N operations of all kinds on 1,024 kept blocks      -> {"ns":per operation}
 //   leave

@@ -1,14 +1,14 @@
-// The smallest real HTTP/1.1 server: a thread per connection, keep-alive, pipelining, any answer is 200.
+// A minimal HTTP/1.1 server: a thread per connection, keep-alive, pipelining; every response is 200.
 //
-// It says "port N" and serves until it is killed. It keeps the last head it read in static memory
-// (`last_head`): a place where a credential really is, for a search that has to find it.
+// It prints "port N" and serves until it is killed. It keeps the last head in static memory
+// (`last_head`), so that a search for a credential must find it there.
 //
-// With --leak it keeps a session of 2 KiB for each bearer token it has not seen before, for ever
-// (`keep_session`): the smallest leak by token.
+// With --leak it keeps a session of 2 KiB for each new bearer token forever
+// (`keep_session`): a minimal leak per token.
 //
-// With --work N each request takes N microseconds of CPU time, as one of a real service does.
+// With --work N each request takes N microseconds of CPU time.
 //
-// With --prefork a child of it serves, and it waits, as a master does.
+// With --prefork a child serves, and it waits like a master.
 #include <csignal>
 #include <cstdint>
 #include <cstdio>

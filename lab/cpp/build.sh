@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the C++ service in one of its ways, when a source is newer than it: build.sh [WAY]
+# Builds a variant of the C++ service if a source is newer: build.sh [WAY]
 set -eu
 way=${1:-server}
 case $way in
@@ -9,7 +9,7 @@ case $way in
     static) options="-static" ;;
     stripped) options="-s -g0" ;;
     static-stripped) options="-static -s -g0" ;;
-    *) echo "no way $way to build it" >&2; exit 64 ;;
+    *) echo "unknown build $way" >&2; exit 64 ;;
 esac
 mkdir -p target
 for source in server.cpp tokens.hpp variants.hpp build.sh; do

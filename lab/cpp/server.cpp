@@ -1,4 +1,4 @@
-// A threaded HTTP server whose variants leak, or do not, in known ways; see lab/services.toml.
+// A threaded HTTP server whose variants leak or not in known ways; see lab/services.toml.
 //
 // One thread per connection, keep-alive and pipelining, HS256 tokens checked on each request.
 #include <arpa/inet.h>
@@ -144,7 +144,7 @@ static bool starts_with_ignoring_case(std::string_view line, std::string_view st
   return line.size() >= start.size() && strncasecmp(line.data(), start.data(), start.size()) == 0;
 }
 
-// Reads one request from what is there and the socket; none when the peer is done.
+// Reads one request from the buffer and the socket; none if the peer has closed.
 static std::optional<Request> read_request(int socket, std::string& buffer) {
   char chunk[16384];
   auto more = [&] {

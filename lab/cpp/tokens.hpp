@@ -1,4 +1,4 @@
-// Bearer tokens: SHA-256, HMAC and base64url as far as a check of HS256 needs them, and claims.
+// Bearer tokens: claims, and SHA-256, HMAC and base64url for checking HS256.
 #pragma once
 
 #include <array>

@@ -1,4 +1,4 @@
-// What each variant keeps, and lets go; lab/services.toml has the known answers.
+// What each variant keeps and frees; lab/services.toml has the known answers.
 #pragma once
 
 #include <chrono>
@@ -17,7 +17,7 @@
 
 #include "tokens.hpp"
 
-// A call of one of these is a frame of its own, so that source lines mean something.
+// Not inlined, so that each call is a frame with its own source line.
 #define NOINLINE __attribute__((noinline))
 
 using Clock = std::chrono::steady_clock;
@@ -47,7 +47,7 @@ NOINLINE static void remember_subject(const Claims& claims) {
 
 static std::vector<std::string> response_log;
 
-// Left in from a debugging session: the last responses, never trimmed.
+// Debugging code that was never removed: the last responses, never trimmed.
 NOINLINE static void log_response(const Claims& claims, const std::string& body) {
   std::string line = claims.subject + " " + claims.token_id + " " + body;
   std::lock_guard<std::mutex> hold(state_lock);
@@ -68,7 +68,7 @@ static size_t cleanup_bytes = 0;
 
 static size_t heap(const Claims& claims);
 
-// What is to be done when the request ends, and then is not removed.
+// Callbacks for the end of the request, which are never removed.
 NOINLINE static void register_cleanup(const Claims& claims) {
   std::lock_guard<std::mutex> hold(state_lock);
   cleanups.push_back([claims] { return claims.subject.size(); });
@@ -79,7 +79,7 @@ NOINLINE static void register_cleanup(const Claims& claims) {
 static thread_local std::list<Claims> seen_here;
 static size_t seen = 0, seen_bytes = 0;
 
-// One entry per request, on whichever thread it ran.
+// One entry per request, on its thread.
 NOINLINE static void remember_seen(const Claims& claims) {
   seen_here.push_back(claims);
   std::lock_guard<std::mutex> hold(state_lock);
@@ -103,7 +103,7 @@ static void collect_samples() {
   }
 }
 
-// ---- caches that let go, tables that are full ----------------------------------------------------
+// ---- caches that evict, tables that are full ----------------------------------------------------
 
 static const size_t lru_capacity = 1024;
 static std::list<std::pair<std::string, Claims>> lru_order;  // most recently used first
@@ -160,7 +160,7 @@ static void clear_batches() {
 
 static std::map<size_t, std::string> loaded;
 
-// Each of the first requests loads one table; then all are there.
+// Each of the first requests loads one table, until all are loaded.
 NOINLINE static void load_next_table() {
   std::lock_guard<std::mutex> hold(state_lock);
   if (loaded.size() < 2000) loaded.emplace(loaded.size(), std::string(2047, 'x'));
@@ -168,7 +168,7 @@ NOINLINE static void load_next_table() {
 
 // ---- large for a while ---------------------------------------------------------------------------
 
-// What a permission service returns for a user: large, and gone with the request.
+// A user's permissions from another service: large, and freed with the request.
 NOINLINE static std::vector<std::string> permissions_of(const Claims& claims) {
   std::vector<std::string> granted;
   for (int id = 0; id < 200; id++) {
@@ -179,7 +179,7 @@ NOINLINE static std::vector<std::string> permissions_of(const Claims& claims) {
 
 static std::vector<std::string> pool;
 
-// Buffers that are used again.
+// Reused buffers.
 NOINLINE static size_t with_pooled_buffer(const Claims& claims) {
   std::string buffer;
   {
@@ -197,7 +197,7 @@ NOINLINE static size_t with_pooled_buffer(const Claims& claims) {
   return size;
 }
 
-// Holds its result while a slow client would read it; how slow goes up and down over 20 s.
+// Holds its result as for a slow client; the duration varies with a period of 20 s.
 NOINLINE static void answer_slowly() {
   std::string result(64 * 1024, 'x');
   double now = std::chrono::duration<double>(Clock::now().time_since_epoch()).count();
@@ -222,9 +222,9 @@ NOINLINE static size_t build_report(const Claims& claims) {
   return report.size();
 }
 
-// ---- the books -----------------------------------------------------------------------------------
+// ---- counts --------------------------------------------------------------------------------------
 
-// Bytes a string asked for: short ones sit in the object itself.
+// Bytes requested by a string: short ones are stored in the object itself.
 static size_t heap(const std::string& text) {
   return text.capacity() > 15 ? text.capacity() + 1 : 0;
 }
@@ -281,21 +281,21 @@ static Kept kept() {
   return kept;
 }
 
-// ---- which is which ------------------------------------------------------------------------------
+// ---- all variants --------------------------------------------------------------------------------
 
 static const std::unordered_set<std::string> variants = {
     "stateless", "token-cache", "subject-cache", "introspection-log", "body-retained", "context-registry",
     "thread-local", "background", "lru-1024", "ttl", "ttl-batch", "request-state", "pool", "warm-up",
     "working-set", "burst-retention"};
 
-// Threads that a variant has beside those of its connections.
+// Threads of a variant besides those of its connections.
 static void start_background() {
   if (variant == "background") std::thread(collect_samples).detach();
   if (variant == "ttl") std::thread(sweep_expired).detach();
   if (variant == "ttl-batch") std::thread(clear_batches).detach();
 }
 
-// The claims of a request to the route of the variant, after what it does with them.
+// The claims of a request to the variant's route, after its processing.
 static std::optional<Claims> checked(const std::string& token) {
   if (variant == "token-cache") return claims_for(token);
   if (variant == "lru-1024") return lru_claims_for(token);

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Builds the Go services with every toolchain that `cargo xtask setup --lab` has put into lab/target/go:
 # target/{echo,nethttp}-VERSION and the same with -stripped (`-ldflags="-s -w"`); of one version also echo as a
-# position-independent executable, and target/cgo-VERSION. With versions as its arguments only those. What is up to date is
-# not built again (Go's own cache).
+# position-independent executable, and target/cgo-VERSION. With versions as its arguments only those. Go's cache avoids
+# unnecessary builds.
 set -eu
 cd "$(dirname "$0")"
 mkdir -p target
@@ -21,7 +21,7 @@ for version in "$@"; do
     fi
     apps="echo nethttp"
     if [ "$version" = 1.21 ]; then
-        # The routes of nethttp have methods and names in them, which came with 1.22.
+        # The routes of nethttp have methods and names, which need 1.22.
         apps="echo"
     fi
     for app in $apps; do

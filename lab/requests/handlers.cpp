@@ -2,8 +2,8 @@
 // keeps a block of 1,009 bytes per call, `serve::handle_drop` keeps nothing, `serve::handle_throw`
 // leaves by an exception. Blocks of 2,003 bytes belong to no handler.
 //
-// Says "ready", waits for "go N", has each of its threads call each handler N times, and says what
-// it did as "keep A drop B throw C other D".
+// Prints "ready", waits for "go N", has each of its threads call each handler N times, and prints the
+// numbers of calls as "keep A drop B throw C other D".
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
@@ -26,7 +26,7 @@ void put(void *block) {
     kept.push_back(block);
 }
 
-// Another function of the handler's: what it allocates is the handler's, too.
+// Called by the handler: its allocations belong to the handler too.
 __attribute__((noinline)) void *make(std::size_t bytes) { return std::malloc(bytes); }
 
 __attribute__((noinline)) void handle_keep(int number) {

@@ -1,10 +1,10 @@
-// A small HTTP/1.1 server that reads and writes in every way there is, so that a test can tell whether
-// heaptide sees them all. `server threads` gives every connection a thread, `server poll` serves all
+// A small HTTP/1.1 server that uses all system calls for reading and writing, so that a test can check
+// whether heaptide sees them all. `server threads` gives every connection a thread, `server poll` serves all
 // from one: it reads from all that are ready before it answers any.
 //
 // Paths it knows: /reader/KIND and /writer/KIND change how this connection is read and written,
-// /status/NNN answers so, /drop closes without an answer, /continue says 100 first, everything else is
-// 200. Answers that are ready together leave together with /writer/joined.
+// /status/NNN returns that status, /drop closes without a response, /continue sends 100 first, all others
+// return 200. With /writer/joined responses that are ready together are sent together.
 #include <cctype>
 #include <csignal>
 #include <cstdio>
@@ -29,7 +29,7 @@ constexpr std::size_t MOST = 4 << 20;
 int body_file = -1;
 
 ssize_t receive(int fd, const std::string &how, char *to, std::size_t size) {
-    // The vectors are small at first: a head lies in several of them.
+    // The first vectors are small, so that a head spans several of them.
     iovec parts[3] = {{to, 10}, {to + 10, 30}, {to + 40, size - 40}};
     msghdr message{};
     message.msg_iov = parts;
@@ -86,9 +86,9 @@ struct Connection {
 
     explicit Connection(int fd) : fd(fd) {}
 
-    // Takes one whole request off the input; false: there is none yet.
+    // Takes one complete request from the input; false: there is none yet.
     bool take(std::string &path, bool &bad);
-    // Serves all requests that are there; false: the connection ends.
+    // Serves all complete requests; false: the connection ends.
     bool serve();
 };
 
@@ -129,7 +129,7 @@ bool Connection::take(std::string &path, bool &bad) {
     }
     if (path.rfind("/continue", 0) == 0 && input.size() == head + 4) {
         if (!all(fd, "HTTP/1.1 100 Continue\r\n\r\n")) bad = true;
-        // Said once: the next look finds some body.
+        // Sent once: the next check finds some body.
         char buffer[4096];
         ssize_t got = receive(fd, reader, buffer, sizeof buffer);
         if (got <= 0) bad = true;

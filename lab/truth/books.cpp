@@ -1,4 +1,4 @@
-// The books: a list of sites, a table of kept blocks, and their printing with write(2).
+// The counts: a list of sites, a table of kept blocks, and printing them with write(2).
 #include "books.hpp"
 
 #include <cstdio>

@@ -1,6 +1,6 @@
-// What the truth program knows about its own memory: live bytes and blocks per site.
+// The truth program's own counts: live bytes and blocks per site.
 //
-// Everything lies in static memory, so that keeping the books is no allocation itself.
+// Everything is in static memory, so that counting does not allocate.
 #pragma once
 
 #include <atomic>
@@ -8,8 +8,8 @@
 
 namespace books {
 
-// The books of one site: of one function `site_...` that allocates. Sites enter themselves into
-// the list when the program starts.
+// The counts of one site: one allocating function `site_...`. Sites register themselves in the list
+// when the program starts.
 struct Site {
     const char *function;
     const char *kind;  // "heap" or "mapping" (brk included)
@@ -32,21 +32,21 @@ struct Site {
     }
 };
 
-// How a kept block goes back.
+// How a kept block is freed.
 enum class Back { free, del, del_array };
 
 // Keeps a heap block for `free_half`.
 void keep(Site &site, void *block, std::size_t size, Back back = Back::free);
-// Gives back every second block that was kept, through free and delete.
+// Frees every second kept block, with free and delete.
 void free_half();
-// Forgets everything: a forked child starts with empty books.
+// Resets everything: a forked child starts with empty counts.
 void reset();
-// Writes the books as one line of JSON on stdout, without stdio.
+// Writes the counts as one line of JSON to stdout, without stdio.
 void print();
-// Writes a text on stdout.
+// Writes a text to stdout.
 void say(const char *text);
 
-// The compiler must neither drop an allocation that nobody uses nor know a size beforehand.
+// Keeps the compiler from removing unused allocations and from knowing sizes.
 template <typename T> inline T *escape(T *pointer) {
     asm volatile("" : "+r"(pointer) : : "memory");
     return pointer;
@@ -56,18 +56,18 @@ inline std::size_t opaque(std::size_t number) {
     return number;
 }
 
-// 4.6 EB: passes the allocator's own checks and is refused by the kernel.
+// 4.6 EB: passes the allocator's own checks and is rejected by the kernel.
 constexpr std::size_t HUGE_SIZE = std::size_t(1) << 62;
 
 }  // namespace books
 
-// Defines a site: its books and the head of its function. Neither inlined nor cloned, and with a
+// Defines a site: its counts and the head of its function. Neither inlined nor cloned, and with a
 // plain name, so that it is the frame a profiler has to find.
 #define SITE(name, what)                                                  \
     static books::Site book_##name{"site_" #name, what, __FILE__};        \
     extern "C" __attribute__((noipa)) void site_##name
 
-// Calls an allocator and books the block when there is one. The books are written after the call, so
+// Calls an allocator and counts the block if there is one. The counting is after the call, so
 // it cannot become a tail call, and on the same source line.
 #define TAKE(name, size, call)                                            \
     ({                                                                    \
@@ -76,7 +76,7 @@ constexpr std::size_t HUGE_SIZE = std::size_t(1) << 62;
         took_;                                                            \
     })
 
-// Calls an allocator that must refuse.
+// Calls an allocator that must fail.
 #define REFUSED(call)                                                     \
     do {                                                                  \
         if (books::escape(call) != nullptr) __builtin_trap();             \

@@ -1,4 +1,4 @@
-// The C half: every entry point of the C library's allocator, and libc functions that allocate for their caller.
+// The C part: every entry point of the C library's allocator, and libc functions that allocate for their caller.
 #include "families.hpp"
 
 #include "books.hpp"
@@ -208,7 +208,7 @@ SITE(free_null, "heap")() {
     for (int i = 0; i < ROUNDS; i++) std::free(books::escape(static_cast<void *>(nullptr)));
 }
 
-// Alive and dead again before anybody looks: nothing may be left of it, address reuse included.
+// Allocated and freed between snapshots: nothing may be left of it, despite address reuse.
 SITE(churn, "heap")() {
     for (std::size_t i = 0; i < 20000; i++) {
         std::size_t size = opaque(16 + i % 500);

@@ -1,5 +1,5 @@
-// The C++ half: new and delete in all forms, and containers whose blocks have a size that is known
-// without asking the allocator (capacity, node type).
+// The C++ part: new and delete in all forms, and containers whose block sizes are known without the
+// allocator (capacity, node type).
 #include "families.hpp"
 
 #include "books.hpp"
@@ -24,7 +24,7 @@ using books::opaque;
 namespace {
 constexpr std::size_t ALIGN = 128;
 const std::align_val_t ALIGNED{ALIGN};
-// Containers live in raw static memory: nobody destroys them, so their blocks stay.
+// Containers are in raw static memory and never destroyed, so their blocks stay.
 template <typename T> struct Forever {
     alignas(T) unsigned char raw[sizeof(T)];
     T &make() { return *new (raw) T(); }
@@ -53,7 +53,7 @@ SITE(new_direct, "heap")() {
     for (std::size_t i = 1; i < 40; i++) keep(book_new_direct, TAKE(new_direct, i, ::operator new(opaque(i))), i, Back::del);
 }
 SITE(new_zero, "heap")() {
-    // libstdc++ asks malloc for one byte; allocators with an operator new of their own are asked for none.
+    // libstdc++ requests one byte from malloc; allocators with their own operator new get a request for 0.
     bool own = mallctl != nullptr || mi_version != nullptr || tc_version != nullptr || __malloc_end_pointer != nullptr;
     std::size_t size = own ? 0 : 1;
     keep(book_new_zero, TAKE(new_zero, size, ::operator new(opaque(0))), size, Back::del);

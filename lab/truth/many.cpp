@@ -1,4 +1,4 @@
-// A great many small blocks that stay: what a bounded live map has to estimate.
+// Very many small live blocks, which a bounded live map must estimate.
 #include "families.hpp"
 
 #include "books.hpp"

@@ -1,4 +1,4 @@
-// Memory that comes straight from the kernel: mmap, munmap, mremap, brk.
+// Memory directly from the kernel: mmap, munmap, mremap, brk.
 //
 // A block of kind "mapping" is a contiguous range that is still mapped: cutting out the middle of
 // one leaves two.
@@ -28,7 +28,7 @@ void must(bool worked) {
 
 SITE(mmap, "mapping")() {
     for (std::size_t i = 1; i <= 5; i++) {
-        // Neighbours, which the kernel merges into one area: still one block per call.
+        // Adjacent mappings, which the kernel merges into one area, are still one block per call.
         char *base = TAKE(mmap, i * PAGE, MAP(i * PAGE));
         must(base != MAP_FAILED);
     }
@@ -113,7 +113,7 @@ SITE(mremap_refused, "mapping")() {
 
 #ifdef __GLIBC__  // musl keeps the break for itself
 SITE(brk, "mapping")() {
-    // Up, down and up again: what counts is where the break ends.
+    // Up, down and up again: only the final break counts.
     must(sbrk(1 << 20) != reinterpret_cast<void *>(-1));
     must(sbrk(-(1 << 19)) != reinterpret_cast<void *>(-1));
     book_brk.took(1 << 19, -1);

@@ -1,4 +1,4 @@
-// Four threads that free each other's blocks, and many threads that live for one block each.
+// Four threads that free each other's blocks, and many short-lived threads with one block each.
 #include "families.hpp"
 
 #include "books.hpp"
@@ -33,7 +33,7 @@ struct Queue {
         items[used++] = in;
         bool full = used > ROOM / 2;
         if (full) {
-            // Not the newest: that is mostly one's own.
+            // Not the newest, which is usually this thread's own.
             int at = int(in.size) % (used - 1);
             out = items[at];
             items[at] = items[--used];

@@ -1,15 +1,15 @@
-// A program that allocates in every way there is and knows exactly what is still alive.
+// A program that uses every allocation function and counts exactly what is alive.
 //
-// It says "ready PID", waits for "go", runs, and prints its books (see books.hpp) as one line of JSON.
-// Then it obeys lines on stdin:
+// It prints "ready PID", waits for "go", runs, and prints its counts (see books.hpp) as one line of JSON.
+// Then it executes lines from stdin:
 //   again         the whole run once more                          -> books
-//   free-half     gives back every second block it kept            -> books
+//   free-half     frees every second kept block                    -> books
 //   many N        allocates N blocks of 16..256 bytes and keeps them -> books
 //   fork          forks; the child does nothing yet                -> {"forked":PID}
-//   child-go      the child empties its books and runs             -> books of the child
-//   exec          replaces itself by itself                        -> "ready PID" again, and so on
+//   child-go      the child resets its counts and runs             -> books of the child
+//   exec          executes itself again                            -> "ready PID" again, and so on
 //   leave         ends, the child too
-// There are no sleeps: whatever happens, happens on a line.
+// There are no sleeps: everything is triggered by a line.
 #include "families.hpp"
 
 #include "books.hpp"

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: what heaptide costs, one file per question.
+//! `cargo xtask bench`: measures the costs of heaptide, one file per question.
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -26,27 +26,28 @@ pub(crate) struct Arguments {
 
 #[derive(Subcommand)]
 enum What {
-    /// CPU that following a request adds to the server.
+    /// CPU that tracing a request adds to the server.
     RequestCost(request_cost::Arguments),
-    /// What a system call of an unwatched process costs while another is watched
+    /// Cost of a system call of an unobserved process while another is observed.
     Syscalls(syscalls::Arguments),
-    /// What a probed malloc and free cost, beside other ways.
+    /// Cost of a probed malloc and free, compared with other methods.
     Probes(probes::Arguments),
-    /// The same with each allocator, beside one counting probe on it.
+    /// The same with each allocator, compared with one counting probe on it.
     Native(native::Arguments),
     /// Throughput of the Python frameworks with heaptide and without.
     Python(python::Arguments),
-    /// State and CPU of the detector with all series taken.
+    /// State and CPU of the judge with all series taken.
     Detector,
-    /// The same of Go's, with requests and heap watched and with objects followed.
+    /// The same for Go, with requests and heap observed, and with objects sampled.
     Go(go::Arguments),
-    /// A Go service under full load while heaptide comes and goes.
+    /// A Go service under full load while heaptide attaches and detaches.
     GoSoak(go_soak::Arguments),
     /// Memory and CPU of heaptide itself.
     Agent(agent::Arguments),
-    /// What looking through a large Python service does to its latency, and what heaptide needs for it.
+    /// Effect of reading a large Python service on its latency, and the resources that heaptide needs
+    /// for it.
     Census(census::Arguments),
-    /// How fast memory is searched for tokens, and what that does to the target's latency.
+    /// Speed of searching memory for tokens, and its effect on the target's latency.
     Residency(residency::Arguments),
 }
 

@@ -1,4 +1,4 @@
-//! `cargo xtask build`: both halves; the eBPF half by the agent's build script.
+//! `cargo xtask build`: everything; the eBPF programs by the agent's build script.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use crate::process;
 /// What to build.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Optimised, as it is shipped.
+    /// With optimisation, as for a release.
     #[arg(long)]
     release: bool,
 }
@@ -18,7 +18,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     agent(arguments.release)
 }
 
-/// Where [`agent`] puts what it builds.
+/// The path of the program built by [`agent`].
 pub(crate) fn program(release: bool) -> PathBuf {
     let profile = if release { "release" } else { "debug" };
     process::root()

@@ -8,13 +8,14 @@ use crate::lab::observe::{self, Settings};
 use crate::lab::score::{self, Score};
 use crate::lab::service;
 
-/// What to demonstrate.
+/// Arguments of the demo.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// token-cache, introspection-log, stateless, lru-1024, or another of lab/services.toml.
+    /// Variant: token-cache, introspection-log, stateless, lru-1024, or another of
+    /// lab/services.toml.
     #[arg(long, default_value = "token-cache")]
     variant: String,
-    /// How long to watch.
+    /// How long to observe.
     #[arg(long = "for", default_value = "60s")]
     duration: String,
     /// The service, a name in lab/services.toml.

@@ -63,5 +63,5 @@ fn host() -> Result<String> {
     version
         .lines()
         .find_map(|line| Some(line.strip_prefix("host: ")?.to_owned()))
-        .context("rustc does not say its host")
+        .context("rustc does not print its host")
 }

@@ -1,11 +1,11 @@
-//! `cargo xtask eval`: the detector and the baselines over the labelled corpus. The corpus and its scores
-//! are a program of their own (`xtask/eval/`), so that no other command waits for it to be built.
+//! `cargo xtask eval`: scores the judge and the baselines on the labelled corpus. They are a separate
+//! program (`xtask/eval/`), so that other commands need not build it.
 
 use anyhow::Result;
 
 use crate::process::{self, cargo};
 
-/// What is passed on; `cargo xtask eval --help` says what there is.
+/// Arguments that are passed on; see `cargo xtask eval --help`.
 #[derive(clap::Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Arguments {

@@ -1,4 +1,4 @@
-//! `cargo xtask lab`: heaptide's verdicts over the services with known answers, scored.
+//! `cargo xtask lab`: scores heaptide's verdicts on the services with known answers.
 
 use std::fs;
 use std::panic::resume_unwind;
@@ -26,30 +26,30 @@ use score::Score;
 /// Which services, and how they are observed.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Only these `service/variant`, with `*` for any letters and commas between several.
+    /// Only these `service/variant`, with `*` as a wildcard, comma-separated.
     #[arg(long, default_value = "*")]
     only: String,
-    /// How long to watch each.
+    /// How long to observe each.
     #[arg(long = "for", default_value = "60s")]
     duration: String,
-    /// heaptide's mode, instead of each service's usual one.
+    /// heaptide's mode, instead of each service's default.
     #[arg(long)]
     mode: Option<String>,
     /// Requests per second.
     #[arg(long, default_value_t = 200)]
     rate: u32,
-    /// Also write the table to this file, as JSON.
+    /// Also write the table to this file as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
-    /// Services observed at the same time, each by a heaptide of its own.
+    /// Services observed at the same time, each by its own heaptide.
     #[arg(long, default_value_t = 1)]
     jobs: usize,
-    /// Without heaptide: only compare the services' books with the load generator's.
+    /// Without heaptide: only compare the services' counts with the load generator's.
     #[arg(long)]
     books: bool,
 }
 
-/// For how many seconds a service is driven when only the books are compared.
+/// Seconds for which a service is driven when only counts are compared.
 const BOOKS_SECONDS: u64 = 4;
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
@@ -96,7 +96,7 @@ pub(crate) fn score(rows: &[(&Service, &Variant)], settings: &Settings, jobs: us
     })
 }
 
-/// What `work` makes of each item, in their order, `jobs` at a time.
+/// Applies `work` to each item, `jobs` at a time; results in order.
 pub(crate) fn at_once<T: Sync, R: Send>(
     items: &[T],
     jobs: usize,
@@ -140,7 +140,7 @@ fn score_one(service: &Service, variant: &Variant, settings: &Settings) -> Score
     score
 }
 
-/// Prints the table; an error when anything in it is wrong.
+/// Prints the table; an error if anything in it is wrong.
 fn conclude(scores: &[Score]) -> Result<()> {
     let mut table = Table::new();
     table.set_header(score::TITLES);
@@ -182,7 +182,7 @@ fn compare_books(rows: &[(&Service, &Variant)], rate: u32) -> Result<()> {
         }
     }
     if wrong > 0 {
-        bail!("{wrong} of {} services have wrong books", rows.len());
+        bail!("{wrong} of {} services have wrong counts", rows.len());
     }
     Ok(())
 }

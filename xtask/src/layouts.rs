@@ -1,5 +1,5 @@
-//! `cargo xtask layouts`: writes the files that say where a version of a runtime has its fields, from that version's own
-//! headers or debug information. Nobody types an offset.
+//! `cargo xtask layouts`: writes the files with a runtime version's field offsets, from its own headers or debug
+//! information. No offset is typed by hand.
 
 use std::path::PathBuf;
 
@@ -19,16 +19,16 @@ pub(crate) struct Arguments {
 
 #[derive(Subcommand)]
 enum Runtime {
-    /// Go, from the DWARF of a small program that each version's own toolchain builds.
+    /// Go, from the DWARF of a small program built by each version's toolchain.
     Go {
-        /// Minor versions (`1.25`); without any, all whose toolchain is here.
+        /// Minor versions (`1.25`); by default all with an installed toolchain.
         versions: Vec<String>,
     },
     /// `CPython`, from the headers of each version.
     Cpython {
-        /// Minor versions (`3.12`); without any, all whose headers are here.
+        /// Minor versions (`3.12`); by default all with installed headers.
         versions: Vec<String>,
-        /// Another folder with headers, beside those of pyenv and of the system (`/usr/include/python3.14`).
+        /// Another folder with headers, in addition to those of pyenv and the system (`/usr/include/python3.14`).
         #[arg(long)]
         include: Vec<PathBuf>,
     },

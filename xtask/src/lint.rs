@@ -1,5 +1,5 @@
-//! `cargo xtask lint`: formatting, clippy for all parts, house rules, the order of imports, licences and
-//! sources of packages, Prometheus rules, shell scripts.
+//! `cargo xtask lint`: formatting, house rules, order of imports, licences and sources of packages,
+//! clippy, Prometheus rules, shell scripts.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ use crate::toolchain::{self, Toolchain};
 mod order;
 mod tidy;
 
-/// A check, and its name.
+/// Name and function of a check.
 type Check = (&'static str, fn() -> Result<()>);
 
 const CHECKS: &[Check] = &[
@@ -20,7 +20,7 @@ const CHECKS: &[Check] = &[
     ("order of imports", order::check),
     ("packages", packages),
     ("clippy", clippy),
-    ("the eBPF half", ebpf),
+    ("eBPF programs", ebpf),
     ("Prometheus rules", prometheus),
     ("shell scripts", shell),
 ];
@@ -28,11 +28,11 @@ const CHECKS: &[Check] = &[
 /// What to check.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Only the checks whose names begin so (all without one).
+    /// Only checks whose names begin with one of these; by default all.
     only: Vec<String>,
 }
 
-/// Runs every check that is asked for, and then says which failed.
+/// Runs the selected checks, and reports which failed.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let only = &arguments.only;
     let begins = |wanted: &String| {
@@ -70,7 +70,7 @@ fn formatting() -> Result<()> {
     process::run(lab_cargo().args(check)).and(ours)
 }
 
-/// Licences and sources of what both workspaces link, by deny.toml.
+/// Licences and sources of the dependencies of both workspaces, by deny.toml.
 fn packages() -> Result<()> {
     if !succeeds(cargo().args(["deny", "--version"])) {
         bail!("cargo-deny is missing: run `cargo xtask setup`");
@@ -102,7 +102,7 @@ fn clippy() -> Result<()> {
     process::run(lab_cargo().args(clippy)).and(ours)
 }
 
-/// clippy for the eBPF half where its toolchain has it, else its build without warnings.
+/// clippy for the eBPF programs if their toolchain has it, otherwise a build without warnings.
 fn ebpf() -> Result<()> {
     let found = Toolchain::find().context(toolchain::MISSING)?;
     let has_clippy =
@@ -113,7 +113,7 @@ fn ebpf() -> Result<()> {
         &target,
         if has_clippy { "clippy" } else { "build" },
     );
-    // Denies warnings of our own packages only, and unlike RUSTFLAGS rebuilds nothing else.
+    // Denies warnings of our own packages only; unlike RUSTFLAGS it does not rebuild dependencies.
     cargo.args(["-Z", "warnings", "--config", "build.warnings='deny'"]);
     process::run(&mut cargo)
 }

@@ -1,4 +1,4 @@
-//! Everything a developer or CI runs: `cargo xtask <command>`. One file per command.
+//! Commands of developers and CI: `cargo xtask <command>`. One file per command.
 
 use std::process::ExitCode;
 
@@ -23,7 +23,7 @@ mod test;
 )]
 mod toolchain;
 
-/// What a developer or CI runs in this repository.
+/// Commands of developers and CI.
 #[derive(Parser)]
 #[command(name = "cargo xtask")]
 struct Arguments {
@@ -33,25 +33,25 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Install what is missing for building and testing; takes seconds when all is there.
+    /// Install what is missing for building and testing.
     Setup(setup::Arguments),
-    /// Build both halves.
+    /// Build everything.
     Build(build::Arguments),
-    /// Install what is missing and run the tests; those that need the kernel through sudo.
+    /// Install what is missing and run the tests; kernel tests run through sudo.
     Test(test::Arguments),
     /// Formatting, clippy, house rules, order of imports, licences, Prometheus rules, shell scripts.
     Lint(lint::Arguments),
-    /// From nothing to a verdict on a leaking service, and compare it with the truth.
+    /// Run a leaking service from a fresh clone, and compare the verdict with the truth.
     Demo(demo::Arguments),
-    /// Score heaptide's verdicts over the services with known answers.
+    /// Score heaptide's verdicts on the services with known answers.
     Lab(lab::Arguments),
-    /// Score the detector and the usual baselines over a corpus of simulated services.
+    /// Score the judge and other methods on a corpus of simulated services.
     Eval(eval::Arguments),
-    /// Measure what heaptide costs.
+    /// Measure heaptide's costs.
     Bench(bench::Arguments),
-    /// Write the files that say where a version of a runtime has its fields.
+    /// Write the field offsets of runtime versions.
     Layouts(layouts::Arguments),
-    /// A release archive in dist/.
+    /// Make a release archive in dist/.
     Dist,
 }
 

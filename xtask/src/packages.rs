@@ -1,4 +1,4 @@
-//! Debian packages: which are known, and installing them.
+//! Installs Debian packages.
 
 use std::process::Command;
 
@@ -6,13 +6,13 @@ use anyhow::{Result, bail};
 
 use crate::process::{as_root, on_path, run, succeeds};
 
-/// Whether apt knows a package, after an update if it has to.
+/// Whether apt knows a package, after an update if necessary.
 pub(crate) fn is_packaged(package: &str) -> bool {
     let known = || succeeds(Command::new("apt-cache").args(["show", package]));
     on_path("apt-cache").is_some() && (known() || (update().is_ok() && known()))
 }
 
-/// Fetches the lists of packages.
+/// Updates the package lists.
 pub(crate) fn update() -> Result<()> {
     run(as_root("apt-get").args(["update", "--quiet"]))
 }
@@ -24,7 +24,7 @@ pub(crate) fn install(packages: &[String]) -> Result<()> {
     }
     if on_path("apt-get").is_none() {
         bail!(
-            "install these by your system's package manager: {}",
+            "install these with your system's package manager: {}",
             packages.join(" ")
         );
     }

@@ -1,4 +1,4 @@
-//! Running other programs: said before they run, root only where asked for.
+//! Runs other programs. Each command is printed first; root is used only where requested.
 
 use std::env;
 use std::ffi::OsStr;
@@ -16,26 +16,26 @@ pub(crate) fn root() -> PathBuf {
         .map_or_else(|| xtask.clone(), Path::to_path_buf)
 }
 
-/// A program run in the workspace's folder.
+/// A program to run in the workspace's folder.
 pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command.current_dir(root());
     command
 }
 
-/// The cargo that runs us, in the workspace's folder.
+/// The cargo that runs xtask, in the workspace's folder.
 pub(crate) fn cargo() -> Command {
     command(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
-/// The cargo that runs us, in the lab's workspace.
+/// The same cargo, in the lab's workspace.
 pub(crate) fn lab_cargo() -> Command {
     let mut cargo = cargo();
     cargo.current_dir(root().join("lab"));
     cargo
 }
 
-/// Says what is run, runs it, and fails when it fails.
+/// Prints a command, runs it, and fails if it fails.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     say(command);
     let status = command
@@ -47,7 +47,7 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// The standard output of a program that must succeed; its errors go to ours.
+/// The standard output of a program that must succeed; its standard error is inherited.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     let output = command
         .stderr(Stdio::inherit())
@@ -57,10 +57,10 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
         bail!("{} failed ({})", shown(command), output.status);
     }
     String::from_utf8(output.stdout)
-        .with_context(|| format!("{} printed something that is not UTF-8", shown(command)))
+        .with_context(|| format!("{} printed invalid UTF-8", shown(command)))
 }
 
-/// Whether a program runs and succeeds; it prints nothing.
+/// Whether a program runs and succeeds; its output is discarded.
 pub(crate) fn succeeds(command: &mut Command) -> bool {
     command
         .stdin(Stdio::null())
@@ -84,7 +84,8 @@ fn shown(command: &Command) -> String {
     text
 }
 
-/// Where a program is on PATH, or where root has it: Debian keeps `sbin` from the PATH of others.
+/// Path of a program on PATH or in root's `sbin` folders, which Debian omits from the PATH of other
+/// users.
 pub(crate) fn on_path(program: &str) -> Option<PathBuf> {
     env::split_paths(&env::var_os("PATH").unwrap_or_default())
         .chain(["/usr/local/sbin".into(), "/usr/sbin".into()])
@@ -98,19 +99,19 @@ pub(crate) fn is_root() -> bool {
     unsafe { libc::geteuid() == 0 }
 }
 
-/// Whether root can be had without asking anybody.
+/// Whether root is available without a prompt.
 pub(crate) fn can_be_root() -> bool {
     is_root() || succeeds(Command::new("sudo").args(["-n", "true"]))
 }
 
-/// A program run as root, with our environment and PATH (sudo has a PATH of its own).
+/// A program run as root, with this environment and PATH (sudo has its own PATH).
 pub(crate) fn as_root(program: impl AsRef<OsStr>) -> Command {
     if is_root() {
         return command(program);
     }
     let mut sudo = command("sudo");
     let path = env::var("PATH").unwrap_or_default() + ":/usr/local/sbin:/usr/sbin";
-    // With a terminal sudo may ask; without one it must fail and not wait.
+    // With a terminal sudo may prompt; without one it must fail instead of waiting.
     if !has_terminal() {
         sudo.arg("-n");
     }

@@ -1,7 +1,7 @@
-//! `cargo xtask setup`: installs what is missing, and says what it does.
+//! `cargo xtask setup`: installs what is missing and prints it.
 //!
-//! There are no stamps: it looks for the programs themselves, so it is right after an upgrade or a
-//! removal too, and takes seconds when all is there.
+//! There are no stamp files: it looks for the programs themselves, so it works after an upgrade or a
+//! removal, and takes seconds if nothing is missing.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -16,7 +16,7 @@ use crate::packages::{install, is_packaged, update};
 use crate::process::{command, on_path, output, run as run_command, succeeds};
 use crate::toolchain::{self, Toolchain};
 
-/// Programs and the Debian packages that have them.
+/// Programs and their Debian packages.
 const PROGRAMS: &[(&str, &str)] = &[
     ("g++", "g++"),
     ("promtool", "prometheus"),
@@ -27,7 +27,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("busybox", "busybox-static"),
 ];
 
-/// Libraries and headers that tests build programs with, and the Debian packages that have them.
+/// Libraries and headers for programs of tests, and their Debian packages.
 const LIBRARIES: &[(&str, &str)] = &[
     ("lib/x86_64-linux-gnu/libjemalloc.a", "libjemalloc-dev"),
     ("lib/x86_64-linux-gnu/libmimalloc.so", "libmimalloc-dev"),
@@ -40,13 +40,13 @@ const LIBRARIES: &[(&str, &str)] = &[
     ("bin/h2load", "nghttp2-client"),
 ];
 
-/// The oldest kernel that heaptide is made for, which a test boots.
+/// The oldest supported kernel, which a test boots.
 const OLDEST_KERNEL: &str = "6.1";
 
 /// Debian's compiler with its library sources.
 const DEBIAN_COMPILER: &[&str] = &["rustc-web", "cargo-web", "rust-web-src"];
 
-/// The LLVM of Debian's compiler, for building a bpf-linker that understands its bitcode.
+/// The LLVM of Debian's compiler, to build a bpf-linker that reads its bitcode.
 const DEBIAN_LLVM: &[&str] = &[
     "llvm-22-dev",
     "libpolly-22-dev",
@@ -63,10 +63,10 @@ const DENY_VERSION: &str = "0.20.2";
 /// What to set up.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Also what the lab's services need.
+    /// Also install what the lab's services need.
     #[arg(long)]
     lab: bool,
-    /// Also what only `cargo xtask test --all` needs: every version of Go.
+    /// Also install what only `cargo xtask test --all` needs: all versions of Go.
     #[arg(long)]
     all: bool,
 }
@@ -79,7 +79,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// Installs what is missing; with `lab` also for its services.
+/// Installs what is missing; with `lab` also for the lab's services.
 pub(crate) fn everything(lab: bool) -> Result<()> {
     programs(
         PROGRAMS
@@ -96,14 +96,14 @@ pub(crate) fn everything(lab: bool) -> Result<()> {
     deny()?;
     let found = ebpf_toolchain()?;
     eprintln!(
-        "setup: the eBPF half is built by toolchain {} with {}",
+        "setup: the eBPF programs are built by toolchain {} with {}",
         found.name,
         found.linker.display()
     );
     Ok(())
 }
 
-/// The virtual environments of the Python services whose interpreters are here.
+/// Virtual environments of the Python services whose interpreters are installed.
 fn interpreters() -> Result<()> {
     let pythons: BTreeSet<String> = Catalog::load()?
         .services
@@ -119,10 +119,10 @@ fn interpreters() -> Result<()> {
     Ok(())
 }
 
-/// Installs the packages of those libraries that are not there.
+/// Installs the packages of missing libraries.
 fn libraries() -> Result<()> {
     if on_path("apt-get").is_none() {
-        // Their tests say which one the linker does not find.
+        // The tests name the missing library.
         return Ok(());
     }
     let missing: Vec<String> = LIBRARIES
@@ -133,7 +133,7 @@ fn libraries() -> Result<()> {
     install(&missing)
 }
 
-/// What builds the Go services that tests of every day start.
+/// The Go toolchains of everyday tests.
 fn go_toolchains() -> Result<()> {
     let versions: BTreeSet<String> = Catalog::load()?
         .services
@@ -146,7 +146,7 @@ fn go_toolchains() -> Result<()> {
         .try_for_each(|version| go::prepare(version))
 }
 
-/// Installs the packages of those programs that are not on PATH.
+/// Installs the packages of programs missing from PATH.
 fn programs(wanted: impl Iterator<Item = (String, String)>) -> Result<()> {
     let missing: Vec<String> = wanted
         .filter(|(program, _)| on_path(program).is_none())
@@ -155,7 +155,7 @@ fn programs(wanted: impl Iterator<Item = (String, String)>) -> Result<()> {
     install(&missing)
 }
 
-/// Finds the toolchain of the eBPF half or makes one: Debian's where it has one, else rustup's.
+/// Finds or installs the toolchain of the eBPF programs: Debian's if packaged, else rustup's.
 fn ebpf_toolchain() -> Result<Toolchain> {
     if toolchain::compiler().is_none() {
         if debian_compiler_is_usable() || is_packaged(DEBIAN_COMPILER[0]) {
@@ -174,7 +174,7 @@ fn ebpf_toolchain() -> Result<Toolchain> {
         }
     }
     let compiler = toolchain::compiler().context(
-        "no compiler for the eBPF half: install rustup, then \
+        "no compiler for the eBPF programs: install rustup, then \
          `rustup toolchain install nightly --component rust-src`",
     )?;
     if toolchain::linker().is_none() {
@@ -200,7 +200,7 @@ fn link_debian_compiler() -> Result<()> {
     run_command(command("rustup").args(["toolchain", "link", toolchain::DEBIAN, "/usr"]))
 }
 
-/// Debian has older compilers too; the LLVM must be the one that bpf-linker is built with.
+/// Debian also has older compilers; its LLVM must be the one that bpf-linker is built with.
 fn debian_compiler_is_usable() -> bool {
     let sources = Path::new("/usr/lib/rustlib/src/rust/library/core/Cargo.toml");
     let wanted = format!("LLVM version: {LLVM_MAJOR}.");
@@ -221,7 +221,7 @@ fn install_linker(compiler: &str) -> Result<()> {
             install(&owned(DEBIAN_LLVM))?;
         }
         let path = env::var("PATH").unwrap_or_default();
-        // Both variables and the PATH: with any of them missing, another LLVM on the machine wins.
+        // Both variables and the PATH are needed, or another LLVM on the machine is used.
         cargo
             .args(["--no-default-features", "--features", "llvm-22"])
             .env("LLVM_SYS_221_PREFIX", LLVM_PREFIX)
@@ -232,8 +232,8 @@ fn install_linker(compiler: &str) -> Result<()> {
     run_command(&mut cargo)
 }
 
-/// Builds cargo-deny, unless it is here in any version: without optimisation and the parts that ask the
-/// network, it takes a minute, not five, and its work is small.
+/// Builds cargo-deny unless any version is installed. Without optimisation and network features it
+/// takes a minute instead of five, and its work is small.
 fn deny() -> Result<()> {
     if succeeds(crate::process::cargo().args(["deny", "--version"])) {
         return Ok(());
@@ -252,8 +252,8 @@ fn deny() -> Result<()> {
     ]))
 }
 
-/// Unpacks Debian's cloud kernel of that version into `target/kernels`; it is not installed. Elsewhere
-/// than on Debian 12 there may be none, and the test that boots it says that it is skipped.
+/// Unpacks Debian's cloud kernel of that version into `target/kernels`, without installing it. Only
+/// Debian 12 may have it; elsewhere the test that boots it is skipped.
 fn oldest_kernel() -> Result<()> {
     let folder = crate::process::root()
         .join("target/kernels")

@@ -1,5 +1,5 @@
-//! `cargo xtask test`: installs what is missing, builds as the ordinary user, runs the pure tests, then those that need the
-//! kernel as root, and says by name what was skipped.
+//! `cargo xtask test`: installs what is missing, builds as the ordinary user, runs the pure tests, then the kernel
+//! tests as root, and lists skipped tests.
 
 use std::env;
 
@@ -15,7 +15,7 @@ mod programs;
 
 use programs::{Outcome, Wanted};
 
-/// Skips that are no failure in CI: (test, why CI cannot run it).
+/// Skips allowed in CI: (test, reason).
 const EXPECTED_SKIPS: &[(&str, &str)] = &[
     ("Go 1.22", BETWEEN),
     ("Go 1.24", BETWEEN),
@@ -23,18 +23,18 @@ const EXPECTED_SKIPS: &[(&str, &str)] = &[
     ("CPython 3.14", NEWER),
     ("CPython 3.15", NEWER),
 ];
-const NEWER: &str = "no registry of this kind of machine has a build of it for its Debian release";
-const BETWEEN: &str = "its toolchain comes with `cargo xtask setup --lab --all`";
+const NEWER: &str = "no registry of such a machine has a build for its Debian release";
+const BETWEEN: &str = "its toolchain is installed by `cargo xtask setup --lab --all`";
 
 /// Which tests to run.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Only tests whose name contains this, and those of the test program that has this name (`kernel_requests`).
+    /// Only tests whose name contains this, or those of the test program with this name (`kernel_requests`).
     filter: Option<String>,
-    /// Leave the tests out that need the kernel.
+    /// No kernel tests.
     #[arg(long)]
     pure: bool,
-    /// Also what takes too long for every day: verdicts on more of the lab's services, the books of all of them.
+    /// Also slow tests: verdicts on more of the lab's services, counts of all of them.
     #[arg(long)]
     all: bool,
 }
@@ -45,7 +45,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         filter: arguments.filter.as_deref(),
         all: arguments.all,
     };
-    // Where something cannot be installed, tests that need it are skipped or fail, and say what they miss.
+    // If something cannot be installed, tests that need it are skipped or fail, and name it.
     if let Err(error) = crate::setup::everything(true) {
         eprintln!("setup: {error:#}");
     }
@@ -53,8 +53,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let books = lab::rows_of_books(&catalog, &wanted)?;
     let mut verdicts = lab::rows_of_verdicts(&catalog, &wanted);
 
-    // Everything that tests start is built before root comes in, so that no root-owned file is left in the target folders.
-    // The agent is built with its tests: by itself it would have other features and be built twice.
+    // Everything that tests start is built before anything runs as root, so that no root-owned file is left in the
+    // target folders. The agent is built with its tests: a separate build would have other features.
     let test_programs = programs::build(&mut cargo())?;
     let lab_programs = programs::build(process::lab_cargo().args(["--release"]))?;
     let mut kernel_programs = kernel::chosen(&test_programs, &wanted);
@@ -83,7 +83,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     } else {
         let names = kernel_programs.iter().flat_map(|(_, tests)| tests);
         let names = names.chain(verdicts.iter().map(|row| &row.name));
-        let skips = names.map(|test| format!("{test}: needs root, and sudo is not there"));
+        let skips = names.map(|test| format!("{test}: needs root, but sudo is missing"));
         outcome.skipped.extend(skips);
     }
     outcome.print();
@@ -110,7 +110,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// Builds the services of these rows, and those that test programs start.
+/// Builds the services of these rows, and those started by test programs.
 fn build_services(
     catalog: &Catalog,
     books: &[lab::Row],
@@ -134,7 +134,7 @@ fn is_expected(skip: &str) -> bool {
         .any(|(name, _)| skip.split(':').next() == Some(*name))
 }
 
-/// `promtool test rules` over the rule tests, when there are any.
+/// Runs `promtool test rules` if there are rule tests.
 fn prometheus_rules() -> Result<()> {
     let tests = crate::lint::rule_files(true)?;
     if tests.is_empty() {

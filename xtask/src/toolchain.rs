@@ -1,4 +1,4 @@
-//! Finds the toolchain of the eBPF half, and calls it.
+//! Finds and runs the toolchain of the eBPF programs.
 //!
 //! Compiled twice: as a module of xtask and, by `#[path]`, into `agent/build.rs`, so that `setup`
 //! checks for exactly what the build uses.
@@ -7,20 +7,20 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What the build says when it finds no toolchain: the one command that helps.
+/// The build's message if there is no toolchain.
 pub(crate) const MISSING: &str =
-    "no toolchain for the eBPF half (or no bpf-linker): run `cargo xtask setup`";
+    "no toolchain for the eBPF programs (or no bpf-linker): run `cargo xtask setup`";
 
-/// Names the rustup toolchain to use, before any other is looked for.
+/// Name of the rustup toolchain to use, which has priority.
 pub(crate) const OVERRIDE: &str = "HEAPTIDE_EBPF_TOOLCHAIN";
 
-/// The name under which Debian's compiler is linked into rustup.
+/// Name of Debian's compiler when linked into rustup.
 pub(crate) const DEBIAN: &str = "heaptide-debian";
 
 /// The target triple of the kernel programs.
 pub(crate) const TARGET: &str = "bpfel-unknown-none";
 
-/// A compiler with library sources, and the linker it needs.
+/// A compiler with library sources, and its linker.
 #[derive(Clone, Debug)]
 pub(crate) struct Toolchain {
     /// Its name in rustup.
@@ -30,32 +30,32 @@ pub(crate) struct Toolchain {
 }
 
 impl Toolchain {
-    /// The first that is usable: the one named in the environment, a rustup nightly with
-    /// rust-src, Debian's.
+    /// The first usable one: the one named in the environment, a rustup nightly with rust-src,
+    /// Debian's.
     pub(crate) fn find() -> Option<Self> {
         let linker = linker()?;
         let name = compiler()?;
         Some(Self { name, linker })
     }
 
-    /// `cargo <command>` of the eBPF half, built into `target_dir`, which must
-    /// not be the calling cargo's: that one is locked.
+    /// `cargo <command>` for the eBPF programs. `target_dir` must not be that of the calling cargo,
+    /// which is locked.
     pub(crate) fn cargo(&self, root: &Path, target_dir: &Path, command: &str) -> Command {
         let mut cargo = Command::new("rustup");
-        // What the calling cargo and its wrappers have put into the environment is about the host.
+        // Settings of the calling cargo and its wrappers are for the host.
         for (key, _) in env::vars_os() {
             if is_inherited(&key.to_string_lossy()) {
                 cargo.env_remove(key);
             }
         }
-        // v3: kernel 5.12 and later; the programs use the value that an atomic add returns.
+        // v3: kernel 5.12 and later; the programs use the result of an atomic add.
         let flags = format!(
             "-C linker={} -C target-cpu=v3 -C debuginfo=2 -C link-arg=--btf",
             self.linker.display()
         );
         cargo
             .current_dir(root)
-            // -Z build-std is a nightly option; Debian's compiler is a stable one.
+            // -Z build-std is a nightly option, but Debian's compiler is stable.
             .env("RUSTC_BOOTSTRAP", "1")
             .env("RUSTFLAGS", flags)
             .args([
@@ -80,7 +80,7 @@ impl Toolchain {
         cargo
     }
 
-    /// Where [`Self::cargo`] with `build` leaves the object.
+    /// The object built by [`Self::cargo`] with `build`.
     pub(crate) fn object(target_dir: &Path) -> PathBuf {
         target_dir
             .join(TARGET)
@@ -112,7 +112,7 @@ pub(crate) fn compiler() -> Option<String> {
         .map(str::to_owned)
 }
 
-/// bpf-linker, on PATH or where cargo installs programs (which need not be on PATH).
+/// bpf-linker, on PATH or in cargo's folder of installed programs (which may not be on PATH).
 pub(crate) fn linker() -> Option<PathBuf> {
     let installed = env::var_os("CARGO_HOME")
         .map(PathBuf::from)
@@ -140,8 +140,8 @@ fn has_sources(name: &str) -> bool {
             .is_file()
 }
 
-/// Whether a variable was set by the cargo, rustup or clippy that called us, or steers them. Where
-/// cargo finds its registries and caches is kept.
+/// Whether a variable was set by the calling cargo, rustup or clippy, or configures them. Locations
+/// of registries and caches are kept.
 fn is_inherited(key: &str) -> bool {
     let kept = [
         "CARGO_HOME",

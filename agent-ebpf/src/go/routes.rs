@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{maps::Pending, probe::register, user::words};
 
-// Go's type descriptions, which every program contains (internal/abi/type.go, iface.go; the same from Go 1.23 to
+// Go's type descriptions, which every program contains (internal/abi/type.go, iface.go; the same from Go 1.21 to
 // 1.27). With them neither DWARF nor a table of Echo's versions is needed for offsets.
 /// `abi.Type.Kind_`, and the mask of its bits that hold the kind.
 const KIND: u64 = 23;

@@ -16,7 +16,7 @@ const TRANSFER_ENCODING: u32 = 4;
 const CONTENT_LENGTH_NAME: &[u8; 32] = b"content-length:\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
 const TRANSFER_ENCODING_NAME: &[u8; 32] = b"transfer-encoding:\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
 
-/// Reads a field of the settings; volatile, because in the kernel half they are a constant of zeros that the
+/// Reads a field of the settings; volatile, because in the kernel programs they are a constant of zeros that the
 /// loader overwrites, and the compiler must not fold them.
 macro_rules! setting {
     ($settings:ident.$field:ident) => {

@@ -1,4 +1,4 @@
-//! Attach cookies: what a probe's program is told about the place it is attached to.
+//! Attach cookies: what a program needs to know about its probe's position.
 
 /// Call shapes: how a probed allocator function takes its arguments and returns memory.
 pub mod shape {

@@ -1,4 +1,4 @@
-//! Counters of the kernel half.
+//! Counters of the kernel programs.
 
 macro_rules! counters {
     ($($(#[$meta:meta])* $name:ident = $text:literal),* $(,)?) => {

@@ -1,4 +1,4 @@
-//! Live blocks, their call stacks, and the rules by which the kernel half unwinds stacks.
+//! Live blocks, their call stacks, and the rules by which the kernel programs unwind stacks.
 
 use super::{layout::records, limits::MAX_FRAMES};
 

@@ -1,4 +1,4 @@
-//! Sizes that both halves agree on.
+//! Sizes shared by kernel and user space.
 
 /// Frames a kernel-side unwind keeps at most, innermost first.
 pub const MAX_FRAMES: usize = 32;

@@ -1,4 +1,4 @@
-//! Settings that hold for all targets; fixed when the kernel half is loaded.
+//! Settings for all targets; fixed when the kernel programs are loaded.
 
 use super::layout::records;
 

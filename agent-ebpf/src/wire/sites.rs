@@ -1,10 +1,10 @@
-//! Site ids: hashes of call stacks, computed by both halves, and Python frames packed into one word.
+//! Site ids: hashes of call stacks, computed in kernel and user space, and Python frames packed into one word.
 
 /// Set in a provisional site id, whose stack was copied for unwinding in user space. The id belongs to that one
 /// allocation, and becomes an alias of the final site once user space has unwound the copy.
 pub const SITE_PROVISIONAL: u64 = 1 << 63;
 
-/// The site id of a stack of return addresses, innermost first, in a layout. Both halves compute it.
+/// The site id of a stack of return addresses, innermost first, in a layout. Kernel and user space compute it.
 #[must_use]
 pub fn site_hash(layout: u32, frames: &[u64]) -> u64 {
     let mut hash = SITE_SEED ^ u64::from(layout);

@@ -1,4 +1,4 @@
-//! What the kernel half is told about a target, and what it keeps for one.
+//! Configuration of a target for the kernel programs, and their state of it.
 
 use super::{layout::records, limits::PATTERN_LEN};
 
@@ -50,7 +50,7 @@ records! {
         /// Process.
         tgid: u64,
     }
-    /// Where a Python target's frames are found, by tgid; offsets in bytes.
+    /// How to find a Python target's frames, by tgid; offsets in bytes.
     PythonConfig = 88 {
         /// Address of `_PyRuntime`.
         runtime: u64,
@@ -64,13 +64,14 @@ records! {
         threads: u32,
         /// Next thread state in a thread state.
         next: u32,
-        /// What names its thread in a thread state.
+        /// Identifies its thread in a thread state.
         thread_id: u32,
-        /// The kernel's id in what that leads to, four bytes; `u32::MAX`: that is the id.
+        /// The kernel's id in the structure that `thread_id` points to, four bytes; `u32::MAX`: `thread_id` is the id
+        /// itself.
         thread_through: u32,
-        /// What leads to the current frame in a thread state.
+        /// Leads to the current frame in a thread state.
         frame: u32,
-        /// The frame in what that leads to, `u32::MAX`: that is the frame.
+        /// The frame in the structure that `frame` points to; `u32::MAX`: `frame` is the frame itself.
         frame_through: u32,
         /// Code object in a frame.
         code: u32,
@@ -78,8 +79,8 @@ records! {
         previous: u32,
         /// Instruction in a frame.
         instruction: u32,
-        /// The instruction is a number, four bytes, of units of which a word of two bytes has 1 << this; `u32::MAX`: it
-        /// is an address.
+        /// The instruction is a 4-byte number, in units of two-byte words (0) or bytes (1); `u32::MAX`: it is an
+        /// address.
         instruction_shift: u32,
         /// Owner in a frame, one byte.
         owner: u32,
@@ -96,7 +97,7 @@ records! {
     PythonThread = 16 {
         /// Address of the thread state.
         state: u64,
-        /// The thread id it names.
+        /// Its thread id.
         thread_id: u64,
     }
 }

@@ -37,7 +37,7 @@ fn read(clock: libc::clockid_t) -> Option<Duration> {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    // SAFETY: a valid timespec.
+    // SAFETY: `time` is valid for writing a timespec.
     let refused = unsafe { libc::clock_gettime(clock, &raw mut time) };
     (refused == 0).then(|| Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
 }

@@ -1,4 +1,4 @@
-//! Why a process cannot be read.
+//! Errors of reading a process.
 
 /// Why a process cannot be observed.
 #[derive(Debug, thiserror::Error)]
@@ -9,7 +9,7 @@ pub enum ProcessError {
         /// The pid asked for.
         pid: u32,
     },
-    /// The kernel's own thread: it has no user memory.
+    /// A kernel thread: it has no user memory.
     #[error("pid {pid} ({name}) is a kernel thread: it has no user memory that could leak")]
     KernelThread {
         /// The pid asked for.
@@ -19,7 +19,8 @@ pub enum ProcessError {
     },
     /// A 32-bit program.
     #[error(
-        "pid {pid} ({exe}) is a 32-bit process: heaptide knows only the x86-64 calling convention"
+        "pid {pid} ({exe}) is a 32-bit process: heaptide supports only the x86-64 calling \
+         convention"
     )]
     ThirtyTwoBit {
         /// The pid asked for.
@@ -28,21 +29,21 @@ pub enum ProcessError {
         exe: String,
     },
     /// A program for another machine, as under user-mode emulation.
-    #[error("pid {pid} ({exe}) is not an x86-64 ELF program: heaptide knows no other")]
+    #[error("pid {pid} ({exe}) is not an x86-64 ELF program: heaptide supports no other")]
     OtherMachine {
         /// The pid asked for.
         pid: u32,
         /// Its executable.
         exe: String,
     },
-    /// `/proc` refused.
+    /// `/proc` denied access.
     #[error("not permitted to read {what} of pid {pid}: {capability} is missing (run as root)")]
     NotPermitted {
         /// The pid asked for.
         pid: u32,
-        /// The file of `/proc/PID` that was refused.
+        /// The file of `/proc/PID` that was denied.
         what: &'static str,
-        /// The capability that would have allowed it.
+        /// The capability that allows it.
         capability: &'static str,
     },
     /// The process ended while it was being read.
@@ -58,7 +59,7 @@ pub enum ProcessError {
         pid: u32,
         /// What was being read.
         what: String,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
 }

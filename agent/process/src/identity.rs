@@ -1,4 +1,4 @@
-//! The small files of `/proc/PID`, parsed cheaply.
+//! The small files of `/proc/PID`.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -8,7 +8,7 @@ use crate::{
     files::{self, Identity},
 };
 
-/// What `/proc/PID/stat` says that matters here.
+/// The fields of `/proc/PID/stat` that are used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stat {
     /// Name of the main thread.
@@ -28,13 +28,13 @@ impl Stat {
     pub fn kernel_thread(&self) -> bool {
         self.flags & 0x0020_0000 != 0
     }
-    /// A zombie, or on its way to become one.
+    /// A zombie, or about to become one.
     pub fn dead(&self) -> bool {
         matches!(self.state, b'Z' | b'X')
     }
 }
 
-/// Turns an error of `/proc/PID/WHAT` into what it means.
+/// Translates an error of `/proc/PID/WHAT`.
 pub fn explain(pid: u32, what: &'static str, error: std::io::Error) -> ProcessError {
     match error.kind() {
         ErrorKind::PermissionDenied => ProcessError::NotPermitted {
@@ -66,7 +66,7 @@ pub fn stat(pid: u32) -> Result<Stat, ProcessError> {
 }
 
 fn parse_stat(bytes: &[u8]) -> Option<Stat> {
-    // the name may hold spaces and parentheses: it ends at the last one
+    // The name may contain spaces and parentheses; it ends at the last one.
     let open = bytes.iter().position(|b| *b == b'(')?;
     let close = bytes.iter().rposition(|b| *b == b')')?;
     let comm = String::from_utf8_lossy(bytes.get(open + 1..close)?).into_owned();
@@ -115,7 +115,7 @@ pub fn threads(pid: u32) -> Result<Vec<u32>, ProcessError> {
     Ok(threads)
 }
 
-/// Its children now; none where the kernel does not list them (`CONFIG_PROC_CHILDREN`).
+/// Its children; empty if the kernel does not list them (`CONFIG_PROC_CHILDREN`).
 pub fn children(pid: u32) -> Vec<u32> {
     let threads = threads(pid).unwrap_or_default();
     let lists = threads.into_iter().filter_map(|thread| {

@@ -1,4 +1,4 @@
-//! One process as it is found: identity, mappings, modules, allocators. Nothing is attached and nothing written.
+//! Inspection of one process: identity, mappings, modules, allocators. Nothing is attached or written.
 
 use std::{sync::Arc, time::Instant};
 
@@ -12,60 +12,60 @@ use crate::{
     module::{Module, modules_on},
 };
 
-/// A process and what it is made of.
+/// An inspected process.
 #[derive(Clone, Debug)]
 pub struct Inspected {
     /// Process id.
     pub pid: u32,
-    /// Its start, in clock ticks since boot: a reused pid has another one (`/proc/PID/stat`, field 22).
+    /// Its start in clock ticks since boot (`/proc/PID/stat`, field 22). It differs if the pid is reused.
     pub start_ticks: u64,
-    /// Path of its executable, as it sees it.
+    /// Path of its executable in its own root.
     pub exe: String,
     /// Thread ids at the time of the inspection.
     pub threads: Vec<u32>,
     /// Its mappings.
     pub mappings: Vec<Mapping>,
-    /// Its mapped ELF files; the main executable first.
+    /// Its mapped ELF files, the main executable first.
     pub modules: Vec<Module>,
-    /// Allocators that it really uses.
+    /// Allocators in use.
     pub allocators: Vec<AllocatorInstance>,
     /// What could not be read, one sentence each.
     pub limitations: Vec<String>,
 }
 
 impl Inspected {
-    /// The same process still lives: a reused pid has another start time.
+    /// The same process is still alive: a reused pid has another start time.
     pub fn is_alive(&self) -> bool {
         identity::stat(self.pid)
             .is_ok_and(|stat| stat.start_ticks == self.start_ticks && !stat.dead())
     }
 
-    /// What is said of a process without a known allocator.
+    /// The limitation of a process without a known allocator.
     pub fn without_allocator(&self) -> String {
         let exe = &self.exe;
         let stripped = self.modules.first().is_some_and(|m| m.elf.is_stripped());
         let what = if stripped {
             "is static and stripped"
         } else {
-            "defines none that is known"
+            "has no known allocator"
         };
         format!(
-            "no allocator functions were found ({exe} {what}): allocations cannot be seen, \
-             only its mappings and its resident memory"
+            "no allocator functions were found ({exe} {what}): allocations cannot be seen, only \
+             mappings and resident memory"
         )
     }
 
-    /// What is said of a program whose inlined functions and lines cannot be told; `None` where they can.
+    /// The limitation of a program without line information; `None` if it has some.
     pub fn without_lines(&self) -> Option<String> {
         let main = self.modules.first().filter(|m| !m.elf.has_lines())?;
         Some(format!(
-            "{} was built without line tables: functions are named without file and line, and what \
-             was inlined shows as its caller",
+            "{} was built without line tables: functions are named without file and line, and \
+             inlined functions appear as their callers",
             main.name
         ))
     }
 
-    /// End of its heap mapping: where the program break is now.
+    /// End of its heap mapping: the current program break.
     pub fn heap_end(&self) -> Option<u64> {
         self.mappings
             .iter()
@@ -74,12 +74,12 @@ impl Inspected {
     }
 }
 
-/// Reads everything about `pid` that recognising its runtime and planning need.
+/// Reads what recognising a runtime and planning need.
 pub fn inspect(pid: u32) -> Result<Inspected, ProcessError> {
     inspect_on(pid, &Budget::full())
 }
 
-/// The same; files that were not read at `deadline` are left out, and a limitation says so.
+/// The same with a deadline. Files not read until then are left out, and a limitation says so.
 pub fn inspect_until(pid: u32, deadline: Instant) -> Result<Inspected, ProcessError> {
     inspect_on(pid, &Budget::until(deadline))
 }
@@ -120,7 +120,7 @@ fn inspect_on(pid: u32, budget: &Arc<Budget>) -> Result<Inspected, ProcessError>
         allocators,
         limitations,
     };
-    // An exec or a reused pid in between would have mixed two programs.
+    // An exec or pid reuse in between would mix two programs.
     if process.is_alive() {
         Ok(process)
     } else {
@@ -154,7 +154,7 @@ mod tests {
         ] {
             assert!(names.contains(&name), "{names:?}");
         }
-        // memalign and aligned_alloc are one function in this libc or two, never twice the same
+        // memalign and aligned_alloc may be the same function in this libc
         let mut places: Vec<_> = process.allocators[0]
             .functions
             .iter()

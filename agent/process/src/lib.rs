@@ -1,6 +1,6 @@
-//! What a process is, read from outside: identity, mappings, ELF files, allocators, limits; the plan of
-//! probes for it; its symbols and unwind rules. Every parser of a target's files is here. Nothing is
-//! attached and nothing written.
+//! A process, read from outside: identity, mappings, ELF files, allocators, limits; its plan of probes;
+//! its symbols and unwind rules. All parsers of a target's files are here. Nothing is attached or
+//! written.
 
 pub mod allocators;
 pub mod clocks;

@@ -1,19 +1,19 @@
-//! How much memory a process has and may have: cgroups of both versions, rlimits, the host.
-//! Called every second, so it reads small files only.
+//! Memory usage and limits of a process: cgroups of both versions, rlimits, the host. It runs every
+//! second, so it reads small files only.
 
 use std::path::{Path, PathBuf};
 
 use crate::{clocks, error::ProcessError, identity};
 use heaptide_judge::events::MemorySample;
 
-/// A limit and what counts against it.
+/// A limit and the usage that counts against it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Limit {
     limit: u64,
     used: u64,
 }
 
-/// Takes a sample; `memory_limit` is the `--memory-limit` of the user, one more upper bound.
+/// Takes a sample; `memory_limit` is the user's `--memory-limit`, one more upper bound.
 pub fn limits(pid: u32, memory_limit: Option<u64>) -> Result<MemorySample, ProcessError> {
     let stat = identity::stat(pid)?;
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))
@@ -25,7 +25,7 @@ pub fn limits(pid: u32, memory_limit: Option<u64>) -> Result<MemorySample, Proce
     all.extend(rlimits(pid, &status));
     all.extend(cgroups(pid));
     all.extend(host());
-    // the limit that is nearest to being reached is the one that ends the process
+    // The lowest limit is the one that ends the process.
     let smallest = all.into_iter().min_by_key(|l| l.limit);
     Ok(MemorySample {
         at: clocks::now(),
@@ -81,7 +81,7 @@ fn number(path: &Path) -> Option<u64> {
     std::fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
-/// Every limit on the way from the process's cgroup up to the root.
+/// The limits of the process's cgroup and of all cgroups above it.
 fn cgroups(pid: u32) -> Vec<Limit> {
     let Ok(text) = std::fs::read_to_string(format!("/proc/{pid}/cgroup")) else {
         return Vec::new();
@@ -115,7 +115,7 @@ fn cgroups(pid: u32) -> Vec<Limit> {
                     number(&dir.join("memory.usage_in_bytes")),
                 )
             };
-            // version 1 writes "none" as a huge number; "max" of version 2 is no number
+            // Version 1 has "none" as a huge number; "max" of version 2 is not a number.
             if let (Some(limit), Some(used)) = (limit, used)
                 && limit < 1 << 60
             {
@@ -126,7 +126,7 @@ fn cgroups(pid: u32) -> Vec<Limit> {
     found
 }
 
-/// A mounted cgroup hierarchy: which of its directories is mounted, and where.
+/// A mounted cgroup hierarchy: its mounted directory, and the mount point.
 #[derive(Debug, PartialEq, Eq)]
 struct Mount {
     root: String,

@@ -1,18 +1,18 @@
-//! The order in which the target's dynamic linker looks names up: which of several `malloc`s is
-//! the one that is called.
+//! The lookup order of the target's dynamic linker: it decides which of several `malloc`s is
+//! called.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use crate::module::Module;
 
-/// Modules followed at most; a damaged list must not be followed for ever.
+/// Maximum number of modules followed: the list may be damaged.
 const MAX_MODULES: usize = 4096;
-/// Entries of `.dynamic` read at most.
+/// Maximum number of `.dynamic` entries read.
 const MAX_TAGS: u64 = 1024;
 
-/// Indices into `modules` in look-up order: the linker's own list (`r_debug`) where it can be read,
-/// else the executable, other libraries, the C library.
+/// Indices into `modules` in lookup order: the linker's list (`r_debug`) if it can be read, else
+/// the executable, other libraries, the C library.
 pub(super) fn order(pid: u32, modules: &[Module]) -> Vec<usize> {
     let mut order = linker_order(pid, modules).unwrap_or_default();
     let mut rest: Vec<usize> = (0..modules.len()).filter(|i| !order.contains(i)).collect();

@@ -1,4 +1,4 @@
-//! `/proc/PID/maps`, and the path under which each mapped file can be opened from here.
+//! `/proc/PID/maps`, and a path under which the agent can open each mapped file.
 
 use std::path::{Path, PathBuf};
 
@@ -17,17 +17,17 @@ pub struct Mapping {
     pub end: u64,
     /// Offset in the file.
     pub offset: u64,
-    /// Path as the target sees it, or `[heap]` and the like, or empty.
+    /// Path in the target's root, or `[heap]` and the like, or empty.
     pub path: String,
     /// Device of the file, `major << 32 | minor`.
     pub dev: u64,
     /// Inode of the file, 0 for anonymous memory.
     pub inode: u64,
-    /// Code may run in it.
+    /// It is executable.
     pub executable: bool,
-    /// It may be written.
+    /// It is writable.
     pub writable: bool,
-    /// The file was deleted or replaced since.
+    /// The file was deleted or replaced.
     pub deleted: bool,
 }
 
@@ -64,7 +64,7 @@ fn parse(line: &str) -> Option<Mapping> {
         start: hex(start)?,
         end: hex(end)?,
         offset: hex(offset)?,
-        // the kernel writes a newline in a name as \012
+        // the kernel escapes a newline in a name as \012
         path: path.replace("\\012", "\n"),
         dev: hex(major)? << 32 | hex(minor)?,
         inode,
@@ -81,15 +81,15 @@ fn map_file(pid: u32, mapping: &Mapping) -> PathBuf {
     ))
 }
 
-/// Device and inode of the mapped file as `stat` gives them (btrfs and overlayfs show other
-/// numbers in `maps`); needs the right to use `map_files`.
+/// Device and inode of the mapped file as in `stat` (btrfs and overlayfs show other numbers in
+/// `maps`). This needs permission for `map_files`.
 pub fn inode_of(pid: u32, mapping: &Mapping) -> Option<Identity> {
     files::identity(&map_file(pid, mapping)).or_else(|| files::identity(&openable(pid, mapping)))
 }
 
-/// A path that opens the very file that is mapped: its own path when that is the same file (which
-/// outlives the process), else through the process's root (containers), else through `map_files`
-/// (deleted or replaced).
+/// A path that opens the mapped file: its own path if that is the same file (it outlives the
+/// process), else through the process's root (containers), else through `map_files` (deleted or
+/// replaced).
 pub fn openable(pid: u32, mapping: &Mapping) -> PathBuf {
     let link = map_file(pid, mapping);
     if mapping.deleted {
@@ -108,7 +108,7 @@ pub fn openable(pid: u32, mapping: &Mapping) -> PathBuf {
     let mapped = files::identity(&link);
     let same = |found: &Option<Identity>| match (found, mapped) {
         (Some(found), Some(mapped)) => *found == mapped,
-        // without the right to map_files the inode number has to do
+        // without permission for map_files the inode number is sufficient
         (Some(found), None) => found.1 == mapping.inode,
         (None, _) => false,
     };

@@ -1,5 +1,5 @@
-//! The one door to a process's memory: read from outside by `process_vm_readv`, without a stop, within a budget,
-//! and only as long as it is the same process. Nothing is written but on request.
+//! The only reader of a process's memory: by `process_vm_readv`, without stopping it, within a budget, and only
+//! while it is the same process. It writes only on explicit request.
 
 use std::io;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use crate::identity;
 
-/// Addresses in one call of `process_vm_readv`, at most (`UIO_MAXIOV`).
+/// Maximum number of addresses in one `process_vm_readv` (`UIO_MAXIOV`).
 const MOST_AT_ONCE: usize = 1024;
-/// Steps between two looks at the clock.
+/// Steps between two checks of the clock.
 const STEPS: u32 = 256;
 
-/// What reading may still cost. It is counted wherever foreign memory decides how much is done; once it is
-/// used up, nothing is read any more.
+/// Limits of reading. It is used wherever foreign memory determines the amount of work. When it is used up,
+/// nothing more is read.
 #[derive(Clone, Debug)]
 pub struct Budget {
     bytes: u64,
@@ -24,7 +24,7 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// So many bytes and objects, within so much time from now on.
+    /// A budget of bytes, objects and time from now.
     pub fn new(bytes: u64, objects: u64, time: Duration) -> Self {
         Self {
             bytes,
@@ -35,7 +35,7 @@ impl Budget {
         }
     }
 
-    /// What reads a word or two at a known place: a few pages, at once.
+    /// For a few words at known addresses.
     pub fn small() -> Self {
         Self::new(64 << 10, 1024, Duration::from_millis(50))
     }
@@ -45,7 +45,7 @@ impl Budget {
         self.over
     }
 
-    /// Counts bytes that are to be read; whether they may be.
+    /// Takes bytes; whether they may be read.
     pub fn bytes(&mut self, count: usize) -> bool {
         match self.bytes.checked_sub(count as u64) {
             Some(left) if !self.over && Instant::now() < self.until => self.bytes = left,
@@ -54,7 +54,7 @@ impl Budget {
         !self.over
     }
 
-    /// Counts an object; whether it may be looked at.
+    /// Takes an object; whether it may be read.
     pub fn object(&mut self) -> bool {
         match self.objects.checked_sub(1) {
             Some(left) => self.objects = left,
@@ -63,7 +63,7 @@ impl Budget {
         self.step()
     }
 
-    /// Counts a step of a loop, whose only limit is time; whether it may be taken.
+    /// Counts a step of a loop that is limited by time only; whether it may be taken.
     pub fn step(&mut self) -> bool {
         self.steps = self.steps.wrapping_add(1);
         if self.steps.is_multiple_of(STEPS) && Instant::now() >= self.until {
@@ -75,11 +75,11 @@ impl Budget {
 
 /// Reads memory of a process.
 pub trait Read {
-    /// Fills all of `into` from `address`, or says that it could not. What was read is to be believed only if
-    /// [`Read::is_the_same`] holds afterwards: asking once after many reads is enough.
+    /// Fills `into` from `address`; false on failure. The data is valid only if [`Read::is_the_same`] holds
+    /// afterwards. One check after many reads is sufficient.
     fn read(&mut self, address: u64, into: &mut [u8], budget: &mut Budget) -> bool;
 
-    /// All that was read so far is of the process that is meant.
+    /// Everything read so far is from the intended process.
     fn is_the_same(&self) -> bool;
 }
 
@@ -87,28 +87,28 @@ pub trait Read {
 #[derive(Debug)]
 pub struct ProcessMemory {
     pid: u32,
-    /// Names this process, not the next one of that pid.
+    /// A pidfd: it does not refer to a later process with the same pid.
     handle: Option<OwnedFd>,
 }
 
 impl ProcessMemory {
-    /// Of the process with this pid that began then. When it is not there (any more), nothing is read.
+    /// Memory of the process with this pid and start time. If that process is gone, nothing is read.
     pub fn new(pid: u32, start_ticks: u64) -> Self {
         let handle = open(pid).ok().filter(|_| {
-            // The handle was there before: it names the process whose start this is.
+            // The pidfd was opened before this check, so it refers to the process with this start time.
             identity::stat(pid).is_ok_and(|stat| stat.start_ticks == start_ticks)
         });
         Self { pid, handle }
     }
 
-    /// Of the process that has this pid now: for a caller who asks afterwards which one that was.
+    /// Memory of the process that has this pid now; the caller checks afterwards which one that was.
     pub fn of_pid(pid: u32) -> Self {
         let handle = open(pid).ok();
         Self { pid, handle }
     }
 
-    /// It still is the process it was when it was opened: its pid is given to no other before it is reaped, and
-    /// the handle can be read from its end on.
+    /// It is still the same process. Its pid is not reused before it is reaped, and the pidfd is readable from
+    /// its end on.
     pub fn is_the_same(&self) -> bool {
         let Some(handle) = &self.handle else {
             return false;
@@ -118,13 +118,13 @@ impl ProcessMemory {
             events: libc::POLLIN,
             revents: 0,
         };
-        // SAFETY: one descriptor, described by a structure that outlives the call.
+        // SAFETY: one pollfd, which outlives the call.
         unsafe { libc::poll(&raw mut ended, 1, 0) == 0 }
     }
 
-    /// Fills all of `into` from `address`; false when that cannot be read.
+    /// Fills `into` from `address`; false if that cannot be read.
     pub fn fill(&self, address: u64, into: &mut [u8], budget: &mut Budget) -> bool {
-        // After it: what was read is of this process only if it has not ended until then.
+        // Checked after the read: data is from this process only if it has not ended by now.
         self.fill_unchecked(address, into, budget) && self.is_the_same()
     }
 
@@ -148,14 +148,14 @@ impl ProcessMemory {
         self.words::<1>(address, budget).map(|[word]| word)
     }
 
-    /// `N` words from an address on.
+    /// `N` words from an address.
     pub fn words<const N: usize>(&self, address: u64, budget: &mut Budget) -> Option<[u64; N]> {
         let mut words = [0_u64; N];
         self.fill(address, bytemuck::cast_slice_mut(&mut words), budget)
             .then_some(words)
     }
 
-    /// `N` words from each address on; `None` for those that cannot be read.
+    /// `N` words from each address; `None` for those that cannot be read.
     pub fn many<const N: usize>(
         &self,
         addresses: &[u64],
@@ -172,7 +172,7 @@ impl ProcessMemory {
                 None
             };
             let Some(read) = read.filter(|_| self.is_the_same()) else {
-                // The process has ended: what was read last may be another's.
+                // The process has ended: the last data may be from another process.
                 all.truncate(before);
                 all.extend(rest.iter().map(|_| None));
                 break;
@@ -182,7 +182,7 @@ impl ProcessMemory {
         all
     }
 
-    /// Reads up to the first that cannot be read, which is counted; `None` when the process has ended.
+    /// Reads up to the first address that cannot be read, which counts as read; `None` if the process has ended.
     fn batch<const N: usize>(
         &self,
         part: &[u64],
@@ -202,7 +202,7 @@ impl ProcessMemory {
             Err(why) if why.raw_os_error() == Some(libc::EFAULT) => 0,
             Err(_) => return None,
         };
-        // It ends at the first that cannot be read.
+        // The call stops at the first address that cannot be read.
         let whole = read / (N * 8);
         all.extend(words.into_iter().take(whole).map(Some));
         if whole < part.len() {
@@ -211,7 +211,7 @@ impl ProcessMemory {
         Some((whole + 1).min(part.len()))
     }
 
-    /// Writes one aligned word. Only where a person has asked for it by a flag that says so.
+    /// Writes one aligned word. Used only if the user asked for it by a flag.
     pub fn write_word(&self, address: u64, value: u64) -> bool {
         if !self.is_the_same() {
             return false;
@@ -250,7 +250,7 @@ impl Read for ProcessMemory {
     }
 }
 
-/// A handle of the process that has this pid now.
+/// A pidfd of the process that has this pid now.
 fn open(pid: u32) -> io::Result<OwnedFd> {
     // SAFETY: takes no pointers.
     let handle = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
@@ -258,19 +258,19 @@ fn open(pid: u32) -> io::Result<OwnedFd> {
         .ok()
         .filter(|handle| *handle >= 0)
         .ok_or_else(io::Error::last_os_error)?;
-    // SAFETY: the kernel has just given it, and nobody else has it.
+    // SAFETY: the kernel has just created it, and there is no other owner.
     Ok(unsafe { OwnedFd::from_raw_fd(handle) })
 }
 
-/// Copies memory at several places of process `pid` into one piece here, until the first that cannot be read; how
-/// many bytes that are. Nobody else calls the kernel for that.
+/// Copies memory at several addresses of process `pid` into one buffer, up to the first address that cannot be
+/// read; returns the number of bytes. The only caller of `process_vm_readv`.
 pub fn read_vector(pid: u32, into: &mut [u8], remote: &[libc::iovec]) -> io::Result<usize> {
     let local = libc::iovec {
         iov_base: into.as_mut_ptr().cast(),
         iov_len: into.len(),
     };
-    // SAFETY: the local vector describes `into`, which outlives the call; the remote addresses are only looked at
-    // by the kernel, in the other process.
+    // SAFETY: the local vector describes `into`, which outlives the call. The kernel uses the remote addresses in
+    // the other process only.
     let read = unsafe {
         libc::process_vm_readv(
             pid as libc::pid_t,
@@ -328,7 +328,7 @@ mod tests {
         assert!((0..1024).any(|_| !budget.step()), "time");
     }
 
-    /// A process that has ended, or that began at another time than the one that is meant.
+    /// Neither an ended process nor one with another start time is read.
     #[test]
     fn another_process_is_not_read() {
         let mut child = std::process::Command::new("sleep")

@@ -12,15 +12,15 @@ use crate::{
 /// A mapped ELF file of the target.
 #[derive(Clone, Debug)]
 pub struct Module {
-    /// Path as the target sees it.
+    /// Path in the target's root.
     pub path: String,
-    /// Base name, for people.
+    /// Base name.
     pub name: String,
-    /// Path under which this very file can be opened from here.
+    /// Path under which the agent can open this file.
     pub file: PathBuf,
-    /// Device and inode: the same file mapped twice is one module.
+    /// Device and inode: a file that is mapped twice is one module.
     pub inode: (u64, u64),
-    /// What to add to an address of the file to get the address in memory.
+    /// Difference between memory addresses and addresses in the file.
     pub bias: u64,
     /// Lowest mapped address.
     pub start: u64,
@@ -28,18 +28,18 @@ pub struct Module {
     pub end: u64,
     /// It is the main executable.
     pub main: bool,
-    /// The file is gone from its path; `file` still reaches it while the process lives.
+    /// The file is gone from its path; `file` is valid while the process lives.
     pub deleted: bool,
-    /// The parsed file, while an inspection is going on and shared with its results.
+    /// The parsed file, shared with the results of the inspection.
     pub elf: Arc<Elf>,
 }
 
-/// The ELF files among the mappings, by the file they come from.
+/// The ELF files among the mappings.
 pub fn modules(pid: u32, mappings: &[Mapping], limitations: &mut Vec<String>) -> Vec<Module> {
     modules_on(pid, mappings, &Budget::full(), limitations)
 }
 
-/// The same; the walks over their tables share a budget.
+/// The same with a shared budget for walks over their tables.
 pub(crate) fn modules_on(
     pid: u32,
     mappings: &[Mapping],
@@ -61,8 +61,8 @@ pub(crate) fn modules_on(
         };
         if found.len() == caps::MODULES || !budget.take(0) {
             limitations.push(format!(
-                "it has more mapped files with code than heaptide reads of one process: {} and others \
-                 are not seen",
+                "it has more mapped files with code than heaptide reads per process: {} and \
+                 others are not seen",
                 code.path
             ));
             break;
@@ -70,7 +70,7 @@ pub(crate) fn modules_on(
         let file = maps::openable(pid, code);
         let elf = match Elf::open_on(&file, budget.clone()) {
             Ok(elf) => Arc::new(elf),
-            // a JIT's or a data file that is mapped executable is no module
+            // not a module: JIT code or a data file that is mapped executable
             Err(elf::ElfError::NotElf { .. }) => continue,
             Err(error) => {
                 limitations.push(format!("functions of {} are not seen: {error}", code.path));
@@ -102,7 +102,7 @@ pub(crate) fn modules_on(
             elf,
         });
     }
-    // file systems over others (overlayfs) number the mapped file otherwise
+    // overlayfs reports other numbers for the mapped file
     if let Some(exe) = exe_inode
         && found.iter().all(|m| !m.main)
     {

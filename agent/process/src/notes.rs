@@ -1,17 +1,17 @@
-//! Static probes (USDT): the notes of `sys/sdt.h` in a file, and where their arguments are.
+//! Static probes (USDT): the notes of `sys/sdt.h` in a file, and the locations of their arguments.
 
 use heaptide_ebpf::{Operand, operand};
 
 use crate::elf::Elf;
 
-/// The notes' section; it is not loaded, and `strip` keeps it.
+/// The section of the notes. It is not loaded, and `strip` keeps it.
 const SECTION: &str = ".note.stapsdt";
-/// Its address now against the one in the notes tells whether the file was moved after its link.
+/// Its address, compared with the one in the notes, tells whether addresses moved after linking.
 const BASE: &str = ".stapsdt.base";
 const OWNER: &[u8] = b"stapsdt\0";
 const KIND: u32 = 3;
 
-/// Registers in the processor's order, with their halves.
+/// Registers in encoding order, with their 32-bit names.
 const REGISTERS: [[&str; 2]; 16] = [
     ["rax", "eax"],
     ["rcx", "ecx"],
@@ -36,11 +36,11 @@ const REGISTERS: [[&str; 2]; 16] = [
 pub struct StaticProbe {
     /// Its name within its provider.
     pub name: String,
-    /// Address in the file's own terms.
+    /// Address in the file.
     pub address: u64,
-    /// Address of the counter of those who listen, 0: it has none.
+    /// Address of its semaphore, 0 if it has none.
     pub semaphore: u64,
-    /// Where its arguments are; `None`: in a way that heaptide does not read.
+    /// Locations of its arguments; `None` if heaptide does not support them.
     pub arguments: Option<Vec<Operand>>,
 }
 
@@ -68,7 +68,7 @@ fn parse(mut bytes: &[u8], base: Option<u64>) -> Vec<(String, StaticProbe)> {
     found
 }
 
-/// Name, description, kind, what follows.
+/// Name, descriptor, type, remaining bytes.
 type Note<'data> = (&'data [u8], &'data [u8], u32, &'data [u8]);
 
 /// The first note.

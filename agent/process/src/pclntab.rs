@@ -1,7 +1,7 @@
-//! Go's own table of functions and lines (`.gopclntab`), which survives `-s -w`: the layout of Go 1.20
-//! and later, as `runtime/symtab.go` and `internal/abi/symtab.go` describe it.
+//! Go's table of functions and lines (`.gopclntab`), which survives `-s -w`: the layout of Go 1.20 and
+//! later, as in `runtime/symtab.go` and `internal/abi/symtab.go`.
 //!
-//! Every number in it is checked before it is followed: a damaged table gives fewer names, no panic.
+//! Every number is checked before it is used: a damaged table gives fewer names, no panic.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -24,12 +24,12 @@ const FUNC_BYTES: usize = 44;
 /// `PCDATA_InlTreeIndex`, `FUNCDATA_InlTree`.
 const INLINE_INDEX: usize = 2;
 const INLINE_TREE: usize = 3;
-/// Functions inlined into one another at one place, at most.
+/// Maximum depth of inlining at one instruction.
 const MAX_INLINED: usize = 32;
-/// Bytes of a name or a path, at most.
+/// Maximum bytes of a name or a path.
 const MAX_TEXT: usize = 4096;
 
-/// One function of the table. Addresses are the file's own.
+/// One function of the table. Addresses are those in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Function {
     /// First instruction.
@@ -38,12 +38,12 @@ pub struct Function {
     pub size: u64,
 }
 
-/// A place in the source. Inlined functions are places of their own.
+/// A position in the source. Inlined functions have their own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     /// Function with its package path (`main.(*service).getData`).
     pub function: String,
-    /// Source file as the compiler was given it.
+    /// Source file as given to the compiler.
     pub file: Option<String>,
     /// Line in it.
     pub line: Option<u32>,
@@ -53,7 +53,7 @@ pub struct Place {
 #[derive(Clone, Debug)]
 pub struct Table {
     elf: Arc<Elf>,
-    /// Where the section lies in the file.
+    /// Position of the section in the file.
     section: Range<u64>,
     functions: usize,
     names: usize,
@@ -61,16 +61,16 @@ pub struct Table {
     files: usize,
     values: usize,
     functab: usize,
-    /// Address that entries count from.
+    /// Base address of the entries.
     text: u64,
-    /// End of the code that is Go's: behind it, C may follow.
+    /// End of the Go code; C code may follow.
     end: u64,
-    /// Address of the inline trees, if it is known.
+    /// Address of the inline trees, if known.
     trees: Option<u64>,
 }
 
 impl Table {
-    /// The table of a mapped executable; `None` when it has none of a layout that is known.
+    /// The table of a mapped executable; `None` if its layout is unknown or it has none.
     pub fn open(elf: &Arc<Elf>, pid: u32, bias: u64) -> Option<Self> {
         let section = section(elf)?;
         let end = section.offset.checked_add(section.size)?;
@@ -99,7 +99,7 @@ impl Table {
         };
         let most = (section.size / 8).min(caps::GO_FUNCTIONS as u64) as usize;
         if table.functions > most {
-            elf.capped("its table of Go functions is longer than any honest one: it is not read");
+            elf.capped("its table of Go functions is too long: it is not read");
             return None;
         }
         let address = section.address.wrapping_add(bias);
@@ -120,7 +120,7 @@ impl Table {
                     .into_iter()
                     .find(fits);
             }
-            // position-independent code needs the process to say where it lies; Go 1.26 and later too
+            // In position-independent code, and from Go 1.26 on, only the process has the address.
             None if table.text == 0 => table.text = elf.section(".text")?.address,
             None => {}
         }
@@ -134,7 +134,7 @@ impl Table {
                 return;
             };
             let next = self.entry(index + 1).map_or(self.end, |next| next.0);
-            // the entry, what it says of the function, and its name
+            // the entry, the `_func` structure, and the name
             if !self.elf.spend(128) {
                 return;
             }
@@ -146,12 +146,12 @@ impl Table {
         }
     }
 
-    /// The code that is Go's.
+    /// The range of the Go code.
     pub fn code(&self) -> Range<u64> {
         self.text..self.end
     }
 
-    /// The places at an instruction, innermost first; empty when it is not Go's.
+    /// The positions at an instruction, innermost first; empty if it is not Go code.
     pub fn places(&self, address: u64) -> Vec<Place> {
         self.look_up(address).unwrap_or_default()
     }
@@ -184,7 +184,7 @@ impl Table {
         }
     }
 
-    /// Bytes of the section; `None` behind its end.
+    /// Bytes of the section; `None` beyond its end.
     fn bytes<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
         let start = self.section.start.checked_add(at as u64)?;
         let inside = start.checked_add(N as u64)? <= self.section.end;
@@ -196,7 +196,7 @@ impl Table {
         self.bytes(at).map(u32::from_le_bytes)
     }
 
-    /// The text from a place of the section up to a zero.
+    /// The zero-terminated text at a position of the section.
     fn text(&self, at: usize) -> Option<String> {
         let mut bytes = Vec::new();
         while bytes.len() < MAX_TEXT {
@@ -229,11 +229,11 @@ impl Table {
         varint(|at| Some(self.bytes::<1>(at)?[0]), at)
     }
 
-    /// Entry address and place of `_func` of a function by number.
+    /// Entry address and `_func` offset of a function by number.
     fn entry(&self, index: usize) -> Option<(u64, usize)> {
         let at = self.functab.checked_add(index.checked_mul(8)?)?;
         let offset = self.u32_at(at)?;
-        // the last one only says where the code ends
+        // the last entry only marks the end of the code
         let func = if index < self.functions {
             self.functab
                 .checked_add(self.u32_at(at.checked_add(4)?)? as usize)?
@@ -281,7 +281,7 @@ impl Table {
         (offset != u32::MAX).then(|| self.text(self.files.checked_add(offset as usize)?))?
     }
 
-    /// The value that a table of the function has at an instruction.
+    /// The value of a table of the function at an instruction.
     fn value(&self, table: u32, entry: u64, address: u64) -> Option<i32> {
         if table == 0 {
             return None;
@@ -307,7 +307,7 @@ impl Table {
         None
     }
 
-    /// The call that was inlined at an instruction.
+    /// The inlined call at an instruction.
     fn inlined(&self, func: &Func, entry: u64, pc: u64) -> Option<Call> {
         if func.pcdata <= INLINE_INDEX || func.funcdata <= INLINE_TREE {
             return None;
@@ -327,8 +327,7 @@ impl Table {
         })
     }
 
-    /// Whether inline trees that began at an address would make sense: their names begin where a name
-    /// begins.
+    /// Whether inline trees at this address are plausible: their name offsets are starts of names.
     fn trees_fit(&self, trees: u64) -> bool {
         let trial = Self {
             trees: Some(trees),
@@ -357,7 +356,7 @@ impl Table {
     }
 }
 
-/// What `_func` says.
+/// Fields of `_func`.
 struct Func {
     name: u32,
     files: u32,

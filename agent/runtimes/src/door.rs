@@ -1,5 +1,5 @@
-//! The one door of a runtime: what recognises it, what observes a process of it, and what reads its heap.
-//! Nothing outside of this crate knows a runtime by name.
+//! The interface of runtimes: recognising a process, observing it, reading its heap. Nothing outside of this crate
+//! names a runtime.
 
 use std::time::Instant;
 
@@ -15,24 +15,24 @@ pub trait Runtime: Sync {
     /// Recognises a process of this runtime.
     fn recognise(&self, process: &Inspected) -> Option<Recognised>;
 
-    /// The kernel programs of its own that its probes run.
+    /// Kernel programs of this runtime's probes.
     fn programs(&self) -> &'static [Program] {
         &[]
     }
 
-    /// What it is called, and which of its versions can be read, the oldest first. Empty: it has none of its own.
+    /// Its name and its supported versions, oldest first. Empty if it has no versions.
     fn known(&self) -> (&'static str, Vec<String>) {
         ("", Vec::new())
     }
 }
 
-/// What a process runs in.
+/// The runtime of a process.
 pub struct Recognised {
     /// Name, with version where known (`cpython 3.11`).
     pub name: String,
-    /// It manages a heap that no C allocator sees.
+    /// It has a heap that C allocators do not see.
     pub own_heap: bool,
-    /// What cannot be seen because of it, one sentence each.
+    /// Its limitations, one sentence each.
     pub limitations: Vec<String>,
     /// Observes this process.
     pub observer: Box<dyn Observer>,
@@ -48,16 +48,16 @@ impl std::fmt::Debug for Recognised {
     }
 }
 
-/// What the kernel programs need to know of a runtime.
+/// Settings of the kernel programs for a runtime.
 #[derive(Clone, Debug)]
 pub struct RuntimeSettings {
-    /// The flag of [`target_flags`] by which its requests are seen.
+    /// The flag of [`target_flags`] for tracing its requests.
     pub requests: u32,
-    /// It maps memory for its own heap, of which more is known than from its mappings.
+    /// It maps memory for its own heap, which is observed by other means than mappings.
     pub maps_own_heap: bool,
-    /// Its objects can be read from outside: in mode `auto` its allocators are left alone.
+    /// Its objects can be read from outside, so its allocators are not probed in mode `auto`.
     pub readable: bool,
-    /// Where frames of its own stacks are found at page faults.
+    /// How to walk its own frames at page faults.
     pub frames: Option<PythonConfig>,
 }
 
@@ -72,12 +72,12 @@ impl Default for RuntimeSettings {
     }
 }
 
-/// An object of a runtime's own heap that the kernel half has picked to be followed.
+/// An object of a runtime's own heap that the kernel programs have sampled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PickedObject {
     /// Address.
     pub addr: u64,
-    /// Where the runtime describes the memory that it is in.
+    /// Address of the runtime's descriptor of its memory.
     pub span: u64,
     /// Bytes.
     pub size: u64,
@@ -85,81 +85,81 @@ pub struct PickedObject {
     pub site: u64,
     /// Request id, 0: none.
     pub request: u64,
-    /// When it was picked.
+    /// Time of sampling.
     pub born: Nanos,
-    /// It stands for so many bytes.
+    /// Bytes that it represents.
     pub interval: u32,
-    /// The collection that its memory had seen, as the runtime counts.
+    /// The runtime's collection counter of its memory at that time.
     pub sweep: u32,
-    /// Objects that there is room for.
+    /// Number of objects that fit.
     pub room: u16,
-    /// Objects in use before.
+    /// Objects used before.
     pub used: u16,
-    /// How it was bound to its request.
+    /// How it was bound to its request (`heaptide_ebpf::binding`).
     pub binding: u8,
     /// Address space.
     pub space: u64,
 }
 
-/// Observes one process of a runtime. What a runtime does not have is not implemented.
+/// Observes one process of a runtime. All methods have defaults.
 pub trait Observer: Send {
-    /// The probes it wants; those of its heap only where `allocations` are watched.
+    /// Its probes; those of its heap only if `allocations` are traced.
     fn probes(&self, allocations: bool) -> Wishes {
         let _ = allocations;
         Wishes::default()
     }
 
-    /// What the kernel programs need to know.
+    /// Settings of the kernel programs.
     fn settings(&self) -> RuntimeSettings {
         RuntimeSettings::default()
     }
 
-    /// The objects of its own heap are seen, one way or another. Where a runtime has a heap of its own and they are
-    /// not, nothing that is seen of allocators clears it.
+    /// The objects of its own heap are observed. If not, and the runtime has its own heap, the verdict `no_leak` is
+    /// not possible.
     fn sees_heap(&self) -> bool {
         false
     }
 
-    /// The observation begins; `layout` tells its sites from those of other processes.
+    /// The observation begins; `layout` distinguishes its sites from those of other processes.
     fn begin(&mut self, layout: u32) {
         let _ = layout;
     }
 
-    /// What walks its heap, in a thread of its own, from now on.
+    /// The reader that walks its heap in the readers' thread.
     fn heap_reader(&self) -> Option<Box<dyn HeapReader>> {
         None
     }
 
-    /// Follows an object.
+    /// Tracks a sampled object.
     fn picked(&mut self, object: &PickedObject) {
         let _ = object;
     }
 
-    /// Looks after the objects that are followed. Called several times a second.
+    /// Checks the tracked objects. Called several times a second.
     fn watch(&mut self, at: Nanos) {
         let _ = at;
     }
 
-    /// From how many bytes on an object must stand for that many; 0: all.
+    /// Sampling interval in bytes; 0: all objects.
     fn interval(&self) -> u32 {
         0
     }
 
-    /// Hands on the objects that are there.
+    /// Passes the live objects on.
     fn live(&mut self, at: Nanos, add: &mut dyn FnMut(&Block)) {
         let _ = (at, add);
     }
 
-    /// The objects followed so far mean nothing any more.
+    /// Drops the tracked objects.
     fn forget_objects(&mut self) {}
 
-    /// Reads what the runtime says of its heap. Called every second.
+    /// Reads the runtime's own statistics of its heap. Called every second.
     fn read(&mut self, at: Nanos, symbolizer: &mut Symbolizer, say: &mut dyn FnMut(Observation)) {
         let _ = (at, symbolizer, say);
     }
 
-    /// Pages were touched at a site of the kernel's, whose stack of the runtime's own frames `stack` gives. Returns
-    /// what the site is called, and the site itself when it is new.
+    /// Pages were touched at a kernel site; `stack` returns the stack of the runtime's own frames. Returns the
+    /// site's id, and the site itself if it is new.
     fn faulted(
         &mut self,
         raw: u64,
@@ -170,13 +170,12 @@ pub trait Observer: Send {
         (None, None)
     }
 
-    /// Adds to a census what was learnt elsewhere: which lines fill its containers.
+    /// Adds to a census what else is known: writer sites of containers.
     fn complete(&self, census: &mut Census) {
         let _ = census;
     }
 
-    /// Switches on what the runtime could say of its heap, which is the one thing that is ever written to a
-    /// process; what to tell people of it.
+    /// Enables the runtime's heap profile. This is the only write to a process. Returns a message for the user.
     fn enable_profile(&mut self) -> Option<String> {
         None
     }
@@ -187,35 +186,36 @@ pub trait Observer: Send {
 pub enum ReadError {
     /// Its memory cannot be read.
     #[error(
-        "the memory of this interpreter cannot be read (CAP_SYS_PTRACE is missing, or it has ended): \
-         its containers are not seen"
+        "the memory of the interpreter cannot be read (CAP_SYS_PTRACE is missing, or the \
+         process has ended): its containers are not seen"
     )]
     Unreadable,
-    /// The structures are not where the version has them.
+    /// The structures do not match the version.
     #[error(
-        "the memory of this interpreter is not laid out as that of its version: its containers are not read"
+        "the memory layout of the interpreter does not match its version: its containers are \
+         not read"
     )]
     Layout,
     /// The reader panicked.
     #[error(
-        "reading this interpreter ended in a fault of heaptide's own (please report what it said of it): \
-         its containers are not seen any more"
+        "reading the interpreter failed by a bug in heaptide (please report the panic message): \
+         its containers are no longer seen"
     )]
     Fault,
 }
 
-/// Reads the heap of one process from outside: no probe, no stop. Runs in the readers' thread.
+/// Reads the heap of one process from outside, without probes and without stopping it. Runs in the readers' thread.
 pub trait HeapReader: Send {
-    /// Walks the heap and says what grows.
+    /// Walks the heap and returns its containers.
     fn census(&mut self) -> Result<Census, ReadError>;
 
-    /// Samples the lengths of what the last census found growing from now on, or (`false`) of nothing; returns the
-    /// samples that were not told yet.
+    /// Starts (or with `false` stops) sampling the lengths of containers that grew until the last census; returns
+    /// pending samples.
     fn sample_growing(&mut self, growing: bool) -> Option<Lengths>;
 
     /// When the next sample is due, if any is.
     fn sample_due(&self) -> Option<Instant>;
 
-    /// Takes a sample; several are told together.
+    /// Takes a sample; several are returned together.
     fn sample(&mut self) -> Option<Lengths>;
 }

@@ -1,11 +1,11 @@
-//! Functions of a Rust program, found by their demangled names, and crates found by what is left of their names.
+//! Finds functions of a Rust program by their demangled names, and crates by source paths.
 
 use heaptide_process::Module;
 use heaptide_process::plan::wishes::FunctionAt;
 use regex::Regex;
 
-/// Functions of a program: among the symbols with `mark` in their name those that have
-/// all `words` in it and match `pattern` demangled. Also whether there is any with the mark.
+/// Functions of a program. Among the symbols with `mark` in their name: those that contain all `words` and match
+/// `pattern` when demangled. Also returns whether any has the mark.
 pub(crate) fn matching(
     main: &Module,
     mark: &str,
@@ -38,7 +38,7 @@ pub(crate) fn matching(
     (seen, tasks)
 }
 
-/// A stripped program still holds the source paths of its panics.
+/// A stripped program still contains the source paths of its panics.
 pub(crate) fn mentions(main: &Module, pattern: &str) -> bool {
     let Some(section) = main.elf.section(".rodata") else {
         return false;

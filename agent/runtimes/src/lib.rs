@@ -1,5 +1,5 @@
-//! The runtimes heaptide knows: a folder or file each, a line each in `table.rs`. How a process's runtime is
-//! recognised, which probes it wants, and what is read of its heap from outside.
+//! The supported runtimes: a folder or file each, a line each in `table.rs`. How a process's runtime is
+//! recognised, its probes, and what is read of its heap from outside.
 
 mod cpython;
 pub mod door;

@@ -1,13 +1,13 @@
-//! Runtimes that are recognised by the names of their files, a line each in [`TABLE`]: of their heaps nothing is known
-//! but what the process holds. Executables come before the runtimes of Rust, crates of which some of them link;
-//! libraries come after those, because a service of Rust may embed a runtime.
+//! Runtimes that are recognised by file names only, one line each in [`TABLE`]. Their heaps are not read. Executables
+//! are checked before Rust's runtimes, because some of these runtimes link Rust crates. Libraries are checked after
+//! those, because a Rust service may embed a runtime.
 
 use heaptide_process::Inspected;
 
 use crate::door::{Recognised, Runtime};
 use crate::threads::Unobserved;
 
-/// A runtime, the names of its executable, and the beginning of its library's name if it has one.
+/// A runtime, the names of its executable, and the prefix of its library's name if it has one.
 struct Known {
     name: &'static str,
     executables: &'static [&'static str],
@@ -57,7 +57,7 @@ static TABLE: &[Known] = &[
     },
 ];
 
-/// Those that are told by their executable.
+/// Recognises runtimes by the executable.
 pub(crate) struct Executables;
 
 impl Runtime for Executables {
@@ -69,7 +69,7 @@ impl Runtime for Executables {
     }
 }
 
-/// Those that are told by a library that the process has mapped.
+/// Recognises runtimes by a mapped library.
 pub(crate) struct Libraries;
 
 impl Runtime for Libraries {
@@ -89,8 +89,8 @@ fn recognised(known: &Known) -> Recognised {
         name: name.to_string(),
         own_heap: true,
         limitations: vec![format!(
-            "the objects of {name} are in a heap of its own that is not read: its growth is judged by page faults and \
-             resident memory, and no line of its code is known"
+            "the heap of {name} is not read: growth is judged by page faults and resident \
+             memory, and no line of code is named"
         )],
         observer: Box::new(Unobserved),
     }

@@ -1,5 +1,5 @@
-//! The thread that walks the heaps of processes whose runtime can be read from outside: censuses every few seconds
-//! within a share of a core, and samples of lengths in between.
+//! The thread that walks the heaps of processes: a census every few seconds within a CPU budget, and length samples in
+//! between.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,25 +13,25 @@ use tracing::{debug, warn};
 
 use crate::door::{HeapReader, ReadError};
 
-/// Between the starts of two censuses of a target, at least.
+/// Minimum interval between the starts of two censuses of a target.
 const PERIOD: Duration = Duration::from_secs(3);
-/// A census that takes so much CPU time is followed by a pause of `SHARE` times that, if its target does all the work that
-/// is done: 1 % of a core for all targets, split as their own CPU time is.
+/// After a census the pause is `SHARE` times its CPU time, divided by the target's share of all targets' CPU time. So
+/// all targets together use 1 % of a core.
 const SHARE: u32 = 100;
-/// The first so many censuses may take [`EARLY_SHARE`] instead, whatever others do: a big heap, and that of one worker of
-/// many, is to be judged within a minute.
+/// The first censuses may use [`EARLY_SHARE`] regardless of other targets, so that a large heap or one of many workers
+/// is judged within a minute.
 const EARLY: u32 = 12;
 /// 4 % of a core.
 const EARLY_SHARE: u32 = 25;
-/// Where no requests are seen: a quarter of a percent.
+/// While requests are not traced: 0.25 %.
 const UNSEEN_SHARE: u32 = 400;
-/// Less CPU time than this in a [`PERIOD`] is no work: a request takes more than looking at the clock now and then, as the
-/// master of a service's workers does.
+/// A process with less CPU time than this in a [`PERIOD`] is idle, such as the master of a service's workers, which
+/// only checks the clock. A request takes more.
 const WORK: Duration = Duration::from_millis(1);
-/// A process that has done no work holds what it held. It is looked at so often; one that does little, at least so
-/// often if all targets can be.
+/// Census interval of an idle process, whose memory cannot have changed. Also the maximum interval of a process with
+/// little work, if the budget allows.
 const IDLE: Duration = Duration::from_secs(60);
-/// Walks of a layout that does not fit, before it is given up.
+/// Failed censuses before a layout is given up.
 const PATIENCE: u32 = 5;
 
 enum Order {
@@ -41,22 +41,22 @@ enum Order {
         reader: Box<dyn HeapReader>,
     },
     Forget(u32),
-    /// Its requests are seen or not.
+    /// Whether its requests are traced.
     Requests(u32, bool),
 }
 
-/// What the reader says of a target.
+/// What a reader reports of a target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HeapReading {
     /// A census.
     Census(Census),
-    /// Lengths of containers since.
+    /// Length samples.
     Lengths(Lengths),
-    /// No census will come, and why.
+    /// There will be no census, and why.
     GivenUp(ReadError),
 }
 
-/// The thread.
+/// The readers' thread.
 pub struct Readers {
     orders: Option<Sender<Order>>,
     readings: Receiver<(u32, HeapReading)>,
@@ -70,15 +70,15 @@ struct ReadProcess {
     due: Instant,
     failed: u32,
     taken: u32,
-    /// Its requests are seen.
+    /// Its requests are traced.
     requests_seen: bool,
-    /// When the last census began.
+    /// Start of the last census.
     last: Option<Instant>,
-    /// It has worked since.
+    /// It has used CPU since.
     worked: bool,
-    /// The CPU time it had used by when that was last asked.
+    /// Time and CPU time at the last check.
     asked: Option<(Instant, Duration)>,
-    /// And in the period before.
+    /// CPU time in the period before.
     pace: Duration,
 }
 
@@ -97,7 +97,7 @@ impl Readers {
         })
     }
 
-    /// Begins to read a target.
+    /// Starts to read a target.
     pub fn watch(&self, pid: u32, start_ticks: u64, reader: Box<dyn HeapReader>) {
         self.order(Order::Watch {
             pid,
@@ -106,12 +106,12 @@ impl Readers {
         });
     }
 
-    /// Ends it.
+    /// Stops reading it.
     pub fn forget(&self, pid: u32) {
         self.order(Order::Forget(pid));
     }
 
-    /// The requests of a process are seen, or not: without them lengths tell nothing.
+    /// Sets whether the requests of a process are traced; without them length samples are useless.
     pub fn requests_seen(&self, pid: u32, seen: bool) {
         self.order(Order::Requests(pid, seen));
     }
@@ -134,7 +134,7 @@ impl Drop for Readers {
     fn drop(&mut self) {
         self.orders = None;
         if let Some(thread) = self.thread.take() {
-            // it ends with its channel, after the walk it is in
+            // it ends when its channel closes, after the current walk
             let _ = thread.join();
         }
     }
@@ -193,7 +193,7 @@ fn run(orders: &Receiver<Order>, to: &Sender<(u32, HeapReading)>) {
             let Some(target) = targets.get_mut(&pid) else {
                 continue;
             };
-            // A target that is not what it seems must cost no other its censuses, nor go silently.
+            // A panic on one target must not affect others, and must be reported.
             let kept = catch_unwind(AssertUnwindSafe(|| {
                 target.ask(pid) && target.sample(pid, to) && target.read(pid, all, to)
             }))
@@ -208,7 +208,7 @@ fn run(orders: &Receiver<Order>, to: &Sender<(u32, HeapReading)>) {
     }
 }
 
-/// What all targets do.
+/// The work of all targets.
 #[derive(Clone, Copy, Debug)]
 struct Work {
     /// CPU time that they used in a period.
@@ -217,8 +217,8 @@ struct Work {
 }
 
 impl Work {
-    /// Until the next census of a target that has used so much of that CPU time, when one takes so much of heaptide's and
-    /// all together are to take no more than one in `share`.
+    /// Pause until the next census of a target that used `pace` CPU time, if a census takes `takes` and all together
+    /// may use 1 / `share`.
     fn pause(self, share: u32, takes: Duration, pace: Duration) -> Duration {
         let alone = takes.saturating_mul(share);
         let evenly = alone.saturating_mul(self.targets);
@@ -236,7 +236,7 @@ impl ReadProcess {
         self.due.min(ask).min(look)
     }
 
-    /// Asks, when it is time to, how much CPU time it has used; whether it is still there.
+    /// Checks, when due, how much CPU time it has used; false if it is gone.
     fn ask(&mut self, pid: u32) -> bool {
         let now = Instant::now();
         if self.asked.is_some_and(|(at, _)| now < at + PERIOD) {
@@ -256,21 +256,21 @@ impl ReadProcess {
     fn requests(&mut self, pid: u32, seen: bool, to: &Sender<(u32, HeapReading)>) {
         self.requests_seen = seen;
         if seen {
-            // What there is when the first request comes.
+            // The first request should find a current census.
             (self.due, self.worked) = (Instant::now(), true);
         } else {
             self.sample_growing(pid, false, to);
         }
     }
 
-    /// Samples what grows from now on, or nothing.
+    /// Starts or stops sampling.
     fn sample_growing(&mut self, pid: u32, growing: bool, to: &Sender<(u32, HeapReading)>) {
         if let Some(rest) = self.reader.sample_growing(growing) {
             let _ = to.send((pid, HeapReading::Lengths(rest)));
         }
     }
 
-    /// Takes a sample when it is time to; whether anybody listens.
+    /// Takes a sample when due; false if the receiver is gone.
     fn sample(&mut self, pid: u32, to: &Sender<(u32, HeapReading)>) -> bool {
         if self
             .reader
@@ -283,12 +283,12 @@ impl ReadProcess {
         seen.is_none_or(|seen| to.send((pid, HeapReading::Lengths(seen))).is_ok())
     }
 
-    /// Takes a census when it is time to; whether there is to be another.
+    /// Takes a census when due; false if there will be no more.
     fn read(&mut self, pid: u32, all: Work, to: &Sender<(u32, HeapReading)>) -> bool {
         if self.due > Instant::now() {
             return true;
         }
-        // a pid that was given to another process must not be read
+        // the pid may have been reused
         if !identity::stat(pid)
             .is_ok_and(|stat| stat.start_ticks == self.start_ticks && !stat.dead())
         {
@@ -296,7 +296,7 @@ impl ReadProcess {
         }
         let begun = Instant::now();
         if !self.worked && self.last.is_some_and(|last| last.elapsed() < IDLE) {
-            // With the next answer, which may be that it works.
+            // The next check may find it active.
             self.due = self.asked.map_or(begun, |(at, _)| at) + PERIOD;
             return true;
         }
@@ -331,7 +331,7 @@ impl ReadProcess {
                 to.send((pid, HeapReading::Census(census))).is_ok()
             }
             Err(why) => {
-                // an interpreter that is just starting, or a target that is just ending
+                // an interpreter that is starting, or a target that is ending
                 self.failed += 1;
                 self.last = None;
                 self.failed < PATIENCE || {
@@ -343,10 +343,10 @@ impl ReadProcess {
     }
 }
 
-/// Lets the target go first where there are not enough cores.
+/// Lowers the thread's priority, so that the target runs first if cores are scarce.
 fn be_nice() {
     const NICE: libc::c_int = 10;
-    // SAFETY: takes no pointers; 0 is the calling thread. A refusal changes nothing.
+    // SAFETY: takes no pointers; 0 is the calling thread. A failure has no effect.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
 }
 
@@ -364,7 +364,7 @@ mod tests {
         };
         assert_eq!(all.pause(SHARE, 80 * MILLI, all.cpu).as_secs(), 8);
         assert_eq!(all.pause(SHARE, 5 * MILLI, all.cpu), PERIOD);
-        // Of a process that has only begun to work nothing is known.
+        // Nothing is known of a process that has just become active.
         let all = Work {
             cpu: Duration::ZERO,
             ..all
@@ -374,7 +374,7 @@ mod tests {
 
     #[test]
     fn targets_share_by_the_work_they_do() {
-        // A master, a worker with much to do and one with less.
+        // A master, a busy worker and a less busy one.
         let paces = [MILLI, 900 * MILLI, 300 * MILLI];
         let all = Work {
             cpu: paces.iter().sum(),

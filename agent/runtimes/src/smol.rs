@@ -1,5 +1,5 @@
-//! smol and async-std: both run tasks of the crate `async-task`, whose `RawTask::run` is called with the
-//! task's address (in a table of functions, so that it is never inlined).
+//! smol and async-std: both run tasks of the crate `async-task`. `RawTask::run` is called with the
+//! task's address, through a function table, so it is never inlined.
 
 use std::sync::LazyLock;
 
@@ -14,7 +14,7 @@ use crate::tasks::Tasks;
 static RUN: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r"^<?async_task::raw::RawTask<.*>>?::run$").ok());
 
-/// smol, and async-std, which is built on the same tasks.
+/// smol, and async-std, which uses the same tasks.
 pub(crate) struct Smol;
 
 impl Runtime for Smol {
@@ -36,8 +36,8 @@ fn recognise(process: &Inspected) -> Option<Recognised> {
     };
     let limitation = tasks.is_empty().then(|| {
         format!(
-            "{name} is linked in but the function that runs its tasks has no symbol (stripped): requests \
-             are tied to threads, not to tasks"
+            "{name} is linked in, but the function that runs its tasks has no symbol \
+             (stripped): requests are bound to threads, not to tasks"
         )
     });
     Some(Recognised {

@@ -1,11 +1,11 @@
-//! The table of runtimes: a line each.
+//! The table of runtimes: one line each.
 
 use heaptide_process::plan::Program;
 
 use crate::door::Runtime;
 use crate::{cpython, go, named, requests, smol, threads, tokio};
 
-/// All runtimes; the first that recognises a process wins. The last one recognises all.
+/// All runtimes. The first that recognises a process wins; the last one recognises all.
 pub(crate) static TABLE: &[&dyn Runtime] = &[
     &go::Go,
     &cpython::CPython,
@@ -16,7 +16,7 @@ pub(crate) static TABLE: &[&dyn Runtime] = &[
     &threads::Threads,
 ];
 
-/// The kernel programs that probes of runtimes and of sources of requests run.
+/// The kernel programs of runtimes and of sources of requests.
 pub fn programs() -> impl Iterator<Item = Program> {
     TABLE
         .iter()
@@ -24,7 +24,7 @@ pub fn programs() -> impl Iterator<Item = Program> {
         .chain(requests::programs())
 }
 
-/// The versions of a runtime whose memory can be read, the oldest first.
+/// The supported versions of a runtime, oldest first.
 pub fn known_versions(runtime: &str) -> Vec<String> {
     TABLE
         .iter()

@@ -1,4 +1,4 @@
-//! A process to be observed: what it is made of and the runtime it runs in.
+//! A process to observe: its inspection and its runtime.
 
 use std::time::Instant;
 
@@ -14,13 +14,13 @@ use crate::table::TABLE;
 /// One process to observe.
 #[derive(Debug)]
 pub struct Target {
-    /// What outputs say of it.
+    /// Its description in reports.
     pub info: TargetInfo,
-    /// What it is made of.
+    /// Its inspection.
     pub process: Inspected,
-    /// The runtime that runs its requests.
+    /// Its runtime.
     pub runtime: Recognised,
-    /// Probes of the libraries in it that show requests.
+    /// Probes of libraries in which requests are observed.
     requests: Vec<ProbeWish>,
 }
 
@@ -30,25 +30,25 @@ impl Target {
         self.process.pid
     }
 
-    /// Plans the probes that observing it needs.
+    /// Plans its probes.
     pub fn plan(&self, options: &PlanOptions) -> Plan {
         let mut wishes = self.runtime.observer.probes(options.allocations);
         wishes.probes.extend(self.requests.iter().cloned());
         plan(&self.process, &wishes, options)
     }
 
-    /// The same process still lives.
+    /// The same process is still alive.
     pub fn is_alive(&self) -> bool {
         self.process.is_alive()
     }
 }
 
-/// Reads everything about `pid` that observing it needs.
+/// Reads what observing `pid` needs.
 pub fn inspect(pid: u32) -> Result<Target, ProcessError> {
     recognise(heaptide_process::inspect(pid)?)
 }
 
-/// The same; files that were not read at `deadline` are left out, and a limitation says so.
+/// The same with a deadline. Files not read until then are left out, and a limitation says so.
 pub fn inspect_until(pid: u32, deadline: Instant) -> Result<Target, ProcessError> {
     recognise(heaptide_process::inspect_until(pid, deadline)?)
 }
@@ -69,7 +69,7 @@ fn recognise(process: Inspected) -> Result<Target, ProcessError> {
     if process.allocators.is_empty() {
         limitations.push(if runtime.own_heap {
             format!(
-                "no malloc is used: {} keeps a heap of its own, allocations are not seen one by one",
+                "{} does not use malloc but its own heap: single allocations are not seen",
                 runtime.name
             )
         } else {
@@ -82,7 +82,7 @@ fn recognise(process: Inspected) -> Result<Target, ProcessError> {
     if !runtime.own_heap {
         limitations.extend(process.without_lines());
     }
-    // An exec or a reused pid in between would have mixed two programs.
+    // An exec or pid reuse in between would mix two programs.
     if !process.is_alive() {
         return Err(ProcessError::Ended { pid });
     }

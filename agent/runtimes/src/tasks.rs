@@ -1,4 +1,4 @@
-//! Runtimes of Rust that run requests as tasks: the function that runs a task says which one by its first argument.
+//! Rust runtimes that run requests as tasks: the first argument of the function that runs a task identifies it.
 
 use heaptide_process::plan::wishes::{Ask, FunctionAt, ProbeWish, Wishes};
 use heaptide_process::plan::{Program, Purpose};
@@ -10,7 +10,7 @@ pub(crate) const TASK_POLL: Program = Program::at("task_poll", Purpose::Task);
 
 /// Observes a process whose requests are tasks.
 pub(crate) struct Tasks {
-    /// Where tasks are polled.
+    /// Functions that poll tasks.
     pub(crate) polls: Vec<FunctionAt>,
 }
 

@@ -1,4 +1,4 @@
-//! No runtime that is known: requests belong to threads.
+//! The fallback without a known runtime: requests belong to threads.
 
 use heaptide_process::Inspected;
 
@@ -18,7 +18,7 @@ impl Runtime for Threads {
     }
 }
 
-/// Nothing more is seen than of any process.
+/// Nothing specific is observed.
 pub(crate) struct Unobserved;
 
 impl Observer for Unobserved {}

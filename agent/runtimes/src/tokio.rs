@@ -1,5 +1,5 @@
-//! tokio: `tokio::runtime::task::raw::poll` is called with the task's header whenever a task runs,
-//! and survives even full link-time optimisation.
+//! tokio: `tokio::runtime::task::raw::poll` is called with the task's header whenever a task runs.
+//! It survives full link-time optimisation.
 
 use std::sync::LazyLock;
 
@@ -36,8 +36,8 @@ fn recognise(process: &Inspected) -> Option<Recognised> {
         return None;
     }
     let limitation = tasks.is_empty().then(|| {
-        "tokio is linked in but its task poll function has no symbol (stripped): requests are \
-         tied to threads, not to tasks"
+        "tokio is linked in, but its task poll function has no symbol (stripped): requests are \
+         bound to threads, not to tasks"
             .to_string()
     });
     Some(Recognised {

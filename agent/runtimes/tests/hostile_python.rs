@@ -1,5 +1,5 @@
-//! Processes that look like `CPython` and are not, or hold more than is looked at: each census ends within its budget of
-//! time and memory, and honest processes get theirs meanwhile.
+//! Processes that pretend to be `CPython` or exceed limits: each census stays within its budget of time and memory, and
+//! other processes are still read.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -14,12 +14,12 @@ use heaptide_runtimes::inspect;
 use heaptide_runtimes::readers::{HeapReading, Readers};
 use tempfile::TempDir;
 
-/// What one census may take: its second, half of one for names, and as much for a machine that does other things.
+/// Maximum time of a census: one second, half a second for names, and a margin for a busy machine.
 const TIME: Duration = Duration::from_secs(3);
-/// What it may need beside what the reader has already.
+/// Maximum memory that it adds to the reader's.
 const MEMORY: u64 = 64 << 20;
 
-/// One at a time: what they need of memory is measured.
+/// Serialises the tests, because they measure memory.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -29,7 +29,7 @@ fn alone() -> MutexGuard<'static, ()> {
 struct Process(Child);
 
 impl Process {
-    /// Starts it, and waits for its first line.
+    /// Starts it and waits for its first line.
     fn start(command: &mut Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().expect("it starts");
         let output = child.stdout.take().expect("a pipe");
@@ -92,9 +92,9 @@ fn status(name: &str) -> u64 {
     number.unwrap_or_else(|| panic!("no {name} in {status}"))
 }
 
-/// The census, and what it took of time and of memory.
+/// The census, its time and its memory.
 fn measured(reader: &mut dyn HeapReader) -> (Result<Census, ReadError>, Duration, u64) {
-    // The peak begins anew (proc(5)).
+    // Resets the peak (proc(5)).
     fs::write("/proc/self/clear_refs", "5").expect("its own peak");
     let before = status("VmRSS");
     let begun = Instant::now();
@@ -126,7 +126,7 @@ fn a_census_of_what_only_looks_like_python_ends() {
     }
 }
 
-/// What its version says of its structures is not so: no number is made of it.
+/// Structures that do not match their version give no census.
 #[test]
 fn structures_of_another_form_are_no_census() {
     let _alone = alone();
@@ -159,7 +159,7 @@ fn a_great_dictionary_needs_little() {
     assert!(needed < MEMORY, "{needed} bytes");
 }
 
-/// Beside programs whose census takes all that it may, an honest one is read.
+/// Other programs are read beside programs whose censuses exhaust their budget.
 #[test]
 fn honest_processes_get_theirs() {
     let _alone = alone();

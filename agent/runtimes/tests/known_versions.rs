@@ -1,4 +1,4 @@
-//! What the README says of known versions is what the tables have.
+//! The README names the versions of the tables.
 
 use std::fs;
 use std::path::Path;

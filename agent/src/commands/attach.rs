@@ -165,7 +165,7 @@ fn source_options(args: &Attach) -> Result<SourceOptions> {
     })
 }
 
-/// SIGINT and SIGTERM end the observation, not the report.
+/// SIGINT and SIGTERM end the observation; the report is still written.
 fn stop_on_signals(stop: &Arc<AtomicBool>) -> Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     for kind in [SignalKind::interrupt(), SignalKind::terminate()] {

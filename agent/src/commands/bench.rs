@@ -1,4 +1,4 @@
-//! `heaptide bench-floor` and `bench-naive`, what `cargo xtask bench probes` compares with, and
+//! `heaptide bench-floor` and `bench-naive` (compared by `cargo xtask bench probes`) and
 //! `bench-residency`. Hidden.
 
 use std::{thread, time::Duration};
@@ -16,7 +16,7 @@ use heaptide_process::plan::programs::ALLOC_ENTER;
 use heaptide_process::plan::{PlanOptions, Probe};
 use heaptide_runtimes::inspect;
 
-/// One probe on malloc, at a good place, whose program only counts.
+/// One probe on malloc, at an emulated instruction, whose program only counts.
 pub(super) fn floor(args: &BenchTarget) -> Result<ExitCode> {
     run(args, |kernel, probes| {
         let malloc = probes
@@ -28,7 +28,8 @@ pub(super) fn floor(args: &BenchTarget) -> Result<ExitCode> {
     })
 }
 
-/// malloc, its return and free, each at its entry: what tools do that do not look.
+/// malloc, its return and free, each at its entry: the placement of tools that do not examine the
+/// code.
 pub(super) fn naive(args: &BenchTarget) -> Result<ExitCode> {
     run(args, |kernel, probes| {
         let entries: Vec<Probe> = probes
@@ -44,10 +45,10 @@ pub(super) fn naive(args: &BenchTarget) -> Result<ExitCode> {
     })
 }
 
-/// Tokens that a search looks for: as many as are held of a busy target.
+/// Number of tokens in a search: the maximum of a busy target.
 const TOKENS: u64 = 16_384;
 
-/// Searches without rest; says bytes and CPU seconds of each search.
+/// Searches without pauses; prints bytes and CPU seconds of each search.
 pub(super) fn residency(args: &BenchTarget) -> Result<ExitCode> {
     let target = inspect(args.pid)?;
     while target.is_alive() {

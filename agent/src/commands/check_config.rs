@@ -1,4 +1,4 @@
-//! `heaptide check-config FILE`: whether the daemon would take a configuration, and what it says.
+//! `heaptide check-config FILE`: checks a configuration and summarises it.
 
 use std::path::Path;
 
@@ -23,11 +23,11 @@ pub(super) fn check_config(args: &CheckConfig) -> Result<ExitCode> {
     Ok(ExitCode::Success)
 }
 
-/// What is said of a good file: what it will do, and what it may not have meant.
+/// The output for a valid file: its effect, and notes on likely mistakes.
 fn said_of(path: &Path, config: &Config) -> Vec<String> {
     let agent = &config.agent;
     let mut said = vec![format!(
-        "{} is good: {}, metrics on {}, mode {}, overhead {}",
+        "{} is valid: {}, metrics on {}, mode {}, overhead {}",
         path.display(),
         match config.targets.len() {
             1 => "1 target".to_owned(),
@@ -42,13 +42,13 @@ fn said_of(path: &Path, config: &Config) -> Vec<String> {
     }
     if !agent.metrics.ip().is_loopback() {
         said.push(format!(
-            "note: {} is reachable from other hosts, without a password",
+            "note: {} is reachable from other hosts without authentication",
             agent.metrics
         ));
     }
     for target in config.targets.iter().filter(|target| target.pid.is_some()) {
         said.push(format!(
-            "note: target `{}` is chosen by pid, so it is not found again after a restart",
+            "note: target `{}` is selected by pid, so it is not found again after a restart",
             target.name
         ));
     }
@@ -76,10 +76,10 @@ mod tests {
         .unwrap();
         let said = checked(&path).join("\n");
         assert!(
-            said.contains("is good: 1 target, metrics on 0.0.0.0:1, mode auto, overhead 3.0 %")
+            said.contains("is valid: 1 target, metrics on 0.0.0.0:1, mode auto, overhead 3.0 %")
         );
         assert!(
-            said.contains("without a password") && said.contains("after a restart"),
+            said.contains("without authentication") && said.contains("after a restart"),
             "{said}"
         );
         fs::write(&path, "").unwrap();

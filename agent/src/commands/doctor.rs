@@ -1,4 +1,4 @@
-//! `heaptide doctor`: whether heaptide can work on this host, what limits it, and what a probe costs.
+//! `heaptide doctor`: whether heaptide works on this host, its limitations, and the cost of a probe.
 
 mod check;
 mod checks;
@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use anyhow::Result;
 use serde_json::json;
 
-use self::check::{Check, State};
+use self::check::{Check, CheckStatus};
 use super::ps;
 use crate::{
     cli::{Doctor, ExitCode, Format},
@@ -57,7 +57,11 @@ pub(super) fn doctor(args: &Doctor) -> Result<ExitCode> {
 }
 
 fn exit_code(checks: &[Check]) -> ExitCode {
-    let missing = || checks.iter().filter(|check| check.state == State::Missing);
+    let missing = || {
+        checks
+            .iter()
+            .filter(|check| check.state == CheckStatus::Missing)
+    };
     if missing().any(|check| check.rights) {
         ExitCode::NotPermitted
     } else if missing().next().is_some() {
@@ -67,7 +71,7 @@ fn exit_code(checks: &[Check]) -> ExitCode {
     }
 }
 
-/// Loads the programs for real, and measures what they cost a child.
+/// Loads the programs and measures their cost in a child process.
 fn load() -> (Vec<Check>, Option<f64>) {
     const PROGRAMS: &str = "programs";
     let (settings, credential) = match settings::settings(settings::CAPACITY)
@@ -150,7 +154,7 @@ fn refused(name: &'static str, why: &SourceError) -> Check {
     }
 }
 
-/// Where malloc and free of this host's libc would be probed: the agent itself uses it.
+/// Positions of probes on malloc and free of this host's libc, which the agent uses itself.
 fn places() -> Vec<heaptide_process::plan::Probe> {
     let options = PlanOptions {
         allocations: true,
@@ -171,9 +175,9 @@ fn text(checks: &[Check], places: &[heaptide_process::plan::Probe], code: ExitCo
     // Writing to a string cannot fail.
     for check in checks {
         let state = match check.state {
-            State::Ok => "ok",
-            State::Limited => "limited",
-            State::Missing => "missing",
+            CheckStatus::Ok => "ok",
+            CheckStatus::Limited => "limited",
+            CheckStatus::Missing => "missing",
         };
         let _ = write!(text, "{state:<8} {:<20} {}", check.name, check.found);
         if !check.advice.is_empty() {
@@ -193,7 +197,7 @@ fn text(checks: &[Check], places: &[heaptide_process::plan::Probe], code: ExitCo
     text.push_str(match code {
         ExitCode::Success => "heaptide can attach on this host.\n",
         ExitCode::NotPermitted => "heaptide cannot attach: not permitted (exit code 77).\n",
-        _ => "heaptide cannot attach: the kernel lacks something (exit code 69).\n",
+        _ => "heaptide cannot attach: the kernel lacks a feature (exit code 69).\n",
     });
     text
 }

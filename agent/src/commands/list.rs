@@ -1,10 +1,10 @@
-//! All processes with what could be seen in each: `heaptide ps`.
+//! All processes and what can be observed in each, for `heaptide ps`.
 
 use heaptide_process::{ProcessError, identity};
 use heaptide_runtimes::inspect_until;
 use std::time::{Duration, Instant};
 
-/// How long the files of all processes are read.
+/// Time budget for reading the files of all processes.
 const TIME: Duration = Duration::from_millis(1400);
 
 /// One process.
@@ -18,16 +18,16 @@ pub(crate) struct ProcessRow {
     pub(crate) cmdline: String,
     /// Resident bytes.
     pub(crate) rss: u64,
-    /// Its runtime; empty when it could not be read.
+    /// Its runtime; empty if unreadable.
     pub(crate) runtime: String,
     /// Its allocators.
     pub(crate) allocators: Vec<String>,
-    /// What cannot be seen and why.
+    /// Its limitations.
     pub(crate) limitations: Vec<String>,
 }
 
-/// Every user process, by pid. Processes that end meanwhile are left out; those that cannot be read
-/// say why.
+/// All user processes, by pid. Processes that end meanwhile are omitted; unreadable ones have the
+/// reason.
 pub(crate) fn list() -> Vec<ProcessRow> {
     let Ok(dir) = std::fs::read_dir("/proc") else {
         return Vec::new();
@@ -58,10 +58,8 @@ fn row(pid: u32, deadline: Instant) -> Option<ProcessRow> {
         limitations: Vec::new(),
     };
     if Instant::now() >= deadline {
-        row.limitations.push(
-            "its files were not read: the list takes two seconds at most, and others took them"
-                .into(),
-        );
+        row.limitations
+            .push("its files were not read: the list takes at most two seconds".into());
         return Some(row);
     }
     match inspect_until(pid, deadline) {

@@ -1,4 +1,4 @@
-//! What each subcommand does, and how its failure becomes an exit code.
+//! The subcommands, and the exit codes of their errors.
 
 use std::process::ExitCode as ProcessExit;
 
@@ -38,7 +38,7 @@ fn judge_options(args: &JudgeArgs) -> JudgeOptions {
     }
 }
 
-/// Runs a subcommand to its end.
+/// Runs a subcommand.
 pub fn execute(cli: Cli) -> ProcessExit {
     symbols::helper::run_as("/proc/self/exe".into(), vec!["symbolize-helper".into()]);
     let done = match cli.command {
@@ -67,7 +67,7 @@ pub fn execute(cli: Cli) -> ProcessExit {
     }
 }
 
-/// An error with its causes, without those that it has in its own words already.
+/// An error with its causes, without those that its message already contains.
 fn told(error: &Error) -> String {
     let mut text = String::new();
     for cause in error.chain().map(ToString::to_string) {
@@ -80,7 +80,7 @@ fn told(error: &Error) -> String {
     text
 }
 
-/// The exit code an error stands for.
+/// The exit code of an error.
 fn code_of(error: &Error) -> ExitCode {
     for cause in error.chain() {
         if let Some(target) = cause.downcast_ref::<ProcessError>() {
@@ -143,7 +143,7 @@ fn of_kernel(error: &KernelError) -> ExitCode {
     match error {
         KernelError::NotPermitted { .. } => ExitCode::NotPermitted,
         KernelError::Unsupported { .. } => ExitCode::Unsupported,
-        // The process can end between the look at it and the attaching.
+        // The process may end between inspection and attach.
         KernelError::Attach { why, .. } if why.raw_os_error() == Some(libc::ESRCH) => {
             ExitCode::NoSuchProcess
         }

@@ -1,4 +1,4 @@
-//! `heaptide ps`: processes with runtime, allocators, memory, and what could be seen in each.
+//! `heaptide ps`: processes with runtime, allocators, memory, and what can be observed in each.
 
 use std::fmt::Write as _;
 
@@ -73,7 +73,7 @@ fn or_dash(text: &str) -> String {
     }
 }
 
-/// What would be probed in a process and why there, and what cannot be seen.
+/// The probes of a process with their positions, and its limitations.
 fn explain(row: &ProcessRow, text: &mut String) {
     let plan = plan_of(row.pid);
     // Writing to a string cannot fail.
@@ -83,7 +83,7 @@ fn explain(row: &ProcessRow, text: &mut String) {
         row.pid,
         format::printable(&row.comm, COMMAND)
     );
-    // A function may be there many times, once per instance of a generic: said once.
+    // A function may occur many times, once per instance of a generic; it is printed once.
     let mut lines: Vec<(String, usize)> = Vec::new();
     for probe in places(&plan) {
         let line = format!("  {:<7} {}", probe.program.purpose.word(), probe.why);
@@ -129,7 +129,7 @@ fn object(row: &ProcessRow, verbose: bool) -> Value {
     object
 }
 
-/// One place of a plan as JSON.
+/// One probe as JSON.
 pub(super) fn place(probe: &Probe) -> Value {
     json!({
         "symbol": probe.symbol,
@@ -139,7 +139,7 @@ pub(super) fn place(probe: &Probe) -> Value {
     })
 }
 
-/// The plan for a process; nothing for one that cannot be read, whose row says why.
+/// The plan for a process; empty if it is unreadable, because its row has the reason.
 fn plan_of(pid: u32) -> Plan {
     let options = PlanOptions {
         allocations: true,
@@ -148,7 +148,7 @@ fn plan_of(pid: u32) -> Plan {
     heaptide_runtimes::inspect(pid).map_or_else(|_| Plan::default(), |target| target.plan(&options))
 }
 
-/// The probes without returns, which share the place of their entry.
+/// The probes without return probes, which share the position of their entry probe.
 pub(super) fn places(plan: &Plan) -> impl Iterator<Item = &Probe> {
     plan.probes
         .iter()

@@ -41,7 +41,7 @@ pub(super) struct Recording {
 }
 
 struct RecordingState {
-    /// `None` after an error: a capture with a gap would be judged wrongly.
+    /// `None` after an error: a capture with a gap would give wrong verdicts.
     writer: Option<CaptureWriter>,
     error: Option<CaptureError>,
 }
@@ -70,8 +70,8 @@ impl Recording {
         };
         written.with_context(|| {
             format!(
-                "the recording in {} is incomplete, but `heaptide replay` can judge it: \
-                 free some space, or record to another disk",
+                "the recording in {} is incomplete, but `heaptide replay` can use it: free some \
+                 space, or record to another disk",
                 self.path.display()
             )
         })

@@ -1,4 +1,4 @@
-//! The report that a command ends with: the files and formats that its flags ask for, and the exit code.
+//! The report at the end of a command: requested files and formats, and the exit code.
 
 use anyhow::Result;
 

@@ -1,5 +1,5 @@
-//! `attach --requests FILE`: every request and, at the end, what lives for it, as JSON lines. For tests
-//! that know what they have sent.
+//! `attach --requests FILE`: every request and, at the end, its live memory, as JSON lines. For tests
+//! that know the requests.
 
 use std::{
     collections::HashMap,
@@ -15,36 +15,36 @@ use crate::session::Session;
 use heaptide_judge::capture::own_file::OwnFile;
 use heaptide_judge::events::{Fingerprint, MemoryKind, Observation, Request, Snapshot};
 
-/// Begins to write down the session's requests.
+/// Starts writing the session's requests.
 pub(super) fn follow(session: &mut Session, path: &Path) -> Result<Requests> {
     let file = OwnFile::create(path)
         .and_then(|mut file| file.publish().map(|()| file))
         .with_context(|| format!("cannot write requests to {}", path.display()))?;
-    let state = State {
+    let log = RequestLog {
         file,
         tokens: HashMap::new(),
         last: HashMap::new(),
         error: None,
     };
-    let requests = Requests(Arc::new(Mutex::new(state)));
+    let requests = Requests(Arc::new(Mutex::new(log)));
     let shared = Requests(Arc::clone(&requests.0));
     session.set_tap(Box::new(move |pid, observation| {
-        let mut state = shared.lock();
+        let mut log = shared.lock();
         match observation {
-            Observation::Request(request) => state.request(pid, request),
+            Observation::Request(request) => log.request(pid, request),
             Observation::Snapshot(snapshot) => {
-                state.last.insert(pid, snapshot.clone());
+                log.last.insert(pid, snapshot.clone());
             }
             Observation::Site(site) => {
                 let frame = site.leading();
-                state.write(
+                log.write(
                     &json!({"pid": pid, "site": site.id, "function": frame.function,
                     "file": frame.file, "line": frame.line}),
                 );
             }
-            Observation::Heap(heap) => state.write(&json!({"pid": pid, "heap": heap})),
-            Observation::Profile(profile) => state.write(&json!({"pid": pid, "profile": profile})),
-            Observation::Census(census) => state.write(&json!({"pid": pid, "census": census})),
+            Observation::Heap(heap) => log.write(&json!({"pid": pid, "heap": heap})),
+            Observation::Profile(profile) => log.write(&json!({"pid": pid, "profile": profile})),
+            Observation::Census(census) => log.write(&json!({"pid": pid, "census": census})),
             _ => {}
         }
     }));
@@ -52,7 +52,7 @@ pub(super) fn follow(session: &mut Session, path: &Path) -> Result<Requests> {
 }
 
 /// Requests that are being written.
-pub(super) struct Requests(Arc<Mutex<State>>);
+pub(super) struct Requests(Arc<Mutex<RequestLog>>);
 
 struct State {
     file: OwnFile,
@@ -63,30 +63,30 @@ struct State {
 }
 
 impl Requests {
-    /// Adds what lives at the end.
+    /// Adds the live memory at the end.
     pub(super) fn finish(self) -> Result<()> {
-        let mut state = self.lock();
-        for (pid, snapshot) in std::mem::take(&mut state.last) {
+        let mut log = self.lock();
+        for (pid, snapshot) in std::mem::take(&mut log.last) {
             for group in snapshot.groups {
                 if group.kind == MemoryKind::Heap {
-                    state.write(
+                    log.write(
                         &json!({"pid": pid, "site": group.site, "request": group.request,
                         "binding": group.binding, "bytes": group.bytes, "blocks": group.blocks}),
                     );
                 }
             }
         }
-        state.error.take().map_or(Ok(()), |why| {
-            Err(why).context("the requests are not complete")
+        log.error.take().map_or(Ok(()), |why| {
+            Err(why).context("the list of requests is incomplete")
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, RequestLog> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl RequestLog {
     fn request(&mut self, pid: u32, request: &Request) {
         let next = self.tokens.len() + 1;
         let token = request

@@ -1,4 +1,4 @@
-//! `heaptide run`: the daemon as a process: configuration, log, metrics server, signals.
+//! `heaptide run`: the daemon's process: configuration, log, metrics server, signals.
 
 use std::path::Path;
 use std::sync::{Arc, atomic::Ordering};
@@ -19,7 +19,7 @@ use crate::{
     privileges::{self, More},
 };
 
-/// Runs it. `log` is the filter of the command line, which goes before the configuration's.
+/// Runs it. `log` is the filter of the command line, which overrides the configuration.
 pub(super) fn run(args: &Run, log: Option<&str>) -> Result<ExitCode> {
     let config = config::load(&args.config)?;
     logging::begin(config.agent.log_format, log.unwrap_or(&config.agent.log))?;
@@ -30,10 +30,10 @@ pub(super) fn run(args: &Run, log: Option<&str>) -> Result<ExitCode> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let wishes = Arc::new(Wishes::default());
-    listen(&runtime, &wishes)?;
+    let signals = Arc::new(DaemonSignals::default());
+    listen(&runtime, &signals)?;
     let metrics = Metrics::new();
-    // The port is taken before anything is loaded: one in use costs nothing.
+    // The port is bound before anything is loaded, so that an error costs nothing.
     let server = runtime.block_on(Server::bind(config.agent.metrics))?;
     info!(address = %server.address(), "metrics are served");
     let (stop_server, stopped) = watch::channel(false);
@@ -43,7 +43,7 @@ pub(super) fn run(args: &Run, log: Option<&str>) -> Result<ExitCode> {
     // The receiver is gone when the server has stopped by itself.
     let _ = stop_server.send(true);
     if let Err(why) = runtime.block_on(serving) {
-        debug!("the metrics server ended badly: {why}");
+        debug!("the metrics server failed: {why}");
     }
     runtime.shutdown_timeout(Duration::from_secs(1));
     done?;
@@ -72,14 +72,14 @@ fn listen(runtime: &Runtime, wishes: &Arc<Wishes>) -> Result<()> {
         SignalKind::terminate(),
         SignalKind::hangup(),
     ] {
-        let mut signals = signal(kind).context("cannot listen for signals")?;
-        let wishes = Arc::clone(wishes);
+        let mut stream = signal(kind).context("cannot listen for signals")?;
+        let signals = Arc::clone(signals);
         runtime.spawn(async move {
-            while signals.recv().await.is_some() {
+            while stream.recv().await.is_some() {
                 let wish = if kind == SignalKind::hangup() {
-                    &wishes.reload
+                    &signals.reload
                 } else {
-                    &wishes.stop
+                    &signals.stop
                 };
                 wish.store(true, Ordering::Relaxed);
             }
@@ -88,19 +88,19 @@ fn listen(runtime: &Runtime, wishes: &Arc<Wishes>) -> Result<()> {
     Ok(())
 }
 
-/// A probe holds two descriptors, and a process has some fifty: the usual 1024 would be 20 processes.
+/// A probe needs two descriptors, and a process about fifty: the usual 1024 would allow 20 processes.
 fn raise_open_files() {
     let mut limit = libc::rlimit {
         rlim_cur: 0,
         rlim_max: 0,
     };
-    // SAFETY: a valid limit to fill.
+    // SAFETY: `limit` is valid for writing.
     if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
         return;
     }
     limit.rlim_cur = limit.rlim_max;
-    // SAFETY: a valid limit that is not above the hard one.
+    // SAFETY: `limit` is valid and not above the hard limit.
     if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } != 0 {
-        debug!("the limit of open files cannot be raised");
+        debug!("cannot raise the limit of open files");
     }
 }

@@ -1,8 +1,8 @@
-//! Suggestions for misspelt words in errors of the TOML reader.
+//! Suggestions for misspelled words in TOML errors.
 
 use strsim::levenshtein;
 
-/// The reader's message in one line, with a guess at what was meant.
+/// The parser's message in one line, with a suggestion.
 pub(super) fn message(message: &str) -> String {
     let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
     // serde: unknown field `metric`, expected one of `metrics`, `mode`

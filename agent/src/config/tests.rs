@@ -23,7 +23,7 @@ fn the_example_parses_and_has_every_key() {
         };
         assert!(text.lines().any(line), "{key} is not in the example");
     }
-    // What stands in comments must be right too, once.
+    // Commented-out settings must be valid too.
     let all: Vec<&str> = text
         .lines()
         .map(|line| match line.strip_prefix("# ") {
@@ -163,7 +163,7 @@ fn errors_name_the_line_and_what_to_do() {
         ),
         (
             "[[target]]\nname = \"a b\"\npid = 1\n",
-            "h.toml:2: `a b` is not a name of a service",
+            "h.toml:2: `a b` is not a service name",
         ),
         (
             "[[target]]\nname = \"a\"\n",
@@ -179,7 +179,7 @@ fn errors_name_the_line_and_what_to_do() {
         ),
         (
             "[[target]]\nname = \"a\"\ncgroup = \"a.service\"\n",
-            "as in /system.slice/a.service",
+            "such as /system.slice/a.service",
         ),
         (
             "[[target]]\nname = \"a\"\npid = 1\n[[target]]\nname = \"a\"\npid = 2\n",

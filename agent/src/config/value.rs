@@ -1,4 +1,4 @@
-//! Fields of the configuration that are written as text, read by the parsers of the command line.
+//! Configuration fields that are parsed like flags.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use serde::de::{Deserialize, Deserializer, Error};
 
 use crate::values::{self, Credential, Mode};
 
-/// A number or a text, because `overhead = 3` and `overhead = "3%"` are both natural.
+/// A number or a string, because `overhead = 3` and `overhead = "3%"` are both natural.
 #[derive(serde::Deserialize)]
 #[serde(untagged)]
 enum Text {
@@ -17,10 +17,10 @@ enum Text {
     Real(f64),
 }
 
-/// The value as text.
+/// The value as a string.
 fn text<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     Text::deserialize(from)
-        .map_err(|_| D::Error::custom("expected a text or a number"))
+        .map_err(|_| D::Error::custom("expected a string or a number"))
         .map(|value| match value {
             Text::Words(text) => text,
             Text::Whole(number) => number.to_string(),
@@ -46,7 +46,7 @@ pub(super) fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D
     let duration = values::duration(&text(from)?).map_err(D::Error::custom)?;
     if duration < Duration::from_secs(1) {
         return Err(D::Error::custom(
-            "an interval below 1s would only cost CPU; write 1s or more",
+            "an interval below 1s is not allowed; write 1s or more",
         ));
     }
     Ok(duration)
@@ -89,13 +89,13 @@ pub(super) fn patterns<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>
         .collect()
 }
 
-/// A name that is a good label: short, and without anything that would need escaping.
+/// A name that is a valid label: short, and without characters that need escaping.
 pub(super) fn service<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     let name = String::deserialize(from)?;
     let allowed = |c: char| c.is_alphanumeric() || "._-/:@".contains(c);
     if name.is_empty() || name.len() > 100 || !name.chars().all(allowed) {
         return Err(D::Error::custom(format!(
-            "`{}` is not a name of a service: up to 100 letters, digits and . _ - / : @",
+            "`{}` is not a service name: up to 100 letters, digits and . _ - / : @",
             name.escape_debug()
         )));
     }

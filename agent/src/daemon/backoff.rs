@@ -1,14 +1,14 @@
-//! When to try again what failed: soon at first, then less and less often. Pure: time is an input.
+//! Exponential backoff of retries. Pure: time is an input.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// Before the second attempt.
+/// Delay before the second attempt.
 const FIRST: Duration = Duration::from_secs(2);
-/// Between attempts at most.
+/// Maximum delay.
 const LONGEST: Duration = Duration::from_secs(300);
 
-/// What failed lately, by key.
+/// Recent failures, by key.
 #[derive(Clone, Debug)]
 pub(super) struct Backoff<K> {
     failed: BTreeMap<K, Failed>,
@@ -32,7 +32,7 @@ impl<K: Ord> Backoff<K> {
         self.failed.get(key).is_none_or(|failed| now >= failed.due)
     }
 
-    /// It failed (again): how long to wait.
+    /// It failed (again); returns the delay.
     pub(super) fn failed(&mut self, key: K, now: Instant) -> Duration {
         let failed = self
             .failed
@@ -44,12 +44,12 @@ impl<K: Ord> Backoff<K> {
         wait
     }
 
-    /// It worked.
+    /// It succeeded.
     pub(super) fn worked(&mut self, key: &K) {
         self.failed.remove(key);
     }
 
-    /// Forgets all keys but those that `keep`.
+    /// Drops all keys but those that `keep`.
     pub(super) fn retain(&mut self, keep: impl Fn(&K) -> bool) {
         self.failed.retain(|key, _| keep(key));
     }

@@ -1,4 +1,4 @@
-//! The daemon's log: structured lines on standard error, for a journal or a collector.
+//! The daemon's log: structured lines on standard error.
 
 use std::io::{self, IsTerminal as _};
 
@@ -6,23 +6,23 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::LogFormat;
 
-/// A log that cannot be set up.
+/// Errors of setting up the log.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    /// The filter is none.
+    /// The filter is invalid.
     #[error(
-        "`{filter}` is no log filter: {why}; use error, warn, info, debug or trace, or a filter per \
-         module as in `heaptide=debug`"
+        "`{filter}` is not a log filter: {why}; use error, warn, info, debug or trace, or a \
+         filter per module as in `heaptide=debug`"
     )]
     Filter {
-        /// What was given.
+        /// The filter.
         filter: String,
         /// What is wrong with it.
         why: String,
     },
 }
 
-/// Begins to log. Once per process: a second call changes nothing.
+/// Starts logging. A second call in a process has no effect.
 pub fn begin(format: LogFormat, filter: &str) -> Result<(), LogError> {
     let parsed = EnvFilter::try_new(filter).map_err(|why| LogError::Filter {
         filter: filter.to_owned(),
@@ -40,7 +40,7 @@ pub fn begin(format: LogFormat, filter: &str) -> Result<(), LogError> {
             .try_init(),
         LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).try_init(),
     };
-    // Fails only where a test has set up a log before.
+    // Fails only if a test has set up a log before.
     drop(begun);
     Ok(())
 }

@@ -1,12 +1,12 @@
-//! The daemon: finds the processes that its configuration names, keeps them observed, and tells what
-//! it thinks of them in metrics and log lines.
+//! The daemon: finds the processes of its configuration, observes them, and publishes reports as
+//! metrics and log lines.
 
 mod backoff;
 pub mod logging;
 mod observer;
+pub mod plateaus;
 pub mod scan;
 pub mod select;
-pub mod state;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,25 +19,25 @@ pub use observer::{DaemonError, Observer};
 use crate::config::{self, Config};
 use crate::outputs::metrics::Metrics;
 
-/// How long a turn lasts when nothing is observed.
+/// Duration of a step when nothing is observed.
 const IDLE: Duration = Duration::from_millis(50);
 
-/// What the outside asks of the daemon; set by signal handlers.
+/// Requests to the daemon, set by signal handlers.
 #[derive(Debug, Default)]
-pub struct Wishes {
+pub struct DaemonSignals {
     /// End (SIGTERM, SIGINT).
     pub stop: AtomicBool,
     /// Read the configuration again (SIGHUP).
     pub reload: AtomicBool,
 }
 
-/// Runs until `wishes.stop`. Only the first loading of the kernel half may fail: afterwards every
-/// error is logged, counted and tried again.
+/// Runs until `signals.stop`. Only the first load of the kernel programs may fail. Later errors are
+/// logged, counted and retried.
 pub fn run(
     path: &Path,
     config: Config,
     metrics: &Metrics,
-    wishes: &Wishes,
+    signals: &DaemonSignals,
 ) -> Result<(), DaemonError> {
     let mut daemon = Daemon {
         path: path.to_owned(),
@@ -49,7 +49,7 @@ pub fn run(
         config = %path.display(),
         "heaptide is running"
     );
-    daemon.turns(wishes);
+    daemon.turns(signals);
     info!("heaptide stops");
     Ok(())
 }
@@ -60,11 +60,11 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn turns(&mut self, wishes: &Wishes) {
+    fn turns(&mut self, signals: &DaemonSignals) {
         let mut scan_due = Instant::now();
         let mut report_due = scan_due + self.observer.config().agent.report_interval;
-        while !wishes.stop.load(Ordering::Relaxed) {
-            if wishes.reload.swap(false, Ordering::Relaxed) {
+        while !signals.stop.load(Ordering::Relaxed) {
+            if signals.reload.swap(false, Ordering::Relaxed) {
                 self.reload();
                 scan_due = Instant::now();
             }

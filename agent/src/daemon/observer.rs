@@ -1,4 +1,4 @@
-//! What is observed now: attached processes by target, kept in step with what runs.
+//! Attached processes by target, kept in sync with the running processes.
 
 mod attach;
 
@@ -9,9 +9,9 @@ use std::time::Instant;
 use tracing::{debug, error, info, warn};
 
 use super::backoff::Backoff;
+use super::plateaus::PlateauStore;
 use super::scan;
 use super::select::{self, Identity, Selected};
-use super::state::State;
 use crate::config::Config;
 use crate::observe::SourceError;
 use crate::outputs::alerts::{Alerts, log_verdict};
@@ -20,13 +20,13 @@ use crate::session::Session;
 use crate::settings::SettingsError;
 use heaptide_judge::report::Verdict;
 
-/// Why the daemon cannot begin.
+/// Why the daemon cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
-    /// The kernel half.
+    /// The kernel programs.
     #[error(transparent)]
     Source(#[from] SourceError),
-    /// What the kernel half is to look for.
+    /// Settings of the kernel programs.
     #[error(transparent)]
     Settings(#[from] SettingsError),
 }
@@ -38,28 +38,28 @@ struct Observed {
     verdict: Option<Verdict>,
 }
 
-/// What is observed now.
+/// All attached processes.
 pub struct Observer {
     config: Config,
     metrics: Metrics,
-    /// The session of all targets, once the kernel half is loaded.
+    /// The session of all targets, after the kernel programs are loaded.
     session: Option<Session>,
     observed: BTreeMap<u32, Observed>,
     attaching: Backoff<Identity>,
     loading: Backoff<()>,
-    /// What is kept over a restart.
-    state: State,
-    /// Processes beyond the limit at the last scan.
+    /// Learned plateaus, which are stored across restarts.
+    plateaus: PlateauStore,
+    /// Number of processes above the limit at the last scan.
     left_out: usize,
-    /// Why the last attaching failed, until one works.
+    /// Why the last attach failed, until one succeeds.
     attach_error: Option<String>,
 }
 
 impl Observer {
-    /// Nothing observed yet.
+    /// Starts without attached processes.
     pub fn new(config: Config, metrics: Metrics) -> Self {
         Self {
-            state: State::load(config.agent.state.as_deref()),
+            plateaus: PlateauStore::load(config.agent.state.as_deref()),
             config,
             metrics,
             session: None,
@@ -76,11 +76,11 @@ impl Observer {
         &self.config
     }
 
-    /// Takes another configuration. Targets that it changes are observed anew from the next scan on.
+    /// Replaces the configuration. Changed targets are attached again from the next scan on.
     pub fn reconfigure(&mut self, new: Config) {
         let settings = |config: &Config, name: &str| {
             let target = config.targets.iter().find(|target| target.name == name)?;
-            // The whole of it as text: patterns cannot be compared otherwise.
+            // The complete settings as text, because patterns have no equality.
             let (agent, credential) = (&config.agent, config.credential_of(target));
             Some(format!(
                 "{target:?} {:?} {:?} {:?} {credential:?}",
@@ -100,14 +100,14 @@ impl Observer {
             self.detach(pid, "its configuration has changed");
         }
         if self.config.agent.residency != new.agent.residency {
-            // That is a setting of the session: the next scan makes another one.
+            // This is a setting of the session: the next scan creates a new one.
             self.session = None;
         }
         self.config = new;
         self.attaching.retain(|_| false);
     }
 
-    /// Looks at what runs, and attaches and detaches accordingly.
+    /// Scans the running processes, and attaches and detaches accordingly.
     pub fn scan(&mut self) {
         if let Some(reason) = self.load_again() {
             self.metrics.set_unhealthy(Some(reason));
@@ -156,8 +156,8 @@ impl Observer {
             .set_unhealthy(reason.map(|why| format!("nothing can be observed: {why}")));
     }
 
-    /// Adds processes that the session follows by itself (forked children) to the observed ones, and detaches from
-    /// those that no target selects: helpers that have become another program.
+    /// Adds processes that the session follows by itself (forked children), and detaches from those that match no
+    /// target: helpers that run another program.
     fn adopt(&mut self, wanted: &[Selected], was_seen: impl Fn(u32) -> bool) {
         let followed = self.session.as_ref().map(Session::pids);
         for pid in followed.unwrap_or_default() {
@@ -172,36 +172,36 @@ impl Observer {
             {
                 Some(one) => self.observes(one.clone()),
                 None if was_seen(pid) => {
-                    debug!(pid, "a child that no target selects is let go");
+                    debug!(pid, "a child matches no target and is no longer observed");
                     if let Some(session) = &mut self.session {
                         session.detach(pid);
                     }
                 }
-                // Younger than the scan: the next one knows more.
+                // Started after the scan; the next one includes it.
                 None => {}
             }
         }
     }
 
-    /// Takes in what has happened. Returns whether there was anything to wait for.
+    /// Processes events. Returns whether anything is observed.
     pub fn step(&mut self) -> bool {
         let Some(session) = &mut self.session else {
             return false;
         };
         if let Err(why) = session.step() {
-            error!("observation failed and begins anew: {why}");
+            error!("observation failed and restarts: {why}");
             self.drop_session();
         }
         self.session.is_some()
     }
 
-    /// Tells what is thought of every process: metrics, alerts, changed verdicts.
+    /// Publishes the report of every process: metrics, alerts, changed verdicts.
     pub fn report(&mut self) {
         let Self {
             observed,
             session: Some(session),
             metrics,
-            state,
+            plateaus: store,
             ..
         } = self
         else {
@@ -213,7 +213,7 @@ impl Observer {
             };
             let service = &one.selected.target;
             if let Some(plateaus) = session.plateaus(*pid) {
-                state.set(service, plateaus);
+                store.set(service, plateaus);
             }
             metrics.update(Some(service), &report);
             for alert in one.alerts.update(&report) {
@@ -225,10 +225,10 @@ impl Observer {
                 log_verdict(service, &report);
             }
         }
-        state.save();
+        store.save();
     }
 
-    /// Lets go of processes that have ended, after their last report.
+    /// Drops processes that have ended, after their last report.
     fn sweep(&mut self) {
         let session = self.session.as_ref();
         let ended: Vec<u32> = self
@@ -273,7 +273,7 @@ impl Observer {
             exe = selected.exe,
             "observed"
         );
-        let plateaus = self.state.of(&selected.target);
+        let plateaus = self.plateaus.of(&selected.target);
         if let Some(session) = &mut self.session {
             session.learn(selected.identity.pid, &plateaus);
         }

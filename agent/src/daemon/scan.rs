@@ -1,4 +1,4 @@
-//! What runs now, read from `/proc`.
+//! The running processes, from `/proc`.
 
 use std::fs;
 use std::io;
@@ -6,14 +6,14 @@ use std::path::Path;
 
 use super::select::ProcessFacts;
 
-/// Longest command line kept; patterns look at its beginning.
+/// Maximum length of a command line; patterns see its beginning.
 const CMDLINE: usize = 16 * 1024;
 
-/// The processes under `proc` (`/proc`), by pid. A process that ends while it is read is left out.
+/// The processes in `proc` (`/proc`), by pid. Those that end during the scan are omitted.
 pub fn scan(proc: &Path) -> io::Result<Vec<ProcessFacts>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(proc)? {
-        // The directory changes while it is read; an entry that cannot be read is gone.
+        // The directory changes during the scan; an unreadable entry is gone.
         let Ok(entry) = entry else { continue };
         let pid = entry
             .file_name()
@@ -27,7 +27,7 @@ pub fn scan(proc: &Path) -> io::Result<Vec<ProcessFacts>> {
     Ok(found)
 }
 
-/// One process. `None` when there is none, or it is a zombie.
+/// One process. `None` if there is none, or it is a zombie.
 pub fn read(proc: &Path, pid: u32) -> Option<ProcessFacts> {
     let folder = proc.join(pid.to_string());
     let stat = fs::read(folder.join("stat")).ok()?;
@@ -35,7 +35,7 @@ pub fn read(proc: &Path, pid: u32) -> Option<ProcessFacts> {
     if stat.state == 'Z' || stat.state == 'X' {
         return None;
     }
-    // These may be forbidden for processes of others: then they match no selector.
+    // If access to these is denied, they match no selector.
     let exe = fs::read_link(folder.join("exe")).unwrap_or_default();
     let cmdline = fs::read(folder.join("cmdline")).unwrap_or_default();
     let cgroup = fs::read_to_string(folder.join("cgroup")).unwrap_or_default();
@@ -45,7 +45,7 @@ pub fn read(proc: &Path, pid: u32) -> Option<ProcessFacts> {
         start_ticks: stat.start_ticks,
         ppid: stat.ppid,
         comm: stat.comm,
-        // The file was replaced by an upgrade; the service is the same.
+        // An upgrade replaced the file; it is still the same service.
         exe: exe.strip_suffix(" (deleted)").unwrap_or(&exe).to_owned(),
         cmdline: join_arguments(&cmdline),
         cgroup: memory_cgroup(&cgroup),
@@ -60,8 +60,8 @@ struct Stat {
     start_ticks: u64,
 }
 
-/// `/proc/PID/stat`, `proc_pid_stat(5)`. The name is in parentheses and may hold any byte, parentheses and
-/// spaces included: the last closing one ends it.
+/// `/proc/PID/stat`, `proc_pid_stat(5)`. The name is in parentheses and may contain any byte, including
+/// parentheses and spaces: the last closing parenthesis ends it.
 fn parse_stat(text: &str) -> Option<Stat> {
     let (head, fields) = text.rsplit_once(')')?;
     let (_, comm) = head.split_once('(')?;
@@ -75,7 +75,7 @@ fn parse_stat(text: &str) -> Option<Stat> {
     })
 }
 
-/// Arguments are separated by NUL; a process may overwrite them (`gunicorn: master [web]`).
+/// Arguments are NUL-separated; a process may overwrite them (`gunicorn: master [web]`).
 fn join_arguments(raw: &[u8]) -> String {
     let raw = &raw[..raw.len().min(CMDLINE)];
     let text = String::from_utf8_lossy(raw);
@@ -85,8 +85,8 @@ fn join_arguments(raw: &[u8]) -> String {
         .to_owned()
 }
 
-/// The path in the unified hierarchy (v2, `0::/path`); with v1 the memory controller's, because its
-/// limit is the one that counts.
+/// The path in the unified hierarchy (v2, `0::/path`); with v1 that of the memory controller, whose limit
+/// applies.
 fn memory_cgroup(text: &str) -> String {
     let lines = || {
         text.lines().filter_map(|line| {

@@ -1,4 +1,4 @@
-//! Which processes are observed: targets matched against what runs now. Pure.
+//! Matches targets with running processes. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::ffi::OsStrExt;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::config::Target;
 
-/// What is known of a process without looking into it.
+/// Properties of a process from `/proc`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProcessFacts {
     /// Process id.
@@ -17,16 +17,15 @@ pub struct ProcessFacts {
     pub ppid: u32,
     /// Name, at most 15 bytes.
     pub comm: String,
-    /// Path of the executable, without ` (deleted)`; empty for kernel threads and where it may not be
-    /// read.
+    /// Path of the executable, without ` (deleted)`; empty for kernel threads and if access is denied.
     pub exe: String,
     /// Arguments joined by spaces; empty for kernel threads and zombies.
     pub cmdline: String,
-    /// Control group: the path in the unified hierarchy, else in the memory controller's.
+    /// Control group: the path in the unified hierarchy, or else that of the memory controller.
     pub cgroup: String,
 }
 
-/// A process for as long as it lives: a reused pid is another.
+/// Identity of a process: unlike a pid it is never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Identity {
     /// Process id.
@@ -35,10 +34,10 @@ pub struct Identity {
     pub start_ticks: u64,
 }
 
-/// A process that is, or shall be, observed.
+/// A process to observe.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Selected {
-    /// Which process.
+    /// Its identity.
     pub identity: Identity,
     /// Name of the target that selected it.
     pub target: String,
@@ -46,20 +45,20 @@ pub struct Selected {
     pub exe: String,
 }
 
-/// What has to change.
+/// Required changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
     /// Processes to attach to, by identity.
     pub attach: Vec<Selected>,
     /// Processes to detach from: ended, replaced, or no longer selected. Done before attaching, because
-    /// a process that exec'd is in both.
+    /// a process after an exec is in both lists.
     pub detach: Vec<Selected>,
-    /// Selected processes beyond the limit, left alone.
+    /// Number of selected processes above the limit.
     pub left_out: usize,
 }
 
 impl ProcessFacts {
-    /// Who it is.
+    /// Its identity.
     pub fn identity(&self) -> Identity {
         Identity {
             pid: self.pid,
@@ -69,7 +68,7 @@ impl ProcessFacts {
 }
 
 impl Target {
-    /// Whether all selectors that are given match.
+    /// Whether all given selectors match.
     pub fn matches(&self, process: &ProcessFacts) -> bool {
         self.pid.is_none_or(|pid| pid == process.pid)
             && self
@@ -88,7 +87,7 @@ impl Target {
     }
 }
 
-/// A path matches whole, a name the last part of the path.
+/// A path matches completely, a name the last component of the path.
 fn exe_matches(wanted: &str, exe: &str) -> bool {
     if wanted.contains('/') {
         return wanted == exe;
@@ -98,7 +97,7 @@ fn exe_matches(wanted: &str, exe: &str) -> bool {
         .is_some_and(|name| name.as_bytes() == wanted.as_bytes())
 }
 
-/// Whether a control group is `above` or below it: whole path components only.
+/// Whether a control group is `above` or below it, by whole path components.
 fn within(cgroup: &str, above: &str) -> bool {
     let above = above.trim_end_matches('/');
     cgroup
@@ -106,8 +105,8 @@ fn within(cgroup: &str, above: &str) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// The processes to observe among those `seen`: what a target matches, and forked workers of it. The
-/// first target that matches has a process. `own_pid` is never among them.
+/// The processes of `seen` to observe: those that a target matches, and their forked workers. The first
+/// matching target gets a process. `own_pid` is never included.
 pub fn select(targets: &[Target], seen: &[ProcessFacts], own_pid: u32) -> Vec<Selected> {
     let by_pid: BTreeMap<u32, &ProcessFacts> =
         seen.iter().map(|process| (process.pid, process)).collect();
@@ -130,13 +129,13 @@ pub fn select(targets: &[Target], seen: &[ProcessFacts], own_pid: u32) -> Vec<Se
     selected
 }
 
-/// Kernel threads and zombies have no arguments, and no memory of their own.
+/// Kernel threads and zombies have no arguments and no memory.
 fn is_observable(process: &ProcessFacts, own_pid: u32) -> bool {
     process.pid != own_pid && !(process.cmdline.is_empty() && process.exe.is_empty())
 }
 
-/// The target of the nearest ancestor that one matches, through forks only: a child with another
-/// executable is a helper (a shell, a converter), not a worker.
+/// The target of the nearest matching ancestor, through forks only: a child with another executable is
+/// a helper (a shell, a converter), not a worker.
 fn inherited<'a>(
     process: &ProcessFacts,
     by_pid: &BTreeMap<u32, &ProcessFacts>,
@@ -144,7 +143,8 @@ fn inherited<'a>(
     own_pid: u32,
 ) -> Option<&'a Target> {
     let mut child = process;
-    // Parents come before their children in time; the set is for tables read while pids were reused.
+    // Parents are older than their children; the set protects against cycles from pid reuse during the
+    // scan.
     let mut visited = BTreeSet::from([process.pid]);
     loop {
         let parent = *by_pid.get(&child.ppid)?;
@@ -164,8 +164,8 @@ fn inherited<'a>(
     }
 }
 
-/// What to attach and detach so that what is observed becomes what is `wanted`, at most `limit`
-/// processes. What is observed already goes first; then the older ones, which are the masters.
+/// What to attach and detach to get from `current` to `wanted`, at most `limit` processes. Already
+/// observed processes have priority, then older ones, which are the masters.
 pub fn reconcile(current: &[Selected], wanted: &[Selected], limit: usize) -> Changes {
     let current: BTreeSet<&Selected> = current.iter().collect();
     let wanted: BTreeSet<&Selected> = wanted.iter().collect();
@@ -292,7 +292,7 @@ mod tests {
     #[test]
     fn a_table_that_was_read_too_slowly_does_not_confuse() {
         let targets = targets("[[target]]\nname = \"a\"\ncmdline = 'x'\n");
-        // Parents of each other, a parent younger than its child, and a parent that is gone.
+        // A cycle of parents, a parent younger than its child, and a missing parent.
         let mut loops = [process(5, 6, "/b", "b"), process(6, 5, "/b", "b")];
         loops[0].start_ticks = 60;
         assert_eq!(pids(&targets, &loops), []);
@@ -309,7 +309,7 @@ mod tests {
             process(2, 0, "", ""),
         ];
         assert_eq!(pids(&targets, &seen), []);
-        // Its own forks are not followed either.
+        // Its own forks are excluded too.
         let own = [process(999, 1, "/h", "h x"), process(1000, 999, "/h", "h")];
         let targets = super::tests::targets("[[target]]\nname = \"a\"\ncmdline = 'x'\n");
         assert_eq!(pids(&targets, &own), []);

@@ -1,9 +1,9 @@
-//! Attaching by hand: `perf_event_open` and `BPF_LINK_CREATE`. For uprobes this is the way of kernels
-//! without multi-links.
+//! Attaches without aya: `perf_event_open` and `BPF_LINK_CREATE`. Uprobes use this on kernels without
+//! multi-links.
 //!
-//! aya opens its perf events enabled, and an enabled event that is bound to a process costs at every
-//! context switch of it. A disabled one whose program is attached by a BPF link runs the program all
-//! the same (facts: 100,001 of 100,001 hits) at a third of that cost.
+//! aya opens its perf events enabled, and an enabled event of a process costs time at each of its
+//! context switches. A disabled event whose program is attached by a BPF link still runs the program
+//! (measured: 100,001 of 100,001 hits) at a third of that cost.
 
 use std::{
     ffi::CString,
@@ -64,7 +64,7 @@ const TYPE_TRACEPOINT: u32 = 2;
 /// `ref_ctr_offset` of the uprobe PMU: `config:32-63`.
 const SEMAPHORE_SHIFT: u32 = 32;
 
-/// Attaches a program to a probe's place in one process, or in all when `pid` is 0.
+/// Attaches a program to a probe's position in one process, or in all if `pid` is 0.
 pub fn uprobe(program: RawFd, pid: u32, probe: &Probe, returns: bool) -> io::Result<Link> {
     let pmu = uprobe_pmu()?;
     let path = CString::new(probe.path.as_os_str().as_bytes())
@@ -108,7 +108,7 @@ pub fn tracepoint(program: RawFd, id: u64, cookie: u64) -> io::Result<Link> {
 }
 
 fn perf_event_open(attr: &PerfEventAttr, pid: libc::pid_t, cpu: i32) -> io::Result<OwnedFd> {
-    // SAFETY: `attr` is valid for the call and says its own size.
+    // SAFETY: `attr` is valid for the call and contains its own size.
     let fd = unsafe {
         libc::syscall(
             libc::SYS_perf_event_open,
@@ -122,7 +122,7 @@ fn perf_event_open(attr: &PerfEventAttr, pid: libc::pid_t, cpu: i32) -> io::Resu
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: a descriptor that nobody else owns.
+    // SAFETY: a new descriptor without another owner.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
 
@@ -131,7 +131,7 @@ struct UprobePmu {
     return_bit: u32,
 }
 
-/// The uprobe PMU as sysfs describes it.
+/// The uprobe PMU, from sysfs.
 fn uprobe_pmu() -> io::Result<&'static UprobePmu> {
     static PMU: OnceLock<Option<UprobePmu>> = OnceLock::new();
     PMU.get_or_init(|| {

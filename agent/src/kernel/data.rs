@@ -1,4 +1,4 @@
-//! What user space reads from and writes to the maps: targets, rules, stacks, blocks, counters, records.
+//! User space access to the maps: targets, rules, stacks, blocks, counters, records.
 
 use std::os::fd::AsRawFd as _;
 
@@ -21,11 +21,11 @@ const BY_TASK: [&str; 5] = [
     "GO_STREAMS",
     "GO_CHILDREN",
 ];
-/// More than any of those maps holds.
+/// More than the capacity of each of those maps.
 const MOST_KEYS: usize = 1 << 15;
 
 impl Kernel {
-    /// Begins or changes the observation of a process.
+    /// Starts or changes the observation of a process.
     pub fn set_target(&mut self, tgid: u32, config: TargetConfig) -> Result<(), KernelError> {
         self.targets
             .insert(tgid, Wire(config), 0)
@@ -35,15 +35,14 @@ impl Kernel {
             })
     }
 
-    /// Forgets what an earlier observation knew of these threads.
+    /// Drops the state of these threads from an earlier observation.
     pub fn forget_threads(&self, threads: &[u32]) {
         for thread in threads {
             keys::delete(self.threads_fd, thread);
         }
     }
 
-    /// Forgets the requests of a process that are under way, and its connections: what comes of them is not
-    /// seen.
+    /// Drops the requests in progress of a process, and its connections.
     pub fn forget_requests(&self, tgid: u32) {
         let map = |name| self.ebpf.map(name).and_then(raw::map_fd);
         if let Some(conns) = map("CONNS") {
@@ -63,14 +62,14 @@ impl Kernel {
         }
     }
 
-    /// The kernel's view of a target.
+    /// The kernel programs' configuration of a target.
     pub fn target(&self, tgid: u32) -> Option<TargetConfig> {
         self.targets.get(&tgid, 0).ok().map(|config| config.0)
     }
 
     /// Ends the observation of a process.
     pub fn remove_target(&mut self, tgid: u32) {
-        // Gone already when the process has ended: nothing to do then.
+        // Already removed if the process has ended.
         let _ = self.targets.remove(&tgid);
     }
 
@@ -114,8 +113,8 @@ impl Kernel {
         found.or_else(|| self.stack_maps.retired.get(&site).copied())
     }
 
-    /// Calls `each` for every live block and corrects the kernel's count of them. Returns how many
-    /// there were.
+    /// Calls `each` for every live block and corrects the kernel programs' count of them. Returns the
+    /// number.
     pub fn live_blocks(
         &mut self,
         mut each: impl FnMut(&BlockKey, &Block),
@@ -130,7 +129,7 @@ impl Kernel {
         Ok(blocks)
     }
 
-    /// Calls `each` for every number of frees of older blocks.
+    /// Calls `each` for every count of frees of older blocks.
     pub fn returned(&mut self, each: impl FnMut(&ReturnedKey, &u64)) -> Result<(), KernelError> {
         self.returned_batch
             .for_each(self.returned_fd, each)
@@ -140,14 +139,14 @@ impl Kernel {
             })
     }
 
-    /// Removes those of address spaces that are gone.
+    /// Removes the counts of address spaces that are gone.
     pub fn remove_returned(&mut self, keys: &[ReturnedKey]) {
         for key in keys {
             keys::delete(self.returned_fd, key);
         }
     }
 
-    /// Removes blocks, as those of an ended process.
+    /// Removes blocks, such as those of an ended process.
     pub fn remove_blocks(&mut self, keys: &[BlockKey]) {
         let mut removed = 0u64;
         for key in keys {
@@ -157,8 +156,8 @@ impl Kernel {
             return;
         }
         if let Ok(live) = self.live_blocks.get(&0, 0) {
-            // Not atomic against the programs: off by a few until the next removal, and only the
-            // place where sampling begins depends on it.
+            // Not atomic with the programs: the count is off by a few until the next removal. It only
+            // determines where sampling begins.
             if let Err(why) = self.live_blocks.set(0, live.saturating_sub(removed), 0) {
                 warn!("cannot correct the count of live blocks: {why}");
             }
@@ -183,19 +182,19 @@ impl Kernel {
         Ok(sums)
     }
 
-    /// Hands on what the programs have logged.
+    /// Forwards the programs' log.
     pub fn flush_log(&mut self) {
         if let Some(logger) = &mut self.logger {
             logger.flush();
         }
     }
 
-    /// Begins to count the page faults of a process, from nothing.
+    /// Starts to count the page faults of a process at 0.
     pub fn count_faults(&mut self, tgid: u32) -> Result<(), KernelError> {
         self.faults.count(tgid)
     }
 
-    /// Ends it.
+    /// Stops counting.
     pub fn forget_faults(&mut self, tgid: u32) {
         self.faults.forget(tgid);
     }
@@ -205,7 +204,7 @@ impl Kernel {
         self.faults.totals(tgid)
     }
 
-    /// Takes out what was noted of places: calls `each` with the pages of every one.
+    /// Takes the counts of sites out: calls `each` with the pages of each site.
     pub fn take_fault_sites(
         &mut self,
         each: impl FnMut(&FaultKey, &u64),
@@ -213,7 +212,7 @@ impl Kernel {
         self.faults.take_sites(each)
     }
 
-    /// Has the frames of a runtime's own stacks walked, or no longer.
+    /// Starts or stops walking the frames of a runtime's own stacks.
     pub fn set_frames(
         &mut self,
         tgid: u32,
@@ -222,7 +221,7 @@ impl Kernel {
         self.faults.set_frames(tgid, config)
     }
 
-    /// Forgets a stack that has been read: the programs put it there again when it is met again.
+    /// Removes a stack that has been read; the programs add it again when it recurs.
     pub fn forget_stack(&mut self, site: u64) {
         let _ = self.stacks.remove(&site);
     }

@@ -1,10 +1,10 @@
-//! What can go wrong with the kernel, said so that a person can act on it.
+//! Errors of the kernel stage, with advice.
 
 use std::{error::Error as StdError, io};
 
 use thiserror::Error;
 
-/// Failure of the kernel stage.
+/// An error of the kernel stage.
 #[derive(Debug, Error)]
 pub enum KernelError {
     /// A capability is missing.
@@ -15,13 +15,13 @@ pub enum KernelError {
         /// Name of the capability.
         missing: String,
     },
-    /// The kernel lacks something.
+    /// The kernel lacks a feature.
     #[error("this kernel lacks what heaptide needs: {what}")]
     Unsupported {
-        /// What, and where it is documented.
+        /// The feature, and where it is documented.
         what: String,
     },
-    /// A program or the object was refused.
+    /// A program or the object was rejected.
     #[error("the kernel refused {name}: {why}")]
     Load {
         /// Program.
@@ -39,7 +39,7 @@ pub enum KernelError {
         /// Reason.
         why: io::Error,
     },
-    /// The object does not hold what the agent expects: a build error.
+    /// The object lacks something that the agent expects: a build error.
     #[error("the eBPF object has no {what} {name}: rebuild with `cargo xtask build`")]
     Object {
         /// Program or map.
@@ -66,7 +66,7 @@ pub enum KernelError {
 }
 
 impl KernelError {
-    /// A refused load, with all causes in one line and the end of the verifier's log.
+    /// A rejected load, with all causes in one line and the end of the verifier's log.
     pub(super) fn load(name: &str, why: &dyn StdError) -> Self {
         let mut text = String::new();
         let mut cause: Option<&dyn StdError> = Some(why);
@@ -93,7 +93,7 @@ impl KernelError {
         }
     }
 
-    /// A program refused by a load made by hand.
+    /// A program rejected by a load without aya.
     pub(super) fn refused(name: &str, why: &io::Error, log: &str) -> Self {
         Self::Load {
             name: name.to_owned(),
@@ -115,7 +115,7 @@ impl KernelError {
     }
 }
 
-/// The verifier's reason stands at the end of a log that can be megabytes long.
+/// The verifier's reason is at the end of a log that may have megabytes.
 fn shortened(text: String) -> String {
     let lines: Vec<&str> = text.lines().collect();
     if lines.len() <= 12 {
@@ -125,7 +125,7 @@ fn shortened(text: String) -> String {
     format!("{}\n[..]\n{tail}", lines[0])
 }
 
-/// Checks the effective capabilities before the kernel answers with a bare EPERM.
+/// Checks the effective capabilities first, because the kernel would only return EPERM.
 pub(super) fn check_capabilities() -> Result<(), KernelError> {
     const SYS_ADMIN: u32 = 21;
     const NEEDED: &[(u32, &str)] = &[(39, "CAP_BPF"), (38, "CAP_PERFMON")];
@@ -134,7 +134,7 @@ pub(super) fn check_capabilities() -> Result<(), KernelError> {
         .lines()
         .find_map(|line| line.strip_prefix("CapEff:"))
         .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
-        // Without /proc the kernel itself will say what it refuses.
+        // Without /proc, rely on the kernel's error.
         .unwrap_or(u64::MAX);
     if effective >> SYS_ADMIN & 1 == 1 {
         return Ok(());

@@ -1,14 +1,14 @@
-//! Tracepoints by name, and the programs for them.
+//! Names of tracepoints and of their programs.
 
 use std::ffi::CStr;
 
-/// A trace event that is attached by a perf event: program, category, event.
+/// A trace event attached by a perf event: program, category, event.
 pub(super) type Event = (&'static str, &'static str, &'static str);
 
-/// Because of its `child_pid`.
+/// A perf event, because of the field `child_pid`.
 pub(super) const FORK: Event = ("process_fork", "sched", "sched_process_fork");
 
-/// Because the kernel looks at the number of the call itself.
+/// Perf events, because the kernel itself compares the call number.
 pub(super) const ENTERS: [Event; 2] = [
     ("enter_close", "syscalls", "sys_enter_close"),
     ("enter_munmap", "syscalls", "sys_enter_munmap"),
@@ -17,7 +17,7 @@ pub(super) const ENTERS: [Event; 2] = [
 /// A raw tracepoint: program, tracepoint, what is not seen without it.
 pub(super) type RawTracepoint = (&'static str, &'static CStr, &'static str);
 
-/// In place of [`ENTERS`] where tracefs cannot be read.
+/// Replaces [`ENTERS`] if tracefs cannot be read.
 pub(super) const RAW_ENTER: RawTracepoint =
     ("sys_enter", c"sys_enter", "closed connections and mappings");
 

@@ -1,4 +1,4 @@
-//! The maps of page faults and of Python frames: what user space puts there and reads from there.
+//! The maps of page faults and of Python frames.
 
 use std::os::fd::{AsRawFd as _, RawFd};
 
@@ -10,14 +10,14 @@ use super::{
     raw::{self, Wire},
 };
 
-/// Entries of the map of places that are taken out at once.
+/// Entries of the map of sites that are taken out at once.
 const BATCH: usize = 4096;
 
 /// The maps.
 pub(super) struct FaultMaps {
     totals: HashMap<MapData, u32, Wire<FaultTotals>>,
     pythons: HashMap<MapData, u32, Wire<PythonConfig>>,
-    /// Held open for `sites_fd`.
+    /// Kept open for `sites_fd`.
     _sites: Map,
     sites_fd: RawFd,
     batch: raw::Batch<FaultKey, u64>,
@@ -42,7 +42,7 @@ impl FaultMaps {
         })
     }
 
-    /// Begins to count the page faults of a process, from nothing.
+    /// Starts to count the page faults of a process at 0.
     pub(super) fn count(&mut self, tgid: u32) -> Result<(), KernelError> {
         let none = FaultTotals {
             fresh: 0,
@@ -56,9 +56,9 @@ impl FaultMaps {
         })
     }
 
-    /// Ends it.
+    /// Stops counting.
     pub(super) fn forget(&mut self, tgid: u32) {
-        // Not there when the process was never a target: nothing to do then.
+        // Absent if the process was never a target.
         let _ = self.totals.remove(&tgid);
         let _ = self.pythons.remove(&tgid);
     }
@@ -68,7 +68,7 @@ impl FaultMaps {
         self.totals.get(&tgid, 0).ok().map(|totals| totals.0)
     }
 
-    /// Takes out what was noted of places: calls `each` with the pages of every one.
+    /// Takes the counts of sites out: calls `each` with the pages of each site.
     pub(super) fn take_sites(
         &mut self,
         each: impl FnMut(&FaultKey, &u64),
@@ -80,7 +80,7 @@ impl FaultMaps {
         })
     }
 
-    /// Has the frames of a runtime's own stacks walked, or no longer.
+    /// Starts or stops walking the frames of a runtime's own stacks.
     pub(super) fn set_frames(
         &mut self,
         tgid: u32,

@@ -1,4 +1,4 @@
-//! Keys of maps: which there are, and taking one out.
+//! Keys of maps: listing and removal.
 
 use std::os::fd::RawFd;
 
@@ -7,7 +7,7 @@ use super::raw::{ElementAttr, bpf};
 const BPF_MAP_DELETE_ELEM: libc::c_int = 3;
 const BPF_MAP_GET_NEXT_KEY: libc::c_int = 4;
 
-/// Removes an entry, if it is there.
+/// Removes an entry if it exists.
 pub(super) fn delete<K: bytemuck::Pod>(map: RawFd, key: &K) {
     let mut attr = ElementAttr {
         map: map as u64,
@@ -15,11 +15,11 @@ pub(super) fn delete<K: bytemuck::Pod>(map: RawFd, key: &K) {
         value: 0,
         flags: 0,
     };
-    // An entry that is not there is what was asked for.
+    // A missing entry is fine.
     let _ = bpf(BPF_MAP_DELETE_ELEM, &mut attr);
 }
 
-/// The keys of a map, `most` of them; keys that come and go meanwhile may be in it, twice even.
+/// Up to `most` keys of a map. Keys added or removed meanwhile may be included, even twice.
 pub(super) fn keys<K: bytemuck::Pod>(map: RawFd, most: usize) -> Vec<K> {
     let mut keys: Vec<K> = Vec::new();
     while keys.len() < most {

@@ -1,5 +1,4 @@
-//! The loaded kernel half: programs, maps, and what user space does with them. Only this module and
-//! the source know aya.
+//! The loaded kernel programs and their maps. Only this module and the source know aya.
 
 use std::{
     os::fd::{AsRawFd as _, RawFd},
@@ -54,13 +53,13 @@ fn of_probes() -> impl Iterator<Item = Program> {
         .chain(heaptide_runtimes::programs())
 }
 
-/// Where the kernel has sessions, entries and returns of allocators are this one program.
+/// With uprobe sessions, this program handles both entries and returns of allocators.
 const SESSION: &str = "alloc_session";
 
 /// The program that only counts.
 const COUNTING: &str = "count_hit";
 
-/// The loaded kernel half. Dropping it takes every probe off.
+/// The loaded kernel programs. Dropping it detaches all probes.
 pub struct Kernel {
     live: HashMap<MapData, Wire<BlockKey>, Wire<Block>>,
     stacks: HashMap<MapData, u64, Wire<Stack>>,
@@ -75,7 +74,7 @@ pub struct Kernel {
     rules_version: Array<MapData, u64>,
     counters: PerCpuArray<MapData, [u64; Counter::COUNT]>,
     faults: FaultMaps,
-    /// `None` once it was taken.
+    /// `None` after it was taken.
     ring: Option<KernelRing>,
     capacity: u32,
     /// Descriptors of `live` and `rules`, for the batch calls.
@@ -85,13 +84,13 @@ pub struct Kernel {
     returned_fd: RawFd,
     returned_batch: raw::Batch<ReturnedKey, u64>,
     tracepoints: Vec<Link>,
-    /// Those of system calls.
+    /// Links of system-call tracepoints.
     calls: Vec<Link>,
     map_bytes: u64,
     programs: Programs,
-    /// Owns the programs' descriptors and the maps that are not named above.
+    /// Owns the programs' descriptors and all other maps.
     ebpf: Ebpf,
-    /// What the kernel programs log.
+    /// The log of the kernel programs.
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
 }
 
@@ -117,7 +116,7 @@ impl Kernel {
         let programs = Programs::new(&ebpf)?;
         // What the programs log is for whoever debugs heaptide; without it they work all the same.
         let logger = EbpfLogger::init(&mut ebpf)
-            .inspect_err(|why| debug!("the kernel half's log is not read: {why}"))
+            .inspect_err(|why| debug!("the log of the kernel programs cannot be read: {why}"))
             .ok();
         let map_bytes = ebpf.maps().filter_map(|(_, map)| raw::map_bytes(map)).sum();
         let fd_of = |name| {
@@ -243,7 +242,7 @@ impl Kernel {
         self.attach_program(COUNTING, pid, &[probe])
     }
 
-    /// Attaches a program at probes of one file: by one link, or by one for each.
+    /// Attaches a program to probes of one file, by one link or by one each.
     fn attach_program(
         &self,
         name: &'static str,
@@ -281,7 +280,7 @@ impl Kernel {
         Ok(links)
     }
 
-    /// The ring of records, once.
+    /// The ring of records; can be taken once.
     pub fn take_ring(&mut self) -> Result<KernelRing, KernelError> {
         self.ring.take().ok_or(KernelError::Object {
             what: "map",
@@ -301,8 +300,8 @@ fn raise_memlock() {
         rlim_cur: libc::RLIM_INFINITY,
         rlim_max: libc::RLIM_INFINITY,
     };
-    // SAFETY: a valid pointer to a limit that lives until the call returns.
+    // SAFETY: a pointer to a limit that is valid during the call.
     if unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) } != 0 {
-        debug!("RLIMIT_MEMLOCK cannot be raised; that matters only before Linux 5.11");
+        debug!("RLIMIT_MEMLOCK cannot be raised; this matters only before Linux 5.11");
     }
 }

@@ -1,12 +1,13 @@
-//! Uprobe multi-links (Linux 6.6): many probes of one program in one file are one link.
+//! Uprobe multi-links (Linux 6.6): one link for many probes of one program in one file.
 //!
-//! A perf event and its link cost the kernel a grace period of a tenth of a second *each* when they
-//! are taken off, and the event costs the process at context switches. A multi-link has no event
-//! and one grace period. aya cannot load programs for them (they are marked at their load), so that
-//! is done here: the same object, with the maps that aya has made.
+//! Detaching a perf event and its link takes a grace period of a tenth of a second *each*, and the event
+//! costs the process time at context switches. A multi-link has no event and one grace period. aya cannot
+//! load programs for multi-links (they are marked at load), so this file does it, with the same object and
+//! the maps that aya created.
 //!
-//! A session (Linux 6.13) is a multi-link whose program runs at entries and returns, and that traps
-//! only the returns it wants: half the consumers, and what is sampled out does not return into the kernel.
+//! A session (Linux 6.13) is a multi-link whose program runs at entries and returns and traps only the
+//! returns that it requests. This halves the consumers, and calls that are sampled out do not trap at
+//! their return.
 
 use std::{
     collections::HashMap,
@@ -28,24 +29,24 @@ use super::{
 };
 use heaptide_process::plan::Probe;
 
-/// Tests of the ways of older kernels set it to `perf` or `multi`.
+/// Tests set it to `perf` or `multi` to use the methods of older kernels.
 const SWITCH: &str = "HEAPTIDE_UPROBES";
 
-/// What the kernel has for many uprobes.
+/// The kernel's support for many uprobes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Support {
-    /// Nothing: a perf event for each.
+    /// None: one perf event each.
     Perf,
     /// Multi-links that filter by process.
     Multi,
-    /// Sessions as well: entry and return are one program.
+    /// Sessions too: entry and return have one program.
     Session,
 }
 
-/// What the kernel has, or what the environment says it shall be taken for.
+/// The kernel's support, or what the environment requests.
 ///
-/// The first multi-links (6.6 to 6.9, later corrected) filtered by thread. They are told by what they
-/// say of a negative pid: EINVAL came with the correction, before it the file is looked at first.
+/// The first multi-links (6.6 to 6.9, later corrected) filtered by thread. Their response to a negative
+/// pid identifies them: the corrected ones return EINVAL before they look at the file.
 pub(super) fn support() -> Support {
     let most = match std::env::var_os(SWITCH) {
         Some(way) if way == "perf" => Support::Perf,
@@ -68,7 +69,7 @@ pub(super) fn support() -> Support {
             .err()
             .and_then(|why: io::Error| why.raw_os_error())
     };
-    // A folder is no file to probe; what does not get that far is not known to the kernel.
+    // A folder cannot be probed; a kernel without support returns another error earlier.
     let has = |runs| code(0, runs) == Some(libc::EBADF);
     let found = if most == Support::Perf
         || !has(Runs::Entry)
@@ -84,15 +85,15 @@ pub(super) fn support() -> Support {
     found.min(most)
 }
 
-/// The uprobe programs of an object, ready to be loaded.
+/// The parsed uprobe programs of an object.
 pub(super) struct Programs {
     object: Object,
-    /// Its types, where the kernel takes them.
+    /// Its BTF, if the kernel accepts it.
     types: Option<OwnedFd>,
 }
 
 impl Programs {
-    /// Parses `object` and binds it to the maps that were made for it.
+    /// Parses `object` and binds it to its existing maps.
     pub(super) fn new(
         object: &[u8],
         maps: &HashMap<String, BorrowedFd<'_>>,
@@ -126,7 +127,7 @@ impl Programs {
         Ok(Self { object, types })
     }
 
-    /// Loads one of them. Whether it is for entries or returns is said only when it is attached.
+    /// Loads a program. Whether it runs at entries or returns is set when it is attached.
     pub(super) fn load(&self, name: &'static str, runs: Runs) -> Result<OwnedFd, KernelError> {
         let absent = KernelError::Object {
             what: "program",
@@ -151,7 +152,7 @@ impl Programs {
             Ok(loaded) => return Ok(loaded),
             Err(why) => why,
         };
-        // Once more for the verifier's reason; a log that is not needed slows every load down.
+        // Again with the verifier's log, which is slow and not needed otherwise.
         let mut log = vec![0; 1 << 20];
         raw::load_uprobe_multi(&title, license, &code, runs, functions, &mut log).map_err(|_| {
             let end = log.iter().position(|byte| *byte == 0).unwrap_or(log.len());
@@ -160,7 +161,7 @@ impl Programs {
     }
 }
 
-/// An instruction as the kernel reads it.
+/// An instruction in the kernel's encoding.
 fn word(instruction: bpf_insn) -> u64 {
     let registers = instruction.dst_reg() | instruction.src_reg() << 4;
     u64::from(instruction.code)
@@ -169,7 +170,7 @@ fn word(instruction: bpf_insn) -> u64 {
         | u64::from(instruction.imm as u32) << 32
 }
 
-/// Attaches a program to many places of a file in one process (all its threads).
+/// Attaches a program to many positions of a file in one process (all its threads).
 pub(super) fn attach(
     program: BorrowedFd<'_>,
     pid: u32,

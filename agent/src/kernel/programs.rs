@@ -20,7 +20,7 @@ use super::{
     raw::{self, Runs},
 };
 
-/// The kernel half, compiled.
+/// The compiled kernel programs.
 pub(super) static OBJECT: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/heaptide-ebpf"));
 
@@ -40,7 +40,7 @@ pub(super) enum Kind {
 /// Programs by name.
 pub(super) struct Programs {
     descriptors: Table<&'static str, RawFd>,
-    /// Those that aya did not load: they are uprobes for multi-links.
+    /// Those loaded without aya: uprobes for multi-links.
     own: Table<&'static str, OwnedFd>,
     /// Where those come from, if the kernel has multi-links.
     object: Option<multi::Programs>,
@@ -139,7 +139,7 @@ impl Programs {
         own.or_else(|| self.descriptors.get(name).copied())
     }
 
-    /// Whether entries and returns of allocators are one program.
+    /// Whether entries and returns of allocators have one program.
     pub(super) fn sessions(&self) -> bool {
         self.sessions
     }

@@ -1,4 +1,4 @@
-//! `bpf(2)` calls that aya does not have: links with cookies, programs for multi-links, and batches.
+//! `bpf(2)` calls that aya lacks: links with cookies, programs for multi-links, and batches.
 
 use std::{
     ffi::CStr,
@@ -22,12 +22,12 @@ const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_PERF_EVENT: u32 = 41;
 const BPF_TRACE_UPROBE_MULTI: u32 = 48;
 const BPF_TRACE_UPROBE_SESSION: u32 = 57;
-/// `BPF_PROG_TYPE_KPROBE`, which uprobes are too.
+/// `BPF_PROG_TYPE_KPROBE`, also for uprobes.
 const TYPE_KPROBE: u32 = 2;
 /// `BPF_F_UPROBE_MULTI_RETURN`.
 const MULTI_RETURN: u32 = 1;
 
-/// A record of the wire contract as aya wants it.
+/// A record of the wire contract in the form that aya needs.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 pub(super) struct Wire<T>(pub T);
@@ -71,7 +71,7 @@ pub(super) fn create_perf_link(program: RawFd, event: RawFd, cookie: u64) -> io:
         cookie,
     };
     let fd = bpf(BPF_LINK_CREATE, &mut attr)?;
-    // SAFETY: a descriptor that nobody else owns.
+    // SAFETY: a new descriptor without another owner.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
 
@@ -90,7 +90,7 @@ pub(super) fn open_raw_tracepoint(program: RawFd, name: &CStr) -> io::Result<Own
         zero: 0,
     };
     let fd = bpf(BPF_RAW_TRACEPOINT_OPEN, &mut attr)?;
-    // SAFETY: a descriptor that nobody else owns.
+    // SAFETY: a new descriptor without another owner.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
 
@@ -110,14 +110,14 @@ struct MultiLinkCreate {
     zero: u32,
 }
 
-/// What a program for multi-links is run at.
+/// Where a program for multi-links runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Runs {
-    /// The instruction.
+    /// At the instruction.
     Entry,
-    /// The return of the function that the instruction lies in.
+    /// At the return of the function of the instruction.
     Return,
-    /// Both (Linux 6.13); at the entry it says whether it wants the return.
+    /// At both (Linux 6.13); at the entry it returns whether to trap the return.
     Session,
 }
 
@@ -130,11 +130,11 @@ impl Runs {
     }
 }
 
-/// Places in a file: as many of each.
+/// Positions in a file, with equally long lists.
 pub(super) struct Places<'a> {
     pub(super) offsets: &'a [u64],
     pub(super) cookies: &'a [u64],
-    /// Where the file counts who listens, 0 for none.
+    /// File offsets of semaphores, 0 for none.
     pub(super) semaphores: &'a [u64],
 }
 
@@ -145,7 +145,7 @@ impl Places<'_> {
     }
 }
 
-/// Attaches a program to offsets of a file by one link (Linux 6.6). A pid of 0 is every process.
+/// Attaches a program to offsets of a file by one link (Linux 6.6). Pid 0 means all processes.
 pub(super) fn create_multi_link(
     program: BorrowedFd<'_>,
     path: &CStr,
@@ -172,7 +172,7 @@ pub(super) fn create_multi_link(
         zero: 0,
     };
     let fd = bpf(BPF_LINK_CREATE, &mut attr)?;
-    // SAFETY: a descriptor that nobody else owns.
+    // SAFETY: a new descriptor without another owner.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
 
@@ -198,12 +198,12 @@ struct ProgLoad {
     reserved: u32,
 }
 
-/// What the verifier is told of a program's functions; those that are called back need it.
+/// Function information for the verifier, required for callback functions.
 #[derive(Clone, Copy)]
 pub(super) struct Functions<'a> {
-    /// The object's types.
+    /// The object's BTF.
     pub(super) btf: BorrowedFd<'a>,
-    /// `struct bpf_func_info`, one after the other.
+    /// Consecutive `struct bpf_func_info`.
     pub(super) infos: &'a [u8],
 }
 
@@ -221,7 +221,7 @@ struct BtfLoad {
     reserved: u32,
 }
 
-/// Loads type information.
+/// Loads BTF.
 pub(super) fn load_btf(types: &[u8]) -> io::Result<OwnedFd> {
     let mut attr = BtfLoad {
         types: types.as_ptr() as u64,
@@ -229,11 +229,11 @@ pub(super) fn load_btf(types: &[u8]) -> io::Result<OwnedFd> {
         ..BtfLoad::default()
     };
     let fd = bpf(BPF_BTF_LOAD, &mut attr)?;
-    // SAFETY: a descriptor that nobody else owns.
+    // SAFETY: a new descriptor without another owner.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
 
-/// Loads a uprobe program for multi-links. The verifier's reason goes to `log`, unless that is empty.
+/// Loads a uprobe program for multi-links. The verifier's output goes to `log`, unless that is empty.
 pub(super) fn load_uprobe_multi(
     name: &CStr,
     license: &CStr,
@@ -274,7 +274,7 @@ pub(super) fn load_uprobe_multi(
         *to = *from;
     }
     let fd = bpf(BPF_PROG_LOAD, &mut attr)?;
-    // SAFETY: a descriptor that nobody else owns.
+    // SAFETY: a new descriptor without another owner.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
 
@@ -291,7 +291,7 @@ struct BatchAttr {
     flags: u64,
 }
 
-/// Reads a whole hash map in few calls; buffers are kept between readings.
+/// Reads a whole hash map in few calls; buffers are reused.
 pub(super) struct Batch<K, V> {
     keys: Vec<K>,
     values: Vec<V>,
@@ -307,12 +307,13 @@ impl<K: bytemuck::Pod, V: bytemuck::Pod> Batch<K, V> {
         }
     }
 
-    /// Calls `each` for every entry. Entries that come and go meanwhile may be seen or not.
+    /// Calls `each` for every entry. Entries added or removed meanwhile may be included or not.
     pub(super) fn for_each(&mut self, map: RawFd, each: impl FnMut(&K, &V)) -> io::Result<()> {
         self.each(BPF_MAP_LOOKUP_BATCH, map, each)
     }
 
-    /// The same, and takes the entries out: what is added to one meanwhile is in it or in a new one.
+    /// The same, and removes the entries. A concurrent addition is in the removed entry or in a new
+    /// one.
     pub(super) fn take_each(&mut self, map: RawFd, each: impl FnMut(&K, &V)) -> io::Result<()> {
         self.each(BPF_MAP_LOOKUP_AND_DELETE_BATCH, map, each)
     }
@@ -346,7 +347,7 @@ impl<K: bytemuck::Pod, V: bytemuck::Pod> Batch<K, V> {
                     }
                     return Ok(());
                 }
-                // One bucket holds more than the buffers.
+                // One bucket has more entries than the buffers.
                 Err(why)
                     if why.raw_os_error() == Some(libc::ENOSPC) && self.keys.len() < 1 << 20 =>
                 {
@@ -367,7 +368,7 @@ impl<K: bytemuck::Pod, V: bytemuck::Pod> Batch<K, V> {
     }
 }
 
-/// Inserts entries, a batch at a time; returns how many went in.
+/// Inserts entries in batches; returns the number inserted.
 pub(super) fn update_batch<K: bytemuck::Pod, V: bytemuck::Pod>(
     map: RawFd,
     keys: &[K],
@@ -419,12 +420,12 @@ pub(super) fn delete_batch<K: bytemuck::Pod>(map: RawFd, keys: &[K]) {
 pub(super) struct ElementAttr {
     pub(super) map: u64,
     pub(super) key: u64,
-    /// Or where the next key goes.
+    /// Or the address for the next key.
     pub(super) value: u64,
     pub(super) flags: u64,
 }
 
-/// Puts a program into a program array.
+/// Sets an entry of a program array.
 pub(super) fn set_program(map: BorrowedFd<'_>, index: u32, program: RawFd) -> io::Result<()> {
     let mut attr = ElementAttr {
         map: map.as_raw_fd() as u64,
@@ -435,7 +436,7 @@ pub(super) fn set_program(map: BorrowedFd<'_>, index: u32, program: RawFd) -> io
     bpf(BPF_MAP_UPDATE_ELEM, &mut attr).map(drop)
 }
 
-/// Descriptor of a map of one of the kinds that are used here.
+/// Descriptor of a map of one of the kinds used here.
 pub(super) fn map_fd(map: &Map) -> Option<BorrowedFd<'_>> {
     match map {
         Map::Array(data)
@@ -448,7 +449,7 @@ pub(super) fn map_fd(map: &Map) -> Option<BorrowedFd<'_>> {
     }
 }
 
-/// Kernel memory a map holds, as its `fdinfo` says.
+/// Kernel memory of a map, from its `fdinfo`.
 pub(super) fn map_bytes(map: &Map) -> Option<u64> {
     let path = format!("/proc/self/fdinfo/{}", map_fd(map)?.as_raw_fd());
     let text = std::fs::read_to_string(path).ok()?;

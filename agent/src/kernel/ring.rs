@@ -1,4 +1,4 @@
-//! The ring of records, which is read in a thread of its own.
+//! The ring of records, which a dedicated thread reads.
 
 use std::os::fd::{AsRawFd as _, RawFd};
 
@@ -8,12 +8,12 @@ use aya::maps::{MapData, RingBuf};
 pub struct KernelRing(pub(super) RingBuf<MapData>);
 
 impl KernelRing {
-    /// Descriptor that becomes readable when a record that must not wait is in the ring.
+    /// Descriptor that becomes readable when an urgent record is in the ring.
     pub fn fd(&self) -> RawFd {
         self.0.as_raw_fd()
     }
 
-    /// Hands the records in the ring to `each`, as long as that wants more.
+    /// Passes the records in the ring to `each` until it returns false.
     pub fn drain(&mut self, mut each: impl FnMut(&[u8]) -> bool) {
         while let Some(item) = self.0.next() {
             if !each(&item) {

@@ -1,4 +1,4 @@
-//! What the programs that see requests cost, as the kernel itself measures it while it is asked to.
+//! Cost of the programs that trace requests, measured by the kernel on demand.
 
 use std::{
     fs, io,
@@ -10,33 +10,33 @@ use aya::sys::{Stats, enable_stats};
 
 use super::{Kernel, of_probes};
 
-/// The kernel measures its programs as long as this lives (`BPF_ENABLE_STATS`, Linux 5.8).
+/// The kernel measures its programs while this exists (`BPF_ENABLE_STATS`, Linux 5.8).
 pub struct Measuring {
     _on: OwnedFd,
     since: Instant,
     probes: Runs,
 }
 
-/// How often programs ran, and for how long in all.
+/// Number of runs of programs, and their total time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Runs {
-    /// Nanoseconds in the programs, without what it takes to get there.
+    /// Nanoseconds in the programs, without the traps.
     pub nanoseconds: u64,
-    /// How often.
+    /// Number of runs.
     pub hits: u64,
 }
 
-/// What was measured.
+/// A measurement.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Spent {
-    /// For how long.
+    /// Its duration.
     pub lasted: Duration,
     /// Programs of uprobes.
     pub probes: Runs,
 }
 
 impl Kernel {
-    /// Begins to measure. While that lasts each run of a program costs two looks at the clock more. Needs
+    /// Starts a measurement. Meanwhile each run of a program reads the clock twice more. Needs
     /// `CAP_SYS_ADMIN`.
     pub fn measure(&self, allocators: bool) -> io::Result<Measuring> {
         let on = enable_stats(Stats::RunTime).map_err(|why| why.io_error)?;
@@ -47,7 +47,7 @@ impl Kernel {
         })
     }
 
-    /// What was spent since then. `allocators` as it was then.
+    /// Usage since the start of the measurement. `allocators` must be the same as at the start.
     pub fn measured(&self, measuring: &Measuring, allocators: bool) -> Spent {
         Spent {
             lasted: measuring.since.elapsed(),
@@ -83,7 +83,7 @@ impl Runs {
     }
 }
 
-/// What the kernel says of a program (`proc(5)`, `fdinfo`).
+/// The kernel's statistics of a program (`proc(5)`, `fdinfo`).
 fn of_program(program: RawFd) -> Option<Runs> {
     let text = fs::read_to_string(format!("/proc/self/fdinfo/{program}")).ok()?;
     Some(Runs {

@@ -1,7 +1,7 @@
-//! Ids and layouts of trace events, from tracefs.
+//! Ids and formats of trace events, from tracefs.
 //!
-//! Where tracefs is not mounted it is mounted for the moment of the reading, in a mount namespace of
-//! one thread: nothing on the host changes, and nothing is left behind.
+//! If tracefs is not mounted, it is mounted during the read in the mount namespace of one thread.
+//! The host is not changed.
 
 use std::{collections::HashMap, ffi::CStr, fs, io, path::Path, sync::OnceLock, thread};
 
@@ -12,21 +12,21 @@ use super::events::{ENTERS, FORK};
 pub(super) struct Event {
     /// Its id for `perf_event_open`.
     pub id: u64,
-    /// Offset of the field `child_pid`, 0 where it has none.
+    /// Offset of the field `child_pid`, 0 if it has none.
     pub child_pid_offset: u64,
 }
 
-/// Where tracefs is mounted usually.
+/// Usual mount points of tracefs.
 const MOUNTED: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 
-/// Where tracefs is mounted, if it is.
+/// The mount point of tracefs, if it is mounted.
 pub fn tracefs_mounted() -> Option<&'static str> {
     MOUNTED
         .into_iter()
         .find(|path| Path::new(path).join("events").is_dir())
 }
 
-/// Whether trace events can be looked up, by mounting tracefs privately if need be.
+/// Whether trace events can be looked up, by a private mount if necessary.
 pub fn tracefs_readable() -> io::Result<()> {
     events(&[("syscalls", "sys_exit_read")])?
         .into_iter()
@@ -127,12 +127,12 @@ fn mount_privately() -> io::Result<()> {
             ),
         )
     };
-    // SAFETY: affects only this thread, which ends right after the reading.
+    // SAFETY: affects only this thread, which ends after the read.
     if unsafe { libc::unshare(libc::CLONE_NEWNS) } != 0 {
         return Err(refused("a private mount namespace"));
     }
     let slave = libc::MS_REC | libc::MS_SLAVE;
-    // SAFETY: all strings are static and terminated; null where the kernel ignores the argument.
+    // SAFETY: all strings are static and terminated; null for arguments that the kernel ignores.
     let slaved = unsafe {
         libc::mount(
             std::ptr::null(),

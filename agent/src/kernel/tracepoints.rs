@@ -1,7 +1,6 @@
-//! Tracepoints: those of processes and page faults, which are always met, and those of system calls.
+//! Tracepoints of processes and page faults, which are always attached, and of system calls.
 //!
-//! The latter cost every system call of the host, whoever makes it, so they are attached only while a target
-//! needs them.
+//! The latter cost every system call of the host, so they are attached only while a target needs them.
 
 use std::io;
 
@@ -70,7 +69,10 @@ impl Kernel {
         self.load_calls()?;
         let mut raws = vec![RAW_EXIT];
         let mut links = self.attach_events(&ENTERS).unwrap_or_else(|why| {
-            debug!("every system call's entry is taken, because two cannot be: {why}");
+            debug!(
+                "the entries of all system calls are traced, because single ones cannot be: \
+                 {why}"
+            );
             raws.push(RAW_ENTER);
             Vec::new()
         });
@@ -85,12 +87,12 @@ impl Kernel {
         !self.calls.is_empty()
     }
 
-    /// What [`Kernel::attach_calls`] has attached, to be dropped: the kernel takes its time for that.
+    /// Takes the links of [`Kernel::attach_calls`], to be dropped elsewhere, because that takes time.
     pub fn take_calls(&mut self) -> Vec<Link> {
         std::mem::take(&mut self.calls)
     }
 
-    /// What could be attached, and what is not seen of the others.
+    /// The attached ones, and the limitations of the others.
     fn attach_raw(&self, tracepoints: &[RawTracepoint]) -> (Vec<Link>, Vec<String>) {
         let (mut links, mut limitations) = (Vec::new(), Vec::new());
         for (program, tracepoint, seen) in tracepoints {

@@ -1,4 +1,4 @@
-//! How the observation of a process begins: after an attach, a fork and an exec alike.
+//! Starts the observation of a process, after an attach, a fork or an exec.
 
 use std::time::Instant;
 
@@ -18,21 +18,21 @@ use crate::overhead::allocation_windows::{AllocationWindows, Policy};
 use crate::overhead::probe_set::Part;
 use crate::privileges;
 
-/// What begins.
+/// The observation to start.
 pub(super) struct Beginning<'a> {
     pub(super) target: Target,
-    /// How it is to be observed.
+    /// Its options.
     pub(super) options: TargetOptions,
-    /// The layout of addresses that it shares with another process (after a fork); `None`: its own.
+    /// The address layout that it shares with its parent (after a fork); `None`: its own.
     pub(super) layout: Option<u32>,
-    /// Its address space, if it is not the first one of its pid.
+    /// Its address space, if it is not the first of its pid.
     pub(super) space: Option<u64>,
-    /// Which probes of the plan are wanted.
+    /// Filters the probes of the plan.
     pub(super) wanted: &'a dyn Fn(&Probe) -> bool,
 }
 
 impl Beginning<'_> {
-    /// A process that is attached to as a whole.
+    /// For a process to which heaptide attaches completely.
     pub(super) fn of(target: Target, options: TargetOptions) -> Self {
         Self {
             target,
@@ -44,7 +44,7 @@ impl Beginning<'_> {
     }
 }
 
-/// Begins to observe a process; one that was observed before (in another program) keeps its place.
+/// Starts to observe a process; one observed before (in another program) keeps its slot.
 pub(super) fn begin(
     host: &mut Host,
     beginning: Beginning<'_>,
@@ -159,7 +159,7 @@ fn put_on(
     Ok(())
 }
 
-/// Begins to count the page faults of a target, from nothing.
+/// Starts to count the page faults of a target at 0.
 fn watch_faults(host: &mut Host, pid: u32) {
     let Some(attached) = host.attached.get(&pid) else {
         return;
@@ -172,7 +172,7 @@ fn watch_faults(host: &mut Host, pid: u32) {
     }
 }
 
-/// Begins to read the heap of a target, if its runtime can be read.
+/// Starts to read the heap of a target, if its runtime supports it.
 fn read_heap(host: &mut Host, pid: u32) {
     let Some(attached) = host.attached.get(&pid) else {
         return;

@@ -1,4 +1,4 @@
-//! One observed process: how it is observed, its stacks, its mappings.
+//! One attached process: options, stacks, mappings.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -28,26 +28,27 @@ use heaptide_process::clocks::cpu_time_of;
 use heaptide_process::symbols::{Symbolizer, Unwinder};
 use heaptide_runtimes::{Target, door::PickedObject};
 
-/// One observed process.
+/// One attached process.
 pub(super) struct Attached {
     pub(super) target: Target,
-    /// How it is observed.
+    /// Its effective options.
     pub(super) options: TargetOptions,
-    /// How it was asked to be, whatever its runtime is: so are its children and its next program.
+    /// The requested options, before the runtime is considered; children and later programs inherit
+    /// them.
     pub(super) asked: TargetOptions,
-    /// The files with code that were mapped so far.
+    /// Files with code that were mapped so far.
     pub(super) code: Code,
     pub(super) config: TargetConfig,
     pub(super) handlers: Vec<String>,
     pub(super) regions: Regions,
     pub(super) ended: bool,
-    /// It has exec'd into this address space at this time, and the new program was not looked at yet.
+    /// Address space and time of an exec whose new program has not been inspected yet.
     pub(super) exec: Option<(u64, Nanos)>,
-    /// Its slot's counters when it was met: another target may have had the slot before.
+    /// Its slot's counters at the attach: another target may have had the slot before.
     pub(super) counted: Counters,
-    /// Modes with an overhead budget.
+    /// For modes with an overhead budget.
     pub(super) windows: Option<AllocationWindows>,
-    /// The process that was attached to, of which this one is a worker; itself otherwise.
+    /// The process to which heaptide was attached, of which this one is a worker; otherwise itself.
     pub(super) service: u32,
     pub(super) unread: Unread,
     /// Its requests are not traced at present.
@@ -60,9 +61,9 @@ pub(super) struct Attached {
     /// Whether the layout's rules are this process's own: a forked child shares its parent's.
     unwinder: Unwinder,
     symbolizer: Symbolizer,
-    /// Provisional site ids and what they turned out to be.
+    /// Provisional site ids and their true sites.
     aliases: HashMap<u64, Alias>,
-    /// Sites that were announced.
+    /// Sites already reported.
     announced: HashSet<SiteId>,
     /// Unwound stacks of copies, until they are announced.
     unwound: HashMap<SiteId, (Vec<u64>, bool)>,
@@ -73,7 +74,7 @@ struct Alias {
     made: Nanos,
 }
 
-/// What a process keeps when it runs another program.
+/// What a process keeps across an exec.
 pub(super) struct Before {
     pub(super) slot: u32,
     pub(super) requests_paused: bool,
@@ -168,7 +169,7 @@ impl Attached {
             .unwinder
             .unwind(raw.pc, raw.exact_pc, raw.sp, raw.bp, &raw.bytes);
         if walk.frames.len() < 2 && self.refresh() {
-            // Perhaps a library that was loaded since.
+            // A library may have been loaded since.
             walk = self
                 .unwinder
                 .unwind(raw.pc, raw.exact_pc, raw.sp, raw.bp, &raw.bytes);
@@ -206,7 +207,7 @@ impl Attached {
         first
     }
 
-    /// Looks for libraries loaded since; whether there are any.
+    /// Looks for libraries loaded since; true if there are any.
     fn refresh(&mut self) -> bool {
         let Ok(added) = self.unwinder.refresh() else {
             return false;
@@ -214,12 +215,12 @@ impl Attached {
         if added.is_empty() {
             return false;
         }
-        // The process may have ended since; its symbols stay as they are then.
+        // The process may have ended; its symbols stay unchanged then.
         let _ = self.symbolizer.refresh();
         true
     }
 
-    /// The true site of a block; announces it first when it is new.
+    /// The true site of a block; reports the site first if it is new.
     pub(super) fn site(
         &mut self,
         kernel: &Kernel,
@@ -230,7 +231,7 @@ impl Attached {
         let site = if raw & SITE_PROVISIONAL == 0 {
             SiteId(raw)
         } else {
-            // A copy that was lost leaves its id without meaning: one site for all of those.
+            // If a copy was lost, its id has no true site: all such blocks share one site.
             self.aliases
                 .get(&raw)
                 .map_or(SiteId(SITE_PROVISIONAL), |alias| alias.site)
@@ -324,7 +325,7 @@ impl Attached {
             .collect()
     }
 
-    /// Forgets aliases that no live block and no recent copy uses.
+    /// Drops aliases that neither a live block nor a recent copy uses.
     pub(super) fn prune(&mut self, used: &HashSet<u64>, now: Nanos) {
         const KEPT: f64 = 60.0;
         self.aliases
@@ -334,14 +335,14 @@ impl Attached {
             .retain(|site, _| aliases.values().any(|alias| alias.site == *site));
     }
 
-    /// Follows an object of the runtime's own heap.
+    /// Tracks an object of the runtime's own heap.
     pub(super) fn picked(&mut self, object: &PickedObject) {
         if object.space == self.config.space {
             self.target.runtime.observer.picked(object);
         }
     }
 
-    /// Looks after those that are followed.
+    /// Checks the tracked objects.
     pub(super) fn watch_objects(&mut self, kernel: &mut Kernel, at: Nanos) {
         let observer = &mut self.target.runtime.observer;
         observer.watch(at);
@@ -351,19 +352,19 @@ impl Attached {
             if let Err(why) = kernel.set_target(self.target.pid(), self.config) {
                 warn!(
                     pid = self.target.pid(),
-                    "fewer objects cannot be asked for: {why}"
+                    "cannot lower the sampling rate: {why}"
                 );
             }
         }
     }
 
-    /// Adds those that are there to a snapshot.
+    /// Adds the live ones to a snapshot.
     pub(super) fn add_objects(&mut self, groups: &mut Groups, at: Nanos) {
         let observer = &mut self.target.runtime.observer;
         observer.live(at, &mut |block| groups.add(block));
     }
 
-    /// Reads what the runtime says of its heap.
+    /// Reads the runtime's own statistics of its heap.
     pub(super) fn read_runtime(&mut self, at: Nanos, sink: &mut dyn FnMut(Observation)) {
         let observer = &mut self.target.runtime.observer;
         observer.read(at, &mut self.symbolizer, sink);
@@ -374,7 +375,7 @@ impl Attached {
         }
     }
 
-    /// Switches on what the runtime could say of its heap, and says so.
+    /// Enables the runtime's heap profile and reports it.
     pub(super) fn enable_profile(&mut self) {
         if let Some(said) = self.target.runtime.observer.enable_profile() {
             warn!(pid = self.target.pid(), "{said}");
@@ -382,7 +383,7 @@ impl Attached {
         }
     }
 
-    /// Between two windows of a budget: nothing of the last one counts any more.
+    /// A new window begins: drops the state of the last one.
     pub(super) fn begin_window(&mut self) {
         self.regions = Regions::new(None);
         self.aliases.clear();
@@ -390,14 +391,14 @@ impl Attached {
         self.target.runtime.observer.forget_objects();
     }
 
-    /// Whether blocks were sampled out since the attach: then a free of a block that is not in the live map need not be
-    /// of one that is older than the window.
+    /// Whether blocks were sampled out since the attach. Then a free of a block that is not in the live map may be of a
+    /// sampled-out block instead of an older one.
     pub(super) fn has_sampled_out(&self, counters: &Counters) -> bool {
         let index = Counter::SampledOut as usize;
         counters[index] > self.counted[index]
     }
 
-    /// Allocations are watched at present.
+    /// Allocations are traced at present.
     pub(super) fn allocating(&self) -> bool {
         self.config.flags & target_flags::ALLOCATIONS != 0
     }

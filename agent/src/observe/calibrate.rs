@@ -1,5 +1,5 @@
-//! What the probes cost on this host: a child of heaptide allocates and frees, first without and then
-//! with probes.
+//! Measures the cost of probes on this host: a child of heaptide allocates and frees, first without and then with
+//! probes.
 
 use std::{
     hint::black_box,
@@ -27,12 +27,11 @@ const PAIRS: u32 = 3_000;
 const PROGRAM_NS: f64 = 500.0;
 /// Set by tests that look at no costs, so that the agent starts sooner.
 const SWITCH: &str = "HEAPTIDE_UNCALIBRATED";
-/// Measurements with probes: the first ones teach the kernel its unwind rules, the last one counts.
+/// Measurements with probes: the first ones add unwind rules, the last one counts.
 const ROUNDS: u32 = 4;
 
-/// Measures the CPU time that an allocation and its free cost a target with the present options,
-/// in nanoseconds, and keeps it for the cost that is reported. A host that refuses the child only leaves the cost
-/// unknown (0).
+/// Measures the CPU time of an allocation and its free in nanoseconds, with the present options, and stores it
+/// for reports. If the host does not allow the child, the cost stays unknown (0).
 pub(super) fn calibrate(host: &mut Host, meter: &mut Meter) -> Result<f64, SourceError> {
     if std::env::var_os(SWITCH).is_some_and(|value| !value.is_empty()) {
         return Ok(0.0);
@@ -48,7 +47,7 @@ pub(super) fn calibrate(host: &mut Host, meter: &mut Meter) -> Result<f64, Sourc
     };
     let pid = child.process.id();
     let bare = child.measure();
-    // Each probe takes the kernel a tenth of a second to take off: only those that are used.
+    // Detaching takes a tenth of a second per probe, so only the needed ones are attached.
     let always = TargetOptions {
         allocations: true,
         budget: None,
@@ -68,7 +67,7 @@ pub(super) fn calibrate(host: &mut Host, meter: &mut Meter) -> Result<f64, Sourc
         if host.options.target.allocations {
             return Err(why);
         }
-        // Then allocators are not probed anyway, and a hit is taken to cost what it mostly does.
+        // Allocators are not probed then either, and the default cost of a trap is used.
         warn!("the cost of a probe is unknown: {why}");
         return Ok(0.0);
     }
@@ -97,7 +96,7 @@ pub(super) fn calibrate(host: &mut Host, meter: &mut Meter) -> Result<f64, Sourc
     Ok(host.pair_cost_ns)
 }
 
-/// How long it takes to get to a program and back: what a hit costs less what the kernel says its program does.
+/// Measures the cost of a trap: the cost of a hit minus the kernel's time for its program.
 fn calibrate_hit(host: &mut Host, meter: &mut Meter, child: &mut Pairs, bare: f64) {
     let Ok(measuring) = host.kernel.measure(true) else {
         // An allocation and its free are two hits, if their programs take what they mostly do.
@@ -120,7 +119,7 @@ fn calibrate_hit(host: &mut Host, meter: &mut Meter, child: &mut Pairs, bare: f6
     }
 }
 
-/// The child: ended when dropped.
+/// The child, which is ended on drop.
 struct Pairs {
     process: Child,
 }
@@ -134,10 +133,10 @@ impl Pairs {
             .stderr(Stdio::null())
             .spawn()?;
         let mut pairs = Self { process };
-        // Its first answer says that it is past its start.
+        // Its first answer shows that it has started.
         pairs
             .measure()
-            .ok_or_else(|| io::Error::other("it does not answer"))?;
+            .ok_or_else(|| io::Error::other("the calibration program does not answer"))?;
         Ok(pairs)
     }
 
@@ -154,20 +153,19 @@ impl Pairs {
 
 impl Drop for Pairs {
     fn drop(&mut self) {
-        // It may have ended already; waiting leaves no zombie either way.
+        // It may have ended already; waiting avoids a zombie in both cases.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-/// What the child does: for every line read, allocates and frees, and prints the nanoseconds of CPU
-/// time it took.
+/// The child's loop: for each line read, it allocates and frees, and prints the CPU nanoseconds.
 pub fn serve_pairs() -> io::Result<()> {
     let mut line = String::new();
     while io::stdin().read_line(&mut line)? > 0 {
         let begun = cpu_time();
         for _ in 0..PAIRS {
-            // SAFETY: a block that is freed at once and never written.
+            // SAFETY: the block is freed at once and never written.
             unsafe { libc::free(black_box(libc::malloc(black_box(64)))) }
         }
         let took = cpu_time().saturating_sub(begun).as_nanos();

@@ -1,4 +1,4 @@
-//! The files with code that a target has mapped.
+//! Mapped files with code of a target.
 
 use std::collections::HashSet;
 
@@ -10,15 +10,15 @@ use heaptide_runtimes::Target;
 pub(super) struct Code(HashSet<(u64, u64)>);
 
 impl Code {
-    /// What is mapped when the observation begins.
+    /// Files mapped at the start.
     pub(super) fn of(target: &Target) -> Self {
         let code = target.process.mappings.iter().filter(|m| m.executable);
         Self(code.map(|m| (m.dev, m.inode)).collect())
     }
 
-    /// Looks what is mapped now; whether some of it was never seen before.
+    /// Reads the mappings; true if there is a new file.
     pub(super) fn has_grown(&mut self, pid: u32) -> bool {
-        // A process that ends is noticed elsewhere.
+        // The end of a process is noticed elsewhere.
         let mappings = maps::read(pid).unwrap_or_default();
         let mut grown = false;
         for mapping in mappings.iter().filter(|m| m.executable && m.inode != 0) {

@@ -1,4 +1,4 @@
-//! Keeps each target within its overhead budget: asks the controllers, and takes probes off or puts them on.
+//! Keeps targets within their overhead budgets: asks the controllers and attaches or detaches probes.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
@@ -19,12 +19,12 @@ use crate::overhead::probe_set::Part;
 use crate::overhead::request_tracing::{RequestTracing, Spent};
 use crate::overhead::turn::Turn;
 
-/// The controllers and what they need to know.
+/// The controllers and their inputs.
 pub(super) struct Control {
     pub(super) meter: Meter,
-    /// When the requests of each service are traced.
+    /// The controller of each service's requests.
     services: HashMap<u32, RequestTracing>,
-    /// CPU seconds of heaptide itself by the last step, if there was one.
+    /// CPU seconds of heaptide itself at the last step, if there was one.
     own_cpu: Option<f64>,
 }
 
@@ -37,7 +37,7 @@ impl Control {
         }
     }
 
-    /// Takes probes off or puts them on, as the budgets ask. To be called every second.
+    /// Attaches or detaches probes according to the budgets. Called every second.
     pub(super) fn step(&mut self, host: &mut Host, sink: &mut Sink<'_>) -> Result<(), SourceError> {
         turn_allocations(host, sink)?;
         self.turn_requests(host, sink);
@@ -63,7 +63,7 @@ impl Control {
             let attached = |pid: &u32| host.attached.get(pid);
             let budget = pids.first().and_then(attached);
             let budget = budget.and_then(|attached| attached.options.budget);
-            // A window of allocations has its own budget, and is worth nothing without requests.
+            // A window of allocations has its own budget, and is useless without requests.
             let allocating = pids.iter().filter_map(attached).any(Attached::allocating);
             let at = Instant::now();
             let tracing = self
@@ -85,25 +85,25 @@ impl Control {
                 Turn::Pause if paused => {
                     info!(
                         pid = service,
-                        "probes of requests are off for some {seconds:.0} s"
+                        "request tracing is paused for about {seconds:.0} s"
                     );
                 }
-                // Not when that failed.
+                // Not if that failed.
                 Turn::Resume if self.services.get(&service).is_some_and(|one| !one.paused()) => {
-                    info!(pid = service, "probes of requests are on");
+                    info!(pid = service, "request tracing is on");
                 }
                 Turn::Stay | Turn::Pause | Turn::Resume => {}
             }
         }
     }
 
-    /// CPU seconds of heaptide itself since the last time. Its start is no part of it: that is spent once.
+    /// CPU seconds of heaptide itself since the last call, without its start-up, which is a one-time cost.
     fn own_cost(&mut self) -> f64 {
         let now = own_usage().0;
         now - self.own_cpu.replace(now).unwrap_or(now)
     }
 
-    /// What tracing their requests has cost these processes since the last time.
+    /// Cost of tracing the requests of these processes since the last call.
     fn cost_of(&self, host: &mut Host, pids: &[u32]) -> Spent {
         let mut all = Spent::default();
         let at = Instant::now();
@@ -118,7 +118,7 @@ impl Control {
         all
     }
 
-    /// Does with a process what its service does.
+    /// Applies the service's decision to a process.
     fn turn_process(
         &mut self,
         host: &mut Host,
@@ -140,11 +140,11 @@ impl Control {
         } else {
             resume_requests(host, pid, sink)
         };
-        // What was measured holds no longer.
+        // The measurement is no longer valid.
         self.meter.forget(pid);
         if let Err(why) = done {
-            warn!(pid, "probes of requests cannot be put on or off: {why}");
-            // Not again every second.
+            warn!(pid, "request probes cannot be attached or detached: {why}");
+            // Avoids a retry every second.
             if let Some(tracing) = self.services.get_mut(&service) {
                 tracing.turn(true, Instant::now());
             }
@@ -152,7 +152,7 @@ impl Control {
     }
 }
 
-/// What was seen so far of each target whose requests are traced.
+/// Events so far of each target whose requests are traced.
 fn events(host: &Host) -> HashMap<u32, Events> {
     let traced = host
         .attached
@@ -172,7 +172,7 @@ fn events(host: &Host) -> HashMap<u32, Events> {
 }
 
 fn pause_requests(host: &mut Host, pid: u32, sink: &mut Sink<'_>) -> Result<(), SourceError> {
-    // What has ended by now counts.
+    // Includes requests that have ended by now.
     pump_all(host, sink);
     let Some(attached) = host.attached.get_mut(&pid) else {
         return Ok(());
@@ -184,7 +184,7 @@ fn pause_requests(host: &mut Host, pid: u32, sink: &mut Sink<'_>) -> Result<(), 
     host.forget_threads(pid);
     host.kernel.forget_requests(pid);
     host.probes.disable(pid, Part::Requests);
-    // They may be used again unseen.
+    // They may be used unseen in the pause.
     host.forget_tokens(pid);
     if let Some(readers) = &host.readers {
         readers.requests_seen(pid, false);
@@ -234,27 +234,30 @@ fn turn_allocations(host: &mut Host, sink: &mut Sink<'_>) -> Result<(), SourceEr
         };
         let spent = losses.probe_seconds - attached.requests_cost.spent();
         let done = match windows.step(Instant::now(), spent, &sample) {
-            // Without requests nobody could say whose the blocks are.
+            // Without requests the blocks could not be attributed.
             Turn::Resume if attached.requests_paused => Ok(()),
             Turn::Stay => Ok(()),
             Turn::Pause => pause_allocations(host, pid, sink),
             Turn::Resume => resume_allocations(host, pid, sink),
         };
         if let Err(why) = done {
-            warn!(pid, "allocator probes cannot be put on or off: {why}");
+            warn!(
+                pid,
+                "allocator probes cannot be attached or detached: {why}"
+            );
         }
     }
     Ok(())
 }
 
 fn pause_allocations(host: &mut Host, pid: u32, sink: &mut Sink<'_>) -> Result<(), SourceError> {
-    // What the window has seen is judged before it ends.
+    // The result of the window is judged before it ends.
     snapshot(host, sink)?;
     let Some(attached) = host.attached.get_mut(&pid) else {
         return Ok(());
     };
     attached.config.flags &= !(target_flags::ALLOCATIONS | target_flags::MAPPINGS);
-    // The next window is another address space, as it were: blocks of this one mean nothing then.
+    // The next window counts as another address space, so blocks of this one are ignored.
     attached.config.space += 1;
     if let Some(windows) = &mut attached.windows {
         windows.turn(true, Instant::now());

@@ -1,4 +1,4 @@
-//! What the kernel half says over the ring, taken in: requests, mappings, stacks, process events.
+//! Processes ring records: requests, mappings, stacks, process events.
 
 use std::collections::VecDeque;
 
@@ -9,13 +9,13 @@ use super::host::{Host, Sink};
 use super::lifecycle;
 use crate::decode::{Event, Record};
 
-/// Takes in what was read since the last call.
+/// Processes what was read since the last call.
 pub(super) fn pump(host: &mut Host, sink: &mut Sink<'_>) {
     let records = host.ring.take();
     take(host, records, sink);
 }
 
-/// Takes in everything that has happened by now.
+/// Processes everything in the ring by now.
 pub(super) fn pump_all(host: &mut Host, sink: &mut Sink<'_>) {
     let records = host.ring.take_all();
     take(host, records, sink);

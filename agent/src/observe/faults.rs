@@ -1,4 +1,4 @@
-//! Page faults of the targets: read from the kernel's maps, with the stacks of the runtime's own frames where there are any.
+//! Reads the targets' page faults from the maps, with stacks of the runtime's own frames if available.
 
 use std::collections::HashMap;
 
@@ -10,10 +10,10 @@ use super::host::{Host, Sink};
 
 /// Bytes of a page.
 const PAGE: u64 = 4096;
-/// Places in one observation, those of most pages.
+/// Maximum sites in one observation, those with the most pages.
 const MAX_SITES: usize = 512;
 
-/// Reads what has come since the last reading, and says it.
+/// Reads and reports the page faults since the last call.
 pub(super) fn read(host: &mut Host, sink: &mut Sink<'_>) {
     let at = now();
     let mut places: HashMap<u32, Vec<(u64, u64, u64)>> = HashMap::new();
@@ -22,7 +22,7 @@ pub(super) fn read(host: &mut Host, sink: &mut Sink<'_>) {
         of.push((key.site, key.request, *pages));
     });
     if let Err(why) = taken {
-        debug!("places of page faults are not read: {why}");
+        debug!("sites of page faults cannot be read: {why}");
     }
     for (pid, attached) in &mut host.attached {
         let Some(totals) = host.kernel.faults(*pid) else {

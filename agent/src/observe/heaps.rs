@@ -1,4 +1,4 @@
-//! What was read of heaps from outside, handed on.
+//! Forwards what was read of heaps from outside.
 
 use heaptide_judge::events::Observation;
 use heaptide_process::clocks::now;
@@ -7,7 +7,7 @@ use tracing::info;
 
 use super::host::{Host, Sink};
 
-/// Hands on what was read meanwhile.
+/// Forwards what was read since the last call.
 pub(super) fn take(host: &mut Host, sink: &mut Sink<'_>) {
     let Some(readers) = &host.readers else { return };
     for (pid, reading) in readers.readings() {
@@ -24,7 +24,7 @@ pub(super) fn take(host: &mut Host, sink: &mut Sink<'_>) {
                 info!(pid, "{why}");
                 let info = &mut attached.target.info;
                 info.limitations.push(why.to_string());
-                // From here on nothing is seen of its objects.
+                // Its objects are not seen from here on.
                 info.heap_unseen = true;
                 sink(pid, Observation::Target(now(), info.clone()));
             }

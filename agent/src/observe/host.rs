@@ -1,5 +1,5 @@
-//! What is observed on this host: the kernel half, the attached processes and their probes. The other files of this
-//! folder each do one thing with it.
+//! The observation of this host: the kernel programs, the attached processes and their probes. Each other file of
+//! this folder has one task for it.
 
 use std::collections::{HashMap, HashSet};
 
@@ -32,15 +32,15 @@ pub enum SourceError {
     /// The kernel.
     #[error(transparent)]
     Kernel(#[from] KernelError),
-    /// A thread of heaptide's own cannot be started.
-    #[error("a thread that reads what the kernel half says cannot be started: {0}")]
+    /// A thread of heaptide cannot be started.
+    #[error("cannot start a thread that reads from the kernel programs: {0}")]
     Thread(std::io::Error),
 }
 
-/// What is said of processes: which process, and what of it.
+/// Receives observations with their process.
 pub type Sink<'a> = dyn FnMut(u32, Observation) + 'a;
 
-/// Everything that is observed.
+/// The observation of this host.
 pub(super) struct Host {
     pub(super) kernel: Kernel,
     pub(super) ring: Ring,
@@ -55,23 +55,23 @@ pub(super) struct Host {
     pub(super) layouts: Vec<u32>,
     /// `None`: switched off.
     pub(super) searches: Option<Searches>,
-    /// Read heaps from outside, once there is one that can be read.
+    /// Reads heaps from outside; started with the first readable one.
     pub(super) readers: Option<Readers>,
-    /// Children followed since they were last asked for: child, parent.
+    /// Children followed since the last call: child, parent.
     pub(super) followed: Vec<(u32, u32)>,
-    /// Changes of mappings that there was no room for.
+    /// Mapping changes for which there was no room.
     pub(super) lost_mappings: u64,
     next_layout: u32,
-    /// What cannot be seen of any target, beside the system calls.
+    /// Limitations of this host, without those of system calls.
     limitations: Vec<String>,
-    /// CPU nanoseconds that an allocation and its free cost a target on this host.
+    /// CPU nanoseconds of an allocation and its free on this host.
     pub(super) pair_cost_ns: f64,
     /// Counters after the calibration, which does not count.
     pub(super) counted: Counters,
 }
 
 impl Host {
-    /// Loads the kernel half and attaches what serves all targets.
+    /// Loads the kernel programs and attaches what all targets need.
     pub(super) fn new(options: SourceOptions) -> Result<Self, SourceError> {
         let mut kernel = Kernel::load(&options.settings)?;
         let mut limitations = kernel.attach_tracepoints();
@@ -103,7 +103,7 @@ impl Host {
         })
     }
 
-    /// A number for a new layout of addresses.
+    /// A new layout id.
     pub(super) fn new_layout(&mut self) -> u32 {
         let layout = self.next_layout;
         self.next_layout += 1;
@@ -122,20 +122,20 @@ impl Host {
         self.limitations.iter().chain(self.calls.limitations())
     }
 
-    /// Makes a process a target, or changes how it is one.
+    /// Makes a process a target, or changes its configuration.
     pub(super) fn set_target(&mut self, pid: u32, config: TargetConfig) -> Result<(), KernelError> {
         self.calls.need(&mut self.kernel, config.flags)?;
         self.kernel.set_target(pid, config)
     }
 
-    /// What the kernel half remembers of a process's threads holds no longer.
+    /// Drops the kernel programs' state of a process's threads.
     pub(super) fn forget_threads(&self, pid: u32) {
-        // A process that has ended has none.
+        // An ended process has none.
         let threads = identity::threads(pid).unwrap_or_default();
         self.kernel.forget_threads(&threads);
     }
 
-    /// The memory of a process is another one, or of no interest any more: no token is searched for in it.
+    /// The memory of a process was replaced or is no longer of interest: stops searching it for tokens.
     pub(super) fn forget_tokens(&mut self, pid: u32) {
         if let Some(searches) = &mut self.searches {
             searches.forget(pid);
@@ -159,7 +159,7 @@ impl Host {
         }
         self.kernel.forget_faults(pid);
         if let Some(attached) = self.attached.remove(&pid) {
-            // From here on the probes do nothing.
+            // From here on its probes have no effect.
             self.kernel.remove_target(pid);
             self.forget_threads(pid);
             self.slots.give_back(attached.config.slot);
@@ -169,7 +169,7 @@ impl Host {
     }
 }
 
-/// Plans the probes of a target, for a window of allocations or outside of one.
+/// Plans the probes of a target, within or outside of an allocation window.
 pub(super) fn plan_of(target: &Target, options: &TargetOptions, allocating: bool) -> Plan {
     target.plan(&PlanOptions {
         allocations: options.allocations && allocating,

@@ -1,4 +1,4 @@
-//! Libraries that a target maps later (`dlopen`, a plugin): an allocator in one is probed from then on.
+//! Libraries that a target maps later (`dlopen`, a plugin): their allocators are probed from then on.
 
 use std::collections::HashSet;
 
@@ -10,7 +10,7 @@ use tracing::{info, warn};
 use super::host::{Host, Sink, SourceError, plan_of};
 use crate::overhead::probe_set::Part;
 
-/// Looks for new libraries of every target. To be called every second.
+/// Looks for new libraries of every target. Called every second.
 pub(super) fn meet(host: &mut Host, sink: &mut Sink<'_>) {
     let grown: Vec<u32> = host
         .attached
@@ -22,7 +22,7 @@ pub(super) fn meet(host: &mut Host, sink: &mut Sink<'_>) {
         if let Err(why) = probe(host, pid, sink) {
             warn!(
                 pid,
-                "allocators of a library mapped later are not seen: {why}"
+                "allocators of libraries mapped later are not seen: {why}"
             );
         }
     }
@@ -43,7 +43,7 @@ fn probe(host: &mut Host, pid: u32, sink: &mut Sink<'_>) -> Result<(), SourceErr
     };
     let mut probes = plan_of(&target, &attached.options, true).probes;
     probes.retain(is_new);
-    // Its blocks so far are not seen; frees of them are counted as unknown.
+    // Earlier blocks are not seen; frees of them count as unknown.
     if !paused {
         host.probes
             .enable(&mut host.kernel, pid, Part::Allocations, &probes)?;
@@ -56,11 +56,11 @@ fn probe(host: &mut Host, pid: u32, sink: &mut Sink<'_>) -> Result<(), SourceErr
     for file in files {
         info!(
             pid,
-            "{} was mapped later: its allocator is probed now",
+            "{} was mapped later; its allocator is probed from now on",
             file.display()
         );
     }
-    // What was said of it before holds still.
+    // Earlier limitations still apply.
     let Target { info, process, .. } = target;
     attached.target.info.allocators = info.allocators;
     attached.target.process = process;

@@ -1,4 +1,4 @@
-//! Process events: children are followed, a new program is observed anew, an end is said.
+//! Process events: follows children, observes new programs after an exec, reports ends.
 
 use std::fs;
 
@@ -11,11 +11,10 @@ use super::attach::{Beginning, begin};
 use super::host::{Host, Sink, SourceError};
 use crate::decode::Life;
 
-/// Seconds that a new program may take to map an allocator; one without any is observed after that.
+/// Seconds that a new program may take to map an allocator; then it is observed without one.
 const PATIENCE: f64 = 2.0;
 
-/// Follows the children that a process has already and that run its program: the workers of a
-/// server that forks before it serves.
+/// Follows existing children that run the same program: the workers of a pre-forking server.
 pub(super) fn follow_children(host: &mut Host, pid: u32, sink: &mut Sink<'_>) {
     if !follows(host, pid) {
         return;
@@ -27,7 +26,7 @@ pub(super) fn follow_children(host: &mut Host, pid: u32, sink: &mut Sink<'_>) {
             if program.is_none() || identity::exe_inode(child) != program {
                 continue;
             }
-            // One that has run the program anew has its parts at other addresses.
+            // A child that has executed the program again has other addresses.
             let same = vdso(child).is_some() && vdso(child) == vdso(parent);
             if follow(host, child, parent, same, sink) {
                 parents.push(child);
@@ -42,8 +41,8 @@ fn follows(host: &Host, pid: u32) -> bool {
         .is_some_and(|attached| attached.asked.follow)
 }
 
-/// Attaches to a child as to its parent, unless that was done before; whether it is observed now. `same`: it has
-/// all that its parent has mapped at the same addresses.
+/// Attaches to a child as to its parent, unless it is attached already; returns whether it is observed now.
+/// `same`: it has its parent's mappings at the same addresses.
 fn follow(host: &mut Host, child: u32, parent: u32, same: bool, sink: &mut Sink<'_>) -> bool {
     if host.attached.contains_key(&child) {
         return false;
@@ -71,7 +70,7 @@ fn follow(host: &mut Host, child: u32, parent: u32, same: bool, sink: &mut Sink<
             info!(pid = child, parent, "following PID {child}");
             true
         }
-        // Short-lived children are common: a shell command, a helper.
+        // Short-lived children are common: shell commands, helpers.
         Err(why) => {
             debug!(pid = child, "not followed: {why}");
             false
@@ -79,7 +78,7 @@ fn follow(host: &mut Host, child: u32, parent: u32, same: bool, sink: &mut Sink<
     }
 }
 
-/// Acts on a process event of a target.
+/// Handles a process event of a target.
 pub(super) fn take(host: &mut Host, pid: u32, life: Life, sink: &mut Sink<'_>) {
     match life {
         Life::Fork { child } => {
@@ -105,8 +104,8 @@ pub(super) fn take(host: &mut Host, pid: u32, life: Life, sink: &mut Sink<'_>) {
     }
 }
 
-/// Observes the new programs of processes that have exec'd, once the dynamic linker has mapped an
-/// allocator: right after the exec there is nothing to probe yet.
+/// Observes the new programs of processes after an exec, once the dynamic linker has mapped an allocator: right
+/// after the exec there is nothing to probe.
 pub(super) fn meet_new_programs(host: &mut Host, sink: &mut Sink<'_>) {
     let waiting: Vec<(u32, u64, Nanos)> = host
         .attached
@@ -140,7 +139,7 @@ pub(super) fn meet_new_programs(host: &mut Host, sink: &mut Sink<'_>) {
     }
 }
 
-/// Whether a task is a process of its own, not a thread.
+/// Whether a task is a process, not a thread.
 fn is_process(task: u32) -> bool {
     fs::read_to_string(format!("/proc/{task}/status")).is_ok_and(|status| {
         status
@@ -150,7 +149,7 @@ fn is_process(task: u32) -> bool {
     })
 }
 
-/// Where the kernel has mapped its own code, which differs from one start of a program to the next.
+/// Address of the vDSO, which differs between starts of a program.
 fn vdso(pid: u32) -> Option<u64> {
     let mappings = maps::read(pid).ok()?;
     let mapping = mappings.iter().find(|mapping| mapping.path == "[vdso]");

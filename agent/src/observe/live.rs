@@ -1,4 +1,4 @@
-//! The live map, read as a whole now and then: what is live of each target.
+//! Periodic reading of the whole live map.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,7 +12,7 @@ use super::host::{Host, Sink, SourceError};
 use super::snapshot::Groups;
 use super::stacks;
 
-/// Reads the live map and says what is live of each target.
+/// Reads the live map and reports a snapshot for each target.
 pub(super) fn snapshot(host: &mut Host, sink: &mut Sink<'_>) -> Result<(), SourceError> {
     let at = now();
     let mut groups: HashMap<u64, Groups> = HashMap::new();
@@ -47,8 +47,8 @@ pub(super) fn snapshot(host: &mut Host, sink: &mut Sink<'_>) -> Result<(), Sourc
         });
     })?;
     host.kernel.remove_returned(&gone);
-    // The copies of stacks that these blocks refer to are in the ring by now. A process may
-    // exec meanwhile: its space is another one then, and its groups are dropped.
+    // The stack copies of these blocks are in the ring by now. If a process execs meanwhile, its
+    // space changes and its groups are dropped.
     events::pump_all(host, sink);
     host.kernel.remove_blocks(&stale);
     host.kernel.share_blocks(observed.len());

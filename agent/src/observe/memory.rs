@@ -1,4 +1,4 @@
-//! Memory, losses and cost of each target, and what heaptide itself uses.
+//! Memory, losses and cost of each target, and heaptide's own usage.
 
 use std::{collections::BTreeMap, fs};
 
@@ -20,11 +20,11 @@ pub(super) fn sample(host: &Host, pid: u32, sink: &mut Sink<'_>) {
     let limit = attached.and_then(|attached| attached.options.memory_limit);
     match limits(pid, limit) {
         Ok(sample) => sink(pid, Observation::Memory(sample)),
-        Err(why) => debug!(pid, "no memory sample: {why}"),
+        Err(why) => debug!(pid, "cannot sample the process's memory usage: {why}"),
     }
 }
 
-/// The kernel's counters of all targets by name, since the calibration.
+/// The counters of all targets by name, since the calibration.
 pub(super) fn counters(host: &Host) -> Result<BTreeMap<&'static str, u64>, SourceError> {
     let rows = Counter::ALL.iter().zip(totals(host)?).zip(&host.counted);
     Ok(rows
@@ -43,7 +43,7 @@ pub(super) fn totals(host: &Host) -> Result<Counters, SourceError> {
     Ok(sums)
 }
 
-/// Losses and cost of one target so far; what could not be decoded counts against every one.
+/// Losses and cost of one target so far; undecodable records count for every target.
 pub(super) fn losses(host: &Host, pid: u32) -> Result<Losses, SourceError> {
     let attached = host.attached.get(&pid);
     let (slot, counted) =

@@ -1,49 +1,49 @@
-//! How targets are observed: what all have in common, and what may differ from target to target.
+//! Options of observing: common ones, and those of a target.
 
 use heaptide_ebpf::{CredentialPattern, Settings, target_flags};
 use heaptide_runtimes::Target;
 use regex::Regex;
 
-/// How targets are observed.
+/// Common options.
 #[derive(Clone, Debug)]
 pub struct SourceOptions {
     /// Fingerprint keys and map sizes.
     pub settings: Settings,
-    /// What holds for a target that has no options of its own.
+    /// Default options of targets.
     pub target: TargetOptions,
-    /// Take call stacks.
+    /// Record call stacks.
     pub stacks: bool,
     /// Search the targets' memory for tokens of finished requests.
     pub residency: bool,
-    /// Switch on the heap profile of Go programs that have none: the one thing that is ever written.
+    /// Enable the heap profile of Go programs that have it disabled: the only write to a target.
     pub enable_go_profile: bool,
 }
 
-/// How one target is observed.
+/// Options of one target.
 #[derive(Clone, Debug)]
 pub struct TargetOptions {
-    /// What counts as the credential of its requests.
+    /// The credential of its requests.
     pub credential: CredentialPattern,
-    /// Probe its allocators; without it only requests and memory are seen.
+    /// Probe its allocators; otherwise only requests and memory are observed.
     pub allocations: bool,
-    /// Probe them only while memory grows, and leave them alone where the objects of a target can be read
-    /// from outside: allocators see little of such a heap, and cost.
+    /// Probe them only while memory grows, and not at all if the objects of the target can be read from
+    /// outside, because allocators see little of such a heap.
     pub automatic: bool,
-    /// With `automatic`: begin with a window of allocations, whatever memory does, and open others until the judge has
-    /// decided, as far as the budget allows. Somebody waits for an answer.
+    /// With `automatic`: begin with a window, and open others within the budget until the judge has decided. For
+    /// interactive use.
     pub at_once: bool,
-    /// Part of the target's CPU time that probes may cost; `None`: whatever it is.
+    /// Fraction of the target's CPU time that probes may cost; `None`: unlimited.
     pub budget: Option<f64>,
     /// Functions whose calls are request scopes.
     pub handlers: Vec<Regex>,
-    /// Lowers the memory limit found.
+    /// An upper bound for the memory limit.
     pub memory_limit: Option<u64>,
     /// Attach to forked children too.
     pub follow: bool,
 }
 
 impl TargetOptions {
-    /// What they come to for this target.
+    /// The effective options for this target.
     pub(super) fn of(&self, target: &Target) -> Self {
         let readable = target.runtime.observer.settings().readable;
         Self {
@@ -52,7 +52,7 @@ impl TargetOptions {
         }
     }
 
-    /// The mode, in the command line's words.
+    /// The mode, as on the command line.
     pub(super) fn mode(&self) -> &'static str {
         match (self.allocations, self.budget) {
             (false, _) => "watch",
@@ -62,7 +62,7 @@ impl TargetOptions {
         }
     }
 
-    /// What the kernel half is to see of a target, in a window of allocations or outside of one.
+    /// The target flags, within or outside of an allocation window.
     pub(super) fn flags(&self, target: &Target, stacks: bool, allocating: bool) -> u32 {
         let settings = target.runtime.observer.settings();
         if !(self.allocations && allocating) {

@@ -1,11 +1,11 @@
-//! Anonymous mappings that a target made while it was observed: partial unmaps are exact here.
+//! Anonymous mappings made by a target while it was observed. Partial unmaps are exact.
 
 use std::collections::BTreeMap;
 
 use crate::decode::{Change, Mapping};
 use heaptide_judge::events::{Nanos, RequestId};
 
-/// A mapping, or what is left of it.
+/// A mapping, or a remaining part of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Region {
     end: u64,
@@ -13,7 +13,7 @@ pub(super) struct Region {
     pub site: u64,
     /// Request that was current.
     pub request: Option<RequestId>,
-    /// When it appeared.
+    /// Time of the mapping.
     pub born: Nanos,
 }
 
@@ -21,16 +21,15 @@ pub(super) struct Region {
 #[derive(Debug, Default)]
 pub(super) struct Regions {
     regions: BTreeMap<u64, Region>,
-    /// The program break, once it is known.
+    /// The program break, if known.
     brk: Option<u64>,
 }
 
-/// Regions kept at most; a process that makes more has its oldest forgotten by nobody: new ones are
-/// not taken and counted.
+/// Maximum number of regions; further ones are not recorded but counted.
 const MAX_REGIONS: usize = 65_536;
 
 impl Regions {
-    /// Begins with the break where it is now.
+    /// Starts with the present break.
     pub(super) fn new(brk: Option<u64>) -> Self {
         Self {
             regions: BTreeMap::new(),
@@ -38,7 +37,7 @@ impl Regions {
         }
     }
 
-    /// Takes a change; false when there was no room for it.
+    /// Applies a change; false if there was no room.
     pub(super) fn apply(&mut self, mapping: &Mapping) -> bool {
         match mapping.change {
             Change::Map(start, end) => {
@@ -50,8 +49,8 @@ impl Regions {
                 true
             }
             Change::Move(old_start, old_end, start, end) => {
-                // Only what was seen being made is followed; a mapping older than the attach that
-                // moves is new to us only by what it grew.
+                // Only mappings that were observed are recorded. If an older one moves, only its
+                // growth is new.
                 let known = self.remove(old_start, old_end);
                 self.remove(start, end);
                 if known {
@@ -91,7 +90,7 @@ impl Regions {
         true
     }
 
-    /// Removes `[start, end)`, cutting regions that reach beyond it; whether anything was there.
+    /// Removes `[start, end)`, cutting regions that reach beyond it; true if there were any.
     fn remove(&mut self, start: u64, end: u64) -> bool {
         if end <= start {
             return false;

@@ -1,5 +1,5 @@
-//! The thread that reads the ring: a scan of `/proc`, DWARF, a census or a grace period of the kernel never
-//! delays it. What it read waits in a bounded queue.
+//! The thread that reads the ring, so that a scan of `/proc`, DWARF, a census or a grace period of the kernel
+//! never delays it. Records wait in a bounded queue.
 
 use std::{
     collections::VecDeque,
@@ -15,11 +15,11 @@ use tracing::debug;
 use crate::decode::{self, Record};
 use crate::kernel::ring::KernelRing;
 
-/// Records that may wait in the ring without waking anybody are taken this often.
+/// Polling interval for records without a wakeup.
 const PERIOD_MS: libc::c_int = 50;
-/// Bytes of records in the queue; what comes while it is full is lost and counted.
+/// Maximum bytes of records in the queue; beyond that records are lost and counted.
 const MOST_BYTES: usize = 32 << 20;
-/// How long to wait for the thread to take what is in the ring.
+/// How long to wait until the thread has emptied the ring.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// The queue and the thread that fills it.
@@ -40,9 +40,9 @@ struct Shared {
 struct Queue {
     records: VecDeque<Record>,
     bytes: usize,
-    /// Records that could not be decoded or kept.
+    /// Records that could not be decoded or stored.
     lost: u64,
-    /// Readings of the whole ring that were asked for, and the last of them that was done.
+    /// Number of requested readings of the whole ring, and the last completed one.
     asked: u64,
     done: u64,
     stop: bool,
@@ -50,7 +50,7 @@ struct Queue {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        // The queue is whole whenever the lock is free.
+        // The queue is consistent whenever the lock is free.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -75,7 +75,7 @@ impl Ring {
     /// Waits until there is a record, or for `timeout`.
     pub(super) fn wait(&self, timeout: Duration) {
         let queue = self.shared.lock();
-        // A panic of the thread ends observing in a visible way: nothing comes any more.
+        // A panic of the thread is visible: no more records arrive.
         let _ = self
             .shared
             .changed
@@ -89,7 +89,7 @@ impl Ring {
         mem::take(&mut queue.records)
     }
 
-    /// The same, with everything that is in the ring by now.
+    /// The same, including everything in the ring by now.
     pub(super) fn take_all(&self) -> VecDeque<Record> {
         let mut queue = self.shared.lock();
         queue.asked += 1;
@@ -105,12 +105,12 @@ impl Ring {
         self.take()
     }
 
-    /// Records that were lost since [`forget_lost`](Self::forget_lost).
+    /// Records lost since [`forget_lost`](Self::forget_lost).
     pub(super) fn lost(&self) -> u64 {
         self.shared.lock().lost
     }
 
-    /// What was lost so far does not count.
+    /// Resets the number of lost records.
     pub(super) fn forget_lost(&self) {
         self.shared.lock().lost = 0;
     }
@@ -121,7 +121,7 @@ impl Drop for Ring {
         self.shared.lock().stop = true;
         signal(&self.wake);
         if let Some(thread) = self.thread.take() {
-            // A panic there has been printed; there is nothing to save.
+            // A panic there has been printed; nothing can be saved.
             let _ = thread.join();
         }
     }
@@ -151,7 +151,7 @@ fn read(mut ring: KernelRing, woken: &OwnedFd, shared: &Shared) {
                     debug!("{why}");
                 }
             }
-            // What comes faster than it can be read is handed over in parts.
+            // If records arrive faster than they are read, they are handed over in parts.
             bytes < MOST_BYTES && begun.elapsed() < PATIENCE
         });
         let mut queue = shared.lock();
@@ -168,7 +168,7 @@ fn read(mut ring: KernelRing, woken: &OwnedFd, shared: &Shared) {
     }
 }
 
-/// Waits for a record that must not wait, for a call, or for the period to pass.
+/// Waits for an urgent record, for a call, or for the interval.
 fn poll(ring: &KernelRing, woken: &OwnedFd) {
     let of = |fd| libc::pollfd {
         fd,
@@ -176,11 +176,12 @@ fn poll(ring: &KernelRing, woken: &OwnedFd) {
         revents: 0,
     };
     let mut fds = [of(ring.fd()), of(woken.as_raw_fd())];
-    // SAFETY: two valid pollfds. An interrupted or failed wait only comes back early.
+    // SAFETY: two valid pollfds. An interrupted or failed wait only returns early.
     unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, PERIOD_MS) };
     if fds[1].revents != 0 {
         let mut count = [0u8; 8];
-        // SAFETY: eight bytes, as an event descriptor gives. It does not block, and what it gives does not matter.
+        // SAFETY: eight bytes, the size of an eventfd's counter. The read does not block, and its result is not
+        // used.
         unsafe { libc::read(woken.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) };
     }
 }
@@ -191,12 +192,13 @@ fn event() -> io::Result<OwnedFd> {
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: a descriptor that nobody else owns.
+    // SAFETY: a new descriptor without another owner.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 fn signal(wake: &OwnedFd) {
     let one = 1u64.to_ne_bytes();
-    // SAFETY: eight bytes, as an event descriptor takes. It fails only when it has a signal already.
+    // SAFETY: eight bytes, the size of an eventfd's counter. The write fails only if the counter is at its
+    // maximum.
     unsafe { libc::write(wake.as_raw_fd(), one.as_ptr().cast(), one.len()) };
 }

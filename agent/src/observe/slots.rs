@@ -1,18 +1,18 @@
-//! Places for the kernel half's counters: each target counts for itself.
+//! Allocates counter slots of the kernel programs, one per target.
 
 use std::collections::VecDeque;
 
 use heaptide_ebpf::SLOTS;
 
-/// The slot of what belongs to no target, and of targets for which there is no place left.
+/// The slot of events without a target, and of targets without a free slot.
 const SHARED: u32 = 0;
 
-/// Which slots are taken.
+/// Slots in use.
 pub(super) struct Slots {
     /// Slots from here on were never used.
     next: u32,
-    /// Those given back. The one that was left longest ago is taken first: a probe that is still under way
-    /// may count for a target that was let go.
+    /// Released slots, least recently used first: a probe in progress may still count for a released
+    /// target.
     free: VecDeque<u32>,
 }
 
@@ -34,7 +34,7 @@ impl Slots {
         self.free.pop_front().unwrap_or(SHARED)
     }
 
-    /// A target is let go.
+    /// Releases the slot of a target.
     pub(super) fn give_back(&mut self, slot: u32) {
         if slot != SHARED {
             self.free.push_back(slot);

@@ -1,4 +1,4 @@
-//! Grouping of live blocks: what a snapshot carries.
+//! Groups live blocks for a snapshot.
 
 use std::collections::HashMap;
 
@@ -17,7 +17,7 @@ struct Key {
     binding: u8,
 }
 
-/// Groups under way; sites are as the kernel gave them, provisional ones included.
+/// Groups under construction, with the kernel's sites, including provisional ones.
 #[derive(Default)]
 pub(super) struct Groups {
     groups: HashMap<Key, LiveGroup>,
@@ -25,9 +25,9 @@ pub(super) struct Groups {
 }
 
 impl Groups {
-    /// Adds a block, with the weight that its sampling gives it.
+    /// Adds a block with its sampling weight.
     ///
-    /// A block of `s` bytes that was kept with probability `p = s / T` stands for `w = T / s` blocks;
+    /// A block of `s` bytes that was kept with probability `p = s / T` represents `w = T / s` blocks;
     /// `w (w - 1) s^2` is the unbiased estimate of the variance it adds to the bytes
     /// (Horvitz-Thompson).
     pub(super) fn add(&mut self, block: &Block) {

@@ -1,5 +1,4 @@
-//! From kernel to observations: the one object that `attach` and the daemon drive. Each step is done elsewhere; here
-//! is their order.
+//! The object that `attach` and the daemon drive. Other files implement the steps; here is their order.
 
 use std::{
     collections::BTreeMap,
@@ -17,12 +16,12 @@ use super::host::{Host, Sink, SourceError};
 use super::options::{SourceOptions, TargetOptions};
 use super::{events, faults, heaps, libraries, lifecycle, live, memory, stacks, tokens, unread};
 
-/// Snapshots take at most one part in so many of the time (they read the whole live map).
+/// Snapshots take at most 1 / `SNAPSHOT_SHARE` of the time, because they read the whole live map.
 const SNAPSHOT_SHARE: u32 = 50;
-/// And yet come this often: cohorts are told apart by snapshots.
+/// Maximum interval of snapshots, because they separate cohorts.
 const LONGEST: Duration = Duration::from_secs(3);
 
-/// All targets and the kernel half.
+/// All targets and the kernel programs.
 pub struct Source {
     host: Host,
     control: Control,
@@ -30,7 +29,7 @@ pub struct Source {
 }
 
 impl Source {
-    /// Loads the kernel half and attaches what serves all targets.
+    /// Loads the kernel programs and attaches what all targets need.
     pub fn new(options: SourceOptions) -> Result<Self, SourceError> {
         Ok(Self {
             host: Host::new(options)?,
@@ -39,7 +38,7 @@ impl Source {
         })
     }
 
-    /// Measures what probes cost on this host: see [`calibrate`]. To be called before the first target is attached.
+    /// Measures the cost of probes on this host: see [`calibrate`]. Called before the first attach.
     pub fn calibrate(&mut self) -> Result<f64, SourceError> {
         calibrate(&mut self.host, &mut self.control.meter)
     }
@@ -55,13 +54,13 @@ impl Source {
         self.host.kernel.map_bytes()
     }
 
-    /// Begins to observe a process.
+    /// Starts to observe a process.
     pub fn attach(&mut self, pid: u32, sink: &mut Sink<'_>) -> Result<(), SourceError> {
         let options = self.host.options.target.clone();
         self.attach_with(pid, options, sink)
     }
 
-    /// The same for a target that is observed in its own way.
+    /// The same with options for this target.
     pub fn attach_with(
         &mut self,
         pid: u32,
@@ -72,8 +71,7 @@ impl Source {
         begin(&mut self.host, Beginning::of(target, options), sink)
     }
 
-    /// Follows the children that a process has already and that run its program: the workers of a
-    /// server that forks before it serves.
+    /// Follows existing children that run the same program: the workers of a pre-forking server.
     pub fn follow_children(&mut self, pid: u32, sink: &mut Sink<'_>) {
         lifecycle::follow_children(&mut self.host, pid, sink);
     }
@@ -88,7 +86,7 @@ impl Source {
         self.host.detach(pid);
     }
 
-    /// The processes observed now, ended ones included until they are detached.
+    /// The observed processes, including ended ones until they are detached.
     pub fn pids(&self) -> Vec<u32> {
         self.host.attached.keys().copied().collect()
     }
@@ -99,28 +97,28 @@ impl Source {
         attached.is_none_or(|attached| attached.ended || !attached.target.is_alive())
     }
 
-    /// What no target can be seen of on this host, and why.
+    /// Limitations of this host.
     pub fn limitations(&self) -> Vec<String> {
         self.host.limitations().cloned().collect()
     }
 
-    /// What is known of a target.
+    /// The description of a target.
     pub fn info(&self, pid: u32) -> Option<&TargetInfo> {
         let attached = self.host.attached.get(&pid);
         attached.map(|attached| &attached.target.info)
     }
 
-    /// Waits until there is something to take in, or for `timeout`.
+    /// Waits until there are records, or for `timeout`.
     pub fn wait(&self, timeout: Duration) {
         self.host.ring.wait(timeout);
     }
 
-    /// Takes in what the kernel half has said: requests, process events, stacks.
+    /// Processes ring records: requests, process events, stacks.
     pub fn pump(&mut self, sink: &mut Sink<'_>) {
         events::pump(&mut self.host, sink);
     }
 
-    /// Reads memory and losses of every target, and keeps the budgets. To be called every second.
+    /// Reads memory and losses of every target, and applies the budgets. Called every second.
     pub fn sample(&mut self, sink: &mut Sink<'_>) -> Result<(), SourceError> {
         let host = &mut self.host;
         self.control.step(host, sink)?;
@@ -148,15 +146,14 @@ impl Source {
         Ok(())
     }
 
-    /// Reads the live map and says what is live, unless the last reading was so expensive that it is
-    /// not due yet. Returns whether it was read.
+    /// Reports snapshots, unless the last one was so expensive that the next is not due yet. Returns whether it did.
     pub fn snapshot(&mut self, sink: &mut Sink<'_>) -> Result<bool, SourceError> {
         let begun = Instant::now();
         if begun < self.snapshot_due {
             return Ok(false);
         }
         self.snapshot_now(sink)?;
-        // The first ones are slow because sites are named; that must not hold up the next.
+        // The first snapshots are slow because sites are symbolized; this must not delay the next ones.
         let pause = (begun.elapsed() * SNAPSHOT_SHARE).min(LONGEST);
         self.snapshot_due = Instant::now() + pause;
         Ok(true)
@@ -167,19 +164,19 @@ impl Source {
         live::snapshot(&mut self.host, sink)
     }
 
-    /// The kernel's counters of all targets by name, since the calibration.
+    /// The counters of all targets by name, since the calibration.
     pub fn counters(&self) -> Result<BTreeMap<&'static str, u64>, SourceError> {
         memory::counters(&self.host)
     }
 
-    /// Whether the judge's opinion of a target's window matters now.
+    /// Whether the judge's opinion of a target's window is needed now.
     pub fn in_window(&self, pid: u32) -> bool {
         let attached = self.host.attached.get(&pid);
         let windows = attached.and_then(|attached| attached.windows);
         windows.is_some_and(|windows| !windows.paused())
     }
 
-    /// What the judge thinks of a target's window.
+    /// Sets the judge's opinion of a target's window.
     pub fn set_opinion(&mut self, pid: u32, opinion: Opinion) {
         let attached = self.host.attached.get_mut(&pid);
         if let Some(windows) = attached.and_then(|attached| attached.windows.as_mut()) {

@@ -1,4 +1,4 @@
-//! The search for tokens of finished requests: goes on, and what it found is handed on.
+//! Drives the search for tokens of finished requests and reports its results.
 
 use heaptide_judge::events::Observation;
 use heaptide_process::clocks::now;
@@ -6,10 +6,10 @@ use tracing::debug;
 
 use super::host::{Host, Sink};
 
-/// A first search that was refused is not tried again.
-const SAID: &str = "whether tokens stay in memory is not known";
+/// If the first search is denied, there are no more.
+const SAID: &str = "it is unknown whether tokens stay in memory";
 
-/// Searches on, and says what was found. To be called every second.
+/// Continues the search and reports results. Called every second.
 pub(super) fn search(host: &mut Host, sink: &mut Sink<'_>) {
     let Some(searches) = &mut host.searches else {
         return;

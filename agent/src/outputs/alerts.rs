@@ -39,7 +39,7 @@ impl Change {
 pub struct Alert {
     /// Process id.
     pub pid: u32,
-    /// Name of the service.
+    /// Service name.
     pub service: String,
     /// The change.
     pub change: Change,

@@ -128,7 +128,7 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "cannot write the report to /dev/full: No space left on device (os error 28); there is \
-             no space left: free some, or name a file on another disk"
+             no space left: free some, or use another disk"
         );
     }
 

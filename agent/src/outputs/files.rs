@@ -1,4 +1,4 @@
-//! The files that can be made of a result: a line each. Its flag comes with it.
+//! The table of file outputs: one line each; each has its own flag.
 
 use super::{FileOutput, flamegraph, pprof};
 

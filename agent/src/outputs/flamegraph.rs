@@ -19,7 +19,7 @@ const ROW: usize = 17;
 const TOP: usize = 58;
 /// Space below them: the line of details.
 const BOTTOM: usize = 30;
-/// Frames narrower than this share of the graph are left out, because they are invisible.
+/// Narrower frames are omitted, because they are invisible.
 const NARROWEST: f64 = 0.1 / WIDTH;
 /// Maximum depth of a stack.
 const DEEPEST: usize = 512;

@@ -38,8 +38,8 @@ impl Server {
         if !address.ip().is_loopback() {
             tracing::warn!(
                 %address,
-                "metrics are served to other hosts without a password; function names and routes \
-                 are in them"
+                "metrics are served to other hosts without authentication; they contain \
+                 function names and routes"
             );
         }
         Ok(Self { listener, address })

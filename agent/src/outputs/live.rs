@@ -82,7 +82,7 @@ impl LiveView {
         if self.screen.take().is_some()
             && let Err(error) = ratatui::try_restore()
         {
-            tracing::warn!(%error, "cannot restore the terminal; `reset` does");
+            tracing::warn!(%error, "cannot restore the terminal; run `reset`");
         }
     }
 }
@@ -110,7 +110,7 @@ fn is_quit(key: KeyEvent) -> bool {
         }
 }
 
-/// Decides when there is something to say without a screen.
+/// Decides when to print a status line.
 #[derive(Debug, Default)]
 struct Status {
     said: Option<(f64, Verdict)>,
@@ -131,7 +131,7 @@ impl Status {
     }
 }
 
-/// Everything that matters in one line.
+/// The status line of a report.
 fn status_line(report: &Report) -> String {
     let worst = report
         .findings

@@ -21,16 +21,16 @@ use std::path::{Path, PathBuf};
 
 use heaptide_judge::{report::Report, stacks::LiveStacks};
 
-/// A file that is made of a result when its flag names one: a line in [`files::TABLE`].
+/// A file that is written if its flag is given: a line in [`files::TABLE`].
 #[derive(Debug)]
 pub struct FileOutput {
-    /// The flag, without its dashes.
+    /// The flag, without dashes.
     pub flag: &'static str,
-    /// What its value is called in the help.
+    /// Name of its value in the help.
     pub value: &'static str,
     /// One line of help.
     pub help: &'static str,
-    /// Writes it, whole or not at all.
+    /// Writes it atomically.
     pub write: fn(&Report, &LiveStacks, &Path) -> Result<(), OutputError>,
 }
 
@@ -44,7 +44,7 @@ pub enum OutputError {
         what: &'static str,
         /// Where.
         path: PathBuf,
-        /// Why not.
+        /// The system's error.
         source: io::Error,
     },
     /// Standard output could not be written.
@@ -77,7 +77,7 @@ pub enum OutputError {
 fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "there is no space left: free some, or name a file on another disk"
+            "there is no space left: free some, or use another disk"
         }
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
             "the folder does not exist: create it, or name another file"
@@ -99,7 +99,8 @@ fn listen_advice(address: SocketAddr, error: &io::Error) -> String {
             port = address.port()
         ),
         io::ErrorKind::AddrNotAvailable => {
-            "this host has no such address: use 127.0.0.1 or one that `ip addr` shows".to_owned()
+            "this host does not have this address: use 127.0.0.1 or one that `ip addr` shows"
+                .to_owned()
         }
         io::ErrorKind::PermissionDenied => {
             "ports below 1024 need CAP_NET_BIND_SERVICE: choose a higher one".to_owned()

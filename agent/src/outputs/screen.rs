@@ -15,7 +15,7 @@ use heaptide_judge::report::{Finding, FindingState, Report, Verdict};
 /// Maximum number of findings.
 const FINDINGS: usize = 3;
 
-/// Draws a report. On a small screen parts are left out; the verdict is the last one.
+/// Draws a report. A small screen omits parts; the verdict is the last to go.
 pub(super) fn render(frame: &mut Frame<'_>, report: &Report) {
     let area = frame.area();
     let verdict = verdict_lines(report);

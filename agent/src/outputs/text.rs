@@ -151,9 +151,12 @@ fn frame_line(frame: &Frame) -> String {
 fn confidence(finding: &Finding) -> String {
     let binding = match finding.binding {
         _ if finding.basis != Basis::Blocks => "route and cause by regression on request counts",
-        Binding::Exact => "blocks tied to their requests exactly",
-        Binding::Inferred => "blocks tied to their requests by inference (several share a thread)",
-        Binding::None => "blocks not tied to requests",
+        Binding::Exact => "blocks bound to their requests exactly",
+        Binding::Inferred => {
+            "blocks bound to their requests by inference (several share a \
+             thread)"
+        }
+        Binding::None => "blocks not bound to requests",
     };
     let mut text = format!("confidence {}, {binding}", percent(finding.confidence));
     if let Some(after) = finding.suspected_after_seconds {

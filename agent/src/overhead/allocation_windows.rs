@@ -1,11 +1,11 @@
-//! Modes `sample` and `auto`: allocator probes stay on for a *window* and come off when they have cost more
-//! than the budget. In mode `sample` another window begins when the cost has been earned back, in mode
-//! `auto` when besides the floor of the process's memory rises; there a window also ends when all is judged.
+//! Allocation windows of modes `sample` and `auto`: a pure controller. Allocator probes stay on for a
+//! *window* and are detached when they have cost more than the budget. In mode `sample` the next window
+//! begins when the average cost is below half of the budget. Mode `auto` also waits until the memory floor
+//! rises (see [`Policy`]); there a window also ends when all is judged.
 //!
-//! Frees go unseen between windows, so a window's blocks are forgotten when the next one begins; what was
-//! judged at the end of a window stands until then. A window that is worth anything is longer than the
-//! blocks' maturity, so the budget holds on average: a window is an advance, and the next one has
-//! to wait until the target has worked enough for it.
+//! Frees between windows are not seen, so blocks of a window are dropped when the next one begins. Its
+//! verdict holds until then. A useful window is longer than the blocks' maturity age, so the budget holds on
+//! average, not within a window.
 
 use std::time::{Duration, Instant};
 
@@ -13,12 +13,12 @@ use super::floor::Floor;
 use super::turn::Turn;
 use heaptide_judge::events::{MemorySample, Opinion};
 
-/// A window is at least this long: blocks are judged 10 s after their request, so a shorter one would
-/// only cost. One in which growth was found may end earlier.
+/// Minimum window: blocks are judged 10 s after their request, so a shorter one is useless. A window in
+/// which growth was found may end earlier.
 const WINDOW: Duration = Duration::from_secs(25);
 /// Exempt from the budget: this part of one core. On a service that does little, a small cost is a large percentage.
 const EXEMPT: f64 = 0.01;
-/// Another window begins when the cost is down to this part of the budget.
+/// The next window begins when the average cost is below this fraction of the budget.
 const EARNED_BACK: f64 = 0.5;
 /// A window begins after this time at the latest, if the budget allows it.
 const STALE: Duration = Duration::from_secs(600);
@@ -30,7 +30,7 @@ pub enum Policy {
     Always,
     /// Mode `auto` of the daemon: when memory grows.
     Growth,
-    /// Mode `auto` of `attach`: at once, and as often as the budget allows until the judge has decided; after that when
+    /// Mode `auto` of `attach`: at once, and as often as the budget allows until the judge has decided; later when
     /// memory grows.
     AtOnce,
 }
@@ -38,12 +38,12 @@ pub enum Policy {
 /// The windows of one target.
 #[derive(Clone, Copy, Debug)]
 pub struct AllocationWindows {
-    /// Part of the target's CPU time that probes may cost.
+    /// Fraction of the target's CPU time that probes may cost.
     budget: f64,
     policy: Policy,
-    /// The memory that is waited for.
+    /// The memory floor.
     floor: Floor,
-    /// When the window began, or the pause.
+    /// Start of the window or the pause.
     since: Instant,
     /// Allocator probes are off.
     paused: bool,
@@ -54,12 +54,12 @@ pub struct AllocationWindows {
     spent_before: f64,
     /// Part of one core that they cost in the window under way, or in the last one.
     of_core: f64,
-    /// Of the window under way, or of the last one.
+    /// Opinion of the current or last window.
     opinion: Opinion,
 }
 
 impl AllocationWindows {
-    /// For a target that begins to be observed.
+    /// For a new target.
     pub fn new(budget: f64, policy: Policy, cpu_seconds: f64, now: Instant) -> Self {
         Self {
             budget,
@@ -75,7 +75,7 @@ impl AllocationWindows {
         }
     }
 
-    /// Takes memory and CPU time of the target, and what the probes have cost it since the attach.
+    /// Takes memory and CPU time of the target, and the cost of its probes since the attach.
     pub fn step(&mut self, now: Instant, probe_seconds: f64, sample: &MemorySample) -> Turn {
         let elapsed = now.saturating_duration_since(self.since);
         let cpu_seconds = sample.cpu_ns as f64 / 1e9;
@@ -111,12 +111,12 @@ impl AllocationWindows {
         self.paused
     }
 
-    /// What the judge thinks of the window.
+    /// Sets the judge's opinion of the window.
     pub fn set_opinion(&mut self, opinion: Opinion) {
         self.opinion = opinion;
     }
 
-    /// The window, or the pause, begins now.
+    /// A window or a pause begins.
     pub fn turn(&mut self, paused: bool, now: Instant) {
         self.paused = paused;
         self.since = now;

@@ -1,4 +1,4 @@
-//! Tracing of system calls: on only while a target needs it, because it costs every process of the host.
+//! Turns the tracing of system calls on only while a target needs it, because it costs every process of the host.
 
 use std::thread::{self, JoinHandle};
 
@@ -7,13 +7,13 @@ use tracing::warn;
 
 use crate::kernel::{Kernel, KernelError};
 
-/// What is seen by system calls.
+/// Observed by system calls.
 const BY_CALLS: u32 = target_flags::REQUESTS | target_flags::MAPPINGS;
 
 /// Whether system calls are traced.
 #[derive(Default)]
 pub struct CallTracing {
-    /// The thread that ends it.
+    /// The thread that detaches.
     ending: Option<JoinHandle<()>>,
     /// What cannot be traced on this host, and why.
     limitations: Vec<String>,
@@ -25,9 +25,9 @@ impl CallTracing {
         if flags & BY_CALLS == 0 || kernel.traces_calls() {
             return Ok(());
         }
-        // Old and new ones together would see everything twice.
+        // Old and new links together would see everything twice.
         if let Some(thread) = self.ending.take() {
-            // A panic there has let go of them too.
+            // After a panic in the thread the links are dropped too.
             let _ = thread.join();
         }
         for limitation in kernel.attach_calls()? {
@@ -39,14 +39,14 @@ impl CallTracing {
         Ok(())
     }
 
-    /// Ends it when no target, of which `flags` are the flags, needs it. To be called now and then, and not when a
-    /// target goes: another one often comes at once, as after the calibration.
+    /// Detaches when no target needs them; `flags` are the flags of all targets. Called periodically and not when
+    /// a target ends, because another one often follows at once, as after the calibration.
     pub fn end_unneeded(&mut self, kernel: &mut Kernel, mut flags: impl Iterator<Item = u32>) {
         if !kernel.traces_calls() || flags.any(|flags| flags & BY_CALLS != 0) {
             return;
         }
         let links = kernel.take_calls();
-        // The kernel takes its time, and nothing is to wait for it.
+        // Detaching takes time; nothing should wait for it.
         self.ending = thread::Builder::new().spawn(move || drop(links)).ok();
     }
 

@@ -1,36 +1,36 @@
-//! Whether the floor of a process's memory rises: what mode `auto` waits for before it probes allocators.
+//! Whether the memory floor of a process rises, for mode `auto`.
 //!
-//! The floor of a stretch of time is the least memory in it, so what is taken and given back within
-//! seconds (requests under way, a collector's sawtooth) is no rise.
+//! The floor of an interval is its minimum memory. So memory that is freed within seconds (requests in
+//! progress, a collector's sawtooth) does not count.
 
 use heaptide_judge::events::Nanos;
 
-/// Seconds of one stretch.
+/// Length of an interval in seconds.
 const STRETCH: f64 = 5.0;
-/// So many rises in a row, each at least [`STEP`], are a rise.
+/// Consecutive rises, each of at least [`STEP`], that count as growth.
 const ROW: usize = 3;
-/// Bytes: eight pages, less is a thread's stack or a table that doubles.
+/// Eight pages: a smaller rise is a thread's stack or a table that doubles.
 const STEP: u64 = 32 << 10;
-/// A slow leak: the floor is so much above the lowest one since the watch began, whatever the steps
-/// were. Also a part of the whole, because the memory of a large process is never still.
+/// For slow leaks: rise above the lowest floor since the start, and also a fraction of it, because the
+/// memory of a large process always fluctuates.
 const ABOVE: u64 = 1 << 20;
 const ABOVE_PART: u64 = 100;
 
 /// Floors of one process.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Floor {
-    /// The stretch under way: when it began, its least memory so far.
+    /// Start of the current interval, and its minimum so far.
     current: Option<(Nanos, u64)>,
-    /// The last complete one.
+    /// Floor of the last complete interval.
     last: Option<u64>,
-    /// Rises in a row.
+    /// Consecutive rises.
     row: usize,
-    /// Lowest floor since the watch began.
+    /// Lowest floor since the start.
     lowest: Option<u64>,
 }
 
 impl Floor {
-    /// Takes the memory at one time.
+    /// Takes a memory sample.
     pub(super) fn observe(&mut self, at: Nanos, bytes: u64) {
         let Some((began, least)) = &mut self.current else {
             self.current = Some((at, bytes));
@@ -53,7 +53,7 @@ impl Floor {
         self.lowest = Some(self.lowest.map_or(floor, |lowest| lowest.min(floor)));
     }
 
-    /// The floor rises.
+    /// Whether the floor rises.
     pub(super) fn rises(&self) -> bool {
         let risen = self
             .last
@@ -67,7 +67,7 @@ impl Floor {
 mod tests {
     use super::*;
 
-    /// The second at which the floor rises, for memory that is a function of the second.
+    /// The second at which the floor rises, for memory as a function of the second.
     fn rises_at(seconds: u32, memory: impl Fn(u32) -> u64) -> Option<u32> {
         let mut floor = Floor::default();
         (0..seconds).find(|second| {
@@ -95,7 +95,7 @@ mod tests {
         assert_eq!(rises_at(600, sawtooth), None);
         let still = |second: u32| (20 << 20) + u64::from(second % 7) * 4096;
         assert_eq!(rises_at(600, still), None);
-        // a pool that is filled once is less than a leak
+        // filling a pool once is smaller than a leak
         let once = |second: u32| (20 << 20) + if second > 30 { 512 << 10 } else { 0 };
         assert_eq!(rises_at(600, once), None);
         let falling = |second: u32| (90 << 20) - u64::from(second) * 4096;

@@ -11,9 +11,9 @@ use tracing::debug;
 use crate::kernel::Kernel;
 use crate::kernel::spent::{Measuring, Spent};
 
-/// Between two measurements.
+/// Interval between two measurements.
 const EVERY: Duration = Duration::from_secs(5);
-/// Nanoseconds that a hit takes besides its program, where that was not measured.
+/// Default cost of a trap in nanoseconds, without its program.
 pub const HIT_NS: f64 = 700.0;
 /// Nanoseconds of a request's program, where they are not measured: reading a task takes half of that, a head in Go several
 /// times as much, but comes with as many short ones.
@@ -21,18 +21,18 @@ const PROGRAM_NS: f64 = 700.0;
 /// Nanoseconds of a system call that is looked at, where a hit takes [`HIT_NS`]: 233 of any call (`cargo xtask bench
 /// syscalls`), and the look itself.
 const CALL_NS: f64 = 300.0;
-/// The same of a request whose head is read there (`cargo xtask bench request-cost`: 8.5 us with its calls).
+/// The same for a request whose head is read there (`cargo xtask bench request-cost`: 8.5 us with its calls).
 const HEAD_NS: f64 = 6_000.0;
-/// Whoever it talks with makes as many calls, and on the same host they are traced as well.
+/// A service's peers make as many calls, which are traced too if they are on the same host.
 const BOTH_ENDS: f64 = 2.0;
-/// Seeing a request costs a service so many times what the programs and their traps take: its caches are used by others.
-/// An estimate by one Go and one Python service on one machine, whose throughput in a window (`cargo xtask bench go` and
-/// `bench python`) fell by more than was metered; with [`BOTH_ENDS`] it errs on the side of longer pauses.
+/// Factor for indirect costs, such as cache misses. Estimated from one Go and one Python service on one machine, whose
+/// throughput in a window (`cargo xtask bench go` and `bench python`) fell by more than was metered. With [`BOTH_ENDS`]
+/// it errs towards longer pauses.
 const AROUND: f64 = 1.5;
-/// A request costs about as much as so many system calls that are only looked at.
+/// A request costs about as much as so many plain system calls.
 const REQUEST_WEIGHT: u64 = 8;
 
-/// Measures what tracing requests costs.
+/// Measures the cost of tracing requests.
 pub struct Meter {
     under_way: Option<(Measuring, HashMap<u32, Events>)>,
     due: Instant,
@@ -45,12 +45,12 @@ pub struct Meter {
     refused: bool,
 }
 
-/// What was seen of a target so far.
+/// Numbers of events of a target so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Events {
     /// Requests.
     pub requests: u64,
-    /// System calls that were looked at.
+    /// System calls processed.
     pub calls: u64,
     /// Probes of requests and tasks.
     pub hits: u64,
@@ -71,7 +71,7 @@ impl Events {
 }
 
 impl Meter {
-    /// Nothing measured yet.
+    /// Starts without measurements.
     #[expect(clippy::new_without_default, reason = "it begins at a time")]
     pub fn new() -> Self {
         Self {
@@ -84,13 +84,12 @@ impl Meter {
         }
     }
 
-    /// CPU seconds per second that seeing the requests of a target cost it lately.
+    /// Recent cost of tracing the requests of a target, in CPU seconds per second.
     pub fn rate(&self, pid: u32) -> f64 {
         self.rates.get(&pid).copied().unwrap_or(0.0)
     }
 
-    /// A target's requests begin to be seen, or are no longer: what was measured does not hold, and is to
-    /// be measured soon.
+    /// Request tracing of a target was turned on or off: its measurement is invalid, and the next one is due.
     pub fn forget(&mut self, pid: u32) {
         self.rates.remove(&pid);
         self.under_way = None;
@@ -98,8 +97,8 @@ impl Meter {
         self.due = Instant::now();
     }
 
-    /// Begins to measure, or ends it. To be called every second. `events` says what was seen so far of each target
-    /// whose requests are traced.
+    /// Starts or ends a measurement. Called every second. `events` returns the events so far of each target whose
+    /// requests are traced.
     pub fn step(&mut self, kernel: &Kernel, events: impl FnOnce() -> HashMap<u32, Events>) {
         if let Some((measuring, before)) = self.under_way.take() {
             let spent = kernel.measured(&measuring, false);
@@ -154,7 +153,7 @@ impl Meter {
     }
 }
 
-/// CPU seconds of each target. What probes cost is shared by what was seen of each.
+/// CPU seconds of each target. The cost of probes is shared in proportion to events.
 fn shares<'a>(
     spent: &Spent,
     seen: &'a HashMap<u32, Events>,
@@ -213,13 +212,13 @@ mod tests {
         let mut meter = Meter::new();
         meter.hit_ns = 1_000.0;
         meter.take(&spent, &seen);
-        // Of 4 ms of probes nine tenths; its heads are read by them.
+        // Nine tenths of 4 ms of probes; its heads are read in them.
         assert!(
             (meter.rate(1) / AROUND - 0.0018).abs() < 1e-9,
             "{}",
             meter.rate(1)
         );
-        // A tenth of them, 0.216 ms in calls and 0.06 ms in heads, on a host where all takes longer, at both ends.
+        // One tenth, plus 0.216 ms for calls and 0.06 ms for heads, scaled for a slower host and for both ends.
         let called = 0.276 * 1_000.0 / HIT_NS * BOTH_ENDS;
         assert!((meter.rate(2) / AROUND - (0.4 + called) / 2e3).abs() < 1e-9);
         assert!(meter.rate(3).abs() < f64::EPSILON);

@@ -1,5 +1,5 @@
-//! What observing costs a target, and when its probes are on: measurement, two pure controllers, and the one
-//! place that attaches and detaches.
+//! The cost of observing a target, and when its probes are on: measurement, two pure controllers, and the
+//! set of probes.
 
 pub mod allocation_windows;
 pub mod call_tracing;

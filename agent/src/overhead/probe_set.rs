@@ -1,4 +1,4 @@
-//! The one place that attaches and detaches probes: put on in the order in which nothing is missed, taken off in
+//! The only place that attaches and detaches probes. The order of attaching avoids missed events; detaching runs in
 //! the background.
 
 use std::{
@@ -10,7 +10,7 @@ use std::{
 use crate::kernel::{Kernel, KernelError, Link};
 use heaptide_process::plan::Probe;
 
-/// A part of a target's probes, which is on or off as a whole.
+/// A part of a target's probes that is attached or detached as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     /// Probes of allocators, and of the runtime's own heap.
@@ -20,7 +20,7 @@ pub enum Part {
 }
 
 impl Part {
-    /// Both, in the order in which they go on.
+    /// Both, in the order of attaching.
     pub const ALL: [Self; 2] = [Self::Allocations, Self::Requests];
 
     /// Whether a probe belongs to it.
@@ -29,16 +29,17 @@ impl Part {
     }
 }
 
-/// The probes of all targets. Dropping it takes them off.
+/// The probes of all targets. Dropping it detaches them.
 #[derive(Default)]
 pub struct ProbeSet {
     links: HashMap<(u32, bool), Vec<Link>>,
-    /// Threads that take probes off, by process.
+    /// Detaching threads, by process.
     releasing: HashMap<u32, JoinHandle<()>>,
 }
 
 impl ProbeSet {
-    /// Puts those of `probes` on that belong to `part`, beside what is on already. Nothing stays on when it fails.
+    /// Attaches those of `probes` that belong to `part`, in addition to attached ones. On failure none stays
+    /// attached.
     pub fn enable(
         &mut self,
         kernel: &mut Kernel,
@@ -54,7 +55,7 @@ impl ProbeSet {
             .partition(|probe| probe.program.opens);
         let mut links = kernel.attach(pid, &first)?;
         links.extend(kernel.attach(pid, &last)?);
-        // Dropped in order: entries go first then, for the same reason.
+        // Links are dropped in order, so entries are detached first, for the same reason.
         links.reverse();
         self.links
             .entry((pid, part == Part::Allocations))
@@ -63,25 +64,25 @@ impl ProbeSet {
         Ok(())
     }
 
-    /// Takes the probes of a part off, in a thread of its own: the kernel waits for a grace period at each and does
-    /// one after the other. The caller has told the kernel half before that they are to do nothing.
+    /// Detaches the probes of a part in a separate thread, because the kernel waits for a grace period per probe.
+    /// The caller has already told the kernel programs to ignore them.
     pub fn disable(&mut self, pid: u32, part: Part) {
         let links = self.links.remove(&(pid, part == Part::Allocations));
         self.release(pid, links.unwrap_or_default());
     }
 
-    /// Takes all probes of a process off.
+    /// Detaches all probes of a process.
     pub fn forget(&mut self, pid: u32) {
         for part in Part::ALL {
             self.disable(pid, part);
         }
     }
 
-    /// Waits until the probes that were taken off a process are off: old and new ones together would count
-    /// everything twice.
+    /// Waits until the detached probes of a process are gone: old and new ones together would count everything
+    /// twice.
     pub fn wait_released(&mut self, pid: u32) {
         if let Some(thread) = self.releasing.remove(&pid) {
-            // A panic there has let go of them too.
+            // After a panic in the thread the links are dropped too.
             let _ = thread.join();
         }
     }
@@ -94,12 +95,12 @@ impl ProbeSet {
         let before = self.releasing.remove(&pid);
         let release = move || {
             drop(links);
-            // Whoever waits for this one waits for those too; a panic there has let go of them.
+            // Waiting for this thread includes waiting for earlier ones. After a panic their links are dropped too.
             if let Some(before) = before {
                 let _ = before.join();
             }
         };
-        // Without a thread they are off when this returns.
+        // Without a thread the links are dropped right here.
         if let Ok(thread) = thread::Builder::new().spawn(release) {
             self.releasing.insert(pid, thread);
         }

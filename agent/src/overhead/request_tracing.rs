@@ -1,40 +1,39 @@
-//! When the requests of a service are traced: all the time, unless that costs more than its part of the overhead
-//! budget. Then their probes come off until the excess is earned back. A pure controller: costs and times in,
-//! a decision out.
+//! When the requests of a service are traced: all the time, unless that exceeds its part of the overhead budget.
+//! Then the probes are detached until the excess is earned back. A pure controller.
 //!
-//! Tracing a request costs every service the same, so this concerns busy services whose requests are cheap: one
-//! that gets 20,000 requests a second from a load test. There a window of half a minute sees more than hours do
+//! The cost per request is the same for all services, so pauses occur for busy services with cheap requests, such
+//! as 20,000 requests per second in a load test. There a window of half a minute has more requests than hours
 //! elsewhere.
 //!
-//! A service is paused as a whole, with its idle processes too: one that still needs system calls traced keeps that
-//! on for all.
+//! A service is paused as a whole, including its idle processes, because tracing system calls for one process costs
+//! all of them.
 
 use std::time::{Duration, Instant};
 
 use super::turn::Turn;
 
-/// A window is at least this long: a leak is suspected within it.
+/// Minimum window: a leak is suspected within it.
 const WINDOW: Duration = Duration::from_secs(30);
-/// A pause is at least this long.
+/// Minimum pause.
 const PAUSE: Duration = Duration::from_secs(30);
-/// The part of the budget that is for requests, with the default budget 1 %; the rest is for allocations.
+/// Fraction of the budget for requests (1 % with the default budget); the rest is for allocations.
 const SHARE: f64 = 1.0 / 3.0;
 /// Exempt from the budget: 1 % of one core.
 const EXEMPT: f64 = 0.01;
-/// CPU seconds that may be owed before a window ends.
+/// Excess in CPU seconds that ends a window.
 const TOLERATED: f64 = 0.1;
 
-/// What tracing its requests costs one process.
+/// Cost of tracing the requests of one process.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestCost {
-    /// CPU seconds of the process at the last step, and when that was.
+    /// CPU seconds of the process at the last step, and the time of that step.
     last: (f64, Instant),
     /// CPU seconds that tracing requests has cost since the attach.
     spent: f64,
 }
 
 impl RequestCost {
-    /// Of a process that has used so many CPU seconds by now.
+    /// For a process that has used so many CPU seconds by now.
     pub fn new(cpu_seconds: f64, now: Instant) -> Self {
         Self {
             last: (cpu_seconds, now),
@@ -47,7 +46,7 @@ impl RequestCost {
         self.spent
     }
 
-    /// Takes the CPU seconds used by now, and the cost per second; what has passed since the last time.
+    /// Takes the CPU seconds used by now and the cost rate; returns the usage since the last call.
     pub fn pass(&mut self, cpu_seconds: f64, rate: f64, now: Instant) -> Spent {
         let wall = now.saturating_duration_since(self.last.1).as_secs_f64();
         let cpu = (cpu_seconds - self.last.0).max(0.0);
@@ -62,7 +61,7 @@ impl RequestCost {
     }
 }
 
-/// What has passed between two steps.
+/// Usage between two steps.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Spent {
     /// Seconds.
@@ -76,7 +75,7 @@ pub struct Spent {
 }
 
 impl Spent {
-    /// Together with another process in the same time.
+    /// Adds another process in the same interval.
     #[must_use]
     pub fn beside(self, other: Self) -> Self {
         Self {
@@ -91,22 +90,22 @@ impl Spent {
 /// The controller of one service.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestTracing {
-    /// Part of its CPU time that tracing requests may cost; `None`: whatever it is.
+    /// Fraction of its CPU time that tracing requests may cost; `None`: unlimited.
     budget: Option<f64>,
-    /// The probes are to be off.
+    /// The probes should be off.
     paused: bool,
-    /// Since when they are on, or off.
+    /// Start of the window or the pause.
     since: Instant,
-    /// CPU seconds per second that the service used last.
+    /// Recent CPU seconds per second of the service.
     pace: f64,
-    /// CPU seconds spent beyond what is allowed, and not earned back yet.
+    /// Excess over the budget that is not earned back yet, in CPU seconds.
     owed: f64,
     /// CPU seconds of heaptide itself in this window.
     own: f64,
 }
 
 impl RequestTracing {
-    /// For a service that begins to be observed; `overhead` is the budget for all probes.
+    /// For a new service; `overhead` is the budget for all probes.
     pub fn new(overhead: Option<f64>, now: Instant) -> Self {
         Self {
             budget: overhead.map(|part| part * SHARE),
@@ -118,12 +117,12 @@ impl RequestTracing {
         }
     }
 
-    /// The probes are to be off.
+    /// The probes should be off.
     pub fn paused(&self) -> bool {
         self.paused
     }
 
-    /// Takes what was spent since the last time.
+    /// Takes the usage since the last call.
     pub fn pass(&mut self, spent: Spent) {
         self.pace = spent.cpu / spent.wall.max(0.001);
         self.own += spent.own;
@@ -133,7 +132,7 @@ impl RequestTracing {
         }
     }
 
-    /// What is to become of the probes.
+    /// Decides what to do with the probes.
     pub fn step(&self, now: Instant) -> Turn {
         let elapsed = now.saturating_duration_since(self.since);
         if self.paused {
@@ -150,14 +149,14 @@ impl RequestTracing {
         }
     }
 
-    /// Seconds until what is owed is earned back, if the service goes on to use so much CPU time.
+    /// Seconds until the excess is earned back, at the present CPU usage.
     pub fn earned_back_in(&self) -> f64 {
         let allowed = self.budget.unwrap_or(0.0) * self.pace;
         (self.owed / allowed.max(EXEMPT)).max(PAUSE.as_secs_f64())
     }
 
-    /// A window ends or begins. What heaptide itself has used in a window is earned back as well; it
-    /// does not end one, because it hardly depends on how many requests come.
+    /// A window or a pause begins. heaptide's own CPU time in a window is earned back as well. It does not end a
+    /// window, because it hardly depends on the number of requests.
     pub fn turn(&mut self, paused: bool, now: Instant) {
         if paused && !self.paused && self.budget.is_some() {
             self.owed += self.own;
@@ -175,13 +174,13 @@ mod tests {
     const LONG: Duration = Duration::from_secs(31);
     const SHORT: Duration = Duration::from_secs(5);
 
-    /// When every controller of these tests begins.
+    /// Start time of the controllers in these tests.
     fn start() -> Instant {
         static START: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
         *START
     }
 
-    /// Seconds of `cpu` and `spent` each, one after the other.
+    /// Passes `seconds` of `cpu` and `spent` each.
     fn after(tracing: &mut RequestTracing, seconds: u32, cpu: f64, spent: f64) {
         for _ in 0..seconds {
             tracing.pass(Spent {
@@ -196,7 +195,7 @@ mod tests {
     #[test]
     fn what_is_cheap_is_always_seen() {
         let mut tracing = RequestTracing::new(Some(0.03), start());
-        // Dear for a service that does little, and yet next to nothing.
+        // Relatively expensive, but below the exempt 1 % of a core.
         after(&mut tracing, 3_600, 0.004, 0.002);
         assert_eq!(tracing.step(start() + LONG), Turn::Stay);
     }
@@ -212,7 +211,7 @@ mod tests {
         );
         assert_eq!(tracing.step(start() + LONG), Turn::Pause);
         tracing.turn(true, start());
-        // 30 s x (20 % - 1 %) are earned back by 1 % in 570 s.
+        // 30 s x (20 % - 1 %) is earned back at 1 % in 570 s.
         let seconds = tracing.earned_back_in();
         assert!((seconds - 570.0).abs() < 0.1, "{seconds}");
         after(&mut tracing, 560, 1.0, 0.0);
@@ -247,7 +246,7 @@ mod tests {
         // 30 s x 1 %, and 60 s x 10 %.
         let left = tracing.earned_back_in();
         assert!((left - 630.0).abs() < 0.1, "{left}");
-        // What it uses in the pause is not.
+        // Its usage in a pause does not count.
         seconds(&mut tracing, 631, 0.0);
         assert_eq!(tracing.step(start() + LONG), Turn::Resume);
         tracing.turn(false, start());

@@ -1,12 +1,12 @@
-//! What a controller decides.
+//! Decisions of the controllers.
 
-/// What is to become of probes now.
+/// What to do with the probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
-    /// They stay as they are.
+    /// Nothing.
     Stay,
-    /// They come off.
+    /// Detach them.
     Pause,
-    /// They go on again.
+    /// Attach them again.
     Resume,
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 /// The load generator signs with it.
 const SECRET: &[u8] = b"heaptide-lab-hs256-secret";
 
-/// What a token says.
+/// Claims of a token.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Claims {
     pub(crate) sub: String,
@@ -36,7 +36,7 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Result<&str, StatusCode> {
         .ok_or(StatusCode::UNAUTHORIZED)
 }
 
-/// Checks a token and gives its claims.
+/// Checks a token and returns its claims.
 pub(crate) fn decode(token: &str) -> Result<Claims, StatusCode> {
     let mut validation = Validation::new(Algorithm::HS256);
     validation.set_audience(&["lab"]);

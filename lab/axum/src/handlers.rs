@@ -1,4 +1,4 @@
-//! The routes as they are when nothing leaks; a variant replaces one of them.
+//! The routes without leaks; a variant replaces one of them.
 
 use axum::Json;
 use axum::body::Bytes;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::auth::Claims;
 use crate::query_database;
 
-/// The answer of `GET /api/data`.
+/// The response of `GET /api/data`.
 #[derive(Serialize)]
 pub(crate) struct Data {
     user: String,
@@ -23,7 +23,7 @@ struct Item {
     name: String,
 }
 
-/// What the database holds for a user.
+/// The database's items of a user.
 pub(crate) fn items_of(user: &str) -> Data {
     let items = (1..=8)
         .map(|id| Item {

@@ -1,19 +1,19 @@
-//! What a variant's container keeps, by its own books.
+//! Contents of a variant's container, by its own counts.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-/// What a variant's container keeps.
+/// Contents of a variant's container.
 #[derive(Default, Serialize)]
 pub(crate) struct Kept {
     /// Entries in it.
     pub(crate) entries: usize,
-    /// Bytes its entries asked for.
+    /// Bytes requested by its entries.
     pub(crate) entry_bytes: usize,
-    /// Bytes its own table asked for, which grows by doubling.
+    /// Bytes requested by its table, which grows by doubling.
     pub(crate) table_bytes: usize,
-    /// Blocks and bytes per route, where the variant knows them.
+    /// Blocks and bytes per route, if known.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) by_route: BTreeMap<&'static str, Blocks>,
 }

@@ -1,6 +1,6 @@
-//! An Axum service whose variants leak, or do not, in known ways; see lab/services.toml.
+//! An Axum service whose variants leak or not in known ways; see lab/services.toml.
 //!
-//! A library, so that a program per allocator can be made of it.
+//! A library, so that there can be one program per allocator.
 
 use std::net::SocketAddr;
 use std::sync::OnceLock;
@@ -22,13 +22,13 @@ mod variants;
 /// The service's settings.
 #[derive(Parser)]
 struct Arguments {
-    /// Where to listen.
+    /// Address to listen on.
     #[arg(long, default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
-    /// What it does with the memory of its requests.
+    /// How it uses the memory of its requests.
     #[arg(long, default_value = "stateless")]
     variant: String,
-    /// Milliseconds that each handler awaits before it allocates, as for a database.
+    /// Milliseconds that each handler awaits before it allocates, in place of a database.
     #[arg(long, default_value_t = 0)]
     await_ms: u64,
 }
@@ -57,18 +57,18 @@ impl Service {
 
 static DATABASE_DELAY: OnceLock<Duration> = OnceLock::new();
 
-/// What stands for a query to a database.
+/// Stands for a database query.
 pub(crate) async fn query_database() {
     if let Some(delay) = DATABASE_DELAY.get() {
         tokio::time::sleep(*delay).await;
     }
 }
 
-/// Runs the service as its command line says.
+/// Runs the service with its command line.
 ///
 /// # Panics
 ///
-/// When the runtime cannot be made.
+/// If the runtime cannot be created.
 #[tokio::main]
 pub async fn serve() -> Result<()> {
     let arguments = Arguments::parse();

@@ -1,13 +1,13 @@
-//! Exactly how many bytes a container has asked the allocator for, from its capacities.
+//! Exact number of bytes that a container has requested from the allocator, from its capacities.
 //!
-//! A counting global allocator would know too, but its frames would stand between the service's
-//! code and malloc, where an ordinary service has none.
+//! A counting global allocator would add frames between the service's code and malloc, which
+//! ordinary services do not have.
 
 use std::collections::{HashMap, VecDeque};
 
 use crate::auth::Claims;
 
-/// Bytes a value keeps on the heap, itself not included.
+/// Heap bytes of a value, without the value itself.
 pub(crate) trait Heap {
     fn heap(&self) -> usize;
 }
@@ -56,8 +56,8 @@ pub(crate) fn table_of_queue<T>(queue: &VecDeque<T>) -> usize {
     queue.capacity() * size_of::<T>()
 }
 
-/// Bytes of a hash map's table: 7 of 8 buckets may be full, each has a control byte, and a group
-/// of 16 control bytes follows.
+/// Bytes of a hash map's table: 7 of 8 buckets may be full, each has a control byte, followed by a
+/// group of 16 control bytes.
 pub(crate) fn table_of_map<K, V, S>(map: &HashMap<K, V, S>) -> usize {
     let capacity = map.capacity();
     if capacity == 0 {

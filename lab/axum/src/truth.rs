@@ -1,4 +1,4 @@
-//! What really happened: requests, tokens and kept bytes, for comparison with what heaptide says.
+//! The truth for comparison with heaptide: requests, tokens and kept bytes.
 
 use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
@@ -15,7 +15,7 @@ use crate::auth::bearer;
 use crate::kept::Kept;
 use crate::variants::Variant;
 
-/// The answer of `GET /truth`.
+/// The response of `GET /truth`.
 #[derive(Serialize)]
 pub(crate) struct Truth {
     variant: &'static str,
@@ -27,8 +27,8 @@ pub(crate) struct Truth {
     total_requests: u64,
 }
 
-/// Tokens that can be told apart: a bit each, so that the books grow by nothing while the service
-/// is observed. At 60,000 tokens 0.7 % are taken for seen before.
+/// Bits for counting distinct tokens in constant memory. At 60,000 tokens 0.7 % are mistaken for
+/// known ones.
 const TOKEN_BITS: usize = 1 << 22;
 static TOKENS: [AtomicU64; TOKEN_BITS / 64] = [const { AtomicU64::new(0) }; TOKEN_BITS / 64];
 static DISTINCT: AtomicU64 = AtomicU64::new(0);
@@ -54,7 +54,7 @@ pub(crate) async fn count(request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
-/// What is true now.
+/// The present truth.
 pub(crate) fn read(variant: &Variant) -> Truth {
     let kept = (variant.kept)();
     let requests = REQUESTS.lock().expect("no holder panics").clone();

@@ -12,12 +12,12 @@ mod per_request;
 mod token_caches;
 mod transient;
 
-/// A way of treating memory.
+/// A way of using memory.
 pub(crate) struct Variant {
     pub(crate) name: &'static str,
-    /// The innocent service with this variant's own routes in place.
+    /// The benign service with this variant's routes.
     pub(crate) routes: fn(Service) -> Service,
-    /// What its container keeps now.
+    /// Present contents of its container.
     pub(crate) kept: fn() -> Kept,
 }
 

@@ -1,4 +1,4 @@
-//! A connection: writes heads as asked (whole, split, pipelined), reads answers in order.
+//! A connection: writes heads as requested (whole, split, pipelined), and reads responses in order.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -13,10 +13,10 @@ use tokio::sync::mpsc::Receiver;
 use crate::requests::Plan;
 use crate::truth::Truth;
 
-/// Long enough for the peer to see two packets where two were sent.
+/// Long enough for the peer to receive two packets.
 const BETWEEN_PACKETS: Duration = Duration::from_millis(1);
 
-/// How bytes go over the wire.
+/// How bytes are sent.
 #[derive(Clone, Copy)]
 pub(crate) struct Wire {
     pub(crate) target: SocketAddr,
@@ -25,10 +25,10 @@ pub(crate) struct Wire {
     pub(crate) pipeline: usize,
 }
 
-/// What is to be sent, taken by whichever connection is idle longest (the lock is fair).
+/// Requests to send, taken by the connection that is idle longest (the lock is fair).
 pub(crate) type Queue = Arc<tokio::sync::Mutex<Receiver<Plan>>>;
 
-/// Sends what comes over the queue until it is closed; a broken connection is made anew.
+/// Sends requests from the queue until it is closed; reconnects if a connection breaks.
 pub(crate) async fn serve(wire: Wire, queue: Queue, truth: Arc<Mutex<Truth>>) {
     let mut open = None;
     loop {
@@ -59,7 +59,7 @@ pub(crate) async fn serve(wire: Wire, queue: Queue, truth: Arc<Mutex<Truth>>) {
     }
 }
 
-/// A connection and what was read from it too early.
+/// A connection, and bytes already read for later responses.
 struct Open {
     stream: TcpStream,
     read: Vec<u8>,
@@ -102,7 +102,7 @@ async fn exchange(
 
 async fn connect(target: SocketAddr) -> Result<Open> {
     let stream = TcpStream::connect(target).await.context("cannot connect")?;
-    // Split heads must leave in the packets they were split into.
+    // Split heads must be sent in separate packets.
     stream.set_nodelay(true)?;
     Ok(Open {
         stream,
@@ -125,7 +125,7 @@ struct Answer {
     closes: bool,
 }
 
-/// Reads one answer with a `Content-Length`, or up to the end of the connection.
+/// Reads one response with a `Content-Length`, or up to the end of the connection.
 async fn read_answer(open: &mut Open) -> Result<Answer> {
     let head_end = loop {
         if let Some(end) = open.read.windows(4).position(|four| four == b"\r\n\r\n") {

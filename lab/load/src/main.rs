@@ -1,5 +1,5 @@
-//! Drives a service of the lab, at a given rate (open loop) or as fast as it answers, and writes down
-//! what it sent. An interrupt ends it before its time.
+//! Drives a service of the lab, at a given rate (open loop) or as fast as it answers, and records the
+//! requests. An interrupt ends it early.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -30,25 +30,25 @@ pub(crate) struct Arguments {
     /// Requests per second.
     #[arg(long, default_value_t = 200.0)]
     rate: f64,
-    /// No rate: each connection sends its next request when it has its answer.
+    /// No rate: each connection sends its next request after a response.
     #[arg(long)]
     closed_loop: bool,
-    /// Seconds to go on for (`60s` or `60`).
+    /// Duration in seconds (`60s` or `60`).
     #[arg(long = "for", default_value = "60s", value_parser = seconds)]
     duration: Duration,
     /// Connections, 1 to 64.
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=64))]
     connections: u32,
-    /// Part of the requests with a token never sent before.
+    /// Fraction of the requests with a new token.
     #[arg(long, default_value_t = 0.4)]
     fresh: f64,
-    /// Part of the requests with a token from the pool; the rest has none.
+    /// Fraction of the requests with a token from the pool; the rest has none.
     #[arg(long, default_value_t = 0.4)]
     repeat: f64,
     /// Tokens in the pool.
     #[arg(long, default_value_t = 50)]
     pool: u64,
-    /// Fresh tokens of one subject, on the average.
+    /// Mean number of new tokens per subject.
     #[arg(long, default_value_t = 1)]
     tokens_per_subject: u64,
     /// Bytes of custom claims in each token.
@@ -66,24 +66,24 @@ pub(crate) struct Arguments {
     /// Pad each head to this many bytes.
     #[arg(long, default_value_t = 0)]
     head_bytes: usize,
-    /// A connection per request.
+    /// One connection per request.
     #[arg(long)]
     no_keep_alive: bool,
-    /// Packets that each head is split over.
+    /// Number of packets per head.
     #[arg(long, default_value_t = 1)]
     split: usize,
-    /// Requests sent before their answers are read.
+    /// Requests sent before responses are read.
     #[arg(long, default_value_t = 1)]
     pipeline: usize,
-    /// Makes the same choices again.
+    /// Seed of the random choices.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Where to write what was sent.
+    /// File for the record of requests.
     #[arg(long)]
     truth: Option<PathBuf>,
 }
 
-/// Requests that may wait for a connection; a service that is slower than that is not driven on.
+/// Maximum requests waiting for a connection.
 const UNANSWERED: usize = 1 << 20;
 
 fn seconds(text: &str) -> Result<Duration> {
@@ -115,7 +115,7 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-/// Sends by the clock, whether answers come or not; then waits a little for the last ones.
+/// Sends by the clock, independent of responses; then waits briefly for the last ones.
 async fn drive(arguments: &Arguments, mut mix: Mix, truth: &Arc<Mutex<Truth>>) {
     let wire = Wire {
         target: arguments.target,

@@ -1,4 +1,4 @@
-//! Random numbers that are the same for the same seed.
+//! Seeded random numbers.
 
 /// `SplitMix64`.
 pub(crate) struct Random(u64);
@@ -16,7 +16,7 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// From 0 up to 1.
+    /// Uniform in 0..1.
     pub(crate) fn unit(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }

@@ -1,4 +1,4 @@
-//! What to send next: route, token and bytes, by the wanted shares.
+//! Chooses the next request: route, token and bytes, by the configured fractions.
 
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use crate::Arguments;
 use crate::random::Random;
 use crate::tokens::Issuer;
 
-/// Which token a request carries.
+/// The token of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Token {
     New(u64),
@@ -16,7 +16,7 @@ pub(crate) enum Token {
     None,
 }
 
-/// A request to be sent.
+/// A request to send.
 pub(crate) struct Plan {
     pub(crate) route: usize,
     pub(crate) route_name: String,
@@ -43,7 +43,7 @@ pub(crate) struct Mix {
     repeat: f64,
     /// Tokens of the pool, and whether they were sent before.
     pool: Vec<(String, bool)>,
-    /// The number of the next fresh token; the pool has the first ones.
+    /// Number of the next new token, after those of the pool.
     next: u64,
     body: (u64, u64),
     head_bytes: usize,
@@ -130,7 +130,7 @@ impl Mix {
         if share < self.fresh {
             let number = self.next;
             self.next += 1;
-            // Signing cannot fail with a key of bytes; without a token the request is anonymous.
+            // Signing with a byte key cannot fail; without a token the request is anonymous.
             return match self.issuer.token(number) {
                 Ok(text) => (Token::New(number), Some(text)),
                 Err(_) => (Token::None, None),

@@ -1,4 +1,4 @@
-//! JWTs as an identity provider would issue them, signed with the lab's key.
+//! JWTs like those of an identity provider, signed with the lab's key.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -11,10 +11,10 @@ use crate::random::Random;
 /// The services check with it.
 const SECRET: &[u8] = b"heaptide-lab-hs256-secret";
 
-/// Subjects that get tokens at a time, where each gets several.
+/// Subjects that get tokens in turn, if each gets several.
 const AT_A_TIME: u64 = 100;
 
-/// Issues tokens; each number gives another one.
+/// Issues tokens, a different one per number.
 pub(crate) struct Issuer {
     tokens_per_subject: u64,
     claims_bytes: usize,
@@ -55,8 +55,8 @@ impl Issuer {
         .context("cannot sign a token")
     }
 
-    /// Whose it is. People come back for another token after a while, not at once: tokens of one subject lie as far
-    /// apart as those of [`AT_A_TIME`] subjects.
+    /// Its subject. Tokens of one subject are [`AT_A_TIME`] tokens apart, because people return after a while, not
+    /// at once.
     fn user(&self, number: u64) -> u64 {
         if self.tokens_per_subject == 1 {
             return number;
@@ -65,7 +65,7 @@ impl Issuer {
         newest.saturating_sub(Random::new(number).below(AT_A_TIME))
     }
 
-    /// Custom claims of about the wanted size, in entries of 256 bytes.
+    /// Custom claims of about the requested size, in entries of 256 bytes.
     fn custom(&self, number: u64) -> Map<String, Value> {
         (0..self.claims_bytes.div_ceil(256))
             .map(|entry| {

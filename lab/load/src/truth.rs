@@ -1,4 +1,4 @@
-//! What was sent and what came back, per route.
+//! Requests and responses, per route.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::requests::{Plan, Token};
 
-/// The books.
+/// The record.
 #[derive(Default)]
 pub(crate) struct Truth {
     routes: BTreeMap<usize, Route>,
@@ -29,7 +29,7 @@ struct Route {
 }
 
 impl Truth {
-    /// A request is on its way.
+    /// A request was sent.
     pub(crate) fn planned(&mut self, plan: &Plan) {
         let route = self.routes.entry(plan.route).or_default();
         if route.name.is_empty() {
@@ -56,7 +56,7 @@ impl Truth {
             .push(latency.as_micros().try_into().unwrap_or(u32::MAX));
     }
 
-    /// It was not.
+    /// It failed.
     pub(crate) fn failed(&mut self, plan: &Plan) {
         self.routes.entry(plan.route).or_default().failed += 1;
     }

@@ -1,4 +1,4 @@
-"""A FastAPI service whose variants leak, or do not, in known ways; see lab/services.toml.
+"""A FastAPI service whose variants leak or not in known ways; see lab/services.toml.
 
     VARIANT=token-cache ENDPOINTS=async uvicorn --app-dir fastapi app:app
 
@@ -65,7 +65,7 @@ PATHS = {"/api/data": 0, "/api/profile": 1, "/api/upload": 2, "/health": 3}
 
 
 class CountRequests:
-    """Counts before and publishes after each request; plain ASGI, so that no task is put between."""
+    """Counts before and publishes after each request; plain ASGI, to avoid an additional task."""
 
     def __init__(self, app):
         self.app = app

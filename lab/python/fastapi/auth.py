@@ -19,7 +19,7 @@ def bearer(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(s
 
 
 def decode(token: str) -> dict:
-    """Checks a token and gives its claims."""
+    """Checks a token and returns its claims."""
     try:
         return jwt.decode(token, SECRET, algorithms=["HS256"], audience="lab")
     except jwt.InvalidTokenError as error:

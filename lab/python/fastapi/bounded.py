@@ -1,4 +1,4 @@
-"""Services that keep something for a while, or for the length of a request."""
+"""Services that keep memory for a while, or for the duration of a request."""
 
 import gc
 import itertools
@@ -26,7 +26,7 @@ class Lru(Service):
 
 
 class Ttl(Lru):
-    """Expired entries go with the next access."""
+    """Expired entries are dropped at the next access."""
 
     container = TTLCache(maxsize=100_000, ttl=15)
 
@@ -45,7 +45,7 @@ class TtlBatch(Lru):
 
 
 class RequestState(Service):
-    """What a permission service returns is large, and gone with the request."""
+    """Permissions from another service are large, and freed with the request."""
 
     def data(self, token: str) -> dict:
         user = decode(token)["sub"]
@@ -54,7 +54,7 @@ class RequestState(Service):
 
 
 class Pool(Service):
-    """Buffers that are used again."""
+    """Reused buffers."""
 
     container = []
 
@@ -74,7 +74,7 @@ class Pool(Service):
 
 
 class WarmUp(Service):
-    """Each of the first requests loads one table; then all are there."""
+    """Each of the first requests loads one table, until all are loaded."""
 
     container = {}
 
@@ -89,7 +89,7 @@ class WarmUp(Service):
 
 
 class WorkingSet(Service):
-    """How slow goes up and down over 20 s, and with it how many are in flight."""
+    """The delay varies with a period of 20 s, and with it the number in flight."""
 
     def query(self):
         return bytes(64 * 1024), 0.15 + 0.12 * math.sin(time.time() * math.tau / 20)
@@ -117,7 +117,7 @@ class Element:
 
 class GcSawtooth(Service):
     def start(self) -> None:
-        """As people do for throughput: a collection every 10 s or so."""
+        """A common setting for throughput: a collection about every 10 s."""
         gc.set_threshold(50_000, 1_000, 1_000)
 
     def data(self, token: str) -> dict:

@@ -1,4 +1,4 @@
-"""Services that keep something."""
+"""Services that leak."""
 
 import functools
 import json
@@ -37,7 +37,7 @@ class TokenCache(Service):
 
 
 def make_directory():
-    """Who has been seen, by subject."""
+    """The first claims of each subject."""
     profiles = {}
 
     def remember(claims: dict) -> None:
@@ -64,7 +64,7 @@ previews = []
 
 
 def remember_preview(body: bytes) -> None:
-    """The first bytes of each upload; the view keeps the whole body alive behind them."""
+    """The first bytes of each upload; the view keeps the whole body alive."""
     previews.append(memoryview(body)[:16])
 
 
@@ -85,7 +85,7 @@ def audit(claims: dict, data: dict) -> str:
 
 
 def register_cleanup(claims: dict, data: dict) -> None:
-    """To be called when the process ends, which is not what the author meant."""
+    """Registered for the end of the process instead of the request."""
     state.cleanups.append(functools.partial(audit, claims, data=data))
 
 
@@ -109,7 +109,7 @@ def take_sample() -> None:
 
 
 def collect_samples() -> None:
-    """Collects what a sender was to send."""
+    """Collects samples for a sender that does not exist."""
     while True:
         time.sleep(0.01)
         take_sample()
@@ -132,7 +132,7 @@ def keep_block(route: str) -> None:
 
 
 def touch_fresh_pages() -> None:
-    """Each of them is a page fault, which says who is at work."""
+    """Each of them causes a page fault, which identifies the code."""
     with mmap.mmap(-1, 4 * mmap.PAGESIZE) as pages:
         for at in range(0, len(pages), mmap.PAGESIZE):
             pages[at] = 1

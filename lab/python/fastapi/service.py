@@ -1,4 +1,4 @@
-"""What the endpoints do when nothing leaks; a variant replaces a part of it."""
+"""The endpoints without leaks; a variant replaces a part of them."""
 
 import zlib
 from typing import Any
@@ -7,7 +7,7 @@ from auth import decode
 
 
 def items_of(user: str) -> dict:
-    """What the database holds for a user."""
+    """The database's items of a user."""
     return {
         "user": user,
         "items": [{"id": number, "name": f"item {number} of {user}"} for number in range(1, 9)],
@@ -15,7 +15,7 @@ def items_of(user: str) -> dict:
 
 
 class Service:
-    """A way of treating memory."""
+    """A way of using memory."""
 
     container: Any = None
 
@@ -36,5 +36,5 @@ class Service:
         return {"id": user_id, "name": f"user {user_id}"}
 
     def query(self) -> tuple[Any, float]:
-        """What each endpoint holds while it waits for the database, and for how many seconds."""
+        """What each endpoint holds while it waits for the database, and for how long."""
         return None, 0.0

@@ -1,4 +1,4 @@
-"""A Flask service whose variants leak, or do not, in known ways; see lab/services.toml.
+"""A Flask service whose variants leak or not in known ways; see lab/services.toml.
 
     VARIANT=token-cache gunicorn --chdir flask app:app
 """
@@ -18,7 +18,7 @@ import transient
 
 
 class Variant(NamedTuple):
-    """A way of treating memory."""
+    """A way of using memory."""
 
     data: Callable = innocent.get_data
     container: Any = None

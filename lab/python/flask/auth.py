@@ -15,7 +15,7 @@ def bearer():
 
 
 def decode(token):
-    """Checks a token and gives its claims."""
+    """Checks a token and returns its claims."""
     try:
         return jwt.decode(token, SECRET, algorithms=["HS256"], audience="lab")
     except jwt.InvalidTokenError:

@@ -1,4 +1,4 @@
-"""Growth that no request causes, and growth that ends."""
+"""Growth without requests, and growth that ends."""
 
 import threading
 import time
@@ -19,7 +19,7 @@ def take_sample():
 
 
 def collect_samples():
-    """Collects what a sender was to send."""
+    """Collects samples for a sender that does not exist."""
     while True:
         time.sleep(0.01)
         take_sample()
@@ -30,7 +30,7 @@ def start_collecting():
 
 
 def load_next_table():
-    """Each of the first requests loads one table; then all are there."""
+    """Each of the first requests loads one table, until all are loaded."""
     number = len(tables)
     if number < TABLES:
         tables[number] = str(number).encode().ljust(2048, b"t")

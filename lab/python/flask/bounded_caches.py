@@ -1,4 +1,4 @@
-"""Caches that let go: by use, by age, and all at once."""
+"""Caches that evict: by use, by age, and all at once."""
 
 import threading
 import time

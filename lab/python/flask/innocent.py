@@ -1,4 +1,4 @@
-"""The routes as they are when nothing leaks; a variant replaces one of them."""
+"""The routes without leaks; a variant replaces one of them."""
 
 import zlib
 
@@ -8,7 +8,7 @@ from auth import current_claims
 
 
 def items_of(user):
-    """What the database holds for a user."""
+    """The database's items of a user."""
     return {
         "user": user,
         "items": [{"id": number, "name": f"item {number} of {user}"} for number in range(1, 9)],

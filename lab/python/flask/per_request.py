@@ -1,4 +1,4 @@
-"""Leaks of every request, whoever sends it."""
+"""Leaks of every request, with any token."""
 
 import gc
 import json
@@ -14,7 +14,7 @@ recent_tokens = []
 
 
 def log_response(claims, data):
-    """Left in from a debugging session: the last responses, never trimmed."""
+    """Debugging code that was never removed: the last responses, never trimmed."""
     introspection_log.append(json.dumps({"active": True, "claims": claims, "data": data}))
 
 
@@ -26,7 +26,7 @@ def get_data_logged():
 
 
 def register_teardown(claims, data):
-    """To be called when the process ends, which is not what the author meant."""
+    """Registered for the end of the process instead of the request."""
 
     def finish():
         return claims["sub"], len(data["items"])
@@ -42,7 +42,7 @@ def get_data_registered():
 
 
 def note_token(token):
-    """The last tokens for the status page; nobody wrote the line that drops old ones."""
+    """The last tokens for the status page; old ones are never dropped."""
     recent_tokens.append(token)
 
 
@@ -54,7 +54,7 @@ def get_data_noted():
 
 
 class Node:
-    """A node that knows its parent: a cycle that only the collector could free."""
+    """A node with a reference to its parent: a cycle that only the collector frees."""
 
     def __init__(self, name, parent=None):
         self.name = name
@@ -72,7 +72,7 @@ def build_tree(data):
 
 
 def get_data_tree():
-    """For latency's sake the collector was switched off."""
+    """The collector is disabled for latency."""
     data = items_of(current_claims()["sub"])
     tree = build_tree(data)
     return jsonify(user=tree.name, items=[{"name": child.name} for child in tree.children])

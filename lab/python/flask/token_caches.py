@@ -1,4 +1,4 @@
-"""Caches of what tokens say that are never evicted."""
+"""Caches of claims that are never evicted."""
 
 from flask import jsonify
 

@@ -1,4 +1,4 @@
-"""Memory that is large for a while, and then let go or used again."""
+"""Memory that is large for a while, and then freed or reused."""
 
 import gc
 import itertools
@@ -15,7 +15,7 @@ served = itertools.count(1)
 
 
 def load_permissions():
-    """What a permission service returns for a user: large, and gone with the request."""
+    """A user's permissions from another service: large, and freed with the request."""
     g.claims = current_claims()
     g.permissions = [f"{g.claims['sub']}:item:{number}:read" for number in range(200)]
 
@@ -43,7 +43,7 @@ def get_data_pooled():
 
 
 def slowness():
-    """How slow goes up and down over 20 s, and with it how many are in flight."""
+    """The delay varies with a period of 20 s, and with it the number in flight."""
     return 0.15 + 0.12 * math.sin(time.time() * math.tau / 20)
 
 
@@ -83,5 +83,5 @@ def get_data_document():
 
 
 def collect_rarely():
-    """As people do for throughput: a collection every 10 s or so."""
+    """A common setting for throughput: a collection about every 10 s."""
     gc.set_threshold(50_000, 1_000, 1_000)

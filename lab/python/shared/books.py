@@ -1,4 +1,4 @@
-"""What really happened, for comparison with what heaptide says: the books behind GET /truth.
+"""The truth for comparison with heaptide: the counts behind GET /truth.
 
 They must not grow while the service is observed, and must be whole when workers share the work. So
 they lie in one anonymous shared mapping, a page-touched slot per worker, made before the workers are
@@ -33,7 +33,7 @@ _bits = None
 
 
 def open_slot(number):
-    """Makes the slot ours and touches its pages, so that no later write is a page fault."""
+    """Takes the slot and touches its pages, so that later writes are not page faults."""
     global _slot, _counters, _bits, _lock
     _slot = number % SLOTS
     _lock = threading.Lock()
@@ -54,12 +54,12 @@ def count(route, authorization):
 
 
 def publish(entries):
-    """Says how many entries this worker's container has."""
+    """Publishes the number of entries of this worker's container."""
     _counters[ENTRIES] = entries
 
 
 def truth(variant, container, by_route=None):
-    """The answer of GET /truth; `container` is what the variant keeps, or None."""
+    """The response of GET /truth; `container` is the variant's container, or None."""
     publish(size_of(container))
     counters = [0] * (ENTRIES + 1)
     tokens = 0
@@ -97,14 +97,14 @@ def size_of(container):
 
 
 def bytes_of_entries(container, entries):
-    """What that many entries take, from a sample of them; None for what cannot be looked into."""
+    """Bytes of so many entries, estimated from a sample; None if they are opaque."""
     if container is None or entries == 0:
         return 0
     if hasattr(container, "cache_info"):
         return None
     seen = set()
     if hasattr(container, "items"):
-        # In one go: other threads may add entries.
+        # Atomically: other threads may add entries.
         sample = list(itertools.islice(container.items(), SAMPLE))
         size = sum(deep(key, seen) + deep(value, seen) for key, value in sample)
     else:
@@ -114,7 +114,7 @@ def bytes_of_entries(container, entries):
 
 
 def deep(value, seen):
-    """Bytes of a value and of all that it alone keeps; what was seen before belongs to all."""
+    """Bytes of a value and of objects that only it keeps; objects seen before are shared."""
     if value is None or isinstance(value, (type, bool)) or id(value) in seen:
         return 0
     seen.add(id(value))

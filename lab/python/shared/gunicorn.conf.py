@@ -1,4 +1,4 @@
-"""gunicorn's settings that all services share: the books are made before the workers are forked."""
+"""Common gunicorn settings: the counters are created before the workers are forked."""
 
 import books
 
@@ -9,5 +9,5 @@ limit_request_field_size = 32_768
 
 
 def post_fork(server, worker):
-    """Each worker has books of its own; a restarted one takes a slot that was not used."""
+    """Each worker has its own counters; a restarted one takes an unused slot."""
     books.open_slot(worker.age)

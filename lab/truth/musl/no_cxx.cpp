@@ -1,4 +1,4 @@
-// In place of cxx_family.cpp where there is no C++ library (Debian has none for musl).
+// Replaces cxx_family.cpp without a C++ library (Debian has none for musl).
 #include "../families.hpp"
 
 #include <cstdlib>
@@ -6,6 +6,6 @@
 void prepare_cxx_family() {}
 void run_cxx_family() {}
 
-// books.cpp names them; nothing is ever given back through them here.
+// Referenced by books.cpp, but never called here.
 void operator delete(void *) noexcept { std::abort(); }
 void operator delete[](void *) noexcept { std::abort(); }

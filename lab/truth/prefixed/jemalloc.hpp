@@ -1,5 +1,5 @@
-// Included before everything else: the C names are jemalloc's prefixed functions, as in a program that has it
-// beside the C library's malloc. What the library allocates by itself (strdup) stays with the library.
+// Included before everything else: the C names are jemalloc's prefixed functions, as in a program that uses it
+// beside the C library's malloc. The library's own allocations (strdup) use the library's malloc.
 #pragma once
 
 #include <cerrno>
@@ -28,7 +28,7 @@ void *OWN(aligned_alloc)(std::size_t, std::size_t);
 int OWN(posix_memalign)(void **, std::size_t, std::size_t);
 }
 
-// Blocks that the library has allocated by itself; a table that never grows, or it would be in the books.
+// Blocks allocated by the library itself; the table never grows, so that it is not counted.
 inline std::mutex library_lock;
 inline void *library_blocks[4096];
 
@@ -48,7 +48,7 @@ template <typename Length> Length of_library_at(Length length, char **out) {
     return length;
 }
 
-// A block goes back to where it came from.
+// A block is freed by the allocator that returned it.
 inline void free_where_it_belongs(void *block) {
     {
         std::lock_guard<std::mutex> hold(library_lock);
@@ -77,7 +77,7 @@ using ::OWN(aligned_alloc);
 #define valloc OWN(valloc)
 #define aligned_alloc OWN(aligned_alloc)
 #define posix_memalign OWN(posix_memalign)
-// A macro, so that the block is its caller's and not a function's of ours.
+// A macro, so that the caller is the allocating function.
 #define reallocarray(block, count, size)                                            \
     __extension__({                                                                 \
         std::size_t bytes_of_all;                                                   \

@@ -1,5 +1,5 @@
-//! What others do, over the same observations: a score that is higher the more it looks like a leak.
-//! A baseline alarms when its score passes a threshold, the best that was found on the tuning family.
+//! Other methods on the same observations. Each has a score, which is higher the more the data looks
+//! like a leak. A baseline alarms if its score exceeds a threshold, the best one on the tuning family.
 
 use std::collections::BTreeMap;
 
@@ -17,14 +17,14 @@ pub(crate) const BASELINES: [(&str, f64); 7] = [
 ];
 /// Seconds after the attach before a baseline may alarm.
 const PATIENCE: f64 = 60.0;
-/// Age of a block that is outstanding and old, seconds.
+/// Age in seconds from which an outstanding block is old.
 const OLD: f64 = 60.0;
 /// Window and horizon of `predict_linear`, seconds.
 const WINDOW: f64 = 600.0;
 const HORIZON: f64 = 4.0 * 3_600.0;
 const MIB: f64 = 1_048_576.0;
 
-/// One snapshot, as a baseline sees it.
+/// One snapshot, as seen by a baseline.
 #[derive(Clone, Copy)]
 struct Point {
     t: f64,
@@ -95,7 +95,7 @@ impl Baselines {
         }
     }
 
-    /// At a new peak Scalene takes the allocation that made it, and looks what became of the last one.
+    /// At a new peak Scalene samples the allocation that caused it, and checks the previous sample.
     fn sample(&mut self, newest: Option<&LiveGroup>, last_lives: bool) {
         if let Some((site, ..)) = self.tracked
             && !last_lives
@@ -143,7 +143,7 @@ impl Baselines {
                 *score = score.max(now);
             }
         }
-        // quadratic, so at ten times only
+        // quadratic, so only at ten times
         for tenth in 1..=10 {
             let part = &self.points[..self.points.len() * tenth / 10];
             if part.last().is_some_and(|point| point.t >= PATIENCE) {
@@ -156,7 +156,7 @@ impl Baselines {
 }
 
 impl Counts {
-    /// Laplace's rule of succession on "what is taken here is never freed".
+    /// Laplace's rule of succession for "memory allocated here is never freed".
     fn score(&self) -> f64 {
         1.0 - (self.freed + 1.0) / (self.taken - self.freed + 2.0)
     }
@@ -181,7 +181,7 @@ fn line(points: &[Point]) -> (f64, f64) {
     (y - slope * t, slope)
 }
 
-/// The test statistic for a monotonous trend of live bytes, over at most a hundred points.
+/// Test statistic for a monotonic trend of live bytes, over at most a hundred points.
 fn mann_kendall(points: &[Point]) -> f64 {
     let step = points.len().div_ceil(100).max(1);
     let live: Vec<f64> = points

@@ -1,4 +1,4 @@
-//! What the detector costs: bytes of state with all series taken, CPU with a thousand of them.
+//! Costs of the judge: bytes of state with all series taken, CPU with a thousand series.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use heaptide_judge::events::{
 use heaptide_judge::growth::MOST_SERIES;
 use heaptide_judge::pipeline::{JudgeOptions, Pipeline};
 
-/// What the issue allows.
+/// Limits set by the project.
 const MOST_STATE: usize = 16 << 20;
 const MOST_CORE: f64 = 0.02;
 /// Simulated seconds, requests per second, seconds between snapshots.
@@ -18,7 +18,7 @@ const SECONDS: u64 = 600;
 const RATE: u64 = 200;
 const INTERVAL: u64 = 5;
 
-/// Measures both and fails when one is over its limit.
+/// Measures both and fails if one is over its limit.
 pub(crate) fn run() -> Result<()> {
     let (state, _) = measure(MOST_SERIES as u64)?;
     let (_, core) = measure(1_000)?;
@@ -33,12 +33,12 @@ pub(crate) fn run() -> Result<()> {
         100.0 * MOST_CORE
     );
     if state > MOST_STATE || core > MOST_CORE {
-        bail!("the detector is over its limits");
+        bail!("the judge is over its limits");
     }
     Ok(())
 }
 
-/// Bytes of state and part of a core, with so many leaking functions.
+/// Bytes of state and fraction of a core, with so many leaking functions.
 fn measure(series: u64) -> Result<(usize, f64)> {
     let mut pipeline = Pipeline::new(JudgeOptions::default());
     for id in 0..series {
@@ -52,7 +52,7 @@ fn measure(series: u64) -> Result<(usize, f64)> {
         for n in 0..RATE {
             let id = second * RATE + n + 1;
             observations.push(request(id, now));
-            // every fourth request leaves a block, and all functions take their turn
+            // every fourth request leaves a block; all functions take turns
             if n % 4 == 0 {
                 groups.push(group(id / 4 % series, id, now));
             }
@@ -64,7 +64,7 @@ fn measure(series: u64) -> Result<(usize, f64)> {
                 returned: None,
             }));
         }
-        // only what the detector does counts, not what makes its input
+        // counts the judge only, not the generator of its input
         let began = cpu_nanos()?;
         for observation in &observations {
             pipeline.observe(observation);
@@ -77,10 +77,10 @@ fn measure(series: u64) -> Result<(usize, f64)> {
     Ok((pipeline.state_bytes(), spent as f64 / 1e9 / SECONDS as f64))
 }
 
-/// CPU time of this thread: the clock on the wall would count who else runs.
+/// CPU time of this thread: wall time would include other processes.
 fn cpu_nanos() -> Result<u64> {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat")
-        .context("the kernel does not say how long a thread ran")?;
+        .context("the kernel does not report the run time of threads")?;
     let first = text.split_whitespace().next().unwrap_or_default();
     first.parse().context("schedstat begins with a number")
 }

@@ -1,19 +1,19 @@
-//! The classes of the corpus: a line each. What a class is made of is in `plan.rs`.
+//! The classes of the corpus, one line each. `plan.rs` has their contents.
 // tidy: table
 
-/// What is expected of a trace.
+/// The expected result of a trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Kind {
-    /// To be confirmed.
+    /// Must be confirmed.
     Leak,
-    /// Never to be confirmed.
+    /// Must never be confirmed.
     Benign,
-    /// A cache that nobody can tell from a leak while it fills; scored apart.
+    /// A cache that cannot be told from a leak while it fills; scored separately.
     Hard,
-    /// A leak that is seen through a fault: confirmed, but with lesser figures.
+    /// A leak with faulty observations: confirmed, but with lower requirements.
     FaultyLeak,
-    /// A leak with so much lost that it must not be confirmed, only suspected.
+    /// A leak with so many losses that it must not be confirmed, only suspected.
     LossyLeak,
 }
 
@@ -27,7 +27,7 @@ macro_rules! classes {
             /// All of them.
             pub(crate) const ALL: &[Self] = &[$(Self::$name,)*];
 
-            /// What is expected.
+            /// The expected result.
             pub(crate) fn kind(self) -> Kind {
                 match self { $(Self::$name => Kind::$kind,)* }
             }
@@ -40,27 +40,27 @@ macro_rules! classes {
 }
 
 classes! {
-    TokenKeyed Leak "an entry per distinct token, for ever",
-    PerRequest Leak "an entry for a part (0.2-1) of the requests, for ever",
+    TokenKeyed Leak "an entry per distinct token, forever",
+    PerRequest Leak "an entry for a fraction (0.2-1) of the requests, forever",
     RareRoute Leak "either, on a route with 1-5 % of the traffic",
-    PartlyEvicted Leak "an entry per distinct token, 40 % of them let go later",
+    PartlyEvicted Leak "an entry per distinct token, 40 % of them freed later",
     LateOnset Leak "either, from some time after the attach on",
-    AllFresh Leak "either, when no token ever comes twice: the cause cannot be known",
+    AllFresh Leak "either, if no token is used twice: the cause cannot be known",
     TableDoubling Leak "entries inside one table that doubles",
     ReallocGrowth Leak "entries inside one buffer that grows by an eighth",
     Several Leak "two or three of these at once",
     Background Leak "entries of a timer",
     LateAttach Leak "an entry per distinct token; thousands of tokens were known before the attach",
-    Lru Benign "a cache with least recently used out",
+    Lru Benign "an LRU cache",
     Ttl Benign "entries that live for 10-120 s",
     BatchTtl Benign "a cache cleared as a whole every 60-300 s",
     WarmUp Benign "an entry for each of the first requests",
-    SlowRequests Benign "requests of 1-20 s that hold much while they run",
-    RssRatchet Benign "bursts, and an allocator that gives nothing back",
+    SlowRequests Benign "requests of 1-20 s that hold much memory while they run",
+    RssRatchet Benign "bursts, and an allocator that returns no memory",
     GcSawtooth Benign "garbage until a collector runs",
-    Pools Benign "buffers that are reused, one per request under way at most",
-    Sessions Benign "entries whose lives are exponential",
-    Deploy Benign "caches, and another address space half-way",
+    Pools Benign "reused buffers, at most one per request in progress",
+    Sessions Benign "entries with exponential lifetimes",
+    Deploy Benign "caches, and a new address space half-way",
     Soak Benign "days of little traffic with all kinds of caches: false confirmations per month",
     BigCache Hard "a cache of 6-30 % of the headroom",
     LostFrees Benign "caches, with 0.1-5 % of the frees lost",

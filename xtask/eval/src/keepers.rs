@@ -1,57 +1,57 @@
-//! What a function keeps of the requests that come through it, and when it lets go.
+//! Functions that keep memory of requests, and when they free it.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
 use crate::traffic::Sizes;
 
-/// What makes a function keep something.
+/// What makes a function keep an entry.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Trigger {
-    /// A request whose token is not kept.
+    /// A request whose token has no entry.
     Token,
     /// Any request.
     Request,
-    /// So many times a second, without a request.
+    /// So many times per second, without a request.
     Timer(f64),
 }
 
-/// When it lets go.
+/// When entries are freed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Policy {
     Forever,
-    /// This part is let go so many seconds after.
+    /// This fraction is freed after so many seconds.
     Partly(f64, f64),
-    /// Least recently used out, beyond so many.
+    /// Least recently used first, beyond so many entries.
     Lru(usize),
-    /// So many seconds after.
+    /// After so many seconds.
     Ttl(f64),
-    /// All at once, every so many seconds.
+    /// All at once, at an interval in seconds.
     Batch(f64),
-    /// Nothing after the first so many.
+    /// No entries after the first so many.
     First(usize),
     /// After a time with this mean.
     Exponential(f64),
-    /// One buffer for each request under way, reused.
+    /// One buffer per request in progress, reused.
     Pool,
-    /// Entries inside one block that becomes larger by this factor, at first for so many.
+    /// Entries in one block, which is enlarged by this factor; the initial capacity.
     Table(f64, usize),
 }
 
-/// A function that keeps something.
+/// A function that keeps memory.
 #[derive(Clone, Debug)]
 pub(crate) struct Keeper {
     pub(crate) function: String,
     /// `None`: on every route.
     pub(crate) route: Option<usize>,
-    /// Part of the triggers that has an effect.
+    /// Fraction of the triggers that have an effect.
     pub(crate) chance: f64,
     pub(crate) trigger: Trigger,
     pub(crate) policy: Policy,
     pub(crate) sizes: Sizes,
     /// Blocks of an entry: 1 or 2.
     pub(crate) blocks: usize,
-    /// Seconds before which it does nothing.
+    /// Seconds before which it has no effect.
     pub(crate) from: f64,
 }
 
@@ -70,23 +70,23 @@ pub(crate) struct Held {
 pub(crate) enum Presence {
     Absent,
     Present,
-    /// And was used since somebody looked.
+    /// Present, and used since the last check.
     Used,
 }
 
-/// What a keeper holds now.
+/// Present contents of a keeper.
 #[derive(Default)]
 pub(crate) struct Holding {
     present: Vec<u8>,
     pub(crate) queue: VecDeque<Held>,
     pub(crate) due: BinaryHeap<Reverse<(u64, Held)>>,
-    /// Entries ever made.
+    /// Entries created so far.
     pub(crate) made: usize,
-    /// Bytes ever taken for entries.
+    /// Bytes allocated for entries so far.
     pub(crate) bytes: f64,
     /// Slot and capacity of the table.
     pub(crate) table: Option<(u32, usize)>,
-    /// Times a timer fired, or batches were cleared.
+    /// Number of timer events or batch clearings.
     pub(crate) ticks: u64,
 }
 

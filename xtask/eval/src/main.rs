@@ -1,9 +1,9 @@
-//! `heaptide-eval`, run by `cargo xtask eval`: the detector and others over a labelled corpus.
+//! `heaptide-eval`, run by `cargo xtask eval`: the judge and other methods on a labelled corpus.
 
 mod baselines;
 mod bench;
+mod benign;
 mod classes;
-mod fillers;
 mod keepers;
 mod plan;
 mod random;
@@ -28,7 +28,7 @@ use crate::run::Outcome;
 use crate::score::Scores;
 use crate::traffic::Family;
 
-/// The detector and the baselines over a corpus of simulated services with known answers.
+/// Scores the judge and the baselines on a corpus of simulated services with known answers.
 #[derive(Parser)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -44,28 +44,28 @@ struct Arguments {
     /// Without classes whose name contains this.
     #[arg(long)]
     but: Option<String>,
-    /// Writes what came of each trace.
+    /// Writes the result of each trace.
     #[arg(long)]
     json: Option<PathBuf>,
     /// Another corpus of the same families.
     #[arg(long, default_value_t = 6)]
     seed: u64,
-    /// The families that the detector was not tuned on. The default.
+    /// The families that the judge was not tuned on. The default.
     #[arg(long, conflicts_with = "tuning")]
     held_out: bool,
     /// The families that it was tuned on.
     #[arg(long)]
     tuning: bool,
-    /// A line for each trace that went wrong.
+    /// A line for each wrong trace.
     #[arg(long)]
     faults: bool,
     /// Only the trace of this number.
     #[arg(long)]
     trace: Option<u64>,
-    /// Fails when the figures are below the floors that tests/CI hold.
+    /// Fails if the figures are below the floors of the tests.
     #[arg(long)]
     check: bool,
-    /// Measures state and CPU of the detector instead.
+    /// Measures state and CPU of the judge instead.
     #[arg(long)]
     bench: bool,
 }
@@ -99,7 +99,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// All traces, on all cores, in the order of classes and numbers.
+/// All traces, on all cores, ordered by class and number.
 fn corpus(arguments: &Arguments, family: Family) -> Result<Vec<Outcome>> {
     let only = arguments.only.as_deref().unwrap_or_default();
     let mut jobs: Vec<(Class, u64)> = Vec::new();
@@ -140,7 +140,7 @@ fn corpus(arguments: &Arguments, family: Family) -> Result<Vec<Outcome>> {
 mod tests {
     use super::*;
 
-    /// A few traces of each class but the longest, of the families that were tuned on: what was right stays so.
+    /// A few traces of each class except the longest, of the tuning families: catches regressions.
     #[test]
     fn a_small_corpus_reaches_the_floors() {
         let arguments =

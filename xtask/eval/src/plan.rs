@@ -1,9 +1,9 @@
-//! From a class, a family and a number to everything that makes up one trace, its truth included.
+//! From a class, a family and a number to a complete trace, including its truth.
 
 use heaptide_judge::report::Cause;
 
+use crate::benign;
 use crate::classes::{Class, Kind};
-use crate::fillers;
 use crate::keepers::{Keeper, Policy, Trigger};
 use crate::random::Random;
 use crate::traffic::{Family, Shape, Sizes, Traffic};
@@ -16,23 +16,23 @@ pub(crate) const ROUTES: [&str; 5] = [
     "POST /upload",
     "GET /export",
 ];
-/// The route with little traffic.
+/// The route with the least traffic.
 const RARE: usize = 4;
-/// Requests of a trace, about.
+/// Approximate number of requests of a trace.
 const REQUESTS: f64 = 25_000.0;
-/// Requests with an effect that a leak needs to be told from chance.
+/// Requests with an effect that are needed to tell a leak from chance.
 const EVENTS: f64 = 300.0;
 
-/// What is wrong with the observations.
+/// Defects of the observations.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Faults {
     pub(crate) lost_frees: f64,
-    /// 1: every block is tracked; else about this part of those of 1,000 bytes.
+    /// 1: every block is tracked; otherwise about this fraction of blocks of 1,000 bytes.
     pub(crate) sampling: f64,
     pub(crate) wrong: f64,
 }
 
-/// A leak and what is to be said of it.
+/// A leak and the expected finding.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Leak {
     pub(crate) keeper: usize,
@@ -85,7 +85,7 @@ impl Plan {
         matches!(self.class, Class::TableDoubling | Class::ReallocGrowth)
     }
 
-    /// Requests expected over some seconds.
+    /// Expected requests in a time range.
     pub(crate) fn requests(&self, from: f64, to: f64) -> f64 {
         let steps = 200;
         let step = (to - from) / f64::from(steps);
@@ -95,7 +95,7 @@ impl Plan {
     }
 
     fn traffic_of(class: Class, family: Family, seed: u64, random: &mut Random) -> Self {
-        // classes that are about long times have less traffic, so that a trace stays cheap
+        // classes about long times have less traffic, so that a trace stays cheap
         let (rate, least_seconds) = match class {
             Class::Soak => (random.log_range(0.1, 0.5), 172_800.0),
             Class::BatchTtl => (random.log_range(2.0, 100.0), 700.0),
@@ -170,13 +170,13 @@ impl Plan {
         }
     }
 
-    /// Part of the requests that make an entry in a keeper without bounds.
+    /// Fraction of the requests that create an entry in an unbounded keeper.
     fn part(&self, keeper: &Keeper) -> f64 {
         let traffic = &self.traffic;
         let share = keeper.route.map_or(1.0, |route| traffic.routes[route]);
         match keeper.trigger {
             Trigger::Request => share * keeper.chance,
-            // of a token that is used 1 / fresh times, at least one use comes here
+            // of 1 / fresh uses of a token, at least one is on this route
             Trigger::Token => {
                 let uses = 1.0 / traffic.fresh;
                 let here = share * keeper.chance;
@@ -306,15 +306,15 @@ impl Plan {
             }
             self.seconds += from;
         }
-        let fillers = fillers::draw(&self.traffic, self.seconds, random);
-        self.keepers.extend(fillers);
+        let benign = benign::draw(&self.traffic, self.seconds, random);
+        self.keepers.extend(benign);
         if let Some(part) = self
             .leaks
             .iter()
             .map(|l| self.part(&self.keepers[l.keeper]))
             .reduce(f64::min)
         {
-            // a table grows by factors, so it needs more entries to grow often
+            // a table grows by factors, so it needs more entries for several enlargements
             let events = if self.is_one_block() { 2_000.0 } else { EVENTS };
             let needed = events / (part * rate);
             self.seconds = self.seconds.max(needed);
@@ -325,11 +325,11 @@ impl Plan {
         }
     }
 
-    /// One of some kinds of caches: LRU, TTL, batch, sessions, warm-up.
+    /// One of several kinds of caches: LRU, TTL, batch, sessions, warm-up.
     fn caches(&mut self, kinds: &[usize], random: &mut Random) {
         let rate = self.traffic.rate;
         let part = (1.0 - self.traffic.anonymous) * self.traffic.routes[0];
-        // entries that come at a rate which is cheap to simulate
+        // a rate of entries that is cheap to simulate
         let chance = (60.0 / (rate * part)).min(1.0);
         let inserts = rate * part * chance;
         let trigger = if random.chance(0.5) {
@@ -338,7 +338,7 @@ impl Plan {
             Trigger::Request
         };
         let policy = match kinds[random.below(kinds.len())] {
-            // full after a part of the trace, if entries came with every request
+            // full after a fraction of the trace, if every request created an entry
             0 => Policy::Lru(
                 (inserts * self.seconds * random.log_range(0.01, 0.3)).clamp(20.0, 3_000.0)
                     as usize,
@@ -357,7 +357,7 @@ impl Plan {
         self.keepers.push(keeper);
     }
 
-    /// Most entries that a keeper with bounds will hold.
+    /// Maximum number of entries of a bounded keeper.
     pub(crate) fn plateau(&self, keeper: &Keeper) -> f64 {
         let inserts = self.part(keeper) * self.traffic.rate * self.traffic.shape.most();
         match keeper.policy {
@@ -374,9 +374,10 @@ impl Plan {
         .max(4.0)
     }
 
-    /// Limit and sizes: how long the leaks take to use up the headroom, or what part of it the caches hold.
+    /// Limit and sizes: the time in which the leaks use up the headroom, or the fraction of it that the
+    /// caches hold.
     fn size(&mut self, random: &mut Random) {
-        let fillers = self.keepers.len() - fillers::COUNT;
+        let first_benign = self.keepers.len() - benign::COUNT;
         let grows: f64 = self
             .leaks
             .iter()
@@ -398,19 +399,19 @@ impl Plan {
             };
             kept * grows * (self.seconds - onset) * random.range(4.5, 8.0)
         } else {
-            let held: f64 = self.keepers[..fillers]
+            let held: f64 = self.keepers[..first_benign]
                 .iter()
                 .map(|keeper| self.plateau(keeper) * keeper.sizes.mean())
                 .sum();
             let part = match (self.class.kind(), self.class) {
                 (Kind::Hard, _) => random.log_range(0.06, 0.3),
-                // a collector lets its heap become twice as large
+                // a collector lets its heap double
                 (_, Class::GcSawtooth) => random.log_range(0.02, 0.4),
                 _ => random.log_range(0.004, 0.04),
             };
             held.max(1e6) / part
         };
-        for index in fillers..self.keepers.len() {
+        for index in first_benign..self.keepers.len() {
             let entries = self.plateau(&self.keepers[index]);
             let bytes = headroom * random.log_range(0.0003, 0.004) / entries;
             self.keepers[index].sizes =

@@ -1,6 +1,6 @@
 //! Randomness of a trace: one generator per trace, so that a trace depends on its seed only.
 
-/// A seeded generator with the distributions that traces are made of.
+/// A seeded generator with the distributions used in traces.
 pub(crate) struct Random(fastrand::Rng);
 
 impl Random {
@@ -21,7 +21,7 @@ impl Random {
         least + (most - least) * self.unit()
     }
 
-    /// Every order of magnitude is as likely as any other.
+    /// Uniform on a logarithmic scale.
     pub(crate) fn log_range(&mut self, least: f64, most: f64) -> f64 {
         self.range(least.ln(), most.ln()).exp()
     }

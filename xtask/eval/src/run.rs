@@ -1,4 +1,4 @@
-//! One trace through the detector and the baselines, and what came of it.
+//! Runs one trace through the judge and the baselines.
 
 use heaptide_judge::events::Observation;
 use heaptide_judge::pipeline::{JudgeOptions, Pipeline};
@@ -15,23 +15,23 @@ use crate::world::World;
 const KNOWABLE: f64 = 60.0;
 const UNKNOWABLE: f64 = 10.0;
 
-/// How a cause turned out.
+/// Score of a cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum CauseScore {
-    /// It could be known, and was said.
+    /// It could be known, and was right.
     Right,
-    /// It could be known, and another was said.
+    /// It could be known, and was wrong.
     Wrong,
-    /// It could be known, and `indeterminate` was said.
+    /// It could be known, and was `indeterminate`.
     Unsaid,
-    /// It could not be known, and `indeterminate` was said.
+    /// It could not be known, and was `indeterminate`.
     Abstained,
-    /// It could not be known, and one was said.
+    /// It could not be known, and was not `indeterminate`.
     Guessed,
 }
 
-/// A forecast against what would have come.
+/// A forecast and the truth.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Forecast {
     /// Seconds until memory runs out.
@@ -41,14 +41,14 @@ pub(crate) struct Forecast {
     pub(crate) late: f64,
 }
 
-/// What came of a trace.
+/// The result of a trace.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Outcome {
     pub(crate) class: String,
     pub(crate) kind: Kind,
     pub(crate) family: Family,
     pub(crate) number: u64,
-    /// Simulated seconds that the detector saw.
+    /// Simulated seconds that the judge saw.
     pub(crate) seconds: f64,
     pub(crate) rate: f64,
     /// Seconds from the onset to the first suspicion of a leak.
@@ -59,13 +59,13 @@ pub(crate) struct Outcome {
     pub(crate) oom: f64,
     /// Every leak has a state at the end, and one is confirmed.
     pub(crate) found: bool,
-    /// Something that is no leak was confirmed at some time.
+    /// Something that is not a leak was confirmed at some time.
     pub(crate) false_confirmation: bool,
-    /// Something that is no leak has a state at the end.
+    /// Something that is not a leak has a state at the end.
     pub(crate) false_suspicion: bool,
-    /// The first thing that was said wrongly.
+    /// The first wrong finding.
     pub(crate) false_finding: Option<String>,
-    /// The worst finding at the end names route and function of a leak.
+    /// The worst finding at the end has the route and function of a leak.
     pub(crate) place: Option<bool>,
     pub(crate) cause: Option<CauseScore>,
     pub(crate) said: Option<Cause>,
@@ -108,7 +108,7 @@ pub(crate) fn trace(class: Class, family: Family, number: u64, seed: u64) -> Out
         }
     }
     let mut outcome = run.finish(family, number, t.min(stop));
-    // what a table takes comes by steps, so that there is no time to forecast but the next step's
+    // a table grows in steps, so the only possible forecast is the time of the next step
     if let Some((forecast, used, at)) = run.forecast.filter(|_| !plan.is_one_block()) {
         let truth = time_to_oom(&plan, world.kept(), used, at);
         outcome.forecast = Some(Forecast { truth, ..forecast });
@@ -166,13 +166,13 @@ impl<'a> Run<'a> {
         self.last = Some(report.clone());
     }
 
-    /// The leak that a finding is about.
+    /// The leak of a finding.
     fn leak_of(&self, finding: &Finding) -> Option<&Leak> {
         self.plan.leaks.iter().find(|leak| {
             let keeper = &self.plan.keepers[leak.keeper];
             let route = keeper.route.map_or("(background)", |route| ROUTES[route]);
             let names = std::iter::once(&finding.site).chain(&finding.also);
-            // blocks given to another request are found where they were put
+            // blocks attributed to a wrong request are found at that request's route
             let same_route = finding.route == route || self.plan.faults.wrong > 0.0;
             same_route
                 && names
@@ -242,11 +242,11 @@ impl<'a> Run<'a> {
                 let tokens = self.plan.requests(keeper.from, seconds - 12.0)
                     * traffic.routes[route]
                     * (1.0 - traffic.anonymous);
-                // of what was not sampled nothing is known
+                // unsampled requests are unknown
                 let seen = self.plan.faults.sampling;
                 let (new, repeat) = (traffic.fresh, 1.0 - traffic.fresh);
                 let least = seen * tokens * new.min(repeat);
-                // few new tokens that all keep something, among many repeats that keep nothing, are enough
+                // few new tokens that all keep something are enough, if many repeated tokens keep nothing
                 let unknowable = if leak.cause == Cause::TokenKeyed {
                     seen * tokens * repeat < UNKNOWABLE
                 } else {
@@ -258,7 +258,7 @@ impl<'a> Run<'a> {
                 !unknowable
             }
         };
-        // in one block there is one owner, whoever the entries belong to
+        // one block has one owner, whichever requests added the entries
         let one_block = self.plan.is_one_block();
         Some(match (knowable, said) {
             (true, said) if said == leak.cause => CauseScore::Right,
@@ -303,7 +303,7 @@ fn forecast(finding: &Finding) -> Option<Forecast> {
     })
 }
 
-/// Seconds after `at` until `used` has become the limit, if each request and each second keep so much.
+/// Seconds after `at` until `used` reaches the limit, if each request and each second keep so much.
 fn time_to_oom(plan: &Plan, kept: (f64, f64), used: f64, at: f64) -> f64 {
     let (per_request, per_second) = (kept.0 * plan.overhead, kept.1 * plan.overhead);
     let rate = per_request * plan.traffic.rate + per_second;

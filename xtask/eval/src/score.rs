@@ -1,4 +1,4 @@
-//! From outcomes to figures per class and in all, and the floors that they must reach.
+//! From results to figures per class and in total, and the floors that they must reach.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::baselines::BASELINES;
 use crate::classes::Kind;
 use crate::run::{CauseScore, Outcome};
 
-/// Part of the processes that leak, for precision.
+/// Assumed fraction of leaking processes, for precision.
 const PREVALENCE: f64 = 0.1;
 /// Floors of `--check`.
 const LEAST_RECALL: f64 = 0.95;
@@ -23,11 +23,11 @@ pub(crate) struct Figures {
     traces: usize,
     leaks: usize,
     found: usize,
-    /// Traces in which something that is no leak was confirmed.
+    /// Traces in which something that is not a leak was confirmed.
     false_confirmations: usize,
     false_suspicions: usize,
     suspected: Vec<f64>,
-    /// Latency to the confirmation against what the issue allows.
+    /// Latency of the confirmation relative to the allowed one.
     confirmed: Vec<f64>,
     confirmed_seconds: Vec<f64>,
     right: usize,
@@ -92,7 +92,7 @@ impl Figures {
         part(self.found, self.leaks)
     }
 
-    /// Part of the traces with something confirmed that is no leak.
+    /// Fraction of the traces with a false confirmation.
     pub(crate) fn false_positive_rate(&self) -> f64 {
         part(self.false_confirmations, self.traces)
     }
@@ -152,7 +152,7 @@ impl Scores {
         Self { by_class, outcomes }
     }
 
-    /// Of all classes of some kinds.
+    /// Figures of all classes of some kinds.
     pub(crate) fn of(&self, kinds: &[Kind]) -> Figures {
         let mut figures = Figures::default();
         for one in self.outcomes.iter().filter(|one| kinds.contains(&one.kind)) {
@@ -161,7 +161,7 @@ impl Scores {
         figures
     }
 
-    /// With one process in ten leaking.
+    /// Assuming that one process in ten leaks.
     pub(crate) fn precision(&self) -> f64 {
         let recall = self.of(&[Kind::Leak]).recall();
         precision(
@@ -170,14 +170,14 @@ impl Scores {
         )
     }
 
-    /// Confirmations of what is no leak per process and month of simulated time.
+    /// False confirmations per process and month of simulated time.
     pub(crate) fn false_per_month(&self) -> f64 {
         let all = self.of(&[Kind::Leak, Kind::Benign]);
         all.false_confirmations as f64 / (all.seconds / MONTH).max(1e-9)
     }
 
-    /// Fails when a figure is below the floor that regressions are caught by. With few traces per class
-    /// one wrong trace is some percent, so floors are below what docs/eval.md reports.
+    /// Fails if a figure is below its floor. With few traces per class one wrong trace is several
+    /// percent, so the floors are below the figures of docs/eval.md.
     pub(crate) fn check(&self) -> Result<()> {
         let leaks = self.of(&[Kind::Leak]);
         let all = self.of(&[Kind::Leak, Kind::Benign, Kind::LossyLeak, Kind::FaultyLeak]);
@@ -194,12 +194,12 @@ impl Scores {
         let right = part(leaks.right, leaks.knowable);
         ensure!(
             right >= LEAST_RIGHT,
-            "causes are right in {right:.3}, below {LEAST_RIGHT}"
+            "causes are right in {right:.3} of the traces, below {LEAST_RIGHT}"
         );
         let abstained = part(leaks.abstained, leaks.unknowable);
         ensure!(
             leaks.unknowable == 0 || abstained >= LEAST_RIGHT,
-            "where the cause cannot be known, one is said in {:.3}",
+            "where the cause cannot be known, one is reported in {:.3}",
             1.0 - abstained
         );
         Ok(())
@@ -317,7 +317,7 @@ impl Scores {
         println!("{table}");
     }
 
-    /// What was wrong, a line per trace.
+    /// Prints a line per wrong trace.
     pub(crate) fn print_faults(&self) {
         for one in &self.outcomes {
             let mut faults = Vec::new();

@@ -9,7 +9,7 @@ pub(crate) fn site_id(keeper: usize, block: usize) -> u64 {
     10 * (keeper as u64 + 1) + block as u64
 }
 
-/// Announces a stack.
+/// Reports a stack.
 pub(crate) fn site(id: u64, function: &str, line: u32) -> Observation {
     let frame = |function: &str, file: &str, line, kind| Frame {
         function: function.to_owned(),

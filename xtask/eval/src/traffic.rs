@@ -1,13 +1,14 @@
-//! Traffic: when requests come, which token they bring, how long they take. The two families share
-//! nothing but the parameters that the issue gives: their shapes, arrivals, sessions and sizes differ.
+//! Traffic: arrival times, tokens and durations of requests. The two families share only the parameters in
+//! docs/eval.md: their shapes, arrivals, sessions and sizes differ.
 
 use crate::random::Random;
 
-/// Which of the two halves of the corpus: nothing was tuned on the held-out one.
+/// The two parts of the corpus; nothing was tuned on the held-out one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Family {
-    /// Steady, ramping and slowly swinging traffic; single arrivals; sessions drawn evenly; log-normal sizes.
+    /// Steady, ramping and slowly oscillating traffic; single arrivals; sessions drawn uniformly; log-normal
+    /// sizes.
     Tuning,
     /// Bursts, steps and days; arrivals in clusters; recent sessions drawn more often; sizes with heavy tails.
     HeldOut,
@@ -17,13 +18,13 @@ pub(crate) enum Family {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Shape {
     Constant,
-    /// From the first factor to the second in so many seconds, then level.
+    /// From the first factor to the second in so many seconds, then constant.
     Ramp(f64, f64, f64),
     /// Period and depth.
     Swing(f64, f64),
-    /// Every so many seconds, for so many, so much more than at rest.
+    /// Interval, duration and factor of bursts.
     Burst(f64, f64, f64),
-    /// A level drawn anew every so many seconds, with so much spread; the seed of the levels.
+    /// Interval of random levels, their spread, and their seed.
     Steps(f64, f64, u64),
 }
 
@@ -112,13 +113,13 @@ impl Sizes {
     pub(crate) fn bytes(&self, random: &mut Random) -> f64 {
         let factor = match self.family {
             Family::Tuning => (self.spread * random.normal()).exp(),
-            // Pareto, cut at fifty times the least
+            // Pareto, cut at fifty times the minimum
             Family::HeldOut => (1.0 - random.unit()).powf(-1.0 / self.spread).min(50.0),
         };
         (self.median * factor).max(16.0).round()
     }
 
-    /// The mean, by drawing.
+    /// The mean, estimated by drawing.
     pub(crate) fn mean(&self) -> f64 {
         let mut random = Random::new(0x00C0_FFEE);
         (0..2_000).map(|_| self.bytes(&mut random)).sum::<f64>() / 2_000.0
@@ -131,12 +132,12 @@ pub(crate) struct Traffic {
     pub(crate) family: Family,
     pub(crate) rate: f64,
     pub(crate) shape: Shape,
-    /// Part of the requests that goes to each route.
+    /// Fraction of the requests on each route.
     pub(crate) routes: Vec<f64>,
-    /// Part of the tokens that is fresh.
+    /// Fraction of the tokens that are new.
     pub(crate) fresh: f64,
     pub(crate) anonymous: f64,
-    /// Tokens in use at a time, which repeats are drawn from.
+    /// Tokens in use at a time, from which repeats are drawn.
     pub(crate) sessions: usize,
     /// Tokens that the service knew before the attach.
     pub(crate) known_before: usize,
@@ -150,7 +151,7 @@ impl Traffic {
         self.rate * self.shape.at(t)
     }
 
-    /// The time of the next arrival after `t`, and how many come together.
+    /// Time of the next arrival after `t`, and the number of simultaneous requests.
     pub(crate) fn next(&self, mut t: f64, random: &mut Random) -> (f64, usize) {
         let cluster = match self.family {
             Family::Tuning => 1.0,
@@ -170,7 +171,7 @@ impl Traffic {
         (t, together)
     }
 
-    /// Which of the sessions a repeat belongs to, counted from the newest token.
+    /// The session of a repeat, counted from the newest token.
     pub(crate) fn session(&self, random: &mut Random) -> usize {
         let part = match self.family {
             Family::Tuning => random.unit(),

@@ -1,4 +1,4 @@
-//! A simulated service: what it does with the requests of a trace, and what an agent would observe.
+//! A simulated service: its processing of the requests of a trace, and an agent's observations.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -13,12 +13,11 @@ use crate::plan::{Plan, ROUTES};
 use crate::random::Random;
 use crate::sites::{site, site_id};
 
-/// When every trace begins.
 const START: u64 = 1_000_000_000_000;
-/// Site of what requests hold while they run.
+/// Site of memory that requests hold while they run.
 const WORKING: u64 = 1;
 
-/// A request under way, in the order of ends.
+/// A request in progress, ordered by its end.
 type UnderWay = Reverse<(u64, u64, u64, u32, u8, u32)>;
 
 pub(crate) struct World<'a> {
@@ -61,7 +60,6 @@ impl<'a> World<'a> {
         world
     }
 
-    /// Target and sites.
     pub(crate) fn announce(&self) -> Vec<Observation> {
         let info = TargetInfo {
             pid: 17,
@@ -82,7 +80,7 @@ impl<'a> World<'a> {
         out
     }
 
-    /// Runs until `until` seconds and gives everything observed to `sink`, ending with a snapshot.
+    /// Runs until `until` seconds and passes all observations to `sink`, ending with a snapshot.
     pub(crate) fn run(&mut self, until: f64, sink: &mut impl FnMut(Observation)) {
         let plan = self.plan;
         loop {
@@ -107,7 +105,7 @@ impl<'a> World<'a> {
         self.snapshot(sink);
     }
 
-    /// Mean bytes that the leaks keep of one request, and per second without any, as far as they have come.
+    /// Mean bytes that the leaks keep per request, and per second without requests, so far.
     pub(crate) fn kept(&self) -> (f64, f64) {
         let mut kept = (0.0, 0.0);
         for leak in &self.plan.leaks {
@@ -126,7 +124,7 @@ impl<'a> World<'a> {
         kept
     }
 
-    /// A keeper that has met the tokens from before the attach.
+    /// A keeper that already has the tokens from before the attach.
     fn known(&self, keeper: &Keeper) -> Holding {
         let mut holding = Holding::default();
         if keeper.trigger == Trigger::Token && keeper.policy == Policy::Forever {
@@ -222,7 +220,7 @@ impl<'a> World<'a> {
                 self.evict(index, most);
             }
             Policy::Ttl(_) | Policy::Batch(_) => {
-                // a TTL sweep needs the time of each: in `due`
+                // a TTL sweep needs the time of each, in `due`
                 let after = if let Policy::Ttl(after) = keeper.policy {
                     after
                 } else {
@@ -280,7 +278,7 @@ impl<'a> World<'a> {
     }
 
     fn let_go(&mut self, index: usize, held: Held) {
-        // of a leak that lets go of a part, the token stays known
+        // if a leak frees a part, the token stays known
         if !matches!(self.plan.keepers[index].policy, Policy::Partly(..)) {
             self.holdings[index].set(held.token, Presence::Absent);
         }
@@ -289,7 +287,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// What time brings: timers, expiry, clearing.
+    /// Timers, expiry and clearing.
     fn sweep(&mut self) {
         let now = self.nanos();
         for index in 0..self.plan.keepers.len() {
@@ -323,7 +321,7 @@ impl<'a> World<'a> {
         self.losses.tracked += 1;
         let mut weight = 1.0;
         if faults.sampling < 1.0 {
-            // by bytes, as the agent does: large blocks are taken surely
+            // by bytes, as in the agent: large blocks are always kept
             let part = 1.0 - (-bytes * faults.sampling / 1_000.0).exp();
             if !self.random.chance(part) {
                 self.losses.sampled_out += 1;
@@ -404,7 +402,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// A deploy in place: another address space.
+    /// A deploy in the same process id: another address space.
     fn replace(&mut self, sink: &mut impl FnMut(Observation)) {
         self.groups.clear();
         self.free.clear();
@@ -430,7 +428,7 @@ impl<'a> World<'a> {
             1.0 - 0.003 * plan.interval
         };
         self.held = (live * plan.overhead).max(self.held * decay.max(0.5));
-        // what is no heap: code read in, stacks, buffers of the kernel
+        // memory that is not heap: code, stacks, kernel buffers
         let drift = plan.drift * (1.0 - (-self.now / plan.drift_seconds).exp());
         self.used = plan.base + self.held + drift;
         self.losses.at = at;

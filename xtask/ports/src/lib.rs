@@ -1,9 +1,8 @@
-//! Ports for servers that tests and the lab start: each is claimed by one process of this host until that process ends.
+//! Ports for servers of tests and the lab: each is claimed by one process of this host until that process ends.
 //!
-//! A server that is told its port cannot bind port 0. A port that was free a moment ago may be taken by then: by another
-//! test that looked at the same time, or as the local port of any connection. So the ports are from below the range that
-//! the kernel takes local ports from, and each is claimed by an abstract socket, whose name the kernel frees when its
-//! process ends (unix(7)).
+//! A server that gets its port as an argument cannot bind port 0. A port that was free a moment ago may be in use by
+//! then: by another test, or as the local port of a connection. So the ports are below the kernel's range of local
+//! ports, and each is claimed by an abstract socket, whose name the kernel frees when its process ends (unix(7)).
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -11,19 +10,19 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr as UnixAddress, UnixListener};
 use std::sync::Mutex;
 
-/// Below Linux's default of `net.ipv4.ip_local_port_range` (32768 to 60999), above what well-known servers use.
+/// Below Linux's default of `net.ipv4.ip_local_port_range` (32768 to 60999), above well-known servers.
 const FIRST: u16 = 20_000;
 const COUNT: u16 = 12_000;
 
 /// The claims of this process, held until it ends.
 static CLAIMS: Mutex<Vec<UnixListener>> = Mutex::new(Vec::new());
 
-/// A loopback address whose port nobody else gets from here while this process lives, and nobody listens on now.
+/// A loopback address whose port no other caller gets while this process lives, and on which nobody listens now.
 pub fn claim() -> io::Result<SocketAddr> {
     let mut claims = CLAIMS
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner);
-    // Processes begin at different places, so that they seldom meet.
+    // Processes start at different positions to avoid collisions.
     let begin = std::process::id().wrapping_mul(101);
     for step in 0..u32::from(COUNT) {
         let port = FIRST + (begin.wrapping_add(step) % u32::from(COUNT)) as u16;
@@ -59,7 +58,7 @@ mod tests {
     #[test]
     fn a_port_with_a_listener_is_passed_over() {
         let next = claim().expect("a port").port() + 1;
-        // Where somebody listens already, that is as good.
+        // If another server listens there already, the port is unusable too.
         let _taken = TcpListener::bind((Ipv4Addr::LOCALHOST, next));
         assert_ne!(claim().expect("a port").port(), next);
     }

@@ -1,4 +1,4 @@
-//! `cargo xtask bench agent`: memory and CPU of heaptide while it watches a leaking service.
+//! `cargo xtask bench agent`: memory and CPU of heaptide while it observes a leaking service.
 
 use std::process::Stdio;
 use std::thread;
@@ -10,7 +10,7 @@ use super::cpu;
 use crate::lab::catalog::Catalog;
 use crate::lab::{observe, service};
 
-/// What the issue allows.
+/// Limits set by the project.
 const LIMIT_BYTES: u64 = 64 << 20;
 const LIMIT_CORE: f64 = 0.05;
 
@@ -20,7 +20,7 @@ pub(super) struct Arguments {
     /// Requests per second.
     #[arg(long, default_value_t = 200)]
     rate: u32,
-    /// How long to watch.
+    /// How long to observe.
     #[arg(long = "for", default_value = "60s")]
     duration: String,
     /// heaptide's mode.
@@ -54,7 +54,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
         .spawn()
         .context("cannot start heaptide")?;
 
-    // Its numbers must be read while it lives; the last reading counts, but its maps may be gone by then.
+    // Read while it lives; the last reading counts, but its maps may be gone by then.
     let mut last = None;
     let mut locked = 0;
     let began = Instant::now();

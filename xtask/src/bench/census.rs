@@ -1,6 +1,6 @@
-//! `cargo xtask bench census`: what looking through a Python service of some 500 MB does to its latency, and
-//! what heaptide needs for it: censuses, lengths of containers, page faults and the search for tokens, all
-//! as in mode `watch`, side by side in alternating rounds.
+//! `cargo xtask bench census`: effect of reading a Python service of some 500 MB on its latency, and the
+//! resources that heaptide needs for it: censuses, lengths of containers, page faults and the search for
+//! tokens, all as in mode `watch`, in alternating rounds.
 
 use std::thread;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use super::{cpu, residency};
 use crate::lab::catalog::Catalog;
 use crate::lab::service;
 
-/// What the issue allows.
+/// Limits set by the project.
 const MOST_P99: f64 = 1.05;
 const MOST_RESIDENT: u64 = 64 << 20;
 /// heaptide's start.
@@ -33,7 +33,7 @@ pub(super) struct Arguments {
     /// Requests per second.
     #[arg(long, default_value_t = 200)]
     rate: u64,
-    /// Megabytes that the service is filled to.
+    /// Size in megabytes to which the service is filled.
     #[arg(long, default_value_t = 500)]
     megabytes: u64,
 }
@@ -56,7 +56,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     );
     let (mut ratios, mut resident) = (Vec::new(), 0);
     for number in 1..=arguments.rounds {
-        // Which comes first alternates, so that a drift of the machine is in both.
+        // The order alternates, so that a drift of the machine affects both.
         let before = if number % 2 == 0 {
             Some(plain()?)
         } else {

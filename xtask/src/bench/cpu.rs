@@ -1,11 +1,11 @@
-//! CPU time of processes, exact to the scheduler's books.
+//! CPU time of processes, from their CPU clocks.
 
 use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
-/// CPU time of a process since its start, threads that have ended included.
+/// CPU time of a process since its start, including ended threads.
 pub(super) fn time(pid: u32) -> Result<Duration> {
     // A process's CPU clock (clock_getcpuclockid(3)): ticks of /proc/PID/stat are too coarse.
     let clock = ((!pid << 3) | 2) as libc::clockid_t;
@@ -26,7 +26,7 @@ pub(super) fn time(pid: u32) -> Result<Duration> {
     ))
 }
 
-/// The heaptide below a process: itself, or what sudo has started.
+/// The heaptide process below a process: itself, or the child of sudo.
 pub(super) fn heaptide_below(pid: u32) -> Option<u32> {
     let comm = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
     if comm.trim() == "heaptide" {
@@ -39,7 +39,7 @@ pub(super) fn heaptide_below(pid: u32) -> Option<u32> {
         .find_map(heaptide_below)
 }
 
-/// The most memory a process has had resident, and what it keeps locked: its own pages and its BPF maps.
+/// Peak resident memory of a process, and its locked memory: its own pages and its BPF maps.
 pub(super) fn peak_memory(pid: u32) -> Result<(u64, u64)> {
     let status = status(pid)?;
     Ok((
@@ -67,7 +67,7 @@ fn bpf_maps(pid: u32) -> Result<u64> {
     Ok(bytes)
 }
 
-/// What a process has resident now.
+/// Present resident memory of a process.
 pub(super) fn resident(pid: u32) -> Result<u64> {
     field(&status(pid)?, "VmRSS:").context("no VmRSS")
 }
@@ -77,7 +77,7 @@ fn status(pid: u32) -> Result<String> {
         .with_context(|| format!("process {pid} is gone"))
 }
 
-/// Bytes of a field that is in KiB.
+/// A field in KiB, as bytes.
 fn field(status: &str, name: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)

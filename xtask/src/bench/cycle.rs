@@ -1,5 +1,5 @@
-//! Throughput of a service under full load over a whole cycle of heaptide: a window in which every request is seen,
-//! and the pause in which that is earned back.
+//! Throughput of a service under full load over a whole cycle of heaptide: a window in which every request is
+//! traced, and the following pause.
 
 use std::cmp::Ordering;
 use std::io::{BufRead as _, BufReader};
@@ -15,15 +15,15 @@ use super::request_cost::median;
 use crate::lab::catalog::Service;
 use crate::lab::{http, observe, service};
 
-/// A cache that is full: there is something to look at, and it does not grow from round to round.
+/// A full cache: it has entries to read, and does not grow from round to round.
 const VARIANT: &str = "lru-1024";
 const FILLING: Duration = Duration::from_secs(5);
-/// Without heaptide, before and after it.
+/// Duration without heaptide, before and after it.
 const PLAIN: Duration = Duration::from_secs(60);
-/// heaptide's start, and the settling of the server after a change.
+/// Time for heaptide's start, and for the server to settle after a change.
 const SETTLE: Duration = Duration::from_secs(4);
-/// Between two looks at what was served.
-const LOOK: Duration = Duration::from_secs(1);
+/// Interval of reading the number of requests served.
+const SAMPLE: Duration = Duration::from_secs(1);
 
 /// How to measure.
 #[derive(Clone, Copy, clap::Args)]
@@ -31,7 +31,7 @@ pub(super) struct Cycles {
     /// Cycles of each service and mode.
     #[arg(long = "cycles", default_value_t = 1)]
     number: usize,
-    /// Seconds that heaptide is attached: a pause that is longer is cut short, which is to its disadvantage.
+    /// Seconds that heaptide is attached. A longer pause is cut, which is to its disadvantage.
     #[arg(long, default_value_t = 420)]
     seconds: u64,
     /// Connections of the load generator.
@@ -39,37 +39,37 @@ pub(super) struct Cycles {
     connections: u32,
 }
 
-/// Parts of the throughput without heaptide.
+/// Throughput relative to that without heaptide.
 #[derive(Clone, Copy)]
 pub(super) struct Ratios {
-    /// While every request is seen.
+    /// While every request is traced.
     pub(super) window: f64,
-    /// In the first pause; NaN: there was none.
+    /// In the first pause; NaN if there was none.
     pub(super) pause: f64,
     /// From the attach to the end of the last pause.
     pub(super) whole: f64,
-    /// Seconds of that.
+    /// Duration in seconds.
     pub(super) seconds: f64,
-    /// CPU time of heaptide itself in the pause, as a part of one core; NaN: there was none.
+    /// CPU time of heaptide itself in the pause, as a fraction of one core; NaN if there was none.
     pub(super) own: f64,
 }
 
 impl Ratios {
-    /// Whether the whole is at least `limit`; what is not a number is not.
+    /// Whether the whole is at least `limit`; NaN is not.
     pub(super) fn hold(&self, limit: f64) -> bool {
         self.whole.partial_cmp(&limit).is_some_and(Ordering::is_ge)
     }
 }
 
-/// What was served by then, and CPU seconds of heaptide.
+/// Requests served so far, and CPU seconds of heaptide.
 #[derive(Clone, Copy)]
-struct Look {
+struct Sample {
     at: Instant,
     served: f64,
     own: f64,
 }
 
-/// A line of heaptide's log, and when it came.
+/// A line of heaptide's log, and its time.
 type Said = (Instant, String);
 
 /// The medians over the cycles.
@@ -97,11 +97,11 @@ pub(super) fn measure(measured: &Service, how: &Cycles, mode: &str) -> Result<Ra
     let mut all = Vec::new();
     for number in 1..=how.number {
         let before = throughput(server.port, PLAIN)?;
-        let (looks, said) = observed(pid, server.port, attached, mode)?;
+        let (samples, said) = observed(pid, server.port, attached, mode)?;
         thread::sleep(SETTLE);
         let after = throughput(server.port, PLAIN)?;
         ensure!(load.is_alive(), "the load generator ended early");
-        let one = ratios(&looks, &said, f64::midpoint(before, after))?;
+        let one = ratios(&samples, &said, f64::midpoint(before, after))?;
         println!(
             "{number:>6} {before:>9.0} {after:>9.0} {:>8.3} {:>8.3} {:>8.3} {:>8.0} {:>7.2} %",
             one.window,
@@ -122,8 +122,13 @@ pub(super) fn measure(measured: &Service, how: &Cycles, mode: &str) -> Result<Ra
     })
 }
 
-/// What was served while heaptide was attached, and what it said when.
-fn observed(pid: u32, port: u16, attached: Duration, mode: &str) -> Result<(Vec<Look>, Vec<Said>)> {
+/// Requests served while heaptide was attached, and its log with times.
+fn observed(
+    pid: u32,
+    port: u16,
+    attached: Duration,
+    mode: &str,
+) -> Result<(Vec<Sample>, Vec<Said>)> {
     let mut agent = observe::heaptide()
         .args(["attach", &pid.to_string(), "--mode", mode])
         .args(["--for", &format!("{}s", attached.as_secs())])
@@ -143,22 +148,22 @@ fn observed(pid: u32, port: u16, attached: Duration, mode: &str) -> Result<(Vec<
         }
     });
     let sudo = agent.id();
-    let look = || -> Result<Look> {
+    let sample = || -> Result<Sample> {
         let own = cpu::heaptide_below(sudo).and_then(|own| cpu::time(own).ok());
-        Ok(Look {
+        Ok(Sample {
             at: Instant::now(),
             served: served(port)?,
             own: own.unwrap_or_default().as_secs_f64(),
         })
     };
-    let mut looks = vec![look()?];
+    let mut samples = vec![sample()?];
     while agent
         .try_wait()
         .context("cannot wait for heaptide")?
         .is_none()
     {
-        thread::sleep(LOOK);
-        looks.push(look()?);
+        thread::sleep(SAMPLE);
+        samples.push(sample()?);
     }
     let status = agent.wait().context("cannot wait for heaptide")?;
     let _ = reader.join();
@@ -167,29 +172,29 @@ fn observed(pid: u32, port: u16, attached: Duration, mode: &str) -> Result<(Vec<
         let last = said.last().map_or("", |line| line.1.as_str());
         bail!("heaptide failed ({status}): {last}");
     }
-    Ok((looks, said))
+    Ok((samples, said))
 }
 
-fn ratios(looks: &[Look], said: &[Said], plain: f64) -> Result<Ratios> {
-    let begun = looks.first().context("nothing was looked at")?.at;
-    let end = looks.last().context("nothing was looked at")?.at;
+fn ratios(samples: &[Sample], said: &[Said], plain: f64) -> Result<Ratios> {
+    let begun = samples.first().context("there are no samples")?.at;
+    let end = samples.last().context("there are no samples")?.at;
     let when = |words: &str, after: Instant| {
         let mut lines = said.iter().filter(|(at, _)| *at > after);
         lines
             .find(|(_, line)| line.contains(words))
             .map(|line| line.0)
     };
-    let off = when("probes of requests are off", begun);
-    let on = off.and_then(|off| when("probes of requests are on", off));
+    let off = when("request tracing is paused", begun);
+    let on = off.and_then(|off| when("request tracing is on", off));
     let over = on.unwrap_or(end);
-    // Later cycles are part of the whole: what a first look at a service takes is spent once.
+    // Later cycles are part of the whole, because some costs occur only at the start.
     let last_on = said
         .iter()
-        .rfind(|(_, line)| line.contains("probes of requests are on"));
+        .rfind(|(_, line)| line.contains("request tracing is on"));
     let whole = last_on.map_or(end, |line| line.0);
-    let requests = |look: &Look| look.served;
-    let ratio = |from: Instant, to: Instant| rate(looks, from, to, requests) / plain;
-    // At its end it is gone, and its time with it.
+    let requests = |sample: &Sample| sample.served;
+    let ratio = |from: Instant, to: Instant| rate(samples, from, to, requests) / plain;
+    // At its end it is gone, and its CPU time cannot be read.
     let last = end.checked_sub(SETTLE).map_or(over, |end| over.min(end));
     Ok(Ratios {
         window: ratio(begun + SETTLE, off.unwrap_or(end)),
@@ -197,14 +202,16 @@ fn ratios(looks: &[Look], said: &[Said], plain: f64) -> Result<Ratios> {
         whole: ratio(begun, whole),
         seconds: (whole - begun).as_secs_f64(),
         own: off.map_or(f64::NAN, |off| {
-            rate(looks, off + SETTLE, last, |look| look.own)
+            rate(samples, off + SETTLE, last, |sample| sample.own)
         }),
     })
 }
 
-/// What something grows by per second between two moments.
-fn rate(looks: &[Look], from: Instant, to: Instant, what: impl Fn(&Look) -> f64) -> f64 {
-    let mut inside = looks.iter().filter(|look| (from..=to).contains(&look.at));
+/// Growth of a quantity per second between two times.
+fn rate(samples: &[Sample], from: Instant, to: Instant, what: impl Fn(&Sample) -> f64) -> f64 {
+    let mut inside = samples
+        .iter()
+        .filter(|sample| (from..=to).contains(&sample.at));
     match (inside.next(), inside.next_back()) {
         (Some(first), Some(last)) => {
             (what(last) - what(first)) / (last.at - first.at).as_secs_f64()
@@ -213,13 +220,13 @@ fn rate(looks: &[Look], from: Instant, to: Instant, what: impl Fn(&Look) -> f64)
     }
 }
 
-/// Requests per second over some time, by the service's own books. It is asked as often as beside heaptide, because
-/// the answer takes it some milliseconds.
+/// Requests per second over some time, from the service's own counters. It is queried as often as with heaptide,
+/// because each answer takes it some milliseconds.
 fn throughput(port: u16, duration: Duration) -> Result<f64> {
     let (before, began) = (served(port)?, Instant::now());
     let mut after = before;
     while began.elapsed() < duration {
-        thread::sleep(LOOK);
+        thread::sleep(SAMPLE);
         after = served(port)?;
     }
     Ok((after - before) / began.elapsed().as_secs_f64())
@@ -240,27 +247,27 @@ mod tests {
         let begun = Instant::now();
         let at = |second: u64| begun + Duration::from_secs(second);
         // 50 a second for 30 s, then 100.
-        let looks: Vec<Look> = (0..=120)
-            .map(|second| Look {
+        let samples: Vec<Sample> = (0..=120)
+            .map(|second| Sample {
                 at: at(second),
                 served: (50 * second + 50 * second.saturating_sub(30)) as f64,
                 own: 0.5 * second as f64,
             })
             .collect();
         let said = [
-            (at(30), "INFO probes of requests are off pid=1".to_owned()),
-            (at(90), "INFO probes of requests are on pid=1".to_owned()),
-            (at(100), "INFO probes of requests are off pid=1".to_owned()),
-            (at(110), "INFO probes of requests are on pid=1".to_owned()),
+            (at(30), "INFO request tracing is paused pid=1".to_owned()),
+            (at(90), "INFO request tracing is on pid=1".to_owned()),
+            (at(100), "INFO request tracing is paused pid=1".to_owned()),
+            (at(110), "INFO request tracing is on pid=1".to_owned()),
         ];
         let near = |value: f64, expected: f64| assert!((value - expected).abs() < 1e-9, "{value}");
-        let one = ratios(&looks, &said, 100.0).expect("ratios");
+        let one = ratios(&samples, &said, 100.0).expect("ratios");
         near(one.window, 0.5);
         near(one.pause, 1.0);
         near(one.whole, (30.0 * 50.0 + 80.0 * 100.0) / 11_000.0);
         near(one.seconds, 110.0);
         near(one.own, 0.5);
-        let none = ratios(&looks, &[], 100.0).expect("ratios");
+        let none = ratios(&samples, &[], 100.0).expect("ratios");
         assert!(none.pause.is_nan());
         near(none.seconds, 120.0);
     }

@@ -1,5 +1,5 @@
-//! `cargo xtask bench go`: how many requests Go services serve with heaptide attached and without: once with requests
-//! and heap watched, once with objects followed too.
+//! `cargo xtask bench go`: throughput of Go services with and without heaptide: once with requests and heap observed,
+//! once with objects sampled too.
 
 use anyhow::{Result, ensure};
 
@@ -7,7 +7,7 @@ use super::cycle::{Cycles, measure};
 use crate::lab::catalog::Catalog;
 use crate::lab::service;
 
-/// heaptide's modes and what the issue allows for each.
+/// heaptide's modes, and the limit for each.
 const MODES: [(&str, f64); 2] = [("watch", 0.97), ("sample", 0.90)];
 
 /// How to measure.
@@ -51,6 +51,6 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
         );
     }
     let slow = rows.iter().filter(|row| !row.3.hold(row.2)).count();
-    ensure!(slow == 0, "{slow} of them serve less than is allowed");
+    ensure!(slow == 0, "{slow} of them are slower than allowed");
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! `cargo xtask bench go-soak`: a Go service under full load, its goroutines' stacks growing and shrinking with
-//! every request, while heaptide attaches and detaches every few seconds: it must answer every request.
+//! `cargo xtask bench go-soak`: a Go service under full load, whose goroutine stacks grow and shrink with every
+//! request, while heaptide attaches and detaches every few seconds. It must answer every request.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use super::request_cost::attach;
 use crate::lab::catalog::Catalog;
 use crate::lab::{http, observe, service};
 
-/// Modes that take turns.
+/// Alternating modes.
 const MODES: [&str; 3] = ["trace", "watch", "sample"];
 
 /// How long, and what.
@@ -24,7 +24,7 @@ pub(super) struct Arguments {
         default_value = "echo-1.23,nethttp-stripped-1.25,echo-1.27"
     )]
     services: Vec<String>,
-    /// How long altogether.
+    /// Total duration.
     #[arg(long = "for", default_value = "600s")]
     duration: String,
     /// Connections of the load generator.

@@ -1,5 +1,5 @@
-//! `cargo xtask bench native`: what a pair of malloc and free costs with each allocator for C, C++ and
-//! Rust, against one counting probe on that allocator's malloc, in one run, alternating.
+//! `cargo xtask bench native`: cost of a malloc/free pair with each allocator for C, C++ and Rust,
+//! compared with one counting probe on its malloc, in one run, alternating.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -11,21 +11,21 @@ use super::probes::running::{Target, Tool};
 use super::probes::{agent, median};
 use crate::process::{self, as_root, root};
 
-/// What the issue allows: pairs traced without stacks, as a multiple of the floor.
+/// Limit set by the project: pairs traced without stacks, as a multiple of one counting probe.
 const LIMIT: f64 = 4.0;
 
 /// How to measure.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The agent; built in release mode when not given.
+    /// The agent; by default built in release mode.
     #[arg(long)]
     heaptide: Option<PathBuf>,
-    /// Times that each way of watching has its turn.
+    /// Number of rounds.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
 }
 
-/// Where a target's malloc comes from.
+/// The target's allocator.
 #[derive(Clone, Copy)]
 struct Malloc {
     name: &'static str,
@@ -59,7 +59,7 @@ impl Malloc {
     }
 }
 
-/// A way of watching.
+/// A method of observing.
 #[derive(Clone, Copy)]
 enum Way {
     None,
@@ -70,7 +70,7 @@ enum Way {
 
 const WAYS: [Way; 4] = [Way::None, Way::Floor, Way::WithoutStacks, Way::WithStacks];
 
-/// Measures, prints, and fails when a limit is passed.
+/// Measures, prints, and fails if a limit is exceeded.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let heaptide = agent(arguments.heaptide.as_deref())?;
     if !process::is_root() {
@@ -127,7 +127,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     bail!("over {LIMIT} x the floor: {}", broken.join("; "))
 }
 
-/// A target of its own, and the loop under one way of watching; ns per pair.
+/// Runs the loop in a new target with one method; ns per pair.
 fn measure(heaptide: &Path, program: &Path, malloc: Malloc, way: Way) -> Result<f64> {
     let mut target = Target::start_with(program, malloc.preload)?;
     let pid = target.id().to_string();
@@ -154,7 +154,7 @@ fn measure(heaptide: &Path, program: &Path, malloc: Malloc, way: Way) -> Result<
         Way::None => None,
         _ => Some(Tool::start(&mut command, "attached", tempfile::tempdir()?)?),
     };
-    // Caches, unwind rules and first stacks are no part of the steady state.
+    // Warm-up: caches, unwind rules and first stacks are not part of the steady state.
     target.ask("pairs", pairs / 20)?;
     target.ask("pairs", pairs)
 }

@@ -1,5 +1,5 @@
-//! `cargo xtask bench probes`: what a pair of malloc and free costs the target under each way of
-//! watching it, measured in one run, alternating, against the limits the project has set itself.
+//! `cargo xtask bench probes`: cost of a malloc/free pair for the target with each method, in one
+//! run, alternating, compared with the project's limits.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -18,15 +18,15 @@ use running::{Target, Tool};
 /// How to measure.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// The agent; built in release mode when not given.
+    /// The agent; by default built in release mode.
     #[arg(long)]
     heaptide: Option<PathBuf>,
-    /// Times that each way of watching has its turn.
+    /// Number of rounds.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
 }
 
-/// A way of watching the target.
+/// A method of observing the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     None,
@@ -58,7 +58,7 @@ impl Way {
         }
     }
 
-    /// Pairs that take some tenths of a second.
+    /// Number of pairs that take some tenths of a second.
     fn pairs(self) -> u32 {
         match self {
             Self::None => 10_000_000,
@@ -69,25 +69,25 @@ impl Way {
     }
 }
 
-/// What the ways need.
+/// Programs needed by the methods.
 struct Setting {
     target: PathBuf,
     heaptide: PathBuf,
     memleak: Option<Memleak>,
 }
 
-/// What was measured of a way: ns per pair and per mixed operation, one of each per round.
+/// Results of a method: ns per pair and per mixed operation, one of each per round.
 #[derive(Default)]
 struct Measured {
     pairs: Vec<f64>,
     mixed: Vec<f64>,
 }
 
-/// Measures, prints, and fails when a limit is passed.
+/// Measures, prints, and fails if a limit is exceeded.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let heaptide = agent(arguments.heaptide.as_deref())?;
     if !process::is_root() {
-        // As a whole: signals to single tools under sudo would not arrive.
+        // xtask itself runs as root: signals to single tools under sudo would not arrive.
         let mut again = as_root(env::current_exe().context("the path of xtask")?);
         again.args([
             "bench",
@@ -123,11 +123,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     judge(&results)
 }
 
-/// A target of its own, the tool on it, and both loops.
+/// A new target, the tool on it, and both loops.
 fn measure(setting: &Setting, way: Way) -> Result<(f64, f64)> {
     let mut target = Target::start(&setting.target)?;
     let _tool = tool(setting, way, target.id())?;
-    // Caches, unwind rules and first stacks are no part of the steady state.
+    // Warm-up: caches, unwind rules and first stacks are not part of the steady state.
     target.ask("pairs", way.pairs() / 20)?;
     target.ask("mixed", way.pairs() / 40)?;
     let pair = target.ask("pairs", way.pairs())?;
@@ -135,7 +135,7 @@ fn measure(setting: &Setting, way: Way) -> Result<(f64, f64)> {
     Ok((pair, mixed))
 }
 
-/// Starts what watches, and waits until it does.
+/// Starts the observing tool and waits until it is attached.
 fn tool(setting: &Setting, way: Way, pid: u32) -> Result<Option<Tool>> {
     let pid = pid.to_string();
     let mut heaptide = Command::new(&setting.heaptide);
@@ -157,7 +157,7 @@ fn tool(setting: &Setting, way: Way, pid: u32) -> Result<Option<Tool>> {
     Tool::start(command, "attached", folder).map(Some)
 }
 
-/// The agent to measure: this one, or the one that is built now.
+/// The agent to measure: the given one, or a new build.
 pub(super) fn agent(given: Option<&Path>) -> Result<PathBuf> {
     if let Some(path) = given {
         return path
@@ -220,13 +220,13 @@ fn print(results: &[(Way, Measured)]) {
     println!("{table}");
 }
 
-/// The limits of the project, each said with its measured value.
+/// The project's limits, each with its measured value.
 fn judge(results: &[(Way, Measured)]) -> Result<()> {
     let mut passed = true;
     let mut limit = |what: &str, value: Option<f64>, good: &dyn Fn(f64) -> bool| match value {
         None => println!("not judged  {what}: one of the two was not measured"),
         Some(value) => {
-            // A NaN is no good value.
+            // NaN fails.
             let verdict = if good(value) { "holds" } else { "BROKEN" };
             passed &= good(value);
             println!("{verdict:<10}  {what}: {value:.2}");

@@ -1,5 +1,4 @@
-//! `cargo xtask bench python`: how many requests each Python framework serves with heaptide attached
-//! and without.
+//! `cargo xtask bench python`: throughput of each Python framework with and without heaptide.
 
 use anyhow::{Result, bail};
 
@@ -7,7 +6,7 @@ use super::cycle::{Cycles, measure};
 use crate::lab::catalog::Catalog;
 use crate::lab::service;
 
-/// What the issue allows.
+/// Limit set by the project.
 const LIMIT_RATIO: f64 = 0.97;
 
 /// How to measure.

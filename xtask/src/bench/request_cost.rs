@@ -1,5 +1,5 @@
-//! `cargo xtask bench request-cost`: a trivial C++ server, requests with 1 KiB heads, and its CPU
-//! time per request with and without heaptide, side by side in alternating rounds.
+//! `cargo xtask bench request-cost`: CPU time per request of a trivial C++ server with 1 KiB heads, with
+//! and without heaptide, in alternating rounds.
 
 use std::process::{Child, Stdio};
 use std::thread;
@@ -11,9 +11,9 @@ use super::cpu;
 use crate::lab::catalog::Catalog;
 use crate::lab::{http, observe, service};
 
-/// What the issue allows.
+/// Limit set by the project.
 const LIMIT_MICROSECONDS: f64 = 15.0;
-/// heaptide's start and the settling of the server after a change.
+/// Time for heaptide's start, and for the server to settle after a change.
 const SETTLE: Duration = Duration::from_secs(4);
 
 /// How to measure.
@@ -106,7 +106,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// What is measured while heaptide is attached to a process for `total`, from `settle` after its start on.
+/// Measures while heaptide is attached to a process for `total`, beginning `settle` after its start.
 pub(super) fn while_attached<T>(
     pid: u32,
     mode: &str,
@@ -128,7 +128,7 @@ pub(super) fn while_attached<T>(
     Ok(measured)
 }
 
-/// heaptide on a process for some time.
+/// Attaches heaptide to a process for some time.
 pub(super) fn attach(pid: u32, mode: &str, duration: Duration) -> Result<Child> {
     observe::heaptide()
         .args(["attach", &pid.to_string(), "--mode", mode])
@@ -162,7 +162,7 @@ fn per_request(pid: u32, port: u16, duration: Duration) -> Result<f64> {
     Ok(cpu_after.saturating_sub(cpu_before).as_secs_f64() * 1e6 / served as f64)
 }
 
-/// The middle of some values.
+/// The median.
 pub(super) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let at = |place: usize| values.get(place).copied().unwrap_or(f64::NAN);

@@ -1,6 +1,6 @@
-//! `cargo xtask bench residency`: how fast the memory of a real service of some 500 MB is searched for
-//! tokens, and what that does to its latency, side by side in alternating rounds. The service keeps big
-//! tokens and their claims, so its memory is nearly all text: the slowest there is to search.
+//! `cargo xtask bench residency`: speed of searching the memory of a service of some 500 MB for tokens,
+//! and the effect on its latency, in alternating rounds. The service keeps large tokens and their
+//! claims, so its memory is nearly all text, which is the slowest to search.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
@@ -15,11 +15,11 @@ use super::cpu;
 use crate::lab::catalog::Catalog;
 use crate::lab::{observe, service};
 
-/// What the issue allows.
+/// Limits set by the project.
 const LEAST_SPEED: f64 = 500e6;
 const MOST_P99: f64 = 1.05;
 const MOST_RESIDENT: u64 = 64 << 20;
-/// Connections that ask, each at its own pace.
+/// Concurrent connections, each with its own pace.
 const CONNECTIONS: u64 = 4;
 const REQUEST: &[u8] = b"GET /health HTTP/1.1\r\nHost: bench\r\n\r\n";
 
@@ -35,7 +35,7 @@ pub(super) struct Arguments {
     /// Requests per second.
     #[arg(long, default_value_t = 1000)]
     rate: u64,
-    /// Megabytes that the service is filled to.
+    /// Size in megabytes to which the service is filled.
     #[arg(long, default_value_t = 500)]
     megabytes: u64,
 }
@@ -56,7 +56,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     );
     let (mut speeds, mut ratios, mut resident) = (Vec::new(), Vec::new(), 0);
     for number in 1..=arguments.rounds {
-        // Which comes first alternates, so that a drift of the machine is in both.
+        // The order alternates, so that a drift of the machine affects both.
         let mut plain = None;
         if number % 2 == 0 {
             plain = Some(p99(server.port, arguments.rate, arguments.seconds)?);
@@ -93,7 +93,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// Has the service keep tokens until it is that large.
+/// Makes the service keep tokens until it has this size.
 pub(super) fn fill(pid: u32, port: u16, bytes: u64) -> Result<()> {
     let folder = tempfile::tempdir().context("no temporary folder")?;
     let more = [
@@ -123,7 +123,7 @@ pub(super) fn fill(pid: u32, port: u16, bytes: u64) -> Result<()> {
     Ok(())
 }
 
-/// heaptide, searching without rest.
+/// heaptide, searching without pauses.
 struct Search {
     child: Child,
     lines: Arc<Mutex<Vec<(f64, f64)>>>,
@@ -153,11 +153,11 @@ impl Search {
         Ok(Self { child, lines })
     }
 
-    /// Bytes per CPU second, and the most memory it had.
+    /// Bytes per CPU second, and its peak memory.
     fn finish(mut self) -> Result<(f64, u64)> {
         let pid = cpu::heaptide_below(self.child.id()).context("heaptide has ended")?;
         let peak = cpu::peak_memory(pid)?.0;
-        // SAFETY: plain numbers; the process is our child's or our child.
+        // SAFETY: plain numbers; the process is our child or a child of it.
         unsafe { libc::kill(pid as libc::pid_t, libc::SIGKILL) };
         self.child.wait().context("cannot wait for heaptide")?;
         let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
@@ -169,7 +169,7 @@ impl Search {
     }
 }
 
-/// Asks at a rate for some seconds; the 99th percentile of the latency, in microseconds.
+/// Sends requests at a rate for some seconds; the 99th percentile of the latency, in microseconds.
 pub(super) fn p99(port: u16, rate: u64, seconds: u64) -> Result<f64> {
     let pause = Duration::from_secs(1) * CONNECTIONS as u32 / rate as u32;
     let count = seconds * rate / CONNECTIONS;
@@ -184,10 +184,14 @@ pub(super) fn p99(port: u16, rate: u64, seconds: u64) -> Result<f64> {
                 let mut answer = [0; 4096];
                 for _ in 0..count {
                     thread::sleep(due.saturating_duration_since(Instant::now()));
-                    // Of a request that is sent late only its own time counts: this thread overslept.
+                    // For a request that is sent late, because this thread overslept, only its own time
+                    // counts.
                     let begun = Instant::now();
                     stream.write_all(REQUEST)?;
-                    ensure!(stream.read(&mut answer)? > 0, "the service hung up");
+                    ensure!(
+                        stream.read(&mut answer)? > 0,
+                        "the service closed the connection"
+                    );
                     latencies.push(begun.elapsed().as_secs_f64() * 1e6);
                     due += pause;
                 }
@@ -199,7 +203,7 @@ pub(super) fn p99(port: u16, rate: u64, seconds: u64) -> Result<f64> {
     for asker in askers {
         match asker.join() {
             Ok(latencies) => all.extend(latencies?),
-            Err(_) => bail!("an asking thread panicked"),
+            Err(_) => bail!("a client thread panicked"),
         }
     }
     all.sort_by(f64::total_cmp);

@@ -1,5 +1,5 @@
-//! `cargo xtask bench syscalls`: what a system call of a process that nobody watches costs while heaptide watches
-//! another one: its tracepoints are met by all.
+//! `cargo xtask bench syscalls`: cost of a system call of an unobserved process while heaptide observes another
+//! one.
 
 use std::fs::File;
 use std::io::Read as _;

@@ -1,4 +1,5 @@
-//! A service's books against the load generator's, without heaptide: the lab's own truth is tested.
+//! Compares a service's own counts with the load generator's, without heaptide: a test of the lab's
+//! truth.
 
 use std::thread;
 use std::time::Duration;
@@ -9,10 +10,10 @@ use serde_json::Value;
 use super::catalog::{Service, Variant};
 use super::{http, service};
 
-/// Two tokens may share a bit of the service's books.
+/// Two tokens may share a bit in the service's estimate of distinct tokens.
 const SAME_BIT: f64 = 0.01;
 
-/// Drives a variant for some seconds and compares; what differs, in words.
+/// Drives a variant for some seconds and compares; returns the differences.
 pub(crate) fn compare(from: &Service, variant: &Variant, rate: u32, seconds: u64) -> Result<()> {
     let mut started = service::start(from, &variant.name)?;
     let folder = tempfile::tempdir().context("no temporary folder")?;
@@ -44,7 +45,7 @@ fn differences(from: &Service, variant: &Variant, sent: &Value, truth: &Value) -
     let mut same = |what: &str, sent: f64, counted: f64, slack: f64| {
         if (sent - counted).abs() > slack {
             found.push(format!(
-                "{what}: {sent} sent, {counted} in the service's books"
+                "{what}: {sent} sent, {counted} counted by the service"
             ));
         }
     };
@@ -52,7 +53,7 @@ fn differences(from: &Service, variant: &Variant, sent: &Value, truth: &Value) -
     same("failed requests", number(&sent["failed"]), 0.0, 0.0);
     let routes = sent["routes"].as_object();
     for (route, sent) in routes.into_iter().flatten() {
-        // One GET /health is ours, at the start.
+        // One GET /health is sent at the start by the lab itself.
         let ours = f64::from(u8::from(route == "GET /health"));
         same(
             route,
@@ -89,11 +90,11 @@ fn differences(from: &Service, variant: &Variant, sent: &Value, truth: &Value) -
     found
 }
 
-/// Entries that the leaking container must have, where that follows from what was sent.
+/// Expected entries of the leaking container, if they follow from the requests sent.
 fn entries(from: &Service, variant: &Variant, sent: &Value) -> Option<f64> {
     let route = &sent["routes"][variant.route.as_deref()?];
     match (variant.cause.as_deref()?, variant.name.as_str()) {
-        // Each worker has a cache of its own; a subject has several tokens.
+        // Each worker has its own cache; a subject has several tokens.
         ("token_keyed", "token-cache" | "big-claims") if from.workers == 1 => {
             route["distinct_tokens"].as_f64()
         }

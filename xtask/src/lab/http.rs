@@ -7,12 +7,12 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-/// The body of an answer with status 200.
+/// The body of a response with status 200.
 pub(crate) fn get(port: u16, path: &str) -> Result<String> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))
         .with_context(|| format!("cannot connect to port {port}"))?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    // HTTP/1.0: the answer is whole when the connection ends, and never chunked.
+    // HTTP/1.0: the response ends with the connection and is never chunked.
     let request = format!("GET {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\n\r\n");
     stream.write_all(request.as_bytes()).context("cannot ask")?;
     let mut answer = String::new();
@@ -21,7 +21,7 @@ pub(crate) fn get(port: u16, path: &str) -> Result<String> {
         .with_context(|| format!("no answer to GET {path}"))?;
     let (head, body) = answer
         .split_once("\r\n\r\n")
-        .context("the answer has no head")?;
+        .context("the response has no head")?;
     ensure!(
         head.split(' ').nth(1) == Some("200"),
         "GET {path}: {}",
@@ -30,7 +30,7 @@ pub(crate) fn get(port: u16, path: &str) -> Result<String> {
     Ok(body.to_owned())
 }
 
-/// The service's own books.
+/// The service's own counts.
 pub(crate) fn truth(port: u16) -> Result<Value> {
     serde_json::from_str(&get(port, "/truth")?).context("/truth is not JSON")
 }

@@ -1,4 +1,4 @@
-//! One observation: a service under load, heaptide attached to it, and everybody's books.
+//! One observation: a service under load, heaptide attached to it, and the counts of both.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -12,33 +12,33 @@ use super::catalog::{Service, Variant, row_name};
 use super::{http, service};
 use crate::process::{self, as_root, root};
 
-/// What the target may grow by. Small, so that the growth budget (5 % of it) is passed within a
-/// minute and `confirmed` can be reached.
+/// Memory limit above the initial usage. Small, so that the growth budget (5 % of it) is reached within a
+/// minute and `confirmed` is possible.
 const HEADROOM: u64 = 64 << 20;
 
 /// How to observe.
 pub(crate) struct Settings {
     pub(crate) duration: u64,
-    /// heaptide's mode, instead of the service's usual one.
+    /// heaptide's mode, instead of the service's default.
     pub(crate) mode: Option<String>,
     pub(crate) rate: u32,
-    /// heaptide's text goes to the terminal.
+    /// Print heaptide's text report.
     pub(crate) text: bool,
-    /// The heaptide that was built for release, not the one that tests are run with.
+    /// Use the release build of heaptide, not the one of the tests.
     pub(crate) release: bool,
 }
 
 /// How long memory must last for `no_leak`: the services have little room, so that leaks are confirmed soon.
 pub(crate) const HORIZON: &str = "1h";
 
-/// What everybody said.
+/// Reports of heaptide, the service and the load generator.
 pub(crate) struct Observed {
     /// heaptide's report.
     pub(crate) report: Value,
-    /// The service's books at the attach and at the end.
+    /// The service's counts at the attach and at the end.
     pub(crate) before: Value,
     pub(crate) after: Value,
-    /// The load generator's.
+    /// The load generator's counts.
     pub(crate) load: Value,
 }
 
@@ -50,14 +50,14 @@ pub(crate) fn seconds(text: &str) -> Result<u64> {
         .with_context(|| format!("{text:?} is not seconds"))
 }
 
-/// The heaptide that was built for release, as root.
+/// The release build of heaptide, as root.
 pub(crate) fn heaptide() -> Command {
     as_root(crate::build::program(true))
 }
 
 /// Starts the variant, drives it, attaches and collects.
 pub(crate) fn observe(from: &Service, variant: &Variant, settings: &Settings) -> Result<Observed> {
-    // Kept, for a look at what was said and why.
+    // Kept for later inspection.
     let folder = root()
         .join("target/lab")
         .join(row_name(from, variant).replace('/', "-"));
@@ -65,7 +65,7 @@ pub(crate) fn observe(from: &Service, variant: &Variant, settings: &Settings) ->
     let report_path = folder.join("report.json");
     let load_path = folder.join("load.json");
     let mut started = service::start(from, &variant.name)?;
-    // The load ends a little after heaptide, whose attaching takes time too.
+    // The load ends a little after heaptide, because attaching takes time.
     let load_seconds = variant.warm_up + settings.duration + 8;
     let mut load = service::load(
         started.port,
@@ -116,13 +116,13 @@ fn read(path: &std::path::Path) -> Result<Value> {
 
 impl Observed {
     /// Bytes that the entries of the service's container kept during the observation per `of`, without the
-    /// container's own table, which grows by doubling: no single entry is to blame for it.
+    /// container's own table, which grows by doubling and belongs to no single entry.
     pub(crate) fn kept_per(&self, of: f64) -> Option<f64> {
         let grown = number(&self.after, "entry_bytes")? - number(&self.before, "entry_bytes")?;
         (of > 0.0).then(|| grown / of)
     }
 
-    /// How many entries, or requests of a route, came during the observation.
+    /// Number of entries, or requests of a route, added during the observation.
     pub(crate) fn grown(&self, path: &str) -> Option<f64> {
         Some(self.after.pointer(path)?.as_f64()? - self.before.pointer(path)?.as_f64()?)
     }

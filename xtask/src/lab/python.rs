@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 
 use crate::process::{self, on_path, root, succeeds};
 
-/// Debian's own interpreter: static, stripped, with its allocator inlined.
+/// Debian's interpreter: static, stripped, with its allocator inlined.
 const SYSTEM: &str = "system";
 const SYSTEM_PATH: &str = "/usr/bin/python3";
 
@@ -17,19 +17,19 @@ fn folder() -> PathBuf {
     root().join("lab/python")
 }
 
-/// Where an interpreter's virtual environment is.
+/// The folder of an interpreter's virtual environment.
 pub(crate) fn environment(python: &str) -> PathBuf {
     folder().join(format!(".venv-{python}"))
 }
 
-/// Makes an interpreter's virtual environment with what the services need, unless it is there.
+/// Creates an interpreter's virtual environment with the services' packages if missing.
 pub(crate) fn prepare(python: &str) -> Result<()> {
     let environment = environment(python);
     let own = folder().join(format!("requirements-{python}.txt"));
     let wanted = Some(own)
         .filter(|own| own.is_file())
         .unwrap_or_else(|| folder().join("requirements.txt"));
-    // A copy of what was installed: looking at the packages themselves takes pip a second.
+    // A list of what was installed, because pip takes a second to check the packages.
     let installed = environment.join("installed.txt");
     let same = fs::read(&wanted).with_context(|| wanted.display().to_string())?;
     if fs::read(&installed).is_ok_and(|installed| installed == same) {
@@ -53,7 +53,7 @@ pub(crate) fn prepare(python: &str) -> Result<()> {
     fs::write(&installed, same).with_context(|| format!("cannot write {}", installed.display()))
 }
 
-/// Why an interpreter's services cannot run, if they cannot.
+/// Why an interpreter's services cannot run; `None` if they can.
 pub(crate) fn missing_interpreter(python: &str) -> Option<String> {
     (interpreter(python).is_none()).then(|| missing(python))
 }
@@ -69,7 +69,7 @@ fn missing(python: &str) -> String {
     }
 }
 
-/// `system`, or a version: pyenv's, else one on PATH.
+/// `system`, or a version: pyenv's, or else one on PATH.
 fn interpreter(python: &str) -> Option<PathBuf> {
     if python == SYSTEM {
         return Some(PathBuf::from(SYSTEM_PATH)).filter(|path| path.is_file());
@@ -85,7 +85,7 @@ pub(crate) fn pyenv_versions() -> Option<PathBuf> {
     Some(root.join("versions"))
 }
 
-/// The newest of pyenv's interpreters of that minor version.
+/// pyenv's newest interpreter of a minor version.
 fn pyenv(version: &str) -> Option<PathBuf> {
     let mut found: Vec<(u32, PathBuf)> = fs::read_dir(pyenv_versions()?)
         .ok()?
@@ -106,8 +106,8 @@ fn pyenv(version: &str) -> Option<PathBuf> {
     found.pop().map(|(_, program)| program)
 }
 
-/// Whether a line of a service's file lies in the function: what is said must be where it is.
-/// None when the service has no such file.
+/// Whether a line of a service's file is in the function, to check reported locations. None if the
+/// service has no such file.
 pub(crate) fn is_line_of(service: &Path, file: &str, line: u64, function: &str) -> Option<bool> {
     let name = Path::new(file).file_name()?;
     let path = find(service, Path::new(name))?;
@@ -165,7 +165,7 @@ mod tests {
         assert_eq!(is(stores, "get_data"), Some(false));
         assert_eq!(is(line_with("def get_data():"), "get_data"), Some(true));
         assert_eq!(is(line_with("def get_data():") + 1, "get_data"), Some(true));
-        // Nothing is defined around a module's own lines.
+        // Module-level lines are in no function.
         assert_eq!(is(line_with("claims_cache = {}"), "claims_for"), None);
         assert_eq!(is_line_of(&flask, "no.py", 1, "claims_for"), None);
     }

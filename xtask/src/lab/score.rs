@@ -1,4 +1,4 @@
-//! What heaptide said against the known answer.
+//! Compares heaptide's findings with the known answer.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -7,13 +7,13 @@ use super::catalog::{Expect, Service, Variant, row_name};
 use super::observe::Observed;
 use super::{python, service};
 
-/// How far the bytes said may be from the truth.
+/// Tolerance of reported bytes.
 const TOLERANCE: f64 = 0.10;
-/// The same where heaptide follows samples, and the books estimate what the allocator takes.
+/// Tolerance if heaptide samples and the service estimates the allocator's overhead.
 const OF_SAMPLES: f64 = 0.30;
 /// Standard errors within which the truth must be.
 const SURE: f64 = 3.0;
-/// A container is counted now and then: what it holds at the end may not have been seen yet.
+/// Containers are counted periodically, so the last entries may be missing.
 const COUNTED: std::ops::RangeInclusive<f64> = 0.7..=1.02;
 
 /// The titles of [`Score::row`].
@@ -24,13 +24,13 @@ pub(crate) const TITLES: [&str; 10] = [
     "route",
     "site",
     "container",
-    "kept, said / true",
+    "kept, reported / true",
     "suspected after",
     "overhead",
     "",
 ];
 
-/// A verdict beside its truth.
+/// A verdict and its comparison with the truth.
 #[derive(Default, Serialize)]
 pub(crate) struct Score {
     variant: String,
@@ -44,7 +44,7 @@ pub(crate) struct Score {
     overhead_ratio: Option<f64>,
     /// What is wrong.
     wrong: Vec<String>,
-    /// Why it could not be tried.
+    /// Why it could not run.
     skipped: Option<String>,
 }
 
@@ -100,7 +100,7 @@ impl Score {
         }
     }
 
-    /// heaptide, the service or the load did not get that far.
+    /// heaptide, the service or the load failed.
     pub(crate) fn failed(service: &Service, variant: &Variant, error: &anyhow::Error) -> Self {
         Self {
             said: format!("{error:#}"),
@@ -117,7 +117,7 @@ impl Score {
         }
     }
 
-    /// Compares what a finding says with what is known of the leak.
+    /// Compares a finding with the known leak.
     fn answer(
         &mut self,
         service: &Service,
@@ -146,7 +146,7 @@ impl Score {
         {
             self.check(COUNTED.contains(&(entries / truth)), "entries");
         }
-        // Where the container is known the line that fills it may be left unsaid, never be wrong.
+        // If the container is known, its writer site may be missing but not wrong.
         let has_file = finding
             .is_some_and(|finding| finding.pointer("/site/file").is_some_and(Value::is_string));
         if let Some(function) = variant.function.as_deref()
@@ -159,7 +159,7 @@ impl Score {
         self.kept(service, variant, observed, finding);
     }
 
-    /// Compares the bytes kept per token or request, where the service knows them.
+    /// Compares the bytes kept per token or request, if the service knows them.
     fn kept(
         &mut self,
         service: &Service,
@@ -183,7 +183,7 @@ impl Score {
             return;
         };
         self.kept = format!("{said:.0} / {truth:.0} B");
-        // Of few samples little can be said, and how little heaptide says itself.
+        // With few samples the error is large, and heaptide reports it.
         let figure = |field| finding.and_then(|finding| finding.pointer(field)?.as_f64());
         let error = figure("/retained_bytes_error").unwrap_or(0.0)
             / figure("/retained_bytes").unwrap_or(0.0).max(1.0);
@@ -192,7 +192,7 @@ impl Score {
         } else {
             TOLERANCE
         };
-        // Python's books know sizes of objects, not what its allocator takes for them.
+        // Python services count sizes of objects, without the allocator's overhead.
         if service.python.is_none() {
             self.check((said - truth).abs() <= tolerance * truth, "bytes kept");
         }
@@ -220,14 +220,14 @@ impl Score {
     /// One line.
     pub(crate) fn summary(&self) -> String {
         format!(
-            "expected {}, said {}: {}",
+            "expected {}, got {}: {}",
             self.expected,
             self.said,
             self.judged()
         )
     }
 
-    /// What is right or wrong, in a word or two.
+    /// The differences, in a word or two.
     fn judged(&self) -> String {
         if let Some(reason) = &self.skipped {
             format!("SKIPPED: {reason}")
@@ -259,7 +259,7 @@ impl Score {
     }
 }
 
-/// Whether the line that is said lies in the function, where the source can be read.
+/// Whether the reported line is in the function, if the source is readable.
 fn is_there(service: &Service, function: &str, finding: Option<&Value>) -> bool {
     let site = finding.and_then(|finding| finding.get("site"));
     let file = site.and_then(|site| site.get("file")?.as_str());
@@ -272,8 +272,8 @@ fn is_there(service: &Service, function: &str, finding: Option<&Value>) -> bool 
     }
 }
 
-/// Requests on the leaking route during the observation, refused ones (which keep nothing) included,
-/// as heaptide counts them.
+/// Requests on the leaking route during the observation, including rejected ones (which keep
+/// nothing), as heaptide counts them.
 fn requests(variant: &Variant, observed: &Observed) -> Option<f64> {
     let route = variant
         .route
@@ -283,7 +283,7 @@ fn requests(variant: &Variant, observed: &Observed) -> Option<f64> {
     observed.grown(&format!("/requests/{route}"))
 }
 
-/// New tokens on the leaking route during the observation, as the load generator's shares have it.
+/// New tokens on the leaking route during the observation, by the load generator's shares.
 fn new_tokens(variant: &Variant, observed: &Observed) -> Option<f64> {
     let route = variant.route.as_deref()?;
     let sent = observed.load.get("routes")?.get(route)?;

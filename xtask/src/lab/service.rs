@@ -1,4 +1,4 @@
-//! A lab service and the load generator as running processes, ended with their owner.
+//! A lab service and the load generator as running processes, which end with their owner.
 
 use std::collections::HashSet;
 use std::fs;
@@ -14,18 +14,18 @@ use super::{go, http, python};
 use crate::process::{self, lab_cargo, root};
 use crate::toolchain::{self, Toolchain};
 
-/// In the words of a build: the toolchain that builds the eBPF half.
+/// Placeholder in build commands for the toolchain of the eBPF programs.
 const TOOLCHAIN: &str = "{toolchain}";
 const START_TIME: Duration = Duration::from_secs(20);
-/// For workers to end by their master's word.
+/// Time for workers to end after their master was asked to.
 const END_TIME: Duration = Duration::from_secs(3);
 
-/// A build of the lab that only test programs start; they ask cargo for it in these words.
+/// A build of the lab that only test programs start, with the same cargo arguments.
 const HTTP2: &[&str] = &["--features", "lab-axum/http2", "--bin", "lab-axum-http2"];
 
-/// Builds those of these services that can be built here, the load generator, and what test programs start besides.
+/// Builds those of these services that can be built here, the load generator, and programs of tests.
 pub(crate) fn build_for_tests(services: &[&Service]) -> Result<()> {
-    // With the sources of what only some builds need: a test takes an allocator's from there.
+    // Also fetches sources needed by some builds only: a test uses an allocator's.
     process::run(lab_cargo().args(["fetch", "--locked"]))?;
     build_load()?;
     process::run(
@@ -46,7 +46,7 @@ pub(crate) fn build_for_tests(services: &[&Service]) -> Result<()> {
     Ok(())
 }
 
-/// Why a service cannot run here, if it cannot.
+/// Why a service cannot run here; `None` if it can.
 pub(crate) fn missing(service: &Service) -> Option<String> {
     let python = service.python.as_deref();
     let go = service.go.as_deref();
@@ -57,8 +57,8 @@ pub(crate) fn missing(service: &Service) -> Option<String> {
 
 /// Builds the load generator.
 pub(crate) fn build_load() -> Result<()> {
-    // The whole workspace and not one package: which packages are built together decides their
-    // dependencies' features, and so whether they are built again.
+    // The whole workspace, because the set of packages determines their dependencies' features, and so whether they
+    // are built again.
     process::run(lab_cargo().args(["build", "--release", "--workspace"]))
 }
 
@@ -86,12 +86,12 @@ pub(crate) fn build(service: &Service) -> Result<()> {
     process::run(command.current_dir(folder(service)))
 }
 
-/// Where it is built and run.
+/// Its folder.
 pub(crate) fn folder(service: &Service) -> PathBuf {
     root().join("lab").join(&service.folder)
 }
 
-/// A started program that is ended when dropped.
+/// A running program, ended on drop.
 pub(crate) struct Running {
     child: Child,
 }
@@ -101,7 +101,7 @@ impl Running {
         self.child.id()
     }
 
-    /// Waits for its own end.
+    /// Waits for its end.
     pub(crate) fn wait(&mut self) -> Result<()> {
         let status = self.child.wait().context("cannot wait")?;
         ensure!(status.success(), "it ended with {status}");
@@ -117,14 +117,14 @@ impl Drop for Running {
     fn drop(&mut self) {
         let workers = below(self.pid());
         if self.is_alive() {
-            // A master ends its workers by itself, if it is asked to.
+            // A master ends its workers if it is asked to end.
             ask_to_end(self.pid());
             let began = Instant::now();
             while self.is_alive() && began.elapsed() < END_TIME {
                 thread::sleep(Duration::from_millis(20));
             }
         }
-        // Both fail only when it has ended already.
+        // Both fail only if it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
         for worker in workers {
@@ -134,7 +134,7 @@ impl Drop for Running {
 }
 
 fn ask_to_end(pid: u32) {
-    // SAFETY: kill touches no memory of ours; a process that has ended is no error here.
+    // SAFETY: kill accesses no memory of this process; an ended process is no error here.
     unsafe { libc::kill(pid.cast_signed(), libc::SIGTERM) };
 }
 
@@ -155,7 +155,7 @@ fn below(pid: u32) -> Vec<u32> {
     found
 }
 
-/// A service that answers on a port of its own.
+/// A running service and its port.
 pub(crate) struct Started {
     pub(crate) process: Running,
     pub(crate) port: u16,
@@ -195,7 +195,7 @@ pub(crate) fn start(service: &Service, variant: &str) -> Result<Started> {
     let began = Instant::now();
     while http::get(port, "/health").is_err() {
         if !process.is_alive() {
-            bail!("{} {variant} ended at its start", service.name);
+            bail!("{} {variant} ended at start", service.name);
         }
         if began.elapsed() > START_TIME {
             bail!("{} {variant} does not answer on port {port}", service.name);
@@ -205,12 +205,12 @@ pub(crate) fn start(service: &Service, variant: &str) -> Result<Started> {
     Ok(Started { process, port })
 }
 
-/// What is added to the load generator's arguments.
+/// Additional arguments of the load generator.
 pub(crate) fn load_words(service: &Service, variant: &Variant) -> Vec<String> {
     [service.load.as_slice(), variant.load.as_slice()].concat()
 }
 
-/// Starts the load generator; it writes its truth at its end.
+/// Starts the load generator, which writes its counts at its end.
 pub(crate) fn load(
     port: u16,
     rate: u32,
@@ -230,7 +230,7 @@ pub(crate) fn load(
     Ok(Running { child })
 }
 
-/// Resident bytes of a process or of the largest of its workers.
+/// Resident bytes of a process or of its largest worker.
 pub(crate) fn rss(pid: u32) -> Result<u64> {
     let workers = below(pid).into_iter().filter_map(|pid| resident(pid).ok());
     Ok(workers.fold(resident(pid)?, u64::max))

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::process::{self, root};
 
-/// Where the files of versions are.
+/// The folder of the version files.
 fn folder() -> PathBuf {
     root().join("agent/runtimes/src/cpython/versions")
 }
@@ -47,7 +47,7 @@ fn file(version: &str) -> PathBuf {
     folder().join(format!("{}.rs", version.replace('.', "_")))
 }
 
-/// Folders with headers, internal ones too, by version: those that are named, pyenv's, and the system's.
+/// Folders with headers, including internal ones, by version: given ones, pyenv's, and the system's.
 fn headers(named: &[PathBuf]) -> BTreeMap<String, PathBuf> {
     let below = |folder: PathBuf| {
         fs::read_dir(folder)
@@ -65,7 +65,7 @@ fn headers(named: &[PathBuf]) -> BTreeMap<String, PathBuf> {
         let Some(version) = version.filter(|version| version.starts_with("3.")) else {
             continue;
         };
-        // 3.7 and before have no `_PyRuntime` of the form that is read.
+        // 3.7 and earlier have no compatible `_PyRuntime`.
         let minor: Option<u32> = version.get(2..).and_then(|minor| minor.parse().ok());
         if minor.is_some_and(|minor| minor >= 8) && folder.join("internal").is_dir() {
             found.insert(version.to_owned(), folder);
@@ -74,7 +74,7 @@ fn headers(named: &[PathBuf]) -> BTreeMap<String, PathBuf> {
     found
 }
 
-/// The file of the version whose headers these are.
+/// The version file for these headers.
 fn extract(headers: &Path) -> Result<String> {
     let scratch = tempfile::tempdir()?;
     let program = scratch.path().join("layout");
@@ -106,7 +106,7 @@ fn extract(headers: &Path) -> Result<String> {
 mod tests {
     use super::*;
 
-    /// All but the first line, which names the patch release.
+    /// All but the first line, which has the patch release.
     fn data(text: &str) -> &str {
         text.split_once('\n').map_or("", |(_, rest)| rest)
     }

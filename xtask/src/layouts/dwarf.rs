@@ -1,4 +1,4 @@
-//! Structures of a program as its DWARF describes them: sizes, and offsets of fields by path (`sched.bp`).
+//! Structures of a program from its DWARF: sizes, and offsets of fields by path (`sched.bp`).
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -20,19 +20,19 @@ struct Structure {
 /// One field of it.
 struct Field {
     offset: u64,
-    /// Where its type is described.
+    /// Offset of its type's DIE.
     of: usize,
 }
 
 /// All structures of a program.
 pub(super) struct Types {
-    /// By where they are described.
+    /// By offset of the DIE.
     structures: HashMap<usize, Structure>,
-    /// Where they are described, by name.
+    /// Offsets of DIEs, by name.
     names: HashMap<String, usize>,
-    /// Sizes of types that are no structures.
+    /// Sizes of other types.
     sizes: HashMap<usize, u64>,
-    /// Other names of types: where the type is described.
+    /// Type aliases: offset of the aliased type.
     aliases: HashMap<usize, usize>,
 }
 
@@ -143,7 +143,7 @@ impl Types {
         Ok(self.structure(name)?.size)
     }
 
-    /// Offset of a field, and bytes of it.
+    /// Offset and size of a field.
     pub(super) fn field(&self, name: &str, path: &str) -> Result<(u64, u64)> {
         let mut structure = Some(self.structure(name)?);
         let (mut offset, mut of) = (0, 0);

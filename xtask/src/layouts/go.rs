@@ -1,5 +1,5 @@
 //! `cargo xtask layouts go`: one file of `agent/runtimes/src/go/versions` per minor version, from the DWARF of
-//! `program.go` as the toolchain of the lab builds it.
+//! `program.go`, built by the lab's toolchain.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -12,25 +12,25 @@ use super::dwarf::Types;
 use crate::lab::go;
 use crate::process::{self, root};
 
-/// What one field of a file says.
+/// Source of a field's value.
 enum Figure {
     /// Offset of a field.
     Offset(&'static str, &'static str),
-    /// Bytes of a field.
+    /// Size of a field.
     Bytes(&'static str, &'static str),
-    /// Bytes of a structure.
+    /// Size of a structure.
     Size(&'static str),
 }
 use Figure::{Bytes, Offset, Size};
 
-/// A structure of `layout.rs` beside the files: the field of `Layout`, its type, and its fields with what they say.
+/// A structure of `layout.rs`: the field of `Layout`, its type, and its fields with their sources.
 type Row = (
     &'static str,
     &'static str,
     &'static [(&'static str, Figure)],
 );
 
-/// These structures, but for that of net/http, whose fields are not the same in all versions.
+/// These structures, except that of net/http, whose fields differ between versions.
 const FIGURES: &[Row] = &[
     (
         "goroutine",
@@ -95,8 +95,8 @@ const FIGURES: &[Row] = &[
     ),
 ];
 
-/// What the kernel programs (`agent-ebpf/src/go`) take to be the same in all versions: a version in which one of these is
-/// elsewhere needs them changed, and no file can be written before that.
+/// What the kernel programs (`agent-ebpf/src/go`) assume for all versions. For a version with other values they must be
+/// changed first; no file is written before.
 const SAME: &[(&str, &str, u64)] = &[
     ("runtime.g", "m", 48),
     ("net/http.response", "conn", 0),
@@ -122,15 +122,15 @@ const SAME_SIZES: &[(&str, u64)] = &[
     ("vendor/golang.org/x/net/http2/hpack.HeaderField", 40),
 ];
 
-/// HTTP/2 has moved to a package of its own: `http2X` of net/http is `X` there.
+/// HTTP/2 was moved to a separate package: `http2X` of net/http is `X` there.
 const H2_HEAD: &str = "net/http.http2MetaHeadersFrame";
 const H2_WRITER: &str = "net/http.http2responseWriter";
 const H2_STATE: &str = "net/http.http2responseWriterState";
 const H2: [&str; 2] = ["net/http.http2", "net/http/internal/http2."];
 
-/// Up to Go 1.23: its maps, and a bucket of a map of headers.
+/// Up to Go 1.23: map, and bucket of a map of headers.
 const BUCKETS: (&str, &str) = ("runtime.hmap", "bucket<string,[]string>");
-/// From 1.24 on; a key and its value lie side by side.
+/// From 1.24 on; a key and its value are adjacent.
 const GROUPS: (&str, &str) = (
     "internal/runtime/maps.Map",
     "noalg.map.group[string][]string",
@@ -166,17 +166,17 @@ fn file(version: &str) -> PathBuf {
     root().join("agent/runtimes/src/go/versions").join(name)
 }
 
-/// What is in it.
+/// Contents of the file.
 fn extract(version: &str) -> Result<String> {
     let folder = tempfile::tempdir()?;
     let program = folder.path().join("program");
     process::run(&mut build(version, &program))?;
     let types = Types::read(&program)?;
-    same(&types).with_context(|| format!("Go {version} is not as the kernel programs have it"))?;
+    same(&types).with_context(|| format!("Go {version} does not match the kernel programs"))?;
     render(&types, version).with_context(|| format!("Go {version}"))
 }
 
-/// `go build`, beside the lab's own builds: they share a cache.
+/// `go build`, with the cache of the lab's builds.
 fn build(version: &str, program: &Path) -> Command {
     let lab = root().join("lab/go");
     let mut build = go::command(version);
@@ -189,7 +189,7 @@ fn build(version: &str, program: &Path) -> Command {
     build
 }
 
-/// A structure of HTTP/2 under the name that this version has for it.
+/// Name of an HTTP/2 structure in this version.
 fn named(types: &Types, name: &str) -> String {
     let elsewhere = name.replace(H2[0], H2[1]);
     if types.has(name) {
@@ -214,7 +214,7 @@ fn same(types: &Types) -> Result<()> {
     Ok(())
 }
 
-/// How maps are laid out, once it is sure that they are as the kernel programs walk them.
+/// The layout of maps, after checking that the kernel programs support it.
 fn maps(types: &Types) -> Result<&'static str> {
     let offset = |name, path| Ok::<u64, anyhow::Error>(types.field(name, path)?.0);
     if types.has(GROUPS.0) {
@@ -237,7 +237,7 @@ fn maps(types: &Types) -> Result<&'static str> {
     Ok("BUCKETS")
 }
 
-/// Where a request has the pattern that it matched: a string since 1.23, in 1.22 behind a pointer, and nowhere before.
+/// Location of the matched pattern in a request: a string since 1.23, behind a pointer in 1.22, absent before.
 fn pattern(types: &Types) -> Result<String> {
     let request = "net/http.Request";
     if let Ok((offset, _)) = types.field(request, "Pattern") {
@@ -290,7 +290,7 @@ fn render(types: &Types, version: &str) -> Result<String> {
 mod tests {
     use super::*;
 
-    /// Every file is what a fresh extraction writes, and every toolchain of the lab has a file.
+    /// Every file equals a new extraction, and every toolchain of the lab has a file.
     #[test]
     fn go_layouts_are_those_of_the_toolchains() {
         let mut compared = 0;

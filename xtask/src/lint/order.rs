@@ -1,5 +1,5 @@
-//! The order of imports: a stage names only what ARCHITECTURE's table lets it, and no files of a crate
-//! import one another in a circle.
+//! The order of imports: a stage may use only what ARCHITECTURE's table allows, and there must be no
+//! import cycle between files of a crate.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -21,7 +21,7 @@ mod table;
 mod tests;
 mod tree;
 
-/// Where the table is.
+/// The file with the table.
 const TABLE: &str = "ARCHITECTURE.md";
 
 pub(crate) fn check() -> Result<()> {
@@ -32,7 +32,7 @@ pub(crate) fn check() -> Result<()> {
     Ok(())
 }
 
-/// What breaks the order in a workspace: imports first, then cycles.
+/// Violations in a workspace: imports first, then cycles.
 fn broken(root: &Path) -> Result<Vec<String>> {
     let text = fs::read_to_string(root.join(TABLE)).context(TABLE)?;
     let table = Table::read(&text).context(TABLE)?;
@@ -55,7 +55,7 @@ fn against_the_table(tree: &Tree, table: &Table) -> Vec<String> {
     for (number, module) in tree.modules.iter().enumerate() {
         let krate = &tree.crates[module.krate];
         let Some(stage) = table.of(&krate.package, krate.kind, &module.path) else {
-            // The first module of a crate mostly declares the others.
+            // The root module of a crate may only declare others.
             if !module.path.is_empty() || !module.items.is_empty() {
                 broken.insert(format!(
                     "{}: {} has no row in {TABLE}'s table",
@@ -93,8 +93,8 @@ fn against_the_table(tree: &Tree, table: &Table) -> Vec<String> {
     broken.into_iter().collect()
 }
 
-/// Which file imports from which. To name a module (`use super::table`) is not to import from its
-/// file; to name what is in it is.
+/// Imports between files. Naming a module (`use super::table`) is not an import from its file; naming
+/// its contents is.
 fn imports(tree: &Tree) -> Imports {
     let mut imports = Imports::new();
     for (number, module) in tree.modules.iter().enumerate() {

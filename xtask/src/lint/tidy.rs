@@ -6,15 +6,15 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::process::{command, output, root};
 
-/// Longer files do more than one job, unless they are tables.
+/// Longer files have more than one job, unless they are tables.
 const MAX_LINES: usize = 450;
 const TABLE: &str = "// tidy: table";
 
-/// The only place packages come from.
+/// The only allowed registry.
 const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
-/// What must be in no file, in two halves so that this one passes: a machine's paths, and settings
-/// that name a package mirror.
+/// Forbidden strings, split in two so that this file passes: paths of a machine, and settings of a
+/// package mirror.
 const FORBIDDEN: &[(&str, &str)] = &[
     ("/wo", "rk/"),
     ("replace-", "with ="),
@@ -70,7 +70,7 @@ fn has_extension(file: &str, wanted: &str) -> bool {
         .is_some_and(|extension| extension == wanted)
 }
 
-/// Files of the repository, tracked or new, that match any of the patterns (all without one).
+/// Tracked or new files of the repository that match any pattern; all without patterns.
 pub(crate) fn files(patterns: &[&str]) -> Result<Vec<String>> {
     let listed = output(
         command("git")

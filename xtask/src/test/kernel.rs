@@ -1,5 +1,5 @@
-//! What needs the kernel: test programs, and heaptide's verdicts on the lab's services. Mostly they wait for services to
-//! run, so several share the processors; programs that measure what something costs come last, one at a time.
+//! Kernel tests: test programs, and heaptide's verdicts on the lab's services. Most of them wait for services, so
+//! several run concurrently. Programs that measure costs come last, one at a time.
 
 use anyhow::Result;
 
@@ -7,16 +7,16 @@ use super::lab::Row;
 use super::programs::{Outcome, TestProgram, Wanted};
 use crate::lab::at_once;
 
-/// Run beside each other. With more the processors of a small machine are full, and deadlines pass.
+/// Maximum number of concurrent jobs. More would overload a small machine, and deadlines would pass.
 const JOBS: usize = 4;
-/// Boots a kernel in emulation: it takes longest, and hardly anything of this kernel.
+/// Boots an emulated kernel: it takes longest and hardly uses this kernel.
 const FIRST: &[&str] = &["kernel_older"];
-/// Their tests hold the lock of `agent/tests/common` alone, so others would only wait.
+/// Their tests hold the lock of `agent/tests/common` exclusively, so concurrent programs would only wait.
 const ALONE: &[&str] = &["kernel_modes"];
-/// What takes long; the others come after it, so that no long one is left to the end.
+/// Long ones come first, so that none is left to the end.
 const LONG: &[&str] = &["kernel_allocators", "kernel_residency", "kernel_faults"];
 
-/// Something to run: a program's tests, or a row of the lab.
+/// A job: tests of a program, or a row of the lab.
 enum Job<'a> {
     Program(&'a TestProgram, &'a [String]),
     Verdict(&'a Row<'a>),
@@ -34,10 +34,10 @@ impl Job<'_> {
     }
 }
 
-/// A test program, and those of its tests that are to run.
+/// A test program and its selected tests.
 pub(super) type Chosen<'a> = (&'a TestProgram, Vec<String>);
 
-/// The programs that have tests in the kernel that are to run.
+/// The programs with selected kernel tests.
 pub(super) fn chosen<'a>(programs: &'a [TestProgram], wanted: &Wanted) -> Vec<Chosen<'a>> {
     let all = programs
         .iter()
@@ -60,7 +60,7 @@ pub(super) fn run(programs: &[Chosen], rows: &[Row], outcome: &mut Outcome) -> R
         .map(|(program, _)| program.name.as_str())
         .filter(|name| is_other(name))
         .collect();
-    // A service under load and heaptide keep half of a core busy: between two of them comes something that waits.
+    // A service under load and heaptide use half of a core, so they alternate with jobs that mostly wait.
     let mut others = jobs_of(&others).into_iter();
     let mut rows = rows.iter().map(Job::Verdict);
     let mut shared = jobs_of(FIRST);

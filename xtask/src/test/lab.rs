@@ -1,5 +1,5 @@
-//! The lab as a part of `cargo xtask test`: services' books are compared with what was sent, and heaptide's verdicts on
-//! those variants that services.toml lists: every day the `tested` ones, with `--all` the `slow` ones too.
+//! The lab's part of `cargo xtask test`: compares services' counts with the requests sent, and heaptide's verdicts on
+//! the variants listed in services.toml: `tested` every day, `slow` with `--all`.
 
 use anyhow::{Context as _, Result};
 
@@ -11,16 +11,16 @@ use crate::lab::{at_once, books, service};
 
 const RATE: u32 = 200;
 const BOOKS_SECONDS: u64 = 3;
-/// Books compared at a time: a service and its load take a part of a core.
+/// Concurrent comparisons of counts: a service and its load use a part of a core.
 const JOBS: usize = 3;
-/// Enough for a first right suspicion of what leaks at that rate.
+/// Enough for the first suspicion at this request rate.
 const VERDICT_SECONDS: u64 = 30;
 
 /// A variant of a service that is tested.
 pub(super) struct Row<'a> {
     pub(super) service: &'a Service,
     variant: &'a Variant,
-    /// The test's, by which it is filtered.
+    /// Name of the test, for the filter.
     pub(super) name: String,
 }
 
@@ -37,7 +37,7 @@ impl<'a> Row<'a> {
         wanted.filter.is_none_or(|part| self.name.contains(part))
     }
 
-    /// Runs the test, prints as libtest does, and counts it.
+    /// Runs the test, prints like libtest, and counts it.
     fn run(&self, test: impl Fn(&Service, &Variant) -> Result<()>) -> Outcome {
         let mut outcome = Outcome::default();
         let name = &self.name;
@@ -57,7 +57,7 @@ impl<'a> Row<'a> {
     }
 }
 
-/// The first variant of each service that has verdicts tested; with `all` of every service.
+/// The first variant of each service with tested verdicts; with `all` of every service.
 pub(super) fn rows_of_books<'a>(catalog: &'a Catalog, wanted: &Wanted) -> Result<Vec<Row<'a>>> {
     let services = catalog.services.iter();
     let services = services.filter(|service| wanted.all || !service.tested.is_empty());
@@ -82,7 +82,7 @@ pub(super) fn rows_of_verdicts<'a>(catalog: &'a Catalog, wanted: &Wanted) -> Vec
     rows.filter(|row| row.is_wanted(wanted)).collect()
 }
 
-/// Compares the books of services with what was sent to them.
+/// Compares services' counts with the requests sent.
 pub(super) fn books(rows: &[Row], outcome: &mut Outcome) {
     let compare = |service: &Service, variant: &Variant| {
         books::compare(service, variant, RATE, BOOKS_SECONDS)
@@ -92,7 +92,7 @@ pub(super) fn books(rows: &[Row], outcome: &mut Outcome) {
     }
 }
 
-/// Whether the heaptide that the other tests start, too, says of a variant what is true.
+/// Whether the test build of heaptide gives the right verdict for a variant.
 pub(super) fn verdict(row: &Row) -> Outcome {
     let settings = Settings {
         duration: VERDICT_SECONDS,

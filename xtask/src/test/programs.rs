@@ -1,7 +1,6 @@
-//! The test programs that cargo built: which tests are in them, running them, what they said.
+//! The test programs built by cargo: their tests, running them, their results.
 //!
-//! They are run directly and not by `cargo test`, because some need root and cargo must not build
-//! as root.
+//! They are run directly and not by `cargo test`, because some need root and cargo must not build as root.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read};
@@ -16,13 +15,13 @@ use serde::Deserialize;
 
 use crate::process;
 
-/// How the name of a test that needs the kernel begins, or of the file it is in.
+/// Prefix of the names of kernel tests or their files.
 const KERNEL: &str = "kernel_";
-/// How the name of a test begins that takes too long for every day.
+/// Prefix of the names of slow tests.
 const SLOW: &str = "slow_";
-/// How a test says that it could not run: `SKIPPED <test>: <reason>` on standard error.
+/// Prefix of the message of a test that could not run: `SKIPPED <test>: <reason>` on standard error.
 const SKIPPED: &str = "SKIPPED ";
-/// How libtest's summary begins.
+/// Prefix of libtest's summary.
 const RESULT: &str = "test result: ";
 
 /// A compiled test program.
@@ -53,12 +52,12 @@ struct Profile {
     test: bool,
 }
 
-/// Which tests are to run.
+/// The selected tests.
 #[derive(Clone, Copy)]
 pub(crate) struct Wanted<'a> {
-    /// A part of their names, or the name of their program.
+    /// Part of their names, or the name of their program.
     pub(crate) filter: Option<&'a str>,
-    /// Also the slow ones.
+    /// Include slow tests.
     pub(crate) all: bool,
 }
 
@@ -111,12 +110,12 @@ pub(crate) fn build(cargo: &mut Command) -> Result<Vec<TestProgram>> {
 }
 
 impl TestProgram {
-    /// The tests that need the kernel.
+    /// The kernel tests.
     pub(crate) fn kernel(&self, wanted: &Wanted) -> Vec<String> {
         self.chosen(wanted, true)
     }
 
-    /// The others.
+    /// The other tests.
     pub(crate) fn pure(&self, wanted: &Wanted) -> Vec<String> {
         self.chosen(wanted, false)
     }
@@ -136,34 +135,34 @@ impl TestProgram {
     }
 }
 
-/// A test's own name, without its modules.
+/// A test's name without its modules.
 fn function(test: &str) -> &str {
     test.rsplit("::").next().unwrap_or(test)
 }
 
 impl Wanted<'_> {
-    /// Whether a test of a program is to run.
+    /// Whether a test of a program is selected.
     fn has(&self, program: &str, test: &str) -> bool {
         let is_named = |filter: &str| program == filter || test.contains(filter);
         self.filter.is_none_or(is_named) && (self.all || !function(test).starts_with(SLOW))
     }
 }
 
-/// What the test programs said so far.
+/// The results so far.
 #[derive(Default)]
 pub(crate) struct Outcome {
-    /// Programs with failing tests, and what each said of its failures.
+    /// Programs with failed tests, and their messages.
     pub(crate) failed: Vec<(String, Vec<String>)>,
     /// `<test>: <reason>`.
     pub(crate) skipped: Vec<String>,
     results: Vec<(String, String)>,
-    /// Tests that are in no program, by kind: passed, failed.
+    /// Tests outside of test programs, by kind: passed, failed.
     counted: BTreeMap<String, (u32, u32)>,
 }
 
 impl TestProgram {
-    /// Runs some of its tests; kernel tests as root and one at a time. `prefix` is put before each line: whose it is
-    /// where several programs run.
+    /// Runs some of its tests; kernel tests as root and one at a time. `prefix` is printed before each line, to
+    /// identify concurrent programs.
     pub(crate) fn run(&self, tests: &[String], kernel: bool, prefix: &str) -> Result<Outcome> {
         let mut outcome = Outcome::default();
         if tests.is_empty() {
@@ -213,7 +212,7 @@ impl TestProgram {
 }
 
 impl Outcome {
-    /// Adds what others have said.
+    /// Adds other results.
     pub(crate) fn extend(&mut self, other: Self) {
         self.failed.extend(other.failed);
         self.skipped.extend(other.skipped);
@@ -223,7 +222,7 @@ impl Outcome {
         }
     }
 
-    /// Counts a test that is in no program; `failure` says why it failed.
+    /// Counts a test outside of a test program; `failure` is the reason if it failed.
     pub(crate) fn count(&mut self, kind: &str, name: &str, failure: Option<String>) {
         let has_passed = failure.is_none();
         self.add(kind, u32::from(has_passed), u32::from(!has_passed));
@@ -237,20 +236,20 @@ impl Outcome {
         *sum = (sum.0 + passed, sum.1 + failed);
     }
 
-    /// Echoes a line. The result lines are kept for the end, where they are seen.
+    /// Echoes a line. Result lines are kept for the end.
     fn take(&mut self, name: &str, line: String, prefix: &str) {
         if line.starts_with(RESULT) {
             self.results.push((name.to_owned(), line));
             return;
         }
         println!("{prefix}{line}");
-        // libtest's "test NAME ... " may stand before it when both go to one terminal.
+        // On a terminal libtest's "test NAME ... " may precede it.
         if let Some(skip) = line.strip_prefix(SKIPPED) {
             self.skipped.push(skip.to_owned());
         }
     }
 
-    /// The closing output: every program's result line, and what was skipped.
+    /// Prints every program's result line, and the skipped tests.
     pub(crate) fn print(&self) {
         println!();
         for (name, result) in &self.results {
@@ -280,18 +279,18 @@ impl Outcome {
     }
 }
 
-/// What a program's output says of its failing tests, for the end of all output: panics with what follows them, and names.
+/// Messages of a program's failed tests, for the end of the output: panics with the following lines, and names.
 #[derive(Default)]
 struct Failures {
     lines: Vec<String>,
-    /// Lines of the present panic that are still taken.
+    /// Remaining lines of the present panic.
     left: usize,
 }
 
 impl Failures {
-    /// Lines of a panic: a message with what the agent said. A stack trace is cut.
+    /// Maximum lines of a panic: its message with the agent's output, without the stack trace.
     const PANIC: usize = 12;
-    /// Lines of a program.
+    /// Maximum lines of a program.
     const LIMIT: usize = 100;
 
     fn take(&mut self, line: &str) {
@@ -308,7 +307,7 @@ impl Failures {
     }
 }
 
-/// The lines of both streams in the order they arrive.
+/// The lines of both streams in order of arrival.
 fn lines(
     stdout: impl Read + Send + 'static,
     stderr: impl Read + Send + 'static,
@@ -323,7 +322,7 @@ fn lines(
 fn forward(stream: impl Read, sender: &mpsc::Sender<String>) {
     let mut reader = BufReader::new(stream);
     let mut line = Vec::new();
-    // Bytes and not `lines()`: a test may print what is not UTF-8.
+    // Bytes instead of `lines()`: a test may print invalid UTF-8.
     while reader
         .read_until(b'\n', &mut line)
         .is_ok_and(|read| read > 0)

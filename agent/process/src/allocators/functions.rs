@@ -1,15 +1,15 @@
-//! What an allocator is: the functions that hand out and take back memory, and how they are called.
+//! Data types for allocators: their functions and how these are called.
 
 use heaptide_ebpf::{Cookie, shape};
 
-/// An allocator: a set of functions that hand out and take back memory.
+/// An allocator: a set of functions that allocate and free memory.
 #[derive(Debug)]
 pub struct Allocator {
     /// Its name in reports.
     pub name: &'static str,
-    /// A module that defines one of these is this allocator's.
+    /// A module that defines one of these symbols has this allocator.
     pub markers: &'static [&'static str],
-    /// What stands before its functions' names, `""` for the C library's own names.
+    /// Prefixes of its function names; `""` for the C library's names.
     pub prefixes: &'static [&'static str],
     /// Its functions.
     pub functions: &'static [&'static [Function]],
@@ -43,7 +43,7 @@ pub struct Function {
     pub factor: u8,
     /// Argument with the pointer, or [`Cookie::NONE`].
     pub pointer: u8,
-    /// It throws when there is no memory: no return probe may be on it.
+    /// It throws when memory is exhausted, so it must not get a return probe.
     pub throws: bool,
 }
 
@@ -128,7 +128,7 @@ impl Function {
             ..Self::free(name, pointer)
         }
     }
-    /// The same function, one that may throw.
+    /// The same function, marked as throwing.
     pub(super) const fn throwing(self) -> Self {
         Self {
             throws: true,
@@ -158,7 +158,7 @@ pub(super) static STANDARD: &[Function] = &[
     Function::free("cfree", 0),
 ];
 
-/// C++ `new` and `delete`, where the allocator itself defines them instead of going through malloc.
+/// C++ `new` and `delete`, for allocators that define them without calling malloc.
 pub(super) static CPLUSPLUS: &[Function] = &[
     Function::alloc("_Znwm", 0).throwing(),
     Function::alloc("_Znam", 0).throwing(),

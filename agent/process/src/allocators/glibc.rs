@@ -4,7 +4,7 @@ use super::functions::{Allocator, STANDARD};
 
 pub(super) static GLIBC: Allocator = Allocator {
     name: "glibc",
-    // not `__libc_malloc`, which musl has too
+    // not `__libc_malloc`: musl has it too
     markers: &["gnu_get_libc_version", "__libc_memalign"],
     prefixes: &[""],
     functions: &[STANDARD],

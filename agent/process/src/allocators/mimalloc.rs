@@ -48,8 +48,8 @@ static OWN: &[Function] = &[
     Function::free("mi_cfree", 0),
 ];
 
-/// The same in a heap that the program has made. `mi_heap_destroy`, which gives back a whole heap
-/// without a call for each block, is not followed.
+/// The same for a heap that the program created. `mi_heap_destroy` frees a whole heap without a
+/// call per block and is not followed.
 static HEAPS: &[Function] = &[
     Function::alloc("mi_heap_malloc", 1),
     Function::alloc("mi_heap_zalloc", 1),

@@ -1,4 +1,4 @@
-//! The allocators heaptide knows, as data: a file each, a line each in [`TABLE`].
+//! The known allocators, as data: one file each, one line each in [`TABLE`].
 
 mod custom;
 mod functions;
@@ -17,8 +17,8 @@ use crate::{elf::Symbol, module::Module};
 
 pub use functions::{Allocator, Function};
 
-/// All allocators; the index is the allocator number in cookies and blocks. The last one takes
-/// definitions of `malloc` that no other row claims.
+/// All allocators. The index is the allocator number in cookies and blocks. The last one takes
+/// definitions of `malloc` that no other row matches.
 pub static TABLE: &[&Allocator] = &[
     &glibc::GLIBC,
     &musl::MUSL,
@@ -36,9 +36,9 @@ pub struct ResolvedFunction {
     pub function: &'static Function,
     /// Its name without prefix.
     pub name: &'static str,
-    /// Its symbol; aliases at the same address are not probed twice.
+    /// Its symbol. Aliases at the same address are probed once.
     pub symbol: String,
-    /// Address in the file's own terms.
+    /// Address in the file.
     pub vaddr: u64,
     /// Size in bytes, 0 when unknown.
     pub size: u64,
@@ -57,8 +57,8 @@ pub struct AllocatorInstance {
     pub functions: Vec<ResolvedFunction>,
 }
 
-/// Finds the allocators that are used: of each C name the first definition in look-up order, of
-/// prefixed names every one.
+/// Finds the allocators in use: for C names the first definition in lookup order, for prefixed
+/// names all of them.
 pub(super) fn find(modules: &[Module], order: &[usize]) -> Vec<AllocatorInstance> {
     let names = Names::new();
     let mut taken: HashSet<&'static str> = HashSet::new();
@@ -78,8 +78,8 @@ pub(super) fn find(modules: &[Module], order: &[usize]) -> Vec<AllocatorInstance
         if rows.is_empty() && foreign {
             rows.push(TABLE.len() - 1);
         }
-        // a program with jemalloc and a static glibc in one file: who has the marker of another
-        // allocator has put it before the C library
+        // A program may have jemalloc and a static glibc in one file. The marker of another
+        // allocator means that its definitions precede those of the C library.
         rows.sort_by_key(|row| (*row < 2, *row));
         let mut addresses = HashSet::new();
         let mut own = HashSet::new();
@@ -135,7 +135,7 @@ struct Place {
     dynamic: bool,
 }
 
-/// Every name of the table, so that a symbol table is walked once.
+/// All names of the table, so that a symbol table is walked once.
 struct Names(HashSet<String>);
 
 impl Names {
@@ -164,7 +164,7 @@ impl Names {
                 if address != 0
                     && let Some(name) = self.0.get(name)
                 {
-                    // .dynsym comes first and is what others bind to
+                    // `.dynsym` is read first: other modules bind to its symbols.
                     defined.entry(name).or_insert(Place {
                         address,
                         size,

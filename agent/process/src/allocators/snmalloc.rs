@@ -2,7 +2,7 @@
 
 use super::functions::{Allocator, CPLUSPLUS, Function, STANDARD};
 
-/// What the crate `snmalloc-rs` calls: alignment before size.
+/// The functions of the crate `snmalloc-rs`: alignment before size.
 static RUST: &[Function] = &[
     Function::alloc("sn_rust_alloc", 1),
     Function::alloc("sn_rust_alloc_zeroed", 1),

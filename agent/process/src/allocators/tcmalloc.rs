@@ -40,7 +40,7 @@ static GPERFTOOLS: &[Function] = &[
     Function::free("tc_deletearray_aligned_nothrow", 0),
 ];
 
-/// Google's. The size-returning ones hand back pointer and size; the pointer comes first.
+/// Google's. The size-returning functions return pointer and size; the pointer is first.
 static GOOGLE: &[Function] = &[
     Function::alloc("TCMallocInternalMalloc", 0),
     Function::array("TCMallocInternalCalloc", 0, 1),

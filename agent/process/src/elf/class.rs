@@ -9,7 +9,7 @@ use crate::identity;
 /// What kind of program an executable is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// The only one heaptide knows.
+    /// The only supported one.
     X86_64,
     /// ELF class 32 (i386, x32).
     ThirtyTwoBit,
@@ -17,7 +17,7 @@ pub enum Class {
     Other,
 }
 
-/// What the beginning of an ELF file says; `None`: it is none.
+/// Reads the class from the start of a file; `None` if it is not ELF.
 pub(super) fn class(head: &[u8]) -> Option<Class> {
     const EM_386: u16 = 3;
     const EM_X86_64: u16 = 62;

@@ -13,7 +13,7 @@ const PT_LOAD: u32 = 1;
 const PF_X: u32 = 1;
 const SHT_NULL: u32 = 0;
 const SHT_NOBITS: u32 = 8;
-/// The number of the section with the names is in the first section header.
+/// Escape value: the index of the name section is in the first section header.
 const SHN_XINDEX: u16 = 0xffff;
 
 type Damage = &'static str;
@@ -75,13 +75,13 @@ fn table(
     most: u64,
 ) -> Result<Vec<u8>, Damage> {
     if count > most {
-        return Err("it has more headers than any honest file");
+        return Err("it has too many headers");
     }
     bytes(file, offset, count * size as u64)
 }
 
 fn bytes(file: &ForeignFile, offset: u64, size: u64) -> Result<Vec<u8>, Damage> {
-    const OUTSIDE: Damage = "they lie outside of the file";
+    const OUTSIDE: Damage = "its headers are outside of the file";
     if offset.checked_add(size).ok_or(OUTSIDE)? > file.len() {
         return Err(OUTSIDE);
     }
@@ -103,7 +103,7 @@ fn segment(header: &[u8]) -> Option<Segment> {
 }
 
 fn section_names(file: &ForeignFile, header: &[u8]) -> Result<Vec<u8>, Damage> {
-    const DAMAGED: Damage = "the names of its sections are damaged";
+    const DAMAGED: Damage = "its section names are damaged";
     let size = u64_at(header, 32).ok_or(DAMAGED)?;
     if size > caps::SECTION_NAMES {
         return Err(DAMAGED);

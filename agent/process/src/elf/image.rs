@@ -1,5 +1,5 @@
-//! An ELF file that is read in pieces: nothing that it says is believed, every offset, size and count is checked
-//! against the file and against a cap.
+//! An ELF file that is read in pieces. Its contents are untrusted: every offset, size and count is checked
+//! against the file and a cap.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,8 +13,8 @@ use crate::maps::Mapping;
 /// Why a mapped file cannot be read as a module.
 #[derive(Debug, thiserror::Error)]
 pub enum ElfError {
-    /// It is something else that is mapped executable.
-    #[error("{path} is no x86-64 ELF file")]
+    /// Not an ELF file.
+    #[error("{path} is not an x86-64 ELF file")]
     NotElf {
         /// The file.
         path: PathBuf,
@@ -27,12 +27,12 @@ pub enum ElfError {
     Parse {
         /// The file.
         path: PathBuf,
-        /// What is wrong with them.
+        /// What is wrong.
         reason: &'static str,
     },
 }
 
-/// An ELF file. What is kept of its contents is given back by [`Elf::release`].
+/// An ELF file. [`Elf::release`] drops its cached contents.
 #[derive(Debug)]
 pub struct Elf {
     file: ForeignFile,
@@ -40,21 +40,21 @@ pub struct Elf {
     pub(super) sections: Vec<Section>,
     budget: Arc<Budget>,
     pieces: Mutex<Pieces>,
-    /// Caps that applied, one sentence each.
+    /// Caps that were reached, one sentence each.
     applied: Mutex<Vec<&'static str>>,
 }
 
-/// Pieces of the file that were read last, the latest at the end.
+/// The cached pieces of the file, most recently used last.
 #[derive(Debug, Default)]
 struct Pieces(Vec<(u64, Arc<[u8]>)>);
 
 impl Elf {
-    /// Opens the file and reads its headers, on a budget of its own.
+    /// Opens the file and reads its headers, with its own budget.
     pub fn open(path: &Path) -> Result<Self, ElfError> {
         Self::open_on(path, Budget::full())
     }
 
-    /// Opens the file and reads its headers. `budget` is for the walks over its tables.
+    /// Opens the file and reads its headers. `budget` limits walks over its tables.
     pub fn open_on(path: &Path, budget: Arc<Budget>) -> Result<Self, ElfError> {
         let not_elf = || ElfError::NotElf {
             path: path.to_path_buf(),
@@ -91,7 +91,7 @@ impl Elf {
         &self.file
     }
 
-    /// The open file alone.
+    /// Returns the open file.
     pub fn into_file(self) -> ForeignFile {
         self.file
     }
@@ -106,7 +106,7 @@ impl Elf {
         self.sections.iter().find(|s| s.name == name)
     }
 
-    /// The bytes of a section; `None` when it lies outside of the file or is larger than any honest one.
+    /// The bytes of a section; `None` if it is outside of the file or above the cap.
     pub fn section_bytes(&self, section: &Section) -> Option<Vec<u8>> {
         if section.size > caps::SECTION {
             self.capped("a section is larger than 64 MiB and is not read");
@@ -115,8 +115,8 @@ impl Elf {
         self.whole(section.offset, section.size)
     }
 
-    /// Calls `visit` with the bytes of a section in order, in pieces that begin with the last `overlap`
-    /// bytes of the one before, until it returns true; returns whether it did.
+    /// Calls `visit` with the bytes of a section in order until it returns true; returns whether it did. Each
+    /// piece begins with the last `overlap` bytes of the previous one.
     pub fn search(
         &self,
         section: &Section,
@@ -125,7 +125,7 @@ impl Elf {
     ) -> bool {
         let size = section.size.min(caps::SECTION * 4);
         if size < section.size {
-            self.capped("a section is larger than 256 MiB and is searched in part");
+            self.capped("a section is larger than 256 MiB and is searched only in part");
         }
         let overlap = overlap.min(caps::PIECE / 2);
         let mut buffer = Vec::new();
@@ -149,7 +149,7 @@ impl Elf {
         false
     }
 
-    /// Bytes of the file, by way of the pieces that are kept; false when they lie outside of it.
+    /// Reads bytes of the file through the cache; false if they are outside of it.
     pub(crate) fn read_at(&self, offset: u64, into: &mut [u8]) -> bool {
         let Some(end) = offset.checked_add(into.len() as u64) else {
             return false;
@@ -198,12 +198,12 @@ impl Elf {
         Some(bytes)
     }
 
-    /// Where an address of the file lies in the file.
+    /// File offset of an address.
     pub fn file_offset(&self, address: u64) -> Option<u64> {
         Some(self.place(address)?.0)
     }
 
-    /// Offset of an address, and the bytes of its segment from there on.
+    /// Offset of an address, and the bytes from there to the end of its segment.
     fn place(&self, address: u64) -> Option<(u64, u64)> {
         let inside = |s: &&Segment| address.checked_sub(s.address).is_some_and(|d| d < s.size);
         let segment = self.segments.iter().find(inside)?;
@@ -220,9 +220,9 @@ impl Elf {
         self.read_at(offset, &mut bytes).then_some(bytes)
     }
 
-    /// What to add to the file's addresses to get those of `mapping`, which maps this file.
+    /// Difference between memory addresses of `mapping`, which maps this file, and addresses in the file.
     pub fn bias(&self, mapping: &Mapping) -> Option<u64> {
-        // a mapping begins at a page, a segment need not
+        // A mapping begins at a page boundary, a segment may not.
         const PAGE: u64 = 4096;
         let fits = |s: &&Segment| {
             mapping.offset >= s.offset & !(PAGE - 1)
@@ -252,7 +252,7 @@ impl Elf {
         build_id::build_id(&self.section_bytes(section)?)
     }
 
-    /// It has line tables, in itself or in a debug file by build id.
+    /// It has line tables, in itself or in a debug file found by build id.
     pub fn has_lines(&self) -> bool {
         if self.section(".debug_line").is_some() {
             return true;
@@ -266,19 +266,19 @@ impl Elf {
         )))
     }
 
-    /// Drops the pieces that are kept; reading on reads them again.
+    /// Drops the cached pieces; later reads load them again.
     pub fn release(&self) {
         lock(&self.pieces).0 = Vec::new();
     }
 
-    /// What was not read of it because of a cap, one sentence each.
+    /// What was not read because of a cap, one sentence each.
     pub fn limitations(&self) -> Vec<String> {
         let said = lock(&self.applied);
         let path = self.file.path().display();
         said.iter().map(|why| format!("{path}: {why}")).collect()
     }
 
-    /// Notes that a cap applied.
+    /// Records that a cap was reached.
     pub(crate) fn capped(&self, why: &'static str) {
         let mut applied = lock(&self.applied);
         if !applied.contains(&why) {
@@ -286,18 +286,16 @@ impl Elf {
         }
     }
 
-    /// Takes bytes out of the budget for walks.
+    /// Takes bytes from the budget of walks.
     pub(crate) fn spend(&self, bytes: u64) -> bool {
         let enough = self.budget.take(bytes);
         if !enough {
-            self.capped(
-                "its tables are larger than heaptide reads of one process: some are left out",
-            );
+            self.capped("its tables exceed what heaptide reads per process: some are not read");
         }
         enough
     }
 
-    /// Some bytes of the file, which the caller has checked against a cap.
+    /// Bytes of the file whose number the caller has checked against a cap.
     pub(super) fn whole(&self, offset: u64, size: u64) -> Option<Vec<u8>> {
         if offset.checked_add(size)? > self.file.len() || !self.spend(size) {
             return None;

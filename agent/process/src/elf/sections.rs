@@ -3,13 +3,13 @@
 /// A `PT_LOAD` segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {
-    /// Address in the file's own terms.
+    /// Address in the file.
     pub address: u64,
     /// Offset in the file.
     pub offset: u64,
     /// Bytes in the file.
     pub size: u64,
-    /// Code may run in it.
+    /// It is executable.
     pub executable: bool,
 }
 
@@ -18,7 +18,7 @@ pub struct Segment {
 pub struct Section {
     /// Its name.
     pub name: String,
-    /// Address in the file's own terms, 0 when it is not loaded.
+    /// Address in the file, 0 if it is not loaded.
     pub address: u64,
     /// Offset in the file.
     pub offset: u64,
@@ -26,7 +26,7 @@ pub struct Section {
     pub size: u64,
     /// `SHT_..`.
     pub(super) kind: u32,
-    /// Number of the section that it refers to.
+    /// Number of the linked section (`sh_link`).
     pub(super) link: u32,
     /// Its own number.
     pub(super) number: u32,

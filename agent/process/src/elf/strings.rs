@@ -1,25 +1,25 @@
-//! A table of strings that is read as its symbols ask for it: mostly in its own order.
+//! A string table, read through a window, because symbols mostly refer to it in order.
 
 use super::image::Elf;
 use super::sections::Section;
 use crate::files::caps;
 
-/// Bytes that are read ahead.
+/// Bytes read ahead.
 const WINDOW: u64 = 4 * caps::PIECE as u64;
-/// A table of so many bytes is read as a whole: its symbols may ask for it in any order.
+/// A table up to this size is read as a whole, because symbols may refer to it in any order.
 const WHOLE: u64 = 16 << 20;
-/// Bytes that are read for one name elsewhere.
+/// Bytes read for one name outside of the window.
 const GLANCE: u64 = 512;
 
 pub(super) struct Strings<'elf> {
     elf: &'elf Elf,
     offset: u64,
     size: u64,
-    /// Where the window begins in the table.
+    /// Start of the window in the table.
     start: u64,
     window: Vec<u8>,
     glance: Vec<u8>,
-    /// The last name that was not in the window.
+    /// The last name that was outside of the window.
     missed: u64,
 }
 
@@ -36,7 +36,7 @@ impl<'elf> Strings<'elf> {
         }
     }
 
-    /// The name at an offset of the table; `None` when there is none, or the budget is used up.
+    /// The name at an offset of the table; `None` if there is none or the budget is used up.
     pub(super) fn get(&mut self, at: u32) -> Option<&[u8]> {
         let at = u64::from(at);
         let left = self.size.checked_sub(at).filter(|left| *left > 0)?;
@@ -54,7 +54,7 @@ impl<'elf> Strings<'elf> {
                 .get(at as usize..)
                 .and_then(|rest| rest.get(..ends(rest)?));
         }
-        // names near to one another are read together
+        // Names close to each other are read together.
         if self.window.is_empty() || at.abs_diff(self.missed) < WINDOW / 2 {
             self.window = self.read(at, left.min(WINDOW))?;
             self.start = at;

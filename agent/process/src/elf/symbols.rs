@@ -11,7 +11,7 @@ use crate::files::caps;
 /// Bytes of a symbol and of a relocation.
 const SYMBOL: u64 = 24;
 const RELOCATION: u64 = 24;
-/// Symbols that are read at once.
+/// Symbols read at once.
 const AT_ONCE: u64 = 8192;
 
 const SHT_SYMTAB: u32 = 2;
@@ -25,9 +25,9 @@ const STT_FUNC: u8 = 2;
 pub struct Symbol<'a> {
     /// Mangled name without version.
     pub name: &'a str,
-    /// Address in the file's own terms.
+    /// Address in the file.
     pub address: u64,
-    /// Size, 0 when the file does not say.
+    /// Size, 0 if unknown.
     pub size: u64,
     /// From `.dynsym`: other modules can bind to it.
     pub dynamic: bool,
@@ -65,7 +65,7 @@ impl Elf {
         find(SHT_DYNSYM).or_else(|| find(SHT_SYMTAB))
     }
 
-    /// Calls `visit` with name, address and size of every symbol of a type that is defined here.
+    /// Calls `visit` with name, address and size of every defined symbol of a type.
     fn defined<T>(
         &self,
         kind: u32,
@@ -111,8 +111,8 @@ impl Elf {
         self.sections.iter().find(|s| s.number == number)
     }
 
-    /// The functions that are called through the file's tables: where in memory the dynamic linker
-    /// writes an address (in the file's own terms), and the name of the function.
+    /// The functions called through the GOT: address of the entry (in the file) and name of the
+    /// function.
     pub fn imports(&self) -> Vec<(u64, String)> {
         let Some((table, mut strings)) = self.table(SHT_DYNSYM) else {
             return Vec::new();
@@ -147,18 +147,18 @@ impl Elf {
     }
 }
 
-/// Place of the name, address and size of a symbol of a type that is defined in the file.
+/// Name offset, address and size of a symbol, if it is defined and of that type.
 fn defined_symbol(symbol: &[u8], of_type: u8) -> Option<(u32, u64, u64)> {
     let defined = u16_at(symbol, 6)? != 0 && symbol.get(4)? & 0xf == of_type;
     defined.then(|| Some((u32_at(symbol, 0)?, u64_at(symbol, 8)?, u64_at(symbol, 16)?)))?
 }
 
-/// Where a relocation writes, and the number of its symbol.
+/// Target address of a relocation, and its symbol number.
 fn target(relocation: &[u8]) -> Option<(u64, u32)> {
     Some((u64_at(relocation, 0)?, u32_at(relocation, 12)?))
 }
 
-/// `.symtab` writes versions into names.
+/// Names in `.symtab` include versions.
 fn without_version(name: &[u8]) -> Option<&str> {
     let name = std::str::from_utf8(name).ok()?;
     Some(name.split('@').next().unwrap_or(name))

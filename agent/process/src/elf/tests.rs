@@ -1,4 +1,4 @@
-//! The own executable, and files that lie about themselves.
+//! This executable, and files with false contents.
 
 use std::io::{Seek, SeekFrom, Write};
 use std::time::{Duration, Instant};
@@ -42,7 +42,7 @@ fn own_executable() {
     assert_eq!(elf.limitations(), Vec::<String>::new());
 }
 
-/// What is read in pieces is what the file holds.
+/// Contents read in pieces equal the file.
 #[test]
 fn pieces_are_the_file() {
     let elf = Elf::open(&own()).unwrap();
@@ -66,7 +66,7 @@ fn pieces_are_the_file() {
     assert!(!elf.read_at(u64::MAX, &mut [0; 8]));
 }
 
-/// A copy of the own executable with one section header changed: (offset, size, entry size).
+/// A copy of this executable with one section header changed: (offset, size, entry size).
 fn changed(name: &str, change: impl Fn(&mut [u8])) -> (tempfile::TempDir, PathBuf) {
     let mut bytes = std::fs::read(own()).unwrap();
     let elf = Elf::open(&own()).unwrap();
@@ -128,7 +128,7 @@ fn sizes_and_places_that_lie() {
             assert!(!elf.search(section, 16, |_| false));
         }
     }
-    // an entry size that is none
+    // an invalid entry size
     let (_folder, path) = changed(".symtab", |header| put(header, 56, 0));
     assert!(names(&Elf::open(&path).unwrap()) > 100);
 }
@@ -154,7 +154,7 @@ fn a_file_that_is_cut_anywhere() {
             names(&elf);
         }
     }
-    // headers of any value
+    // headers with random values
     let mut head = bytes[..4096].to_vec();
     for at in 16..64 {
         let before = head[at];

@@ -1,5 +1,5 @@
-//! Accesses that may block for ever (a FUSE or NFS server that does not answer) run in a thread that
-//! can be given up.
+//! Accesses that may block forever (a FUSE or NFS server that does not answer) run in a thread that
+//! can be abandoned.
 
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -9,22 +9,22 @@ use super::caps;
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// It did not answer in time, or too many others hang.
+/// No answer in time, or too many other accesses hang.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct GivenUp;
 
-/// Threads that wait for work.
+/// Idle worker threads.
 static IDLE: Mutex<Vec<mpsc::Sender<Job>>> = Mutex::new(Vec::new());
-/// Threads kept for more work.
+/// Maximum number of idle threads.
 const MAX_IDLE: usize = 4;
-/// Jobs that were given up and have not ended.
+/// Abandoned jobs that have not ended.
 static STUCK: AtomicUsize = AtomicUsize::new(0);
 
 const RUNNING: u8 = 0;
 const ENDED: u8 = 1;
 const ABANDONED: u8 = 2;
 
-/// Runs a job in another thread and waits for it as long as [`caps::PATIENCE`] says.
+/// Runs a job in another thread and waits for it for at most [`caps::PATIENCE`].
 pub(super) fn within<T: Send + 'static>(
     job: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, GivenUp> {
@@ -37,18 +37,18 @@ pub(super) fn within<T: Send + 'static>(
         if of_job.swap(ENDED, Ordering::AcqRel) == ABANDONED {
             STUCK.fetch_sub(1, Ordering::Relaxed);
         }
-        // Nobody listens when it was given up.
+        // If the job was abandoned, there is no receiver.
         let _ = answer.send(value);
     }))?;
     match answered.recv_timeout(patience) {
         Ok(value) => Ok(value),
-        // The job has panicked: its thread is gone.
+        // The job panicked.
         Err(mpsc::RecvTimeoutError::Disconnected) => Err(GivenUp),
         Err(mpsc::RecvTimeoutError::Timeout) => {
             STUCK.fetch_add(1, Ordering::Relaxed);
             if state.swap(ABANDONED, Ordering::AcqRel) == ENDED {
                 STUCK.fetch_sub(1, Ordering::Relaxed);
-                // It has ended at this moment and answers at once.
+                // It ended just now, so its answer is available.
                 return answered.recv_timeout(patience).map_err(|_| GivenUp);
             }
             Err(GivenUp)
@@ -56,7 +56,7 @@ pub(super) fn within<T: Send + 'static>(
     }
 }
 
-/// How long to wait while `stuck` others hang; `None`: not at all.
+/// Time to wait while `stuck` others hang; `None`: do not try.
 fn patience(stuck: usize) -> Option<Duration> {
     let row = caps::PATIENCE.iter().find(|(most, _)| stuck <= *most)?;
     (stuck < caps::STUCK).then_some(row.1)

@@ -1,4 +1,4 @@
-//! How much the walks over foreign tables may read: bytes that fill up again with time, and a deadline.
+//! Budget for walks over foreign tables: bytes, which are refilled over time, and a deadline.
 
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -18,7 +18,7 @@ impl Budget {
         Self::new(None)
     }
 
-    /// The same, and nothing after `deadline`.
+    /// The same with a deadline.
     pub fn until(deadline: Instant) -> Arc<Self> {
         Self::new(Some(deadline))
     }
@@ -30,7 +30,7 @@ impl Budget {
         })
     }
 
-    /// Takes bytes out; false when there are not as many, or the time is over.
+    /// Takes bytes; false if too few are left or the deadline has passed.
     pub fn take(&self, bytes: u64) -> bool {
         let now = Instant::now();
         if self.deadline.is_some_and(|deadline| now >= deadline) {

@@ -1,7 +1,8 @@
-//! The one reader of foreign files. A path is looked up without opening (`O_PATH`); only a regular file
-//! is then opened, once, through `/proc/self/fd`: opening a device runs its driver, and opening a FIFO
-//! waits for a writer. Files are read into bounded buffers and never mapped: a mapped file that shrinks
-//! would end the agent by SIGBUS. What may block for ever runs where it can be given up.
+//! The only reader of foreign files. A path is looked up without opening (`O_PATH`). Only a regular
+//! file is then opened, once, through `/proc/self/fd`: opening a device runs its driver, and opening a
+//! FIFO waits for a writer. Files are read into bounded buffers and never mapped, because a mapped file
+//! that shrinks would end the agent by SIGBUS. Accesses that may block forever run in a thread that can
+//! be abandoned.
 
 mod abandon;
 pub mod budget;
@@ -23,15 +24,15 @@ pub use budget::Budget;
 /// Why a foreign file cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// It is not there, or not permitted.
+    /// It does not exist or access is denied.
     #[error("cannot open {path}: {source}")]
     Open {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// A device, a FIFO, a folder: those are not opened.
+    /// A device, FIFO or folder, which is not opened.
     #[error("{path} is not a regular file")]
     NotRegular {
         /// The file.
@@ -43,34 +44,34 @@ pub enum FileError {
         /// The file.
         path: PathBuf,
     },
-    /// It is shorter than it was, or reading fails.
+    /// It became shorter, or reading failed.
     #[error("cannot read {path}: {source}")]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
 }
 
-/// Which file it is: device (`major << 32 | minor`, as in [`crate::Mapping`]) and inode.
+/// Identity of a file: device (`major << 32 | minor`, as in [`crate::Mapping`]) and inode.
 pub type Identity = (u64, u64);
 
-/// A regular file of somebody else, open for reading.
+/// A foreign regular file, open for reading.
 #[derive(Debug)]
 pub struct ForeignFile {
     file: Arc<File>,
     path: PathBuf,
     len: u64,
     identity: Identity,
-    /// Its file system may make a reader wait for ever.
+    /// Reads may block forever.
     may_hang: bool,
-    /// It did once: it is not read again.
+    /// A read hung: it is not read again.
     hung: AtomicBool,
 }
 
 impl ForeignFile {
-    /// Opens a path of this host; below `/proc/PID/root` links are followed as the process would.
+    /// Opens a path of this host. Below `/proc/PID/root` links are resolved as in that process.
     pub fn open(path: &Path) -> Result<Self, FileError> {
         let (place, stat) = look_up(path)?;
         if FileType::from_raw_mode(u32::from(stat.stx_mode)) != FileType::RegularFile {
@@ -78,7 +79,7 @@ impl ForeignFile {
                 path: path.to_path_buf(),
             });
         }
-        // A file of a disk does not wait for anybody; all others have no device of their own.
+        // File systems on disks do not block; all others have no device major number.
         let may_hang = stat.stx_dev_major == 0;
         let open = move || {
             let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -101,27 +102,27 @@ impl ForeignFile {
         })
     }
 
-    /// Bytes that it had when it was opened.
+    /// Size when it was opened.
     pub fn len(&self) -> u64 {
         self.len
     }
 
-    /// It had none.
+    /// Size 0 when it was opened.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Where it was found.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Which file it is.
+    /// Its identity.
     pub fn identity(&self) -> Identity {
         self.identity
     }
 
-    /// Fills all of `into` from an offset on.
+    /// Fills `into` from an offset.
     pub fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<(), FileError> {
         let read = |source| FileError::Read {
             path: self.path.clone(),
@@ -153,12 +154,12 @@ impl AsFd for ForeignFile {
     }
 }
 
-/// Which file a path leads to, without opening it.
+/// Identity of the file at a path, without opening it.
 pub fn identity(path: &Path) -> Option<Identity> {
     look_up(path).ok().map(|(_, stat)| identity_in(&stat))
 }
 
-/// A regular file is there; it is not opened.
+/// Whether there is a regular file; it is not opened.
 pub fn is_file(path: &Path) -> bool {
     look_up(path).is_ok_and(|(_, stat)| {
         FileType::from_raw_mode(u32::from(stat.stx_mode)) == FileType::RegularFile
@@ -183,12 +184,12 @@ fn not_opened(path: &Path, errno: Errno) -> FileError {
     }
 }
 
-/// Finds a file without opening it. What the kernel knows already does not block; all else is asked for
-/// where it can be given up.
+/// Finds a file without opening it. Lookups that the kernel can answer from its cache do not block;
+/// others run in a thread that can be abandoned.
 fn look_up(path: &Path) -> Result<(OwnedFd, Statx), FileError> {
     match find(path, true) {
         Ok(found) => return Ok(found),
-        // the kernel would have to ask the file system, or does not know how to say so
+        // the kernel would have to ask the file system, or does not support this flag
         Err(Errno::AGAIN | Errno::INVAL | Errno::NOSYS) => {}
         Err(errno) => return Err(not_opened(path, errno)),
     }
@@ -212,7 +213,7 @@ fn find(path: &Path, cached: bool) -> Result<(OwnedFd, Statx), Errno> {
         }
         None => rustix::fs::openat2(CWD, path, flags, Mode::empty(), resolve)?,
     };
-    // What is known of it is enough, and asking a server could block.
+    // Cached attributes are sufficient, and asking a server could block.
     let how = if cached {
         AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC
     } else {
@@ -222,7 +223,7 @@ fn find(path: &Path, cached: bool) -> Result<(OwnedFd, Statx), Errno> {
     Ok((place, stat))
 }
 
-/// `/proc/PID/root` and what lies below it.
+/// `/proc/PID/root` and the path below it.
 fn below_root(path: &Path) -> Option<(PathBuf, PathBuf)> {
     let mut parts = path.strip_prefix("/proc").ok()?.components();
     let pid = parts.next()?;

@@ -1,4 +1,4 @@
-//! Files that are no files, files that change, and links that lead out.
+//! Non-regular files, files that change, and links out of the root.
 
 use std::os::unix::fs::symlink;
 use std::time::{Duration, Instant};
@@ -25,7 +25,7 @@ fn a_regular_file_is_read() {
         assert_eq!((&bytes, file.len()), (b"3456", 10));
         assert_eq!(Some(file.identity()), identity(&path));
         assert!(is_file(&path));
-        // behind its end
+        // beyond the end
         assert!(matches!(
             file.read_at(8, &mut bytes),
             Err(FileError::Read { .. })
@@ -69,7 +69,7 @@ fn what_is_no_file_is_not_opened() {
     assert!(start.elapsed() < Duration::from_secs(5));
 }
 
-/// A process's absolute links stay in its root, and its `/proc` leads nowhere else.
+/// Absolute links stay in the process's root, and its `/proc` does not lead elsewhere.
 #[test]
 fn links_do_not_lead_out_of_the_root() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! `runtime.moduledata` of a Go process: what its table of functions leaves out.
+//! `runtime.moduledata` of a Go process: what the function table omits.
 
 use std::time::Duration;
 
@@ -6,24 +6,24 @@ use super::words::u64_at;
 use crate::elf::Elf;
 use crate::memory::{Budget, ProcessMemory};
 
-/// Where `gofunc` lies in `runtime.moduledata`: up to Go 1.26, and from 1.27 on.
+/// Offsets of `gofunc` in `runtime.moduledata`: up to Go 1.26, and from 1.27 on.
 const GOFUNC: [usize; 2] = [320, 344];
-/// Where `text` and `etext` lie in it.
+/// Offsets of `text` and `etext`.
 const TEXT: usize = 176;
-/// Bytes of it that are read.
+/// Bytes read of it.
 const MODULE_BYTES: usize = 352;
-/// Data searched for it, at most.
+/// Maximum bytes of data searched.
 const MAX_DATA: u64 = 64 << 20;
 
-/// What `runtime.moduledata` says, in addresses of the process.
+/// Fields of `runtime.moduledata`, as addresses of the process.
 pub(super) struct Module {
     pub(super) text: u64,
     pub(super) end: u64,
     pub(super) trees: [u64; 2],
 }
 
-/// Finds `runtime.firstmoduledata` in the process: it begins with the addresses of the table and of the
-/// names in it.
+/// Finds `runtime.firstmoduledata` in the process: it begins with the addresses of the function table
+/// and its names.
 pub(super) fn moduledata(elf: &Elf, pid: u32, bias: u64, table: u64, names: u64) -> Option<Module> {
     let memory = ProcessMemory::of_pid(pid);
     let mut budget = Budget::new(4 * MAX_DATA, u64::MAX, Duration::from_secs(5));

@@ -1,4 +1,4 @@
-//! Numbers that end, and tables that lie.
+//! Truncated numbers and false tables.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ fn numbers_end_with_the_table() {
     assert_eq!(u32_at(&[1, 0, 0], 0), None);
 }
 
-/// A program with a table of functions whose header is `words`, and zeros of a hole behind it.
+/// A program with a function table whose header is `words`, followed by zeros.
 fn table_of(words: &[u64]) -> Option<Table> {
     use std::io::{Seek, SeekFrom, Write};
     const HOLE: u64 = 64 << 30;

@@ -1,4 +1,4 @@
-//! Numbers in bytes that may end early.
+//! Numbers in byte slices that may be too short.
 
 /// Four bytes, little endian.
 pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {

@@ -11,7 +11,7 @@ use crate::allocators::{AllocatorInstance, ResolvedFunction, TABLE};
 use crate::{inspect::Inspected, module::Module};
 
 impl Planner {
-    /// Plans for every function of every allocator that the process uses.
+    /// Plans probes for every function of every allocator in use.
     pub(super) fn allocators(&mut self, process: &Inspected) {
         let mut codes: HashMap<usize, (Code<'_>, HashMap<u64, Exit>)> = HashMap::new();
         for allocator in &process.allocators {
@@ -63,7 +63,7 @@ impl Planner {
             return;
         }
         if !function.throws {
-            // both at one instruction: one trap serves them
+            // both at one instruction: one trap is enough
             self.add(module, programs::ALLOC_ENTER, symbol, vaddr, &place, cookie);
             self.add(
                 module,
@@ -78,8 +78,8 @@ impl Planner {
         let before = taken.clone();
         let Some(exits) = results::of(code, vaddr, taken) else {
             self.plan.limitations.push(format!(
-                "blocks of {symbol} in {} are not seen: not all of its returns could be found, and a \
-                 return probe would end the process when it throws",
+                "blocks of {symbol} in {} are not seen: not all of its returns were found, and \
+                 a return probe would end the process if it throws",
                 module.name
             ));
             return;
@@ -109,7 +109,7 @@ impl Planner {
     }
 }
 
-/// The function does nothing but jump to another one of its kind that is probed.
+/// The function only jumps to another function of its kind, which is probed.
 fn only_jumps(
     code: &Code<'_>,
     process: &Inspected,

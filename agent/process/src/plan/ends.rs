@@ -1,7 +1,7 @@
-//! Where a function ends: its returns, and its jumps to functions that return in its place.
+//! The ends of a function: its returns and tail calls.
 //!
-//! A return probe would be one place instead of several, but it replaces the return address, and no
-//! exception can be unwound through that: the target would abort.
+//! A return probe would be one probe instead of several. But it replaces the return address, so an
+//! exception cannot unwind through it and the target would abort.
 
 use std::ops::Range;
 
@@ -9,10 +9,10 @@ use iced_x86::{Decoder, DecoderOptions, FlowControl};
 
 use super::prologue::Place;
 
-/// Ends of one function that are probed.
+/// Maximum number of ends of a function.
 const MAX_ENDS: usize = 64;
 
-/// The ends of the function `name` whose whole code is `bytes` at `address`. A jump into one of the
+/// The ends of the function `name` whose code is `bytes` at `address`. A jump into one of the
 /// `cold` ranges stays within the function.
 pub(super) fn of(name: &str, bytes: &[u8], address: u64, cold: &[Range<u64>]) -> Vec<Place> {
     let own = address..address + bytes.len() as u64;
@@ -29,7 +29,7 @@ pub(super) fn of(name: &str, bytes: &[u8], address: u64, cold: &[Range<u64>]) ->
                 }
                 "jumps to its last call"
             }
-            // Through the table of imported functions; switches go through a register.
+            // A jump through the GOT; switches jump through a register.
             FlowControl::IndirectBranch if instruction.is_ip_rel_memory_operand() => {
                 "jumps to its last call"
             }

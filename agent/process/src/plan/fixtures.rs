@@ -29,7 +29,7 @@ fn real_prologues() {
             .collect();
         let needs = match function(symbol) {
             Some(function) => needs_of(function, false),
-            // Go: nothing but the task's address is read
+            // Go: only the task's address is read
             None => Needs {
                 arguments: vec![0],
                 ..Needs::default()

@@ -1,4 +1,4 @@
-//! `--handler SYMBOL`: entry and return of the application's own functions as request scopes.
+//! `--handler SYMBOL`: entry and return of application functions as request scopes.
 
 use std::ops::Range;
 
@@ -9,9 +9,9 @@ use super::planner::{Planner, place};
 use super::{ends, programs};
 use crate::{inspect::Inspected, module::Module};
 
-/// Handlers probed at most; an expression that matches more is certainly not meant so.
+/// Maximum number of handlers: an expression that matches more is a mistake.
 const MAX_HANDLERS: usize = 64;
-/// Bytes of a demangled name.
+/// Maximum bytes of a demangled name.
 const MAX_NAME: usize = 64 << 10;
 
 struct Match {
@@ -28,8 +28,8 @@ impl Planner {
             for found in found {
                 if self.plan.handlers.len() == MAX_HANDLERS {
                     self.plan.limitations.push(format!(
-                        "--handler matches more than {MAX_HANDLERS} functions: only the first are \
-                         used, make it narrower"
+                        "--handler matches more than {MAX_HANDLERS} functions: only the first \
+                         are used; use a narrower expression"
                     ));
                     break 'modules;
                 }
@@ -58,7 +58,7 @@ impl Planner {
     }
 }
 
-/// Functions to probe, and where the cold halves of functions are: those are jumped to, not called.
+/// Functions to probe, and the cold parts of functions, which are jumped to and not called.
 fn matches(
     module: &Module,
     expressions: &[Regex],
@@ -105,7 +105,7 @@ fn demangled(name: &str) -> String {
     }
 }
 
-/// A name of a bounded length: a few bytes of mangled C++ can stand for gigabytes.
+/// A name with a maximum length: a few bytes of mangled C++ can expand to gigabytes.
 struct Short(String);
 
 impl cpp_demangle::DemangleWrite for Short {

@@ -1,4 +1,4 @@
-//! Which instruction of which function gets which kernel program, and why.
+//! The plan: which kernel program is attached to which instruction, and why.
 
 mod allocators;
 mod ends;
@@ -28,7 +28,7 @@ pub struct PlanOptions {
     pub handlers: Vec<Regex>,
 }
 
-/// Plans the probes for a process; `wishes` are its runtime's.
+/// Plans the probes for a process; `wishes` are those of its runtime.
 pub fn plan(process: &Inspected, wishes: &Wishes, options: &PlanOptions) -> Plan {
     let mut planner = Planner::new();
     if options.allocations && !planner.usdt(process) {

@@ -1,4 +1,4 @@
-//! A plan in the making: probes, and where in a function each goes.
+//! Builds a plan: probes and their positions in functions.
 
 use std::path::PathBuf;
 
@@ -9,28 +9,28 @@ use super::prologue::{self, Needs, Place};
 use crate::allocators::Function;
 use crate::module::Module;
 
-/// Bytes of a function that are searched for loops back into its prologue.
+/// Bytes of a function searched for jumps back into its prologue.
 const MAX_FUNCTION: u64 = 4096;
 
 /// One probe to attach.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
-    /// Path under which the file can be opened from here.
+    /// Path under which the agent can open the file.
     pub path: PathBuf,
-    /// Where in the file.
+    /// Its file offset.
     pub file_offset: u64,
-    /// Where in the file the function begins.
+    /// File offset of the function.
     pub entry_offset: u64,
-    /// What runs there.
+    /// The kernel program.
     pub program: Program,
-    /// Where in the file the kernel counts who listens, 0: the probe has no such place.
+    /// File offset of its semaphore, 0: none.
     pub semaphore: u64,
     /// The attach cookie, see [`Cookie`]. For handlers its allocator byte is the index in
     /// [`Plan::handlers`].
     pub cookie: u64,
     /// The function.
     pub symbol: String,
-    /// Why there.
+    /// Why at this position.
     pub why: String,
 }
 
@@ -41,18 +41,18 @@ pub struct Plan {
     pub probes: Vec<Probe>,
     /// Names of the request handlers found, by handler number.
     pub handlers: Vec<String>,
-    /// What cannot be seen and why, one sentence each; those of the target are not repeated.
+    /// What cannot be seen and why, one sentence each, without those of the target.
     pub limitations: Vec<String>,
 }
 
-/// A plan in the making.
+/// A plan under construction.
 pub(super) struct Planner {
     pub(super) plan: Plan,
     pub(super) long_nops: bool,
 }
 
 impl Planner {
-    /// Nothing planned yet.
+    /// An empty plan.
     pub(super) fn new() -> Self {
         Self {
             plan: Plan::default(),
@@ -60,7 +60,7 @@ impl Planner {
         }
     }
 
-    /// What every place needs on this kernel.
+    /// What every position needs on this kernel.
     pub(super) fn needs(&self) -> Needs {
         Needs {
             long_nops: self.long_nops,
@@ -95,7 +95,7 @@ impl Planner {
             let name = &module.name;
             self.plan
                 .limitations
-                .push(format!("{symbol} of {name} lies outside of its code"));
+                .push(format!("{symbol} of {name} is outside of its code"));
             return;
         };
         self.plan.probes.push(Probe {
@@ -111,7 +111,7 @@ impl Planner {
     }
 }
 
-/// What a place in an allocator's function needs.
+/// What a position in an allocator's function needs.
 pub(super) fn needs_of(function: &Function, long_nops: bool) -> Needs {
     let free = function.shape == shape::FREE;
     Needs {
@@ -122,9 +122,9 @@ pub(super) fn needs_of(function: &Function, long_nops: bool) -> Needs {
     }
 }
 
-/// The best place in a function.
+/// The best position in a function.
 pub(super) fn place(module: &Module, symbol: &str, vaddr: u64, size: u64, needs: &Needs) -> Place {
-    // without a size the next function may be read too: its loops cannot lead in here
+    // Without a size this may include the next function; its loops cannot jump in here.
     let len = if size == 0 {
         64
     } else {
@@ -134,7 +134,7 @@ pub(super) fn place(module: &Module, symbol: &str, vaddr: u64, size: u64, needs:
     prologue::choose(symbol, &bytes, vaddr, needs)
 }
 
-/// Since 6.16; asked of 6.17 on, which certainly has it.
+/// Linux 6.16 added it; it is assumed from 6.17 on, where it is certain.
 fn kernel_emulates_long_nops() -> bool {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let mut parts = release

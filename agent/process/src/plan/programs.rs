@@ -1,20 +1,19 @@
-//! The kernel programs that probes run: those of allocators and handlers, which any process may get.
-//! A runtime declares its own beside the probes that it wants.
+//! The kernel programs of allocator and handler probes. A runtime declares its own beside its probes.
 
-/// What a probe is for.
+/// The purpose of a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// An allocation is seen.
+    /// Observes an allocation.
     Allocation,
-    /// Memory is given back.
+    /// Observes a free.
     Free,
-    /// An allocator's own sampling is seen.
+    /// Observes a sample taken by the allocator.
     Sample,
-    /// Which logical task runs.
+    /// Finds the current logical task.
     Task,
-    /// A function that a person has named as a request.
+    /// A function that the user named as a request.
     Handler,
-    /// A request begins, ends or is named.
+    /// A request begins, ends or gets its name.
     Request,
 }
 
@@ -32,21 +31,21 @@ impl Purpose {
     }
 }
 
-/// A kernel program that probes run.
+/// A kernel program for probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Program {
     /// Its name in the kernel object.
     pub name: &'static str,
-    /// What its probes are for.
+    /// The purpose of its probes.
     pub purpose: Purpose,
     /// It is attached as a return probe.
     pub is_return: bool,
-    /// It notes something that another program completes or takes back, so it goes on last and comes off first.
+    /// It records something that another program completes, so it is attached last and detached first.
     pub opens: bool,
 }
 
 impl Program {
-    /// A program for a place in a function.
+    /// A program for a position in a function.
     pub const fn at(name: &'static str, purpose: Purpose) -> Self {
         Self {
             name,
@@ -56,7 +55,7 @@ impl Program {
         }
     }
 
-    /// The same, of a pair whose other part must be there first.
+    /// The first program of a pair; the other must be attached before it.
     pub const fn opening(name: &'static str, purpose: Purpose) -> Self {
         Self {
             opens: true,
@@ -72,7 +71,7 @@ impl Program {
         }
     }
 
-    /// Its probes are on only while allocations are watched.
+    /// Its probes are attached only while allocations are traced.
     pub fn is_allocator(self) -> bool {
         matches!(
             self.purpose,
@@ -85,20 +84,20 @@ impl Program {
 pub const ALLOC_ENTER: Program = Program::opening("alloc_enter", Purpose::Allocation);
 /// It returned.
 pub const ALLOC_RETURN: Program = Program::returning("alloc_return", Purpose::Allocation);
-/// It is certain to return and its result is known: in place of a return probe where it may throw.
+/// Its return is certain and its result known: replaces a return probe if it may throw.
 pub const ALLOC_RESULT: Program = Program::at("alloc_result", Purpose::Allocation);
 /// A freeing function was called.
 pub const FREE: Program = Program::at("free", Purpose::Free);
-/// An allocator says that it has chosen a block to be watched.
+/// An allocator sampled a block.
 pub const USDT_ALLOC: Program = Program::at("usdt_alloc", Purpose::Sample);
-/// It says that such a block is given back.
+/// A sampled block was freed.
 pub const USDT_FREE: Program = Program::at("usdt_free", Purpose::Sample);
 /// A request handler was called.
 pub const HANDLER_ENTER: Program = Program::opening("handler_enter", Purpose::Handler);
 /// It is about to return (a probe at each of its ends).
 pub const HANDLER_RETURN: Program = Program::at("handler_return", Purpose::Handler);
 
-/// All of these.
+/// All programs of this file.
 pub static PROGRAMS: &[Program] = &[
     ALLOC_ENTER,
     ALLOC_RETURN,

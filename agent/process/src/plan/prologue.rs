@@ -1,10 +1,10 @@
-//! Where in a function a probe costs least: the first instruction that the kernel emulates while
-//! the arguments are still in their registers. A pure function of bytes.
+//! The cheapest position for a probe in a function: the first instruction that the kernel emulates
+//! while the arguments are still in their registers. A pure function of bytes.
 //!
 //! The kernel (arch/x86/kernel/uprobes.c) emulates `push reg`, relative `call`, `jmp` and `jcc`, and
-//! `nop`; it single-steps everything else out of line, which costs the target about 18 times as
-//! much. A multi-byte `nop` is emulated only by kernels since 6.16, and `66 90` is refused by some
-//! before that, so it is never chosen.
+//! `nop`. It single-steps all other instructions out of line, which costs about 18 times as much.
+//! Multi-byte `nop`s are emulated only since Linux 6.16, and some earlier kernels refuse `66 90`, so
+//! it is never chosen.
 
 use heaptide_ebpf::Cookie;
 use iced_x86::{
@@ -12,39 +12,39 @@ use iced_x86::{
     Mnemonic, NasmFormatter, OpAccess, OpKind, Register,
 };
 
-/// Instructions of a prologue that are looked at.
+/// Maximum number of prologue instructions examined.
 const MAX_INSTRUCTIONS: usize = 32;
 
-/// What a probe needs at its place.
+/// What a probe needs at its position.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
     /// Arguments that must still be in an argument register, by their index.
     pub arguments: Vec<u8>,
-    /// A call with NULL in this argument does nothing and may be missed.
+    /// A call with NULL in this argument has no effect and may be missed.
     pub null_is_nothing: Option<u8>,
-    /// A return probe sits there too: the return address must be at `[rsp]`.
+    /// There is also a return probe, so the return address must be at `[rsp]`.
     pub returns: bool,
     /// The kernel emulates multi-byte nops.
     pub long_nops: bool,
 }
 
-/// The place of a probe.
+/// The position of a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// Bytes from the function's entry.
+    /// Offset from the function's entry in bytes.
     pub offset: u64,
     /// Bytes between the stack pointer there and the return address.
     pub pushed: u16,
     /// The kernel emulates the instruction there.
     pub emulated: bool,
-    /// Where each argument is there: the index of the argument whose register holds it.
+    /// Current location of each argument: the index of the argument whose register holds it.
     pub arguments: [u8; 6],
-    /// Why, in words.
+    /// The reason.
     pub why: String,
 }
 
 impl Place {
-    /// Where an argument is at this place; [`heaptide_ebpf::Cookie::NONE`] stays what it is.
+    /// Location of an argument at this position; [`heaptide_ebpf::Cookie::NONE`] is unchanged.
     pub fn argument(&self, index: u8) -> u8 {
         self.arguments
             .get(usize::from(index))
@@ -53,8 +53,8 @@ impl Place {
     }
 }
 
-/// The registers that the kernel half reads arguments from, with their index in cookies: those of the
-/// first four System V arguments, and one that compilers move arguments to.
+/// The registers from which the kernel programs read arguments, with their index in cookies: those of
+/// the first four System V arguments, and one to which compilers move arguments.
 const REGISTERS: [(Register, u8); 5] = [
     (Register::RDI, 0),
     (Register::RSI, 1),
@@ -75,7 +75,7 @@ fn register_at(index: u8) -> Option<Register> {
 
 const UNMOVED: [u8; 6] = [0, 1, 2, 3, 4, 5];
 
-/// Chooses the place for a probe on `name`, whose code is `bytes` and starts at `address`.
+/// Chooses the position of a probe on `name`, whose code is `bytes` at `address`.
 pub fn choose(name: &str, bytes: &[u8], address: u64, needs: &Needs) -> Place {
     let entry = first(bytes, address);
     let entry_text = entry.map_or_else(|| "(unreadable)".to_string(), |i| text(&i));
@@ -87,7 +87,7 @@ pub fn choose(name: &str, bytes: &[u8], address: u64, needs: &Needs) -> Place {
             let mut why = format!("{name}+{offset}: `{instruction}` is emulated");
             if offset != 0 {
                 let cost = if entry.is_some_and(|i| emulated(&i, bytes, address, needs)) {
-                    "see calls twice or calls that do nothing"
+                    "count calls twice, or calls without effect"
                 } else {
                     "be single-stepped (about 18x)"
                 };
@@ -128,8 +128,7 @@ struct Found {
     arguments: [u8; 6],
 }
 
-/// Which argument registers hold each needed argument: compilers shift arguments along before they
-/// jump to the function that does the work.
+/// The registers that hold each needed argument: compilers move arguments before a tail call.
 struct Held(Vec<(u8, Vec<Register>)>);
 
 impl Held {
@@ -162,7 +161,7 @@ impl Held {
         arguments
     }
 
-    /// Follows an instruction; the index of an argument that is nowhere any more.
+    /// Updates them for an instruction; returns the index of an argument that is lost.
     fn follow(&mut self, info: &mut InstructionInfoFactory, i: &Instruction) -> Option<u8> {
         let copy = matches!(i.code(), Code::Mov_r64_rm64 | Code::Mov_rm64_r64)
             && i.op1_kind() == OpKind::Register
@@ -192,14 +191,14 @@ impl Held {
     }
 }
 
-/// Walks the straight-line prefix.
+/// Walks the code up to the first branch.
 fn search(bytes: &[u8], address: u64, needs: &Needs, reentered: &[u64]) -> Result<Found, String> {
     let mut info = InstructionInfoFactory::new();
     let mut decoder = Decoder::with_ip(64, bytes, address, DecoderOptions::NONE);
     let mut pushed: u16 = 0;
     let mut held = Held::new(needs);
     let mut before: Option<Instruction> = None;
-    // a `je` that is taken for NULL can be probed itself, when nothing behind it can
+    // A `je` taken for NULL can be probed itself if no later instruction can.
     let mut at_null_jump: Option<Found> = None;
     let none = |reason: String, fallback: Option<Found>| fallback.ok_or(reason);
     for _ in 0..MAX_INSTRUCTIONS {
@@ -212,13 +211,13 @@ fn search(bytes: &[u8], address: u64, needs: &Needs, reentered: &[u64]) -> Resul
         }
         let offset = instruction.ip() - address;
         let stack_check = is_go_stack_check(before.as_ref(), &instruction);
-        // a jump back to between the entry and here would make one call count twice
+        // A jump back to between the entry and here would count one call twice.
         let twice = reentered
             .iter()
             .any(|t| *t > address && *t <= instruction.ip());
         if twice {
             return none(
-                format!("a loop leads back to before +{offset}"),
+                format!("a loop jumps back to before +{offset}"),
                 at_null_jump,
             );
         }
@@ -261,7 +260,7 @@ fn search(bytes: &[u8], address: u64, needs: &Needs, reentered: &[u64]) -> Resul
         before = Some(instruction);
     }
     none(
-        "no emulated instruction follows soon".to_string(),
+        "no emulated instruction in the prologue".to_string(),
         at_null_jump,
     )
 }
@@ -278,7 +277,7 @@ fn emulated(instruction: &Instruction, bytes: &[u8], address: u64, needs: &Needs
     let Some(code) = bytes.get(start..start + instruction.len()) else {
         return false;
     };
-    // bnd and the segment (branch hint) prefixes do not matter to the kernel, 66 does
+    // the kernel ignores bnd and segment (branch hint) prefixes, but not 66
     let opcode = code
         .iter()
         .position(|b| !matches!(b, 0xf2 | 0x2e | 0x3e))
@@ -305,7 +304,7 @@ fn is_standard_nop(code: &[u8]) -> bool {
     )
 }
 
-/// `test p, p; je`: taken exactly for NULL in the pointer argument.
+/// `test p, p; je`: taken only for NULL in the pointer argument.
 fn is_null_jump(
     before: Option<&Instruction>,
     jump: &Instruction,
@@ -322,8 +321,8 @@ fn is_null_jump(
         && held.holds(pointer, test.op0_register())
 }
 
-/// `cmp rsp|r12, [r14+16]; jbe`: Go grows the stack and starts the function again, so that a probe
-/// on the jump would see the call twice.
+/// `cmp rsp|r12, [r14+16]; jbe`: Go grows the stack and restarts the function, so a probe on the jump
+/// would count the call twice.
 fn is_go_stack_check(before: Option<&Instruction>, jump: &Instruction) -> bool {
     matches!(jump.code(), Code::Jbe_rel8_64 | Code::Jbe_rel32_64)
         && before.is_some_and(|cmp| {
@@ -337,7 +336,7 @@ fn is_go_stack_check(before: Option<&Instruction>, jump: &Instruction) -> bool {
         })
 }
 
-/// Bytes by which the stack grew; `None` when the stack pointer changes in a way not followed.
+/// Bytes by which the stack grew; `None` for an unsupported change of the stack pointer.
 fn stack_change(instruction: &Instruction) -> Option<u16> {
     match instruction.mnemonic() {
         Mnemonic::Push => u16::try_from(-instruction.stack_pointer_increment()).ok(),
@@ -379,7 +378,7 @@ fn text(instruction: &Instruction) -> String {
     formatter.options_mut().set_branch_leading_zeros(false);
     let mut text = String::new();
     formatter.format(instruction, &mut text);
-    // branch targets say nothing to a reader
+    // branch targets are not informative
     if instruction.flow_control() != FlowControl::Next {
         text.truncate(text.find(' ').unwrap_or(text.len()));
     }

@@ -1,9 +1,9 @@
-//! Where a function's result is known, for functions that must have no return probe: a C++ exception
-//! cannot be unwound through one, it would end the process.
+//! Where a function's result is known, for functions without a return probe: a C++ exception that
+//! unwinds through one would end the process.
 //!
-//! Every way through the function is followed to its `ret`, also where it goes on in another function
-//! that returns in its place. The `ret` itself is single-stepped; the last conditional jump before it
-//! is emulated, and mostly the result is in a register there already.
+//! Every path through the function is followed to its `ret`, including tail calls. The `ret` itself
+//! would be single-stepped. The last conditional jump before it is emulated, and the result is
+//! usually in a register there already.
 
 use std::collections::{HashMap, HashSet};
 
@@ -16,17 +16,17 @@ use iced_x86::{
 use super::prologue::Place;
 use crate::Elf;
 
-/// Ways that are followed at most.
+/// Maximum number of paths.
 const MAX_WAYS: usize = 256;
-/// Instructions of one way at most.
+/// Maximum instructions of a path.
 const MAX_LENGTH: usize = 512;
-/// Returns at most: a function with more is not a plain `operator new`.
+/// Maximum number of returns: a function with more is not a plain `operator new`.
 const MAX_RETURNS: usize = 24;
 
-/// Instructions of a function that only moves its arguments along.
+/// Maximum instructions of a function that only moves its arguments.
 const MAX_MOVES: usize = 12;
 
-/// Functions that never return to where they are called.
+/// Functions that do not return to their caller.
 const NEVER_RETURN: &[&str] = &[
     "abort",
     "exit",
@@ -40,10 +40,10 @@ const NEVER_RETURN: &[&str] = &[
     "_ZSt9terminatev",
 ];
 
-/// A place where a function's result is known and its return is certain.
+/// A position where a function's result is known and its return is certain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Exit {
-    /// Address in the file's own terms.
+    /// Address in the file.
     pub(super) address: u64,
     /// Number of the register with the result.
     pub(super) register: u8,
@@ -54,7 +54,7 @@ pub(super) struct Exit {
 }
 
 impl Exit {
-    /// The same as a place of the function `name`.
+    /// The same as a position in the function `name`.
     pub(super) fn place(&self, name: &str) -> Place {
         let emulated = self.condition != Cookie::NONE;
         let how = if emulated {
@@ -72,12 +72,12 @@ impl Exit {
     }
 }
 
-/// A module's code, and the tables it calls through.
+/// A module's code and the tables of its indirect calls.
 pub(super) struct Code<'a> {
     elf: &'a Elf,
-    /// Place in a table -> name of the function.
+    /// GOT entry -> name of the function.
     imports: HashMap<u64, String>,
-    /// Those that are the module's own.
+    /// Functions of the module itself.
     own: HashMap<String, u64>,
 }
 
@@ -101,7 +101,7 @@ impl<'a> Code<'a> {
         (!instruction.is_invalid()).then_some(instruction)
     }
 
-    /// The function that an instruction calls or jumps to by way of a table.
+    /// The function that an instruction calls or jumps to through the GOT.
     fn import(&self, address: u64) -> Option<&str> {
         let mut instruction = self.decode(address)?;
         if instruction.mnemonic() == Mnemonic::Endbr64 {
@@ -113,7 +113,7 @@ impl<'a> Code<'a> {
         self.imports.get(&place).map(String::as_str)
     }
 
-    /// Where a jump leads within the module, tables included.
+    /// Target of a jump within the module, also through the GOT.
     fn target(&self, jump: &Instruction) -> Option<u64> {
         let direct = match jump.flow_control() {
             FlowControl::UnconditionalBranch => jump.near_branch_target(),
@@ -125,8 +125,8 @@ impl<'a> Code<'a> {
         }
     }
 
-    /// The function that the one at `address` does nothing but jump to, perhaps with its arguments
-    /// moved along. Nothing is computed on the way, so both are asked for the same size.
+    /// The target of a function that only jumps, possibly after moving its arguments. It computes
+    /// nothing, so both are called with the same size.
     pub(super) fn stands_for(&self, address: u64) -> Option<u64> {
         let mut at = address;
         for _ in 0..MAX_MOVES {
@@ -153,15 +153,15 @@ impl<'a> Code<'a> {
     }
 }
 
-/// A way that begins behind a conditional jump (its address and the condition for this way), or at
+/// A path that begins after a conditional jump (its address and the condition of this path), or at
 /// the function's entry.
 struct Way {
     behind: Option<(u64, u8)>,
     path: Vec<Instruction>,
 }
 
-/// The exits of the function at `entry`; `None` when they cannot all be found. `taken` has those of
-/// functions looked at before, which may share code.
+/// The exits of the function at `entry`; `None` if not all can be found. `taken` has those of earlier
+/// functions, which may share code.
 pub(super) fn of(code: &Code<'_>, entry: u64, taken: &mut HashMap<u64, Exit>) -> Option<Vec<Exit>> {
     let mut returns: HashMap<u64, Vec<Way>> = HashMap::new();
     let mut jumps = HashSet::new();
@@ -239,7 +239,7 @@ pub(super) fn of(code: &Code<'_>, entry: u64, taken: &mut HashMap<u64, Exit>) ->
     Some(found)
 }
 
-/// The last conditional jumps before a `ret`, when each way to it has one where the result is known.
+/// The last conditional jumps before a `ret`, if every path to it has one where the result is known.
 fn early(ways: &[Way], taken: &HashMap<u64, Exit>) -> Option<Vec<Exit>> {
     let mut exits: Vec<Exit> = Vec::new();
     for way in ways {
@@ -251,7 +251,7 @@ fn early(ways: &[Way], taken: &HashMap<u64, Exit>) -> Option<Vec<Exit>> {
             condition,
             pushed,
         };
-        // one probe has one cookie: the other way out of this jump must be seen elsewhere
+        // a probe has one cookie, so this jump cannot serve a second exit
         let other = |place: &Exit| place.address == address && *place != exit;
         if taken.get(&address).is_some_and(other) || exits.iter().any(other) {
             return None;
@@ -261,8 +261,8 @@ fn early(ways: &[Way], taken: &HashMap<u64, Exit>) -> Option<Vec<Exit>> {
     Some(exits)
 }
 
-/// The register that holds the result before a path to a `ret` is run, and how far away the return
-/// address is there.
+/// The register that holds the result before the path to a `ret`, and the distance to the return
+/// address there.
 fn result_before(path: &[Instruction]) -> Option<(u8, u16)> {
     let mut info = InstructionInfoFactory::new();
     let mut holder = Register::RAX;
@@ -313,7 +313,7 @@ fn result_before(path: &[Instruction]) -> Option<(u8, u16)> {
             return None;
         }
     }
-    // the stack pointer is no result, and the kernel half does not know it
+    // the stack pointer cannot be a result, and the kernel programs do not support it
     (holder != Register::RSP).then_some(())?;
     Some((holder.number() as u8, u16::try_from(pushed).ok()?))
 }

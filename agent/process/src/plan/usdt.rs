@@ -1,4 +1,4 @@
-//! Static probes that an allocator has for its own samples (`otel_memory`), in place of probes on its
+//! An allocator's static probes for its samples (`otel_memory`), which replace probes on its
 //! functions.
 
 use heaptide_ebpf::{Operand, UsdtCookie};
@@ -13,7 +13,7 @@ use crate::{inspect::Inspected, module::Module};
 const PROVIDER: &str = "otel_memory";
 
 impl Planner {
-    /// Plans for the static probes of the process; `false` when it has none that can be used.
+    /// Plans for the static probes of the process; `false` if none is usable.
     pub(super) fn usdt(&mut self, process: &Inspected) -> bool {
         let mut planned = false;
         for (index, module) in process.modules.iter().enumerate() {
@@ -28,8 +28,8 @@ impl Planner {
         }
         if planned {
             self.plan.limitations.push(
-                "only allocations that the process samples itself are seen: its allocator has \
-                 otel_memory probes, which are used in place of probes on its functions"
+                "only allocations sampled by the process itself are seen: heaptide uses the \
+                 otel_memory probes of its allocator instead of probes on functions"
                     .to_owned(),
             );
         }
@@ -44,12 +44,12 @@ impl Planner {
                 "free" => (programs::USDT_FREE, 1),
                 _ => continue,
             };
-            // Half of them would be worse than none.
+            // Either probe alone is useless.
             let Some(arguments) = probe.arguments.as_ref().filter(|all| all.len() == count) else {
                 let name = &module.name;
                 self.plan.limitations.push(format!(
-                    "the otel_memory probes of {name} are not used: their arguments are not as the \
-                     convention has them"
+                    "the otel_memory probes of {name} are not used: their arguments do not \
+                     follow the convention"
                 ));
                 return false;
             };

@@ -1,4 +1,4 @@
-//! Probes that a runtime asks for, in terms of functions: where in a function each goes is the plan's.
+//! Probes that a runtime requests, in terms of functions; the plan chooses the positions.
 
 use heaptide_ebpf::Cookie;
 
@@ -15,36 +15,36 @@ pub struct FunctionAt {
     pub module: usize,
     /// Its name, demangled.
     pub symbol: String,
-    /// Address in the file's own terms.
+    /// Address in the file.
     pub vaddr: u64,
-    /// Size in bytes; 0 when it is not known.
+    /// Size in bytes; 0 if unknown.
     pub size: u64,
 }
 
-/// What is wanted at a function.
+/// What is requested for a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ask {
     /// The program at the entry, with this attach cookie.
     Entry(Program, u64),
-    /// The program at the entry, with a [`Cookie`] that tells where the first argument is.
+    /// The program at the entry, with a [`Cookie`] that locates the first argument.
     FirstArgument(Program),
     /// The program at the return, with this attach cookie.
     Return(Program, u64),
-    /// Each call is a request: a program at the entry, one at each end, and what the request is called
-    /// until more is known.
+    /// Each call is a request: a program at the entry, one at each end, and a preliminary name of the
+    /// request.
     Scope(Program, Program, &'static str),
 }
 
-/// One probe, or the probes of one function.
+/// A probe, or the probes of one function.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProbeWish {
-    /// Where.
+    /// The function.
     pub function: FunctionAt,
-    /// What.
+    /// The request.
     pub ask: Ask,
 }
 
-/// What a runtime asks for.
+/// All requests of a runtime.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wishes {
     /// The probes, in the order in which they are attached.
@@ -80,11 +80,11 @@ impl Planner {
             Ask::Entry(program, cookie) => {
                 let place = place(module, symbol, *vaddr, *size, &self.needs());
                 if !place.emulated {
-                    // Single-stepping is slow, but nothing else is lost.
+                    // Single-stepping is slow, but has no other drawback.
                     let why = &place.why;
                     self.plan
                         .limitations
-                        .push(format!("{symbol} is slow to watch: {why}"));
+                        .push(format!("probing {symbol} is slow: {why}"));
                 }
                 self.add_at(module, program, symbol, *vaddr, &place, cookie);
             }
@@ -109,7 +109,7 @@ impl Planner {
                 let code = module.elf.at(*vaddr, *size as usize);
                 let ends = ends::of(symbol, &code.unwrap_or_default(), *vaddr, &[]);
                 if ends.is_empty() {
-                    let said = format!("requests are not seen at {symbol}: it has no end");
+                    let said = format!("requests are not seen at {symbol}: no return was found");
                     self.plan.limitations.push(said);
                     return;
                 }

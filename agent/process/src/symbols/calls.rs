@@ -1,4 +1,4 @@
-//! The rules of all return addresses of a file, found by decoding its code once.
+//! The unwind rules of all return addresses of a file, found by decoding its code once.
 
 use heaptide_ebpf::UnwindRule;
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction};
@@ -6,13 +6,13 @@ use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction};
 use super::rules::Rules;
 use crate::Elf;
 
-/// Bytes of code that are decoded of one file.
+/// Maximum bytes of code decoded per file.
 const MAX_CODE: u64 = 256 << 20;
 
-/// Appends (return address in the file's own terms, rule) for every call, at most `max` in all.
+/// Appends (return address in the file, rule) for every call, at most `max` in all.
 pub(super) fn collect(elf: &Elf, rules: &mut Rules, max: usize, out: &mut Vec<(u64, UnwindRule)>) {
     let mut instruction = Instruction::default();
-    // functions that overlap would be decoded again and again
+    // overlapping functions would be decoded repeatedly
     let executable = elf.segments().iter().filter(|s| s.executable);
     let code = executable.fold(0_u64, |sum, s| sum.saturating_add(s.size));
     let mut left = code.min(MAX_CODE);
@@ -37,7 +37,7 @@ pub(super) fn collect(elf: &Elf, rules: &mut Rules, max: usize, out: &mut Vec<(u
                 continue;
             }
             let after = instruction.next_ip();
-            // the row of the call itself: a call that never returns may end its function
+            // The row of the call itself, because a call that never returns may end its function.
             while rows.get(row + 1).is_some_and(|next| next.0 < after) {
                 row += 1;
             }

@@ -1,4 +1,4 @@
-//! Whose code a frame is: the allocator's, a library's or the application's own.
+//! The kind of a frame: allocator, library or application code.
 
 use std::collections::HashSet;
 use std::sync::LazyLock;
@@ -7,22 +7,22 @@ use regex::Regex;
 
 use heaptide_judge::events::FrameKind;
 
-/// Where a frame lies.
+/// What is known of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin<'a> {
     /// Demangled function; `None` without a symbol.
     pub function: Option<&'a str>,
     /// Source file.
     pub file: Option<&'a str>,
-    /// Path of the module as the target sees it.
+    /// Path of the module in the target's root.
     pub module: &'a str,
     /// The module is the main executable.
     pub main: bool,
-    /// The module has debug information, so that a frame without a file was built without.
+    /// The module has debug information, so a frame without a file was compiled without.
     pub described: bool,
 }
 
-/// Functions that hand memory on to their caller.
+/// Functions that return memory to their caller.
 static ALLOCATOR: LazyLock<Option<Regex>> = LazyLock::new(|| {
     Regex::new(concat!(
         // C
@@ -40,7 +40,7 @@ static ALLOCATOR: LazyLock<Option<Regex>> = LazyLock::new(|| {
         r"|alloc::alloc::|alloc::raw_vec::|alloc::boxed::box_new|core::alloc::",
         r"|alloc::boxed::Box<.*>::(?:new|try_new|new_uninit)(?:_in)?$",
         r"|<alloc::raw_vec::",
-        // derived or not: whoever asks for a copy keeps it
+        // derived or not: the caller of `clone` keeps the copy
         r"|<.* as core::clone::Clone>::clone(?:_from)?$",
         r"|<.* as core::alloc::(?:global::)?(?:GlobalAlloc|Allocator)>::",
         r"|<.* as std::alloc::GlobalAlloc>::",
@@ -65,7 +65,7 @@ const LIBRARIES: &str = "std core alloc hashbrown backtrace addr2line gimli mini
     rand_core rayon rayon_core socket2 simple_asn1 num_bigint zeroize sha2 hmac digest \
     tikv_jemallocator mimalloc";
 
-/// Start-up code that sits in every executable.
+/// Start-up code of every executable.
 static START: &[&str] = &[
     "_start",
     "__libc_start_main",
@@ -73,7 +73,7 @@ static START: &[&str] = &[
     "__libc_csu_init",
 ];
 
-/// Says whose code it is.
+/// Classifies a frame.
 pub fn classify(origin: &Origin<'_>) -> FrameKind {
     let Some(function) = origin.function else {
         let library = !origin.main && is_system_module(origin.module);
@@ -95,7 +95,7 @@ pub fn classify(origin: &Origin<'_>) -> FrameKind {
     if START.contains(&function) {
         return FrameKind::Library;
     }
-    // drop glue bears the line of whatever is dropped last
+    // drop glue has the line of the last field dropped
     if function.starts_with("core::ptr::drop_in_place") || function == "drop_in_place" {
         return FrameKind::Library;
     }
@@ -131,7 +131,7 @@ fn is_library_source(file: &str) -> bool {
         "/jemalloc/src/",
         "/mimalloc/src/",
     ];
-    // where CARGO_HOME lies elsewhere, the registry's own folders tell
+    // if CARGO_HOME is elsewhere, the registry's folders identify it
     PARTS.iter().any(|part| file.contains(part))
         || file.contains("/registry/src/")
         || file.starts_with("library/")
@@ -173,16 +173,16 @@ fn is_system_module(path: &str) -> bool {
         })
 }
 
-/// A C function without a file: one with a reserved name is the C library's (static programs), and
-/// where the application was built with debug information, what has none is not the application.
+/// A C function without a file. One with a reserved name is from the C library (static programs). If
+/// the application has debug information, a function without is not from the application.
 fn is_foreign_c(function: &str, described: bool) -> bool {
     function.starts_with("__") || (described && !function.contains("::"))
 }
 
-/// The path begins with a crate or namespace that is no application's.
+/// The path begins with a crate or namespace of a library.
 pub(super) fn is_library_name(function: &str) -> bool {
-    // an implementation for a type without a path (`<[u8] as core::fmt::Debug>`, `<F as ..>`) is its
-    // trait's; without a trait (`<str>::trim`) the type is a primitive
+    // an implementation for a type without a path (`<[u8] as core::fmt::Debug>`, `<F as ..>`)
+    // belongs to its trait; without a trait (`<str>::trim`) the type is a primitive
     match function.strip_prefix('<') {
         None => crate_of(function).is_some_and(|c| LIBRARY_NAMES.contains(c)),
         Some(of) => match (crate_of(of), of.split_once(" as ")) {
@@ -193,7 +193,7 @@ pub(super) fn is_library_name(function: &str) -> bool {
     }
 }
 
-/// The first part of a path, of the type behind references and brackets too.
+/// The first segment of a path, also of a type behind references and brackets.
 fn crate_of(path: &str) -> Option<&str> {
     let name = path.trim_start_matches(['<', '&', '*', '(', '[']);
     let name = name.strip_prefix("mut ").unwrap_or(name);

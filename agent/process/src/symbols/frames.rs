@@ -1,16 +1,16 @@
-//! The bytes of unwind sections: kept once for all processes that run from a file, within a bound.
+//! A bounded cache of unwind sections, shared by all processes that run the same file.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::{Elf, elf::Section, files::Identity};
 
-/// Bytes that are kept of all files together.
+/// Maximum bytes of the cache.
 const MAX_KEPT: usize = 16 << 20;
 
-/// File, its length, place and size of the section.
+/// Identity, length, offset and size of the section.
 type Key = (Identity, u64, u64, u64);
 
-/// The latest at the end.
+/// Most recently used last.
 static KEPT: Mutex<Vec<(Key, Arc<[u8]>)>> = Mutex::new(Vec::new());
 
 /// The bytes of a section.

@@ -1,4 +1,4 @@
-//! Frames of Go code, from the program's own table: no debug information is needed.
+//! Frames of Go code, from the program's function table. No debug information is needed.
 
 use crate::Module;
 use crate::pclntab::{Place, Table};
@@ -7,13 +7,13 @@ use heaptide_judge::events::{Frame, FrameKind};
 /// A Go executable's names.
 pub(super) struct GoNames {
     table: Table,
-    /// Where the standard library's sources lay when it was built, with a slash at the end; empty if
-    /// the paths were trimmed.
+    /// Path of the standard library's sources at build time, with a trailing slash; empty if paths
+    /// were trimmed.
     library: String,
 }
 
 impl GoNames {
-    /// Of the executable of process `pid`; `None` when it is not Go.
+    /// Names of the executable of process `pid`; `None` if it is not Go.
     pub(super) fn open(module: &Module, pid: u32) -> Option<Self> {
         let table = Table::open(&module.elf, pid, module.bias)?;
         let mut start = None;
@@ -27,8 +27,8 @@ impl GoNames {
         Some(Self { table, library })
     }
 
-    /// The frames at an instruction, given in the file's own terms, innermost first; empty when it is
-    /// not Go's.
+    /// The frames at an instruction (address in the file), innermost first; empty if it is not Go
+    /// code.
     pub(super) fn frames(&self, module: &Module, address: u64) -> Vec<Frame> {
         let places = self.table.places(address);
         places
@@ -44,18 +44,19 @@ impl GoNames {
     }
 }
 
-/// Whose code a place is.
+/// The kind of a frame.
 fn kind(place: &Place, library: &str) -> FrameKind {
     let function = place.function.as_str();
     if function.starts_with("runtime.") || function.starts_with("internal/runtime/") {
-        // what hands memory out is there, and what starts goroutines: never what asked for it
+        // the runtime allocates and starts goroutines; it is never the cause
         return FrameKind::Allocator;
     }
     let Some(file) = place.file.as_deref() else {
         return FrameKind::Library;
     };
     let standard = if library.is_empty() {
-        // trimmed paths: the standard library's begin with its package, whose first part has no dot
+        // trimmed paths: those of the standard library begin with its package, whose first segment
+        // has no dot
         !function.starts_with("main.") && !first_part(file).contains('.') && is_standard(file)
     } else {
         file.starts_with(library)
@@ -74,7 +75,7 @@ fn first_part(path: &str) -> &str {
     path.split('/').next().unwrap_or(path)
 }
 
-/// The first parts of the standard library's packages.
+/// First segments of the standard library's packages.
 fn is_standard(file: &str) -> bool {
     const PACKAGES: &str = " archive arena bufio builtin bytes cmp compress container context crypto database \
         debug embed encoding errors expvar flag fmt go hash html image index internal io iter log maps math \

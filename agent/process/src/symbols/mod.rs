@@ -1,4 +1,4 @@
-//! Addresses into frames: unwinding of stack copies, unwind rules for the kernel, names and lines.
+//! Addresses to frames: unwinding of stack copies, unwind rules for the kernel, names and lines.
 
 mod calls;
 mod classify;

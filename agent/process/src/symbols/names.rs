@@ -1,4 +1,4 @@
-//! Names for people: a closure or an async block is shown as the function it was written in.
+//! Readable names: a closure or async block has the name of the enclosing function.
 
 use super::classify::is_library_name;
 
@@ -25,7 +25,7 @@ pub fn normalise(name: &str) -> String {
     while let Some(stripped) = strip_last(name) {
         name = stripped;
     }
-    // line tables alone give `push<alloc::string::String, ..>`: type arguments without a path
+    // line tables have `push<alloc::string::String, ..>`: type arguments without a path
     match name.find('<') {
         Some(at)
             if at > 0 && name.ends_with('>') && !has_path(name) && !name[..at].contains(' ') =>
@@ -37,14 +37,14 @@ pub fn normalise(name: &str) -> String {
     }
 }
 
-/// The function's own name has a path, not only its type arguments.
+/// The name has a path outside of its type arguments.
 pub(super) fn has_path(name: &str) -> bool {
     name.starts_with('<') || name.split('<').next().is_some_and(|own| own.contains("::"))
 }
 
-/// The function in which an inlined closure or async body was written, when all that is known of it
-/// is `{closure#0}`: whoever calls it has its type among the type arguments. `enclosing` are the
-/// functions it was inlined into, outermost first.
+/// The function in which an inlined closure or async body was written, if its name is only
+/// `{closure#0}`: its caller has its type among the type arguments. `enclosing` are the functions
+/// it was inlined into, outermost first.
 pub(super) fn written_in(closure: &str, enclosing: &[&str]) -> Option<String> {
     let (kind, number) = closure.strip_prefix('{')?.split_once('#')?;
     let number = &number[..number.find('}')?];
@@ -58,7 +58,7 @@ pub(super) fn written_in(closure: &str, enclosing: &[&str]) -> Option<String> {
     })
 }
 
-/// The path that ends a piece of a type list: `.., axapp::get_data` -> `axapp::get_data`.
+/// The path at the end of a part of a type list: `.., axapp::get_data` -> `axapp::get_data`.
 fn path_before(text: &str) -> &str {
     let part = |c: char| c.is_alphanumeric() || matches!(c, '_' | ':' | '{' | '}' | '#');
     let start = text
@@ -69,7 +69,7 @@ fn path_before(text: &str) -> &str {
     start.map_or("", |(at, _)| &text[at..])
 }
 
-/// Without one trailing `::{{closure}}`, `::{closure#0}`, `::{async_fn#0}` and the like.
+/// Removes one trailing `::{{closure}}`, `::{closure#0}`, `::{async_fn#0}` or similar.
 fn strip_last(name: &str) -> Option<&str> {
     // a generic closure: `f::{closure#0}<T>`
     let body = match name.strip_suffix('>') {
@@ -90,12 +90,12 @@ fn strip_last(name: &str) -> Option<&str> {
     (closure && !front.is_empty()).then_some(front)
 }
 
-/// Where the `<..>` that ends a name begins.
+/// Start of the `<..>` at the end of a name.
 fn generics_start(name: &str) -> Option<usize> {
     let mut depth = 0_usize;
     for (at, c) in name.char_indices().rev() {
         match c {
-            // the arrow of a function type is no bracket
+            // the arrow of a function type is not a bracket
             '>' if !name[..at].ends_with('-') => depth += 1,
             '<' => {
                 depth = depth.checked_sub(1)?;

@@ -1,4 +1,4 @@
-//! Unwind rules of one ELF file: rows of its `.eh_frame` in the form that the kernel follows.
+//! Unwind rules of one ELF file: rows of its `.eh_frame` in the kernel programs' format.
 
 use std::{ops::Range, sync::Arc};
 
@@ -14,7 +14,7 @@ use crate::Elf;
 
 type Slice<'a> = EndianSlice<'a, LittleEndian>;
 
-/// A rule that says: do not go on from here.
+/// The rule for addresses at which unwinding stops.
 pub(super) const UNKNOWN: UnwindRule = UnwindRule {
     cfa_offset: 0,
     rbp_offset: 0,
@@ -26,11 +26,11 @@ const END: UnwindRule = UnwindRule {
     ..UNKNOWN
 };
 
-/// Functions of musl that call a program's and a thread's first: musl has no unwind information that would say
-/// that stacks end there (`src/env/__libc_start_main.c`, `src/thread/pthread_create.c`).
+/// Functions of musl that call the first function of a program or thread. musl has no unwind information that
+/// marks the end of the stack there (`src/env/__libc_start_main.c`, `src/thread/pthread_create.c`).
 const FIRST: &[&str] = &["libc_start_main_stage2", "start", "start_c11"];
 
-/// Bytes of `.eh_frame` that are searched from the front for one address, where nothing says where to look.
+/// Maximum bytes of `.eh_frame` scanned for one address without an index.
 const MAX_UNSORTED: usize = 4 << 20;
 
 /// The unwind sections of a file.
@@ -38,7 +38,7 @@ pub(super) struct Rules {
     elf: Arc<Elf>,
     bases: BaseAddresses,
     context: UnwindContext<usize>,
-    /// Where those of [`FIRST`] lie; not looked for yet: `None`.
+    /// The ranges of [`FIRST`]; `None`: not searched yet.
     first: Option<Vec<Range<u64>>>,
 }
 
@@ -66,7 +66,7 @@ impl Rules {
         }
     }
 
-    /// The rule of the row that holds at an address of the file.
+    /// The rule at an address of the file.
     pub(super) fn at(&mut self, address: u64) -> UnwindRule {
         let Self {
             elf,
@@ -100,8 +100,8 @@ impl Rules {
         })
     }
 
-    /// Calls `visit` with every function that has unwind information, in the order of the section:
-    /// its range, and its rows as (first address, rule) ascending.
+    /// Calls `visit` with every function that has unwind information, in section order: its range, and its
+    /// rows as (first address, rule), ascending.
     pub(super) fn functions(&mut self, mut visit: impl FnMut(u64, u64, &[(u64, UnwindRule)])) {
         let Self {
             elf,
@@ -121,7 +121,7 @@ impl Rules {
                 continue;
             };
             let offset = partial.cie_offset();
-            // neighbours share their CIE nearly always
+            // neighbours usually share their CIE
             let parsed = partial.parse(|section: &EhFrame<Slice<'_>>, bases, at| match &cie {
                 Some((known, cie)) if *known == offset => {
                     Ok(gimli::CommonInformationEntry::clone(cie))
@@ -174,7 +174,7 @@ fn header<'a>(bytes: &'a [u8], bases: &BaseAddresses) -> Option<ParsedEhFrameHdr
     EhFrameHdr::new(bytes, LittleEndian).parse(bases, 8).ok()
 }
 
-/// A row in the kernel's form; [`UNKNOWN`] when it does not fit.
+/// A row in the kernel programs' format; [`UNKNOWN`] if it does not fit.
 fn translate(row: &UnwindTableRow<usize>) -> UnwindRule {
     match row.register(X86_64::RA) {
         Some(RegisterRule::Undefined) => return END,
@@ -191,7 +191,7 @@ fn translate(row: &UnwindTableRow<usize>) -> UnwindRule {
     };
     let rbp_offset = match row.register(X86_64::RBP) {
         None | Some(RegisterRule::SameValue | RegisterRule::Undefined) => Some(0),
-        // an offset of 0 would mean "unchanged" to the kernel, and no frame saves rbp there
+        // offset 0 means "unchanged" in the kernel programs, and no frame saves rbp there
         Some(RegisterRule::Offset(offset)) if offset != 0 => i16::try_from(offset).ok(),
         _ => None,
     };

@@ -1,6 +1,5 @@
-//! Where the debug information of a module is: in itself, in a debug file of this host or of the
-//! target's root, or where debuginfod's clients (gdb, `debuginfod-find`) keep what they have downloaded.
-//! Nothing is downloaded here.
+//! Locates a module's debug information: in the module, in a debug file of the host or the target's
+//! root, or in the cache of debuginfod's clients (gdb, `debuginfod-find`). Nothing is downloaded.
 
 use std::env;
 use std::os::unix::ffi::OsStrExt;
@@ -10,12 +9,12 @@ use super::helper::Files;
 use crate::files::{ForeignFile, caps};
 use crate::{Elf, Module};
 
-/// Bytes of a debug file that are read at once for its checksum.
+/// Bytes read at once for the checksum of a debug file.
 const BLOCK: usize = 256 << 10;
-/// Bytes of a debug file whose checksum is computed.
+/// Maximum bytes of a debug file whose checksum is computed.
 const MAX_SUMMED: u64 = 1 << 30;
 
-/// A module, with its debug file and what that shares with others.
+/// A module, its debug file, and the file shared with others.
 pub(super) fn files(module: &Module, pid: u32) -> Files {
     let folders = [
         PathBuf::from("/usr/lib/debug"),
@@ -53,7 +52,7 @@ fn in_folder(folder: &Path, id: &str) -> Option<PathBuf> {
     Some(folder.join(format!(".build-id/{first}/{rest}.debug")))
 }
 
-/// The debug file that a module names (`.gnu_debuglink`: name, checksum).
+/// The debug file named by a module (`.gnu_debuglink`: name, checksum).
 fn by_link(elf: &Elf, path: &Path, folders: &[PathBuf]) -> Option<Elf> {
     let section = elf.section(".gnu_debuglink").filter(|s| s.size < 4096)?;
     let link = elf.section_bytes(section)?;
@@ -69,7 +68,7 @@ fn by_link(elf: &Elf, path: &Path, folders: &[PathBuf]) -> Option<Elf> {
         return None;
     }
     let beside = path.parent()?;
-    // the folder as the target sees it
+    // the folder in the target's root
     let inside: PathBuf = match path.strip_prefix("/proc") {
         Ok(rest) => rest.components().skip(2).collect(),
         Err(_) => path.strip_prefix("/").ok()?.to_path_buf(),
@@ -104,7 +103,7 @@ fn checksum(file: &ForeignFile) -> Option<u32> {
     Some(sum.sum())
 }
 
-/// What a debug file shares with others (`.gnu_debugaltlink`: path, build id).
+/// The file that a debug file shares with others (`.gnu_debugaltlink`: path, build id).
 fn shared(elf: &Elf, folders: &[PathBuf]) -> Option<ForeignFile> {
     use std::fmt::Write as _;
     let section = elf.section(".gnu_debugaltlink").filter(|s| s.size < 8192)?;
@@ -118,7 +117,7 @@ fn shared(elf: &Elf, folders: &[PathBuf]) -> Option<ForeignFile> {
     });
     let path = Path::new(std::ffi::OsStr::from_bytes(link.get(..end)?));
     let by_id = folders.iter().filter_map(|folder| in_folder(folder, &id));
-    // a relative path counts from the debug file; an absolute one must be of a folder of debug files
+    // a relative path starts at the debug file; an absolute path must be in a folder of debug files
     let own = elf.file().path().parent().map(|folder| folder.join(path));
     let named = own
         .into_iter()
@@ -131,7 +130,7 @@ fn shared(elf: &Elf, folders: &[PathBuf]) -> Option<ForeignFile> {
     })
 }
 
-/// Where clients of debuginfod keep files, in the order in which they look.
+/// Caches of debuginfod's clients, in their order of lookup.
 fn fetched() -> impl Iterator<Item = PathBuf> {
     let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
     let home = |path: &str| set("HOME").map(|home| PathBuf::from(home).join(path));

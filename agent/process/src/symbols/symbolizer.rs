@@ -1,4 +1,4 @@
-//! Addresses into frames with names, files and lines: Go's from its own table, all others by way of the
+//! Addresses to frames with names, files and lines: Go's from its function table, others through the
 //! helper.
 
 use std::collections::HashMap;
@@ -16,26 +16,26 @@ use crate::{
 };
 use heaptide_judge::events::{Frame, FrameKind, Site, SiteId};
 
-/// Addresses whose frames are kept.
+/// Maximum number of cached addresses.
 const MAX_CACHED: usize = 8192;
-/// Sentences about what cannot be named that are kept until they are asked for.
+/// Maximum number of pending limitations.
 const MAX_SAID: usize = 16;
 
 struct Mapped {
     module: Module,
-    /// A Go program names its functions itself.
+    /// Names of a Go program.
     go: Option<GoNames>,
-    /// The module and its debug information, held open: names are still found after the process has
-    /// ended. Not looked for yet: `None`.
+    /// The module and its debug information, kept open: names are available after the process has
+    /// ended. `None`: not searched yet.
     files: Option<Files>,
 }
 
-/// Names the addresses of one process.
+/// Symbolizes the addresses of one process.
 pub struct Symbolizer {
     pid: u32,
     modules: Vec<Mapped>,
     cache: HashMap<u64, Arc<[Frame]>>,
-    /// What cannot be named and why; those that were asked for already are counted first.
+    /// Limitations; the first ones were returned already, as counted.
     said: (usize, Vec<String>),
 }
 
@@ -63,7 +63,7 @@ impl Symbolizer {
             .collect();
         let now: Vec<_> = found.iter().map(|m| (m.inode, m.bias)).collect();
         if before.iter().any(|old| !now.contains(old)) {
-            // addresses may mean something else now
+            // addresses may have another meaning now
             self.cache.clear();
         }
         for module in found {
@@ -83,8 +83,8 @@ impl Symbolizer {
         Ok(())
     }
 
-    /// Names a stack, innermost first. All addresses are return addresses, but the first is the
-    /// interrupted instruction itself if `exact_first`. Inlined functions become frames of their own.
+    /// Symbolizes a stack, innermost first. All addresses are return addresses, except that the first
+    /// is the interrupted instruction if `exact_first`. Inlined functions become separate frames.
     pub fn resolve(
         &mut self,
         id: SiteId,
@@ -95,7 +95,7 @@ impl Symbolizer {
         let mut stack = Vec::new();
         for (index, address) in addresses.iter().enumerate() {
             let exact = exact_first && index == 0;
-            // a return address may be the next line's, or the next function's
+            // a return address may belong to the next line or the next function
             let lookup = if exact {
                 *address
             } else {
@@ -114,8 +114,8 @@ impl Symbolizer {
         }
     }
 
-    /// Names a stack of which each address stands for one frame alone: what was inlined has an address
-    /// of its own, as in Go's profiles. All are return addresses.
+    /// Symbolizes a stack in which each address is exactly one frame: inlined functions have their own
+    /// addresses, as in Go's profiles. All are return addresses.
     pub fn resolve_each(&mut self, id: SiteId, addresses: &[u64]) -> Site {
         let mut stack: Vec<Frame> = Vec::new();
         for address in addresses {
@@ -174,7 +174,7 @@ impl Symbolizer {
         expand(module, looked).unwrap_or_else(|| vec![unnamed(module, svma)])
     }
 
-    /// What cannot be named and why, each sentence once.
+    /// Limitations, each once.
     pub fn limitations(&mut self) -> Vec<String> {
         let (told, said) = &mut self.said;
         let fresh = said.get(*told..).unwrap_or_default().to_vec();
@@ -182,7 +182,7 @@ impl Symbolizer {
         fresh
     }
 
-    /// Drops what can be read again.
+    /// Drops caches.
     pub fn release(&mut self) {
         for mapped in &self.modules {
             mapped.module.elf.release();
@@ -190,11 +190,11 @@ impl Symbolizer {
     }
 }
 
-/// The functions at an address, innermost first; `None` when it has no name at all.
+/// The functions at an address, innermost first; `None` if it has no name.
 fn expand(module: &Module, looked: Looked) -> Option<Vec<Frame>> {
     let Looked { symbol, mut places } = looked;
     let outermost = places.pop().unwrap_or_default();
-    // line tables alone name functions without their path, symbols have it
+    // line tables have function names without a path, symbols have it
     let full = match (&outermost.function, &symbol) {
         (Some(name), Some(symbol)) if !has_path(name) => symbol,
         (Some(name), _) => name,

@@ -1,4 +1,4 @@
-//! Real processes: small programs that stand still inside an allocation, compiled here.
+//! Real processes: small programs that block inside an allocation, compiled here.
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::FileExt;
@@ -87,14 +87,14 @@ fn pause(compiler: &str, source: &str, flags: &[&str]) -> Paused {
     }
 }
 
-/// Registers of a process that waits in a system call; only tests may stop anything.
+/// Registers of a process that waits in a system call; only tests may stop a process.
 fn registers(pid: u32) -> libc::user_regs_struct {
     let pid = pid as libc::pid_t;
     let mut status = 0;
     let null = std::ptr::null_mut::<libc::c_void>();
     // SAFETY: user_regs_struct is plain integers.
     let mut registers: libc::user_regs_struct = unsafe { std::mem::zeroed() };
-    // SAFETY: the child is ours; `status` and `registers` are valid places for what is written.
+    // SAFETY: the child is ours; `status` and `registers` are valid for writing.
     unsafe {
         assert_eq!(libc::ptrace(libc::PTRACE_ATTACH, pid, null, null), 0);
         assert_eq!(libc::waitpid(pid, &raw mut status, 0), pid);
@@ -107,7 +107,7 @@ fn registers(pid: u32) -> libc::user_regs_struct {
     registers
 }
 
-/// Walks a stack as the kernel does: rules only.
+/// Walks a stack as the kernel programs do: with rules only.
 fn walk(unwinder: &mut Unwinder, paused: &Paused) -> Vec<u64> {
     let word = |at: u64| {
         let at = (at - paused.sp) as usize;
@@ -142,7 +142,7 @@ fn resolved(paused: &Paused) -> Site {
     assert!(!unwound.truncated, "{unwound:x?}");
     assert_eq!(unwound.frames, walk(&mut unwinder, paused));
 
-    // from any return address on: that is what the kernel copies
+    // from any return address: that is what the kernel copies
     let rules = unwinder.call_rules(|_| true, 1 << 20);
     assert!(rules.is_sorted_by_key(|(address, _)| *address));
     for address in &unwound.frames[1..] {
@@ -231,7 +231,8 @@ fn a_static_position_dependent_program() {
     );
 }
 
-/// musl says nothing of how to leave its functions, and stacks end where it calls a program's first.
+/// musl has no unwind information for leaving its functions; stacks end where it calls the first
+/// function of a program.
 #[test]
 fn musl_ends_stacks_where_it_calls_main() {
     let paused = pause("musl-gcc", "names.c", &["-static"]);
@@ -269,7 +270,7 @@ fn the_allocator_that_is_really_used() {
         assert!(own.functions.iter().any(|f| f.name == name));
         assert!(of_libc.iter().all(|f| f.name != name), "{of_libc:?}");
     }
-    // what it does not define is still the C library's
+    // functions that it does not define are the C library's
     assert!(of_libc.iter().any(|f| f.name == "posix_memalign"));
 }
 
@@ -302,7 +303,7 @@ fn a_stripped_static_program() {
     assert_eq!(site.stack[1].kind, FrameKind::Unknown);
 }
 
-/// `HEAPTIDE_PID=.. cargo test --release -- --ignored --nocapture measure` prints what the agent pays.
+/// `HEAPTIDE_PID=.. cargo test --release -- --ignored --nocapture measure` prints the agent's costs.
 #[test]
 #[ignore = "a measurement of a process that is named by HEAPTIDE_PID"]
 fn measure() {

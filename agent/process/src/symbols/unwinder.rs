@@ -15,23 +15,23 @@ use crate::{
     module::{Module, modules},
 };
 
-/// Bytes of unwind sections that framehop may hold when a stack has been unwound.
+/// Maximum bytes of unwind sections that framehop holds after a stack.
 const MAX_HELD: usize = 4 << 20;
 
-/// A stack that was unwound.
+/// An unwound stack.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unwound {
     /// The first program counter, then return addresses, innermost first; at most [`MAX_FRAMES`].
     pub frames: Vec<u64>,
-    /// It stopped before the outermost frame, for lack of unwind information or of copied stack.
-    /// A stack that is merely deeper than [`MAX_FRAMES`] is not truncated.
+    /// It stopped before the outermost frame, because unwind information or copied stack was
+    /// missing. A stack deeper than [`MAX_FRAMES`] is not truncated.
     pub truncated: bool,
 }
 
 struct Mapped {
     module: Module,
     rules: Rules,
-    /// Bytes that framehop holds of it; not given to framehop yet: `None`.
+    /// Bytes that framehop holds of it; `None`: not loaded yet.
     held: Option<usize>,
 }
 
@@ -56,8 +56,8 @@ impl Unwinder {
         Ok(unwinder)
     }
 
-    /// Reads the mappings again (after a `dlopen` or an exec). Returns the names of the modules that
-    /// are new, as [`Unwinder::call_rules`] filters them.
+    /// Reads the mappings again (after a `dlopen` or an exec). Returns the names of new modules, as
+    /// [`Unwinder::call_rules`] filters them.
     pub fn refresh(&mut self) -> Result<Vec<String>, ProcessError> {
         let mappings = maps::read(self.pid)?;
         let found = modules(self.pid, &mappings, &mut Vec::new());
@@ -90,9 +90,9 @@ impl Unwinder {
         self.modules.iter().map(|m| &m.module)
     }
 
-    /// Unwinds a copied stack. `stack` begins at `sp`, the stack pointer of the frame that `pc` lies
-    /// in; `exact_pc` says that `pc` is the interrupted instruction and no return address. Memory is
-    /// read from the copy only.
+    /// Unwinds a copied stack. `stack` begins at `sp`, the stack pointer of the frame of `pc`;
+    /// `exact_pc`: `pc` is the interrupted instruction and not a return address. Memory is read from
+    /// the copy only.
     pub fn unwind(&mut self, pc: u64, exact_pc: bool, sp: u64, bp: u64, stack: &[u8]) -> Unwound {
         let unwound = self.walk(pc, exact_pc, sp, bp, stack);
         if self.modules.iter().filter_map(|m| m.held).sum::<usize>() > MAX_HELD {
@@ -125,7 +125,7 @@ impl Unwinder {
             bytes.try_into().map(u64::from_le_bytes).map_err(|_| ())
         };
         while frames.len() < MAX_FRAMES {
-            // framehop takes an undefined return address for an error
+            // framehop treats an undefined return address as an error
             if self.rule_at(address.address_for_lookup()).kind == rule::END {
                 return Unwound {
                     frames,
@@ -148,7 +148,7 @@ impl Unwinder {
                     truncated: true,
                 };
             };
-            // without unwind information a step may have been a guess: code is nowhere else
+            // without unwind information the step was a guess: accept only addresses in code
             if self.module_of(next).is_none() {
                 return Unwound {
                     frames,
@@ -164,12 +164,12 @@ impl Unwinder {
         }
     }
 
-    /// How to leave the frame that a return address lies in.
+    /// The rule for leaving the frame of a return address.
     pub fn rule(&mut self, return_address: u64) -> UnwindRule {
         self.rule_at(return_address.wrapping_sub(1))
     }
 
-    /// How to leave the frame of an interrupted instruction.
+    /// The rule for leaving the frame of an interrupted instruction.
     pub fn rule_exact(&mut self, pc: u64) -> UnwindRule {
         self.rule_at(pc)
     }
@@ -182,7 +182,7 @@ impl Unwinder {
         mapped.rules.at(lookup.wrapping_sub(mapped.module.bias))
     }
 
-    /// Index of the module an address lies in.
+    /// Index of the module of an address.
     fn module_of(&self, address: u64) -> Option<usize> {
         let after = self.modules.partition_point(|m| m.module.start <= address);
         let index = after.checked_sub(1)?;
@@ -190,8 +190,8 @@ impl Unwinder {
     }
 
     /// The rules of every return address in the modules that `wanted` accepts, sorted by address, at
-    /// most `max`: to fill the kernel's map before the first stack is taken. Rules that would stop
-    /// the kernel for lack of knowledge are left out, so that it copies the stack instead.
+    /// most `max`. They fill the kernel's map before the first stack is taken. Rules for stopping
+    /// are omitted, so that the kernel copies the stack instead.
     pub fn call_rules(
         &mut self,
         wanted: impl Fn(&Module) -> bool,
@@ -211,7 +211,7 @@ impl Unwinder {
         all
     }
 
-    /// Gives framehop the module that an address lies in.
+    /// Loads the module of an address into framehop.
     fn hold(&mut self, address: u64) {
         let Some(index) = self.module_of(address) else {
             return;
@@ -224,7 +224,7 @@ impl Unwinder {
         }
     }
 
-    /// Drops what can be read again.
+    /// Drops caches.
     pub fn release(&mut self) {
         for mapped in &mut self.modules {
             mapped.module.elf.release();
@@ -257,7 +257,7 @@ fn framehop_module(module: &Module) -> (framehop::Module<Arc<[u8]>>, usize) {
         eh_frame,
         eh_frame_hdr_svma: place(".eh_frame_hdr"),
         eh_frame_hdr,
-        // of other systems' files
+        // used by other operating systems
         stubs_svma: None,
         stub_helper_svma: None,
         unwind_info: None,

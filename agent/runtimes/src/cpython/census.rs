@@ -1,4 +1,4 @@
-//! From walks to censuses: which containers are worth telling, over time.
+//! From walks to censuses: selects the containers to report over time.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,40 +18,40 @@ use super::walk::{Found, Walk};
 use crate::door::ReadError;
 use heaptide_judge::events::{Census, Container, INSTANCES, Nanos};
 
-/// Containers in one census.
+/// Maximum containers in one census.
 const MAX_ROWS: usize = 64;
-/// Of these, at most so many because they grew; the rest are the biggest.
+/// Maximum number selected for growth; the rest are the largest.
 const MAX_GROWN: usize = 48;
-/// A container smaller than this is told only once it has grown.
+/// A smaller container is reported only after it has grown.
 const MIN_ENTRIES: u64 = 32;
-/// Growth since the first census that makes a container worth telling.
+/// Growth since the first census for which a container is reported.
 const GREW: u64 = 8;
-/// Paths whose first size is remembered.
+/// Paths whose first size is recorded.
 const MAX_KNOWN: usize = 65_536;
-/// Bytes of pages held during a walk.
+/// Bytes of pages cached during a walk.
 const PAGES: usize = 16 << 20;
-/// What a walk may cost: bytes read, objects visited, and time.
+/// Budget of a walk: bytes, objects and time.
 const MAX_BYTES: u64 = 4 << 30;
 const MAX_OBJECTS: u64 = 2_000_000;
 const MAX_TIME: Duration = Duration::from_secs(1);
-/// The same of telling what was found: names, and the sizes of some entries.
+/// Budget of describing the result: names, and sizes of sampled entries.
 const TELL_BYTES: u64 = 256 << 20;
 const TELL_TIME: Duration = Duration::from_millis(500);
 /// Tag of rows that count instances.
 const OF_CLASSES: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// What is remembered of a path.
+/// The record of a path.
 #[derive(Clone, Copy, Debug)]
 struct Known {
     first: u64,
     first_mean: f64,
     last: u64,
-    /// It was told: then it is told as long as it exists.
+    /// It was reported, so it is reported as long as it exists.
     told: bool,
     seen: u64,
 }
 
-/// A row that may be told.
+/// A row that may be reported.
 #[derive(Clone, Copy, Debug)]
 struct Candidate {
     key: u64,
@@ -66,11 +66,11 @@ enum What {
     Instances { class: u64 },
 }
 
-/// What a census has found, and which containers to look at until the next.
+/// The result of a census, and the containers to sample until the next.
 pub(super) struct Taken {
     pub(super) census: Census,
     pub(super) growing: Vec<Sampled>,
-    /// When instances were counted.
+    /// Time at which instances were counted.
     pub(super) listed: Instant,
 }
 
@@ -84,7 +84,7 @@ pub(crate) struct Censuses {
 }
 
 impl Censuses {
-    /// None taken yet.
+    /// Starts without a census.
     pub(crate) fn new(pid: u32, start_ticks: u64, python: Interpreter) -> Self {
         Self {
             pid,
@@ -95,12 +95,12 @@ impl Censuses {
         }
     }
 
-    /// What it reads by.
+    /// The layout in use.
     pub(super) fn layout(&self) -> &Layout {
         &self.python.layout
     }
 
-    /// Walks the target's objects. The times of the census are to be set by the caller.
+    /// Walks the target's objects. The caller sets the times of the census.
     pub(super) fn walk(&mut self) -> Result<Taken, ReadError> {
         let memory = ProcessMemory::new(self.pid, self.start_ticks);
         let budget = Budget::new(MAX_BYTES, MAX_OBJECTS, MAX_TIME);
@@ -152,7 +152,7 @@ impl Censuses {
                 step: *step,
                 shape: *shape,
             };
-            // a container within another is news only if it grows itself, not with their number
+            // a container within another counts only if it grows itself, not if their number grows
             let within = walk.paths.within(*step);
             let mean = found.entries as f64 / found.holders.max(1) as f64;
             (
@@ -167,7 +167,7 @@ impl Censuses {
             let what = What::Instances { class: *class };
             (class ^ OF_CLASSES, *count, what, None, true)
         });
-        // what a walk that was cut short has counted of instances is no number
+        // instance counts of an incomplete walk are not valid
         for (key, entries, what, mean, total) in containers.chain(instances.filter(|_| !walk.cut)) {
             if !total {
                 continue;
@@ -175,7 +175,7 @@ impl Censuses {
             if !self.known.contains_key(&key) && self.known.len() >= MAX_KNOWN {
                 continue;
             }
-            // what appears later than the first census has grown from nothing
+            // a path that appears after the first census has grown from 0
             let first = if self.turn == 1 { entries } else { 0 };
             let known = self.known.entry(key).or_insert(Known {
                 first,
@@ -208,7 +208,7 @@ impl Censuses {
         all
     }
 
-    /// Those told before come first, then those that grew most, then the biggest.
+    /// Those reported before come first, then those that grew most, then the largest.
     fn choose(&mut self, mut all: Vec<Candidate>) -> Vec<Candidate> {
         let told = |known: &FxHashMap<u64, Known>, one: &Candidate| {
             known.get(&one.key).is_some_and(|known| known.told)
@@ -282,7 +282,7 @@ fn tell(walk: &mut Walk<'_, ProcessMemory>, candidate: &Candidate) -> Option<Con
     }
 }
 
-/// A container that has grown, if it is one object alone.
+/// A container that has grown and is the only object of its path.
 fn to_watch(
     walk: &Walk<'_, ProcessMemory>,
     candidate: &Candidate,
@@ -300,7 +300,7 @@ fn to_watch(
     })
 }
 
-/// The other names of a container that is alone on its path.
+/// The other names of a container that is the only object of its path.
 fn others(walk: &mut Walk<'_, ProcessMemory>, found: &Found, step: u32) -> Vec<String> {
     if found.holders != 1 {
         return Vec::new();
@@ -313,7 +313,7 @@ fn others(walk: &mut Walk<'_, ProcessMemory>, found: &Found, step: u32) -> Vec<S
         .collect()
 }
 
-/// The container's type, with the bound it has set itself.
+/// The container's type, with its own bound if it has one.
 fn kind(
     walk: &mut Walk<'_, ProcessMemory>,
     shape: Shape,

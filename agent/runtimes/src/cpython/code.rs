@@ -1,4 +1,4 @@
-//! Code objects of the target: their names, which line an instruction is of, and what they store into.
+//! Code objects of the target: names, line tables, and stores.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use super::stores::stores;
 pub(super) use super::stores::{Store, Via};
 use super::types::{Shape, Types};
 
-/// What a code object is recognised by: others may come to lie where it was.
+/// Identifies a code object: another one may replace it at the same address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Identity {
     filename: u64,
@@ -33,7 +33,7 @@ pub(super) struct Code {
 
 #[cfg(test)]
 impl Code {
-    /// Code with nothing but a name and a file.
+    /// Code with only a name and a file.
     pub(super) fn named(function: &str, file: &str) -> Self {
         Self {
             identity: Identity {
@@ -51,7 +51,7 @@ impl Code {
 }
 
 impl Identity {
-    /// Of the code object at an address; `None` when there is none.
+    /// The identity of the code object at an address; `None` if there is none.
     pub(super) fn of<R: Read>(pages: &mut Pages<R>, types: &mut Types, code: u64) -> Option<Self> {
         if types.of(pages, code)?.shape != Shape::Code {
             return None;
@@ -90,18 +90,18 @@ impl Code {
         }))
     }
 
-    /// The line of an instruction, given in words.
+    /// The line of an instruction, whose offset is in words.
     pub(super) fn line(&self, instruction: u64) -> Option<u32> {
         let at = u32::try_from(instruction).ok()?;
         self.places.iter().find(|place| place.holds(at))?.line
     }
 
-    /// What remembering it takes, in places and stores.
+    /// Its size in the cache: line-table entries and stores.
     pub(super) fn weight(&self) -> usize {
         1 + self.places.len() + 4 * self.stores.len()
     }
 
-    /// The line it begins on.
+    /// Its first line.
     pub(super) fn first_line(&self) -> u32 {
         self.identity.first_line
     }

@@ -14,12 +14,12 @@ pub(crate) struct Interpreter {
     pub(crate) version: Version,
     /// Address of `_PyRuntime` in the target's memory.
     pub(crate) runtime: u64,
-    /// Where fields lie in its structures.
+    /// Offsets of fields in its structures.
     pub(crate) layout: Arc<Layout>,
     /// [`CONTEXT_COPY`].
     pub(crate) context_copy: Option<FunctionAt>,
 }
 
-/// What is called for each new task, callback and call in a worker thread: they run in a copy of the context
-/// (PEP 567) of what begins them.
+/// Called for each new task, callback and call in a worker thread: they run in a copy of the context (PEP
+/// 567) of their creator.
 pub(crate) const CONTEXT_COPY: &str = "PyContext_CopyCurrent";

@@ -1,4 +1,4 @@
-//! The layout that a version has, by the table and by what the interpreter says itself, which comes first.
+//! The layout of a version: from the table, overridden by the interpreter's own debug offsets.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use super::offsets::DebugOffsets;
 use super::version::Version;
 use super::versions;
 
-/// The layout of a version that was released, if it is known. `offsets` are what the interpreter says itself.
+/// The layout of a released version, if known. `offsets` are the interpreter's debug offsets.
 pub(super) fn of(version: Version, offsets: Option<&DebugOffsets>) -> Option<Arc<Layout>> {
     if !version.last {
         return None;
@@ -15,7 +15,7 @@ pub(super) fn of(version: Version, offsets: Option<&DebugOffsets>) -> Option<Arc
     from_table(versions::of(version.minor)?, offsets)
 }
 
-/// The layout of the nearest known version, for one that is newer or was not released: it has to be proved.
+/// The layout of the nearest known version, for one that is newer or unreleased. It must be verified.
 pub(super) fn nearest(version: Version, offsets: Option<&DebugOffsets>) -> Option<Arc<Layout>> {
     let newest = versions::TABLE.last()?;
     if version.minor < newest.minor && version.last {

@@ -1,55 +1,54 @@
-//! What is to be known of a `CPython` to read its memory: where fields lie, and which form its structures have.
-//! The data of each version is in `versions`.
+//! What is needed to read the memory of a `CPython`: offsets of fields, and the forms of its structures. The data
+//! of each version is in `versions`.
 
 use super::opcodes::Row;
 
-/// How a thread state leads to its current frame.
+/// How to find the current frame of a thread state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FramePointer {
-    /// The frame's address lies at this offset.
+    /// The frame's address is at this offset.
     Direct(u64),
-    /// A `_PyCFrame` lies at the first offset, and in it the frame at the second.
+    /// A `_PyCFrame` is at the first offset, and in it the frame at the second.
     Through(u64, u64),
 }
 
-/// How a thread state names its thread.
+/// How a thread state identifies its thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ThreadId {
-    /// The kernel's thread id lies at this offset.
+    /// The kernel's thread id is at this offset.
     Native(u64),
-    /// The address of the C library's thread structure lies there, and the id in that.
+    /// The address of the C library's thread structure is at this offset, and the id is in that.
     Pthread(u64),
 }
 
-/// How a frame names the instruction it is at.
+/// How a frame stores its current instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Instruction {
-    /// By its address.
+    /// As an address.
     Address,
-    /// By its distance from the first, in words of two bytes.
+    /// As an index in words of two bytes.
     Words,
-    /// The same in bytes.
+    /// As an offset in bytes.
     Bytes,
 }
 
-/// How a frame at rest says where its stack of values ends.
+/// How a suspended frame stores the end of its value stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StackTop {
-    /// By a number of values, variables included.
+    /// As a number of values, including variables.
     Index(u64),
-    /// By its address; 0 while the frame runs.
+    /// As an address; 0 while the frame runs.
     Address(u64),
-    /// By the address of the first value and a number of them; -1 while the frame runs.
+    /// As the address of the first value and a number of values; -1 while the frame runs.
     Depth { first: u64, depth: u64 },
 }
 
-/// Where the frame of a generator is.
+/// The location of a generator's frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Generator {
-    /// An object of its own; none when the generator has ended.
+    /// A separate object; NULL if the generator has ended.
     Frame(u64),
-    /// Within the generator; it is at rest when the signed byte `state` is from the first of `rest` on, and before
-    /// the second.
+    /// Within the generator. It is suspended if the signed byte `state` is in the range `rest`.
     Within {
         frame: u64,
         state: u64,
@@ -57,25 +56,25 @@ pub(crate) enum Generator {
     },
 }
 
-/// Where the attributes of an instance with a managed dictionary lie.
+/// Location of the attributes of an instance with a managed dictionary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Instance {
-    /// Before 3.11 none is managed.
+    /// Before 3.11: there are none.
     Unmanaged,
     /// 3.11: values four words before the object, dictionary three words before.
     TwoWords,
     /// 3.12: three words before, values if the lowest bit is set.
     Tagged,
-    /// 3.13: dictionary three words before, values behind the object itself.
+    /// 3.13: dictionary three words before, values after the object itself.
     Inline,
 }
 
-/// How a table of keys says how big it is.
+/// How a key table stores its size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum KeysSize {
-    /// A number of places; all entries have a hash.
+    /// As a number of slots; all entries have a hash.
     Number(u64),
-    /// Bytes with logarithms, and the kind of entries.
+    /// As bytes with logarithms, and the kind of entries.
     Logarithms {
         size: u64,
         index_bytes: u64,
@@ -83,49 +82,49 @@ pub(crate) enum KeysSize {
     },
 }
 
-/// Which table a code object has of its lines.
+/// The format of a code object's line table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LineTable {
     /// `co_lnotab` (`Objects/lnotab_notes.txt`).
     Lnotab,
     /// `co_linetable` of 3.10 (PEP 626).
     Ranges,
-    /// That of 3.11 (`Objects/locations.md`), which has columns.
+    /// The one of 3.11 (`Objects/locations.md`), which has columns.
     Locations,
 }
 
-/// Where the instructions of a code object are.
+/// The location of a code object's instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Bytecode {
-    /// At the end of it.
+    /// At its end.
     Inline(u64),
     /// In a `bytes` object.
     Object(u64),
 }
 
-/// Where the names of a code object's variables are.
+/// The location of the variable names of a code object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Variables {
-    /// In one tuple; the last ones are free. `count` and `free` are 32-bit numbers.
+    /// In one tuple; free variables are last. `count` and `free` are 32-bit numbers.
     Together { names: u64, count: u64, free: u64 },
-    /// In a tuple each.
+    /// In one tuple each.
     Apart { locals: u64, cells: u64, free: u64 },
 }
 
-/// Offsets in bytes, each of the field of `CPython` it is named after, and the forms that structures have.
+/// Offsets in bytes, named after the fields of `CPython`, and the forms of structures.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Layout {
-    /// 12 of 3.12.
+    /// 12 for 3.12.
     pub(crate) minor: u8,
 
     // _PyRuntimeState, PyInterpreterState
-    /// Size of the header that stands before an object of the collector.
+    /// Size of the collector's header before an object.
     pub(crate) gc_head: u64,
     /// Size of one `gc_generation`.
     pub(crate) gc_generation: u64,
     /// The collector belongs to the runtime, not to an interpreter.
     pub(crate) gc_in_runtime: bool,
-    /// Heads of the three lists of the collector.
+    /// Heads of the collector's three lists.
     pub(crate) gc_generations: u64,
     pub(crate) gc_permanent: u64,
     pub(crate) gc_collecting: u64,
@@ -148,7 +147,7 @@ pub(crate) struct Layout {
     pub(crate) frame_previous: u64,
     pub(crate) frame_owner: u64,
     pub(crate) frame_locals: u64,
-    /// Frames of this owner are the interpreter's own entry frames.
+    /// Owner of the interpreter's own entry frames.
     pub(crate) entry_owner: Option<u8>,
     pub(crate) frame_top: StackTop,
     pub(crate) generator: Generator,
@@ -165,7 +164,7 @@ pub(crate) struct Layout {
     pub(crate) code_firstlineno: u64,
     pub(crate) code_filename: u64,
     pub(crate) code_names: u64,
-    /// The qualified name; before 3.11 the name.
+    /// Qualified name; before 3.11 the name.
     pub(crate) code_name: u64,
     pub(crate) code_lines: u64,
     pub(crate) lines: LineTable,
@@ -174,9 +173,9 @@ pub(crate) struct Layout {
 
     // Objects and types
     pub(crate) ob_type: u64,
-    /// `ob_size` of everything that has one.
+    /// `ob_size` of all variable-size objects.
     pub(crate) ob_size: u64,
-    /// The bits of an object's first word that count references.
+    /// The bits of an object's first word that are the reference count.
     pub(crate) refcount: u64,
     pub(crate) tp_name: u64,
     pub(crate) tp_basicsize: u64,
@@ -193,14 +192,14 @@ pub(crate) struct Layout {
     // Strings
     pub(crate) str_length: u64,
     pub(crate) str_state: u64,
-    /// The lowest bit of the width of characters in the state.
+    /// The lowest bit of the character width in the state.
     pub(crate) str_kind_shift: u32,
     /// Bits of the state.
     pub(crate) str_compact: u32,
     pub(crate) str_ascii: u32,
     /// First byte of a compact ASCII `str`.
     pub(crate) str_ascii_data: u64,
-    /// The same of one that is not ASCII.
+    /// First byte of a compact `str` that is not ASCII.
     pub(crate) str_compact_data: u64,
     /// First byte of a `bytes` object.
     pub(crate) bytes_data: u64,
@@ -218,7 +217,7 @@ pub(crate) struct Layout {
     pub(crate) deque_left_index: u64,
     pub(crate) deque_maxlen: u64,
     pub(crate) deque_bytes: u64,
-    /// Entries of a block.
+    /// Entries per block.
     pub(crate) deque_block: u64,
     pub(crate) deque_block_data: u64,
     pub(crate) deque_block_next: u64,
@@ -236,19 +235,18 @@ pub(crate) struct Layout {
     pub(crate) lru_function: u64,
     pub(crate) lru_maxsize: u64,
 
-    /// Where the interpreter says what itself.
+    /// Location of the interpreter's debug offsets.
     pub(crate) said: Option<Said>,
 
     // Instructions
-    /// From here on opcodes are those of a program that is traced or measured from inside, whose instructions are
-    /// hidden behind them.
+    /// Opcodes from here on are instrumented ones, which hide the original instruction.
     pub(crate) instrumented: Option<u8>,
     /// Arguments of the operators `+=` and `|=`.
     pub(crate) in_place: &'static [u32],
     pub(crate) opcodes: &'static [Row],
 }
 
-/// Where fields of `_Py_DebugOffsets` lie, in bytes.
+/// Offsets of the fields of `_Py_DebugOffsets`, in bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Said {
     pub(crate) bytes: usize,
@@ -256,7 +254,7 @@ pub(crate) struct Said {
     pub(crate) interp_next: usize,
     pub(crate) threads_head: usize,
     pub(crate) gc: usize,
-    /// Not said: where the lists lie in the collector's structure.
+    /// Not in the debug offsets: the position of the lists in the collector's structure.
     pub(crate) gc_generations: u64,
     pub(crate) gc_permanent: u64,
     pub(crate) gc_collecting: usize,

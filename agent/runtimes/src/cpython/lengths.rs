@@ -1,5 +1,5 @@
-//! The lengths of a few growing containers, many times a second: a word of each, between two censuses. So many
-//! levels show which requests an entry came with, where a census shows only what came in three seconds.
+//! Samples the lengths of a few growing containers, one word each, many times a second between two censuses.
+//! The samples show which requests add entries. A census shows only the change over three seconds.
 
 use std::time::{Duration, Instant};
 
@@ -10,11 +10,11 @@ use super::layout::Layout;
 use super::types::Shape;
 use heaptide_judge::events::{Lengths, Nanos};
 
-/// Between two samples.
+/// Sampling interval.
 const PERIOD: Duration = Duration::from_millis(50);
-/// Samples that are told together.
+/// Samples reported together.
 const BATCH: usize = 20;
-/// Containers that are sampled.
+/// Maximum number of sampled containers.
 const MOST: usize = 8;
 
 /// A container whose length is sampled.
@@ -30,14 +30,14 @@ pub(super) struct Sampled {
 #[derive(Debug, Default)]
 pub(super) struct Samples {
     sampled: Vec<Sampled>,
-    /// Types of the objects, by which another one at the same address is noticed.
+    /// Types of the objects, to notice another object at the same address.
     types: Vec<u64>,
     ticks: Vec<(Nanos, Vec<u64>)>,
     due: Option<Instant>,
 }
 
 impl Samples {
-    /// Samples at these from now on; returns what was seen of others and is not told yet.
+    /// Samples these containers from now on; returns pending samples of the previous ones.
     pub(super) fn of(
         &mut self,
         memory: &ProcessMemory,
@@ -50,7 +50,7 @@ impl Samples {
         }
         let rest = self.told();
         self.sampled = wanted;
-        // those of the objects before are no measure for these
+        // types of the previous objects do not apply
         self.types.clear();
         self.types = self
             .read(memory, layout)
@@ -68,10 +68,10 @@ impl Samples {
         self.due
     }
 
-    /// Samples; what was seen, when there is enough of it.
+    /// Takes a sample; returns the pending ones when there are enough.
     pub(super) fn take(&mut self, memory: &ProcessMemory, layout: &Layout) -> Option<Lengths> {
         let Some(objects) = self.read(memory, layout) else {
-            // one of them is gone: the next census says what is there
+            // one container is gone: wait for the next census
             let rest = self.told();
             *self = Self::default();
             return rest;
@@ -82,7 +82,7 @@ impl Samples {
         (self.ticks.len() >= BATCH).then(|| self.told()).flatten()
     }
 
-    /// Type and length of each object. `None` when they are not all what they were.
+    /// Type and length of each object; `None` if a type has changed.
     fn read(&self, memory: &ProcessMemory, layout: &Layout) -> Option<Vec<(u64, u64)>> {
         let addresses: Vec<u64> = self
             .sampled

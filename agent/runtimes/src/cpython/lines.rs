@@ -1,4 +1,4 @@
-//! Which line of the source an instruction is of: the line tables of code objects.
+//! Line tables of code objects: the source line of an instruction.
 
 use super::layout::LineTable;
 
@@ -19,7 +19,7 @@ impl Place {
     }
 }
 
-/// Reads a table.
+/// Reads a line table.
 pub(super) fn places(kind: LineTable, table: &[u8], first_line: u32) -> Vec<Place> {
     match kind {
         LineTable::Lnotab => lnotab(table, first_line),
@@ -28,7 +28,8 @@ pub(super) fn places(kind: LineTable, table: &[u8], first_line: u32) -> Vec<Plac
     }
 }
 
-/// Steps of the address and of the line, in turn. An address is of the line that all steps up to it lead to.
+/// Alternating increments of address and line. An address has the line that results from all increments up
+/// to it.
 fn lnotab(table: &[u8], first_line: u32) -> Vec<Place> {
     let mut places = Vec::new();
     let mut line = i64::from(first_line);
@@ -52,7 +53,7 @@ fn lnotab(table: &[u8], first_line: u32) -> Vec<Place> {
     places
 }
 
-/// How many bytes a range has, and the step of the line to it; -128: it is of none.
+/// Length of a range in bytes, and the line increment before it; -128: no line.
 fn ranges(table: &[u8], first_line: u32) -> Vec<Place> {
     const NONE: u8 = 0x80;
     let mut places = Vec::new();
@@ -121,7 +122,7 @@ fn locations(table: &[u8], first_line: u32) -> Vec<Place> {
     places
 }
 
-/// Six bits a byte, the lowest first; the seventh says that more follow.
+/// Six bits per byte, lowest first; the seventh bit is set if more follow.
 fn number(bytes: &mut impl Iterator<Item = u8>) -> u64 {
     let mut value = 0;
     for shift in (0..60).step_by(6) {
@@ -173,7 +174,7 @@ mod tests {
         places.iter().map(|p| (p.from, p.to, p.line)).collect()
     }
 
-    /// A jump of more than 127 lines takes two steps, and one back is negative.
+    /// A jump of more than 127 lines takes two increments; a jump back is negative.
     #[test]
     fn the_older_tables_are_read() {
         let table = [0, 1, 8, 127, 0, 10, 6, 0xff];

@@ -1,8 +1,8 @@
-//! Pages of the target's memory, read once per census within a budget, with text blanked out as they arrive.
+//! Pages of the target's memory, read once per census within a budget. Text is blanked on arrival.
 //!
-//! Only pointers, sizes and flags are wanted. Whatever word consists of text alone is overwritten in
-//! the buffer it was read into, before anything looks at it: credentials lie in these pages too, and
-//! must not stay in the agent's memory. Names of the program are read one by one, each by itself.
+//! Only pointers, sizes and flags are needed. Words that consist only of text are overwritten in the receive
+//! buffer before any other use, because these pages also contain credentials, which must not stay in the
+//! agent's memory. Names of the program are read one by one.
 
 use std::collections::VecDeque;
 
@@ -15,35 +15,35 @@ const PAGE: usize = 4096;
 const WORDS: usize = PAGE / 8;
 /// A page that cannot be read.
 const ABSENT: u32 = u32::MAX;
-/// Words that are read through the page cache; longer arrays bypass it.
+/// Arrays up to this size are read through the page cache; longer ones bypass it.
 const SMALL: usize = 256;
-/// Bytes of bytecode or of a line table that are read of one code object.
+/// Maximum bytes of bytecode or line table read per code object.
 const MAX_BYTES: u64 = 256 << 10;
-/// Words read at once of a long array.
+/// Words of a long array read at once.
 const PIECE: usize = 8192;
 
-/// Overwrites each word that is eight characters of text. Numbers, flags and addresses all have a
-/// byte that is no printable character.
+/// Overwrites each word that is eight characters of text. Numbers, flags and addresses all contain a
+/// non-printable byte.
 fn blank_text(words: &mut [u64]) {
     const HIGH: u64 = 0x8080_8080_8080_8080;
     const LIFT: u64 = 0x6060_6060_6060_6060;
     for word in words {
-        // bytes below 0x80, of which each is at least 0x20: the sum sets every high bit, no carries
+        // bytes below 0x80, each at least 0x20: the sum sets every high bit without carries
         let text = *word & HIGH == 0 && word.wrapping_add(LIFT) & HIGH == HIGH;
         *word = if text { 0 } else { *word };
     }
 }
 
-/// Pages read so far, bounded.
+/// The page cache, bounded.
 pub(crate) struct Pages<R> {
     reader: R,
-    /// What reading may still cost. Every look at memory counts as a step: no loop over memory outlasts it.
+    /// Budget of reading. Every memory access counts as a step, so no loop over memory can exceed it.
     pub(crate) budget: Budget,
     index: FxHashMap<u64, u32>,
     slots: Vec<[u64; WORDS]>,
     free: Vec<u32>,
     order: VecDeque<u64>,
-    /// Pages in the index that cannot be read.
+    /// Number of unreadable pages in the index.
     absent: usize,
     max: usize,
     last: (u64, u32),
@@ -65,7 +65,7 @@ impl<R: Read> Pages<R> {
         }
     }
 
-    /// The word at an address, which must be aligned to 8.
+    /// The word at an address, which must be 8-byte aligned.
     pub(crate) fn word(&mut self, address: u64) -> Option<u64> {
         if address & 7 != 0 || address >> 47 != 0 || !self.budget.step() {
             return None;
@@ -74,12 +74,12 @@ impl<R: Read> Pages<R> {
         Some(self.slots.get(slot as usize)?[(address as usize & (PAGE - 1)) / 8])
     }
 
-    /// The word at an offset in an object, whose address may be anything: it was read from the target.
+    /// The word at an offset in an object. The address comes from the target and may be anything.
     pub(crate) fn field(&mut self, object: u64, offset: u64) -> Option<u64> {
         self.word(object.wrapping_add(offset))
     }
 
-    /// A 32-bit number, aligned to 4.
+    /// A 32-bit number, 4-byte aligned.
     pub(crate) fn half(&mut self, address: u64) -> Option<u32> {
         let word = self.word(address & !7)?;
         Some((word >> ((address & 4) * 8)) as u32)
@@ -110,7 +110,7 @@ impl<R: Read> Pages<R> {
         let words = &mut self.slots[slot as usize];
         let into = bytemuck::cast_slice_mut(words.as_mut_slice());
         let read = self.reader.read(page << 12, into, &mut self.budget);
-        // A read that fails may have come half the way.
+        // A failed read may have filled a part.
         blank_text(words);
         if !read {
             self.free.push(slot);
@@ -123,7 +123,7 @@ impl<R: Read> Pages<R> {
             return ABSENT;
         }
         if self.order.len() >= 2 * self.max {
-            // What was forgotten and read anew is in it several times: its last place counts.
+            // A page that was dropped and read again is in it more than once: its last position counts.
             let index = &self.index;
             let mut kept = FxHashMap::default();
             for (place, page) in self.order.iter().enumerate() {
@@ -150,7 +150,7 @@ impl<R: Read> Pages<R> {
             self.slots.push([0; WORDS]);
             return Some((self.slots.len() - 1) as u32);
         }
-        // the page that came first goes first; one that was forgotten has no slot any more
+        // FIFO eviction; a dropped page has no slot
         loop {
             let old = self.order.pop_front()?;
             if let Some(slot) = self.index.remove(&old).filter(|slot| *slot != ABSENT) {
@@ -159,7 +159,7 @@ impl<R: Read> Pages<R> {
         }
     }
 
-    /// Reads a range anew at the next look: what was read did not make sense.
+    /// Drops a range, because its contents were inconsistent.
     pub(crate) fn forget(&mut self, address: u64, len: u64) {
         for page in address >> 12..=address.saturating_add(len.max(1) - 1) >> 12 {
             match self.index.remove(&page) {
@@ -171,7 +171,7 @@ impl<R: Read> Pages<R> {
         self.last = (u64::MAX, ABSENT);
     }
 
-    /// Reads everything anew: what changes fast must not be put together from pages of different times.
+    /// Drops all pages: fast-changing structures must not be combined from pages of different times.
     pub(crate) fn forget_all(&mut self) {
         self.index.clear();
         self.order.clear();
@@ -180,7 +180,7 @@ impl<R: Read> Pages<R> {
         self.last = (u64::MAX, ABSENT);
     }
 
-    /// `count` words from `address` on, into `to`. Short arrays come from the pages, long ones past them.
+    /// Reads `count` words from `address` into `to`. Short arrays use the page cache, long ones bypass it.
     pub(crate) fn words(&mut self, address: u64, count: usize, to: &mut Vec<u64>) -> bool {
         to.clear();
         if count == 0 {
@@ -212,7 +212,7 @@ impl<R: Read> Pages<R> {
         true
     }
 
-    /// All that was read so far is of the process that is meant.
+    /// Everything read so far is from the intended process.
     pub(crate) fn is_the_same(&self) -> bool {
         self.reader.is_the_same()
     }
@@ -226,7 +226,7 @@ impl<R: Read> Pages<R> {
         self.raw(address, &mut bytes).then_some(bytes)
     }
 
-    /// Bytes as they are, past the pages: only for names of the program.
+    /// Bytes without blanking and caching: only for names of the program.
     pub(crate) fn raw(&mut self, address: u64, into: &mut [u8]) -> bool {
         address >> 47 == 0 && self.reader.read(address, into, &mut self.budget)
     }
@@ -286,7 +286,7 @@ mod tests {
         }
     }
 
-    /// Memory of text that is gone before it is read to the end.
+    /// Text that becomes unreadable during the read.
     struct Going;
 
     impl Read for Going {

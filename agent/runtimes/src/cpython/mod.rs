@@ -1,4 +1,5 @@
-//! `CPython`: recognised by its runtime structure, else by the name of the executable or libpython.
+//! `CPython`: recognised by its runtime structure, or else by the name of the executable or
+//! libpython.
 
 mod census;
 mod code;
@@ -44,9 +45,9 @@ static NAME: LazyLock<Option<Regex>> =
 static PYPY: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r"^(?:lib)?pypy(\d+(?:\.\d+)?)?(?:-c)?(?:\.so.*)?$").ok());
 
-/// What holds for all of them, while their small blocks are not seen.
-const ARENAS: &str = "Python objects up to 512 bytes come from CPython's own arenas: only the larger \
-                      ones and C extensions are seen allocation by allocation";
+/// The limitation of all versions while their small blocks are not seen.
+const ARENAS: &str = "Python objects up to 512 bytes are in CPython's own arenas: allocations \
+     are seen of larger ones and C extensions only";
 
 /// `CPython`.
 pub(crate) struct CPython;
@@ -77,7 +78,7 @@ fn recognise(process: &Inspected) -> Option<Recognised> {
     if let Some(pypy) = pypy(process) {
         return Some(pypy);
     }
-    // libpython before the executable: a program that embeds it has no structure of its own
+    // libpython first: a program that embeds it has no runtime structure of its own
     let found = process
         .modules
         .iter()
@@ -94,8 +95,8 @@ fn recognise(process: &Inspected) -> Option<Recognised> {
     let mut python = None;
     match (build.version, free_threaded) {
         (Some(version), true) => limitations.push(format!(
-            "a free-threaded build of CPython {version}: its containers and its stacks are not read \
-             (heaptide knows the layout of builds with a GIL only)"
+            "CPython {version} is a free-threaded build: its containers and stacks are not read \
+             (heaptide supports only builds with a GIL)"
         )),
         (Some(version), false) => {
             let interpreter = |layout: Arc<Layout>| Interpreter {
@@ -111,8 +112,8 @@ fn recognise(process: &Inspected) -> Option<Recognised> {
                 && proof::proved(process.pid, process.start_ticks, &nearest)
             {
                 limitations.push(format!(
-                    "CPython {version} is read as 3.{}, the nearest that heaptide knows: its objects and \
-                     functions were found where that one has them",
+                    "CPython {version} is read with the layout of 3.{}, the nearest known \
+                     version: its objects and functions match it",
                     nearest.layout.minor
                 ));
                 python = Some(nearest);
@@ -124,8 +125,8 @@ fn recognise(process: &Inspected) -> Option<Recognised> {
     }
     if process.modules.iter().any(|m| m.path.contains("/gevent/")) {
         limitations.push(
-            "gevent is in use: its greenlets share one thread, requests are tied to threads and may \
-             be mixed up"
+            "gevent is in use: its greenlets share a thread, but requests are bound to threads \
+             and may be confused"
                 .to_string(),
         );
     }
@@ -147,13 +148,13 @@ fn recognise(process: &Inspected) -> Option<Recognised> {
 fn unknown(version: &str) -> String {
     format!(
         "CPython {version} is not one of the versions whose memory heaptide can read ({}): its \
-         containers and its stacks are not seen",
+         containers and stacks are not seen",
         known_versions().join(", ")
     )
 }
 
-/// Address of `_PyRuntime` in the file's own terms. Builds since 3.8 put it into a section of its
-/// own, which stays when all symbols are stripped.
+/// Address of `_PyRuntime` in the file. Builds since 3.8 have it in its own section, which survives
+/// stripping.
 fn runtime_address(module: &Module) -> Option<u64> {
     let symbol = module.elf.data_symbol("_PyRuntime");
     symbol.or_else(|| Some(module.elf.section(".PyRuntime")?.address))
@@ -180,13 +181,13 @@ fn base_names(process: &Inspected) -> impl Iterator<Item = &str> {
     std::iter::once(exe).chain(process.modules.iter().map(|m| m.name.as_str()))
 }
 
-/// A file with the name of an interpreter.
+/// A file with an interpreter's name.
 struct Named {
     /// The version in that name.
     version: Option<String>,
 }
 
-/// Whether a file has the name of an interpreter.
+/// Matches file names of interpreters.
 fn name_match(process: &Inspected) -> Option<Named> {
     let name = NAME.as_ref()?;
     let versions: Vec<Option<String>> = base_names(process)
@@ -208,7 +209,7 @@ fn free_threaded_name(process: &Inspected) -> bool {
     })
 }
 
-/// An interpreter without the structure that this module reads: before 3.8, or sections stripped.
+/// An interpreter without a known runtime structure: before 3.8, or sections stripped.
 fn by_name(process: &Inspected) -> Option<Recognised> {
     let version = name_match(process)?.version;
     let said = version.as_deref().unwrap_or("of unknown version");
@@ -233,8 +234,8 @@ fn pypy(process: &Inspected) -> Option<Recognised> {
         },
         own_heap: true,
         limitations: vec![
-            "PyPy moves objects in a heap of its own: allocations, containers and Python stacks are \
-             not seen, only requests and the memory of the process"
+            "PyPy moves objects in its own heap: allocations, containers and Python stacks are \
+             not seen, only requests and process memory"
                 .to_string(),
         ],
         observer: Box::new(Unobserved),

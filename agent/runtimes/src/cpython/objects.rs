@@ -1,5 +1,5 @@
-//! Reads the target's containers and namespaces: what lies in them, and whether it makes sense. Of a big one only
-//! a sample is read, a few words here and there.
+//! Reads the target's containers and namespaces, and checks them for consistency. Large ones are sampled, a few
+//! words at each position.
 
 use heaptide_process::memory::Read;
 
@@ -7,20 +7,20 @@ use super::layout::{Instance, KeysSize, Layout};
 use super::memory::Pages;
 use super::types::{Shape, TypeInfo, Types};
 
-/// Entries that no container of a process that fits a machine has.
+/// More entries than fit into any machine's memory.
 const MAX_ENTRIES: u64 = 1 << 36;
-/// A container with more places is looked into here and there only.
+/// A container with more slots is sampled.
 const SAMPLED_FROM: u64 = 8192;
-/// So many of its places then.
+/// Sampled slots of a container.
 const SAMPLE: u64 = 512;
-/// Words of the structure of an extension's object that are looked at.
+/// Maximum words of an extension object that are read.
 const MAX_FIELDS: u64 = 256;
 
-/// What was read does not make sense, because the program changed it meanwhile.
+/// What was read is inconsistent, because the program changed it meanwhile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Torn;
 
-/// Reads what is there, or says that it is torn.
+/// Turns a failed read into `Torn`.
 pub(super) trait OrTorn<T> {
     fn or_torn(self) -> Result<T, Torn>;
 }
@@ -42,11 +42,11 @@ pub(super) struct Held {
     pub(super) entries: u64,
     /// Bytes of the container itself, its table included.
     pub(super) bytes: u64,
-    /// Only some of its entries were read.
+    /// Only a sample of its entries was read.
     pub(super) sampled: bool,
 }
 
-/// How far apart places lie that are read of so many.
+/// Distance between sampled slots.
 fn stride(places: u64) -> u64 {
     if places <= SAMPLED_FROM {
         1
@@ -55,7 +55,7 @@ fn stride(places: u64) -> u64 {
     }
 }
 
-/// Reads an array of records of so many words each: all of them, or a sample.
+/// Reads an array of fixed-size records: all, or a sample.
 fn records<R: Read>(
     pages: &mut Pages<R>,
     start: u64,
@@ -77,7 +77,7 @@ fn records<R: Read>(
     Ok(())
 }
 
-/// A dictionary's entries: `(key, value)` addresses, those without a value left out.
+/// A dictionary's entries: addresses of `(key, value)`, without deleted ones.
 pub(super) fn dict<R: Read>(
     pages: &mut Pages<R>,
     layout: &Layout,
@@ -110,7 +110,7 @@ struct KeyTable {
     start: u64,
     stride: u64,
     entries: u64,
-    /// Keys may be shared with other instances, each with its own values.
+    /// Keys may be shared with other instances; each has its own values.
     split: bool,
     bytes: u64,
 }
@@ -169,7 +169,7 @@ impl KeyTable {
                 .map(|entry| (entry[skip], entry[skip + 1])),
         );
         if self.split && values != 0 {
-            // keys are shared with other instances, values are an array of their own
+            // keys are shared with other instances, values are in a separate array
             let first = values.wrapping_add(layout.values_first);
             records(pages, first, self.entries, 1, scratch)?;
             for (pair, value) in to.iter_mut().zip(scratch.iter()) {
@@ -181,7 +181,7 @@ impl KeyTable {
     }
 }
 
-/// The attributes of an instance, as far as they are in a dictionary or in slots.
+/// The attributes of an instance that are in a dictionary or in slots.
 pub(super) fn attributes<R: Read>(
     pages: &mut Pages<R>,
     types: &mut Types,
@@ -237,7 +237,7 @@ pub(super) fn slots<R: Read>(
     let layout = types.layout();
     let mut class = pages.field(object, layout.ob_type).or_torn()?;
     let mut here = *info;
-    // names lie with the class that declared them, values behind those of its base
+    // names are in the class that declared them, values after those of its base
     for _ in 0..16 {
         if !here.class || here.base == 0 {
             break;
@@ -263,7 +263,7 @@ pub(super) fn slots<R: Read>(
     Ok(())
 }
 
-/// The references of a sequence or a set, and its size.
+/// The references in a sequence or set, and its size.
 pub(super) fn items<R: Read>(
     pages: &mut Pages<R>,
     layout: &Layout,
@@ -315,7 +315,7 @@ fn set<R: Read>(
     let table = pages.field(object, layout.set_table).or_torn()?;
     ensure(mask < MAX_ENTRIES && (mask + 1).is_power_of_two() && used <= fill && fill <= mask)?;
     records(pages, table, mask + 1, 2, to)?;
-    // {key, hash}; a key that was taken out has the hash -1
+    // {key, hash}; a deleted key has the hash -1
     let mut index = 0;
     let pairs = to.len() / 2;
     for pair in 0..pairs {
@@ -333,7 +333,7 @@ fn set<R: Read>(
     })
 }
 
-/// Its blocks are a list: of a big one the first are read.
+/// Its blocks are a list: of a large deque the first ones are read.
 fn deque<R: Read>(
     pages: &mut Pages<R>,
     layout: &Layout,
@@ -364,7 +364,7 @@ fn deque<R: Read>(
     })
 }
 
-/// The words of an object's structure that could be addresses of others.
+/// The words of an object that could be addresses of other objects.
 pub(super) fn fields<R: Read>(
     pages: &mut Pages<R>,
     object: u64,

@@ -1,4 +1,4 @@
-//! Observes a `CPython` process: copies of contexts, stacks at page faults, and its objects.
+//! Observes a `CPython` process: context copies, stacks at page faults, and its objects.
 
 use std::{fs, os::linux::fs::MetadataExt as _};
 
@@ -18,12 +18,12 @@ use crate::door::{HeapReader, Observer, RuntimeSettings};
 /// The current context was copied.
 pub(super) const CONTEXT_COPIED: Program = Program::returning("python_context", Purpose::Task);
 
-/// One interpreter that can be read.
+/// A readable interpreter.
 pub(super) struct CPythonObserver {
     pid: u32,
     start_ticks: u64,
     python: Interpreter,
-    /// Once it has begun.
+    /// `None` before the observation begins.
     stacks: Option<Stacks>,
 }
 
@@ -99,7 +99,7 @@ impl Observer for CPythonObserver {
     }
 }
 
-/// Where the kernel finds the frames of an interpreter.
+/// What the kernel programs need to walk the frames of an interpreter.
 fn frames(pid: u32, start_ticks: u64, python: &Interpreter) -> Option<PythonConfig> {
     let layout = &python.layout;
     let namespace = fs::metadata(format!("/proc/{pid}/ns/pid")).ok()?;
@@ -114,7 +114,7 @@ fn frames(pid: u32, start_ticks: u64, python: &Interpreter) -> Option<PythonConf
     };
     Some(PythonConfig {
         runtime: python.runtime,
-        // the kernel's own form of a device number
+        // the kernel's internal encoding of a device number
         namespace_device: u64::from(libc::major(device)) << 20 | u64::from(libc::minor(device)),
         namespace_inode: namespace.st_ino(),
         interpreters: layout.interpreters_head as u32,

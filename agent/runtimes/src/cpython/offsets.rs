@@ -1,20 +1,20 @@
-//! What an interpreter says of its own layout, from 3.13 on: `_Py_DebugOffsets`.
+//! An interpreter's description of its own layout, from 3.13 on: `_Py_DebugOffsets`.
 
 use super::layout::{Bytecode, FramePointer, Layout, Said, ThreadId, Variables};
 
-/// What an interpreter says of itself: `_Py_DebugOffsets`.
+/// Contents of `_Py_DebugOffsets`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct DebugOffsets(Vec<u8>);
 
 impl DebugOffsets {
-    /// What is the same in all versions.
+    /// Length of the part that is the same in all versions.
     const HEAD: usize = 24;
-    /// Bytes that no version says more than.
+    /// Longer than the structure of any version.
     pub(super) const MOST: usize = 4096;
-    /// No offset in a structure is greater.
+    /// Upper bound of an offset in a structure.
     const GREATEST: u64 = 16 << 20;
 
-    /// From the bytes at `_PyRuntime`; `None` without the cookie (before 3.13).
+    /// Parses the bytes at `_PyRuntime`; `None` without the cookie (before 3.13).
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         (bytes.get(..8)? == b"xdebugpy" && bytes.len() >= Self::HEAD)
             .then(|| Self(bytes.get(..Self::MOST).unwrap_or(bytes).to_vec()))
@@ -33,7 +33,7 @@ impl DebugOffsets {
         self.word(16).is_some_and(|word| word != 0)
     }
 
-    /// Puts what is said here in place of what the table says; `None` where an offset cannot be one.
+    /// Overrides the table's offsets; `None` if an offset is implausible.
     pub(super) fn amend(&self, table: Layout, said: &Said) -> Option<Layout> {
         let offset = |at| self.word(at).filter(|offset| *offset < Self::GREATEST);
         let gc = offset(said.gc)?;

@@ -1,26 +1,26 @@
-//! What instructions of `CPython` do, as far as it matters to what fills a container. Which opcodes do it is
-//! data of each version.
+//! Effects of `CPython` instructions that matter for stores into containers. The opcodes are data of each
+//! version.
 
-/// What an instruction does, as far as it matters here.
+/// The effect of an instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Nothing of interest.
+    /// No relevant effect.
     Other,
-    /// Adds to the argument of the next.
+    /// Extends the argument of the next instruction.
     Extended,
-    /// Loads a global by name; the lowest bit of its argument is no part of that.
+    /// Loads a global by name; the lowest bit of the argument is a flag.
     Global,
-    /// Loads by name, whatever it is.
+    /// Loads by name from any scope.
     Name,
     /// Loads an attribute by name.
     Attribute,
-    /// Loads an attribute or, if the lowest bit is set, a method by name.
+    /// Loads an attribute or, if the lowest bit is set, a method, by name.
     AttributeOrMethod,
     /// Loads a method by name.
     Method,
-    /// Loads a local variable; from 3.11 on a captured one too.
+    /// Loads a local variable; from 3.11 on also a captured one.
     Variable,
-    /// Loads two of them.
+    /// Loads two local variables.
     Variables,
     /// Stores a variable and loads another.
     StoreAndVariable,
@@ -28,31 +28,31 @@ pub(crate) enum Kind {
     Captured,
     /// `container[key] = value`.
     StoreItem,
-    /// A binary operator, in place perhaps.
+    /// A binary operator, possibly in place.
     Binary,
     /// `+=` or `|=`.
     InPlace,
-    /// Calls a method with so many arguments.
+    /// Calls a method with the given number of arguments.
     CallMethod,
-    /// Takes so many values from the stack and leaves so many.
+    /// Pops and pushes the given numbers of values.
     Stack(u8, u8),
-    /// Copies so many values of the stack.
+    /// Copies the given number of top values.
     Copy(u8),
-    /// Puts the uppermost of so many values below the others.
+    /// Moves the top value below the others of the given number.
     Rotate(u8),
-    /// Makes one value of so many for each of its argument, and so many more.
+    /// Combines the given number of values per argument, plus a constant number, into one.
     Gather(u8, u8),
     /// Calls with a tuple, and with a dictionary if the lowest bit is set.
     CallUnpacked,
-    /// Makes a function of its code, its name and a value for each bit of the argument.
+    /// Makes a function from its code, its name and one value per bit of the argument.
     MakeFunction,
-    /// Formats a value, by a format if the bit 4 is set.
+    /// Formats a value, with a format spec if bit 4 is set.
     Format,
-    /// Makes so many values of one.
+    /// Unpacks one value into the given number.
     Unpack,
-    /// Takes so many values.
+    /// Pops the given number of values.
     Raise,
 }
 
-/// Opcodes of one version that do the same and have so many words of cache.
+/// Opcodes of a version with the same effect and the same number of cache words.
 pub(crate) type Row = (Kind, u8, &'static [u8]);

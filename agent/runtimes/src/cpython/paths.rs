@@ -1,5 +1,5 @@
-//! How objects are reached, kept as steps with the addresses of names; spelt out only for the few
-//! containers that are reported.
+//! Paths to objects, kept as steps with addresses of names. Only those of reported containers are
+//! spelled out.
 
 use heaptide_process::memory::Read;
 use rustc_hash::FxHashMap;
@@ -9,38 +9,38 @@ use super::layout::Layout;
 use super::memory::Pages;
 use super::types::{Shape, Types};
 
-/// Steps kept of a path; what lies deeper shares one step.
+/// Maximum steps of a path; deeper objects share one step.
 const MAX_DEPTH: u8 = 10;
-/// Containers within containers that are told apart.
+/// Nesting depth of containers that is distinguished.
 const MAX_INDEXES: u8 = 2;
-/// Steps remembered in one census.
+/// Maximum steps per census.
 const MAX_STEPS: usize = 229_376;
-/// The longest name that is read.
+/// Maximum length of a name.
 const MAX_NAME: u64 = 48;
 
-/// One step; the numbers are addresses of `str` or code objects.
+/// One step. The numbers are addresses of `str` or code objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Edge {
     /// A key of `sys.modules`.
     Module(u64),
-    /// A frame of this code, of a thread or a generator.
+    /// A frame of this code in a thread or generator.
     Frame(u64),
     /// A name in a module, a class or an instance.
     Name(u64),
-    /// Any entry of a container: which one would be data.
+    /// Any entry of a container; the key would be data.
     Index,
-    /// A variable that a function has captured.
+    /// A captured variable of a function.
     Closure(u64),
     /// A default value of a parameter.
     Default,
-    /// A namespace so big that its keys cannot be names.
+    /// A namespace with so many keys that they cannot be names.
     Namespace,
-    /// Deeper than is told apart.
+    /// Below the maximum depth.
     Deep,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Step {
+struct PathStep {
     parent: u32,
     edge: Edge,
     depth: u8,
@@ -51,17 +51,17 @@ struct Step {
 
 /// All paths of one census, as a tree.
 pub(super) struct Paths {
-    steps: Vec<Step>,
+    steps: Vec<PathStep>,
     children: FxHashMap<(u32, Edge), u32>,
 }
 
-/// The step above all roots.
+/// The parent step of all roots.
 pub(super) const ROOT: u32 = 0;
 
 impl Paths {
     pub(super) fn new() -> Self {
         Self {
-            steps: vec![Step {
+            steps: vec![PathStep {
                 parent: 0,
                 edge: Edge::Deep,
                 depth: 0,
@@ -73,7 +73,7 @@ impl Paths {
         }
     }
 
-    /// The step that `edge` leads to from `parent`.
+    /// The step for `edge` below `parent`.
     pub(super) fn child(&mut self, parent: u32, edge: Edge) -> u32 {
         let Some(from) = self.steps.get(parent as usize).copied() else {
             return parent;
@@ -94,7 +94,7 @@ impl Paths {
             return parent;
         }
         let child = self.steps.len() as u32;
-        self.steps.push(Step {
+        self.steps.push(PathStep {
             parent,
             edge,
             depth: from.depth + 1,
@@ -106,7 +106,7 @@ impl Paths {
         child
     }
 
-    /// Only some of the entries below this step are looked at: what is counted there is no total.
+    /// Only a sample of the entries below this step is visited, so counts there are not totals.
     pub(super) fn mark_sampled(&mut self, step: u32) {
         if let Some(step) = self.steps.get_mut(step as usize) {
             step.sampled = true;
@@ -118,17 +118,17 @@ impl Paths {
         self.steps.get(step as usize).is_some_and(|s| !s.sampled)
     }
 
-    /// Whether it lies within a container.
+    /// Whether it is within a container.
     pub(super) fn within(&self, step: u32) -> bool {
         self.steps.get(step as usize).is_some_and(|s| s.indexes > 0)
     }
 
-    /// The same in every census in which the path is the same.
+    /// Equal in all censuses for the same path.
     pub(super) fn key(&self, step: u32) -> u64 {
         self.steps.get(step as usize).map_or(0, |s| s.key)
     }
 
-    /// Spells a path out.
+    /// Spells out a path.
     pub(super) fn spell<R: Read>(
         &self,
         pages: &mut Pages<R>,
@@ -188,8 +188,8 @@ fn mix(key: u64, edge: Edge) -> u64 {
     x ^ (x >> 31)
 }
 
-/// The flags of a `str`. They are read by themselves: the bytes behind them are not initialised, and
-/// text in those would blank the flags with it.
+/// The flags of a `str`. They are read separately: the bytes after them are uninitialised, and text
+/// there would cause the flags to be blanked.
 pub(super) fn str_state<R: Read>(
     pages: &mut Pages<R>,
     layout: &Layout,
@@ -201,7 +201,7 @@ pub(super) fn str_state<R: Read>(
         .then(|| u32::from_le_bytes(state))
 }
 
-/// The characters of an ASCII `str`, if it is one and not longer than `max`.
+/// The characters of an ASCII `str` of at most `max` characters.
 pub(super) fn text<R: Read>(
     pages: &mut Pages<R>,
     types: &mut Types,
@@ -225,7 +225,7 @@ pub(super) fn text<R: Read>(
     String::from_utf8(bytes).ok().filter(|text| text.is_ascii())
 }
 
-/// The name that a `str` is, if a person could have written it.
+/// The name in a `str`, if it is a plausible identifier.
 pub(super) fn name_of<R: Read>(
     pages: &mut Pages<R>,
     types: &mut Types,
@@ -235,7 +235,7 @@ pub(super) fn name_of<R: Read>(
     name_or_nothing(name, is_name)
 }
 
-/// What is no name could be a credential, and must not stay in the agent's memory.
+/// Anything else could be a credential, which must not stay in the agent's memory.
 fn name_or_nothing(mut text: String, is_name: impl Fn(&str) -> bool) -> Option<String> {
     if is_name(&text) {
         return Some(text);
@@ -249,7 +249,7 @@ fn module_name<R: Read>(pages: &mut Pages<R>, types: &mut Types, object: u64) ->
     name_or_nothing(name, |name| name.split('.').all(is_name))
 }
 
-/// `file.function.<locals>`: what a frame's variables are reached by.
+/// `file.function.<locals>`: the path prefix of a frame's variables.
 fn frame_name<R: Read>(pages: &mut Pages<R>, types: &mut Types, code: u64) -> String {
     let (file, function) = code_names(pages, types, code);
     let stem = file
@@ -274,8 +274,8 @@ pub(super) fn code_names<R: Read>(
     (part(layout.code_filename), part(layout.code_name))
 }
 
-/// An identifier that a person could have written. What could be a credential is none, even where a
-/// program uses one as an attribute's name.
+/// A plausible identifier. A possible credential is rejected, even if a program uses it as an
+/// attribute name.
 fn is_name(text: &str) -> bool {
     let mut digits = 0;
     let mut turns = 0;

@@ -1,5 +1,5 @@
-//! Whether a layout is that of a process: what it leads to must make sense, in many objects. A version that is newer
-//! than the table is read by the nearest one only after that.
+//! Verifies a layout against a process: many objects must be consistent. A version newer than the table is read with
+//! the nearest layout only after this check.
 
 use std::time::Duration;
 
@@ -13,21 +13,21 @@ use super::objects;
 use super::paths::text;
 use super::types::{Types, c_string};
 
-/// Bytes of pages held.
+/// Bytes of cached pages.
 const PAGES: usize = 4 << 20;
-/// What it may cost.
+/// Its budget.
 const BYTES: u64 = 64 << 20;
 const OBJECTS: u64 = 100_000;
 const TIME: Duration = Duration::from_secs(1);
-/// Modules whose names are looked at, and objects of each list of the collector.
+/// Modules whose names are checked, and objects per list of the collector.
 const MODULES: usize = 64;
 const LISTED: usize = 2000;
-/// At least so many objects must have been looked at, functions, and objects in lists.
+/// Minimum number of checked objects, functions and list entries.
 const LEAST: u64 = 500;
 const LEAST_FUNCTIONS: u64 = 20;
 const LEAST_LISTED: u64 = 500;
 
-/// What made sense and what did not: a program changes while it is looked at.
+/// Consistent and inconsistent objects: a program changes while it is read.
 #[derive(Clone, Copy, Debug, Default)]
 struct Tally {
     good: u64,
@@ -43,7 +43,7 @@ impl Tally {
         }
     }
 
-    /// Enough of it did, and nearly all.
+    /// There are enough, and nearly all are consistent.
     fn holds(self, least: u64) -> bool {
         self.good >= least && self.bad * 20 <= self.good
     }
@@ -54,7 +54,7 @@ struct Proof {
     types: Types,
 }
 
-/// Whether what the layout of an interpreter leads to makes sense in this process.
+/// Whether the layout of an interpreter is consistent with this process.
 pub(super) fn proved(pid: u32, start_ticks: u64, python: &Interpreter) -> bool {
     let memory = ProcessMemory::new(pid, start_ticks);
     let budget = Budget::new(BYTES, OBJECTS, TIME);
@@ -100,7 +100,7 @@ impl Proof {
         for (name, module) in modules.into_iter().take(MODULES) {
             named.count(text(&mut self.pages, &mut self.types, name, 1024).is_some());
             if !self.is(module, "module") {
-                // Some modules put another object in their place.
+                // Some modules replace themselves by another object.
                 continue;
             }
             let names = self.pages.field(module, layout.module_dict)?;
@@ -141,17 +141,17 @@ impl Proof {
         )
     }
 
-    /// It is code with a file, a name and lines.
+    /// A code object with a file, a name and lines.
     fn is_code(&mut self, code: u64) -> bool {
         self.is(code, "code")
             && Code::read(&mut self.pages, &mut self.types, code).is_some_and(|code| {
-                // Its first instructions may be of no line.
+                // Its first instructions may have no line.
                 let lines = (0..16).any(|word| code.line(word).is_some());
                 code.file.is_some() && code.first_line() > 0 && lines
             })
     }
 
-    /// Thread states name their interpreter, and their frames have code.
+    /// Thread states refer to their interpreter, and their frames have code.
     fn threads(&mut self, interpreter: u64) -> Option<bool> {
         let layout = self.types.layout();
         let state = self.pages.field(interpreter, layout.threads_head)?;
@@ -172,7 +172,7 @@ impl Proof {
         Some(self.type_of(code).is_some())
     }
 
-    /// The collector's lists are lists both ways, of objects.
+    /// The collector's lists are doubly linked lists of objects.
     fn listed(&mut self, holder: u64) -> Option<Tally> {
         let layout = self.types.layout();
         let mut tally = Tally::default();
@@ -183,7 +183,7 @@ impl Proof {
             let mut before = head;
             let mut at = self.pages.word(head)? & !3;
             for _ in 0..LISTED {
-                // The lowest bits are the collector's own.
+                // The lowest bits are flags of the collector.
                 let back = self.pages.field(at, 8)? & !3;
                 if at == head {
                     tally.count(back == before);
@@ -258,7 +258,7 @@ mod tests {
         all.filter(|path| path.exists()).collect()
     }
 
-    /// Each interpreter has its own version's layout, and no other's.
+    /// Each interpreter matches the layout of its own version only.
     #[test]
     fn the_layout_of_its_version_is_proved_and_no_other() {
         let mut tried = 0;

@@ -1,4 +1,5 @@
-//! Reads the objects of one interpreter: censuses, and between them the lengths of what grows.
+//! Reads the objects of one interpreter: censuses, and length samples of growing containers between
+//! them.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ use crate::door::{HeapReader, ReadError};
 pub(super) struct CPythonReader {
     memory: ProcessMemory,
     censuses: Censuses,
-    /// What the last census found growing.
+    /// Growing containers of the last census.
     growing: Vec<Sampled>,
     samples: Samples,
 }
@@ -40,7 +41,7 @@ impl HeapReader for CPythonReader {
             listed,
         } = self.censuses.walk()?;
         self.growing = growing;
-        // A container was counted somewhere in between.
+        // A container was counted at an unknown time in between.
         let ago = |ago: Duration| Nanos(clocks::now().0.saturating_sub(ago.as_nanos() as u64));
         census.at = ago(begun.elapsed() / 2);
         census.instances_at = ago(listed.elapsed());

@@ -1,4 +1,4 @@
-//! How many bytes the entries of a container hold: an estimate from some of them.
+//! Estimates the bytes that a container's entries hold, from a sample.
 
 use heaptide_process::memory::Read;
 
@@ -7,11 +7,11 @@ use super::objects;
 use super::paths::str_state;
 use super::types::{Shape, TypeInfo, Types};
 
-/// Entries that are measured.
+/// Measured entries.
 const SAMPLE: usize = 32;
-/// Objects counted for one entry.
+/// Maximum objects counted per entry.
 const MAX_NODES: usize = 128;
-/// Steps followed from an entry.
+/// Maximum depth below an entry.
 const MAX_DEPTH: usize = 6;
 
 /// Measures objects.
@@ -21,7 +21,7 @@ pub(super) struct Scale<'a, R> {
 }
 
 impl<R: Read> Scale<'_, R> {
-    /// Mean bytes that one entry of the container keeps: what only it refers to.
+    /// Mean bytes kept by one entry of the container: objects referenced only by it.
     pub(super) fn entry_bytes(&mut self, shape: Shape, container: u64) -> Option<u64> {
         let mut pairs = Vec::new();
         let mut list = Vec::new();
@@ -43,7 +43,7 @@ impl<R: Read> Scale<'_, R> {
         if pairs.is_empty() {
             return None;
         }
-        // the middle of each part: neither the first entries alone nor the last
+        // the middle of each part, so that neither the first nor the last entries dominate
         let parts = pairs.len().min(SAMPLE);
         let mut sum = 0;
         for part in 0..parts {
@@ -55,7 +55,8 @@ impl<R: Read> Scale<'_, R> {
         Some(sum / parts as u64)
     }
 
-    /// Bytes of an object and of what only it refers to; 0 if somebody else refers to it too.
+    /// Bytes of an object and of those referenced only by it; 0 if there are other references to
+    /// it.
     fn kept(&mut self, object: u64, depth: usize, nodes: &mut usize) -> u64 {
         if object == 0 || depth > MAX_DEPTH || *nodes >= MAX_NODES {
             return 0;
@@ -108,7 +109,7 @@ impl<R: Read> Scale<'_, R> {
             }
             _ => (before + info.basicsize, list),
         };
-        // blocks come in steps of 16 bytes
+        // blocks have multiples of 16 bytes
         Some((own.div_ceil(16) * 16, children))
     }
 

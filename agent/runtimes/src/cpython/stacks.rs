@@ -1,5 +1,5 @@
 //! Stacks of Python frames: from code objects and instructions to functions, files and lines, and how often
-//! each was met.
+//! each stack was seen.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,18 +14,18 @@ use super::memory::Pages;
 use super::types::Types;
 use heaptide_judge::events::{Frame, FrameKind, Site, SiteId};
 
-/// Bytes of pages held while stacks are resolved.
+/// Bytes of pages cached while stacks are resolved.
 const PAGES: usize = 1 << 20;
-/// Stacks that are told apart, of frames and of lines.
+/// Maximum number of distinct stacks, of frames and of lines.
 const MAX_STACKS: usize = 4096;
-/// Code objects that are remembered, and what they may take in all (see [`Code::weight`]).
+/// Maximum number of cached code objects, and their total size (see [`Code::weight`]).
 const MAX_CODES: usize = 8192;
 const MAX_WEIGHT: usize = 1 << 19;
-/// What resolving one stack may take.
+/// Budget of resolving one stack.
 const BYTES: u64 = 16 << 20;
 const TIME: Duration = Duration::from_millis(50);
 
-/// A stack as it is known by its lines, and the pages that were touched there.
+/// A stack by lines, and the pages touched there.
 #[derive(Debug)]
 pub(super) struct Sampled {
     /// Code and line, innermost first.
@@ -41,16 +41,16 @@ pub(super) struct Stacks {
     layout: u32,
     pub(super) codes: FxHashMap<u64, Arc<Code>>,
     weight: usize,
-    /// What the kernel's sites turned out to be; `None`: nothing that could be read.
+    /// Resolved kernel sites; `None`: unreadable.
     known: FxHashMap<u64, Option<SiteId>>,
     pub(super) sampled: FxHashMap<SiteId, Sampled>,
 }
 
-/// A stack with its code objects and the lines they were at.
+/// A stack with its code objects and lines.
 type Resolved = (SiteId, Site, Vec<(Arc<Code>, Option<u32>)>);
 
 impl Stacks {
-    /// None seen yet.
+    /// Starts without stacks.
     pub(super) fn new(pid: u32, start_ticks: u64, layout: u32, python: Interpreter) -> Self {
         Self {
             pid,
@@ -64,8 +64,8 @@ impl Stacks {
         }
     }
 
-    /// Counts pages that were touched at a site of the kernel's, whose stack `stack` gives. Returns what the
-    /// site is called, and the site itself when it is new.
+    /// Counts pages touched at a kernel site; `stack` returns its stack. Returns the site's id, and the site
+    /// itself if it is new.
     pub(super) fn add(
         &mut self,
         raw: u64,
@@ -94,7 +94,7 @@ impl Stacks {
         (Some(id), new.then_some(site))
     }
 
-    /// Forgets the stacks that were met least, so that what begins to grow late finds a place.
+    /// Drops the least frequent stacks, so that later growth has room.
     fn make_room(&mut self) {
         if self.sampled.len() < MAX_STACKS && self.known.len() < 4 * MAX_STACKS {
             return;
@@ -142,7 +142,7 @@ impl Stacks {
         Some((id, site, frames))
     }
 
-    /// The code object at an address, read anew when another one has come to lie there.
+    /// The code object at an address, read again if another one has replaced it.
     fn code(
         &mut self,
         pages: &mut Pages<ProcessMemory>,
@@ -181,7 +181,7 @@ fn frame(code: &Code, line: Option<u32>) -> Frame {
     }
 }
 
-/// Whose code it is, by where it is installed.
+/// The kind of code, by its install location.
 pub(super) fn kind(file: Option<&str>) -> FrameKind {
     const LIBRARY: [&str; 4] = [
         "/site-packages/",
@@ -191,7 +191,7 @@ pub(super) fn kind(file: Option<&str>) -> FrameKind {
     ];
     match file {
         None => FrameKind::Unknown,
-        // frozen modules, and what was made from a string
+        // frozen modules, and code compiled from a string
         Some(file) if file.starts_with('<') => FrameKind::Library,
         Some(file) if LIBRARY.iter().any(|part| file.contains(part)) => FrameKind::Library,
         Some(_) => FrameKind::User,

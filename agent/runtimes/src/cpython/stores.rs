@@ -1,4 +1,4 @@
-//! What code stores into: the names that lead to the containers that its instructions put something in.
+//! Stores of code objects: the names of the containers into which their instructions store.
 
 use heaptide_process::memory::Read;
 
@@ -10,7 +10,7 @@ use super::paths;
 use super::types::Types;
 use super::variables::VariableNames;
 
-/// Methods that put something into the container they are called on.
+/// Methods that add to the container on which they are called.
 const FILLING: &[&str] = &[
     "append",
     "appendleft",
@@ -24,9 +24,9 @@ const FILLING: &[&str] = &[
     "push",
     "put",
 ];
-/// Values of a stack that are followed.
+/// Maximum depth of the simulated stack.
 const MAX_STACK: usize = 256;
-/// Stores that are remembered of one code object.
+/// Maximum stores recorded per code object.
 const MAX_STORES: usize = 1024;
 
 /// How a name is loaded.
@@ -34,14 +34,14 @@ const MAX_STORES: usize = 1024;
 pub(super) enum Via {
     Global,
     Attribute,
-    /// Of the function, or captured by it.
+    /// Local or captured.
     Variable,
 }
 
-/// A place where something is stored into what a name leads to.
+/// An instruction that stores into a named container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Store {
-    /// The names that lead there, the last is the container's (`self`, `cache`).
+    /// The names that lead to the container; the last is its own (`self`, `cache`).
     pub(super) names: Vec<(Via, String)>,
     pub(super) line: u32,
 }
@@ -117,7 +117,7 @@ pub(super) fn stores<R: Read>(
     })
 }
 
-/// An instruction: its place in words, what it does, and its argument.
+/// An instruction: its offset in words, effect and argument.
 #[derive(Clone, Copy, Debug)]
 struct Instruction {
     word: u32,
@@ -159,36 +159,37 @@ fn add(found: &mut Vec<Store>, names: Vec<(Via, String)>, line: Option<u32>) {
     }
 }
 
-/// What an instruction loads or calls, or that it stores.
+/// A load, call or store.
 #[derive(Clone, Copy, Debug)]
-enum Step {
+enum Operation {
     Load(Via, u32),
     Call(u32),
     Store,
 }
 
-fn steps(layout: &Layout, instruction: Instruction) -> [Option<Step>; 2] {
+fn operations(layout: &Layout, instruction: Instruction) -> [Option<Operation>; 2] {
     let argument = instruction.argument;
     let one = match instruction.kind {
-        Kind::Global => Step::Load(Via::Global, argument >> 1),
-        Kind::Name => Step::Load(Via::Global, argument),
-        Kind::Attribute => Step::Load(Via::Attribute, argument),
-        Kind::AttributeOrMethod if argument & 1 == 1 => Step::Call(argument >> 1),
-        Kind::AttributeOrMethod => Step::Load(Via::Attribute, argument >> 1),
-        Kind::Method => Step::Call(argument),
-        Kind::Variable => Step::Load(Via::Variable, argument),
+        Kind::Global => Operation::Load(Via::Global, argument >> 1),
+        Kind::Name => Operation::Load(Via::Global, argument),
+        Kind::Attribute => Operation::Load(Via::Attribute, argument),
+        Kind::AttributeOrMethod if argument & 1 == 1 => Operation::Call(argument >> 1),
+        Kind::AttributeOrMethod => Operation::Load(Via::Attribute, argument >> 1),
+        Kind::Method => Operation::Call(argument),
+        Kind::Variable => Operation::Load(Via::Variable, argument),
         Kind::Variables => {
-            return [argument >> 4, argument & 15].map(|one| Some(Step::Load(Via::Variable, one)));
+            return [argument >> 4, argument & 15]
+                .map(|one| Some(Operation::Load(Via::Variable, one)));
         }
-        Kind::StoreAndVariable => Step::Load(Via::Variable, argument & 15),
-        Kind::StoreItem => Step::Store,
-        Kind::Binary if layout.in_place.contains(&argument) => Step::Store,
+        Kind::StoreAndVariable => Operation::Load(Via::Variable, argument & 15),
+        Kind::StoreItem => Operation::Store,
+        Kind::Binary if layout.in_place.contains(&argument) => Operation::Store,
         _ => return [None, None],
     };
     [Some(one), None]
 }
 
-/// An expression and what is stored into begin at the same place of the source, so the names loaded from there
+/// A store and the expression of its container begin at the same source position, so the names loaded from there on
 /// lead to the container.
 fn by_columns<R: Read>(
     names: &mut Names<'_, R>,
@@ -202,25 +203,25 @@ fn by_columns<R: Read>(
         let Some(at) = place(instruction.word) else {
             continue;
         };
-        for step in steps(names.layout, *instruction).into_iter().flatten() {
+        for step in operations(names.layout, *instruction).into_iter().flatten() {
             match step {
-                Step::Load(via, index) => {
+                Operation::Load(via, index) => {
                     loads.push((at, via, index));
                     continue;
                 }
-                Step::Call(index) => {
+                Operation::Call(index) => {
                     let called = names.name(index);
                     if !called.is_some_and(|called| FILLING.contains(&called.as_str())) {
                         continue;
                     }
                 }
-                Step::Store => {}
+                Operation::Store => {}
             }
             let begins = |load: &Place| load.line == at.line && load.column == at.column;
             if at.column.is_none() {
                 continue;
             }
-            // from the last one back to the one that the expression begins with
+            // from the last one back to the start of the expression
             let mut chain = Vec::new();
             for (_, via, index) in loads.iter().rev().filter(|(load, ..)| begins(load)) {
                 chain.extend(names.load(*via, *index).map(|name| (*via, name)));
@@ -235,18 +236,18 @@ fn by_columns<R: Read>(
     found
 }
 
-/// A value on the stack, as far as it is followed.
+/// A value on the simulated stack.
 #[derive(Clone, Debug, Default)]
 enum Value {
     #[default]
     Unknown,
-    /// What these names lead to.
+    /// The object that these names lead to.
     Named(Vec<(Via, String)>),
-    /// A method of that, by name.
+    /// A method of such an object, by name.
     Method(Vec<(Via, String)>, String),
 }
 
-/// The values of a code object's stack. Jumps are not followed: an expression's own values lie one after the other.
+/// The simulated value stack. Jumps are ignored: the values of one expression are computed in sequence.
 #[derive(Default)]
 struct Values(Vec<Value>);
 
@@ -270,7 +271,7 @@ impl Values {
     }
 }
 
-/// Before 3.11 code has no columns: the stack says what is stored into.
+/// Before 3.11 code has no columns: the simulated stack shows the container of a store.
 fn by_stack<R: Read>(
     names: &mut Names<'_, R>,
     instructions: &[Instruction],
@@ -307,7 +308,7 @@ fn by_stack<R: Read>(
                         chain.push((Via::Attribute, name));
                         Value::Named(chain)
                     }
-                    // what an unknown object has by that name
+                    // attribute of an unknown object
                     (_, name) => named(Via::Attribute, name),
                 };
                 values.push(value);

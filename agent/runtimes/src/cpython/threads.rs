@@ -1,5 +1,5 @@
-//! Before 3.11 a thread state names its thread by the address of the C library's structure: where in that the
-//! kernel's id of the thread lies.
+//! Before 3.11 a thread state has the address of the C library's thread structure. This file finds the offset of the
+//! kernel's thread id in it.
 
 use std::fs;
 
@@ -8,16 +8,16 @@ use heaptide_process::memory::{Budget, ProcessMemory};
 use super::interpreter::Interpreter;
 use super::layout::ThreadId;
 
-/// Words of the C library's structure that are looked at.
+/// Words of the structure that are searched.
 const WORDS: usize = 128;
-/// Thread states on the way to that of the main thread, which is the oldest.
+/// Maximum thread states before that of the main thread, which is the oldest.
 const MOST: usize = 1024;
 
-/// Where that is in glibc's `struct pthread` on x86-64, since long ago.
+/// The offset in glibc's `struct pthread` on x86-64, unchanged for many versions.
 const GLIBC: u32 = 720;
 
-/// Where the structure that describes the main thread has its id. While there is no main thread yet it is taken to be
-/// glibc's: a wrong place finds no thread.
+/// The offset of the id, from the structure of the main thread. If there is no main thread yet, glibc's is assumed: a
+/// wrong offset finds no thread.
 pub(super) fn id_offset(pid: u32, start_ticks: u64, python: &Interpreter) -> u32 {
     look(pid, start_ticks, python).unwrap_or(GLIBC)
 }
@@ -46,7 +46,7 @@ fn look(pid: u32, start_ticks: u64, python: &Interpreter) -> Option<u32> {
     None
 }
 
-/// Where a number lies in a thread's structure.
+/// The offset of a number in a thread structure.
 fn find(memory: &ProcessMemory, thread: u64, wanted: u32) -> Option<u32> {
     let words = memory.words::<WORDS>(thread, &mut Budget::small())?;
     let halves: &[u32] = bytemuck::cast_slice(&words);
@@ -54,7 +54,7 @@ fn find(memory: &ProcessMemory, thread: u64, wanted: u32) -> Option<u32> {
     u32::try_from(4 * index).ok()
 }
 
-/// The id of a process's main thread in its own PID namespace.
+/// The main thread's id in its own PID namespace.
 fn main_thread(pid: u32) -> Option<u32> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status
@@ -69,7 +69,7 @@ mod tests {
 
     use super::*;
 
-    /// This program's own main thread is described by its C library too.
+    /// The C library of this test has a structure for its main thread too.
     #[test]
     fn the_id_of_the_main_thread_is_found() {
         let pid = std::process::id();

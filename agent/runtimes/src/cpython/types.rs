@@ -1,4 +1,4 @@
-//! What the types of the target's objects say about how to read them.
+//! How to read objects, by their types.
 
 use std::sync::Arc;
 
@@ -23,17 +23,17 @@ const STR: u64 = 1 << 28;
 const DICT: u64 = 1 << 29;
 const TYPE: u64 = 1 << 31;
 
-/// No type of a Python program has bigger instances, variable parts aside.
+/// Upper bound of `tp_basicsize`.
 const MAX_BASIC: u64 = 1 << 20;
-/// Bases followed at most.
+/// Maximum bases followed.
 const MAX_BASES: usize = 64;
-/// Types that are remembered.
+/// Maximum number of cached types.
 const MAX_KNOWN: usize = 57_344;
 
-/// How an object holds others.
+/// How an object holds references.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Shape {
-    /// It holds none that matter.
+    /// It holds no relevant ones.
     Leaf,
     Str,
     Bytes,
@@ -51,13 +51,13 @@ pub(super) enum Shape {
     /// `threading.local`.
     ThreadLocal,
     Code,
-    /// References that keep nothing alive.
+    /// Weak references.
     Weak,
-    /// Anything else: the words of its structure that are addresses of objects.
+    /// Any other: the words of its structure that are addresses of objects.
     Fields,
 }
 
-/// What is known of a type.
+/// Properties of a type.
 #[derive(Clone, Copy, Debug)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -65,21 +65,21 @@ pub(super) enum Shape {
 )]
 pub(super) struct TypeInfo {
     pub(super) shape: Shape,
-    /// Its instances are known to the collector.
+    /// Its instances are tracked by the collector.
     pub(super) gc: bool,
-    /// A class of the program, not of the interpreter or of an extension that is sealed.
+    /// A class of the program, not of the interpreter or a C extension.
     pub(super) class: bool,
-    /// Starlette's `State`: its attributes are the entries of a dictionary of its own.
+    /// Starlette's `State`: its attributes are entries of its own dictionary.
     pub(super) state: bool,
     pub(super) managed: bool,
     pub(super) inline_values: bool,
     pub(super) basicsize: u64,
-    /// Where instances keep their dictionary; 0 nowhere, -1 managed.
+    /// Offset of the instance dictionary; 0: none, -1: managed.
     pub(super) dictoffset: i64,
     pub(super) base: u64,
 }
 
-/// Types seen in this census; `None` for addresses that hold no type.
+/// Types seen in this census; `None` for addresses without a type.
 pub(super) struct Types {
     layout: Arc<Layout>,
     known: FxHashMap<u64, Option<TypeInfo>>,
@@ -111,7 +111,7 @@ impl Types {
             return *known;
         }
         let info = self.look(pages, address, 0);
-        // Beyond that they are looked at anew each time: no program has so many.
+        // Beyond that types are read again each time; no program has so many.
         if self.known.len() < MAX_KNOWN {
             self.known.insert(address, info);
         }
@@ -147,7 +147,7 @@ impl Types {
                 None => self.look(pages, base, depth + 1),
             }?;
             match (base.shape, flags & HAVE_GC != 0) {
-                // `object` has no references of its own, its subclasses have
+                // `object` has no references, but its subclasses have
                 (Shape::Leaf, true) => Shape::Fields,
                 (shape, _) => shape,
             }
@@ -196,7 +196,7 @@ impl Types {
             "generator" | "coroutine" | "async_generator" => Shape::Generator,
             "_thread._local" => Shape::ThreadLocal,
             "code" => Shape::Code,
-            // a frame object's frame is walked with its thread
+            // a frame object's frame is visited with its thread
             "frame" | "traceback" | "builtin_function_or_method" => Shape::Leaf,
             name if name.contains("weakref") || name.contains("weakproxy") => Shape::Weak,
             _ if flags & HAVE_GC != 0 => Shape::Fields,
@@ -204,7 +204,7 @@ impl Types {
         })
     }
 
-    /// The layout that all this is read by.
+    /// The layout in use.
     pub(super) fn layout(&self) -> Arc<Layout> {
         Arc::clone(&self.layout)
     }
@@ -216,11 +216,11 @@ fn is_named<R: Read>(pages: &mut Pages<R>, layout: &Layout, address: u64, name: 
     at.and_then(|at| c_string(pages, at)).as_deref() == Some(name)
 }
 
-/// A name that C code gave a type.
+/// The name of a type defined in C.
 pub(super) fn c_string<R: Read>(pages: &mut Pages<R>, address: u64) -> Option<String> {
     const MAX: u64 = 64;
     let mut bytes = [0; MAX as usize];
-    // not over the end of the page: the next one may not be there
+    // not across the page end: the next page may not exist
     let here = (4096 - (address & 4095)).min(MAX) as usize;
     if !pages.raw(address, &mut bytes[..here]) {
         return None;
@@ -232,7 +232,7 @@ pub(super) fn c_string<R: Read>(pages: &mut Pages<R>, address: u64) -> Option<St
         }
     }
     let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
-    // what lies behind it is none of ours
+    // data after the name must not stay in memory
     bytes[end..].zeroize();
     let name = std::str::from_utf8(&bytes[..end]).ok()?;
     (!name.is_empty() && name.bytes().all(|b| b.is_ascii_graphic())).then(|| name.to_string())

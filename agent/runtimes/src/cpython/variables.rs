@@ -1,14 +1,14 @@
-//! The names of a code object's variables, in the order in which a frame keeps their values.
+//! The names of a code object's variables, in the order of their values in a frame.
 
 use heaptide_process::memory::Read;
 
 use super::layout::{Layout, Variables};
 use super::memory::Pages;
 
-/// Variables of a function that are believed.
+/// Upper bound of a function's variables.
 const MOST: u64 = 1 << 16;
 
-/// Names in a tuple: its address, the first of them, and how many.
+/// Names in a tuple: its address, first index, and number.
 #[derive(Clone, Copy, Debug, Default)]
 struct Part {
     tuple: u64,
@@ -16,12 +16,12 @@ struct Part {
     count: u64,
 }
 
-/// The names of a code object's variables: locals, those that others capture, and captured ones.
+/// The names of a code object's variables: locals, cells, and free variables.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct VariableNames([Part; 3]);
 
 impl VariableNames {
-    /// Of the code object at an address.
+    /// Variables of the code object at an address.
     pub(super) fn of<R: Read>(pages: &mut Pages<R>, layout: &Layout, code: u64) -> Option<Self> {
         match layout.variables {
             Variables::Together { names, count, free } => {
@@ -51,17 +51,17 @@ impl VariableNames {
         }
     }
 
-    /// How many there are.
+    /// Their number.
     pub(super) fn count(&self) -> u64 {
         self.0.iter().map(|part| part.count).sum()
     }
 
-    /// How many are captured from outside.
+    /// The number of free variables.
     pub(super) fn free_count(&self) -> u64 {
         self.0[2].count
     }
 
-    /// Address of a name, by the place of its value in a frame.
+    /// Address of a name, by the index of its value in a frame.
     pub(super) fn name<R: Read>(
         &self,
         pages: &mut Pages<R>,
@@ -71,7 +71,7 @@ impl VariableNames {
         Self::among(&self.0, pages, layout, index)
     }
 
-    /// The same of those that are captured, here or from outside.
+    /// The same for cells and free variables.
     pub(super) fn captured<R: Read>(
         &self,
         pages: &mut Pages<R>,
@@ -81,7 +81,7 @@ impl VariableNames {
         Self::among(&self.0[1..], pages, layout, index)
     }
 
-    /// The same of those from outside.
+    /// The same for free variables.
     pub(super) fn free<R: Read>(
         &self,
         pages: &mut Pages<R>,

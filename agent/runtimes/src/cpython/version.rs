@@ -1,4 +1,4 @@
-//! Which `CPython` it is, exactly: from `Py_Version`, the debug offsets, or the version string.
+//! The exact version of a `CPython`: from `Py_Version`, the debug offsets, or the version string.
 
 use std::fmt;
 
@@ -10,18 +10,18 @@ use heaptide_process::Module;
 /// A version of `CPython`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Version {
-    /// 3.
+    /// Major version, 3.
     pub(crate) major: u8,
-    /// 13 in 3.13.0.
+    /// 13 for 3.13.0.
     pub(crate) minor: u8,
-    /// 0 in 3.13.0.
+    /// 0 for 3.13.0.
     pub(crate) micro: u8,
-    /// It was released: no alpha, beta or candidate, whose layouts may differ.
+    /// It is a release: alpha, beta and candidate versions may have other layouts.
     pub(crate) last: bool,
 }
 
 impl Version {
-    /// From `PY_VERSION_HEX` (`0x030d00f0` is 3.13.0).
+    /// Parses `PY_VERSION_HEX` (`0x030d00f0` is 3.13.0).
     pub(crate) fn from_hex(hex: u32) -> Option<Self> {
         let [major, minor, micro, level] = hex.to_be_bytes();
         (major == 3 && minor < 100).then_some(Self {
@@ -59,7 +59,7 @@ impl fmt::Display for Version {
     }
 }
 
-/// What a file says of its interpreter.
+/// The description of an interpreter in its file.
 pub(super) struct Build {
     pub(super) version: Option<Version>,
     pub(super) free_threaded: bool,
@@ -67,11 +67,11 @@ pub(super) struct Build {
 }
 
 impl Build {
-    /// Reads the file; `runtime` is the address of `_PyRuntime` in its own terms.
+    /// Reads the file; `runtime` is the address of `_PyRuntime` in it.
     pub(super) fn of(module: &Module, runtime: u64) -> Self {
         let elf = &module.elf;
-        // _PyRuntime is initialised statically: what the file holds is what the process began with
-        // It lies in front of much more, of which as much is read as no version's own needs.
+        // `_PyRuntime` is statically initialised, so the file has its initial contents. It is followed by other
+        // data, so this reads the maximum of all versions.
         let offsets = elf
             .at(runtime, DebugOffsets::MOST)
             .and_then(|bytes| DebugOffsets::parse(&bytes));
@@ -94,21 +94,20 @@ impl Build {
     }
 }
 
-/// `PY_VERSION` among the read-only strings; only if there is no other that looks like it, and none that the file's
-/// name contradicts.
+/// `PY_VERSION` in the read-only strings, if it is unique and consistent with the file name.
 fn in_strings(module: &Module) -> Option<Version> {
     let bytes = module.elf.section_bytes(module.elf.section(".rodata")?)?;
     only_version(&bytes, name_of_file(&module.name))
 }
 
-/// The minor version in a file's name (`libpython3.10.so.1.0`).
+/// The minor version in a file name (`libpython3.10.so.1.0`).
 fn name_of_file(name: &str) -> Option<u8> {
     let (_, rest) = name.split_once("python3.")?;
     let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     rest.get(..digits)?.parse().ok()
 }
 
-/// The linker may have put it at the end of another string (`/usr/local/3.10.13`).
+/// The linker may have merged it into the end of another string (`/usr/local/3.10.13`).
 fn only_version(bytes: &[u8], minor: Option<u8>) -> Option<Version> {
     let form =
         Regex::new(r"(?-u)(?:^|[^0-9A-Za-z.])(3\.\d{1,2}\.\d{1,2}(?:(?:a|b|rc)\d+)?)\+?\x00")

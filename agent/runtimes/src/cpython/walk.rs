@@ -1,5 +1,4 @@
-//! The walk over a target's objects: from modules, frames and generators along everything that names
-//! or holds something, to the containers.
+//! The walk over a target's objects: from modules, frames and generators along all references to the containers.
 
 mod instances;
 mod roots;
@@ -20,39 +19,39 @@ use super::paths::{Edge, Paths};
 use super::types::{Shape, TypeInfo, Types};
 use super::variables::VariableNames;
 
-/// A namespace with more names is taken for a container.
+/// A namespace with more names is treated as a container.
 const MAX_NAMES: u64 = 4096;
-/// Containers whose other names are remembered, and names of each.
+/// Maximum containers with alternative names, and names of each.
 const MAX_NAMED: usize = 16_384;
 const MAX_ALIASES: usize = 4;
-/// Looks at an object that does not make sense.
+/// Attempts at an inconsistent object.
 const TRIES: usize = 3;
-/// Interpreters, threads of one, frames of one thread.
+/// Maximum interpreters, threads of one, frames of one thread.
 const MAX_INTERPRETERS: usize = 16;
 const MAX_THREADS: usize = 4096;
 const MAX_STACK: usize = 256;
-/// Variables of a frame, or captured ones of a function.
+/// Maximum variables of a frame, or free variables of a function.
 const MAX_VARIABLES: u64 = 1024;
-/// Pages of memory in which objects were met. Tables double when they are full to 7/8: the bounds here and below
-/// are just before that.
+/// Maximum memory pages with visited objects. Hash tables double at a load of 7/8: these bounds are just below
+/// that.
 const MAX_SEEN: usize = 229_376;
-/// Objects that wait to be visited.
+/// Maximum length of the queue.
 const MAX_QUEUE: usize = 524_288;
-/// Containers and paths that are told apart, and classes.
+/// Maximum number of distinct containers and paths, and of classes.
 const MAX_FOUND: usize = 114_688;
 const MAX_CLASSES: usize = 14_336;
 
-/// A container, or all that are reached by the same path.
+/// A container, or all containers of the same path.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Found {
     pub(super) entries: u64,
-    /// Bytes of the containers themselves.
+    /// Bytes of the containers' tables.
     pub(super) table_bytes: u64,
-    /// Containers of that path.
+    /// Number of containers of the path.
     pub(super) holders: u64,
     /// One of them.
     pub(super) object: u64,
-    /// The most entries it will ever have, where it says so.
+    /// Its maximum number of entries, if it declares one.
     pub(super) bound: Option<u64>,
 }
 
@@ -62,14 +61,14 @@ pub(super) struct Walk<'a, R> {
     pub(super) types: Types,
     pub(super) paths: Paths,
     pub(super) found: FxHashMap<(u32, Shape), Found>,
-    /// Instances of the program's classes in the collector's lists, by address of the class.
+    /// Instances of the program's classes in the collector's lists, by class address.
     pub(super) instances: FxHashMap<u64, u64>,
-    /// Steps by which containers that were met already are named once more, by address.
+    /// Steps of alternative names of visited containers, by address.
     pub(super) names: FxHashMap<u64, Vec<u32>>,
     pub(super) objects: u64,
     pub(super) torn: u64,
     pub(super) cut: bool,
-    /// When the collector's lists were followed.
+    /// Time at which the collector's lists were walked.
     pub(super) listed: Instant,
     seen: Seen,
     queue: VecDeque<(u64, u32)>,
@@ -78,12 +77,12 @@ pub(super) struct Walk<'a, R> {
     scratch: Vec<u64>,
 }
 
-/// Addresses met, a bit for each 16 bytes.
+/// Visited addresses, one bit per 16 bytes.
 #[derive(Default)]
 struct Seen(FxHashMap<u64, [u64; 4]>);
 
 impl Seen {
-    /// Whether it is met for the first time, and can be remembered.
+    /// Whether it is new and can be recorded.
     fn insert(&mut self, address: u64) -> bool {
         if self.0.len() >= MAX_SEEN && !self.0.contains_key(&(address >> 12)) {
             return false;
@@ -103,7 +102,7 @@ impl Seen {
 }
 
 impl<'a, R: Read> Walk<'a, R> {
-    /// What it may cost is the budget of `pages`.
+    /// The budget is that of `pages`.
     pub(super) fn new(pages: &'a mut Pages<R>, layout: Arc<Layout>) -> Self {
         Self {
             pages,
@@ -124,7 +123,7 @@ impl<'a, R: Read> Walk<'a, R> {
         }
     }
 
-    /// Its budget is used up, or there are more objects than it can remember.
+    /// The budget or a table is exhausted.
     fn over(&mut self) -> bool {
         self.cut |= self.pages.budget.is_over() || self.seen.0.len() >= MAX_SEEN;
         self.cut
@@ -150,7 +149,7 @@ impl<'a, R: Read> Walk<'a, R> {
         }
     }
 
-    /// Queues an object that holds others and was not met yet.
+    /// Queues an unvisited object with references.
     fn push(&mut self, object: u64, parent: u32, edge: Edge) {
         if let Some(object) = self.holder(object) {
             let step = self.paths.child(parent, edge);
@@ -160,7 +159,7 @@ impl<'a, R: Read> Walk<'a, R> {
         }
     }
 
-    /// A container met before has one more name: the code that fills it may know no other.
+    /// A visited container has another name: the code that stores into it may use only that one.
     fn name_again(&mut self, object: u64, parent: u32, edge: Edge) {
         if object & 7 != 0 || !self.seen.contains(object) || self.names.len() >= MAX_NAMED {
             return;
@@ -179,7 +178,7 @@ impl<'a, R: Read> Walk<'a, R> {
         }
     }
 
-    /// The same for what is reached without a name: it shares its holder's path.
+    /// The same for references without a name, which share their holder's path.
     fn push_field(&mut self, object: u64, step: u32) {
         if let Some(object) = self.holder(object) {
             self.enqueue(object, step);
@@ -290,7 +289,7 @@ impl<'a, R: Read> Walk<'a, R> {
         self.pairs = pairs;
     }
 
-    /// The entries of the dictionary just read, which are data: their keys name nothing.
+    /// The entries of the dictionary just read. Its keys are data, not names.
     fn entries(&mut self, held: Held, step: u32) {
         self.below(held, step);
         let pairs = std::mem::take(&mut self.pairs);
@@ -310,7 +309,7 @@ impl<'a, R: Read> Walk<'a, R> {
         self.list = list;
     }
 
-    /// Of a big container only some entries were read: counts below it are none.
+    /// Only a sample of a large container was read, so counts below it are not totals.
     fn below(&mut self, held: Held, step: u32) {
         if held.sampled {
             let below = self.paths.child(step, Edge::Index);
@@ -362,7 +361,7 @@ impl<'a, R: Read> Walk<'a, R> {
                 self.namespace(names, step)?;
             }
         }
-        // the names of a module that is not in `sys.modules` (`exec`, a script's runner)
+        // globals of a module that is not in `sys.modules` (`exec`, a script runner)
         if globals != 0 && !self.seen.contains(globals) {
             let step = self.paths.child(step, Edge::Namespace);
             self.namespace(globals, step)?;
@@ -375,7 +374,7 @@ impl<'a, R: Read> Walk<'a, R> {
             Generator::Frame(at) => self.pages.field(object, at).or_torn()?,
             Generator::Within { frame, state, rest } => {
                 let state = self.pages.byte(object.wrapping_add(state)).or_torn()?;
-                // the frame of one that runs is met with its thread, its stack is in use
+                // the frame of a running generator is visited with its thread
                 if (rest.0..rest.1).contains(&state.cast_signed()) {
                     object.wrapping_add(frame)
                 } else {

@@ -1,5 +1,5 @@
-//! The line that fills a container: code that stores into what the container's path names, and that was met in
-//! a stack while memory grew. Neither is enough alone.
+//! Writer sites of a container: lines that store into the container's name and were in a stack while memory
+//! grew. Neither condition is sufficient alone.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,17 +10,17 @@ use super::code::{Code, Store, Via};
 use super::stacks::{Sampled, Stacks, kind};
 use heaptide_judge::events::{Container, FrameKind, INSTANCES, WriterSite};
 
-/// Functions named of one container.
+/// Maximum writer sites per container.
 const MAX_WRITERS: usize = 3;
 
-/// A container's path, taken apart.
+/// A parsed container path.
 #[derive(Debug, PartialEq, Eq)]
 struct Wanted<'a> {
-    /// Its own name.
+    /// The container's own name.
     name: &'a str,
-    /// What leads to it: modules, classes, functions, objects.
+    /// The names before it: modules, classes, functions, objects.
     parts: Vec<&'a str>,
-    /// It is a variable of a function.
+    /// It is a local variable.
     variable: bool,
     /// It is the cache of a decorated function of that name.
     cached: bool,
@@ -34,7 +34,7 @@ impl<'a> Wanted<'a> {
             match part.trim_end_matches("[]") {
                 "" | "__dict__" | "…" => {}
                 "<closure>" | "<locals>" => variable = true,
-                // a default value has no name of its own that code could store by
+                // a default value has no name
                 "<default>" => return None,
                 name => parts.push(name),
             }
@@ -54,7 +54,7 @@ impl<'a> Wanted<'a> {
         })
     }
 
-    /// How well a store fits, `None`: not at all.
+    /// How well a store matches; `None`: not at all.
     fn fit(&self, code: &Code, store: &Store) -> Option<u32> {
         let ((via, name), before) = store.names.split_last()?;
         if name != self.name || (*via == Via::Variable) != self.variable {
@@ -66,7 +66,7 @@ impl<'a> Wanted<'a> {
         Some(self.relation(code) + u32::from(named))
     }
 
-    /// How much code has to do with the container, by the names of its file and its class or function.
+    /// Similarity of code and container: names of file, class and function.
     fn relation(&self, code: &Code) -> u32 {
         let file = code
             .file
@@ -81,7 +81,7 @@ impl<'a> Wanted<'a> {
         2 * u32::from(same_file) + 2 * u32::from(same_scope)
     }
 
-    /// The line of a function that fills the container, and how well it fits.
+    /// The matching line of a function, and how well it matches.
     fn line(&self, code: &Code) -> Option<(u32, u32)> {
         if self.cached {
             let fits = last(&code.function) == self.name && self.relation(code) > 0;
@@ -100,26 +100,26 @@ fn last(qualified: &str) -> &str {
 }
 
 impl Stacks {
-    /// Names the lines that fill a container, by whichever of its names a line knows it.
+    /// Sets the writer sites of a container, by any of its names.
     pub(super) fn name_writers(&self, container: &mut Container) {
-        container.writers = self.fillers(&container.path, &container.kind);
+        container.writers = self.writer_sites(&container.path, &container.kind);
         if !container.writers.is_empty() {
             return;
         }
         for other in &container.also_at {
-            let fillers = self.fillers(other, &container.kind);
-            if !fillers.is_empty() {
-                container.writers = fillers;
+            let sites = self.writer_sites(other, &container.kind);
+            if !sites.is_empty() {
+                container.writers = sites;
                 container.known_as = Some(other.clone());
                 return;
             }
         }
     }
 
-    /// The lines that fill a container, those met most first.
-    fn fillers(&self, path: &str, kind_of: &str) -> Vec<WriterSite> {
+    /// The writer sites of a path, most frequent first.
+    fn writer_sites(&self, path: &str, kind_of: &str) -> Vec<WriterSite> {
         if kind_of == INSTANCES {
-            return makers(self.sampled.values(), path);
+            return instantiation_sites(self.sampled.values(), path);
         }
         let Some(wanted) = Wanted::of(path, kind_of) else {
             return Vec::new();
@@ -132,7 +132,7 @@ impl Stacks {
         if fits.is_empty() {
             return Vec::new();
         }
-        // function, file and line -> how well it fits, and how often it was met
+        // function, file and line -> match quality and frequency
         let mut found: BTreeMap<(&str, &str, u32), (u32, u64)> = BTreeMap::new();
         for sampled in self.sampled.values() {
             for (index, (code, _)) in sampled.frames.iter().enumerate() {
@@ -142,7 +142,7 @@ impl Stacks {
                 let claimed = if kind(code.file.as_deref()) == FrameKind::User {
                     Some((code, line))
                 } else {
-                    // a library's container: the line of the application that called it
+                    // a library's container: use the application's line that called the library
                     let above = &sampled.frames[index + 1..];
                     let user = above
                         .iter()
@@ -163,9 +163,12 @@ impl Stacks {
     }
 }
 
-/// The lines of the application that were met making instances of a class: the first outside the class above
-/// its `__init__`.
-fn makers<'a>(sampled: impl Iterator<Item = &'a Sampled>, class: &str) -> Vec<WriterSite> {
+/// Application lines that create instances of a class: the first frame outside of the class above its
+/// `__init__`.
+fn instantiation_sites<'a>(
+    sampled: impl Iterator<Item = &'a Sampled>,
+    class: &str,
+) -> Vec<WriterSite> {
     let (module, name) = class.rsplit_once('.').unwrap_or(("", class));
     let init = format!("{name}.__init__");
     let stem = module.rsplit('.').next().unwrap_or(module);
@@ -182,10 +185,10 @@ fn makers<'a>(sampled: impl Iterator<Item = &'a Sampled>, class: &str) -> Vec<Wr
         let Some(at) = frames.iter().position(inits) else {
             continue;
         };
-        let maker = frames[at..]
+        let creator = frames[at..]
             .iter()
             .find(|(code, _)| !own(code) && kind(code.file.as_deref()) == FrameKind::User);
-        if let Some((code, Some(line))) = maker
+        if let Some((code, Some(line))) = creator
             && let Some(file) = code.file.as_deref()
         {
             let entry = found.entry((&code.function, file, *line)).or_default();
@@ -196,10 +199,10 @@ fn makers<'a>(sampled: impl Iterator<Item = &'a Sampled>, class: &str) -> Vec<Wr
     best(found)
 }
 
-/// Those that fit best; of several that have nothing but a name in common with the container, none.
+/// The best matches. If several match only in the last name, none.
 fn best(found: BTreeMap<(&str, &str, u32), (u32, u64)>) -> Vec<WriterSite> {
     let fit = found.values().map(|(fit, _)| *fit).max().unwrap_or(0);
-    let mut fillers: Vec<WriterSite> = found
+    let mut sites: Vec<WriterSite> = found
         .into_iter()
         .filter(|(_, (one, _))| *one == fit)
         .map(|((function, file, line), (_, samples))| WriterSite {
@@ -209,12 +212,12 @@ fn best(found: BTreeMap<(&str, &str, u32), (u32, u64)>) -> Vec<WriterSite> {
             samples,
         })
         .collect();
-    if fit == 0 && fillers.len() > 1 {
+    if fit == 0 && sites.len() > 1 {
         return Vec::new();
     }
-    fillers.sort_by(|a, b| (b.samples, &a.file, a.line).cmp(&(a.samples, &b.file, b.line)));
-    fillers.truncate(MAX_WRITERS);
-    fillers
+    sites.sort_by(|a, b| (b.samples, &a.file, a.line).cmp(&(a.samples, &b.file, b.line)));
+    sites.truncate(MAX_WRITERS);
+    sites
 }
 
 #[cfg(test)]
@@ -266,7 +269,7 @@ mod tests {
         let init = || frame("Session.__init__", "/app/models.py", 5);
         let open = || frame("Session.open", "/app/models.py", 20);
         let stacks = [
-            // through a class method of its own, and one of a library
+            // through a class method, and through a library
             sampled(vec![init(), open(), frame("login", "/app/views.py", 31)], 3),
             sampled(
                 vec![
@@ -276,7 +279,7 @@ mod tests {
                 ],
                 2,
             ),
-            // another class of that name, and nobody that makes one
+            // another class of that name without a creator
             sampled(
                 vec![
                     frame("Session.__init__", "/app/other.py", 5),
@@ -286,7 +289,7 @@ mod tests {
             ),
             sampled(vec![frame("login", "/app/views.py", 33)], 9),
         ];
-        let said = makers(stacks.iter(), "shop.models.Session");
+        let said = instantiation_sites(stacks.iter(), "shop.models.Session");
         let said: Vec<_> = said
             .iter()
             .map(|by| (by.function.as_str(), by.line, by.samples))

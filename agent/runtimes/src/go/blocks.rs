@@ -1,8 +1,7 @@
-//! Objects of Go's heap that the kernel half has picked: whether they are still there, from the bitmaps that
-//! the collector keeps for each span.
+//! Sampled objects of Go's heap: whether they are alive, from the collector's bitmaps of each span.
 //!
-//! A span's `allocBits` are the marks of the last collection that has been swept: an object that was there
-//! before that collection began and has no bit is gone. Nothing is written, and no probe tells of an end.
+//! A span's `allocBits` are the marks of the last collection that was swept. An object that was allocated before
+//! that collection began and has no bit was freed. Nothing is written, and no probe is needed for frees.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,22 +15,22 @@ use super::layout::{Span, Words};
 use crate::door::PickedObject;
 use heaptide_judge::events::Nanos;
 
-/// What a look at all objects may read, and how long it may take.
+/// Budget of checking all objects.
 const BYTES: u64 = 64 << 20;
 const TIME: Duration = Duration::from_secs(1);
 
-/// Objects that are followed; with more, every second one is let go and the others count twice.
+/// Maximum number of tracked objects. Beyond it every second one is dropped and the others count twice.
 const MOST: usize = 32_768;
 /// Bytes of `runtime.mspan` that are read.
 pub(super) const SPAN_BYTES: usize = 120;
 /// `mSpanInUse`.
 const IN_USE: u8 = 1;
 const PAGE: u64 = 8192;
-/// Objects that no collection has judged are shown this long: less than what makes a block mature.
+/// Objects not yet seen by a collection are reported this long: less than the maturity age of a block.
 const UNJUDGED: u64 = 9_000_000_000;
-/// Between two looks while nothing seems to happen.
+/// Interval of checks without a collection.
 const PAUSE: Duration = Duration::from_millis(500);
-/// Part of the time that looking may take: one in so many.
+/// Fraction of time for checks: 1 / `SHARE`.
 const SHARE: u32 = 50;
 
 /// One object.
@@ -39,28 +38,28 @@ const SHARE: u32 = 50;
 struct Object {
     span: u64,
     block: Block,
-    /// The sweep that its span had seen when it was born.
+    /// The sweep count of its span at its allocation.
     swept: u32,
-    /// Born while a collection marked: the marks of that one say nothing of it.
+    /// Allocated during a mark phase, whose marks do not apply to it.
     during_mark: bool,
-    /// A collection has found it in use.
+    /// A collection has marked it.
     survived: bool,
-    /// How much of the span's room was used while a processor had it.
+    /// How much of the span was used while a processor (P) owned it.
     filling: Filling,
 }
 
-/// A span is taken with room for some objects, and all of them are counted by the one that is followed. But a
-/// collection takes spans away that are not full yet: of a size that is seldom wanted only a part was ever used.
+/// A span is taken with free slots, all of which the sampled object represents. But a collection may take the span
+/// away before it is full: for a rare size class only a part is ever used.
 #[derive(Clone, Copy)]
 struct Filling {
-    /// The span's `sweepgen` while the processor has it.
+    /// The span's `sweepgen` while the processor owns it.
     sweep: u32,
     room: u16,
     before: u16,
-    /// Objects used when it was last looked.
+    /// Objects used at the last check.
     used: u16,
     looked: u64,
-    /// Nothing more will be used.
+    /// The processor no longer owns it.
     over: bool,
 }
 
@@ -76,13 +75,13 @@ impl Filling {
         }
     }
 
-    /// Part of the room that was used.
+    /// Fraction of the free slots that was used.
     fn part(&self) -> f64 {
         f64::from(self.used) / f64::from(self.room)
     }
 
-    /// Looks at the span's `sweepgen` and the number of its objects in use. `usual`: part of the room that is used
-    /// of such spans.
+    /// Updates it from the span's `sweepgen` and the number of used objects. `usual`: the usual fraction of such
+    /// spans.
     fn look(&mut self, sweep: u32, allocated: u16, at: u64, born: u64, usual: f64) {
         if sweep == self.sweep || sweep == self.sweep.wrapping_sub(3) {
             let used = allocated.saturating_sub(self.before);
@@ -91,7 +90,7 @@ impl Filling {
             self.over = self.used == self.room || sweep != self.sweep;
             return;
         }
-        // A collection came since; it was used on until then, half of the time on the average.
+        // A collection has happened since; on average the span was used for half of the time.
         self.over = true;
         let known = self.looked.saturating_sub(born);
         let more = at.saturating_sub(self.looked) as f64 / 2.0;
@@ -104,18 +103,18 @@ impl Filling {
     }
 }
 
-/// The collections of a process, as they are noticed from outside.
+/// The collections of a process, as noticed from outside.
 #[derive(Clone, Copy, Default)]
 struct Collections {
     cycles: u32,
     marking: bool,
-    /// When it was last looked, and when a mark phase that is over (or not) can have begun.
+    /// Time of the last check, and the interval in which the last mark phase can have begun.
     looked: u64,
     since: u64,
     until: u64,
 }
 
-/// The followed objects of one process.
+/// The tracked objects of one process.
 pub(super) struct Blocks {
     memory: Arc<ProcessMemory>,
     layout: Span,
@@ -123,9 +122,9 @@ pub(super) struct Blocks {
     collections: Collections,
     due: Instant,
     changed: u32,
-    /// Each that is kept stands for so many more than the kernel half has said.
+    /// Factor by which each kept object represents more bytes than the kernel recorded.
     interval: u32,
-    /// Of the spans with objects of this size: objects used, and that there was room for.
+    /// For spans of this object size: used objects, and free slots.
     usual: HashMap<u64, (f64, f64)>,
 }
 
@@ -143,17 +142,17 @@ impl Blocks {
         }
     }
 
-    /// Another window or address space begins.
+    /// A new window or address space begins.
     pub(super) fn forget(&mut self) {
         self.live.clear();
     }
 
-    /// From how many bytes on an object must stand for that many.
+    /// Sampling interval in bytes.
     pub(super) fn interval(&self) -> u32 {
         self.interval
     }
 
-    /// Follows an object.
+    /// Tracks an object.
     pub(super) fn take(&mut self, new: &PickedObject) {
         if self.live.len() >= MOST {
             self.thin();
@@ -184,7 +183,7 @@ impl Blocks {
         );
     }
 
-    /// Notices collections; looks at the objects after each, and now and then.
+    /// Notices collections; checks the objects after each, and from time to time.
     pub(super) fn watch(&mut self, at: Nanos, cycles: u32, marking: bool) {
         let before = self.collections;
         if (cycles, marking) != (before.cycles, before.marking) {
@@ -198,7 +197,7 @@ impl Blocks {
         self.collections.marking = marking;
         self.collections.looked = at.0;
         if self.changed > 0 && self.collections.until >= self.collections.since {
-            // Records of what was born meanwhile may have come before this was known.
+            // Records of objects allocated meanwhile may have arrived before this was known.
             let (since, until) = (self.collections.since, self.collections.until);
             for object in self.live.values_mut() {
                 if (since..=until).contains(&object.block.born_ns) {
@@ -215,7 +214,7 @@ impl Blocks {
         self.due = now + PAUSE.max(now.elapsed() * SHARE);
     }
 
-    /// Looks at each object.
+    /// Checks each object.
     pub(super) fn look(&mut self, at: Nanos) {
         let mut addresses: Vec<u64> = self.live.values().map(|object| object.span).collect();
         addresses.sort_unstable();
@@ -280,7 +279,7 @@ impl Blocks {
             if sweeps >= enough && !object.survived {
                 object.survived = true;
                 if at.0.saturating_sub(object.block.born_ns) > UNJUDGED {
-                    // It was left out so far: it appears now.
+                    // It was omitted so far and appears now.
                     object.block.born_ns = at.0;
                 }
             }
@@ -290,8 +289,7 @@ impl Blocks {
         }
     }
 
-    /// Hands the objects on: those that a collection has left, and those that are too young
-    /// to have met one.
+    /// Passes on the objects that survived a collection, and those too young for one.
     pub(super) fn live(&self, at: Nanos, add: &mut dyn FnMut(&Block)) {
         for object in self.live.values() {
             if object.survived || at.0.saturating_sub(object.block.born_ns) < UNJUDGED {
@@ -303,7 +301,7 @@ impl Blocks {
         }
     }
 
-    /// Lets half of the objects go that stand for least; what is left stands for them too.
+    /// Drops half of the objects with the smallest weight and doubles the weight of the rest.
     fn thin(&mut self) {
         let interval = self.interval.max(4096).saturating_mul(2);
         self.interval = interval;
@@ -312,7 +310,7 @@ impl Blocks {
             if own >= u64::from(interval) {
                 return true;
             }
-            // the address says nothing of how long an object lives; mixed, it is as good as a die
+            // the address is independent of an object's lifetime; its hash is the random choice
             let die = (address >> 3).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
             object.block.interval = interval;
             (die * u64::from(interval)) >> 32 < own
@@ -332,8 +330,8 @@ impl Blocks {
     }
 }
 
-/// The last sweep that a span has seen: `sweepgen` is that, or three more while a processor allocates
-/// from the span. While it is being swept (one less) its bits are still the last ones.
+/// The last sweep of a span: `sweepgen`, or `sweepgen - 3` while a processor owns the span. While it is being
+/// swept (one less), its bits are still the last ones.
 fn swept(sweepgen: u32) -> u32 {
     if sweepgen.is_multiple_of(2) {
         sweepgen
@@ -365,7 +363,7 @@ mod tests {
 
     #[test]
     fn the_last_sweep_of_a_span() {
-        // swept in 10, then taken by a processor, then out of date, then being swept
+        // swept in 10, then owned by a processor, then out of date, then being swept
         assert_eq!([swept(10), swept(13)], [10, 10]);
         assert_eq!(
             swept(11),
@@ -387,7 +385,7 @@ mod tests {
         let mut filling = taken();
         filling.look(13, 6, 1_005, 5, 1.0);
         assert_eq!((filling.used, filling.over), (2, false));
-        // one collection later: half of the time since the last look it was used as before
+        // one collection later: used as before for half of the time since the last check
         filling.look(15, 3, 2_005, 5, 1.0);
         assert_eq!((filling.used, filling.over), (3, true));
         let mut full = taken();

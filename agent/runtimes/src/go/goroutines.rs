@@ -1,4 +1,4 @@
-//! Goroutines by what they run and where they wait, counted from `runtime.allgs`.
+//! Goroutines from `runtime.allgs`, counted by start function and wait location.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,41 +11,40 @@ use super::layout::{Goroutine, Words};
 use super::variables::Variables;
 use heaptide_judge::events::{Census, Container, FrameKind, GOROUTINES, Nanos, SiteId, WriterSite};
 
-/// Goroutines that are looked at; of more, only the first.
+/// Maximum goroutines read.
 const MOST: usize = 200_000;
-/// Groups that are told of, the largest first.
+/// Maximum groups reported, largest first.
 const TOLD: usize = 24;
-/// Goroutines that a group needs to be told of.
+/// Minimum size of a reported group.
 const LEAST: u64 = 8;
-/// What a reading may take.
+/// Budget of a reading.
 const BYTES: u64 = 128 << 20;
 const TIME: Duration = Duration::from_secs(1);
-/// Bytes of `runtime.g` that hold what is wanted.
+/// Bytes of `runtime.g` that are read.
 pub(super) const G_BYTES: usize = 320;
-/// `_Gdead`, from Go 1.26 on `_Gdeadextra` too, and the bit that the collector sets while it scans a stack.
+/// `_Gdead`, from Go 1.26 on also `_Gdeadextra`, and the bit set during stack scans.
 const DEAD: [u32; 2] = [6, 11];
 const SCANNED: u32 = 0x1000;
-/// Frames that are walked to where a goroutine waits.
+/// Maximum frames walked to find where a goroutine waits.
 const FRAMES: usize = 16;
 
 /// Reads the goroutines of one process.
-pub(super) struct Reader {
+pub(super) struct GoroutineReader {
     memory: Arc<ProcessMemory>,
-    /// Names, and where its goroutines wait, by (where it was begun, what it runs), so that a group
-    /// keeps its name.
+    /// Names and wait locations by (creation site, start function), so that a group keeps its name.
     names: HashMap<(u64, u64), (String, Option<WriterSite>)>,
 }
 
-/// Goroutines that were begun at one place and run the same function.
+/// Goroutines with the same creation site and start function.
 #[derive(Default)]
 struct Group {
     count: u64,
     stack_bytes: u64,
-    /// One of them: its saved program counter, stack pointer and frame pointer.
+    /// Saved program counter, stack pointer and frame pointer of one of them.
     one: [u64; 3],
 }
 
-impl Reader {
+impl GoroutineReader {
     pub(super) fn new(memory: Arc<ProcessMemory>) -> Self {
         Self {
             memory,
@@ -53,7 +52,7 @@ impl Reader {
         }
     }
 
-    /// The groups as containers, whose entries are goroutines and whose bytes are their stacks.
+    /// The groups as containers: entries are goroutines, bytes are their stacks.
     pub(super) fn read(
         &mut self,
         at: Nanos,
@@ -126,7 +125,7 @@ impl Reader {
         })
     }
 
-    /// `main.waitForReply at leaks.go:127 (runtime.chanrecv1), begun by main.AwaitReply`.
+    /// `main.waitForReply at leaks.go:127 (runtime.chanrecv1), started by main.AwaitReply`.
     fn name(
         &mut self,
         key: (u64, u64),
@@ -170,14 +169,14 @@ impl Reader {
                 .clone(),
         };
         let begun = symbolizer.resolve(SiteId(0), &[key.0], false, false);
-        name = format!("{name}, begun by {}", begun.stack[0].function);
+        name = format!("{name}, started by {}", begun.stack[0].function);
         if self.names.len() < 4096 {
             self.names.insert(key, (name.clone(), place.clone()));
         }
         (name, place)
     }
 
-    /// Program counters of a goroutine that waits, by its frame pointers: Go keeps them on x86-64.
+    /// Program counters of a waiting goroutine, by frame pointers, which Go keeps on x86-64.
     fn walk(&self, [pc, mut sp, mut bp]: [u64; 3]) -> Vec<u64> {
         let mut frames = vec![pc];
         let budget = &mut Budget::small();

@@ -1,4 +1,4 @@
-//! Where the structures of Go's runtime and of net/http have their fields: what a file of `versions` says.
+//! Offsets in structures of Go's runtime and net/http: the contents of a file in `versions`.
 
 /// One version's structures. Offsets and sizes are in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,13 +10,13 @@ pub(crate) struct Layout {
     pub(crate) http: Http,
 }
 
-/// `runtime.g`, a goroutine, and how a thread (`runtime.m`) leads to it.
+/// `runtime.g`, a goroutine, and the pointer to it in `runtime.m` (a thread).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Goroutine {
     /// `g.stack`.
     pub(crate) stack_low: u16,
     pub(crate) stack_high: u16,
-    /// `g.sched`: where it stopped.
+    /// `g.sched`: the saved registers.
     pub(crate) saved_sp: u16,
     pub(crate) saved_pc: u16,
     pub(crate) saved_bp: u16,
@@ -30,7 +30,7 @@ pub(crate) struct Goroutine {
     pub(crate) current: u16,
 }
 
-/// `runtime.mspan`, pages of the heap that hold objects of one size.
+/// `runtime.mspan`: heap pages with objects of one size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Span {
     /// `startAddr`.
@@ -41,7 +41,7 @@ pub(crate) struct Span {
     pub(crate) free: u16,
     /// `nelems`.
     pub(crate) objects: u16,
-    /// Bytes of those two.
+    /// Size of `freeindex` and `nelems` in bytes.
     pub(crate) counter_bytes: u16,
     /// `allocCache`.
     pub(crate) cache: u16,
@@ -61,7 +61,7 @@ pub(crate) struct Span {
     pub(crate) size: u16,
 }
 
-/// `runtime.gcController`, and the `runtime.work` of its collections.
+/// `runtime.gcController` and `runtime.work`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Collector {
     /// `gcController.heapLive`.
@@ -78,7 +78,7 @@ pub(crate) struct Collector {
     pub(crate) ended: u16,
 }
 
-/// `runtime.bucket`, a call stack of the heap profile; its program counters and its `memRecord` lie behind it.
+/// `runtime.bucket`, a call stack of the heap profile, followed by its program counters and its `memRecord`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Bucket {
     /// `allnext`.
@@ -87,46 +87,46 @@ pub(crate) struct Bucket {
     pub(crate) size: u16,
     /// `nstk`.
     pub(crate) frames: u16,
-    /// Of the structure itself.
+    /// Size of the structure itself.
     pub(crate) bytes: u16,
     /// `memRecord.active`: `allocs`, `frees`.
     pub(crate) allocations: u16,
     pub(crate) frees: u16,
 }
 
-/// net/http, and the maps that it keeps headers in.
+/// net/http, and the maps of headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Http {
     /// `conn.bufr`.
     pub(crate) reader: u16,
     /// `response.status`.
     pub(crate) status: u16,
-    /// The `responseWriterState.status` of HTTP/2 in the standard library.
+    /// `responseWriterState.status` of HTTP/2 in the standard library.
     pub(crate) http2_status: u16,
-    /// The pattern that a request has matched.
+    /// Location of the matched pattern in a request.
     pub(crate) pattern: Option<Pattern>,
     /// One of `heaptide_ebpf::go_maps`.
     pub(crate) maps: u8,
 }
 
-/// Where a request has its pattern.
+/// Location of the pattern in a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pattern {
-    /// A string in it: `Request.Pattern`.
+    /// A string: `Request.Pattern`.
     Text(u16),
-    /// A pointer in it to what begins with the string: `Request.pat`.
+    /// A pointer to a structure that begins with the string: `Request.pat`.
     Behind(u16),
 }
 
 impl Span {
-    /// Counters of eight bytes move what is behind them by one word, which is all that spans differ in: the kernel half
-    /// is told.
+    /// With 8-byte counters the later fields move by one word. Spans have no other variants; the kernel programs get
+    /// this as a flag.
     pub(crate) fn is_wide(&self) -> bool {
         self.counter_bytes == 8
     }
 }
 
-/// Words of a structure that were read.
+/// Words read from a structure.
 pub(crate) struct Words<'a>(pub(crate) &'a [u64]);
 
 impl Words<'_> {

@@ -1,5 +1,4 @@
-//! Go: recognised by its build information or its table of functions; what can be seen of its requests
-//! and its heap, and where.
+//! Go: recognised by its build information or its function table; its limitations.
 
 mod blocks;
 mod goroutines;
@@ -59,7 +58,7 @@ fn recognise(process: &Inspected) -> Option<Recognised> {
     })
 }
 
-/// What cannot be seen of a program.
+/// The limitations of a program.
 fn limitations(name: &str, program: Option<&Program>) -> Vec<String> {
     let mut limitations = vec![limitation(name, program)];
     let known = program.filter(|program| program.layout.is_some());
@@ -70,17 +69,15 @@ fn limitations(name: &str, program: Option<&Program>) -> Vec<String> {
 fn limitation(name: &str, program: Option<&Program>) -> String {
     match program {
         None => format!(
-            "{name} has no table of functions that heaptide can read (it knows those of Go 1.20 and \
-             later): only mappings, resident memory and C allocations (cgo) are seen"
+            "{name} has no function table that heaptide can read (Go 1.20 and later): only \
+             mappings, resident memory and C allocations (cgo) are seen"
         ),
         Some(Program { layout: None, .. }) => format!(
-            "the layout of {name} is not known: requests are followed by system calls and tied to \
-             threads, and its heap profile and its goroutines are not read"
+            "the layout of {name} is unknown: requests are traced by system calls and bound to \
+             threads; its heap profile and goroutines are not read"
         ),
-        Some(_) => {
-            "Go's garbage-collected heap is followed by samples, an object for every 8 KiB or so: what it \
-             keeps per request is an estimate"
-                .to_string()
-        }
+        Some(_) => "Go's heap is sampled, about one object per 8 KiB: bytes kept per request are \
+             estimates"
+            .to_string(),
     }
 }

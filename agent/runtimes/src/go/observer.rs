@@ -1,4 +1,4 @@
-//! Observes a Go process: probes in net/http and the runtime, and what the runtime says of its heap.
+//! Observes a Go process: probes in net/http and the runtime, and the runtime's statistics.
 
 use heaptide_ebpf::{Block, target_flags};
 use heaptide_judge::events::{Nanos, Observation};
@@ -15,9 +15,9 @@ use crate::door::{Observer, PickedObject, RuntimeSettings};
 pub(super) struct GoObserver {
     pid: u32,
     start_ticks: u64,
-    /// `None`: its table of functions cannot be read.
+    /// `None`: its function table cannot be read.
     program: Option<Program>,
-    /// Once it has begun, if its layout is known.
+    /// `None` before the observation begins, or if the layout is unknown.
     reader: Option<GoReader>,
 }
 
@@ -39,7 +39,7 @@ impl Observer for GoObserver {
             probes::wishes(program, allocations, &mut wishes);
         }
         wishes.no_handlers =
-            Some("--handler is not possible in Go: its stacks move while a function runs");
+            Some("--handler does not work in Go, because stacks move while a function runs");
         wishes
     }
 

@@ -1,5 +1,5 @@
-//! The places of net/http that say which request a goroutine serves, and those of the runtime where objects of
-//! its heap and goroutines are met.
+//! Probes in net/http that find the request of a goroutine, and in the runtime for heap objects and
+//! goroutines.
 
 use heaptide_ebpf::{GoCookie, GoRuntimeCookie};
 use heaptide_process::plan::wishes::{Ask, FunctionAt, ProbeWish, Wishes};
@@ -8,40 +8,40 @@ use heaptide_process::plan::{Program as Kernel, Purpose};
 use super::layout::Pattern;
 use super::program::{self, Program};
 
-/// net/http calls a handler.
+/// net/http calls the handler.
 const SERVED: Kernel = Kernel::at("go_serve", Purpose::Request);
-/// It has returned.
+/// The handler has returned.
 const FINISHED: Kernel = Kernel::at("go_finish", Purpose::Request);
-/// A router is asked for the handler of a request.
+/// A router looks up the handler of a request.
 const ROUTED: Kernel = Kernel::at("go_route", Purpose::Request);
 /// net/http begins to read a head.
 const READING: Kernel = Kernel::at("go_read", Purpose::Request);
-/// net/http has read a head of HTTP/2.
+/// net/http has read an HTTP/2 head.
 const HTTP2_HEAD: Kernel = Kernel::at("go_h2_head", Purpose::Request);
-/// It calls its handler.
+/// It calls the HTTP/2 handler.
 const HTTP2_RUN: Kernel = Kernel::at("go_h2_run", Purpose::Request);
-/// That has returned.
+/// The HTTP/2 handler has returned.
 const HTTP2_DONE: Kernel = Kernel::at("go_h2_done", Purpose::Request);
 /// The runtime begins or ends a goroutine.
 const GOROUTINE: Kernel = Kernel::at("go_goroutine", Purpose::Task);
-/// It looks for room in a span of its heap.
+/// The runtime looks for a free slot in a span.
 const NEXT_FREE: Kernel = Kernel::at("go_next_free", Purpose::Allocation);
-/// It has a new span.
+/// The runtime has a new span.
 const NEW_SPAN: Kernel = Kernel::at("go_large", Purpose::Allocation);
 
-/// `http2.responseWriterState.status` of the module beside the standard library, whose versions are not Go's.
+/// `http2.responseWriterState.status` in golang.org/x/net, whose versions are independent of Go's.
 const HTTP2_MODULE_STATUS: u16 = 72;
 
-/// All of these.
+/// All programs of this file.
 pub(super) const PROGRAMS: &[Kernel] = &[
     SERVED, FINISHED, ROUTED, READING, HTTP2_HEAD, HTTP2_RUN, HTTP2_DONE, GOROUTINE, NEXT_FREE,
     NEW_SPAN,
 ];
 
-/// Wishes for them, if the layout of this version's structures is known.
+/// Requests these probes, if the layout of the version is known.
 ///
-/// Go passes arguments in registers of its own and keeps the goroutine in R14: behind the check of
-/// the stack's size, at the `push rbp`, all of them are as they were at the entry.
+/// Go's ABI passes arguments in registers and keeps the goroutine in R14. After the stack check, at the `push
+/// rbp`, all of them are as at the entry.
 pub(super) fn wishes(program: &Program, allocations: bool, wishes: &mut Wishes) {
     let Some(layout) = program.layout else {
         return;
@@ -88,7 +88,7 @@ pub(super) fn wishes(program: &Program, allocations: bool, wishes: &mut Wishes) 
             match function {
                 Some(function) => probes.push((function, name, kernel, cookie.0)),
                 None => wishes.limitations.push(format!(
-                    "{name} is not in this program: not all of its heap is seen"
+                    "{name} is not in this program: a part of its heap is not seen"
                 )),
             }
         }

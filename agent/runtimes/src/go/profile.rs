@@ -1,4 +1,4 @@
-//! Go's own heap profile: `runtime.mbuckets`, a list of call stacks with what was sampled of each.
+//! Go's heap profile: `runtime.mbuckets`, a list of call stacks with their samples.
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,27 +13,27 @@ use super::layout::{self, Words};
 use super::variables::Variables;
 use heaptide_judge::events::{Nanos, Observation, Profile, ProfiledSite, SiteId};
 
-/// Buckets that are read at most.
+/// Maximum buckets read.
 const MOST: usize = 50_000;
-/// What a reading may take.
+/// Budget of a reading.
 const BYTES: u64 = 128 << 20;
 const TIME: Duration = Duration::from_secs(1);
-/// Bytes of a bucket that are read before it is known how long its stack is.
+/// Bytes of a bucket read before the length of its stack is known.
 pub(super) const HEAD_BYTES: usize = 64;
-/// Frames of a stack that are believed (the runtime keeps 128 at most).
+/// Upper bound of a stack's frames (the runtime keeps at most 128).
 const MOST_FRAMES: u64 = 256;
 
-/// Bytes between two samples where heaptide switches the profile on.
+/// Sampling rate in bytes if heaptide enables the profile.
 pub(super) const RATE: u64 = 32 << 10;
 
-/// A profile that was switched on, and is switched off again when this is dropped.
+/// An enabled profile, which is disabled when this is dropped.
 pub(super) struct Enabled {
     memory: Arc<ProcessMemory>,
     address: u64,
 }
 
 impl Enabled {
-    /// Switches it on; `None` when that is refused.
+    /// Enables it; `None` if that is denied.
     pub(super) fn new(memory: Arc<ProcessMemory>, address: u64) -> Option<Self> {
         memory
             .write_word(address, RATE)
@@ -43,7 +43,8 @@ impl Enabled {
 
 impl Drop for Enabled {
     fn drop(&mut self) {
-        // Whoever has changed it since keeps what they wrote. A process that has ended needs nothing.
+        // If the program has changed the rate since, its value is kept. An ended process needs
+        // nothing.
         if self.memory.word(self.address, &mut Budget::small()) == Some(RATE) {
             self.memory.write_word(self.address, 0);
         }
@@ -51,15 +52,15 @@ impl Drop for Enabled {
 }
 
 /// Reads the profile of one process.
-pub(super) struct Reader {
+pub(super) struct ProfileReader {
     memory: Arc<ProcessMemory>,
-    /// Sites of other processes must not have the same ids.
+    /// Distinguishes site ids of processes.
     layout_id: u32,
     layout: layout::Bucket,
     announced: HashSet<SiteId>,
 }
 
-/// One call stack and size.
+/// One call stack and object size.
 struct Bucket {
     next: u64,
     size: u64,
@@ -67,7 +68,7 @@ struct Bucket {
     live: u64,
 }
 
-impl Reader {
+impl ProfileReader {
     pub(super) fn new(memory: Arc<ProcessMemory>, layout_id: u32, layout: layout::Bucket) -> Self {
         Self {
             memory,
@@ -77,7 +78,7 @@ impl Reader {
         }
     }
 
-    /// What is live by the runtime's own samples; `None` when it takes none.
+    /// Live memory by the runtime's samples; `None` if it takes none.
     pub(super) fn read(
         &mut self,
         at: Nanos,
@@ -133,7 +134,7 @@ impl Reader {
         if frames > MOST_FRAMES {
             return None;
         }
-        // the stack, then the completed cycle's sums
+        // the stack, then the sums of the completed cycle
         let frames = frames as usize;
         let sums = usize::from(layout.allocations.max(layout.frees) / 8) + 1;
         let mut words = vec![0_u64; frames + sums];
@@ -154,7 +155,7 @@ impl Reader {
     }
 }
 
-/// How many objects of a size a sample stands for: each byte is sampled once in `rate` on average.
+/// Number of objects of a size that a sample represents: on average one byte in `rate` is sampled.
 fn weight(size: u64, rate: u64) -> f64 {
     if rate <= 1 {
         return 1.0;

@@ -1,5 +1,4 @@
-//! What is known of a Go program: its version, its layouts, and the functions and variables of its runtime that are
-//! of use.
+//! Properties of a Go program: version, layouts, and the functions and variables of its runtime that are used.
 
 use std::collections::HashMap;
 
@@ -11,22 +10,22 @@ use super::layout::Layout;
 use super::variables::Variables;
 use super::versions::{self, minor};
 
-/// `serverHandler.ServeHTTP`: net/http calls the service's handler in it.
+/// `serverHandler.ServeHTTP`: calls the service's handler.
 pub(crate) const SERVE: &str = "net/http.serverHandler.ServeHTTP";
 /// `(*response).finishRequest`.
 pub(crate) const FINISH: &str = "net/http.(*response).finishRequest";
 
-/// `(*conn).readRequest`: a head is read, which is memory of the request that it begins.
+/// `(*conn).readRequest`: reads a head, whose memory belongs to the request that begins.
 pub(crate) const READ: &str = "net/http.(*conn).readRequest";
-/// `(*mspan).nextFreeIndex`: a processor looks for room in a span that it has just taken, among others.
+/// `(*mspan).nextFreeIndex`: looks for a free slot, among others after a processor has taken a span.
 pub(crate) const NEXT_FREE: &str = "runtime.(*mspan).nextFreeIndex";
 /// `(*mspan).initHeapBits`: a span is new.
 pub(crate) const NEW_SPAN: &str = "runtime.(*mspan).initHeapBits";
-/// `isSystemGoroutine`: asked of each goroutine that begins or ends.
+/// `isSystemGoroutine`: called for each goroutine that starts or ends.
 pub(crate) const GOROUTINE: &str = "runtime.isSystemGoroutine";
 
-/// Where HTTP/2 is served: a head has been read, its handler begins, it has returned. Up to Go 1.26, from 1.27
-/// on, and from the module beside the standard library, whose layout is that of the first.
+/// HTTP/2 functions: head read, handler begins, handler returned. Up to Go 1.26, from 1.27 on, and in
+/// golang.org/x/net, whose layout is that of the first.
 pub(crate) static HTTP2: [[&str; 3]; 3] = [
     [
         "net/http.(*http2serverConn).newWriterAndRequest",
@@ -45,33 +44,33 @@ pub(crate) static HTTP2: [[&str; 3]; 3] = [
     ],
 ];
 
-/// `(*Router).Find(method, path, context)` of Echo, up to its version 3 and of 4: leaves the template of the route in
+/// `(*Router).Find(method, path, context)` of Echo, up to version 3 and of version 4: stores the route's template in
 /// the context.
 pub(crate) static ROUTERS: [&str; 2] = [
     "github.com/labstack/echo.(*Router).Find",
     "github.com/labstack/echo/v4.(*Router).Find",
 ];
 
-/// What is known of a Go program.
+/// Properties of a Go program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Program {
     /// Its version (`1.25.5`).
     pub(crate) version: String,
-    /// Layouts of that version; `None` for one that is not known.
+    /// Layout of that version, if known.
     pub(crate) layout: Option<Layout>,
-    /// Where a request of net/http begins and ends, if the program serves any.
+    /// The net/http functions where requests begin and end, if the program has them.
     pub(crate) requests: Option<Requests>,
-    /// The places of [`HTTP2`] that are in it: head, begin and end.
+    /// The triples of [`HTTP2`] that it has: head, begin and end.
     pub(crate) http2: Vec<[(&'static str, Function); 3]>,
-    /// Those of [`ROUTERS`] that are in it.
+    /// The functions of [`ROUTERS`] that it has.
     pub(crate) routers: Vec<(Function, &'static str)>,
-    /// Where objects of the heap can be picked to be followed.
+    /// Functions where heap objects are sampled.
     pub(crate) heap: Heap,
     /// The runtime's variables.
     pub(crate) variables: Variables,
 }
 
-/// Functions of the runtime at which objects of the heap, and goroutines, are met.
+/// Functions of the runtime for heap objects and goroutines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Heap {
     /// [`NEXT_FREE`].
@@ -85,7 +84,7 @@ pub(crate) struct Heap {
 }
 
 impl Program {
-    /// What is not where its version has it, one sentence each.
+    /// Functions and variables that were not found, one sentence each.
     pub(crate) fn missing(&self) -> Vec<String> {
         let Variables {
             controller,
@@ -97,33 +96,36 @@ impl Program {
         } = self.variables;
         let mut missing = Vec::new();
         if controller.is_none() || cycles.is_none() || phase.is_none() {
-            missing.push("the collector's variables are not found: what it leaves is not read");
+            missing.push(
+                "the collector's variables were not found: the reachable heap is not \
+                 read",
+            );
         }
         if buckets.is_none() || profile_rate.is_none() {
-            missing.push("the variables of the heap profile are not found: it is not read");
+            missing.push("the variables of the heap profile were not found: it is not read");
         }
         if goroutines.is_none() {
-            missing.push("the list of goroutines is not found: they are not counted");
+            missing.push("the list of goroutines was not found: they are not counted");
         }
         missing.into_iter().map(str::to_owned).collect()
     }
 
-    /// Requests are seen by probes in the runtime: system calls need not be looked at for them.
+    /// Requests are observed by probes in net/http, so system calls are not needed.
     pub(crate) fn sees_requests(&self) -> bool {
         self.layout.is_some() && self.requests.is_some()
     }
 }
 
-/// The functions of net/http that say which request a goroutine works on. Addresses are the file's own.
+/// The functions of net/http that delimit a request. Addresses are those in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Requests {
     /// `serverHandler.ServeHTTP(w, r)`: the head was read, the handler comes next.
     pub(crate) serve: Function,
-    /// `(*response).finishRequest()`: the handler has returned.
+    /// `(*response).finishRequest()`: after the handler has returned.
     pub(crate) finish: Function,
 }
 
-/// Reads it out of the table of functions and the build information.
+/// Reads the function table and the build information.
 pub(super) fn program(pid: u32, main: &Module, version: Option<&str>) -> Option<Program> {
     let table = Table::open(&main.elf, pid, main.bias)?;
     let wanted = [
@@ -184,13 +186,13 @@ pub(super) fn program(pid: u32, main: &Module, version: Option<&str>) -> Option<
     })
 }
 
-/// The layout of a version, as the experiments that it was built with leave it.
+/// The layout of a version, if its build experiments do not change it.
 fn layout(main: &Module, version: &str) -> Option<Layout> {
     let mut layout = minor(version).and_then(versions::layout)?;
     let (_, experiments) = build(main)?;
     let has = |name: &str| experiments.split(',').any(|one| one == name);
     if has("staticlockranking") {
-        // Every lock is larger, and what is behind it elsewhere.
+        // Locks are larger, so later fields have other offsets.
         return None;
     }
     if has("noswissmap") {
@@ -205,8 +207,8 @@ pub(super) fn version(main: &Module) -> Option<String> {
     Some(version).filter(|text| text.len() < 32)
 }
 
-/// What `.go.buildinfo` says since Go 1.18: the version and the experiments that differ from its own
-/// (`go1.25.5 X:nodwarf5,noswissmap`).
+/// Contents of `.go.buildinfo` since Go 1.18: the version and experiments that differ from the defaults (`go1.25.5
+/// X:nodwarf5,noswissmap`).
 fn build(main: &Module) -> Option<(String, String)> {
     let bytes = main.elf.section_bytes(main.elf.section(".go.buildinfo")?)?;
     let inline = bytes.get(32..)?;

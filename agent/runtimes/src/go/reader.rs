@@ -1,5 +1,5 @@
-//! What a Go program says of itself, read from its memory: its collector's heap, its heap profile, its
-//! goroutines. No probe, no stop, nothing written.
+//! Reads a Go program's statistics from its memory: the collector's heap, heap profile, goroutines. No
+//! probe, no stop, no write.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,9 +19,9 @@ use super::variables::Variables;
 use crate::door::PickedObject;
 use heaptide_judge::events::{HeapMark, Nanos, Observation};
 
-/// Between two readings of the profile and of the goroutines.
+/// Interval of reading profile and goroutines.
 const SELDOM: Duration = Duration::from_secs(3);
-/// Part of the time that these may take: one in so many.
+/// Fraction of time for these: 1 / `SHARE`.
 const SHARE: u32 = 100;
 
 /// Reads one Go process.
@@ -31,15 +31,15 @@ pub(super) struct GoReader {
     layout: Layout,
     variables: Variables,
     due: Instant,
-    profile: profile::Reader,
-    goroutines: goroutines::Reader,
+    profile: profile::ProfileReader,
+    goroutines: goroutines::GoroutineReader,
     blocks: blocks::Blocks,
-    /// Set back when this is dropped.
+    /// Reset when this is dropped.
     enabled: Option<profile::Enabled>,
 }
 
 impl GoReader {
-    /// For a program whose layout is known.
+    /// For a program with a known layout.
     pub(super) fn new(
         pid: u32,
         start_ticks: u64,
@@ -55,15 +55,15 @@ impl GoReader {
             layout,
             variables,
             due: Instant::now(),
-            profile: profile::Reader::new(Arc::clone(&memory), layout_id, layout.bucket),
-            goroutines: goroutines::Reader::new(Arc::clone(&memory)),
+            profile: profile::ProfileReader::new(Arc::clone(&memory), layout_id, layout.bucket),
+            goroutines: goroutines::GoroutineReader::new(Arc::clone(&memory)),
             blocks: blocks::Blocks::new(Arc::clone(&memory), layout.span),
             memory,
             enabled: None,
         })
     }
 
-    /// Switches the heap profile on if it is off; what to tell people of it.
+    /// Enables the heap profile if it is off; returns a message for the user.
     pub(super) fn enable_profile(&mut self) -> Option<String> {
         let address = self.variables.profile_rate?;
         match self.memory.word(address, &mut Budget::small()) {
@@ -75,14 +75,13 @@ impl GoReader {
         Some(match self.enabled {
             Some(_) => format!(
                 "runtime.MemProfileRate of pid {} was 0 and is {} until heaptide ends \
-                 (--go-enable-memprofile); only what is allocated from now on is in its heap profile",
+                 (--go-enable-memprofile); its heap profile contains later allocations only",
                 self.pid,
                 profile::RATE
             ),
-            None => {
-                "the heap profile could not be switched on: writing the target's memory was refused"
-                    .to_string()
-            }
+            None => "the heap profile could not be enabled: writing to the target's memory was \
+                 denied"
+                .to_string(),
         })
     }
 
@@ -114,12 +113,12 @@ impl GoReader {
         self.due = Instant::now() + SELDOM.max(took * SHARE);
     }
 
-    /// Follows an object of the heap.
+    /// Tracks a heap object.
     pub(super) fn block(&mut self, new: &PickedObject) {
         self.blocks.take(new);
     }
 
-    /// Looks whether the objects that are followed are still there, when it is time to.
+    /// Checks whether the tracked objects are alive, when due.
     pub(super) fn watch(&mut self, at: Nanos) {
         if let Some((cycles, phase)) = self.variables.cycles.zip(self.variables.phase)
             && let Some((cycles, phase)) = self.half(cycles).zip(self.half(phase))
@@ -128,18 +127,18 @@ impl GoReader {
         }
     }
 
-    /// Hands on the objects that are there.
+    /// Passes on the live objects.
     pub(super) fn live(&mut self, at: Nanos, add: &mut dyn FnMut(&Block)) {
         self.blocks.look(at);
         self.blocks.live(at, add);
     }
 
-    /// From how many bytes on an object must stand for that many; 0: all.
+    /// Sampling interval in bytes; 0: all.
     pub(super) fn interval(&self) -> u32 {
         self.blocks.interval()
     }
 
-    /// The objects followed so far mean nothing any more.
+    /// Drops the tracked objects.
     pub(super) fn forget(&mut self) {
         self.blocks.forget();
     }
@@ -152,8 +151,7 @@ impl GoReader {
             .then(|| u32::from_le_bytes(bytes))
     }
 
-    /// When the last collection ended its marking: `runtime.work` has the times of its phases, by the same
-    /// clock as ours.
+    /// When the last mark phase ended: `runtime.work` has the times of its phases, by the monotonic clock.
     fn collected_at(&self, cycles: u64, at: Nanos) -> Option<Nanos> {
         let layout = self.layout.collector;
         let work = cycles.wrapping_sub(u64::from(layout.cycles));
@@ -166,7 +164,7 @@ impl GoReader {
         sound.then_some(Nanos(marked))
     }
 
-    /// The collector's heap; `None` when a collection ended while it was being read, or it cannot be.
+    /// The collector's heap; `None` if a collection ended during the read, or it is unreadable.
     fn heap(&self, at: Nanos) -> Option<HeapMark> {
         let (controller, cycles, phase) = (
             self.variables.controller?,
@@ -182,7 +180,7 @@ impl GoReader {
             let live = word(of(layout.live))?;
             let marked = word(of(layout.marked))?;
             if before == (half(cycles)?, half(phase)?) {
-                // a cycle is counted when it begins; its marks count when it has ended
+                // a cycle is counted at its begin; its marks count after its end
                 let under_way = u32::from(before.1 != 0);
                 return Some(HeapMark {
                     at,

@@ -1,5 +1,5 @@
-//! Where the Go runtime's variables lie, from the code that uses them: a stripped program has no data
-//! symbols, and one way for all is one that is tested.
+//! Addresses of the Go runtime's variables, from the code that uses them. A stripped program has no
+//! data symbols, and using one method for all programs keeps it tested.
 
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind};
 
@@ -7,10 +7,10 @@ use heaptide_process::{Elf, pclntab::Function};
 
 use super::layout::Layout;
 
-/// Bytes of a function that are looked at.
+/// Bytes of a function that are decoded.
 const MAX_CODE: u64 = 8192;
 
-/// The runtime's variables, in addresses of the process. Those that were not found are `None`.
+/// Addresses of the runtime's variables in the process; `None` if not found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Variables {
     /// `runtime.gcController`.
@@ -28,7 +28,7 @@ pub(crate) struct Variables {
 }
 
 impl Variables {
-    /// Reads them out of the functions, which are found by name.
+    /// Finds them in the code of functions, which are located by name.
     pub(super) fn find(
         elf: &Elf,
         bias: u64,
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
     use crate::go::versions;
 
-    /// A program of the lab has symbols, and the code of its stripped twin.
+    /// Compares a lab program's symbols with the addresses found in its code.
     #[test]
     fn variables_are_where_the_symbols_say() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");

@@ -1,4 +1,4 @@
-//! hyper's streams of HTTP/2: a future of its own is polled for each, in a task of tokio's.
+//! hyper's HTTP/2 streams: each has its own future, polled in a tokio task.
 
 use std::sync::LazyLock;
 
@@ -15,10 +15,10 @@ const POLL: Program = Program::opening("stream_poll", Purpose::Request);
 /// It is about to return from that (a probe at each of its ends).
 const DONE: Program = Program::at("stream_done", Purpose::Request);
 
-/// What a request is called until more is known.
+/// Preliminary name of a request.
 const NAME: &str = "HTTP/2 stream";
 
-/// The future of a stream is polled by a function of its own, in the builds that were looked at.
+/// The future of a stream has its own poll function in all builds examined.
 static STREAM: LazyLock<Option<Regex>> = LazyLock::new(|| {
     let pattern =
         r"^<hyper::proto::h2::server::H2Stream<.*> as core::future::future::Future>::poll$";
@@ -54,10 +54,11 @@ impl RequestSource for Streams {
 
 fn limitation(streams: &[FunctionAt]) -> &'static str {
     if streams.is_empty() {
-        "requests over HTTP/2 are not seen (the h2 crate is linked in): only those over HTTP/1, and \
+        "HTTP/2 requests are not seen (the h2 crate is linked in): only HTTP/1 requests and \
          functions named by --handler"
     } else {
-        "of requests over HTTP/2 (the h2 crate is linked in) neither paths nor tokens are seen: they are one route, \
-         or those of the functions named by --handler, and whether tokens make memory grow cannot be said"
+        "paths and tokens of HTTP/2 requests are not seen (the h2 crate is linked in): they \
+         have one route, or those of the functions named by --handler, and no token-related \
+         cause"
     }
 }

@@ -1,6 +1,6 @@
-//! Libraries inside a process whose own functions show its requests: a file each, a line each in [`TABLE`]. They are
-//! looked for whatever the runtime is. (A runtime shows its requests itself; what is read and written in plain text
-//! is seen by system calls.)
+//! Libraries in a process in whose functions requests are observed: one file each, one line each in [`TABLE`]. They
+//! are independent of the runtime. (A runtime has its own request probes; plain-text requests are observed by system
+//! calls.)
 
 mod hyper;
 mod source;
@@ -13,7 +13,7 @@ use source::{Found, RequestSource};
 /// All sources of requests.
 static TABLE: &[&dyn RequestSource] = &[&hyper::Streams];
 
-/// Everything that is found in a process.
+/// All sources found in a process.
 pub(crate) fn find(process: &Inspected) -> Found {
     let mut all = Found::default();
     for found in TABLE.iter().filter_map(|source| source.find(process)) {

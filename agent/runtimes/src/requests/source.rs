@@ -1,23 +1,23 @@
-//! What a library that shows requests is asked.
+//! The interface of a library in which requests are observed.
 
 use heaptide_process::Inspected;
 use heaptide_process::plan::Program;
 use heaptide_process::plan::wishes::ProbeWish;
 
-/// A library that shows requests.
+/// A library in which requests are observed.
 pub(crate) trait RequestSource: Sync {
     /// Finds it in a process.
     fn find(&self, process: &Inspected) -> Option<Found>;
 
-    /// The kernel programs that its probes run.
+    /// The kernel programs of its probes.
     fn programs(&self) -> &'static [Program];
 }
 
-/// What was found in a process.
+/// A source found in a process.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
-    /// The probes it wants.
+    /// Its probes.
     pub(crate) probes: Vec<ProbeWish>,
-    /// What cannot be seen of its requests, one sentence each.
+    /// Its limitations, one sentence each.
     pub(crate) limitations: Vec<String>,
 }

@@ -2,29 +2,29 @@
 
 use serde::Serialize;
 
-/// How a check went.
+/// Result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum State {
-    /// Nothing to do.
+pub(super) enum CheckStatus {
+    /// No action needed.
     Ok,
-    /// It works, but not in full.
+    /// It works with limitations.
     Limited,
     /// `attach` would not work.
     Missing,
 }
 
-/// One line.
+/// One check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Check {
-    pub(super) state: State,
+    pub(super) state: CheckStatus,
     pub(super) name: &'static str,
     /// What was found.
     pub(super) found: String,
-    /// What to do, when something is not `ok`.
+    /// What to do if it is not `ok`.
     #[serde(rename = "todo", skip_serializing_if = "String::is_empty")]
     pub(super) advice: String,
-    /// It is missing because of the user's rights, not because of the kernel.
+    /// It is missing because of the user's permissions, not because of the kernel.
     #[serde(skip)]
     pub(super) rights: bool,
 }
@@ -33,7 +33,7 @@ impl Check {
     pub(super) fn ok(name: &'static str, found: impl Into<String>) -> Self {
         let advice = String::new();
         Self {
-            state: State::Ok,
+            state: CheckStatus::Ok,
             name,
             found: found.into(),
             advice,
@@ -47,7 +47,7 @@ impl Check {
         advice: impl Into<String>,
     ) -> Self {
         Self {
-            state: State::Limited,
+            state: CheckStatus::Limited,
             advice: advice.into(),
             ..Self::ok(name, found)
         }
@@ -59,7 +59,7 @@ impl Check {
         advice: impl Into<String>,
     ) -> Self {
         Self {
-            state: State::Missing,
+            state: CheckStatus::Missing,
             advice: advice.into(),
             ..Self::ok(name, found)
         }

@@ -1,4 +1,4 @@
-//! What can be told of a host by reading: kernel, type information, tracefs, rights, limits.
+//! Checks of the host that need no loading: kernel, type information, tracefs, permissions, limits.
 
 use std::{fs, path::Path};
 
@@ -6,12 +6,12 @@ use super::check::Check;
 use crate::kernel;
 use crate::privileges::NEEDED;
 
-/// Links with cookies on perf events came with it.
+/// The first with attach cookies for perf-event links.
 const OLDEST: (u32, u32) = (5, 15);
 /// Inode of the first pid namespace (`PROC_PID_INIT_INO` in the kernel).
 const INIT_PID_NAMESPACE: &str = "pid:[4026531836]";
 
-/// Everything that needs no loading.
+/// All these checks.
 pub(super) fn host() -> Vec<Check> {
     let mut checks = vec![
         kernel_version(&read("/proc/sys/kernel/osrelease")),
@@ -42,10 +42,10 @@ fn kernel_version(release: &str) -> Check {
     };
     let found = format!("Linux {release}, {}", std::env::consts::ARCH);
     if std::env::consts::ARCH != "x86_64" {
-        return Check::missing("kernel", found, "heaptide knows x86-64 only");
+        return Check::missing("kernel", found, "heaptide supports only x86-64");
     }
     if version < OLDEST {
-        let advice = "use Linux 5.15 or newer: older ones have no links with cookies on probes";
+        let advice = "use Linux 5.15 or newer: older kernels have no attach cookies";
         return Check::missing("kernel", found, advice);
     }
     Check::ok("kernel", found)
@@ -74,12 +74,12 @@ fn tracefs() -> Check {
         (Some(path), Ok(())) => Check::ok("tracefs", format!("mounted on {path}")),
         (None, Ok(())) => Check::ok(
             "tracefs",
-            "not mounted; heaptide can mount it for itself while it starts",
+            "not mounted; heaptide can mount it in a private namespace at start",
         ),
         (_, Err(why)) => Check::limited(
             "tracefs",
-            format!("cannot be read: {why}"),
-            "run as root, or mount it; without it no requests, forks and mappings are seen",
+            format!("it cannot be read: {why}"),
+            "run as root, or mount it; without it requests, forks and mappings are not seen",
         ),
     }
 }
@@ -91,8 +91,8 @@ fn pid_namespace() -> Check {
     }
     Check::missing(
         "pid namespace",
-        "not the host's: the kernel half knows the host's pids, /proc here shows others",
-        "run heaptide with the host's pids (`docker run --pid=host`, `hostPID: true`)",
+        "not the host's: the kernel programs use the host's pids, but /proc shows others",
+        "run heaptide in the host's pid namespace (`docker run --pid=host`, `hostPID: true`)",
     )
 }
 
@@ -128,7 +128,7 @@ fn paranoid() -> Check {
     };
     Check::ok(
         "perf_event_paranoid",
-        format!("{found} (CAP_PERFMON is not bound by it)"),
+        format!("{found} (it does not apply with CAP_PERFMON)"),
     )
 }
 
@@ -141,7 +141,7 @@ fn memlock() -> Check {
     let soft = soft.unwrap_or("unknown");
     Check::ok(
         "locked memory",
-        format!("{soft} (no limit for maps since Linux 5.11)"),
+        format!("{soft} (it does not limit maps since Linux 5.11)"),
     )
 }
 
@@ -155,7 +155,7 @@ fn cgroups() -> Check {
         let advice = "mount /sys/fs/cgroup, or give --memory-limit";
         Check::limited(
             NAME,
-            "not mounted: their memory limits are not seen",
+            "not mounted: memory limits of cgroups are not seen",
             advice,
         )
     }
@@ -163,21 +163,21 @@ fn cgroups() -> Check {
 
 #[cfg(test)]
 mod tests {
-    use super::super::check::State;
+    use super::super::check::CheckStatus;
     use super::*;
 
     #[test]
     fn versions_of_the_kernel() {
         let of = |release| kernel_version(release).state;
-        assert_eq!(of("6.1.0-31-amd64"), State::Ok);
-        assert_eq!(of("5.15.0"), State::Ok);
-        assert_eq!(of("5.10.0-28-amd64"), State::Missing);
-        assert_eq!(of(""), State::Limited);
+        assert_eq!(of("6.1.0-31-amd64"), CheckStatus::Ok);
+        assert_eq!(of("5.15.0"), CheckStatus::Ok);
+        assert_eq!(of("5.10.0-28-amd64"), CheckStatus::Missing);
+        assert_eq!(of(""), CheckStatus::Limited);
     }
 
     #[test]
     fn capabilities_are_named() {
-        let of = |bits: u64| -> Vec<State> {
+        let of = |bits: u64| -> Vec<CheckStatus> {
             let checks = capabilities(&format!("Name:\tx\nCapEff:\t{bits:016x}\n"));
             checks.iter().map(|check| check.state).collect()
         };

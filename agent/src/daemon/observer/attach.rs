@@ -1,4 +1,4 @@
-//! Loading the kernel half and attaching to a process, with what the configuration says of its target.
+//! Loads the kernel programs and attaches to processes with the settings of their targets.
 
 use std::time::Instant;
 
@@ -16,7 +16,8 @@ use heaptide_judge::pipeline::JudgeOptions;
 use heaptide_process::ProcessError;
 
 impl Observer {
-    /// Loads the kernel half, unless it is loaded. Without targets too, to find out now whether the kernel is suitable.
+    /// Loads the kernel programs, unless they are loaded; even without targets, to find out whether the kernel is
+    /// suitable.
     pub fn load(&mut self) -> Result<(), DaemonError> {
         if self.session.is_none() {
             self.session = Some(Session::new(source_options(&self.config)?)?);
@@ -24,7 +25,7 @@ impl Observer {
         Ok(())
     }
 
-    /// The same when it may fail: what is wrong, if anything.
+    /// Retries loading; returns the error, if any.
     pub(super) fn load_again(&mut self) -> Option<String> {
         let now = Instant::now();
         if !self.loading.is_due(&(), now) {
@@ -39,26 +40,26 @@ impl Observer {
                 let wait = self.loading.failed((), Instant::now());
                 error!(
                     retry_in_seconds = wait.as_secs(),
-                    "cannot load the kernel half: {why}"
+                    "cannot load the kernel programs: {why}"
                 );
-                Some(format!("the kernel half cannot be loaded: {why}"))
+                Some(format!("the kernel programs cannot be loaded: {why}"))
             }
         }
     }
 
-    /// Ends the session because it does not work; the next scan loads it again.
+    /// Ends a failed session; the next scan loads it again.
     pub(super) fn drop_session(&mut self) {
         let pids: Vec<u32> = self.observed.keys().copied().collect();
         for pid in pids {
-            self.detach(pid, "the kernel half is loaded anew");
+            self.detach(pid, "the kernel programs are loaded again");
         }
         self.session = None;
         self.loading.failed((), Instant::now());
-        let reason = "the kernel half did not work and is loaded anew; the log says why";
+        let reason = "the kernel programs failed and are loaded again; see the log";
         self.metrics.set_unhealthy(Some(reason.to_owned()));
     }
 
-    /// Attaches to a process; a failure is logged, counted and tried again later.
+    /// Attaches to a process; a failure is logged, counted and retried later.
     pub(super) fn attach(&mut self, one: &Selected) {
         let pid = one.identity.pid;
         let Some(target) = self
@@ -123,7 +124,7 @@ fn target_options(config: &Config, target: &Target) -> Result<TargetOptions, Set
         automatic: mode_of(config, target).automatic(),
         at_once: false,
         budget: mode_of(config, target).budget(config.agent.overhead),
-        // The configuration has tried them all.
+        // The configuration has validated all patterns.
         handlers: target
             .handlers
             .iter()

@@ -1,4 +1,4 @@
-//! One whole search of a process, measured: what `cargo xtask bench residency` asks for.
+//! Measures one complete search of a process, for `cargo xtask bench residency`.
 
 use std::{io, time::Duration};
 
@@ -10,20 +10,19 @@ use super::{
     worker::{Job, Worker},
 };
 
-/// What a search took.
+/// Cost of a search.
 #[derive(Clone, Copy, Debug)]
 pub struct Measured {
-    /// Bytes that were looked through.
+    /// Bytes searched.
     pub bytes: u64,
     /// CPU time of the searching thread.
     pub cpu: Duration,
 }
 
-/// Any keys do.
+/// Arbitrary keys.
 const KEY: TailKey = [1, 2, 0x9e37_79b9_7f4a_7c15, 0xd6e8_feb8_6659_fd93];
 
-/// Searches all memory of `pid` for so many tokens that are not there, as it is done for a target but
-/// without rests.
+/// Searches all memory of `pid` for so many absent tokens, as for a target but without pauses.
 pub fn measure(pid: u32, tokens: u64) -> Result<Measured, MemoryError> {
     let needles: Vec<Needle> = (1..=tokens)
         .map(|number| {

@@ -1,7 +1,7 @@
-//! The target's private memory, read a chunk at a time into a buffer that keeps nothing.
+//! Reads the target's private memory in chunks into a buffer that is wiped.
 //!
-//! What is not in memory is not brought there: `/proc/PID/pagemap` says which pages are present and the
-//! process's own, and only these are read. Swapped pages are counted.
+//! Only pages that are present and private are read (`/proc/PID/pagemap`), so nothing is faulted or
+//! swapped in. Swapped pages are counted.
 
 use std::{fs::File, io, os::unix::fs::FileExt as _};
 
@@ -13,11 +13,11 @@ use super::search::BLOCK;
 use heaptide_process::{ProcessError, maps, memory};
 
 const PAGE: u64 = 4096;
-/// Bytes read at once: the target's memory map is locked for a part of that only.
+/// Bytes read at once: the kernel locks the target's memory map only for a part of that.
 const CHUNK: usize = 256 << 10;
-/// Pages whose state is asked for at once.
+/// Pages whose state is read at once.
 const PAGES: usize = 4096;
-/// A page is present, swapped, of a file or shared (pagemap, Documentation/admin-guide/mm).
+/// Page flags: present, swapped, file or shared (pagemap, Documentation/admin-guide/mm).
 const PRESENT: u64 = 1 << 63;
 const SWAPPED: u64 = 1 << 62;
 const NOT_ITS_OWN: u64 = 1 << 61;
@@ -28,35 +28,35 @@ pub enum MemoryError {
     /// The process.
     #[error(transparent)]
     Target(#[from] ProcessError),
-    /// The kernel refuses.
+    /// The kernel denies access.
     #[error("the memory of pid {pid} cannot be read: {why}")]
     Refused {
         /// Process.
         pid: u32,
-        /// What the kernel says.
+        /// The kernel's error.
         why: io::Error,
     },
-    /// No buffer.
-    #[error("no buffer to read memory into: {0}")]
+    /// The buffer cannot be allocated.
+    #[error("cannot allocate a buffer for the search for tokens: {0}")]
     Buffer(io::Error),
 }
 
-/// A buffer for other processes' memory: never swapped to disk, in no core dump, wiped after use.
+/// A buffer for other processes' memory: never swapped, not in core dumps, wiped after use.
 pub(super) struct Buffer(MmapMut);
 
 impl Buffer {
-    /// Room for what is carried over, a chunk, and a block of padding.
+    /// Space for the carried-over bytes, a chunk, and a block of padding.
     pub(super) fn new() -> Result<Self, MemoryError> {
         let map = MmapMut::map_anon(BLOCK + CHUNK + BLOCK).map_err(MemoryError::Buffer)?;
         map.advise(Advice::DontDump).map_err(MemoryError::Buffer)?;
         if let Err(why) = map.lock() {
-            // RLIMIT_MEMLOCK; the buffer is in use far too often to be swapped out.
-            debug!("the buffer for residency cannot be locked: {why}");
+            // Because of RLIMIT_MEMLOCK; the buffer is used too often to be swapped out.
+            debug!("cannot lock the buffer for the search for tokens: {why}");
         }
         Ok(Self(map))
     }
 
-    /// Forgets what was read.
+    /// Wipes the buffer.
     pub(super) fn wipe(&mut self) {
         // By words: wiping by bytes takes as long as the search.
         let (before, words, after) = bytemuck::pod_align_to_mut::<u8, u64>(&mut self.0);
@@ -72,20 +72,20 @@ impl Drop for Buffer {
     }
 }
 
-/// What a reading came to.
+/// Result of a read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Read {
-    /// Bytes that were looked at.
+    /// Bytes searched.
     pub(super) bytes: u64,
-    /// Bytes that are swapped out: nothing is known of them.
+    /// Bytes that are swapped out and not searched.
     pub(super) swapped: u64,
-    /// Where to go on, if it ended early.
+    /// Address at which to continue, if it ended early.
     pub(super) resume: Option<u64>,
 }
 
 /// Reads the private writable memory of `pid` from address `from` upwards. `look` gets it in pieces whose
-/// length is a multiple of [`BLOCK`], padded with zeros, each beginning with the last 15 bytes of the one
-/// before if they belong together, and says whether to go on.
+/// length is a multiple of [`BLOCK`], padded with zeros. A piece begins with the last 15 bytes of the
+/// previous one if they are adjacent. `look` returns whether to continue.
 pub(super) fn read(
     pid: u32,
     from: u64,
@@ -97,7 +97,7 @@ pub(super) fn read(
     let mut done = Read::default();
     let mut states = vec![0_u64; PAGES];
     for mapping in maps::read(pid)? {
-        // Reading a device's memory may do something.
+        // Reading device memory may have side effects.
         if !mapping.writable || mapping.end <= from || mapping.path.starts_with("/dev/") {
             continue;
         }
@@ -135,7 +135,7 @@ fn own(state: u64) -> bool {
     state & (PRESENT | NOT_ITS_OWN) == PRESENT
 }
 
-/// Reads pages that lie next to each other. Returns where to go on if `look` has had enough.
+/// Reads adjacent pages. Returns the address at which to continue if `look` stopped.
 fn read_run(
     pid: u32,
     range: std::ops::Range<u64>,
@@ -143,7 +143,7 @@ fn read_run(
     done: &mut Read,
     look: &mut dyn FnMut(&[u8]) -> bool,
 ) -> Result<Option<u64>, MemoryError> {
-    // The block before the chunk ends with what is carried over; its beginning is blank.
+    // The block before the chunk ends with the carried-over bytes; its beginning is blank.
     const CARRIED: usize = heaptide_ebpf::tail::WINDOW - 1;
     let mut at = range.start;
     let mut carried = [0; CARRIED];
@@ -178,7 +178,7 @@ fn read_run(
     Ok(None)
 }
 
-/// Copies the memory at an address of another process, as much of it as is there.
+/// Copies memory of another process, as much as is readable.
 fn copy(pid: u32, at: u64, to: &mut [u8]) -> io::Result<usize> {
     let remote = [libc::iovec {
         iov_base: at as *mut libc::c_void,
@@ -191,7 +191,7 @@ fn copy(pid: u32, at: u64, to: &mut [u8]) -> io::Result<usize> {
 mod tests {
     use super::*;
 
-    /// Of this process: a text across the chunks of one mapping is seen whole.
+    /// In this process: a text across chunks of one mapping is found.
     #[test]
     fn memory_is_seen_without_gaps() {
         let mut own = MmapMut::map_anon(3 * CHUNK).unwrap();
@@ -226,7 +226,7 @@ mod tests {
         assert!(buffer.0.iter().all(|byte| *byte == 0));
     }
 
-    /// Untouched pages are not read, and not brought into memory by it.
+    /// Untouched pages are neither read nor faulted in.
     #[test]
     fn only_what_is_present_is_read() {
         const SIZE: usize = 64 << 20;

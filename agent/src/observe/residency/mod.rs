@@ -1,6 +1,6 @@
-//! Token residency: now and then the private memory of each target is searched for the credentials of
-//! finished requests. Nothing is probed for it, and no credential is known: the kernel half and the
-//! search compute the same keyed fingerprint (`heaptide_ebpf::tail`).
+//! Token residency: searches the private memory of each target periodically for the credentials of finished
+//! requests. This needs no probe and no raw credential: the kernel programs and the search compute the same
+//! keyed fingerprint (`heaptide_ebpf::tail`).
 
 mod measure;
 mod memory;
@@ -23,11 +23,11 @@ pub use memory::MemoryError;
 use tokens::Tokens;
 use worker::{Done, Job, Worker};
 
-/// Part of a core that the searches take on average, all targets together.
+/// Average fraction of a core for the searches of all targets.
 const SHARE: f64 = 0.01;
-/// Between two searches of one target, at least.
+/// Minimum interval between two searches of one target.
 const PAUSE: Duration = Duration::from_secs(5);
-/// Fewer credentials than that are not worth a search.
+/// Minimum number of credentials for a search.
 const LEAST: usize = 10;
 
 /// The searches of all targets.
@@ -35,15 +35,15 @@ pub(super) struct Searches {
     key: TailKey,
     targets: HashMap<u32, Searched>,
     worker: Option<Worker>,
-    /// Whose memory is being searched.
+    /// The target being searched.
     busy: Option<u32>,
-    /// Not before then is the next search within its share.
+    /// Earliest time of the next search within the budget.
     rest_until: Instant,
 }
 
 /// One target.
 struct Searched {
-    /// The smallest byte of a credential.
+    /// The smallest byte value in credentials.
     least: u8,
     tokens: Tokens,
     pass: Option<Pass>,
@@ -51,7 +51,7 @@ struct Searched {
     refused: bool,
 }
 
-/// One pass over the memory of a target, which may take several searches.
+/// One pass over the memory of a target, in one or more searches.
 #[derive(Clone, Copy, Debug)]
 struct Pass {
     since: Nanos,
@@ -61,7 +61,7 @@ struct Pass {
 }
 
 impl Searches {
-    /// Nothing to search yet.
+    /// Starts without credentials.
     pub(super) fn new(settings: &Settings) -> Self {
         Self {
             key: settings.tail_key,
@@ -72,7 +72,8 @@ impl Searches {
         }
     }
 
-    /// A request of `pid` with this credential has ended. `least` is the smallest byte of a credential there.
+    /// A request of `pid` with this credential has ended. `least` is the smallest byte value in its
+    /// credentials.
     pub(super) fn ended(
         &mut self,
         pid: u32,
@@ -93,12 +94,12 @@ impl Searches {
         }
     }
 
-    /// The memory of `pid` is gone, or of no interest any more.
+    /// The memory of `pid` is gone or no longer of interest.
     pub(super) fn forget(&mut self, pid: u32) {
         self.targets.remove(&pid);
     }
 
-    /// Takes the result of the search under way, if it is finished, and begins the next that is due.
+    /// Takes the result of a finished search, and starts the next one that is due.
     pub(super) fn step(&mut self, now: Nanos) -> Option<(u32, Result<Residency, MemoryError>)> {
         let said = self.take(now);
         if self.busy.is_none() && Instant::now() >= self.rest_until {
@@ -112,7 +113,7 @@ impl Searches {
         let busy = self.busy.take();
         self.rest_until = Instant::now() + done.cost.div_f64(SHARE);
         let searched = self.targets.get_mut(&done.pid)?;
-        // It was forgotten meanwhile: the process has another memory now.
+        // It was dropped meanwhile: the process has other memory now.
         let pass = searched.pass.filter(|_| busy == Some(done.pid))?;
         let Done {
             pid,
@@ -147,7 +148,7 @@ impl Searches {
             cpu_ms = cost.as_millis() as u64,
             "searched for tokens"
         );
-        // When all are found it does not matter what else there is.
+        // If all are found, the rest of the memory is irrelevant.
         let missing = !searched.tokens.wanted(pass.since).is_empty();
         if !missing {
             searched.pass = None;
@@ -161,7 +162,7 @@ impl Searches {
         Some((pid, Ok(residency)))
     }
 
-    /// Begins the search that has waited longest.
+    /// Starts the search that has waited longest.
     fn begin(&mut self, now: Nanos) {
         let at = Instant::now();
         let due = self
@@ -195,7 +196,7 @@ impl Searches {
             match Worker::start(self.key) {
                 Ok(worker) => self.worker = Some(worker),
                 Err(why) => {
-                    warn!("no thread to search for tokens: {why}");
+                    warn!("cannot start the thread that searches for tokens: {why}");
                     searched.due = at + 10 * PAUSE;
                     return;
                 }

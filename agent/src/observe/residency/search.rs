@@ -1,17 +1,17 @@
-//! Looks for the windows of credentials in bytes (`heaptide_ebpf::tail`). Pure.
+//! Searches bytes for the windows of credentials (`heaptide_ebpf::tail`). Pure.
 //!
-//! Three sieves, each for what the one before lets through: runs of visible characters that are long
-//! enough for a window (eight bytes at once), a bitmap of filters (two multiplications per place), the
-//! fingerprint. A place that passes all by chance has the 24 bits of a filter and the 64 of a
-//! fingerprint of one of the windows: 2^-88 per place and window, 10^-13 for 10 GB and 16,384 windows.
+//! Three filters in sequence: runs of visible characters that are long enough for a window (eight
+//! bytes at once), a bitmap of filters (two multiplications per position), the fingerprint. A false
+//! match needs the 24 bits of a filter and the 64 of a fingerprint of one window: 2^-88 per position
+//! and window, 10^-13 for 10 GB and 16,384 windows.
 
 use std::collections::HashMap;
 
 use heaptide_ebpf::tail::{FILTER_BITS, TailKey, WINDOW, filter, fingerprint};
 
-/// Bytes that are looked at together.
+/// Bytes processed together.
 pub(super) const BLOCK: usize = 64;
-/// Bits of the bitmap per window: one place in so many passes by chance.
+/// Bits of the bitmap per window: the reciprocal is the rate of false positives.
 const SPARSE: usize = 128;
 /// The bitmap has at least 2^15 bits.
 const LEAST_BITS: u32 = 15;
@@ -20,7 +20,7 @@ const EACH: u64 = 0x0101_0101_0101_0101;
 const HIGH: u64 = 0x8080_8080_8080_8080;
 const LOW_SEVEN: u64 = 0x7f7f_7f7f_7f7f_7f7f;
 
-/// A credential's window as it can be recognised.
+/// The searchable form of a credential's window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Needle {
     /// Its fingerprint.
@@ -29,19 +29,19 @@ pub(super) struct Needle {
     pub(super) filter: u32,
 }
 
-/// All that is looked for.
+/// All windows searched for.
 pub(super) struct Search {
     key: TailKey,
-    /// Added to seven bits of a byte it reaches the eighth if the byte may be in a credential.
+    /// Added to seven bits of a byte, it sets the eighth if the byte may be in a credential.
     visible: u64,
-    /// Shift that leaves the index into the bitmap of a filter.
+    /// Shift that turns a filter into an index of the bitmap.
     shift: u32,
     bitmap: Vec<u64>,
     needles: HashMap<u64, u32>,
 }
 
 impl Search {
-    /// `least`: the smallest byte that a credential can have, the space or the one after it.
+    /// `least`: the smallest byte value in credentials, the space or the one after it.
     pub(super) fn new(key: TailKey, least: u8, needles: &[Needle]) -> Self {
         let bits = (needles.len().max(1) * SPARSE)
             .next_power_of_two()
@@ -68,7 +68,7 @@ impl Search {
     }
 
     /// Calls `found` with the fingerprint of each window in `bytes`, whose length is a multiple of
-    /// [`BLOCK`]; what is beyond is not looked at.
+    /// [`BLOCK`]; a remainder is ignored.
     pub(super) fn look(&self, bytes: &[u8], found: &mut impl FnMut(u64)) {
         let (blocks, _) = bytes.as_chunks::<BLOCK>();
         let mut next = blocks.first().map_or(0, |block| self.visible(block));
@@ -133,7 +133,7 @@ impl Search {
             let word = u64::from_le_bytes(*word);
             // No carry crosses a byte: seven bits and at most 0x60 stay below 0x100.
             let marks = (word & LOW_SEVEN).wrapping_add(self.visible) & !word & HIGH;
-            // The product moves the eight marks, one per byte, next to each other.
+            // The multiplication gathers the eight marks, one per byte, in one byte.
             let bits = (marks >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56;
             mask |= bits << (8 * place);
         }
@@ -141,7 +141,7 @@ impl Search {
     }
 }
 
-/// The places of `here` at which [`WINDOW`] marked ones begin.
+/// The positions in `here` at which [`WINDOW`] marked bytes begin.
 #[inline]
 fn starts(here: u64, next: u64) -> u64 {
     const { assert!(WINDOW == 16, "four doublings") };

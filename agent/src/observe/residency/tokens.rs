@@ -1,8 +1,8 @@
-//! The credentials of one target that have been sent, when last, and whether they are still in memory.
+//! The credentials sent to one target: time of the last request, and whether they are still in memory.
 //!
-//! Bounded: at most [`MOST`] are held. When there are more, a random half is dropped and only as many of
-//! the new ones are taken in (by the top bits of the fingerprint, which is random), so that what is left
-//! stands for all of its age. After [`LONGEST`] a credential is forgotten.
+//! Bounded: at most [`MOST`] are kept. Beyond that a random half is dropped, and only the same fraction
+//! of new ones is accepted (by the top bits of the fingerprint, which is random). So the sample is
+//! representative of every age. After [`LONGEST`] a credential is dropped.
 
 use std::collections::{HashMap, hash_map::Entry};
 
@@ -10,14 +10,14 @@ use super::search::Needle;
 use crate::decode::TokenWindow;
 use heaptide_judge::events::{Fingerprint, Nanos, ResidentAge};
 
-/// Credentials held at most.
+/// Maximum number of credentials.
 const MOST: usize = 16_384;
-/// Seconds after its last request for which one is held.
+/// Seconds after its last request for which one is kept.
 const LONGEST: f64 = 3600.0;
-/// Seconds since the last request from which a credential is looked for: what a server has not let go of
-/// after so long it keeps.
+/// Seconds after the last request from which a credential is searched for: a server that still has it
+/// then keeps it.
 const MATURE: u64 = 10;
-/// The first second of each age that is counted by itself.
+/// Lower bounds of the age groups in seconds.
 const AGES: [u64; 7] = [MATURE, 30, 60, 120, 300, 900, 1800];
 
 /// A credential.
@@ -26,9 +26,9 @@ struct Token {
     whole: Fingerprint,
     filter: u32,
     ended: Nanos,
-    /// Found in the pass under way.
+    /// Found in the current pass.
     found: bool,
-    /// Another credential has the same window: which of them is in memory cannot be told.
+    /// Another credential has the same window, so they cannot be distinguished.
     shared: bool,
 }
 
@@ -36,7 +36,7 @@ struct Token {
 #[derive(Debug, Default)]
 pub(super) struct Tokens {
     known: HashMap<u64, Token>,
-    /// Only fingerprints whose top bits, so many, are 0 are taken in.
+    /// Only fingerprints with so many zero top bits are accepted.
     level: u32,
 }
 
@@ -74,7 +74,7 @@ impl Tokens {
         sampled(fingerprint, self.level)
     }
 
-    /// Begins a pass: nothing is found yet, and the old are forgotten.
+    /// Starts a pass: resets results and drops old credentials.
     pub(super) fn begin(&mut self, now: Nanos) {
         self.known
             .retain(|_, token| now.since(token.ended) < LONGEST);
@@ -86,7 +86,7 @@ impl Tokens {
         }
     }
 
-    /// Those to look for in a pass that began at `since`, as far as they are not found yet.
+    /// Those to search for in a pass that began at `since` and that are not found yet.
     pub(super) fn wanted(&self, since: Nanos) -> Vec<Needle> {
         let wanted = self.mature(since).filter(|(_, token)| !token.found);
         wanted
@@ -110,8 +110,8 @@ impl Tokens {
         }
     }
 
-    /// What is known at the end of (a part of) a pass that began at `since`, youngest first. Ages without
-    /// a credential are left out.
+    /// The result of (a part of) a pass that began at `since`, youngest first. Ages without credentials
+    /// are omitted.
     pub(super) fn ages(&self, since: Nanos) -> Vec<ResidentAge> {
         let mut ages = AGES.map(|at_least_seconds| ResidentAge {
             at_least_seconds,
@@ -129,7 +129,7 @@ impl Tokens {
     }
 }
 
-/// Whether a fingerprint is in the part that a level takes.
+/// Whether a fingerprint is in the sample of a level.
 fn sampled(fingerprint: u64, level: u32) -> bool {
     fingerprint.leading_zeros() >= level
 }
@@ -140,7 +140,7 @@ mod tests {
 
     fn window(number: u64) -> TokenWindow {
         TokenWindow {
-            // as random as a SipHash for this purpose
+            // random enough for this test
             fingerprint: number.wrapping_mul(0x9e37_79b9_7f4a_7c15),
             filter: number as u32 & 0xff_ffff,
         }
@@ -204,7 +204,7 @@ mod tests {
         let [.., before, last] = ages.as_slice() else {
             panic!("ages: {ages:?}")
         };
-        // 300 to 900 s and 900 s on: of 600,000 and of 110,000 tokens
+        // 300 to 900 s, and 900 s or more: of 600,000 and of 110,000 tokens
         let ratio = before.tokens as f64 / last.tokens as f64;
         assert!((ratio / (600.0 / 111.0) - 1.0).abs() < 0.1, "{ratio}");
         let level = tokens.level;

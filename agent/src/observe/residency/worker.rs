@@ -1,4 +1,4 @@
-//! The thread that searches: at the lowest priority, so that it takes what the target leaves.
+//! The search thread, at the lowest priority.
 
 use std::{
     io,
@@ -16,36 +16,36 @@ use super::{
 };
 use heaptide_process::clocks::cpu_time;
 
-/// CPU time after which a search is interrupted, to go on when its budget has grown again.
+/// CPU time after which a search is interrupted until its budget allows more.
 const LONGEST: Duration = Duration::from_millis(500);
-/// `nice` of the thread.
+/// `nice` value of the thread.
 const NICE: libc::c_int = 19;
 
-/// What to search.
+/// A search to do.
 pub(super) struct Job {
-    /// Whose memory.
+    /// The process.
     pub(super) pid: u32,
-    /// From which address upwards.
+    /// Start address.
     pub(super) from: u64,
-    /// The smallest byte of a credential.
+    /// The smallest byte value in credentials.
     pub(super) least: u8,
-    /// For which windows.
+    /// The windows.
     pub(super) needles: Vec<Needle>,
 }
 
-/// What came of it.
+/// The result.
 pub(super) struct Done {
-    /// Whose memory.
+    /// The process.
     pub(super) pid: u32,
-    /// How much of it.
+    /// The memory that was read.
     pub(super) read: Result<Read, MemoryError>,
-    /// Fingerprints of windows that are there, each once.
+    /// Fingerprints of the windows found, each once.
     pub(super) found: Vec<u64>,
-    /// CPU time that it took.
+    /// CPU time used.
     pub(super) cost: Duration,
 }
 
-/// Handle to the thread; it ends when this is dropped, at the latest after the job under way.
+/// Handle to the thread, which ends when this is dropped, at the latest after the current job.
 pub(super) struct Worker {
     jobs: Sender<Job>,
     done: Receiver<Done>,
@@ -62,7 +62,7 @@ impl Worker {
         Ok(Self { jobs, done })
     }
 
-    /// Gives it a job; false: it is gone.
+    /// Gives it a job; false if the thread is gone.
     pub(super) fn give(&self, job: Job) -> bool {
         self.jobs.send(job).is_ok()
     }
@@ -72,14 +72,14 @@ impl Worker {
         self.done.recv()
     }
 
-    /// The result of a job that is finished.
+    /// The result of a finished job.
     pub(super) fn take(&self) -> Option<Done> {
         self.done.try_recv().ok()
     }
 }
 
 fn work(key: TailKey, todo: &Receiver<Job>, finished: &Sender<Done>) {
-    // SAFETY: plain numbers; 0 is the calling thread. Without the right priority it works all the same.
+    // SAFETY: plain numbers; 0 is the calling thread. A failure has no effect.
     if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) } != 0 {
         debug!("priority: {}", io::Error::last_os_error());
     }
@@ -116,7 +116,7 @@ fn search(
         None => Buffer::new()?,
     };
     let search = Search::new(key, job.least, &job.needles);
-    // One token can lie in many places: a bound on what is noted between two looks at the clock.
+    // A token may be at many positions: bounds the list between two checks of the clock.
     let most = 4 * job.needles.len() + 1024;
     let read = read(job.pid, job.from, &mut own, &mut |bytes| {
         search.look(bytes, &mut |fingerprint| found.push(fingerprint));

@@ -67,7 +67,7 @@ impl Metrics {
             .or_insert_with(|| Target::new(service, report, now));
     }
 
-    /// Forgets a target that ended or is no longer observed.
+    /// Removes a target that ended or is no longer observed.
     pub fn remove(&self, pid: u32) {
         self.lock().targets.remove(&pid);
     }

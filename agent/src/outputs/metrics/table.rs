@@ -51,7 +51,7 @@ pub(super) const AGENT: &[Metric<MetricsState>] = &[
     }),
     gauge(
         "healthy",
-        "1 when /healthz answers 200, 0 when it says what is wrong.",
+        "1 if /healthz answers 200, else 0.",
         |state, s| {
             s.push(&[], if state.unhealthy.is_none() { 1.0 } else { 0.0 });
         },

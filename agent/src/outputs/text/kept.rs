@@ -33,8 +33,8 @@ pub fn kept(finding: &Finding) -> String {
             bytes(finding.growth_bytes_per_second)
         ),
         Cause::Indeterminate => format!(
-            "+{request} kept per request, too few new or repeated tokens for a cause; {held}, \
-             {freed}"
+            "+{request} kept per request, too few new or repeated tokens to determine the \
+             cause; {held}, {freed}"
         ),
         Cause::BoundedCache | Cause::WarmUp | Cause::AllocatorRetention | Cause::WorkingSet => {
             format!(
@@ -45,7 +45,7 @@ pub fn kept(finding: &Finding) -> String {
     }
 }
 
-/// Where it is kept: a line of code, else the container. The live views show it too.
+/// Where it is kept: a line of code, or else the container. The live views show it too.
 pub fn place(finding: &Finding) -> String {
     let site = &finding.site;
     let function = printable(&site.function, NAME);

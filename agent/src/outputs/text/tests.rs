@@ -10,7 +10,7 @@ fn a_leak_reads_like_the_design() {
 LEAK (token_keyed, confirmed)  GET /api/data  app.py:17 get_data
   +1.9 KiB kept per new token, 0 B per repeated token; 12,410 tokens, none freed
   out of memory in 3 h 10 m (earliest 2 h 40 m)
-  confidence 99.8 %, blocks tied to their requests exactly; suspected after 12 s, confirmed after 44 s
+  confidence 99.8 %, blocks bound to their requests exactly; suspected after 12 s, confirmed after 44 s
   evidence: 12,410 requests keep memory, none freed in 64 s
   kept by:
     malloc  libc.so.6

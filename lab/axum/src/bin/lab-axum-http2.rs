@@ -1,4 +1,4 @@
-//! The service with HTTP/2 as well, in plain text for clients that know beforehand.
+//! The service with HTTP/2 too, in plain text with prior knowledge.
 
 fn main() -> anyhow::Result<()> {
     lab_axum::serve()

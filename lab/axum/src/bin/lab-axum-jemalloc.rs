@@ -1,4 +1,5 @@
-//! The service with jemalloc in place of the C library's malloc. Its functions are prefixed `_rjem_`; C code in the process stays with the C library.
+//! The service with jemalloc instead of the C library's malloc. Its functions have the prefix `_rjem_`; C code in the
+//! process uses the C library.
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

@@ -1,4 +1,5 @@
-//! The service with mimalloc in place of the C library's malloc. Its functions are `mi_`; C code in the process stays with the C library.
+//! The service with mimalloc instead of the C library's malloc. Its functions have the prefix `mi_`; C code in the
+//! process uses the C library.
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

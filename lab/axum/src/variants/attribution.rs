@@ -1,6 +1,6 @@
-//! Every route keeps one block per request, of a size that no other route uses: kept bytes per
-//! route are exactly known, so that attribution can be right or wrong block by block. In `children` the
-//! blocks are kept by what a request has started: tasks, a set of tasks, a closure on a blocking thread.
+//! Every route keeps one block per request, of a size that no other route uses. So kept bytes per route
+//! are exactly known, and attribution can be checked block by block. In `children` the blocks are kept
+//! by what a request has started: tasks, a set of tasks, a closure on a blocking thread.
 
 use std::sync::Mutex;
 
@@ -98,7 +98,7 @@ async fn post_upload_blocking(body: Bytes) -> Json<Value> {
     Json(json!({ "bytes": body.len() }))
 }
 
-/// The request is answered before its grandchild has done its work.
+/// The request is answered before its grandchild has finished.
 async fn get_user_by_grandchild(Path(id): Path<u64>) -> Json<Value> {
     tokio::spawn(async {
         query_database().await;

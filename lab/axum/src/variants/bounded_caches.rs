@@ -1,4 +1,4 @@
-//! Caches that let go: by size, by age, all at once.
+//! Caches that evict: by size, by age, all at once.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{LazyLock, Mutex};
@@ -18,7 +18,7 @@ const CAPACITY: usize = 1024;
 const TIME_TO_LIVE: Duration = Duration::from_secs(15);
 const BATCH: Duration = Duration::from_secs(20);
 
-/// A cache of claims that lets the least recently used one go.
+/// An LRU cache of claims.
 #[derive(Default)]
 struct Lru {
     claims: HashMap<String, Claims>,

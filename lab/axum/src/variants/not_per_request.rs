@@ -1,4 +1,4 @@
-//! Growth that no request causes, and growth that ends.
+//! Growth without requests, and growth that ends.
 
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex};
@@ -15,7 +15,7 @@ use crate::{Service, query_database};
 
 static SAMPLES: Mutex<Vec<Box<[u8]>>> = Mutex::new(Vec::new());
 
-/// The innocent service beside a task that collects samples and never sends them.
+/// The benign service with a task that collects samples and never sends them.
 pub(super) fn background(innocent: Service) -> Service {
     tokio::spawn(collect_samples());
     innocent
@@ -60,7 +60,7 @@ async fn get_data_warm(claims: Claims) -> Json<Data> {
     Json(items_of(&claims.sub))
 }
 
-/// Each of the first requests loads one table; then all are there.
+/// Each of the first requests loads one table, until all are loaded.
 fn load_next_table() {
     let mut loaded = LOADED.lock().expect("no holder panics");
     let next = loaded.len() as u32;

@@ -1,4 +1,4 @@
-//! Leaks of every request, whoever sends it.
+//! Leaks of every request, with any token.
 
 use std::cell::RefCell;
 use std::sync::Mutex;
@@ -32,7 +32,7 @@ async fn get_data_logged(claims: Claims) -> Json<Data> {
     Json(data)
 }
 
-/// Left in from a debugging session: the last responses, never trimmed.
+/// Debugging code that was never removed: the last responses, never trimmed.
 fn log_response(claims: &Claims, data: &Data) {
     let response = json!({ "active": true, "claims": claims, "data": data }).to_string();
     LOG.lock().expect("no holder panics").push(response);
@@ -48,7 +48,7 @@ pub(super) fn kept_log() -> Kept {
     }
 }
 
-/// The first bytes of each upload; a `Bytes` keeps the whole body alive behind them.
+/// The first bytes of each upload; a `Bytes` keeps the whole body alive.
 static PREVIEWS: Mutex<Vec<Bytes>> = Mutex::new(Vec::new());
 static BODY_BYTES: AtomicUsize = AtomicUsize::new(0);
 
@@ -71,7 +71,7 @@ fn remember_preview(body: &Bytes) {
     PREVIEWS.lock().expect("no holder panics").push(preview);
 }
 
-/// Bodies as they were sent: the buffers behind them are hyper's and may be larger.
+/// Bodies as sent: their buffers belong to hyper and may be larger.
 pub(super) fn kept_bodies() -> Kept {
     let previews = PREVIEWS.lock().expect("no holder panics");
     Kept {
@@ -102,14 +102,14 @@ async fn get_data_seen(claims: Claims) -> Json<Data> {
     Json(data)
 }
 
-/// One entry per request, on whichever worker thread it ran.
+/// One entry per request, on its worker thread.
 fn remember_seen(claims: Claims) {
     SEEN_ENTRIES.fetch_add(1, Ordering::Relaxed);
     SEEN_BYTES.fetch_add(claims.heap(), Ordering::Relaxed);
     SEEN.with_borrow_mut(|seen| seen.push(claims));
 }
 
-/// Without the vectors' own buffers, which other threads own.
+/// Without the vectors' buffers, which other threads own.
 pub(super) fn kept_thread_local() -> Kept {
     Kept {
         entries: SEEN_ENTRIES.load(Ordering::Relaxed),

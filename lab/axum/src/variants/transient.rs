@@ -1,4 +1,4 @@
-//! Memory that is large for a while, and then let go or used again.
+//! Memory that is large for a while, and then freed or reused.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,7 +16,7 @@ use crate::auth::{Claims, bearer, decode};
 use crate::handlers::{Data, items_of};
 use crate::{Service, query_database};
 
-/// What a permission service returns for a user: large, and gone with the request.
+/// A user's permissions from another service: large, and freed with the request.
 #[derive(Clone)]
 struct Permissions {
     claims: Claims,
@@ -51,8 +51,8 @@ pub(super) fn working_set(innocent: Service) -> Service {
     }
 }
 
-/// Holds its result while a slow client would read it; how slow goes up and down over 20 s, and
-/// with it how many are in flight.
+/// Holds its result as for a slow client; the duration varies with a period of 20 s, and with it
+/// the number of requests in flight.
 async fn get_data_slowly(claims: Claims) -> Json<Value> {
     let result = vec![1_u8; 64 * 1024];
     tokio::time::sleep(slowness()).await;
@@ -69,7 +69,7 @@ fn slowness() -> Duration {
     Duration::from_secs_f64(0.3 + 0.25 * wave)
 }
 
-/// Buffers that are used again.
+/// Reused buffers.
 static POOL: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
 
 pub(super) fn pool(innocent: Service) -> Service {

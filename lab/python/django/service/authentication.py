@@ -1,4 +1,4 @@
-"""Bearer tokens: JWTs signed with HS256; views ask by the decorator `authenticated`."""
+"""Bearer tokens: JWTs signed with HS256, checked by the decorator `authenticated`."""
 
 import functools
 
@@ -8,7 +8,7 @@ from django.http import JsonResponse
 
 
 class AuthenticationFailed(Exception):
-    """There is no token, or it is not ours."""
+    """There is no token, or it is invalid."""
 
 
 def bearer(request):
@@ -20,7 +20,7 @@ def bearer(request):
 
 
 def decode(token):
-    """Checks a token and gives its claims."""
+    """Checks a token and returns its claims."""
     try:
         return jwt.decode(token, settings.SECRET_KEY, algorithms=["HS256"], audience="lab")
     except jwt.InvalidTokenError as error:
@@ -35,7 +35,7 @@ class JWTAuthentication:
 
 
 class CachedJWTAuthentication(JWTAuthentication):
-    """Checks each token once. The cache belongs to the class, since an instance lives for a request."""
+    """Checks each token once. The cache is in the class, because an instance lives for one request."""
 
     claims_by_token = {}
 

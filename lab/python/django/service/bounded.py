@@ -1,4 +1,4 @@
-"""Views that keep something for a while, or for the length of a request."""
+"""Views that keep memory for a while, or for the duration of a request."""
 
 import gc
 import itertools
@@ -83,14 +83,14 @@ def data_timed(request):
 @require_GET
 @authenticated
 def data_permitted(request):
-    """What a permission service returns is large, and gone with the request."""
+    """Permissions from another service are large, and freed with the request."""
     user = request.claims["sub"]
     request.permissions = [f"{user}:item:{number}:read" for number in range(200)]
     return JsonResponse({"user": user, "permissions": len(request.permissions)})
 
 
 class BufferPool:
-    """Buffers that are used again."""
+    """Reused buffers."""
 
     def __init__(self):
         self.free = deque()
@@ -120,7 +120,7 @@ def data_pooled(request):
 
 
 class TableLoader:
-    """Each of the first requests loads one table; then all are there."""
+    """Each of the first requests loads one table, until all are loaded."""
 
     count = 2000
 
@@ -144,7 +144,7 @@ def data_warm(request):
 
 
 def slowness():
-    """How slow goes up and down over 20 s, and with it how many are in flight."""
+    """The delay varies with a period of 20 s, and with it the number in flight."""
     return 0.15 + 0.12 * math.sin(time.time() * math.tau / 20)
 
 
@@ -187,5 +187,5 @@ def data_document(request):
 
 
 def collect_rarely():
-    """As people do for throughput: a collection every 10 s or so."""
+    """A common setting for throughput: a collection about every 10 s."""
     gc.set_threshold(50_000, 1_000, 1_000)

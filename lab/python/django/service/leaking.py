@@ -1,4 +1,4 @@
-"""Views that keep something."""
+"""Views that leak."""
 
 import json
 import threading
@@ -18,7 +18,7 @@ def data_cached(request):
 
 
 class ProfileDirectory:
-    """Who has been seen, by subject."""
+    """The first claims of each subject."""
 
     def __init__(self):
         self._profiles = {}
@@ -39,7 +39,7 @@ def data_by_subject(request):
 
 
 class Introspection:
-    """Left in from a debugging session: the last responses, never trimmed."""
+    """Debugging code that was never removed: the last responses, never trimmed."""
 
     def __init__(self):
         self.entries = []
@@ -60,7 +60,7 @@ def data_logged(request):
 
 
 class Collector:
-    """Collects samples that a sender was to send."""
+    """Collects samples for a sender that does not exist."""
 
     def __init__(self):
         self.samples = []

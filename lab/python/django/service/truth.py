@@ -1,4 +1,4 @@
-"""GET /truth and the middleware that keeps its books."""
+"""GET /truth and the middleware that counts for it."""
 
 from django.http import JsonResponse
 

@@ -9,7 +9,7 @@ from service.authentication import CachedJWTAuthentication
 
 
 class Variant(NamedTuple):
-    """A way of treating memory."""
+    """A way of using memory."""
 
     data: Callable = views.data
     container: Any = None

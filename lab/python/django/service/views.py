@@ -1,4 +1,4 @@
-"""The routes as they are when nothing leaks."""
+"""The routes without leaks."""
 
 import zlib
 
@@ -9,7 +9,7 @@ from service.authentication import authenticated
 
 
 def items_of(user):
-    """What the database holds for a user."""
+    """The database's items of a user."""
     return {
         "user": user,
         "items": [{"id": number, "name": f"item {number} of {user}"} for number in range(1, 9)],

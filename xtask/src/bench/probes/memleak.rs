@@ -1,4 +1,4 @@
-//! Debian's memleak, the tool to be cheaper than, and the kernel headers it compiles against.
+//! Debian's memleak, for comparison, and the kernel headers it compiles against.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,18 +8,18 @@ use anyhow::{Context as _, Result};
 
 use crate::process::{self, on_path};
 
-/// The script, and a folder of headers when it does not find one by itself.
+/// The script, and a folder of headers if it does not find one by itself.
 pub(super) struct Memleak {
     script: PathBuf,
     headers: Option<PathBuf>,
 }
 
 impl Memleak {
-    /// The command that watches a process. It prints its first list after two seconds: then its
-    /// probes are in place.
+    /// The command that observes a process. It prints its first list after two seconds; its probes
+    /// are attached by then.
     pub(super) fn on(&self, pid: &str) -> Command {
         let mut command = Command::new(&self.script);
-        // Without this Python keeps what it prints to itself.
+        // Otherwise Python buffers its output.
         command.args(["-p", pid, "2"]).env("PYTHONUNBUFFERED", "1");
         if let Some(headers) = &self.headers {
             command.env("BCC_KERNEL_SOURCE", headers);
@@ -28,7 +28,7 @@ impl Memleak {
     }
 }
 
-/// Finds both, `None` after saying what is not installed; merged headers go to `folder`.
+/// Finds both; prints what is missing and returns `None` otherwise. Merged headers go to `folder`.
 pub(super) fn find(folder: &Path) -> Result<Option<Memleak>> {
     let Some(script) = on_path("memleak-bpfcc") else {
         eprintln!(
@@ -48,7 +48,7 @@ pub(super) fn find(folder: &Path) -> Result<Option<Memleak>> {
         eprintln!("memleak-bpfcc has no kernel headers (apt-get install linux-headers-amd64)");
         return Ok(None);
     };
-    // Debian cuts the headers into two packages, and bcc takes one folder.
+    // Debian splits the headers into two packages, but bcc accepts one folder.
     let merged = folder.join("headers");
     fs::create_dir(&merged)?;
     for part in [common, flavour] {

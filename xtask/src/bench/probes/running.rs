@@ -1,4 +1,4 @@
-//! The processes of the benchmark: its target, and the tools on it.
+//! The processes of the benchmark: its target, and the tools.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-/// Until a tool is in place; the verifier and bcc's compiler take their time.
+/// Timeout for a tool to attach; the verifier and bcc's compiler are slow.
 const ATTACH: Duration = Duration::from_secs(60);
 
-/// A child that ends with us, by its id.
+/// A child that is killed by its id on drop.
 struct Guard(Child);
 
 impl Drop for Guard {
@@ -22,14 +22,14 @@ impl Drop for Guard {
     }
 }
 
-/// A running tool. Killing it is enough: the kernel takes its probes off.
+/// A running tool. Killing it is sufficient: the kernel detaches its probes.
 pub(in crate::bench) struct Tool {
     _child: Guard,
     _folder: tempfile::TempDir,
 }
 
 impl Tool {
-    /// Starts a tool, and waits until it has printed `sign` on either of its outputs.
+    /// Starts a tool, and waits until it has printed `sign` on standard output or error.
     pub(in crate::bench) fn start(
         command: &mut Command,
         sign: &'static str,
@@ -52,10 +52,10 @@ impl Tool {
             match from.recv_timeout(ATTACH) {
                 Ok(line) if line.contains(sign) => break,
                 Ok(line) => said.extend([line.as_str(), "\n"]),
-                Err(_) => bail!("it does not say {sign:?}, only:\n{said}"),
+                Err(_) => bail!("it does not print {sign:?}, only:\n{said}"),
             }
         }
-        // What it goes on to print is read and dropped, or it would stop at a full pipe.
+        // Its further output is drained, or it would block on a full pipe.
         thread::spawn(move || while from.recv().is_ok() {});
         Ok(Self {
             _child: child,
@@ -104,7 +104,7 @@ impl Target {
             output,
         };
         let ready = target.line()?;
-        ensure!(ready.starts_with("ready "), "the target says {ready:?}");
+        ensure!(ready.starts_with("ready "), "the target prints {ready:?}");
         Ok(target)
     }
 
@@ -113,7 +113,7 @@ impl Target {
         self.child.0.id()
     }
 
-    /// Has it run a loop; ns of its own CPU time per turn.
+    /// Runs a loop in it; ns of its own CPU time per iteration.
     pub(in crate::bench) fn ask(&mut self, what: &str, count: u32) -> Result<f64> {
         writeln!(self.input, "{what} {count}")?;
         let answer: serde_json::Value = serde_json::from_str(&self.line()?)?;

@@ -1,11 +1,11 @@
-//! Cycles of imports between files: the shortest through each group of files that need one another.
+//! Import cycles between files: the shortest one in each strongly connected group.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// Which file imports from which, and the first line that does: (line, what it names).
+/// Imports of each file, with the first line that does: (line, what it names).
 pub(super) type Imports = BTreeMap<String, BTreeMap<String, (usize, String)>>;
 
-/// Groups of files each of which reaches all others of its group.
+/// Strongly connected groups of files.
 pub(super) fn groups(imports: &Imports) -> Vec<BTreeSet<String>> {
     let reached: BTreeMap<&str, BTreeSet<&str>> = imports
         .keys()
@@ -24,7 +24,7 @@ pub(super) fn groups(imports: &Imports) -> Vec<BTreeSet<String>> {
     groups
 }
 
-/// The files that a file imports from, directly or through others.
+/// The files that a file imports, directly or indirectly.
 fn reach<'a>(imports: &'a Imports, file: &str) -> BTreeSet<&'a str> {
     let mut reached = BTreeSet::new();
     let mut open: Vec<&str> = vec![file];
@@ -38,7 +38,7 @@ fn reach<'a>(imports: &'a Imports, file: &str) -> BTreeSet<&'a str> {
     reached
 }
 
-/// The shortest cycle through a file, as its files in order.
+/// The shortest cycle through a file, in order.
 pub(super) fn shortest<'a>(imports: &'a Imports, file: &'a str) -> Option<Vec<&'a str>> {
     let mut from: BTreeMap<&str, &str> = BTreeMap::new();
     let mut open = VecDeque::from([file]);
@@ -52,7 +52,7 @@ pub(super) fn shortest<'a>(imports: &'a Imports, file: &'a str) -> Option<Vec<&'
                 cycle.reverse();
                 return Some(cycle);
             }
-            // Files that import nothing are on no cycle.
+            // Files without imports are in no cycle.
             if imports.contains_key(next) && !from.contains_key(next.as_str()) {
                 from.insert(next, here);
                 open.push_back(next);
@@ -62,7 +62,7 @@ pub(super) fn shortest<'a>(imports: &'a Imports, file: &'a str) -> Option<Vec<&'
     None
 }
 
-/// A few lines on a group: its files, and every import that ties them.
+/// A message on a group: its files, and the imports between them.
 pub(super) fn told(imports: &Imports, group: &BTreeSet<String>) -> String {
     let files: Vec<&str> = group.iter().map(String::as_str).collect();
     let mut lines = vec![format!(
@@ -81,7 +81,7 @@ pub(super) fn told(imports: &Imports, group: &BTreeSet<String>) -> String {
             .map(|(to, (line, named))| format!("    {file}:{line}: `{named}` is in {to}"))
             .collect::<Vec<_>>()
     };
-    // The files of one short cycle first: cutting it is the next thing to do.
+    // The files of one short cycle first, because it is the next one to cut.
     let (short, rest): (Vec<&str>, Vec<&str>) =
         files.iter().partition(|file| first.contains(*file));
     lines.extend(short.into_iter().chain(rest).flat_map(ties));

@@ -1,5 +1,5 @@
-//! What one file of Rust names: its `use` trees, and every path of two words or more in its code, with
-//! lines. Code for tests is left out: a test may import what it likes.
+//! The paths in one Rust file: its `use` trees, and every path of two or more segments in its code,
+//! with lines. Test code is omitted, because a test may import anything.
 
 use proc_macro2::{Span, TokenStream, TokenTree};
 use syn::parse::Parser as _;
@@ -12,21 +12,21 @@ use syn::{
 /// A path in the code of a module.
 #[derive(Clone, Debug)]
 pub(super) struct Mention {
-    /// Its words, such as `crate`, `cli`, `values`.
+    /// Its segments, such as `crate`, `cli`, `values`.
     pub(super) words: Vec<String>,
     pub(super) line: usize,
 }
 
-/// An import: what it names, and as what.
+/// An import: its path, and its local name.
 #[derive(Clone, Debug)]
 pub(super) struct Import {
-    /// The name it has here; `None` for all names (`*`), or for none (`_`).
+    /// Its local name; `None` for a glob (`*`) or `_`.
     pub(super) name: Option<String>,
     pub(super) is_glob: bool,
     pub(super) mention: Mention,
 }
 
-/// What a module's code names.
+/// Paths in a module's code.
 #[derive(Debug, Default)]
 pub(super) struct Mentions {
     pub(super) imports: Vec<Import>,
@@ -34,7 +34,7 @@ pub(super) struct Mentions {
 }
 
 impl Mentions {
-    /// Adds what an item names (not what a module inside it names).
+    /// Adds the paths of an item (not those of a nested module).
     pub(super) fn add(&mut self, item: &Item) {
         self.visit_item(item);
     }
@@ -94,7 +94,7 @@ impl Mentions {
         }
     }
 
-    /// Paths among the tokens of a macro, which has no syntax of its own that we knew.
+    /// Paths among the tokens of a macro, whose syntax is unknown.
     fn add_tokens(&mut self, tokens: TokenStream) {
         let mut words: Vec<String> = Vec::new();
         let mut line = 0;
@@ -135,7 +135,7 @@ impl Mentions {
 impl Visit<'_> for Mentions {
     fn visit_item(&mut self, item: &Item) {
         match item {
-            // Modules are read one by one.
+            // Modules are read separately.
             Item::Mod(_) => {}
             Item::Use(import) if is_test(&import.attrs) => {}
             Item::Use(import) => self.add_use(&import.tree, &mut Vec::new()),
@@ -180,7 +180,7 @@ impl Visit<'_> for Mentions {
         self.add_tokens(called.tokens.clone());
     }
 
-    // `pub(in a::b)` imports nothing, nor do `cfg`, `doc` and the like.
+    // `pub(in a::b)` imports nothing, nor do attributes such as `cfg` and `doc`.
     fn visit_visibility(&mut self, _: &Visibility) {}
     fn visit_attribute(&mut self, _: &Attribute) {}
 }
@@ -200,7 +200,7 @@ pub(super) fn is_test(attributes: &[Attribute]) -> bool {
     })
 }
 
-/// Whether a condition asks for `test`, in `any` and `all` too, but not in `not`.
+/// Whether a condition requires `test`, also in `any` and `all`, but not in `not`.
 fn mentions_test(condition: TokenStream) -> bool {
     let conditions = Punctuated::<Meta, Token![,]>::parse_terminated;
     let Ok(conditions) = conditions.parse2(condition) else {
@@ -235,7 +235,7 @@ pub(super) fn attributes(item: &Item) -> &[Attribute] {
     }
 }
 
-/// The names that an item gives its module.
+/// The names that an item defines in its module.
 pub(super) fn names(item: &Item) -> Vec<String> {
     let ident = match item {
         Item::Const(item) => &item.ident,

@@ -1,9 +1,10 @@
-//! The table of stages in ARCHITECTURE.md: which modules each has, and which stages it may import from.
+//! The table of stages in ARCHITECTURE.md: the modules of each stage, and the stages from which it may
+//! import.
 //!
-//! A row names a crate, its modules (`lib` and `main` are those that no other row names; `all` is every
+//! A row has a crate, its modules (`lib` and `main` are those without another row; `all` means every
 //! one), its job, and what it may use: names of modules in the same crate, of crates, or of modules of
-//! crates (`heaptide-judge::report`); `nothing`; or `all above`. What follows a `;` is for the reader.
-//! A row may name only rows above it, so the stages are in order by construction.
+//! crates (`heaptide-judge::report`); `nothing`; or `all above`. Text after a `;` is a remark. A row
+//! may use only rows above it, so the stages are ordered by construction.
 
 use anyhow::{Context as _, Result, bail};
 
@@ -16,12 +17,12 @@ pub(super) struct Stage {
     pub(super) package: String,
     /// Its modules, as paths; empty for all of the crate's.
     pub(super) modules: Vec<Vec<String>>,
-    /// What it may use, as the table says it.
+    /// The last cell, as written.
     pub(super) written: String,
     grants: Vec<Grant>,
 }
 
-/// What a row may use.
+/// An entry of the last cell.
 #[derive(Debug)]
 struct Grant {
     package: String,
@@ -36,7 +37,7 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// Reads the table in a text of Markdown.
+    /// Parses the table in a Markdown text.
     pub(super) fn read(text: &str) -> Result<Self> {
         let mut rows = text
             .lines()
@@ -142,7 +143,7 @@ impl Table {
         })
     }
 
-    /// The stage of a module: the row that names the longest part of its path, else its crate's kind.
+    /// The stage of a module: the row with the longest prefix of its path, or else its crate's kind.
     pub(super) fn of(&self, package: &str, kind: &str, module: &[String]) -> Option<&Stage> {
         let (_, stage) = self
             .stages
@@ -155,7 +156,7 @@ impl Table {
 }
 
 impl Stage {
-    /// How much of a module's path the row names; `None` when the module is not its.
+    /// Length of the module's path that the row names; `None` if the row does not cover it.
     fn holds(&self, kind: &str, module: &[String]) -> Option<usize> {
         if self.modules.is_empty() {
             return Some(0);
@@ -178,7 +179,7 @@ impl Stage {
         })
     }
 
-    /// What the row is called.
+    /// Name of the row in messages.
     pub(super) fn name(&self) -> String {
         let modules: Vec<String> = self.modules.iter().map(|path| path.join("::")).collect();
         if modules.is_empty() {
@@ -189,7 +190,7 @@ impl Stage {
     }
 }
 
-/// The cells of a line of a table; none for any other line.
+/// The cells of a table row; empty for any other line.
 fn cells(line: &str) -> Vec<&str> {
     let inner = line
         .trim()

@@ -1,4 +1,4 @@
-//! Tests of the order of imports, on workspaces made in a temporary folder.
+//! Tests of the order of imports, on workspaces in a temporary folder.
 
 use std::fs;
 use std::path::Path;
@@ -207,7 +207,7 @@ fn a_parent_and_a_child_that_use_one_another_are_a_cycle() {
 
 #[test]
 fn declarations_and_reexports_are_no_cycle() {
-    // The parent defines nothing: who names something through it imports from where it is defined.
+    // The parent defines nothing: a name imported through it counts for its defining file.
     let parent = "mod one;\nmod two;\npub use one::One;\npub use two::Two;\n";
     let one = "pub struct One;\n";
     let two = "use super::One;\npub struct Two(One);\n";

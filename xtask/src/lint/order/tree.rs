@@ -1,5 +1,5 @@
-//! The workspace's crates as trees of modules, read from their manifests and files as the compiler
-//! finds them. Modules for tests are left out.
+//! The workspace's crates as module trees, read from manifests and files as the compiler finds
+//! them. Test modules are omitted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -28,12 +28,12 @@ pub(super) struct Module {
     /// Its crate, by number.
     pub(super) krate: usize,
     pub(super) parent: Option<usize>,
-    /// Its path in the crate; empty at the root.
+    /// Its path in the crate; empty for the root.
     pub(super) path: Vec<String>,
-    /// Its file from the workspace's folder.
+    /// Its file, relative to the workspace.
     pub(super) file: String,
     pub(super) children: BTreeMap<String, usize>,
-    /// Names of what is defined in it.
+    /// Names that it defines.
     pub(super) items: BTreeSet<String>,
     pub(super) mentions: Mentions,
 }
@@ -71,7 +71,7 @@ impl Tree {
         for member in workspace.members {
             let package = manifest(&root.join(&member))?
                 .package
-                .with_context(|| format!("{member} is no package"))?;
+                .with_context(|| format!("{member} is not a package"))?;
             for kind in ["lib", "main"] {
                 let file = PathBuf::from(format!("{member}/src/{kind}.rs"));
                 if root.join(&file).is_file() {
@@ -90,7 +90,7 @@ impl Tree {
         })
     }
 
-    /// What a module is called in messages.
+    /// Name of a module in messages.
     pub(super) fn name(&self, module: usize) -> String {
         let module = &self.modules[module];
         let package = &self.crates[module.krate].package;
@@ -218,12 +218,12 @@ impl Tree {
     }
 }
 
-/// Where a module is read.
+/// Where to read a module.
 struct Place<'a> {
     workspace: &'a Path,
-    /// Its file, from the workspace.
+    /// Its file, relative to the workspace.
     file: &'a Path,
-    /// Where the files of its children are.
+    /// The folder of its child modules.
     folder: PathBuf,
 }
 
@@ -234,7 +234,7 @@ fn manifest(folder: &Path) -> Result<Manifest> {
     toml::from_str(&text).with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// The file that `#[path = "..."]` names.
+/// The path in `#[path = "..."]`.
 fn written_path(module: &ItemMod) -> Option<String> {
     module.attrs.iter().find_map(|attribute| {
         let Meta::NameValue(pair) = &attribute.meta else {

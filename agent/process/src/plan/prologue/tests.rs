@@ -1,4 +1,4 @@
-//! Small made-up prologues; real ones are in `plan/fixtures.rs`.
+//! Small synthetic prologues; real ones are in `plan/fixtures.rs`.
 
 use super::*;
 
@@ -49,7 +49,7 @@ fn moved_arguments() {
         (place.offset, place.argument(0), place.argument(0xff)),
         (6, 1, 0xff)
     );
-    // the same with 32 bits only is no copy
+    // a copy of only 32 bits does not count
     let place = choose(
         "f",
         &[0x89, 0xfe, 0x48, 0x89, 0xc7, 0xeb, 0],
@@ -77,7 +77,7 @@ fn null() {
     let code = [0x48, 0x85, 0xff, 0x74, 0x10, 0x55];
     assert_eq!(place(&code, &[0], false, true), (5, 0, true));
     assert_eq!(place(&code, &[0], false, false), (3, 0, true));
-    // the flags tell of another register, or the jump is taken for all but NULL
+    // the flags are of another register, or the jump is taken for all but NULL
     assert_eq!(
         place(&[0x48, 0x85, 0xf6, 0x74, 0x10, 0x55], &[0], false, true),
         (3, 0, true)
@@ -91,7 +91,7 @@ fn null() {
         place(&[0x85, 0xff, 0x74, 0x10, 0x55], &[0], false, true),
         (2, 0, true)
     );
-    // nothing behind the jump
+    // no instruction after the jump
     assert_eq!(
         place(&[0x48, 0x85, 0xff, 0x74, 0x10, 0xc3], &[0], false, true),
         (3, 0, true)

@@ -1,4 +1,5 @@
-//! The agent's side: starts the helper, asks it with a deadline, and remembers what it died of.
+//! The agent's side: starts the helper, queries it with a deadline, and records files on which it
+//! failed.
 
 use std::collections::HashMap;
 use std::io;
@@ -16,22 +17,22 @@ use super::server;
 use crate::files::{ForeignFile, Identity};
 use crate::{Elf, clocks};
 
-/// CPU time that one request may take, and how long it may take in all.
+/// Maximum CPU time and elapsed time of a request.
 const MAX_CPU: Duration = Duration::from_secs(2);
 const MAX_WAIT: Duration = Duration::from_secs(15);
-/// CPU time that all requests of a file may take, besides a share of the time that passes.
+/// CPU time for all requests of a file, beside a fraction of the elapsed time.
 const FREE: Duration = Duration::from_secs(20);
 const SHARE: f64 = 0.05;
-/// Files whose record is kept.
+/// Maximum number of file records.
 const MAX_RECORDS: usize = 4096;
 
-/// A module, and where its debug information is.
+/// A module and its debug information.
 pub(in crate::symbols) struct Files {
     /// The module itself.
     pub(in crate::symbols) elf: Arc<Elf>,
     /// Its debug file.
     pub(in crate::symbols) debug: Option<ForeignFile>,
-    /// What its debug file shares with others.
+    /// The file that its debug file shares with others.
     pub(in crate::symbols) shared: Option<ForeignFile>,
 }
 
@@ -54,7 +55,7 @@ impl Files {
     }
 }
 
-/// How a file behaved.
+/// Record of a file.
 struct Record {
     detail: Detail,
     began: Instant,
@@ -65,7 +66,7 @@ struct Record {
 /// A running helper.
 struct Helper {
     socket: OwnedFd,
-    /// Not there: it is a thread of this process.
+    /// `None`: it is a thread of this process.
     child: Option<Child>,
     modules: HashMap<Key, u32>,
 }
@@ -78,18 +79,19 @@ struct Client {
 
 /// Why there is no answer.
 enum Failure {
-    /// The helper had ended before it was asked, or holds too much.
+    /// The helper had ended before the query, or is full.
     Again,
-    /// The file is to blame.
+    /// The file caused it.
     File(String),
-    /// Nobody can be asked.
+    /// No helper can be started.
     Helper(String),
 }
 
 /// One helper serves all targets.
 static CLIENT: Mutex<Option<Client>> = Mutex::new(None);
 
-/// What is at an address of a module, in the file's own terms; also what cannot be said of it, and why.
+/// Looks up an address in a module (address in the file); also returns what cannot be looked up, and
+/// why.
 pub(in crate::symbols) fn look(files: &Files, address: u64) -> (Looked, Option<String>) {
     let mut client = CLIENT.lock().unwrap_or_else(PoisonError::into_inner);
     client
@@ -100,7 +102,7 @@ pub(in crate::symbols) fn look(files: &Files, address: u64) -> (Looked, Option<S
 impl Client {
     fn look(&mut self, files: &Files, address: u64) -> (Looked, Option<String>) {
         let key = files.key();
-        // once for each detail, and once more for a helper that had ended meanwhile
+        // once per level of detail, plus once for a helper that had already ended
         for _ in 0..6 {
             let detail = self.record(key).detail;
             if detail == Detail::Nothing {
@@ -117,7 +119,7 @@ impl Client {
                 Failure::Helper(why) => {
                     return (
                         Looked::default(),
-                        Some(format!("functions are not named: {why}")),
+                        Some(format!("functions have no names: {why}")),
                     );
                 }
             }
@@ -192,7 +194,9 @@ impl Client {
         }
         record.spent += spent;
         if record.spent > FREE + record.began.elapsed().mul_f64(SHARE) {
-            return Err(Failure::File("reading it takes too much time".to_string()));
+            return Err(Failure::File(
+                "reading it takes too much CPU time".to_string(),
+            ));
         }
         Ok(looked)
     }
@@ -204,7 +208,7 @@ impl Client {
             ..
         }) = self.helper.take()
         {
-            // It may have ended by itself.
+            // It may have ended already.
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -212,7 +216,7 @@ impl Client {
 }
 
 impl Record {
-    /// Asks less of the file from now on.
+    /// Reads less of the file from now on.
     fn lower(&mut self, files: &Files, why: &str) {
         let path = files.elf.file().path().display();
         let (detail, lost) = match self.detail {
@@ -220,7 +224,7 @@ impl Record {
                 Detail::Names,
                 "its functions are named without file and line",
             ),
-            Detail::Names | Detail::Nothing => (Detail::Nothing, "its functions are not named"),
+            Detail::Names | Detail::Nothing => (Detail::Nothing, "its functions have no names"),
         };
         self.detail = detail;
         self.began = Instant::now();
@@ -260,7 +264,7 @@ impl Helper {
         })
     }
 
-    /// CPU time that it has used.
+    /// CPU time of the helper.
     fn cpu(&self) -> Duration {
         let child = self.child.as_ref();
         child
@@ -268,13 +272,13 @@ impl Helper {
             .unwrap_or_default()
     }
 
-    /// Asks; returns the answer, and whether it is the last of this helper.
+    /// Sends a request; returns the answer, and whether it is this helper's last.
     fn exchange(
         &self,
         request: &Request,
         files: &[BorrowedFd<'_>],
     ) -> Result<(Answer, bool), Failure> {
-        // somebody may have ended it
+        // the helper may have been ended
         send(self.socket.as_fd(), request, files).map_err(|_| Failure::Again)?;
         self.wait()?;
         match receive(self.socket.as_fd()) {

@@ -1,4 +1,4 @@
-//! The debug information of a module: functions, what was inlined into them, and lines.
+//! Debug information of a module: functions, inlined functions and lines.
 
 use addr2line::Context;
 use gimli::{EndianSlice, LittleEndian as Little, SectionId};
@@ -9,20 +9,20 @@ use super::protocol::{Looked, MAX_NAME, MAX_TEXT, Place};
 use super::symbols::Table;
 use crate::files::caps;
 
-/// Functions inlined into one another.
+/// Maximum depth of inlining.
 const MAX_PLACES: usize = 64;
 
 type Slice = EndianSlice<'static, Little>;
 type Mapped = ElfFile64<'static, LittleEndian, &'static [u8]>;
 
-/// A module that can name its addresses.
+/// A module whose addresses can be looked up.
 pub(super) struct Named {
     context: Option<Context<Slice>>,
     tables: Vec<Table>,
 }
 
 impl Named {
-    /// Reads a module, perhaps with its debug file and what that shares with others; also what of it
+    /// Reads a module, its debug file if any, and the file shared with others; also returns what
     /// cannot be read.
     pub(super) fn open(
         module: &'static [u8],
@@ -52,7 +52,7 @@ impl Named {
         Ok((named, said))
     }
 
-    /// What is at an address.
+    /// Looks up an address.
     pub(super) fn look(&self, address: u64) -> Looked {
         let mut left = MAX_TEXT;
         let symbol = self.tables.iter().find_map(|table| table.name(address));
@@ -86,7 +86,7 @@ impl Named {
     }
 }
 
-/// A text, if it still fits into the answer.
+/// A text, if it fits into the answer.
 fn short(text: &str, left: &mut usize) -> Option<String> {
     let mut end = text.len().min(MAX_NAME);
     while !text.is_char_boundary(end) {
@@ -115,10 +115,10 @@ fn context(file: &Mapped, shared: Option<&Mapped>) -> Result<Context<Slice>, Str
     Context::from_dwarf(dwarf).map_err(|why| format!("its debug information is damaged: {why}"))
 }
 
-/// The bytes of a section of debug information, inflated if need be.
+/// The bytes of a debug section, decompressed if necessary.
 fn section(file: &Mapped, id: SectionId, inflated: &mut u64) -> Result<Slice, String> {
     let empty = EndianSlice::new(&[], Little);
-    // where variables are is not asked
+    // locations of variables are not needed
     if matches!(
         id,
         SectionId::DebugLoc
@@ -139,11 +139,11 @@ fn section(file: &Mapped, id: SectionId, inflated: &mut u64) -> Result<Slice, St
     *inflated = inflated.saturating_add(data.uncompressed_size);
     if *inflated > caps::INFLATED {
         return Err(format!(
-            "its compressed debug sections inflate to more than {} MiB",
+            "its debug sections have more than {} MiB when decompressed",
             caps::INFLATED >> 20
         ));
     }
-    // It ends when there is more than it claimed.
+    // Decompression stops at the claimed size.
     let bytes = data.decompress().map_err(damaged)?.into_owned();
     Ok(EndianSlice::new(Vec::leak(bytes), Little))
 }

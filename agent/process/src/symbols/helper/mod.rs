@@ -1,8 +1,8 @@
-//! Names and lines are looked up in a process of their own. The libraries that parse DWARF, decompress
-//! and demangle believe much of what a file says, and map it: whatever that does to them (an abort, a
-//! SIGBUS, an endless loop, a gigabyte) happens in the helper. It has no capabilities, can open nothing
-//! (seccomp), and its memory and time are limited. It gets open files and addresses over a socket and
-//! answers with names. When it dies it is started again, and the file that it died of is read with less.
+//! Names and lines are looked up in a separate process. The libraries that parse DWARF, decompress and
+//! demangle trust much of a file's contents and map it. Any consequence (an abort, a SIGBUS, an endless
+//! loop, a gigabyte) is confined to the helper. It has no capabilities, cannot open files (seccomp), and
+//! its memory and time are limited. It receives open files and addresses over a socket and answers with
+//! names. If it dies, it is restarted and reads less of the file that caused this.
 
 mod client;
 mod debug;

@@ -1,4 +1,4 @@
-//! What the agent asks the helper, and how: one packet per message, files beside it.
+//! The protocol between agent and helper: one packet per message, files attached.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -10,19 +10,19 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-/// Bytes of a message.
+/// Maximum bytes of a message.
 const MAX_MESSAGE: usize = 192 << 10;
-/// Bytes of all names and paths in an answer.
+/// Maximum bytes of all names and paths in an answer.
 pub(super) const MAX_TEXT: usize = 128 << 10;
-/// Bytes of one name or path.
+/// Maximum bytes of one name or path.
 pub(super) const MAX_NAME: usize = 8 << 10;
-/// Files that come with a message.
+/// Maximum number of files in a message.
 const MAX_FILES: usize = 3;
 
 /// How much of a file is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) enum Detail {
-    /// Nothing: the helper has died of its symbol tables.
+    /// Nothing: the helper died on its symbol tables.
     Nothing,
     /// Symbol tables.
     Names,
@@ -30,11 +30,11 @@ pub(super) enum Detail {
     Lines,
 }
 
-/// What the agent asks.
+/// A request.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Request {
-    /// Read these files: the module, and with it perhaps its debug file and what that shares with
-    /// others. The answer's number is used from then on.
+    /// Read these files: the module, its debug file if any, and the file shared with others. The
+    /// answer has the number for later requests.
     Open {
         /// How much of them.
         detail: Detail,
@@ -43,7 +43,7 @@ pub(super) enum Request {
         /// A file shared by several debug files is the last.
         shared: bool,
     },
-    /// Name an address of an open module, in the file's own terms.
+    /// Look up an address of an open module (address in the file).
     Look {
         /// Number of the module.
         module: u32,
@@ -52,20 +52,20 @@ pub(super) enum Request {
     },
 }
 
-/// What the helper answers.
+/// An answer.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Answer {
-    /// The module has this number; perhaps a part of it could not be read.
+    /// The module has this number; a part of it may be unreadable.
     Opened(u32, Option<String>),
-    /// The helper holds too much already and ends: ask the next one.
+    /// The helper is full and ends: query the next one.
     Full,
-    /// What is at the address.
+    /// The result of a lookup.
     Looked(Looked),
-    /// It cannot be done.
+    /// The request failed.
     Refused(String),
 }
 
-/// What is at an address.
+/// The result of a lookup.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::symbols) struct Looked {
     /// The function by the symbol tables.
@@ -74,14 +74,14 @@ pub(in crate::symbols) struct Looked {
     pub(in crate::symbols) places: Vec<Place>,
 }
 
-/// A function, and the place in it that is meant.
+/// A function and a position in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::symbols) struct Place {
     /// Its demangled name.
     pub(in crate::symbols) function: Option<String>,
     /// Source file.
     pub(in crate::symbols) file: Option<String>,
-    /// Line in it.
+    /// Line number.
     pub(in crate::symbols) line: Option<u32>,
 }
 

@@ -1,4 +1,4 @@
-//! What the helper gives up before it reads the first file.
+//! Privileges that the helper drops before it reads the first file.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -9,10 +9,10 @@ use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
 
 use crate::files::caps;
 
-/// Bytes of private memory. The agent and its helper together stay below what is documented.
+/// Maximum bytes of private memory. Agent and helper together stay below the documented size.
 const MEMORY: u64 = 64 << 20;
 
-/// System calls that the helper may make: memory, its socket, and the files that come over it.
+/// System calls that the helper may make: memory, its socket, and the files received over it.
 const CALLS: &[libc::c_long] = &[
     libc::SYS_recvmsg,
     libc::SYS_sendmsg,
@@ -48,9 +48,10 @@ const CALLS: &[libc::c_long] = &[
     libc::SYS_exit_group,
 ];
 
-/// Confines this process, all its threads, for good.
+/// Confines this process with all its threads, permanently.
 pub(super) fn confine() -> io::Result<()> {
-    // They mean the agent, which still has a report to write: the helper ends when the agent hangs up.
+    // These signals are meant for the agent, which still writes a report. The helper ends when the
+    // agent closes the socket.
     for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
         // SAFETY: no handler is installed.
         unsafe { libc::signal(signal, libc::SIG_IGN) };

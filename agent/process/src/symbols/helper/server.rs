@@ -1,6 +1,6 @@
-//! The helper's side: answers until the agent hangs up, or it has grown too much.
+//! The helper's side: answers until the agent closes the socket, or until it is too large.
 //!
-//! Files are mapped and nothing is given back before its end: that is soon.
+//! Files are mapped and never unmapped, because the helper is short-lived.
 
 use std::fs::File;
 use std::io;
@@ -17,23 +17,23 @@ use super::protocol::{Answer, Detail, Request, receive, send};
 use super::sandbox;
 use crate::files::caps;
 
-/// Bytes of private memory that what was asked of a file may add, before a new helper takes over.
+/// Growth of private memory by reading files, after which a new helper takes over.
 const MAX_GROWTH: u64 = 16 << 20;
-/// Bytes of private memory with which no further file is read.
+/// Private memory with which no further file is read.
 const MAX_BEFORE: u64 = 12 << 20;
-/// Bytes of mapped files that stay resident.
+/// Maximum resident bytes of mapped files.
 const MAX_RESIDENT: u64 = 8 << 20;
-/// How long a request may take: longer than the agent waits.
+/// Timeout of a request: longer than the agent waits.
 const MAX_BUSY: Duration = Duration::from_secs(30);
-/// Files that one helper reads.
+/// Maximum number of files per helper.
 const MAX_MODULES: usize = 1024;
 
 /// The mapped files: address and length.
 static MAPPED: Mutex<Vec<(usize, usize)>> = Mutex::new(Vec::new());
-/// A request is being answered.
+/// A request is in progress.
 static BUSY: AtomicBool = AtomicBool::new(false);
 
-/// Answers on standard input, a socket, confined.
+/// Answers on standard input, a socket, in a confined process.
 pub fn serve_confined() -> io::Result<()> {
     let statm = File::open("/proc/self/statm")?;
     let of_watch = statm.try_clone()?;
@@ -41,7 +41,7 @@ pub fn serve_confined() -> io::Result<()> {
     std::thread::Builder::new()
         .stack_size(64 << 10)
         .spawn(move || {
-            // What starting a thread needs is not allowed later.
+            // System calls for starting a thread are not allowed later.
             let _ = started.send(());
             watch(&of_watch);
         })?;
@@ -52,7 +52,7 @@ pub fn serve_confined() -> io::Result<()> {
 
 /// Answers in this process, without confinement.
 pub(super) fn serve_here(socket: &OwnedFd) {
-    // The agent asks another one when this one has ended.
+    // If this helper has ended, the agent starts another.
     let _ = answer(socket.as_fd(), None);
 }
 
@@ -110,7 +110,7 @@ fn open(
     Named::open(module, debug, shared, detail == Detail::Lines).map_err(|why| why.to_string())
 }
 
-/// Maps a file for as long as this process lives.
+/// Maps a file for the lifetime of this process.
 fn map(file: &OwnedFd) -> Result<&'static [u8], String> {
     let len = rustix::fs::fstat(file)
         .map_err(|why| why.to_string())?
@@ -125,9 +125,9 @@ fn map(file: &OwnedFd) -> Result<&'static [u8], String> {
     let start = unsafe { rustix::mm::mmap(std::ptr::null_mut(), len, read, private, file, 0) }
         .map_err(|why| why.to_string())?;
     lock().push((start as usize, len));
-    // SAFETY: `len` readable bytes that are never unmapped. Their owner may change the file meanwhile:
-    // all that reads them checks each value it has read, and a file that is cut ends this process,
-    // which is there for that.
+    // SAFETY: `len` readable bytes that are never unmapped. The owner may change the file meanwhile:
+    // all readers check each value that they have read. If the file is truncated, SIGBUS ends this
+    // process, which is acceptable for the helper.
     Ok(unsafe { std::slice::from_raw_parts(start.cast::<u8>(), len) })
 }
 
@@ -137,16 +137,16 @@ fn lock() -> std::sync::MutexGuard<'static, Vec<(usize, usize)>> {
         .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// Gives the pages of the mapped files back; they are read in again when they are touched.
+/// Drops the pages of the mapped files; they are read again on access.
 fn forget_pages() {
     for (start, len) in lock().iter() {
-        // SAFETY: a private mapping of a file that nobody writes to: its pages come back as they were.
-        // One that cannot be given back stays.
+        // SAFETY: a private mapping that is never written: its pages can be read again. On failure the
+        // pages stay.
         let _ = unsafe { rustix::mm::madvise(*start as *mut _, *len, Advice::LinuxDontNeed) };
     }
 }
 
-/// Keeps the pages of large files from staying resident while a request reads all of them.
+/// Limits the resident pages of large files during a request.
 fn watch(statm: &File) {
     let mut idle = Instant::now();
     loop {
@@ -154,7 +154,7 @@ fn watch(statm: &File) {
         if !busy {
             idle = Instant::now();
         } else if idle.elapsed() > MAX_BUSY {
-            // The agent has given it up long ago, or is gone.
+            // The agent has abandoned the request or is gone.
             std::process::abort();
         }
         if busy && memory(statm).1 > MAX_RESIDENT {

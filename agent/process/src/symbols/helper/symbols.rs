@@ -13,9 +13,9 @@ const SYMBOL: usize = 24;
 pub(super) struct Table {
     symbols: &'static [u8],
     strings: &'static [u8],
-    /// `.dynsym`: it leaves out much, so a symbol without a size says nothing of what follows.
+    /// `.dynsym`: it omits many functions, so a symbol without a size does not cover what follows.
     sparse: bool,
-    /// Address and number, sorted; of equal addresses the largest symbol first.
+    /// Address and number, sorted; for equal addresses the largest symbol first.
     order: Vec<(u64, u32)>,
 }
 
@@ -50,7 +50,7 @@ impl Table {
         table
     }
 
-    /// Address, size and place of the name of a symbol that is defined and of code.
+    /// Address, size and name offset of a defined function symbol.
     fn function(&self, number: u32) -> Option<(u64, u64, u32)> {
         const NOTYPE: u8 = 0;
         const FUNC: u8 = 2;

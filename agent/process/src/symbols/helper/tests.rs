@@ -1,4 +1,4 @@
-//! Files that lie about their debug information, looked up in a thread of the test.
+//! Files with false debug information, looked up in a thread of the test.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -34,7 +34,7 @@ fn compiled(flags: &[&str]) -> Program {
     Program { folder, path }
 }
 
-/// What is at the first instruction of `keep`.
+/// Looks up the first instruction of `keep`.
 fn looked(path: &Path) -> (Looked, Option<String>) {
     let elf = Arc::new(Elf::open(path).unwrap());
     let mut address = None;
@@ -73,7 +73,7 @@ fn names_and_lines() {
     }
 }
 
-/// Puts other bytes, behind the end of the file, in place of a section.
+/// Replaces a section by other bytes after the end of the file.
 fn replaced(program: &Program, section: &str, contents: &[u8]) {
     let mut bytes = std::fs::read(&program.path).unwrap();
     let word = |bytes: &[u8], at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
@@ -94,7 +94,7 @@ fn replaced(program: &Program, section: &str, contents: &[u8]) {
     std::fs::write(&program.path, bytes).unwrap();
 }
 
-/// A compressed section: what it claims, and zeros that it holds.
+/// A compressed section: claimed size, and number of zeros in it.
 fn compressed(claim: u64, zeros: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     bytes.extend_from_slice(&1_u64.to_le_bytes());
@@ -145,7 +145,7 @@ fn debug_information_of_any_bytes() {
     }
 }
 
-/// `.gnu_debuglink` names what stands beside the program.
+/// `.gnu_debuglink` names a file beside the program.
 #[test]
 fn debug_links() {
     use std::os::unix::fs::symlink;
@@ -183,7 +183,7 @@ fn debug_links() {
     let debug = folder.join("x.debug");
     let kept = std::fs::read(&debug).unwrap();
     let changed = |bytes: &[u8]| std::fs::write(&debug, bytes).unwrap();
-    // other contents than the link's checksum says
+    // contents that do not match the link's checksum
     let mut other = kept.clone();
     *other.last_mut().unwrap() ^= 1;
     changed(&other);

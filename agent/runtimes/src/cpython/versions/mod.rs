@@ -1,5 +1,5 @@
-//! The versions of `CPython` whose memory can be read: a file each, written by `cargo xtask layouts cpython`, and a line
-//! each in the table.
+//! The supported versions of `CPython`: one file each, written by `cargo xtask layouts cpython`, and one line each in
+//! the table.
 
 use super::layout::Layout;
 
@@ -21,7 +21,7 @@ mod v3_8;
 #[path = "3_9.rs"]
 mod v3_9;
 
-/// All of them, the oldest first.
+/// All versions, oldest first.
 pub(crate) static TABLE: &[&Layout] = &[
     &v3_8::LAYOUT,
     &v3_9::LAYOUT,
@@ -33,7 +33,7 @@ pub(crate) static TABLE: &[&Layout] = &[
     &v3_15::LAYOUT,
 ];
 
-/// The data of a version 3.`minor`.
+/// The layout of version 3.`minor`.
 pub(crate) fn of(minor: u8) -> Option<&'static Layout> {
     TABLE.iter().copied().find(|layout| layout.minor == minor)
 }

@@ -1,4 +1,4 @@
-//! What the files of versions name.
+//! Names used by the version files.
 
 pub(super) use crate::cpython::layout::{
     Bytecode, FramePointer, Generator, Instance, Instruction, KeysSize, Layout, LineTable, Said,

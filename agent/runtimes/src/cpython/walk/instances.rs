@@ -1,11 +1,11 @@
-//! What instances of classes hold: attributes, slots, and the fields of what C code has made.
+//! Contents of instances: attributes, slots, and fields of C objects.
 
 use super::super::objects::{self, Held, Torn};
 use super::super::paths::{Edge, name_of};
 use super::super::types::{Shape, TypeInfo};
 use super::{Read, Walk};
 
-/// The same of an instance: whoever sets so many attributes stores data.
+/// The same limit for an instance: with more attributes they are data.
 const MAX_ATTRIBUTES: u64 = 128;
 
 impl<R: Read> Walk<'_, R> {
@@ -34,7 +34,7 @@ impl<R: Read> Walk<'_, R> {
         Ok(())
     }
 
-    /// A Starlette `State` (an application's `state`): what lies in its `_state` was set as its attributes.
+    /// A Starlette `State` (an application's `state`): the entries of its `_state` are its attributes.
     fn state(&mut self, step: u32) {
         for (name, value) in std::mem::take(&mut self.pairs) {
             let inner = name_of(self.pages, &mut self.types, name).as_deref() == Some("_state");
@@ -45,7 +45,7 @@ impl<R: Read> Walk<'_, R> {
         }
     }
 
-    /// A `threading.local`: one of its fields is a dictionary with a namespace for each thread.
+    /// A `threading.local`: one of its fields is a dictionary with one namespace per thread.
     pub(super) fn thread_local(
         &mut self,
         object: u64,
@@ -87,10 +87,10 @@ impl<R: Read> Walk<'_, R> {
         Ok(())
     }
 
-    /// Whether a word of unknown meaning can point to an object: what points into a table of pairs finds
-    /// a class where an object has its type, and a pointer where it counts its references.
+    /// Whether a word of unknown meaning may point to an object. A pointer into a table of pairs would have
+    /// a class in place of the type and a pointer in place of the reference count.
     fn counts_references(&mut self, word: u64) -> bool {
-        // Objects that never die count to 2^32 at most.
+        // Immortal objects have counts up to 2^32.
         const MOST: u64 = 1 << 33;
         let counts = self.types.layout().refcount;
         word & 7 == 0

@@ -1,4 +1,4 @@
-//! Where a walk begins: modules, the frames of threads, the collector's lists.
+//! Roots of a walk: modules, frames of threads, the collector's lists.
 
 use std::time::Instant;
 
@@ -13,13 +13,13 @@ use super::{
 use crate::cpython::interpreter::Interpreter;
 use crate::cpython::layout::{FramePointer, StackTop};
 
-/// How often a list is followed that was torn.
+/// Attempts at an inconsistent list.
 const LIST_TRIES: usize = 3;
-/// Values of a generator's stack that are looked at.
+/// Maximum stack values of a generator.
 const MAX_VALUES: u64 = 64;
 
 impl<R: Read> Walk<'_, R> {
-    /// Walks all interpreters; `false` when the runtime's structure is not what its version says.
+    /// Walks all interpreters; `false` if the runtime structure does not match the version.
     pub(in crate::cpython) fn run(&mut self, python: &Interpreter) -> bool {
         let layout = &python.layout;
         let head = layout.interpreters_head;
@@ -68,7 +68,7 @@ impl<R: Read> Walk<'_, R> {
         Ok(())
     }
 
-    /// Local variables of what runs now.
+    /// Visits the local variables of all threads.
     pub(super) fn threads(&mut self, interpreter: u64) {
         let layout = self.types.layout();
         let head = layout.threads_head;
@@ -94,7 +94,7 @@ impl<R: Read> Walk<'_, R> {
                 if frame == 0 || !frames.insert(frame) || self.over() {
                     break;
                 }
-                // a frame that is just being left is no loss: it will be there or gone next time
+                // A frame that is being left does not matter: the next census sees the result.
                 let _ = self.frame(frame, None);
                 frame = self.pages.field(frame, layout.frame_previous).unwrap_or(0);
             }
@@ -102,7 +102,7 @@ impl<R: Read> Walk<'_, R> {
         }
     }
 
-    /// The variables of a frame; what lies on a generator's value stack only when it is at rest.
+    /// Visits the variables of a frame, and the value stack of a suspended generator.
     pub(super) fn frame(&mut self, frame: u64, stack_from: Option<u32>) -> Result<(), Torn> {
         let layout = self.types.layout();
         let code = untagged(self.pages.field(frame, layout.frame_code).or_torn()?);
@@ -129,7 +129,7 @@ impl<R: Read> Walk<'_, R> {
         Ok(())
     }
 
-    /// Values in a frame at rest, variables included; 0 of one that runs.
+    /// Values in a suspended frame, including variables; 0 if it runs.
     fn stack_top(&mut self, frame: u64) -> Result<u64, Torn> {
         let layout = self.types.layout();
         let first = frame.wrapping_add(layout.frame_locals);
@@ -151,7 +151,7 @@ impl<R: Read> Walk<'_, R> {
         Ok(top)
     }
 
-    /// The collector's lists: counts instances of classes, and finds generators that wait.
+    /// Walks the collector's lists: counts instances of classes and finds suspended generators.
     pub(super) fn collected(&mut self, holder: u64) {
         let layout = self.types.layout();
         let mut heads: Vec<u64> = (0..3)
@@ -160,7 +160,7 @@ impl<R: Read> Walk<'_, R> {
         heads.push(holder.wrapping_add(layout.gc_permanent));
         let begun = Instant::now();
         for head in &heads {
-            // what is added or freed meanwhile tears a list: the longest of a few tries is nearest to the whole
+            // changes during the walk break a list: the longest of several attempts is nearest to the whole
             let mut most = (0, FxHashMap::default());
             for _ in 0..LIST_TRIES {
                 self.pages.forget_all();
@@ -181,7 +181,7 @@ impl<R: Read> Walk<'_, R> {
         self.listed = begun + begun.elapsed() / 2;
     }
 
-    /// One list: whether it was followed to its end, and how many objects it has, in all and of each class.
+    /// Walks one list: whether it reached the end, and the number of objects, in all and per class.
     fn list(&mut self, head: u64, heads: &[u64]) -> (bool, u64, FxHashMap<u64, u64>) {
         let layout = self.types.layout();
         let mut instances: FxHashMap<u64, u64> = FxHashMap::default();
@@ -194,7 +194,7 @@ impl<R: Read> Walk<'_, R> {
             let object = at.wrapping_add(layout.gc_head);
             let class = self.pages.field(object, layout.ob_type).unwrap_or(0);
             let Some(info) = self.types.at(self.pages, class) else {
-                // moved to another list or freed while it was read
+                // moved to another list or freed during the walk
                 self.torn += 1;
                 return (false, count, instances);
             };
@@ -216,7 +216,7 @@ impl<R: Read> Walk<'_, R> {
     }
 }
 
-/// What a frame refers to: from 3.14 on the lowest bits say who owns the reference, or that it is none.
+/// A reference of a frame: from 3.14 on the lowest bits mark ownership or non-objects.
 fn untagged(value: u64) -> u64 {
     if value & 3 == 3 { 0 } else { value & !3 }
 }

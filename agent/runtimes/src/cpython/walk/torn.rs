@@ -1,5 +1,5 @@
-//! Reads memory that makes no sense through all that reads for a census. What asks for a sound type first (a
-//! frame's variables) is not reached.
+//! Fuzzes the readers of a census with random memory. Code that checks types first (a frame's variables) is
+//! not reached.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::cpython::types::{Shape, TypeInfo, Types};
 use crate::cpython::version::Version;
 use crate::cpython::versions;
 
-/// Memory that a program changes while it is read: the words are the seed's choice of what confuses most.
+/// Memory that changes while it is read: pseudo-random words, chosen to be difficult.
 struct Changing(u64);
 
 impl Read for Changing {
@@ -28,7 +28,7 @@ impl Read for Changing {
             (1 << 47) - 8,
             0x1000,
             0x20_0000,
-            // a type that is ready, and a table of 2^40 entries
+            // a ready type, and a table of 2^40 entries
             1 << 12 | 1 << 14 | 1 << 29,
             0x28 | 0x2b << 8,
             64,
@@ -50,7 +50,7 @@ impl Read for Changing {
     }
 }
 
-/// Sums of addresses that are none must not overflow, whatever the words are.
+/// Address sums must not overflow for any words.
 #[test]
 fn whatever_is_read_nothing_overflows() {
     let info = |managed, dictoffset| TypeInfo {

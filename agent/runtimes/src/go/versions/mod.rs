@@ -1,6 +1,5 @@
-//! The minor versions of Go whose layouts are known: a file each, which
-//! `cargo xtask layouts go` writes, and a line each in the table. A version that is not here is recognised and observed
-//! without them.
+//! The minor versions of Go with known layouts: one file each, written by `cargo xtask layouts go`, and one line each
+//! in the table. Other versions are recognised and observed without them.
 
 use super::layout::Layout;
 
@@ -28,12 +27,12 @@ pub(crate) fn layout(minor: u32) -> Option<Layout> {
     row.map(|row| row.1)
 }
 
-/// The minor versions of the table, the oldest first.
+/// The minor versions of the table, oldest first.
 pub(crate) fn minors() -> impl Iterator<Item = u32> {
     TABLE.iter().map(|row| row.0)
 }
 
-/// The minor of a version text (`1.25.5` is 25).
+/// The minor version of a version string (`1.25.5` is 25).
 pub(crate) fn minor(version: &str) -> Option<u32> {
     let rest = version.strip_prefix("1.")?;
     let digits = rest
@@ -54,7 +53,7 @@ mod tests {
         assert!(layout(25).is_some() && layout(99).is_none());
     }
 
-    /// `agent-ebpf` reads spans by these two forms.
+    /// `agent-ebpf` reads spans in these two forms.
     #[test]
     fn spans_are_as_the_kernel_half_has_them() {
         for (minor, layout) in TABLE {

@@ -1,4 +1,4 @@
-//! What is found is what is there: compared with a plain search at every place.
+//! Compares the search with a naive search at every position.
 
 use heaptide_ebpf::tail::{Tail, TailKey};
 
@@ -24,7 +24,7 @@ impl Random {
     }
 }
 
-/// As the kernel half does it: word by word.
+/// Computed as in the kernel programs: word by word.
 fn needle(token: &[u8]) -> Needle {
     let mut tail = Tail::default();
     let (words, rest) = token.as_chunks::<8>();
@@ -79,7 +79,7 @@ fn nothing_else_is_found() {
     // eight megabytes of the tokens' own letters
     let text = random.token(8 << 20);
     assert!(look(&search, &text).is_empty());
-    // one letter of the window changed, each in turn
+    // change each character of the window in turn
     for token in tokens.iter().take(50) {
         let end = token.len();
         for at in end - WINDOW..end {
@@ -108,7 +108,7 @@ fn what_may_be_in_a_credential() {
             assert_eq!(search.visible(&block), wanted, "{byte:#x} at {at} in text");
         }
     }
-    // a whole header may have spaces in it
+    // a whole header may contain spaces
     let spaced = b"Basic dXNlcjpwYXNz d29yZA";
     let needle = needle(spaced);
     assert!(look(&Search::new(KEY, 0x21, &[needle]), spaced).is_empty());

@@ -12,10 +12,10 @@ import (
 // The load generator signs with it.
 var secret = []byte("heaptide-lab-hs256-secret")
 
-// ErrNoToken says that a request carries no usable token.
+// ErrNoToken means that a request has no usable token.
 var ErrNoToken = errors.New("no valid bearer token")
 
-// Claims is what a token says.
+// Claims are the claims of a token.
 type Claims struct {
 	Subject  string            `json:"sub"`
 	Issuer   string            `json:"iss"`
@@ -29,7 +29,7 @@ type Claims struct {
 	Custom   map[string]string `json:"custom"`
 }
 
-// Valid is asked by the JWT library after the signature was checked.
+// Valid is called by the JWT library after the signature check.
 func (c *Claims) Valid() error {
 	if c.Expires < jwt.TimeFunc().Unix() {
 		return ErrNoToken
@@ -37,7 +37,7 @@ func (c *Claims) Valid() error {
 	return nil
 }
 
-// Key is for the JWT library.
+// Key returns the key for the JWT library.
 func Key(*jwt.Token) (interface{}, error) { return secret, nil }
 
 // Bearer is the token of a request.

@@ -1,5 +1,5 @@
-// Package books keeps what really happened: requests, tokens and kept bytes, for comparison with
-// what heaptide says. The books themselves do not grow while the service is observed.
+// Package books counts requests, tokens and kept bytes, for comparison with heaptide's report. The
+// counters themselves do not grow while the service is observed.
 package books
 
 import (
@@ -13,14 +13,14 @@ import (
 	"lab/auth"
 )
 
-// Kept is what a variant's container keeps.
+// Kept describes the contents of a variant's container.
 type Kept struct {
 	Entries    int `json:"entries"`
 	EntryBytes int `json:"entry_bytes"`
 	TableBytes int `json:"table_bytes"`
 }
 
-// Collector is what Go's runtime says of its own heap.
+// Collector has the runtime's statistics of its heap.
 type Collector struct {
 	Cycles      uint64 `json:"cycles"`
 	MarkedBytes uint64 `json:"marked_bytes"`
@@ -28,7 +28,7 @@ type Collector struct {
 	ProfileRate int    `json:"profile_rate"`
 }
 
-// Truth is the answer of GET /truth.
+// Truth is the response of GET /truth.
 type Truth struct {
 	Variant string `json:"variant"`
 	Kept
@@ -39,7 +39,7 @@ type Truth struct {
 	TotalRequests  int64            `json:"total_requests"`
 }
 
-// A bit for each token: at 60,000 tokens 0.7 % are taken for seen before.
+// A bit per token: at 60,000 tokens 0.7 % are mistaken for known ones.
 const tokenBits = 1 << 22
 
 var (
@@ -72,7 +72,7 @@ func Count(route, token string) {
 	}
 }
 
-// Read is what is true now.
+// Read returns the present truth.
 func Read(variant string, kept Kept) Truth {
 	truth := Truth{
 		Variant: variant, Kept: kept, KeptBytes: kept.EntryBytes + kept.TableBytes,
@@ -96,7 +96,7 @@ func collector() Collector {
 	}
 }
 
-// Size is what Go's allocator hands out for a request: the size class, which both the collector's
+// Size is the size that Go's allocator uses for a request: the size class, which both the collector's
 // marks and the heap profile count. (Classes grow in steps of an eighth of a power of two, roughly
 // as runtime/sizeclasses.go has them above 256 bytes; of 16 below, and of whole pages above 32 KiB.)
 func Size(bytes int) int {
@@ -114,7 +114,7 @@ func Size(bytes int) int {
 	return (bytes + step - 1) &^ (step - 1)
 }
 
-// OfClaims is what decoded claims keep.
+// OfClaims returns the bytes kept by decoded claims.
 func OfClaims(c *auth.Claims) int {
 	bytes := Size(152) + Size(16*cap(c.Roles))
 	for _, text := range []string{c.Subject, c.Issuer, c.Audience, c.ID, c.Email, c.Scope} {
@@ -129,7 +129,7 @@ func OfClaims(c *auth.Claims) int {
 	return bytes
 }
 
-// OfToken is what a token keeps that was cut out of its header's value: the whole value.
+// OfToken returns the bytes kept by a token that is a substring of its header's value: the whole value.
 func OfToken(token string) int { return Size(len("Bearer ") + len(token)) }
 
 // OfMap estimates the table of a map with so many entries, each of so many bytes: at least half full.

@@ -7,7 +7,7 @@ import (
 	"lab/books"
 )
 
-// A block for each request, of a size that is its route's own: whoever sees a block knows whose it is.
+// A block per request, of a size that identifies its route.
 var sizes = map[string]int{
 	"GET /api/data": 1152, "GET /api/profile": 1280, "GET /users/{id}": 1408, "GET /health": 1536,
 }
@@ -17,8 +17,8 @@ var (
 	blocks      = map[string][][]byte{}
 )
 
-// KeepForRoute keeps a block, made by the handler itself or by a goroutine that it begins, or one that
-// that begins; other requests run in between.
+// KeepForRoute keeps a block, allocated by the handler itself, by a goroutine that it starts, or by a
+// goroutine of that one; other requests run in between.
 func KeepForRoute(route string) {
 	size := sizes[route]
 	if size == 0 {
@@ -52,7 +52,7 @@ func keepBlock(route string, block []byte) {
 	blocks[route] = append(blocks[route], block)
 }
 
-// KeptForRoutes is what is kept.
+// KeptForRoutes returns what is kept.
 func KeptForRoutes() books.Kept {
 	blocksMutex.Lock()
 	defer blocksMutex.Unlock()
@@ -65,7 +65,7 @@ func KeptForRoutes() books.Kept {
 	return kept
 }
 
-// Deep needs a deep stack, which grows under it and shrinks when it is done.
+// Deep needs a deep stack, which grows during the call and shrinks afterwards.
 //
 //go:noinline
 func Deep(depth int) int {

@@ -30,7 +30,7 @@ func RecentClaimsFor(token string) (*auth.Claims, error) {
 	return decoded, nil
 }
 
-// KeptRecent is what the cache keeps.
+// KeptRecent returns the contents of the cache.
 func KeptRecent() books.Kept {
 	kept := books.Kept{Entries: recent.Len(), TableBytes: books.OfMap(recent.Len(), 24)}
 	for _, key := range recent.Keys() {
@@ -88,7 +88,7 @@ func ClearBatches() {
 	}
 }
 
-// KeptTimed is what the cache keeps.
+// KeptTimed returns the contents of the cache.
 func KeptTimed() books.Kept {
 	timedMutex.Lock()
 	defer timedMutex.Unlock()
@@ -99,7 +99,7 @@ func KeptTimed() books.Kept {
 	return kept
 }
 
-// Permissions is what a permission service returns for a user: large, and gone with the request.
+// Permissions are a user's permissions from another service: large, and freed with the request.
 func Permissions(claims *auth.Claims) []string {
 	granted := make([]string, 0, 200)
 	for id := 0; id < 200; id++ {
@@ -110,7 +110,7 @@ func Permissions(claims *auth.Claims) []string {
 
 var buffers = sync.Pool{New: func() interface{} { return make([]byte, 0, 16<<10) }}
 
-// Pooled works in a buffer that is used again.
+// Pooled works in a reused buffer.
 func Pooled(claims *auth.Claims) int {
 	buffer := buffers.Get().([]byte)
 	buffer = append(buffer, claims.Subject...)
@@ -124,7 +124,7 @@ var (
 	tables      = map[int][]byte{}
 )
 
-// LoadNextTable: each of the first 2,000 requests loads one table; then all are there.
+// LoadNextTable loads one table for each of the first 2,000 requests, until all are loaded.
 func LoadNextTable() {
 	tablesMutex.Lock()
 	defer tablesMutex.Unlock()
@@ -133,15 +133,15 @@ func LoadNextTable() {
 	}
 }
 
-// KeptTables is what they keep.
+// KeptTables returns the contents of the tables.
 func KeptTables() books.Kept {
 	tablesMutex.Lock()
 	defer tablesMutex.Unlock()
 	return books.Kept{Entries: len(tables), EntryBytes: 2048 * len(tables), TableBytes: books.OfMap(len(tables), 32)}
 }
 
-// HoldSlowly holds a result while a slow client would read it; how slow goes up and down over 20 s,
-// and with it how many are in flight.
+// HoldSlowly holds a result as for a slow client; the duration varies with a period of 20 s, and with
+// it the number of requests in flight.
 func HoldSlowly() int {
 	result := make([]byte, 64<<10)
 	wave := math.Sin(float64(time.Now().UnixNano()) / 1e9 * 2 * math.Pi / 20)
@@ -155,7 +155,7 @@ func HoldSlowly() int {
 
 var served atomic.Int64
 
-// Report builds a report of 32 MiB for every 500th request, in small pieces, and lets it go.
+// Report builds a report of 32 MiB for every 500th request, in small pieces, and frees it.
 func Report(claims *auth.Claims) int {
 	rows := 8
 	if served.Add(1)%500 == 0 {
@@ -168,7 +168,7 @@ func Report(claims *auth.Claims) int {
 	return len(report)
 }
 
-// Garbage makes 256 KiB of garbage: the heap rises and falls with the collector.
+// Garbage allocates 256 KiB of garbage: the heap oscillates with the collector.
 func Garbage() int {
 	sum := 0
 	for piece := 0; piece < 64; piece++ {

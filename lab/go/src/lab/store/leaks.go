@@ -52,7 +52,7 @@ func RememberSubject(token string) (*auth.Claims, error) {
 	return decoded, nil
 }
 
-// KeptClaims is what the cache keeps.
+// KeptClaims returns the contents of the cache.
 func KeptClaims() books.Kept {
 	mutex.Lock()
 	defer mutex.Unlock()
@@ -69,7 +69,7 @@ func RememberPreview(body []byte) {
 	bytes += books.Size(cap(body))
 }
 
-// KeptPreviews is what they keep.
+// KeptPreviews returns the contents of the list.
 func KeptPreviews() books.Kept {
 	mutex.Lock()
 	defer mutex.Unlock()
@@ -85,7 +85,7 @@ type hook struct {
 
 var hooks []*hook
 
-// Register registers a callback for the end of a request. Nobody ever runs or removes it.
+// Register registers a callback for the end of a request, which is never run or removed.
 func Register(claims *auth.Claims) {
 	registered := &hook{claims: claims, notes: make([]byte, 1024)}
 	registered.run = func() { registered.notes[0]++ }
@@ -95,7 +95,7 @@ func Register(claims *auth.Claims) {
 	bytes += books.Size(40) + books.Size(1024) + books.Size(16) + books.OfClaims(claims)
 }
 
-// KeptHooks is what the registry keeps.
+// KeptHooks returns the contents of the registry.
 func KeptHooks() books.Kept {
 	mutex.Lock()
 	defer mutex.Unlock()
@@ -104,7 +104,7 @@ func KeptHooks() books.Kept {
 
 var waiting int
 
-// AwaitReply asks for an audit that nobody answers: the goroutine waits for ever.
+// AwaitReply waits for a reply that never comes: the goroutine waits forever.
 func AwaitReply(claims *auth.Claims) {
 	reply := make(chan bool)
 	mutex.Lock()
@@ -121,7 +121,7 @@ func waitForReply(claims *auth.Claims, reply chan bool) {
 	}
 }
 
-// KeptGoroutines is what they keep: stacks of 2 KiB at least, and what they refer to.
+// KeptGoroutines returns what they keep: stacks of at least 2 KiB, and what they refer to.
 func KeptGoroutines() books.Kept {
 	mutex.Lock()
 	defer mutex.Unlock()
@@ -130,7 +130,7 @@ func KeptGoroutines() books.Kept {
 
 var log []string
 
-// LogToken appends to a log that was meant to be a ring.
+// LogToken appends to a log that was intended as a ring.
 func LogToken(token string) {
 	line := time.Now().Format(time.RFC3339) + " GET /api/data " + token
 	mutex.Lock()
@@ -139,7 +139,7 @@ func LogToken(token string) {
 	bytes += books.Size(len(line))
 }
 
-// KeptLog is what the log keeps.
+// KeptLog returns the contents of the log.
 func KeptLog() books.Kept {
 	mutex.Lock()
 	defer mutex.Unlock()
@@ -163,7 +163,7 @@ func takeSample() {
 	bytes += len(sample)
 }
 
-// KeptSamples is what they keep.
+// KeptSamples returns the samples.
 func KeptSamples() books.Kept {
 	mutex.Lock()
 	defer mutex.Unlock()

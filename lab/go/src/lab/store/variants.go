@@ -7,20 +7,20 @@ import (
 	"lab/books"
 )
 
-// Variant is a way of treating memory. lab/services.toml has the known answers.
+// Variant is a way of using memory. lab/services.toml has the known answers.
 type Variant struct {
 	Name string
-	// Claims gives the claims of a token to GET /api/data; nil: they are decoded each time.
+	// Claims returns the claims of a token for GET /api/data; nil: they are decoded each time.
 	Claims func(token string) (*auth.Claims, error)
-	// Data runs in GET /api/data once the claims are known; nil: nothing.
+	// Data runs in GET /api/data after the claims are known; may be nil.
 	Data func(token string, claims *auth.Claims)
-	// Upload gets the body of POST /api/upload; nil: nobody does.
+	// Upload gets the body of POST /api/upload; may be nil.
 	Upload func(body []byte)
-	// Any runs in every request but GET /truth, with its route; nil: nothing.
+	// Any runs in every request except GET /truth, with its route; may be nil.
 	Any func(route string)
-	// Beside runs beside the service; nil: nothing.
+	// Beside runs concurrently with the service; may be nil.
 	Beside func()
-	// Kept is what its container keeps now.
+	// Kept returns the present contents of its container.
 	Kept func() books.Kept
 }
 
@@ -48,7 +48,7 @@ var variants = []Variant{
 	{Name: "gc-sawtooth", Data: func(string, *auth.Claims) { Garbage() }},
 }
 
-// Find is the variant of that name.
+// Find returns the variant with that name.
 func Find(name string) (Variant, error) {
 	for _, variant := range variants {
 		if variant.Name == name {

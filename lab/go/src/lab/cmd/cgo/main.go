@@ -1,5 +1,5 @@
-// Memory of Go and of C in one process: `c COUNT SIZE` and `go COUNT SIZE` on standard input keep so many
-// blocks of that size, and are answered with `done`.
+// Memory of Go and C in one process: `c COUNT SIZE` and `go COUNT SIZE` on standard input keep so many
+// blocks of that size; the response is `done`.
 package main
 
 /*

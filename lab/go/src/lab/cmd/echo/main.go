@@ -1,4 +1,4 @@
-// An Echo service whose variants leak, or do not, in known ways; see lab/services.toml.
+// An Echo service whose variants leak or not in known ways; see lab/services.toml.
 package main
 
 import (

@@ -1,6 +1,6 @@
 //go:debug httpmuxgo121=0
 
-// A plain net/http service whose variants leak, or do not, in known ways; see lab/services.toml.
+// A plain net/http service whose variants leak or not in known ways; see lab/services.toml.
 package main
 
 import (
@@ -67,7 +67,7 @@ func main() {
 	log.Fatal(http.ListenAndServe(*listen, mux))
 }
 
-// A certificate that nobody has signed.
+// A self-signed certificate.
 func certificates() []tls.Certificate {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

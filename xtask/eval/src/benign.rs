@@ -1,17 +1,17 @@
-//! The eight benign functions beside whatever a trace is about.
+//! The eight benign functions of every trace.
 
 use crate::keepers::{Keeper, Policy, Trigger};
 use crate::random::Random;
 use crate::traffic::{Sizes, Traffic};
 
-/// How many there are in each trace.
+/// Number of them in each trace.
 pub(crate) const COUNT: usize = 8;
-/// Entries a second in one of them at most.
+/// Maximum entries per second in one of them.
 const RATE: f64 = 8.0;
 
 pub(crate) fn draw(traffic: &Traffic, seconds: f64, random: &mut Random) -> Vec<Keeper> {
     let thin = |share: f64| (RATE / (traffic.rate * share)).min(1.0);
-    // days with a hundred entries, not with thousands
+    // a hundred entries in days, not thousands
     let slow = |most: f64| most.min(seconds / 10.0);
     let rows = [
         (

@@ -1,4 +1,4 @@
-//! What the daemon keeps over a restart: learned plateaus per service, in a small JSON file without tokens.
+//! Learned plateaus per service, stored across restarts in a small JSON file without tokens.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,44 +10,44 @@ use tracing::{info, warn};
 use heaptide_judge::capture::own_file::{self, OwnFile};
 use heaptide_judge::pipeline::Plateaus;
 
-/// Larger files are none of ours.
+/// Maximum size of the file.
 const LARGEST: u64 = 4 << 20;
 
-/// Plateaus by service, and where they are kept.
+/// Plateaus by service, and their file.
 #[derive(Debug, Default)]
-pub struct State {
+pub struct PlateauStore {
     path: Option<PathBuf>,
     services: BTreeMap<String, Plateaus>,
     changed: bool,
 }
 
-impl State {
-    /// Reads `path`; what cannot be read is said and begins empty.
+impl PlateauStore {
+    /// Reads `path`; an unreadable file is logged and ignored.
     pub fn load(path: Option<&Path>) -> Self {
-        let mut state = Self {
+        let mut store = Self {
             path: path.map(Path::to_owned),
             ..Self::default()
         };
         let Some(path) = path else {
-            return state;
+            return store;
         };
         match read(path) {
             Ok(services) => {
                 info!(services = services.len(), state = %path.display(), "learned plateaus were read");
-                state.services = services;
+                store.services = services;
             }
             Err(why) if why.kind() == io::ErrorKind::NotFound => {}
-            Err(why) => warn!(state = %path.display(), "learned plateaus begin anew: {why}"),
+            Err(why) => warn!(state = %path.display(), "learned plateaus are discarded: {why}"),
         }
-        state
+        store
     }
 
-    /// What is known of a service.
+    /// The plateaus of a service.
     pub fn of(&self, service: &str) -> Plateaus {
         self.services.get(service).cloned().unwrap_or_default()
     }
 
-    /// What a process of a service has learned by now.
+    /// Sets the plateaus that a process of a service has learned.
     pub fn set(&mut self, service: &str, plateaus: &Plateaus) {
         if self.path.is_some() && self.services.get(service) != Some(plateaus) {
             self.services.insert(service.to_owned(), plateaus.clone());
@@ -55,14 +55,14 @@ impl State {
         }
     }
 
-    /// Writes it when it has changed: beside the old file first, so that a crash leaves one of them.
+    /// Writes them if they have changed: to a new file first, so that a crash leaves one complete file.
     pub fn save(&mut self) {
         let Some(path) = self.path.as_deref().filter(|_| self.changed) else {
             return;
         };
         match write(path, &self.services) {
             Ok(()) => self.changed = false,
-            Err(why) => warn!(state = %path.display(), "learned plateaus cannot be kept: {why}"),
+            Err(why) => warn!(state = %path.display(), "learned plateaus cannot be saved: {why}"),
         }
     }
 }
@@ -94,14 +94,14 @@ mod tests {
         let plateaus: Plateaus =
             serde_json::from_str(r#"{"GET /a, cache": {"holders": 40.0, "bytes": 4000.0}}"#)
                 .expect("plateaus");
-        let mut state = State::load(Some(&path));
-        state.set("api", &plateaus);
-        state.save();
-        assert_eq!(State::load(Some(&path)).of("api"), plateaus);
-        assert!(State::load(Some(&path)).of("other").is_empty());
+        let mut store = PlateauStore::load(Some(&path));
+        store.set("api", &plateaus);
+        store.save();
+        assert_eq!(PlateauStore::load(Some(&path)).of("api"), plateaus);
+        assert!(PlateauStore::load(Some(&path)).of("other").is_empty());
         fs::write(&path, "{").expect("space");
-        assert!(State::load(Some(&path)).of("api").is_empty());
-        assert!(State::load(None).of("api").is_empty());
+        assert!(PlateauStore::load(Some(&path)).of("api").is_empty());
+        assert!(PlateauStore::load(None).of("api").is_empty());
     }
 
     #[test]
