@@ -54,9 +54,9 @@ pub(super) fn follow(session: &mut Session, path: &Path) -> Result<Requests> {
 /// Requests that are being written.
 pub(super) struct Requests(Arc<Mutex<RequestLog>>);
 
-struct State {
+struct RequestLog {
     file: OwnFile,
-    /// Numbers in place of fingerprints, which are nobody's business.
+    /// Numbers in place of fingerprints, so that no fingerprint is written.
     tokens: HashMap<Fingerprint, usize>,
     last: HashMap<u32, Snapshot>,
     error: Option<io::Error>,

@@ -13,7 +13,7 @@ use tracing::{debug, info, warn};
 use crate::{
     cli::{ExitCode, Run},
     config::{self, Config},
-    daemon::{self, Wishes, logging},
+    daemon::{self, DaemonSignals, logging},
     kernel,
     outputs::{http::Server, metrics::Metrics},
     privileges::{self, More},
@@ -39,7 +39,7 @@ pub(super) fn run(args: &Run, log: Option<&str>) -> Result<ExitCode> {
     let (stop_server, stopped) = watch::channel(false);
     let shown = metrics.clone();
     let serving = runtime.spawn(server.serve(shown, stopped));
-    let done = daemon::run(&args.config, config, &metrics, &wishes);
+    let done = daemon::run(&args.config, config, &metrics, &signals);
     // The receiver is gone when the server has stopped by itself.
     let _ = stop_server.send(true);
     if let Err(why) = runtime.block_on(serving) {
@@ -65,7 +65,7 @@ fn keep_needed(config: &Config) -> Result<()> {
     Ok(())
 }
 
-fn listen(runtime: &Runtime, wishes: &Arc<Wishes>) -> Result<()> {
+fn listen(runtime: &Runtime, signals: &Arc<DaemonSignals>) -> Result<()> {
     let _inside = runtime.enter();
     for kind in [
         SignalKind::interrupt(),

@@ -112,7 +112,7 @@ mod tests {
             serde_json::from_str(r#"{"GET /a, cache": {"holders": 40.0, "bytes": 4000.0}}"#)
                 .expect("plateaus");
         let saved = || {
-            let mut state = State::load(Some(&path));
+            let mut state = PlateauStore::load(Some(&path));
             state.set("api", &plateaus);
             state.save();
         };
@@ -126,7 +126,7 @@ mod tests {
         let before = fs::read(&victim).expect("the victim");
         symlink(&victim, &path).expect("a link");
         assert!(
-            State::load(Some(&path)).of("api").is_empty(),
+            PlateauStore::load(Some(&path)).of("api").is_empty(),
             "read by a link"
         );
         fs::write(&victim, "{}").expect("written");
@@ -137,11 +137,11 @@ mod tests {
         // What is no file, or too large for a state.
         fs::remove_file(&path).expect("removed");
         rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RUSR).expect("a FIFO");
-        assert!(State::load(Some(&path)).of("api").is_empty());
+        assert!(PlateauStore::load(Some(&path)).of("api").is_empty());
         fs::remove_file(&path).expect("removed");
         let mut large = before;
         large.resize(LARGEST as usize + 1, b' ');
         fs::write(&path, large).expect("written");
-        assert!(State::load(Some(&path)).of("api").is_empty());
+        assert!(PlateauStore::load(Some(&path)).of("api").is_empty());
     }
 }

@@ -181,7 +181,7 @@ mod tests {
             let checks = capabilities(&format!("Name:\tx\nCapEff:\t{bits:016x}\n"));
             checks.iter().map(|check| check.state).collect()
         };
-        let (ok, limited, missing) = (State::Ok, State::Limited, State::Missing);
+        let (ok, limited, missing) = (CheckStatus::Ok, CheckStatus::Limited, CheckStatus::Missing);
         assert_eq!(of(u64::MAX), [ok; 5]);
         assert_eq!(of(0), [missing, missing, limited, limited, limited]);
         assert_eq!(of(1 << 39 | 1 << 38), [ok, ok, limited, limited, limited]);
