@@ -42,6 +42,7 @@ pub fn finding(state: FindingState, cause: Cause, route: &str) -> Finding {
         also: vec![],
         retained_bytes: 24_145_408,
         retained_bytes_error: 0,
+        retained_is_lower_bound: false,
         container_bytes: 0,
         retained_bytes_per_new_token: 1945.6,
         retained_bytes_per_repeat_token: 0.0,

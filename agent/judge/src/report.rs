@@ -185,6 +185,9 @@ pub struct Finding {
     /// Standard error from sampling. 0 if every block is counted.
     #[serde(default)]
     pub retained_bytes_error: u64,
+    /// The retained bytes, and all figures made from them, are lower bounds: what the entries refer to is not in them.
+    #[serde(default)]
+    pub retained_is_lower_bound: bool,
     /// Bytes of those in blocks that are the container itself, such as the table of a hash map. They are in
     /// no figure per token or request.
     #[serde(default)]

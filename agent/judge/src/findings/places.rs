@@ -59,6 +59,7 @@ pub(super) fn blank(cause: Cause, site: SiteSummary) -> Finding {
         also: Vec::new(),
         retained_bytes: 0,
         retained_bytes_error: 0,
+        retained_is_lower_bound: false,
         container_bytes: 0,
         retained_bytes_per_new_token: 0.0,
         retained_bytes_per_repeat_token: 0.0,

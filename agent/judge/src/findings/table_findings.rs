@@ -103,6 +103,7 @@ impl Judge {
             site,
             retained_bytes: last.bytes as u64,
             retained_bytes_error: 0,
+            retained_is_lower_bound: false,
             container_bytes: last.bytes as u64,
             blocks: 1,
             matured_bytes: last.bytes as u64,

@@ -200,7 +200,12 @@ fn leak_sentence(finding: &Finding) -> String {
             bytes(finding.retained_bytes_per_request)
         ),
     };
-    format!("{} {sure}: {per}, {place}.", finding.route)
+    let least = if finding.retained_is_lower_bound {
+        "at least "
+    } else {
+        ""
+    };
+    format!("{} {sure}: {least}{per}, {place}.", finding.route)
 }
 
 fn no_leak_sentence(findings: &[Finding], window: &Window) -> String {

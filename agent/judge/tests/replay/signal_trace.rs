@@ -68,6 +68,8 @@ pub(crate) struct SignalTrace {
     pub cut: f64,
     /// Whether the container's bytes are known.
     pub sized: bool,
+    /// Part of an entry's bytes that a census sees; the rest is what the entry refers to.
+    pub owned: f64,
     /// Whether its length is sampled between censuses.
     pub looks: bool,
     pub limit: u64,
@@ -86,6 +88,7 @@ impl Default for SignalTrace {
             entry: 1_900.0,
             cut: 0.0,
             sized: true,
+            owned: 1.0,
             looks: false,
             limit: 88 << 20,
         }

@@ -353,7 +353,12 @@ impl World {
         let cut = self.chance() < self.trace.cut;
         if let Some((path, kind)) = self.kept().filter(|_| !cut) {
             let sized = self.trace.sized && kind != "instances";
-            let mut kept = row(path, kind, self.entries, sized.then_some(self.bytes));
+            let mut kept = row(
+                path,
+                kind,
+                self.entries,
+                sized.then_some(self.bytes * self.trace.owned),
+            );
             kept.writers = vec![WriterSite {
                 function: "fill".to_owned(),
                 file: Some("app.py".to_owned()),

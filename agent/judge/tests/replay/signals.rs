@@ -367,6 +367,39 @@ fn entries_without_a_size_take_the_growth_of_the_process() {
     assert!((bytes / 1_900.0 - 1.0).abs() < 0.15, "{bytes}");
 }
 
+/// What entries refer to is theirs, too.
+#[test]
+fn deep_entries_take_the_growth_of_the_process() {
+    let deep = |entry: f64, owned: f64| {
+        let said = run(SignalTrace {
+            holds: Holds::PerRequest,
+            entry,
+            owned,
+            seconds: 90.0,
+            limit: 1 << 30,
+            ..SignalTrace::default()
+        });
+        said.top.expect("a finding")
+    };
+    for (entry, owned) in [
+        (1_900.0, 0.02),
+        (700.0, 0.3),
+        (20_000.0, 0.01),
+        (1_900.0, 1.0),
+    ] {
+        let top = deep(entry, owned);
+        let ratio = top.retained_bytes_per_request / entry;
+        assert!(
+            (0.75..1.25).contains(&ratio),
+            "{entry} {owned}: {ratio} {top:#?}"
+        );
+        assert!(!top.retained_is_lower_bound, "{top:#?}");
+    }
+    // The process grows too little to tell.
+    let top = deep(120.0, 0.3);
+    assert!(top.retained_is_lower_bound, "{top:#?}");
+}
+
 /// Censuses that are cut short and miss the container only delay the verdict.
 #[test]
 fn cut_censuses_do_not_mislead() {

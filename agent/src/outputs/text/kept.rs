@@ -17,23 +17,30 @@ pub fn kept(finding: &Finding) -> String {
     let request = bytes(finding.retained_bytes_per_request);
     let freed = freed(finding);
     let held = held(finding);
+    let sign = if finding.retained_is_lower_bound {
+        ">= "
+    } else {
+        "+"
+    };
     match finding.cause {
         Cause::TokenKeyed => format!(
-            "+{new} kept per new token, {repeat} per repeated token; {}, {freed}",
+            "{sign}{new} kept per new token, {repeat} per repeated token; {}, {freed}",
             counted(finding.new_tokens, "token", "tokens")
         ),
         Cause::Mixed => {
-            format!("+{new} kept per new token and +{repeat} per repeated token; {held}, {freed}")
+            format!(
+                "{sign}{new} kept per new token and {sign}{repeat} per repeated token; {held}, {freed}"
+            )
         }
         Cause::PerRequest => {
-            format!("+{request} kept per request, whatever its token; {held}, {freed}")
+            format!("{sign}{request} kept per request, whatever its token; {held}, {freed}")
         }
         Cause::Background => format!(
-            "+{}/s without requests; {held}, {freed}",
+            "{sign}{}/s without requests; {held}, {freed}",
             bytes(finding.growth_bytes_per_second)
         ),
         Cause::Indeterminate => format!(
-            "+{request} kept per request, too few new or repeated tokens to determine the \
+            "{sign}{request} kept per request, too few new or repeated tokens to determine the \
              cause; {held}, {freed}"
         ),
         Cause::BoundedCache | Cause::WarmUp | Cause::AllocatorRetention | Cause::WorkingSet => {

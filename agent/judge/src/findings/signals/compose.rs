@@ -152,6 +152,7 @@ impl Judge {
             also: sites.take(MOST_ALSO).collect(),
             retained_bytes: figures.grown as u64,
             retained_bytes_error: 0,
+            retained_is_lower_bound: figures.is_lower_bound,
             container_bytes: 0,
             retained_bytes_per_new_token: per_new,
             retained_bytes_per_repeat_token: per_repeat,

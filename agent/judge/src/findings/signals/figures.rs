@@ -6,9 +6,15 @@ use crate::findings::Inputs;
 use crate::findings::Judge;
 use crate::findings::forecast::{Rate, rate};
 use crate::growth::signals::SignalKey;
+use crate::report::FindingState;
 
 use super::curve::{Curve, EventKind, Variable};
 use super::groups::Group;
+
+/// Ratio of the process's growth to what entries were seen to own from which the rest is taken to be theirs, too.
+const DEEP: f64 = 1.5;
+/// Minimum growth of the process for that, bytes. Less comes from allocators and caches of the runtime.
+const LEAST_GAIN: f64 = 1024.0 * 1024.0;
 
 /// Figures of a group.
 #[derive(Clone, Copy, Debug, Default)]
@@ -19,6 +25,10 @@ pub struct Figures {
     pub floor: f64,
     /// Whether the bytes are the process's, not the container's.
     pub of_process: bool,
+    /// Bytes that the entries were seen to own, if the process grew by clearly more: then `grown` is that growth.
+    pub seen: Option<f64>,
+    /// The entries may refer to more than they were seen to own.
+    pub is_lower_bound: bool,
     /// Requests since the onset with a new token.
     pub new: f64,
     /// Requests since the onset with a repeated token.
@@ -72,6 +82,9 @@ impl Judge {
         if let Some(own) = own.filter(|own| own.len() > 1) {
             out.grown = (own[own.len() - 1] - own[0]).max(0.0);
             out.rate = rate(&later(&steps(&own, &curve, from)), 0.0);
+            if matches!(main, SignalKey::Container(..)) {
+                self.reconcile(inputs, one.onset, &mut out);
+            }
         } else if let Some(process) = [SignalKey::Faults, SignalKey::Heap, SignalKey::Process]
             .iter()
             .find_map(|key| curve_of(inputs, key).filter(|curve| curve.len() > 2))
@@ -93,6 +106,45 @@ impl Judge {
         out.floor = out.grown * kept.clamp(0.0, 1.0);
         out
     }
+
+    /// Compares what the entries own with the growth of the process in the same time. What they refer to is not all
+    /// seen: if the process grew by clearly more than all growing containers together, that growth is theirs.
+    fn reconcile(&self, inputs: Inputs, onset: Nanos, out: &mut Figures) {
+        let gain = [SignalKey::Heap, SignalKey::Process]
+            .iter()
+            .find_map(|key| gain(&curve_of(inputs, key)?, onset));
+        let Some(gain) = gain.filter(|gain| *gain >= LEAST_GAIN) else {
+            out.is_lower_bound = true;
+            return;
+        };
+        let growing = self.signals.judged().iter();
+        let growing = growing.filter(|(key, one)| {
+            matches!(key, SignalKey::Container(..)) && one.state > FindingState::None
+        });
+        let all: f64 = growing
+            .filter_map(|(_, one)| Some((one.last.bytes? - one.first.bytes?).max(0.0)))
+            .sum();
+        let factor = gain / all.max(out.grown).max(1.0);
+        if factor > DEEP {
+            out.seen = Some(out.grown);
+            out.grown *= factor;
+            out.rate.mean *= factor;
+            out.rate.error *= factor;
+        }
+    }
+}
+
+/// Growth of the process's memory since `onset`, at the rate of the later half of the time: a warm-up at the start is no
+/// part of it.
+fn gain(curve: &Curve, onset: Nanos) -> Option<f64> {
+    let (from, last) = (at(curve, onset), curve.len() - 1);
+    let half = from + (last - from) / 2;
+    if last < half + 2 {
+        return None;
+    }
+    let of = |from: usize| (curve.value(last) - curve.value(from)).max(0.0);
+    let later = of(half) / curve.seconds(half, last).max(1e-9) * curve.seconds(from, last);
+    Some(of(from).min(later))
 }
 
 /// The levels of a signal.

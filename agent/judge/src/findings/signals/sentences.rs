@@ -54,6 +54,21 @@ pub fn sentences(
             bytes(figures.grown)
         ));
     }
+    if let Some(seen) = figures.seen {
+        out.push(format!(
+            "its entries were seen to own {}, and the process grew by {} in the same time: the rest is taken to be what \
+             they refer to",
+            bytes(seen),
+            bytes(figures.grown)
+        ));
+    }
+    if figures.is_lower_bound {
+        out.push(
+            "bytes are a lower bound: what the entries refer to is not counted, and the process has grown too little to \
+             estimate it"
+                .to_owned(),
+        );
+    }
     let state = group
         .keys
         .iter()
