@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rustix::fs::{Access, AtFlags, CWD};
 use rustix::thread::{self, CapabilitySet, CapabilitySets};
-use tracing::debug;
+use tracing::{debug, info};
 
 /// A capability that heaptide uses.
 #[derive(Clone, Copy, Debug)]
@@ -102,6 +102,8 @@ pub struct More<'a> {
     pub port: Option<u16>,
     /// Files that will be written.
     pub files: &'a [&'a Path],
+    /// Asks the kernel whether it refuses something for which it may want `CAP_SYS_ADMIN`.
+    pub refused: Option<fn() -> bool>,
 }
 
 /// Gives up all capabilities but those that are needed, for good: also for programs that this one starts. To be called
@@ -125,6 +127,12 @@ pub fn keep_needed(more: &More<'_>) -> io::Result<()> {
     // With those alone for now, to see whether files can be written with them.
     let effective = held.permitted & kept;
     set(CapabilitySets { effective, ..held })?;
+    if more.refused.is_some_and(|refused| refused()) {
+        info!(
+            "CAP_SYS_ADMIN is kept, because this kernel asks for it: a perf_event_paranoid of 2 would do without"
+        );
+        kept |= CapabilitySet::SYS_ADMIN & held.permitted;
+    }
     if !more.files.iter().all(|path| is_writable(path)) {
         let writing = CapabilitySet::DAC_OVERRIDE & held.permitted;
         debug!("CAP_DAC_OVERRIDE is kept to write files in a folder of another user");

@@ -129,6 +129,47 @@ fn what_a_target_had_goes_with_it() {
     assert_eq!(agent.wait(FINISH).code(), Some(0), "{}", agent.transcript());
 }
 
+/// When the live map fills, who fills it is sampled, and not its neighbours.
+#[test]
+fn what_one_target_holds_costs_others_nothing() {
+    // More than half of the live map (`settings::CAPACITY`).
+    const MANY: f64 = 160_000.0;
+    let Some(_turn) = kernel("what_one_target_holds_costs_others_nothing") else {
+        return;
+    };
+    let folder = folder();
+    let metrics = free_address();
+    let mut agent = daemon(folder.path(), metrics);
+    let (mut greedy, mut modest) = (paths(), paths());
+    let of = |process: &Process, name: &str| {
+        let (start, label) = (format!("{name}{{"), format!("pid=\"{}\"", process.id()));
+        let text = get(metrics, "/metrics");
+        let mut lines = text.lines();
+        let line = lines.find(|line| line.starts_with(&start) && line.contains(&label))?;
+        line.rsplit(' ').next()?.parse::<f64>().ok()
+    };
+    for process in [&greedy, &modest] {
+        until(ATTACH, "it is observed", || {
+            of(process, "heaptide_sampled_out_blocks_total").is_some()
+        });
+    }
+    walk(&mut greedy, &format!("many {MANY}"));
+    // Until the next snapshots it is told what its share is.
+    std::thread::sleep(Duration::from_secs(8));
+    walk(&mut greedy, &format!("many {MANY}"));
+    walk(&mut modest, "keep 0 4");
+    until(SOON, "the greedy one is sampled", || {
+        of(&greedy, "heaptide_sampled_out_blocks_total") > Some(MANY / 10.0)
+    });
+    until(SOON, "the modest one is counted", || {
+        of(&modest, "heaptide_live_growth_bytes").is_some()
+            && of(&modest, "heaptide_probe_hits_total") > Some(250.0)
+    });
+    assert_eq!(of(&modest, "heaptide_sampled_out_blocks_total"), Some(0.0));
+    agent.signal(libc::SIGTERM);
+    assert_eq!(agent.wait(FINISH).code(), Some(0), "{}", agent.transcript());
+}
+
 /// Stacks of freed blocks go; those of live ones stay, and are named.
 #[test]
 fn stacks_without_blocks_go() {

@@ -26,7 +26,10 @@ pub(super) fn doctor(args: &Doctor) -> Result<ExitCode> {
     let mut checks = checks::host();
     kernel::look_up_events();
     // From here on as the daemon works.
-    if let Err(why) = privileges::keep_needed(&More::default()) {
+    if let Err(why) = privileges::keep_needed(&More {
+        refused: Some(kernel::perf_events_refused),
+        ..More::default()
+    }) {
         let found = format!("those that are not needed cannot be given up: {why}");
         checks.push(Check::limited(
             "capabilities",

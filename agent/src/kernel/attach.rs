@@ -58,6 +58,9 @@ const _: () = assert!(size_of::<PerfEventAttr>() == 72);
 const CLOEXEC: libc::c_ulong = 8;
 /// `perf_event_attr.disabled`.
 const DISABLED: u64 = 1;
+/// `PERF_TYPE_SOFTWARE` and its event that counts nothing, `PERF_COUNT_SW_DUMMY`.
+const TYPE_SOFTWARE: u32 = 1;
+const DUMMY: u64 = 9;
 /// `PERF_TYPE_TRACEPOINT`.
 const TYPE_TRACEPOINT: u32 = 2;
 
@@ -105,6 +108,20 @@ pub fn tracepoint(program: RawFd, id: u64, cookie: u64) -> io::Result<Link> {
         _link: link,
         _event: Some(event),
     })
+}
+
+/// Whether perf events are refused to this process. Debian and Ubuntu ask for `CAP_SYS_ADMIN` where
+/// `perf_event_paranoid` is above 2, whatever other capabilities there are.
+pub fn perf_events_refused() -> bool {
+    let attr = PerfEventAttr {
+        kind: TYPE_SOFTWARE,
+        size: size_of::<PerfEventAttr>() as u32,
+        config: DUMMY,
+        flags: DISABLED,
+        ..PerfEventAttr::default()
+    };
+    let refused = |why: &io::Error| why.kind() == io::ErrorKind::PermissionDenied;
+    perf_event_open(&attr, -1, 0).is_err_and(|why| refused(&why))
 }
 
 fn perf_event_open(attr: &PerfEventAttr, pid: libc::pid_t, cpu: i32) -> io::Result<OwnedFd> {

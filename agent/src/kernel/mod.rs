@@ -29,7 +29,7 @@ mod stacks;
 mod tracefs;
 mod tracepoints;
 
-pub use attach::Link;
+pub use attach::{Link, perf_events_refused};
 pub use error::KernelError;
 use faults::FaultMaps;
 use programs::{Kind, OBJECT, Programs};
@@ -86,6 +86,8 @@ pub struct Kernel {
     tracepoints: Vec<Link>,
     /// Links of system-call tracepoints.
     calls: Vec<Link>,
+    /// Descriptors of all maps, which live as long as this.
+    maps: Vec<RawFd>,
     map_bytes: u64,
     programs: Programs,
     /// Owns the programs' descriptors and all other maps.
@@ -118,7 +120,8 @@ impl Kernel {
         let logger = EbpfLogger::init(&mut ebpf)
             .inspect_err(|why| debug!("the log of the kernel programs cannot be read: {why}"))
             .ok();
-        let map_bytes = ebpf.maps().filter_map(|(_, map)| raw::map_bytes(map)).sum();
+        let descriptors = ebpf.maps().filter_map(|(_, map)| raw::map_fd(map));
+        let maps: Vec<RawFd> = descriptors.map(|fd| fd.as_raw_fd()).collect();
         let fd_of = |name| {
             ebpf.map(name)
                 .and_then(raw::map_fd)
@@ -162,7 +165,8 @@ impl Kernel {
             returned_batch: raw::Batch::new(1024),
             tracepoints: Vec::new(),
             calls: Vec::new(),
-            map_bytes,
+            map_bytes: raw::bytes_of(&maps),
+            maps,
             programs,
             live,
             logger,
@@ -291,6 +295,11 @@ impl Kernel {
     /// Kernel memory that the maps hold, bytes.
     pub fn map_bytes(&self) -> u64 {
         self.map_bytes
+    }
+
+    /// Looks how much that is now: most maps take memory as they fill.
+    pub fn measure_maps(&mut self) {
+        self.map_bytes = raw::bytes_of(&self.maps);
     }
 }
 

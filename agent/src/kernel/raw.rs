@@ -449,10 +449,12 @@ pub(super) fn map_fd(map: &Map) -> Option<BorrowedFd<'_>> {
     }
 }
 
-/// Kernel memory of a map, from its `fdinfo`.
-pub(super) fn map_bytes(map: &Map) -> Option<u64> {
-    let path = format!("/proc/self/fdinfo/{}", map_fd(map)?.as_raw_fd());
-    let text = std::fs::read_to_string(path).ok()?;
-    text.lines()
-        .find_map(|line| line.strip_prefix("memlock:")?.trim().parse().ok())
+/// Kernel memory that maps hold, as their `fdinfo` says.
+pub(super) fn bytes_of(maps: &[RawFd]) -> u64 {
+    let bytes = |fd: &RawFd| -> Option<u64> {
+        let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+        text.lines()
+            .find_map(|line| line.strip_prefix("memlock:")?.trim().parse().ok())
+    };
+    maps.iter().filter_map(bytes).sum()
 }

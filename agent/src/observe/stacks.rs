@@ -39,6 +39,7 @@ impl Stacks {
 /// Removes stacks that live blocks do not refer to, now and at the last look. `used`: the sites of all live blocks.
 pub(super) fn sweep(host: &mut Host, used: &FxHashSet<u64>) {
     host.stacks.due = Instant::now() + EVERY;
+    host.kernel.measure_maps();
     let layouts = host.layouts_in_use();
     let Some(all) = read(host) else { return };
     let pressed = all.len() > PRESSED;

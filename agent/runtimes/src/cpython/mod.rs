@@ -121,7 +121,13 @@ fn recognise(process: &Inspected) -> Option<Recognised> {
                 limitations.push(unknown(&version.to_string()));
             }
         }
-        (None, _) => limitations.push(unknown(named.as_deref().unwrap_or("of unknown version"))),
+        (None, _) => limitations.push(format!(
+            "which build of CPython{} this is cannot be read in its program: its containers and \
+             stacks are not seen",
+            named
+                .as_deref()
+                .map_or(String::new(), |named| format!(" {named}"))
+        )),
     }
     if process.modules.iter().any(|m| m.path.contains("/gevent/")) {
         limitations.push(

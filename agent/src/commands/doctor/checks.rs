@@ -120,16 +120,18 @@ fn capabilities(status: &str) -> Vec<Check> {
 }
 
 fn paranoid() -> Check {
+    const NAME: &str = "perf_event_paranoid";
     let value = read("/proc/sys/kernel/perf_event_paranoid");
-    let found = if value.is_empty() {
-        "unknown".to_owned()
-    } else {
-        value
-    };
-    Check::ok(
-        "perf_event_paranoid",
-        format!("{found} (it does not apply with CAP_PERFMON)"),
-    )
+    let strict = value.parse::<i32>().is_ok_and(|value| value > 2);
+    if strict && kernel::perf_events_refused() {
+        let found = format!(
+            "{value}: this kernel refuses perf events without CAP_SYS_ADMIN: forks are not seen, and before Linux 6.6 \
+             nothing can be probed"
+        );
+        return Check::limited(NAME, found, "run as root, or set it to 2");
+    }
+    let found = if value.is_empty() { "unknown" } else { &value };
+    Check::ok(NAME, format!("{found} (perf events are allowed)"))
 }
 
 fn memlock() -> Check {
