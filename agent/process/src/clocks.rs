@@ -17,6 +17,11 @@ pub fn cpu_time() -> Duration {
     read(libc::CLOCK_THREAD_CPUTIME_ID).unwrap_or_default()
 }
 
+/// CPU time of all threads of this process.
+pub fn own_cpu_time() -> Duration {
+    read(libc::CLOCK_PROCESS_CPUTIME_ID).unwrap_or_default()
+}
+
 /// CPU time of all threads of a process so far, by its own clock: finer than the ticks of `/proc`.
 pub fn cpu_time_of(pid: u32) -> Result<Duration, ProcessError> {
     let ended = ProcessError::Ended { pid };

@@ -6,6 +6,7 @@ pub mod allocators;
 pub mod clocks;
 pub mod connections;
 pub mod elf;
+pub mod ending;
 pub mod error;
 pub mod files;
 pub mod identity;

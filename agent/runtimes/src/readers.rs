@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use heaptide_judge::events::{Census, Lengths};
-use heaptide_process::{clocks, identity};
+use heaptide_process::{clocks, ending, identity};
 use tracing::{debug, warn};
 
 use crate::door::{HeapReader, ReadError};
@@ -133,8 +133,10 @@ impl Readers {
 impl Drop for Readers {
     fn drop(&mut self) {
         self.orders = None;
-        if let Some(thread) = self.thread.take() {
-            // it ends when its channel closes, after the current walk
+        if let Some(thread) = self.thread.take()
+            && !ending::is_asked()
+        {
+            // It ends with its channel, after the walks that are due; the program does not wait for them.
             let _ = thread.join();
         }
     }

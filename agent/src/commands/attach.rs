@@ -24,6 +24,7 @@ use crate::{
     session::Session,
     settings,
 };
+use heaptide_process::ending;
 
 /// Interval of the live view.
 const DRAW: Duration = Duration::from_secs(1);
@@ -39,7 +40,6 @@ pub(super) fn attach(args: &Attach) -> Result<ExitCode> {
         .build()
         .context("cannot start the runtime")?;
     let stop = Arc::new(AtomicBool::new(false));
-    runtime.block_on(async { stop_on_signals(&stop) })?;
     let metrics = Metrics::new();
     let (stop_server, stopped) = watch::channel(false);
     if let Some(address) = args.metrics {
@@ -58,6 +58,8 @@ pub(super) fn attach(args: &Attach) -> Result<ExitCode> {
         None => None,
     };
     session.attach(args.pid, judge)?;
+    // Before that there is nothing to report, and a signal ends heaptide as it does any program.
+    runtime.block_on(async { stop_on_signals(&stop) })?;
     eprintln!(
         "attached to {} (pid {})",
         name(&session, args.pid),
@@ -174,6 +176,7 @@ fn stop_on_signals(stop: &Arc<AtomicBool>) -> Result<()> {
         let stop = Arc::clone(stop);
         tokio::spawn(async move {
             while signals.recv().await.is_some() {
+                ending::ask();
                 stop.store(true, Ordering::Relaxed);
             }
         });

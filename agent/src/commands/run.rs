@@ -18,6 +18,7 @@ use crate::{
     outputs::{http::Server, metrics::Metrics},
     privileges::{self, More},
 };
+use heaptide_process::ending;
 
 /// Runs it. `log` is the filter of the command line, which overrides the configuration.
 pub(super) fn run(args: &Run, log: Option<&str>) -> Result<ExitCode> {
@@ -80,6 +81,7 @@ fn listen(runtime: &Runtime, signals: &Arc<DaemonSignals>) -> Result<()> {
                 let wish = if kind == SignalKind::hangup() {
                     &signals.reload
                 } else {
+                    ending::ask();
                     &signals.stop
                 };
                 wish.store(true, Ordering::Relaxed);

@@ -19,6 +19,7 @@ use crate::outputs::metrics::Metrics;
 use crate::session::Session;
 use crate::settings::SettingsError;
 use heaptide_judge::report::Verdict;
+use heaptide_process::ending;
 
 /// Why the daemon cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -137,6 +138,9 @@ impl Observer {
         self.attaching
             .retain(|identity| wanted.iter().any(|one| one.identity == *identity));
         for one in &changes.attach {
+            if ending::is_asked() {
+                break;
+            }
             if self.attaching.is_due(&one.identity, Instant::now()) {
                 self.attach(one);
             }

@@ -3,9 +3,10 @@
 
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::caps;
+use crate::ending;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -28,6 +29,9 @@ const ABANDONED: u8 = 2;
 pub(super) fn within<T: Send + 'static>(
     job: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, GivenUp> {
+    if ending::is_over() {
+        return Err(GivenUp);
+    }
     let patience = patience(STUCK.load(Ordering::Relaxed)).ok_or(GivenUp)?;
     let state = Arc::new(AtomicU8::new(RUNNING));
     let (answer, answered) = mpsc::sync_channel(1);
@@ -40,7 +44,10 @@ pub(super) fn within<T: Send + 'static>(
         // If the job was abandoned, there is no receiver.
         let _ = answer.send(value);
     }))?;
-    match answered.recv_timeout(patience) {
+    let began = Instant::now();
+    let answer = answered.recv_timeout(patience);
+    ending::waited(began.elapsed());
+    match answer {
         Ok(value) => Ok(value),
         // The job panicked.
         Err(mpsc::RecvTimeoutError::Disconnected) => Err(GivenUp),

@@ -23,7 +23,7 @@ const HEAD: Duration = Duration::from_secs(5);
 /// A connection that has not taken its answer by then is closed.
 const LONGEST: Duration = Duration::from_secs(20);
 /// Time limit for requests in flight at shutdown.
-pub(super) const DRAIN: Duration = Duration::from_secs(2);
+pub(super) const DRAIN: Duration = Duration::from_millis(500);
 /// Refusals are logged this often at most.
 const SAID_EVERY: Duration = Duration::from_secs(60);
 

@@ -2,11 +2,11 @@
 //! failed.
 
 use std::collections::HashMap;
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use std::{io, mem};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
@@ -15,11 +15,15 @@ use super::program::PROGRAM;
 use super::protocol::{Answer, Detail, Looked, Request, receive, send};
 use super::server;
 use crate::files::{ForeignFile, Identity};
-use crate::{Elf, clocks};
+use crate::{Elf, clocks, ending};
 
 /// Maximum CPU time and elapsed time of a request.
 const MAX_CPU: Duration = Duration::from_secs(2);
 const MAX_WAIT: Duration = Duration::from_secs(15);
+/// Interval at which the time is checked while waiting.
+const STEP: Duration = Duration::from_millis(50);
+/// Why nobody is asked.
+const ENDING: &str = "heaptide was asked to end";
 /// CPU time for all requests of a file, beside a fraction of the elapsed time.
 const FREE: Duration = Duration::from_secs(20);
 const SHARE: f64 = 0.05;
@@ -146,6 +150,9 @@ impl Client {
         detail: Detail,
         address: u64,
     ) -> Result<Looked, Failure> {
+        if ending::is_over() {
+            return Err(Failure::Helper(ENDING.to_string()));
+        }
         if self.helper.is_none() {
             let started = Helper::start();
             self.helper = Some(started.map_err(|why| {
@@ -292,16 +299,28 @@ impl Helper {
     /// Waits for an answer.
     fn wait(&self) -> Result<(), Failure> {
         let (began, cpu) = (Instant::now(), self.cpu());
+        let mut counted = cpu;
         let step = Timespec {
             tv_sec: 0,
-            tv_nsec: 50_000_000,
+            tv_nsec: i64::from(STEP.subsec_nanos()),
         };
         loop {
             let mut sockets = [PollFd::new(&self.socket, PollFlags::IN)];
-            match rustix::event::poll(&mut sockets, Some(&step)) {
+            let polled = rustix::event::poll(&mut sockets, Some(&step));
+            if ending::is_asked() {
+                let used = self.cpu();
+                let worked = used.saturating_sub(mem::replace(&mut counted, used));
+                // Where it waits itself, that is what counts.
+                let waits = worked.is_zero() && polled == Ok(0);
+                ending::waited(if waits { STEP } else { worked });
+            }
+            match polled {
                 Ok(0) | Err(rustix::io::Errno::INTR) => {}
                 Ok(_) => return Ok(()),
                 Err(why) => return Err(Failure::Helper(why.to_string())),
+            }
+            if ending::is_over() {
+                return Err(Failure::Helper(ENDING.to_string()));
             }
             if began.elapsed() > MAX_WAIT || self.cpu().saturating_sub(cpu) > MAX_CPU {
                 return Err(Failure::File(
