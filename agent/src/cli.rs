@@ -179,7 +179,7 @@ pub struct JudgeArgs {
     /// Intended entries of a cache in the target: a smaller one is never confirmed as a leak
     #[arg(long, value_name = "ENTRIES", value_parser = clap::value_parser!(u64).range(1..))]
     pub expect_cache: Option<u64>,
-    /// How long memory must last at the largest growth that could have been missed, for no_leak
+    /// How long memory must last at the largest growth that could have been missed, for `no_leak`
     #[arg(long, default_value = "7d", value_name = "DURATION", value_parser = values::duration)]
     pub horizon: Duration,
 }

@@ -21,6 +21,7 @@ pub struct SourceOptions {
 
 /// Options of one target.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches")]
 pub struct TargetOptions {
     /// The credential of its requests.
     pub credential: CredentialPattern,
