@@ -8,6 +8,9 @@ use std::collections::HashMap;
 use common::books::{Target, near};
 use common::truth::{self, RUN};
 use common::{Watched, kernel, watch, watch_in};
+use heaptide_judge::capture::replay;
+use heaptide_judge::events::Returned;
+use heaptide_judge::pipeline::JudgeOptions;
 
 #[test]
 fn with_frame_pointers() {
@@ -81,6 +84,43 @@ fn forked_child_is_followed() {
 }
 
 /// The address space is another one afterwards: what lived before is forgotten.
+/// What was allocated before the attach and is freed after it is counted by size: that tells a full cache from a leak.
+#[test]
+fn older_blocks_that_are_freed_are_counted_by_size() {
+    let Some(_turn) = kernel("older_blocks_that_are_freed_are_counted_by_size") else {
+        return;
+    };
+    let process = truth::start(false);
+    let mut target = Target { process };
+    let before = target.run("go").heap();
+    let folder = common::folder();
+    let capture = folder.path().join("older.capture");
+    let record = ["--record", &capture.display().to_string()];
+    let mut watched = watch_in(target.process.id(), &record, &[]);
+    let after = target.run("free-half").heap();
+    watched.finish();
+    let replayed = replay(&capture, JudgeOptions::default()).expect("a capture");
+    let returned = replayed.last.returned.expect("nothing was sampled out");
+    let sized = returned.iter().filter(|one| one.size > 0);
+    let sum = |sum: (u64, u64), one: &Returned| {
+        (sum.0 + one.blocks, sum.1 + one.blocks * u64::from(one.size))
+    };
+    let (blocks, bytes) = sized.fold((0, 0), sum);
+    let (freed, freed_bytes) = (before.0 - after.0, before.1 - after.1);
+    assert!(freed > 300, "{before:?} {after:?}");
+    let ratio = blocks as f64 / freed as f64;
+    assert!(
+        (0.98..1.05).contains(&ratio),
+        "{blocks} of {freed}: {returned:?}"
+    );
+    // Sizes are usable bytes: at most 24 more a block, and large ones are rounded down by up to a quarter.
+    let most = freed_bytes as f64 + 40.0 * freed as f64;
+    assert!(
+        (bytes as f64) < most && bytes as f64 > 0.7 * freed_bytes as f64,
+        "{bytes} for {freed_bytes}: {returned:?}"
+    );
+}
+
 #[test]
 fn exec_starts_anew() {
     let Some(_turn) = kernel("exec_starts_anew") else {

@@ -48,6 +48,16 @@ pub(crate) struct Target {
     pub(crate) process: Process,
 }
 
+impl Books {
+    /// All heap blocks and their bytes.
+    pub(crate) fn heap(&self) -> (i64, i64) {
+        let heap = self.sites.iter().filter(|site| site.kind == "heap");
+        heap.fold((0, 0), |sum, site| {
+            (sum.0 + site.blocks, sum.1 + site.bytes)
+        })
+    }
+}
+
 impl Target {
     /// Has it do something and takes the books it prints afterwards.
     pub(crate) fn run(&mut self, command: &str) -> Books {
