@@ -78,7 +78,8 @@ pub(super) fn begin(
     let mut plan = plan_of(&target, &options, allocating);
     plan.probes.retain(wanted);
     let flags = options.flags(&target, host.options.stacks, allocating);
-    // First, because either can fail, and because what cannot be traced is one of its limitations.
+    // Done first, because either can fail, and because what cannot be traced is one of its
+    // limitations.
     host.kernel.load_programs(&plan.probes)?;
     host.calls.need(&mut host.kernel, flags)?;
     let before = host.attached.remove(&pid).map(Before::from);
