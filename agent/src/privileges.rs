@@ -102,7 +102,7 @@ pub struct More<'a> {
     pub port: Option<u16>,
     /// Files that will be written.
     pub files: &'a [&'a Path],
-    /// Asks the kernel whether it refuses something for which it may want `CAP_SYS_ADMIN`.
+    /// Checks whether the kernel denies something that may need `CAP_SYS_ADMIN`.
     pub refused: Option<fn() -> bool>,
 }
 

@@ -58,7 +58,7 @@ pub(super) fn attach(args: &Attach) -> Result<ExitCode> {
         None => None,
     };
     session.attach(args.pid, judge)?;
-    // Before that there is nothing to report, and a signal ends heaptide as it does any program.
+    // Before this there is nothing to report, and a signal ends heaptide by default.
     runtime.block_on(async { stop_on_signals(&stop) })?;
     eprintln!(
         "attached to {} (pid {})",

@@ -298,7 +298,7 @@ impl Kernel {
         self.map_bytes
     }
 
-    /// Looks how much that is now: most maps take memory as they fill.
+    /// Updates that number: most maps allocate memory as they fill.
     pub fn measure_maps(&mut self) {
         self.map_bytes = raw::bytes_of(&self.maps);
     }

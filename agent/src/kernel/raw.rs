@@ -449,7 +449,7 @@ pub(super) fn map_fd(map: &Map) -> Option<BorrowedFd<'_>> {
     }
 }
 
-/// Kernel memory that maps hold, as their `fdinfo` says.
+/// Kernel memory of maps, from their `fdinfo`.
 pub(super) fn bytes_of(maps: &[RawFd]) -> u64 {
     let bytes = |fd: &RawFd| -> Option<u64> {
         let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
