@@ -108,12 +108,11 @@ pub(super) fn begin(
         host.slots.give_back(slot);
     })?;
     let was_paused = before.as_ref().is_some_and(|before| before.requests_paused);
-    match before {
-        Some(before) => before.hand_on(&mut attached),
-        None => {
-            attached.counted = host.kernel.counters(slot)?;
-            host.kernel.set_stacks_held(slot, 0);
-        }
+    if let Some(before) = before {
+        before.hand_on(&mut attached);
+    } else {
+        attached.counted = host.kernel.counters(slot)?;
+        host.kernel.set_stacks_held(slot, 0);
     }
     host.kernel.set_blocks_held(slot, 0);
     if prefill && allocating && attached.options.allocations && host.options.stacks {

@@ -29,6 +29,7 @@ use heaptide_process::symbols::{Symbolizer, Unwinder};
 use heaptide_runtimes::{Target, door::PickedObject};
 
 /// One attached process.
+#[expect(clippy::struct_excessive_bools, reason = "independent states")]
 pub(super) struct Attached {
     pub(super) target: Target,
     /// Its effective options.
