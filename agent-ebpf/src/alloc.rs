@@ -379,13 +379,14 @@ fn sample(thread: &Thread, size: u64) -> (bool, u32) {
     ((random * u64::from(interval)) >> 32 < size, interval)
 }
 
-/// Whether a target holds more than its share of the live map: one that holds little is not sampled because of others.
+/// Whether a target holds more than its share of the live map. A target within its share is not sampled because of
+/// others.
 #[inline(always)]
 fn exceeds_share(slot: u32) -> bool {
     match (BLOCKS_HELD.get_ptr(slot), BLOCKS_SHARE.get_ptr(0)) {
-        // SAFETY: slots of array maps; values that are slightly out of date are good enough here.
+        // SAFETY: slots of array maps; slightly outdated values are acceptable.
         (Some(held), Some(share)) => unsafe {
-            // Between a correction and the frees of blocks before it the count may be below zero.
+            // Between a correction and earlier frees the count may be negative.
             core::ptr::read_volatile(held) as i64 >= core::ptr::read_volatile(share) as i64
         },
         _ => true,

@@ -178,8 +178,8 @@ fn method(parser: &mut Parser, byte: u8) {
     keep(parser, byte);
 }
 
-/// A byte of the target. It has no control characters, and ends at a space: what ends at the end of the line is no
-/// request of HTTP/1.x.
+/// A byte of the target. It has no control characters and ends at a space. If it ends at the end of the line, this is
+/// not a request of HTTP/1.x.
 #[inline(always)]
 fn path(parser: &mut Parser, byte: u8) {
     match byte {
@@ -202,8 +202,8 @@ fn path(parser: &mut Parser, byte: u8) {
     }
 }
 
-/// A byte of `HTTP/1.x`. With the last one it is certain that this is a request: methods are any word, and so are the
-/// first words of many other protocols.
+/// A byte of `HTTP/1.x`. Only with the last one this is certainly a request: a method is any word, and many other
+/// protocols begin with a word too.
 #[inline(always)]
 fn version(scan: &mut Scan, byte: u8) {
     const NAME: u64 = u64::from_le_bytes(*b"HTTP/1.\0");

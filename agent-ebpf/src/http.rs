@@ -29,8 +29,8 @@ pub fn find(thread: &Thread, fd: u32) -> Option<&'static mut Conn> {
     Some(unsafe { &mut *conn })
 }
 
-/// Bytes are written to a connection that is not known. If the thread works on a request of it, the map of connections
-/// was full and has dropped it: the request gets no record.
+/// Bytes are written to an unknown connection. If the thread has a current request on it, the full map of connections
+/// dropped it, and the request gets no record.
 #[inline(always)]
 pub fn answers_forgotten(thread: &mut Thread, fd: u32) {
     if thread.request != 0 && thread.fd == fd && thread.answered == 0 {

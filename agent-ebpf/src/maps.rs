@@ -93,7 +93,7 @@ pub struct Thread {
     /// The last site whose stack is known to be in `STACKS`. Programs often allocate in loops, so this saves many
     /// lookups.
     pub last_site: u64,
-    /// Value of `RULES_VERSION` when that was known.
+    /// Value of `RULES_VERSION` at that time.
     pub last_version: u64,
     /// Python: a request whose head was read and for which no context was created yet, and the context that was
     /// current then.
@@ -222,7 +222,8 @@ pub static RETURNED: HashMap<ReturnedKey, u64> =
     HashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
 #[map]
 pub static STACKS: HashMap<u64, Stack> = HashMap::with_max_entries(MAX_STACKS, BPF_F_NO_PREALLOC);
-/// Stacks of each target in `STACKS`, by its slot. The programs add, and user space sets it when it has removed some.
+/// Stacks of each target in `STACKS`, by its slot. The programs increment it, and user space sets it after removing
+/// some.
 #[map]
 pub static STACKS_HELD: Array<u64> = Array::with_max_entries(SLOTS as u32, 0);
 #[map]
@@ -270,7 +271,7 @@ pub static LIVE_BLOCKS: Array<u64> = Array::with_max_entries(1, 0);
 /// The same of each target, by its slot. User space corrects it at every snapshot.
 #[map]
 pub static BLOCKS_HELD: Array<u64> = Array::with_max_entries(SLOTS as u32, 0);
-/// Blocks that a target may hold before it is sampled because the map fills; user space sets it.
+/// Blocks that a target may hold before it is sampled because the map is filling up; set by user space.
 #[map]
 pub static BLOCKS_SHARE: Array<u64> = Array::with_max_entries(1, 0);
 /// The counters of each target, by its slot.

@@ -95,12 +95,11 @@ fn walk(thread: &mut Thread, config: &PythonConfig, first: u64) -> u64 {
         frame: first,
         hash: SITE_SEED ^ u64::from(layout),
     };
-    // A call for each frame, and not a loop: the verifier follows it once.
-    // SAFETY: `visit` has the signature the helper requires, and its context is a `Walk`, which outlives the call like
-    // the references in it.
+    // A call for each frame instead of a loop: the verifier checks it once. SAFETY: `visit` has the signature the
+    // helper requires, and its context is a `Walk`, which outlives the call like the references in it.
     unsafe {
         generated::bpf_loop(MAX_LOOKS, visit as *mut _, (&raw mut walk).cast(), 0);
-        // Nothing else uses the thread any more.
+        // Nothing else uses the thread now.
         (*walk.thread).stack.truncated = u32::from(walk.frame != 0);
     }
     walk.hash & !SITE_PROVISIONAL
@@ -124,7 +123,7 @@ unsafe extern "C" fn visit(_index: u32, context: *mut core::ffi::c_void) -> i64 
     // SAFETY: the helper checks the address.
     let owner = u32::from(unsafe { bpf_probe_read_user(owner as *const u8) }.unwrap_or(0));
     if owner != config.entry_owner {
-        // The lowest bits say who owns the reference.
+        // The lowest bits mark the ownership of the reference.
         let code = at(frame, config.code) & !7;
         if code == 0 {
             return 1;
@@ -223,15 +222,15 @@ fn find(config: &PythonConfig, tid: u32) -> u64 {
 /// The search for a thread's state.
 struct Search {
     config: *const PythonConfig,
-    /// The thread, as its PID namespace numbers it.
+    /// The thread's id in its PID namespace.
     pid: u32,
     state: u64,
-    /// The state before that.
+    /// The previous state.
     last: u64,
     found: u64,
 }
 
-/// Looks at one state. Returns 1 to stop.
+/// Checks one state. Returns 1 to stop.
 ///
 /// # Safety
 ///

@@ -66,7 +66,7 @@ pub fn open(bytes: &Bytes, fd: u32) -> Option<&'static mut Reading> {
     Some(reading)
 }
 
-/// Whether the bytes begin as a request line does.
+/// Whether the bytes are the start of a request line.
 #[inline(never)]
 pub fn begins_request(bytes: &Bytes, fd: u32) -> bool {
     let Some(reading) = open(bytes, fd) else {

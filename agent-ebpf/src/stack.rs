@@ -137,7 +137,7 @@ fn publish(thread: &mut Thread, hash: u64) {
             }
         }
         let held = STACKS_HELD.get_ptr_mut(thread.slot);
-        // SAFETY: a slot of an array map; a value that is slightly out of date is good enough here.
+        // SAFETY: a slot of an array map; a slightly outdated value is acceptable.
         let room = held.is_none_or(|held| unsafe {
             core::ptr::read_volatile(held) < u64::from(MAX_STACKS_OF_ONE)
         });
@@ -151,7 +151,7 @@ fn publish(thread: &mut Thread, hash: u64) {
     }
 }
 
-/// Version of the rules and stacks: what was remembered under another one may not hold any more.
+/// Version of rules and stacks: what was cached under another version may be invalid.
 #[inline(always)]
 fn version() -> u64 {
     match RULES_VERSION.get_ptr(0) {

@@ -190,7 +190,7 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
         let what = format!("not a regular file of at most {} KiB", LARGEST >> 10);
         read(io::Error::other(what))
     };
-    // A FIFO would block the opening.
+    // Opening a FIFO would block.
     if !fs::metadata(path).map_err(read)?.is_file() {
         return Err(wrong());
     }

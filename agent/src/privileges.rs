@@ -1,5 +1,5 @@
-//! Capabilities: heaptide keeps those that it works with, gives up all others before it starts a thread, and says what is
-//! lost without one that it does not have.
+//! Capabilities: heaptide keeps the needed ones, drops all others before it starts a thread, and reports what is not
+//! possible without a missing one.
 
 use std::io;
 use std::path::Path;
@@ -16,9 +16,9 @@ pub struct Needed {
     pub name: &'static str,
     /// What it is for.
     pub purpose: &'static str,
-    /// What is lost without it; `None`: nothing can be observed.
+    /// What is not possible without it; `None`: nothing can be observed.
     pub lost: Option<&'static str>,
-    /// `CAP_SYS_ADMIN` stands for it as well.
+    /// `CAP_SYS_ADMIN` includes it.
     by_admin: bool,
 }
 
@@ -48,7 +48,7 @@ pub const NEEDED: [Needed; 5] = [
     Needed {
         set: CapabilitySet::DAC_READ_SEARCH,
         name: "CAP_DAC_READ_SEARCH",
-        purpose: "read programs and trace events that not everybody may read",
+        purpose: "read programs and trace events with restricted access",
         lost: Some(
             "programs and libraries that this user may not read are observed without functions and lines, and \
              children of a process are not followed",
@@ -65,16 +65,16 @@ pub const NEEDED: [Needed; 5] = [
 ];
 
 impl Needed {
-    /// Whether the set of effective capabilities has it, or what stands for it.
+    /// Whether the effective set has it, or one that includes it.
     pub fn is_in(&self, effective: u64) -> bool {
         let admin = self.by_admin && effective & CapabilitySet::SYS_ADMIN.bits() != 0;
         admin || effective & self.set.bits() != 0
     }
 }
 
-/// What is lost because of capabilities that this process does not have: a line for each.
+/// What is not possible because of missing capabilities, one line each.
 pub fn missing() -> Vec<String> {
-    // A process can always ask for its own.
+    // A process can always read its own.
     let effective = thread::capabilities(None).map_or(u64::MAX, |sets| sets.effective.bits());
     let missing = NEEDED.iter().filter(|needed| !needed.is_in(effective));
     missing
@@ -82,7 +82,7 @@ pub fn missing() -> Vec<String> {
         .collect()
 }
 
-/// Puts one line for each missing capability in the place of all that was refused because of it.
+/// Replaces all limitations caused by a missing capability by one line.
 pub fn name_once(limitations: &mut Vec<String>) {
     let missing = missing();
     if missing.is_empty() {
@@ -95,19 +95,19 @@ pub fn name_once(limitations: &mut Vec<String>) {
     limitations.splice(0..0, missing);
 }
 
-/// What a command needs beside [`NEEDED`].
+/// Additional needs of a command.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct More<'a> {
     /// The port of the metrics.
     pub port: Option<u16>,
     /// Files that will be written.
     pub files: &'a [&'a Path],
-    /// Asks the kernel whether it refuses something for which it may want `CAP_SYS_ADMIN`.
+    /// Checks whether the kernel denies something that may need `CAP_SYS_ADMIN`.
     pub refused: Option<fn() -> bool>,
 }
 
-/// Gives up all capabilities but those that are needed, for good: also for programs that this one starts. To be called
-/// before the first thread is started, because each thread has its own.
+/// Drops all capabilities but the needed ones permanently, also for child programs. Called before the first thread is
+/// started, because capabilities are per thread.
 pub fn keep_needed(more: &More<'_>) -> io::Result<()> {
     let held = thread::capabilities(None)?;
     let mut kept = NEEDED
@@ -117,14 +117,14 @@ pub fn keep_needed(more: &More<'_>) -> io::Result<()> {
         .permitted
         .contains(CapabilitySet::BPF | CapabilitySet::PERFMON)
     {
-        // It stands for those.
+        // It includes those.
         kept |= CapabilitySet::SYS_ADMIN;
     }
     if more.port.is_some_and(|port| (1..1024).contains(&port)) {
         kept |= CapabilitySet::NET_BIND_SERVICE;
     }
     kept &= held.permitted;
-    // With those alone for now, to see whether files can be written with them.
+    // Only with those for now, to check whether the files can be written.
     let effective = held.permitted & kept;
     set(CapabilitySets { effective, ..held })?;
     if more.refused.is_some_and(|refused| refused()) {
@@ -138,8 +138,8 @@ pub fn keep_needed(more: &More<'_>) -> io::Result<()> {
         debug!("CAP_DAC_OVERRIDE is kept to write files in a folder of another user");
         kept |= writing;
     }
-    // The bounding set can be changed only by one who may set capabilities; programs that are started without
-    // it get no more than what is permitted here, unless they run as root.
+    // Changing the bounding set needs CAP_SETPCAP. Without it, child programs get only the permitted capabilities,
+    // unless they run as root.
     if held.permitted.contains(CapabilitySet::SETPCAP) {
         let effective = kept | CapabilitySet::SETPCAP;
         set(CapabilitySets { effective, ..held })?;
@@ -165,7 +165,7 @@ fn drop_bounding(kept: CapabilitySet) -> io::Result<()> {
         }
         match thread::remove_capability_from_bounding_set(one) {
             Ok(()) => {}
-            // The kernel knows no more of them.
+            // The kernel has no more capabilities.
             Err(rustix::io::Errno::INVAL) => break,
             Err(why) => return Err(why.into()),
         }
@@ -173,7 +173,7 @@ fn drop_bounding(kept: CapabilitySet) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether a file can be written: itself where it is a device, else its folder, or the nearest one that exists.
+/// Whether a file can be written: itself if it is a device, otherwise its folder or the nearest existing one.
 fn is_writable(path: &Path) -> bool {
     let special = path
         .metadata()

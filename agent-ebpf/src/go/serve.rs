@@ -153,7 +153,7 @@ pub fn go_finish(ctx: ProbeContext) -> u32 {
         tgid: u64::from(tgid),
     };
     let Some(pending) = GO_REQUESTS.get_ptr_mut(key) else {
-        // The larger map of tasks still knows it: that of requests was full and has dropped it.
+        // The larger map of tasks still has it: the full map of requests dropped it.
         if TASKS.remove(key).is_ok() {
             count(Counter::RequestsLost);
         }

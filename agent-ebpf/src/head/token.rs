@@ -1,8 +1,8 @@
-//! How a request line begins: a method, which is any token of RFC 9110, a space, and a target.
+//! The start of a request line: a method, which is any token of RFC 9110, a space, and a target.
 
 use crate::METHOD_LEN;
 
-/// Bytes that tell whether a request line begins.
+/// Bytes needed to recognise the start of a request line.
 pub const OPENING: usize = 32;
 
 /// The characters of tokens among the first 64 of ASCII: `!#$%&'*+-.` and digits.
@@ -18,8 +18,8 @@ pub const fn is_tchar(byte: u8) -> bool {
     byte < 128 && set >> (byte & 63) & 1 != 0
 }
 
-/// Whether the first `len` bytes of `text` begin as a request line does. For connections that were open before: their
-/// descriptors may be files as well, so the target must begin as one does (`/`, `*`, the scheme of a URL, a host).
+/// Whether the first `len` bytes of `text` are the start of a request line. For descriptors that were open before the
+/// attach, which may also be files: so the target must be plausible (`/`, `*`, the scheme of a URL, a host).
 #[inline(always)]
 #[must_use]
 pub fn begins_request(text: &[u8; OPENING], len: u32) -> bool {

@@ -14,11 +14,11 @@ pub const INFLIGHT_DEPTH: usize = 8;
 pub const MAX_HEAD: u32 = 16 * 1024;
 /// Longest header (or cookie) name and scheme that can be configured.
 pub const PATTERN_LEN: usize = 32;
-/// Stacks that the map of stacks holds.
+/// Capacity of the map of stacks.
 pub const MAX_STACKS: u32 = 32_768;
-/// Stacks of one target that it holds: the others keep room, whatever one of them does.
+/// Maximum stacks of one target, so that others have room.
 pub const MAX_STACKS_OF_ONE: u32 = MAX_STACKS / 2;
-/// Unwind rules that the map of rules holds.
+/// Capacity of the map of unwind rules.
 pub const MAX_RULES: u32 = 262_144;
 /// Slots for counters. Each target has its own while there are free ones. Slot 0 is shared: it counts what
 /// belongs to no target, and targets that found no free slot.

@@ -6,7 +6,7 @@ use heaptide_judge::events::Nanos;
 
 use crate::error::ProcessError;
 
-/// `CLOCK_MONOTONIC` now: the kernel half's clock.
+/// `CLOCK_MONOTONIC`: the clock of the kernel programs.
 pub fn now() -> Nanos {
     let time = read(libc::CLOCK_MONOTONIC).unwrap_or_default();
     Nanos(time.as_secs() * 1_000_000_000 + u64::from(time.subsec_nanos()))
@@ -22,14 +22,15 @@ pub fn own_cpu_time() -> Duration {
     read(libc::CLOCK_PROCESS_CPUTIME_ID).unwrap_or_default()
 }
 
-/// CPU time of all threads of a process so far, by its own clock: finer than the ticks of `/proc`.
+/// CPU time of all threads of a process, by its CPU clock, which is finer than the ticks of
+/// `/proc`.
 pub fn cpu_time_of(pid: u32) -> Result<Duration, ProcessError> {
     let ended = ProcessError::Ended { pid };
     let Ok(id) = libc::pid_t::try_from(pid) else {
         return Err(ended);
     };
     let mut clock = 0;
-    // SAFETY: a valid place for the clock's id.
+    // SAFETY: `clock` is valid for writing a clock id.
     let refused = unsafe { libc::clock_getcpuclockid(id, &raw mut clock) };
     if refused != 0 {
         return Err(ended);
@@ -63,7 +64,7 @@ mod tests {
 
     #[test]
     fn no_process_has_no_time() {
-        // The second one is beyond the largest process id of Linux.
+        // The second one is above Linux's maximum process id.
         for pid in [u32::MAX, 1 << 22] {
             let ended = cpu_time_of(pid);
             assert!(

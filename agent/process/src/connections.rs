@@ -1,19 +1,19 @@
-//! The connections that a process serves: established TCP connections on ports that somebody listens on.
+//! The connections that a process serves: established TCP connections on listening ports.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 
-/// Bytes read of each table of sockets. A row has 150 (`net/ipv4/tcp_ipv4.c`).
+/// Maximum bytes read of each socket table. A row has 150 (`net/ipv4/tcp_ipv4.c`).
 const MOST_BYTES: u64 = 4 << 20;
-/// Descriptors of a process looked at.
+/// Maximum descriptors of a process.
 const MOST_FDS: usize = 65_536;
 /// Values of `st` in the tables (`include/net/tcp_states.h`).
 const ESTABLISHED: &str = "01";
 const LISTEN: &str = "0A";
 
-/// How many connections a process serves now. Others in its network namespace may listen, so a connection that it has
-/// opened itself from such a port counts, too.
+/// Number of connections that a process serves now. The listener may be another process of its network namespace, so
+/// a connection that it has opened itself from such a port counts too.
 pub fn served(pid: u32) -> io::Result<usize> {
     let mut table = String::new();
     for name in ["tcp", "tcp6"] {
@@ -32,7 +32,7 @@ pub fn served(pid: u32) -> io::Result<usize> {
     }
     let mut count = 0;
     for entry in fs::read_dir(format!("/proc/{pid}/fd"))?.take(MOST_FDS) {
-        // A descriptor that was closed meanwhile has no link.
+        // A descriptor closed meanwhile has no link.
         let Ok(link) = fs::read_link(entry?.path()) else {
             continue;
         };

@@ -1,7 +1,7 @@
-//! The end of the program. When it is asked for, the last report is still to be written, but not for long: what reads
-//! files of others or waits for them may do so for a little while, and is refused afterwards.
+//! Limits of work at the end of the program. After a request to end, the last report is still written. Reading
+//! foreign files and waiting for others is allowed for a short time, and refused afterwards.
 //!
-//! Work is counted as CPU time, so that a busy machine costs no report its names.
+//! Work is counted as CPU time, so that names are not missing from reports of a busy machine.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,36 +9,36 @@ use std::time::Duration;
 use crate::clocks;
 
 /// CPU time that this process may still use.
-const WORK: Duration = Duration::from_millis(1000);
-/// Time that it may still wait for others.
+const WORK: Duration = Duration::from_secs(1);
+/// Time for which it may still wait.
 const WAITING: Duration = Duration::from_millis(750);
 
 static PROGRAM: Ending = Ending::new();
 
-/// Asks the program to end.
+/// Requests the end of the program.
 pub fn ask() {
     PROGRAM.ask(clocks::own_cpu_time());
 }
 
-/// Somebody has asked.
+/// Whether the end was requested.
 pub fn is_asked() -> bool {
     PROGRAM.is_asked()
 }
 
-/// What was left to do has had its time.
+/// Whether the remaining time is used up.
 pub fn is_over() -> bool {
     PROGRAM.is_asked() && PROGRAM.is_over(clocks::own_cpu_time())
 }
 
-/// Counts time that was spent on waiting.
+/// Counts time spent waiting.
 pub fn waited(time: Duration) {
     PROGRAM.waited(time);
 }
 
 struct Ending {
-    /// CPU time of this process at that moment, in nanoseconds; 0: nobody has asked.
+    /// CPU time of this process at the request, in nanoseconds; 0: not requested.
     asked: AtomicU64,
-    /// Nanoseconds since.
+    /// Nanoseconds waited since.
     waited: AtomicU64,
 }
 
@@ -52,7 +52,7 @@ impl Ending {
 
     fn ask(&self, used: Duration) {
         let used = nanoseconds(used).max(1);
-        // Only the first one counts: a signal that is sent again gives no more time.
+        // Only the first request counts: a repeated signal gives no more time.
         let _ = self
             .asked
             .compare_exchange(0, used, Ordering::Relaxed, Ordering::Relaxed);

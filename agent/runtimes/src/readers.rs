@@ -136,7 +136,7 @@ impl Drop for Readers {
         if let Some(thread) = self.thread.take()
             && !ending::is_asked()
         {
-            // It ends with its channel, after the walks that are due; the program does not wait for them.
+            // It ends when its channel closes, after the current walks; the program does not wait for them.
             let _ = thread.join();
         }
     }

@@ -58,7 +58,7 @@ pub(super) fn attach(args: &Attach) -> Result<ExitCode> {
         None => None,
     };
     session.attach(args.pid, judge)?;
-    // Before that there is nothing to report, and a signal ends heaptide as it does any program.
+    // Before this there is nothing to report, and a signal ends heaptide by default.
     runtime.block_on(async { stop_on_signals(&stop) })?;
     eprintln!(
         "attached to {} (pid {})",
@@ -123,7 +123,7 @@ fn watch_target(
     Ok(())
 }
 
-/// Gives up what is not needed to observe, and to write what was asked for.
+/// Drops capabilities that are needed neither for observing nor for the requested outputs.
 fn keep_needed(args: &Attach) -> Result<()> {
     kernel::look_up_events();
     let named = [
@@ -140,10 +140,10 @@ fn keep_needed(args: &Attach) -> Result<()> {
         files: &files,
         refused: Some(kernel::perf_events_refused),
     })
-    .context("capabilities that are not needed cannot be given up")
+    .context("cannot drop unneeded capabilities")
 }
 
-/// The options of the source from the flags.
+/// Source options from the flags.
 fn source_options(args: &Attach) -> Result<SourceOptions> {
     let handlers = args
         .handlers

@@ -25,12 +25,12 @@ use heaptide_process::plan::PlanOptions;
 pub(super) fn doctor(args: &Doctor) -> Result<ExitCode> {
     let mut checks = checks::host();
     kernel::look_up_events();
-    // From here on as the daemon works.
+    // From here on with the daemon's capabilities.
     if let Err(why) = privileges::keep_needed(&More {
         refused: Some(kernel::perf_events_refused),
         ..More::default()
     }) {
-        let found = format!("those that are not needed cannot be given up: {why}");
+        let found = format!("cannot drop unneeded ones: {why}");
         checks.push(Check::limited(
             "capabilities",
             found,
@@ -117,7 +117,7 @@ fn load() -> (Vec<Check>, Option<f64>) {
             "all attached: requests, mappings, forks and execs",
         ));
     }
-    // Said of the capabilities already.
+    // Already reported with the capabilities.
     let missing = privileges::missing();
     let mut limitations = source.limitations();
     limitations.retain(|one| !missing.contains(one));

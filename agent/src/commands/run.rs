@@ -51,7 +51,7 @@ pub(super) fn run(args: &Run, log: Option<&str>) -> Result<ExitCode> {
     Ok(ExitCode::Success)
 }
 
-/// Gives up what is not needed to observe, and to keep the state.
+/// Drops capabilities that are needed neither for observing nor for the state file.
 fn keep_needed(config: &Config) -> Result<()> {
     kernel::look_up_events();
     let state: Vec<&Path> = config.agent.state.as_deref().into_iter().collect();
@@ -60,7 +60,7 @@ fn keep_needed(config: &Config) -> Result<()> {
         files: &state,
         refused: Some(kernel::perf_events_refused),
     })
-    .context("capabilities that are not needed cannot be given up")?;
+    .context("cannot drop unneeded capabilities")?;
     for missing in privileges::missing() {
         warn!("{missing}");
     }

@@ -1,28 +1,29 @@
-//! Numbers and filters that can be read but make no sense.
+//! Numbers and filters that are well-formed but make no sense.
 
 use std::time::Duration;
 
 use super::{Config, Target};
 
-/// Processes at once: each has counters of its own in the kernel half up to this number (`heaptide_ebpf::SLOTS`).
+/// Maximum processes at once: each has its own counters in the kernel programs up to this number
+/// (`heaptide_ebpf::SLOTS`).
 const MOST_PROCESSES: usize = 500;
 /// `[[target]]` entries.
 const MOST_TARGETS: usize = 1_000;
 /// Patterns of handlers of one target.
 const MOST_HANDLERS: usize = 100;
-/// Between two looks, and between two reports.
+/// Maximum interval between two scans, and between two reports.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
-/// Entries of a cache: more than fit into any memory.
+/// Maximum entries of a cache: more than fit into any memory.
 const MOST_ENTRIES: u64 = 1 << 40;
-/// A limit of memory below this is a mistake in the unit, and no service runs in it.
+/// Minimum memory limit: a lower one is a mistake in the unit.
 const LEAST_MEMORY: u64 = 1 << 10;
 const MOST_MEMORY: u64 = 1 << 50;
 /// `PID_MAX_LIMIT` of 64-bit kernels.
 const MOST_PID: u32 = 1 << 22;
-/// Words that are filters of a log by themselves.
+/// Words that are log filters by themselves.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
-/// What is wrong with `[agent]`, or with the number of targets: the key, and what to do.
+/// Errors of `[agent]`, or of the number of targets: the key, and what to do.
 pub(super) fn check(config: &Config) -> Result<(), (&'static str, String)> {
     let agent = &config.agent;
     let wrong = |key, message: String| Err((key, message));
@@ -54,14 +55,14 @@ pub(super) fn check(config: &Config) -> Result<(), (&'static str, String)> {
         let count = config.targets.len();
         return wrong(
             "[[target]]",
-            format!("{count} targets are more than {MOST_TARGETS}; let one pattern match several"),
+            format!("{count} targets are more than {MOST_TARGETS}; use one pattern for several"),
         );
     }
     log_filter(&agent.log).map_err(|message| ("log", message))
 }
 
-/// Whether a log filter is made of levels and of `module=level`. The library that reads it takes any word for the name
-/// of a module, so a misspelt level would log nothing.
+/// Whether a log filter consists of levels and `module=level`. The library accepts any word as a module name, so a
+/// misspelled level would log nothing.
 fn log_filter(filter: &str) -> Result<(), String> {
     for one in filter.split(',').map(str::trim) {
         let (module, level) = one.rsplit_once('=').unwrap_or(("", one));
@@ -80,7 +81,7 @@ fn log_filter(filter: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// What is wrong with a target.
+/// Errors of a target.
 pub(super) fn check_target(target: &Target) -> Result<(), String> {
     let name = &target.name;
     if let Some(pid) = target.pid.filter(|pid| *pid > MOST_PID) {
@@ -101,7 +102,8 @@ pub(super) fn check_target(target: &Target) -> Result<(), String> {
         .is_some_and(|cmdline| cmdline.is_match(""));
     if all && !others.contains(&true) {
         return Err(format!(
-            "target `{name}`: cmdline matches every process; name something that only this service has"
+            "target `{name}`: cmdline matches every process; use a pattern that only this \
+             service matches"
         ));
     }
     if target
@@ -109,7 +111,8 @@ pub(super) fn check_target(target: &Target) -> Result<(), String> {
         .is_some_and(|entries| entries > MOST_ENTRIES)
     {
         return Err(format!(
-            "target `{name}`: expect_cache is more than any memory holds; write how many entries the cache may have"
+            "target `{name}`: expect_cache is more than any memory holds; write the intended \
+             number of entries"
         ));
     }
     let sensible = LEAST_MEMORY..=MOST_MEMORY;
@@ -124,7 +127,8 @@ pub(super) fn check_target(target: &Target) -> Result<(), String> {
     }
     if target.handlers.len() > MOST_HANDLERS {
         return Err(format!(
-            "target `{name}`: {} handlers are more than {MOST_HANDLERS}; let one pattern match several",
+            "target `{name}`: {} handlers are more than {MOST_HANDLERS}; use one pattern for \
+             several",
             target.handlers.len()
         ));
     }

@@ -134,7 +134,7 @@ mod tests {
         assert_eq!(fs::read(&victim).expect("the victim"), b"{}");
         assert_eq!(fs::read_dir(folder.path()).expect("the folder").count(), 2);
 
-        // What is no file, or too large for a state.
+        // Not a regular file, or too large.
         fs::remove_file(&path).expect("removed");
         rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RUSR).expect("a FIFO");
         assert!(PlateauStore::load(Some(&path)).of("api").is_empty());

@@ -58,7 +58,7 @@ const _: () = assert!(size_of::<PerfEventAttr>() == 72);
 const CLOEXEC: libc::c_ulong = 8;
 /// `perf_event_attr.disabled`.
 const DISABLED: u64 = 1;
-/// `PERF_TYPE_SOFTWARE` and its event that counts nothing, `PERF_COUNT_SW_DUMMY`.
+/// `PERF_TYPE_SOFTWARE` and its event without counts, `PERF_COUNT_SW_DUMMY`.
 const TYPE_SOFTWARE: u32 = 1;
 const DUMMY: u64 = 9;
 /// `PERF_TYPE_TRACEPOINT`.
@@ -110,8 +110,8 @@ pub fn tracepoint(program: RawFd, id: u64, cookie: u64) -> io::Result<Link> {
     })
 }
 
-/// Whether perf events are refused to this process. Debian and Ubuntu ask for `CAP_SYS_ADMIN` where
-/// `perf_event_paranoid` is above 2, whatever other capabilities there are.
+/// Whether perf events are denied to this process. Debian and Ubuntu require `CAP_SYS_ADMIN` if
+/// `perf_event_paranoid` is above 2, regardless of other capabilities.
 pub fn perf_events_refused() -> bool {
     let attr = PerfEventAttr {
         kind: TYPE_SOFTWARE,

@@ -73,7 +73,7 @@ impl Kernel {
         let _ = self.targets.remove(&tgid);
     }
 
-    /// Publishes unwind rules; returns how many found room.
+    /// Publishes unwind rules; returns the number for which there was room.
     pub fn add_rules(&mut self, layout: u32, rules: &[(u64, UnwindRule)]) -> usize {
         if rules.is_empty() {
             return 0;
@@ -91,7 +91,7 @@ impl Kernel {
         added
     }
 
-    /// Takes unwind rules back.
+    /// Removes unwind rules.
     pub fn remove_rules(&mut self, layout: u32, addresses: impl Iterator<Item = u64>) {
         let layout = u64::from(layout);
         let keys: Vec<RuleKey> = addresses.map(|pc| RuleKey { pc, layout }).collect();
@@ -99,11 +99,11 @@ impl Kernel {
         self.changed_rules();
     }
 
-    /// What the programs remember rests on rules and stacks as they were: it holds no longer.
+    /// The programs' caches depend on rules and stacks: invalidates them.
     pub(super) fn changed_rules(&mut self) {
         let version = self.rules_version.get(&0, 0).unwrap_or_default();
         if let Err(why) = self.rules_version.set(0, version.wrapping_add(1), 0) {
-            warn!("cannot tell the programs of other unwind rules: {why}");
+            warn!("cannot publish the change of unwind rules to the kernel programs: {why}");
         }
     }
 

@@ -34,7 +34,7 @@ pub(super) const PROCESSES: [RawTracepoint; 4] = [
     ("process_exit", c"sched_process_exit", "ends of processes"),
 ];
 
-/// Programs that `sys_exit` goes on to, and the system calls they are for.
+/// Programs called by `sys_exit`, with their system calls.
 pub(super) const EXITS: &[(&str, &[libc::c_long])] = &[
     (
         "exit_read",

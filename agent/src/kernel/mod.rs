@@ -65,7 +65,7 @@ pub struct Kernel {
     stacks: HashMap<MapData, u64, Wire<Stack>>,
     stack_maps: StackMaps,
     shares: Shares,
-    /// Held open for `rules_fd`.
+    /// Kept open for `rules_fd`.
     _rules: Map,
     _threads: Map,
     threads_fd: RawFd,
@@ -105,7 +105,8 @@ impl std::fmt::Debug for Kernel {
 }
 
 impl Kernel {
-    /// Makes the maps and loads the programs that are always needed; the others are loaded when they are first wanted. Needs `CAP_BPF` and `CAP_PERFMON` (or `CAP_SYS_ADMIN`).
+    /// Creates the maps and loads the programs that are always needed; others are loaded on first use. Needs `CAP_BPF`
+    /// and `CAP_PERFMON` (or `CAP_SYS_ADMIN`).
     pub fn load(settings: &Settings) -> Result<Self, KernelError> {
         error::check_capabilities()?;
         raise_memlock();
@@ -116,7 +117,7 @@ impl Kernel {
             .load(OBJECT)
             .map_err(|why| KernelError::load("the object", &why))?;
         let programs = Programs::new(&ebpf)?;
-        // What the programs log is for whoever debugs heaptide; without it they work all the same.
+        // The log is for debugging heaptide; the programs work without it.
         let logger = EbpfLogger::init(&mut ebpf)
             .inspect_err(|why| debug!("the log of the kernel programs cannot be read: {why}"))
             .ok();
@@ -189,7 +190,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// Loads all programs: to see whether the kernel takes them.
+    /// Loads all programs, to check whether the kernel accepts them.
     pub fn load_all(&mut self) -> Result<(), KernelError> {
         let sessions = self.programs.sessions();
         let uprobes = of_probes().filter(|program| !sessions || *program != ALLOC_RETURN);
@@ -203,8 +204,8 @@ impl Kernel {
         self.load_calls()
     }
 
-    /// What runs at a probe. Where the kernel has sessions, what runs at an entry runs at the return as well. A session
-    /// has a return probe, though, and an exception that is unwound through one ends the process.
+    /// The program at a probe. With uprobe sessions the program at an entry also runs at the return. But a session has
+    /// a return probe, and an exception that unwinds through one ends the process.
     fn runs_at(&self, probe: &Probe) -> Option<(&'static str, Kind)> {
         let name = probe.program.name;
         match probe.program {
@@ -216,8 +217,8 @@ impl Kernel {
         }
     }
 
-    /// Attaches probes of a plan to one process (all its threads, not its children), in their order
-    /// where they are of different programs.
+    /// Attaches probes of a plan to one process (all its threads, not its children), in the order of the plan for
+    /// different programs.
     pub fn attach(&mut self, pid: u32, probes: &[&Probe]) -> Result<Vec<Link>, KernelError> {
         self.load_programs(probes.iter().copied())?;
         let mut groups: Vec<(&'static str, &Path, Vec<&Probe>)> = Vec::new();
@@ -240,7 +241,7 @@ impl Kernel {
         Ok(links)
     }
 
-    /// Attaches the program that only counts in place of the probe's own: the cost floor.
+    /// Attaches the counting program in place of the probe's own, to measure the minimum cost.
     pub fn attach_counting(&mut self, pid: u32, probe: &Probe) -> Result<Vec<Link>, KernelError> {
         self.programs.load(&mut self.ebpf, COUNTING, Kind::Uprobe)?;
         self.attach_program(COUNTING, pid, &[probe])
@@ -297,7 +298,7 @@ impl Kernel {
         self.map_bytes
     }
 
-    /// Looks how much that is now: most maps take memory as they fill.
+    /// Updates that number: most maps allocate memory as they fill.
     pub fn measure_maps(&mut self) {
         self.map_bytes = raw::bytes_of(&self.maps);
     }

@@ -1,7 +1,7 @@
-//! Loading: the kernel programs by name, each when it is first wanted, because the verifier takes its time for each.
+//! Loads the kernel programs on first use, because the verifier takes time for each.
 //!
-//! The maps that the programs use were made with the object, and whoever holds the programs holds those too: what is
-//! loaded later refers to them by their descriptors.
+//! The maps were created with the object and live as long as the programs: later programs refer to them by
+//! descriptor.
 
 use std::{
     collections::HashMap as Table,
@@ -24,7 +24,7 @@ use super::{
 pub(super) static OBJECT: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/heaptide-ebpf"));
 
-/// What a program is attached to.
+/// The attach type of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// Probes of a plan.
@@ -33,7 +33,7 @@ pub(super) enum Kind {
     Session,
     /// Trace events.
     Event,
-    /// Raw tracepoints, and what they go on to.
+    /// Raw tracepoints, and programs called by them.
     Raw,
 }
 
@@ -42,14 +42,14 @@ pub(super) struct Programs {
     descriptors: Table<&'static str, RawFd>,
     /// Those loaded without aya: uprobes for multi-links.
     own: Table<&'static str, OwnedFd>,
-    /// Where those come from, if the kernel has multi-links.
+    /// The source of those programs, if the kernel has multi-links.
     object: Option<multi::Programs>,
     /// Entries and returns of allocators are sessions.
     sessions: bool,
 }
 
 impl Programs {
-    /// Looks what the kernel has for uprobes, and loads none yet.
+    /// Checks the kernel's support for uprobes, without loading a program.
     pub(super) fn new(ebpf: &Ebpf) -> Result<Self, KernelError> {
         let support = multi::support();
         let mut object = None;
@@ -68,7 +68,7 @@ impl Programs {
         })
     }
 
-    /// Loads a program, unless it is loaded. `ebpf` is what `self` was made for.
+    /// Loads a program unless it is loaded. `ebpf` must be the one of `new`.
     pub(super) fn load(
         &mut self,
         ebpf: &mut Ebpf,
@@ -79,7 +79,7 @@ impl Programs {
             return Ok(());
         }
         let loaded = self.load_one(ebpf, name, kind);
-        // The agent may have fewer rights than when it started.
+        // The agent may have fewer capabilities than at its start.
         loaded.map_err(|why| check_capabilities().err().unwrap_or(why))
     }
 
@@ -144,7 +144,7 @@ impl Programs {
         self.sessions
     }
 
-    /// Any other program that is loaded.
+    /// Any other loaded program.
     pub(super) fn single(&self, name: &'static str) -> Result<RawFd, KernelError> {
         let what = "program";
         let found = self.descriptors.get(name).copied();

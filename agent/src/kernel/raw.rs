@@ -393,7 +393,7 @@ pub(super) fn update_batch<K: bytemuck::Pod, V: bytemuck::Pod>(
     done
 }
 
-/// Removes entries, a batch at a time; those that are not there do not matter.
+/// Removes entries in batches; missing ones are ignored.
 pub(super) fn delete_batch<K: bytemuck::Pod>(map: RawFd, keys: &[K]) {
     let mut done = 0;
     while done < keys.len() {
@@ -408,14 +408,14 @@ pub(super) fn delete_batch<K: bytemuck::Pod>(map: RawFd, keys: &[K]) {
         done += (attr.count as usize).min(asked);
         match result {
             Ok(_) => done = before + asked,
-            // The kernel stops at a key that is not there.
+            // The kernel stops at a missing key.
             Err(why) if why.raw_os_error() == Some(libc::ENOENT) => done += 1,
             Err(_) => break,
         }
     }
 }
 
-/// The attribute of what is done with one element of a map.
+/// The attribute of operations on one map element.
 #[repr(C)]
 pub(super) struct ElementAttr {
     pub(super) map: u64,
@@ -449,7 +449,7 @@ pub(super) fn map_fd(map: &Map) -> Option<BorrowedFd<'_>> {
     }
 }
 
-/// Kernel memory that maps hold, as their `fdinfo` says.
+/// Kernel memory of maps, from their `fdinfo`.
 pub(super) fn bytes_of(maps: &[RawFd]) -> u64 {
     let bytes = |fd: &RawFd| -> Option<u64> {
         let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;

@@ -1,4 +1,4 @@
-//! What each target holds of the maps that all share, and how much it may: told to the programs.
+//! Each target's usage and share of the common maps, for the kernel programs.
 
 use aya::maps::{Array, Map, MapData, MapError};
 use tracing::warn;
@@ -29,18 +29,18 @@ impl Shares {
 }
 
 impl Kernel {
-    /// How many stacks of a slot are in the map.
+    /// Sets the number of stacks of a slot in the map.
     pub fn set_stacks_held(&mut self, slot: u32, stacks: u64) {
         said(self.shares.stacks_held.set(slot, stacks, 0));
     }
 
-    /// How many live blocks of a slot are in the map.
+    /// Sets the number of live blocks of a slot in the map.
     pub fn set_blocks_held(&mut self, slot: u32, blocks: u64) {
         said(self.shares.blocks_held.set(slot, blocks, 0));
     }
 
-    /// Among how many targets the live map is shared. A quarter of it is theirs in equal parts, unsampled; who needs more
-    /// has it as long as there is room.
+    /// Sets the number of targets that share the live map. A quarter of it is divided equally and not sampled; a target
+    /// that needs more gets it while there is room.
     pub fn share_blocks(&mut self, targets: usize) {
         let share = u64::from(self.capacity / 4) / targets.max(1) as u64;
         said(self.shares.blocks_share.set(0, share, 0));
@@ -49,6 +49,6 @@ impl Kernel {
 
 fn said(set: Result<(), MapError>) {
     if let Err(why) = set {
-        warn!("the programs cannot be told what a target holds: {why}");
+        warn!("cannot set a target's usage for the kernel programs: {why}");
     }
 }

@@ -1,4 +1,4 @@
-//! The map of stacks as a whole: read now and then, so that what nobody needs any more goes out of it.
+//! Reads and prunes the map of stacks as a whole.
 
 use std::collections::HashMap;
 use std::os::fd::RawFd;
@@ -13,11 +13,11 @@ use super::{
 /// Stacks read at once.
 const BATCH: usize = 1024;
 
-/// What is needed for that.
+/// Maps and buffers for that.
 pub(super) struct StackMaps {
     stacks_fd: RawFd,
     batch: Batch<u64, Stack>,
-    /// A block may have been born with one of them at the moment of its removal.
+    /// Stacks removed last: a block may have been allocated with one at that moment.
     pub(super) retired: HashMap<u64, Stack>,
 }
 
@@ -44,13 +44,13 @@ impl Kernel {
         })
     }
 
-    /// Removes stacks; the programs put them there again when they are met again.
+    /// Removes stacks; the programs add them again when they recur.
     pub fn remove_stacks(&mut self, sites: &[u64]) {
         raw::delete_batch(self.stack_maps.stacks_fd, sites);
         self.changed_rules();
     }
 
-    /// The same, but until the next call these can still be asked for.
+    /// The same, but these stay available until the next call.
     pub fn retire_stacks(&mut self, stacks: HashMap<u64, Stack>) {
         let sites: Vec<u64> = stacks.keys().copied().collect();
         self.stack_maps.retired = stacks;

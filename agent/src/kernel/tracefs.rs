@@ -33,11 +33,11 @@ pub fn tracefs_readable() -> io::Result<()> {
         .try_for_each(|event| event.map(drop))
 }
 
-/// What was looked up before the right to mount tracefs was given up.
+/// Events looked up before the capability to mount tracefs was dropped.
 static FOUND: OnceLock<HashMap<(&str, &str), Event>> = OnceLock::new();
 
-/// Looks the events up that will be needed, where tracefs is not mounted and it takes the right to mount to do so. What
-/// cannot be found is asked for again when it is needed.
+/// Looks up all needed events if tracefs is not mounted, because mounting needs a capability. Events that are not found
+/// are looked up again later.
 pub fn look_up_events() {
     if tracefs_mounted().is_some() {
         return;
@@ -47,11 +47,11 @@ pub fn look_up_events() {
     let Ok(found) = events(&wanted) else { return };
     let found = wanted.into_iter().zip(found);
     let found = found.filter_map(|(name, event)| Some((name, event.ok()?)));
-    // Set once only: a second call would find the same.
+    // Set once; a second call would find the same.
     let _ = FOUND.set(found.collect());
 }
 
-/// Looks events up; the outer error says why tracefs cannot be read at all.
+/// Looks up events; the outer error means that tracefs cannot be read at all.
 pub(super) fn events(wanted: &[(&str, &str)]) -> io::Result<Vec<io::Result<Event>>> {
     if let Some(found) = FOUND.get()
         && wanted.iter().all(|name| found.contains_key(name))

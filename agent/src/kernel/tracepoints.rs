@@ -20,7 +20,7 @@ impl Kernel {
         self.programs.load(&mut self.ebpf, FORK.0, Kind::Event)
     }
 
-    /// Loads the programs for system calls, unless they are loaded.
+    /// Loads the programs for system calls unless they are loaded.
     pub fn load_calls(&mut self) -> Result<(), KernelError> {
         for enter in &ENTERS {
             self.programs.load(&mut self.ebpf, enter.0, Kind::Event)?;
@@ -52,8 +52,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// Attaches the tracepoints of processes, once for all targets. What could not be attached comes back as
-    /// a limitation.
+    /// Attaches the tracepoints of processes, once for all targets. Failures are returned as limitations.
     pub fn attach_tracepoints(&mut self) -> Vec<String> {
         let (mut links, mut limitations) = self.attach_raw(&PROCESSES);
         match self.attach_events(&[FORK]) {
@@ -64,7 +63,7 @@ impl Kernel {
         limitations
     }
 
-    /// Attaches the tracepoints of system calls. What could not be attached comes back as a limitation.
+    /// Attaches the tracepoints of system calls. Failures are returned as limitations.
     pub fn attach_calls(&mut self) -> Result<Vec<String>, KernelError> {
         self.load_calls()?;
         let mut raws = vec![RAW_EXIT];

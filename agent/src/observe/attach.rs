@@ -78,7 +78,8 @@ pub(super) fn begin(
     let mut plan = plan_of(&target, &options, allocating);
     plan.probes.retain(wanted);
     let flags = options.flags(&target, host.options.stacks, allocating);
-    // First, because either can fail, and because what cannot be traced is one of its limitations.
+    // Done first, because either can fail, and because what cannot be traced is one of its
+    // limitations.
     host.kernel.load_programs(&plan.probes)?;
     host.calls.need(&mut host.kernel, flags)?;
     let before = host.attached.remove(&pid).map(Before::from);
@@ -107,12 +108,11 @@ pub(super) fn begin(
         host.slots.give_back(slot);
     })?;
     let was_paused = before.as_ref().is_some_and(|before| before.requests_paused);
-    match before {
-        Some(before) => before.hand_on(&mut attached),
-        None => {
-            attached.counted = host.kernel.counters(slot)?;
-            host.kernel.set_stacks_held(slot, 0);
-        }
+    if let Some(before) = before {
+        before.hand_on(&mut attached);
+    } else {
+        attached.counted = host.kernel.counters(slot)?;
+        host.kernel.set_stacks_held(slot, 0);
     }
     host.kernel.set_blocks_held(slot, 0);
     if prefill && allocating && attached.options.allocations && host.options.stacks {

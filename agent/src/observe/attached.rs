@@ -29,6 +29,7 @@ use heaptide_process::symbols::{Symbolizer, Unwinder};
 use heaptide_runtimes::{Target, door::PickedObject};
 
 /// One attached process.
+#[expect(clippy::struct_excessive_bools, reason = "independent states")]
 pub(super) struct Attached {
     pub(super) target: Target,
     /// Its effective options.
@@ -56,16 +57,16 @@ pub(super) struct Attached {
     pub(super) requests_cost: RequestCost,
     /// Its unwind rules were published.
     prefilled: bool,
-    /// That a map was full was logged.
+    /// The full map was logged.
     said_full: bool,
-    /// Whether the layout's rules are this process's own: a forked child shares its parent's.
+    /// The rules of its layout; a forked child shares its parent's.
     unwinder: Unwinder,
     symbolizer: Symbolizer,
     /// Provisional site ids and their true sites.
     aliases: HashMap<u64, Alias>,
     /// Sites already reported.
     announced: HashSet<SiteId>,
-    /// Unwound stacks of copies, until they are announced.
+    /// Unwound stacks of copies that are not reported yet.
     unwound: HashMap<SiteId, (Vec<u64>, bool)>,
 }
 
@@ -138,8 +139,8 @@ impl Attached {
         })
     }
 
-    /// Publishes rules for the call sites of all modules before the first probe is hit, so that
-    /// few stacks need a copy. Bounded; the rest comes with the copies.
+    /// Publishes rules for the call sites of all modules before the first probe is hit, so that few stacks need a copy.
+    /// Bounded; copies add the remaining rules.
     pub(super) fn prefill(&mut self, kernel: &mut Kernel, published: &mut Rules) {
         if mem::replace(&mut self.prefilled, true) {
             return;
@@ -154,7 +155,7 @@ impl Attached {
         );
     }
 
-    /// Unwinds a copied stack, publishes the rules it lacked, and remembers what its id means.
+    /// Unwinds a copied stack, publishes the missing rules, and records the true site of its id.
     pub(super) fn unwind(
         &mut self,
         kernel: &mut Kernel,
@@ -256,7 +257,7 @@ impl Attached {
             .resolve(site, &frames, exact_first, truncated || frames.is_empty())
     }
 
-    /// Whether the name of a site was announced: its stack is not needed any more.
+    /// Whether a site was reported, so that its stack is no longer needed.
     pub(super) fn knows(&self, site: u64) -> bool {
         self.announced.contains(&SiteId(site))
     }
@@ -266,7 +267,7 @@ impl Attached {
         self.regions.iter().map(|(_, region)| region.site)
     }
 
-    /// Puts true sites in place of the kernel's.
+    /// Replaces the kernel's sites by true sites.
     pub(super) fn resolve_groups(
         &mut self,
         kernel: &Kernel,
@@ -280,7 +281,7 @@ impl Attached {
         }
     }
 
-    /// Logs once that a map of the kernel half had no room for something of this process.
+    /// Logs once that a kernel map had no room for this process.
     pub(super) fn say_full_maps(&mut self, losses: &Losses) {
         let full = [
             (losses.map_full, "blocks"),

@@ -51,9 +51,9 @@ pub(super) struct Host {
     pub(super) slots: Slots,
     pub(super) rules: Rules,
     pub(super) stacks: Stacks,
-    /// Layouts of addresses that the kernel half may know something of.
+    /// Layouts that may have entries in the kernel maps.
     pub(super) layouts: Vec<u32>,
-    /// `None`: switched off.
+    /// `None`: disabled.
     pub(super) searches: Option<Searches>,
     /// Reads heaps from outside; started with the first readable one.
     pub(super) readers: Option<Readers>,
@@ -111,13 +111,13 @@ impl Host {
         layout
     }
 
-    /// Layouts that a process has now.
+    /// Layouts of the present processes.
     pub(super) fn layouts_in_use(&self) -> HashSet<u32> {
         let running = self.attached.values().filter(|attached| !attached.ended);
         running.map(|attached| attached.config.layout).collect()
     }
 
-    /// What cannot be seen of any target on this host, and why.
+    /// Limitations of this host.
     pub(super) fn limitations(&self) -> impl Iterator<Item = &String> {
         self.limitations.iter().chain(self.calls.limitations())
     }

@@ -10,8 +10,8 @@ use tracing::debug;
 use super::host::{Host, Sink, SourceError};
 use crate::kernel::Counters;
 
-/// Nanoseconds that the copy of a stack takes beside the hit of its probe: 64 reads of the target's memory and a wakeup.
-/// It is not in the calibrated cost of a hit, because copies end when the rules are known. An estimate.
+/// Cost of copying a stack in nanoseconds, besides the hit of its probe: 64 reads of the target's memory and a wakeup.
+/// It is not part of the calibrated cost of a hit, because copies end when the rules are known. An estimate.
 const COPY_NS: f64 = 5_000.0;
 
 /// Reads the memory of one target.

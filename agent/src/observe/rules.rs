@@ -1,7 +1,8 @@
-//! Unwind rules in the kernel's map: which layout of addresses has which, and what makes room when the map is full.
+//! Unwind rules in the kernel's map, by layout, and making room when the map is full.
 //!
-//! Rules go with the last process of their layout. When the map is full the layout with the most rules gives up all of
-//! its own: those that it needs come again with the next copies of its stacks, so no other target pays for it.
+//! Rules are removed with the last process of their layout. When the map is full, all rules of the layout with the
+//! most are removed. The needed ones are added again by the next copies of its stacks, so other targets are not
+//! affected.
 
 use std::collections::HashMap;
 use std::mem;
@@ -12,10 +13,10 @@ use tracing::warn;
 
 use crate::kernel::Kernel;
 
-/// Unwind rules published for a process before its first probe is hit, at most.
+/// Maximum unwind rules published for a process before its first probe is hit.
 const PREFILL: usize = 120_000;
 
-/// What the map holds.
+/// Contents of the map.
 #[derive(Default)]
 pub(super) struct Rules {
     layouts: HashMap<u32, Published>,
@@ -26,12 +27,12 @@ pub(super) struct Rules {
 #[derive(Default)]
 struct Published {
     addresses: FxHashSet<u64>,
-    /// Times that rules were refused, or given up for others.
+    /// Number of times that rules were rejected or removed for others.
     lost: u64,
 }
 
 impl Rules {
-    /// Rules that a new layout may publish at once: half of the room, so that others find some too.
+    /// Rules that a new layout may publish at once: half of the room, so that others have room too.
     pub(super) fn prefill(&self) -> usize {
         let room = (MAX_RULES as usize).saturating_sub(self.total);
         PREFILL.min(room / 2)
@@ -43,7 +44,7 @@ impl Rules {
         published.is_some_and(|published| published.addresses.contains(&address))
     }
 
-    /// Publishes rules; returns how many.
+    /// Publishes rules; returns their number.
     pub(super) fn add(
         &mut self,
         kernel: &mut Kernel,
@@ -58,12 +59,12 @@ impl Rules {
         }
         if added < rules.len() {
             published.lost += (rules.len() - added) as u64;
-            self.say("the kernel refuses more unwind rules");
+            self.say("the kernel rejects more unwind rules");
         }
         added
     }
 
-    /// Takes the rules of a layout back, which no process has any more.
+    /// Removes the rules of a layout without a process.
     pub(super) fn release(&mut self, kernel: &mut Kernel, layout: u32) {
         if let Some(published) = self.layouts.remove(&layout) {
             self.total = self.total.saturating_sub(published.addresses.len());
@@ -71,14 +72,14 @@ impl Rules {
         }
     }
 
-    /// Rules of a layout that found no room, or had to make some.
+    /// Number of times that rules of a layout were rejected or removed.
     pub(super) fn lost(&self, layout: u32) -> u64 {
         self.layouts
             .get(&layout)
             .map_or(0, |published| published.lost)
     }
 
-    /// Takes the rules of the layout with the most of them out; false when there are none.
+    /// Removes the rules of the layout with the most; false if there are none.
     fn make_room(&mut self, kernel: &mut Kernel) -> bool {
         let most = self
             .layouts
@@ -94,7 +95,7 @@ impl Rules {
         published.lost += 1;
         self.total = self.total.saturating_sub(addresses.len());
         kernel.remove_rules(*layout, addresses.into_iter());
-        self.say("the map of unwind rules is full: the largest target begins anew");
+        self.say("the map of unwind rules is full: the rules of the largest target are removed");
         true
     }
 

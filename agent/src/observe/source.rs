@@ -43,7 +43,7 @@ impl Source {
         calibrate(&mut self.host, &mut self.control.meter)
     }
 
-    /// Loads all programs and traces system calls although no target needs it: to see whether it works here.
+    /// Loads all programs and traces system calls without a target, to check whether this works.
     pub fn try_all(&mut self) -> Result<(), SourceError> {
         self.host.kernel.load_all()?;
         Ok(self.host.calls.need(&mut self.host.kernel, u32::MAX)?)

@@ -1,5 +1,5 @@
-//! The map of stacks shrinks: a stack goes with the last process of its layout of addresses, and when no live block has
-//! referred to it for a while.
+//! Prunes the map of stacks: a stack is removed with the last process of its layout, and if no live block has referred
+//! to it for a while.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -10,15 +10,15 @@ use tracing::{debug, warn};
 
 use super::host::Host;
 
-/// Between two looks at the whole map.
+/// Interval of pruning.
 const EVERY: Duration = Duration::from_secs(10);
-/// From here on, stacks that are known by name go too, whoever refers to them.
+/// Above this number symbolized stacks are removed too, even if they are referred to.
 const PRESSED: usize = MAX_STACKS as usize / 4 * 3;
 
-/// What was found at the last look.
+/// State of the last pruning.
 pub(super) struct Stacks {
     due: Instant,
-    /// Stacks that no block referred to.
+    /// Stacks without a block.
     idle: FxHashSet<u64>,
 }
 
@@ -30,13 +30,13 @@ impl Stacks {
         }
     }
 
-    /// Whether it is time to look.
+    /// Whether pruning is due.
     pub(super) fn is_due(&self) -> bool {
         Instant::now() >= self.due
     }
 }
 
-/// Removes stacks that live blocks do not refer to, now and at the last look. `used`: the sites of all live blocks.
+/// Removes stacks without live blocks, now and at the last pruning. `used`: the sites of all live blocks.
 pub(super) fn sweep(host: &mut Host, used: &FxHashSet<u64>) {
     host.stacks.due = Instant::now() + EVERY;
     host.kernel.measure_maps();
@@ -48,7 +48,7 @@ pub(super) fn sweep(host: &mut Host, used: &FxHashSet<u64>) {
     let mut held: HashMap<u32, u64> = HashMap::new();
     for (site, stack) in all {
         let layout = stack.layout & !PYTHON_LAYOUT;
-        // Those of the runtime's own frames are taken out when they are read.
+        // Stacks of a runtime's own frames are removed when they are read.
         let own = stack.layout & PYTHON_LAYOUT != 0;
         let is_used = used.contains(&site) && !(pressed && named(host, layout, site));
         if !layouts.contains(&layout) || !own && !is_used && host.stacks.idle.contains(&site) {
@@ -64,10 +64,7 @@ pub(super) fn sweep(host: &mut Host, used: &FxHashSet<u64>) {
     }
     host.stacks.idle = idle;
     if !retired.is_empty() {
-        debug!(
-            stacks = retired.len(),
-            "stacks that nothing refers to are removed"
-        );
+        debug!(stacks = retired.len(), "unused stacks are removed");
         host.kernel.retire_stacks(retired);
     }
     for slot in host.slots.used() {
@@ -76,7 +73,7 @@ pub(super) fn sweep(host: &mut Host, used: &FxHashSet<u64>) {
     }
 }
 
-/// Removes the stacks of layouts that no process has any more.
+/// Removes the stacks of layouts without a process.
 fn remove_of(host: &mut Host, layouts: &[u32]) {
     let Some(all) = read(host) else { return };
     let gone = |stack: &Stack| layouts.contains(&(stack.layout & !PYTHON_LAYOUT));
@@ -87,7 +84,7 @@ fn remove_of(host: &mut Host, layouts: &[u32]) {
     }
 }
 
-/// Whether every process that could ask for the stack knows what it is called.
+/// Whether the stack is symbolized in every process that could need it.
 fn named(host: &Host, layout: u32, site: u64) -> bool {
     let mut sharing = host
         .attached
@@ -102,13 +99,13 @@ fn read(host: &mut Host) -> Option<Vec<(u64, Stack)>> {
         .kernel
         .each_stack(|site, stack| all.push((site, *stack)));
     if let Err(why) = done {
-        warn!("stacks that nobody needs stay in the kernel: {why}");
+        warn!("unused stacks cannot be removed from the kernel map: {why}");
         return None;
     }
     Some(all)
 }
 
-/// What the kernel half knows of layouts that no process has any more is forgotten.
+/// Removes the kernel's entries of layouts without a process.
 pub(super) fn tidy(host: &mut Host) {
     let in_use: HashSet<u32> = host.layouts_in_use();
     let (kept, gone): (Vec<u32>, Vec<u32>) = host

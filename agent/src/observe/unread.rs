@@ -1,4 +1,5 @@
-//! Requests that are served but cannot be read: behind TLS, in HTTP/2 without a known library, in another protocol.
+//! Detects requests that are served but cannot be read: behind TLS, in HTTP/2 without a known library, in another
+//! protocol.
 
 use std::time::{Duration, Instant};
 
@@ -9,21 +10,21 @@ use tracing::debug;
 
 use super::host::{Host, Sink};
 
-/// How often connections are counted while no request was read.
+/// Interval of counting connections while no request was read.
 const EVERY: Duration = Duration::from_secs(3);
 
-/// What is said of such a target.
+/// The limitation of such a target.
 const LIMITATION: &str = "the process serves connections, but no request could be read: they are encrypted (TLS), or in a \
                           protocol that heaptide does not read (HTTP/2 or gRPC of an unknown library, or another one); \
                           so growth cannot be tied to requests, and is not called background";
 
-/// When the connections of a target were counted last.
+/// Time of the last count of a target.
 #[derive(Debug, Default)]
 pub(super) struct Unread {
     counted: Option<Instant>,
 }
 
-/// Looks whether targets without a request serve connections. To be called every second.
+/// Checks whether targets without a request serve connections. Called every second.
 pub(super) fn look(host: &mut Host, sink: &mut Sink<'_>) {
     for (pid, attached) in &mut host.attached {
         if !attached.requests_traced() {

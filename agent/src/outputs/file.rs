@@ -52,7 +52,7 @@ fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
         }
         _ => {}
     }
-    // A symbolic link is followed: its target is replaced. One that somebody else has made is replaced itself.
+    // A symbolic link is followed and its target replaced. A link of another user is replaced itself.
     let path = if is_foreign_link(path) {
         path.to_owned()
     } else {

@@ -19,7 +19,7 @@ use self::connections::Connections;
 use super::OutputError;
 use super::metrics::{self, Metrics};
 
-/// Pause after a connection could not be accepted, for lack of descriptors mostly.
+/// Pause after a connection could not be accepted, usually because no descriptor is free.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// A server that has bound its port and does not serve yet.
@@ -74,7 +74,7 @@ impl Server {
     }
 }
 
-/// What handlers know.
+/// State of the handlers.
 #[derive(Clone)]
 struct Shown {
     metrics: Metrics,
@@ -91,8 +91,8 @@ fn router(metrics: Metrics, bound: SocketAddr) -> Router {
         .with_state(shown)
 }
 
-/// On loopback only local names are served: otherwise a web page could read the metrics through the browser of someone
-/// on this host, under a name of its own that it points at loopback (DNS rebinding).
+/// On loopback only local host names are served. Otherwise a web page could read the metrics through a browser on this
+/// host, with a host name that resolves to loopback (DNS rebinding).
 async fn check_host(State(shown): State<Shown>, request: Request, next: Next) -> Response {
     if shown.bound.ip().is_loopback() && !accept::is_local(&request, shown.bound.ip()) {
         return (
@@ -123,7 +123,7 @@ async fn serve_metrics(State(shown): State<Shown>, headers: HeaderMap) -> Respon
     ];
     match accept::wants_gzip(&headers).then(|| accept::gzip(text.as_bytes())) {
         Some(Ok(packed)) => (always, [(header::CONTENT_ENCODING, "gzip")], packed).into_response(),
-        // Packing in memory does not fail; if it did, the text would do.
+        // Compression in memory does not fail; if it did, the plain text is sent.
         Some(Err(_)) | None => (always, text).into_response(),
     }
 }

@@ -20,7 +20,7 @@ pub struct CallTracing {
 }
 
 impl CallTracing {
-    /// Traces system calls from now on, if what these flags ask for is seen by them.
+    /// Attaches the tracepoints, if these flags need them.
     pub fn need(&mut self, kernel: &mut Kernel, flags: u32) -> Result<(), KernelError> {
         if flags & BY_CALLS == 0 || kernel.traces_calls() {
             return Ok(());

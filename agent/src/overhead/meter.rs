@@ -1,5 +1,6 @@
-//! What seeing requests costs each target: probes are measured for a second now and then where the kernel allows that,
-//! else reckoned by their number, as system calls are, which others make too.
+//! Measures what tracing requests costs each target: probes are timed for a second now and then if the kernel allows
+//! it, and otherwise estimated from their number. System calls are always estimated, because other processes make them
+//! too.
 
 use std::{
     collections::HashMap,
@@ -15,11 +16,11 @@ use crate::kernel::spent::{Measuring, Spent};
 const EVERY: Duration = Duration::from_secs(5);
 /// Default cost of a trap in nanoseconds, without its program.
 pub const HIT_NS: f64 = 700.0;
-/// Nanoseconds of a request's program, where they are not measured: reading a task takes half of that, a head in Go several
-/// times as much, but comes with as many short ones.
+/// Default time of a request's program in nanoseconds, if it is not measured: reading a task takes half of that; a head
+/// in Go takes several times as much, but there are as many short ones.
 const PROGRAM_NS: f64 = 700.0;
-/// Nanoseconds of a system call that is looked at, where a hit takes [`HIT_NS`]: 233 of any call (`cargo xtask bench
-/// syscalls`), and the look itself.
+/// Cost of a traced system call in nanoseconds, if a trap costs [`HIT_NS`]: 233 for any call (`cargo xtask bench
+/// syscalls`), and its processing.
 const CALL_NS: f64 = 300.0;
 /// The same for a request whose head is read there (`cargo xtask bench request-cost`: 8.5 us with its calls).
 const HEAD_NS: f64 = 6_000.0;
@@ -38,9 +39,9 @@ pub struct Meter {
     due: Instant,
     /// CPU seconds per second of each target.
     rates: HashMap<u32, f64>,
-    /// Where the kernel does not measure: what was seen at this time.
+    /// If the kernel does not measure: the events at this time.
     counted: Option<(Instant, HashMap<u32, Events>)>,
-    /// Nanoseconds that a hit takes besides its program.
+    /// Cost of a trap in nanoseconds, without its program.
     pub hit_ns: f64,
     refused: bool,
 }
@@ -122,7 +123,7 @@ impl Meter {
         match kernel.measure(false) {
             Ok(measuring) => self.under_way = Some((measuring, seen)),
             Err(why) => {
-                debug!("what the probes of requests cost is reckoned, not measured: {why}");
+                debug!("the cost of request probes is estimated, not measured: {why}");
                 self.refused = true;
                 self.count(seen);
             }
@@ -136,7 +137,7 @@ impl Meter {
             .collect();
     }
 
-    /// Reckons by what was seen since the last time. Each target's hits are its own.
+    /// Estimates the costs from the events since the last call. Each target has its own hits.
     fn count(&mut self, now: HashMap<u32, Events>) {
         if let Some((at, before)) = self.counted.take() {
             let seconds = at.elapsed().as_secs_f64().max(0.1);
@@ -175,13 +176,13 @@ fn shares<'a>(
 /// CPU seconds of a target whose probes took so many nanoseconds.
 fn cost(in_probes: f64, events: &Events, hit_ns: f64) -> f64 {
     let speed = hit_ns / HIT_NS * BOTH_ENDS;
-    // Go's heads are read in its probes: none of its calls is looked at.
+    // Go's heads are read in its probes, not in system calls.
     let heads = if events.calls > 0 { events.requests } else { 0 };
     let called = (events.calls as f64 * CALL_NS + heads as f64 * HEAD_NS) * speed;
     (in_probes + called) * AROUND / 1e9
 }
 
-/// What was seen of each target that was there before as well.
+/// Events of each target that was observed before too.
 fn since(now: &HashMap<u32, Events>, before: HashMap<u32, Events>) -> HashMap<u32, Events> {
     let seen = before
         .into_iter()

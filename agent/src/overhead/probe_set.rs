@@ -48,7 +48,7 @@ impl ProbeSet {
         probes: &[Probe],
     ) -> Result<(), KernelError> {
         kernel.load_programs(probes.iter().filter(|probe| part.has(probe)))?;
-        // Returns and frees come first: an entry whose return is not probed yet would be counted as missed.
+        // Returns and frees come first: an entry without a return probe would count as missed.
         let (last, first): (Vec<&Probe>, Vec<&Probe>) = probes
             .iter()
             .filter(|probe| part.has(probe))

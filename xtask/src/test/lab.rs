@@ -15,7 +15,7 @@ const BOOKS_SECONDS: u64 = 3;
 const JOBS: usize = 3;
 /// Enough for the first suspicion at this request rate.
 const VERDICT_SECONDS: u64 = 30;
-/// How long heaptide observes again if that was too short for a verdict. A slow machine allows few censuses in that time.
+/// Longer observation if the first one was too short for a verdict. A slow machine takes few censuses in that time.
 const LONGER_SECONDS: u64 = 120;
 
 /// A variant of a service that is tested.

@@ -1,4 +1,4 @@
-//! What a request asks for: by which name, in which format, packed or not.
+//! Evaluates request headers: host name, format, compression.
 
 use std::io::{self, Write as _};
 use std::net::IpAddr;
@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, HeaderName, Version, header};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-/// Whether the request names this host by a local name. One of HTTP/1.0 without a name has none to be misled by.
+/// Whether the request has a local host name. An HTTP/1.0 request without a name is accepted.
 pub(super) fn is_local(request: &Request, bound: IpAddr) -> bool {
     let host = request.headers().get(header::HOST);
     let named: Authority = match (request.uri().authority(), host) {
@@ -35,19 +35,19 @@ pub(super) fn is_local(request: &Request, bound: IpAddr) -> bool {
 /// `::1`.
 const LOCAL_6: [u16; 8] = [0, 0, 0, 0, 0, 0, 0, 1];
 
-/// Whether `OpenMetrics` is asked for, and not the text format rather.
+/// Whether `OpenMetrics` is preferred to the text format.
 pub(super) fn wants_openmetrics(headers: &HeaderMap) -> bool {
     let open = weight(headers, &header::ACCEPT, "application/openmetrics-text");
     let text = weight(headers, &header::ACCEPT, "text/plain");
     open.is_some_and(|open| open > 0.0 && open >= text.unwrap_or(0.0))
 }
 
-/// Whether the answer may be packed.
+/// Whether the response may be compressed.
 pub(super) fn wants_gzip(headers: &HeaderMap) -> bool {
     weight(headers, &header::ACCEPT_ENCODING, "gzip").is_some_and(|weight| weight > 0.0)
 }
 
-/// How much `what` is wanted (RFC 9110, 12.4.2); `None`: it is not named.
+/// Quality value of `what` (RFC 9110, 12.4.2); `None`: not listed.
 fn weight(headers: &HeaderMap, name: &HeaderName, what: &str) -> Option<f64> {
     let values = headers.get_all(name).iter();
     let all = values.filter_map(|value| value.to_str().ok());
@@ -63,7 +63,7 @@ fn weight(headers: &HeaderMap, name: &HeaderName, what: &str) -> Option<f64> {
         .reduce(f64::max)
 }
 
-/// Packs a text.
+/// Compresses a text.
 pub(super) fn gzip(text: &[u8]) -> io::Result<Vec<u8>> {
     let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
     packed.write_all(text)?;

@@ -1,5 +1,5 @@
-//! The open connections of the metrics server: a bounded number, none for long, and those that have not said what they
-//! want make room for others.
+//! The open connections of the metrics server: limited in number and time. Connections without a complete request are
+//! closed first to make room.
 
 use std::io;
 use std::sync::Arc;
@@ -16,18 +16,18 @@ use tokio::task::JoinHandle;
 
 use crate::outputs::metrics::Metrics;
 
-/// Connections at once.
+/// Maximum connections at once.
 const MOST: usize = 64;
-/// A head that has not arrived by then will not be waited for.
+/// Timeout of a request head.
 const HEAD: Duration = Duration::from_secs(5);
-/// A connection that has not taken its answer by then is closed.
+/// Timeout of a connection.
 const LONGEST: Duration = Duration::from_secs(20);
 /// Time limit for requests in flight at shutdown.
 pub(super) const DRAIN: Duration = Duration::from_millis(500);
-/// Refusals are logged this often at most.
+/// Minimum interval of log lines on refusals.
 const SAID_EVERY: Duration = Duration::from_secs(60);
 
-/// The open connections, the oldest first.
+/// The open connections, oldest first.
 pub(super) struct Connections {
     router: Router,
     metrics: Metrics,
@@ -36,7 +36,7 @@ pub(super) struct Connections {
 }
 
 struct Open {
-    /// Its request has come whole.
+    /// Its request is complete.
     asked: Arc<AtomicBool>,
     task: JoinHandle<()>,
 }
@@ -51,8 +51,8 @@ impl Connections {
         }
     }
 
-    /// Serves a connection. When there are too many, the one that has waited longest for its request is closed; when all
-    /// have asked, the new one.
+    /// Serves a connection. If there are too many, the one that has waited longest for its request is closed; if all
+    /// requests are complete, the new one.
     pub(super) fn take(&mut self, stream: TcpStream) {
         self.open.retain(|one| !one.task.is_finished());
         if self.open.len() >= MOST {
@@ -78,7 +78,7 @@ impl Connections {
         ));
     }
 
-    /// Lets requests in flight finish, for a while.
+    /// Waits for requests in flight to finish.
     pub(super) async fn drain(self) {
         let deadline = tokio::time::Instant::now() + DRAIN;
         for mut one in self.open {

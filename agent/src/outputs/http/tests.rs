@@ -137,7 +137,7 @@ async fn answers_are_packed_when_asked_for() {
     server.stops().await;
 }
 
-/// Half-sent requests hold no place for long and keep nobody else out, and the head that comes too late is not read.
+/// Incomplete requests are closed soon and do not block others, and late heads are not read.
 #[tokio::test]
 async fn half_sent_requests_keep_nobody_out() {
     const CROWD: usize = 300;
@@ -161,7 +161,7 @@ async fn half_sent_requests_keep_nobody_out() {
         .find_map(|line| line.strip_prefix("heaptide_refused_connections_total "))
         .and_then(|count| count.parse::<f64>().ok());
     assert!(refused >= Some((CROWD - 64) as f64), "{refused:?}");
-    // All are closed within the time limit of a head, without an answer of worth.
+    // All are closed within the timeout of a head, without a useful response.
     for mut stream in crowd {
         let mut rest = Vec::new();
         let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest)).await;

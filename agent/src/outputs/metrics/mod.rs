@@ -99,7 +99,7 @@ impl Metrics {
         *state.attach_errors.entry(key).or_default() += 1;
     }
 
-    /// Counts a connection to the metrics server that was closed unanswered.
+    /// Counts a connection to the metrics server that was closed without a response.
     pub fn count_refused_connection(&self) {
         self.lock().refused_connections += 1;
     }

@@ -13,7 +13,7 @@ pub(super) struct MetricsState {
     pub(super) attach_errors: BTreeMap<String, u64>,
     /// Figures of the agent from the newest report of any target. They outlive the targets.
     pub(super) agent: Health,
-    /// Connections to the metrics server that were closed unanswered.
+    /// Connections to the metrics server that were closed without a response.
     pub(super) refused_connections: u64,
     pub(super) unhealthy: Option<String>,
 }

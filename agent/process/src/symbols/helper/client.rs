@@ -22,7 +22,7 @@ const MAX_CPU: Duration = Duration::from_secs(2);
 const MAX_WAIT: Duration = Duration::from_secs(15);
 /// Interval at which the time is checked while waiting.
 const STEP: Duration = Duration::from_millis(50);
-/// Why nobody is asked.
+/// Why no helper is queried.
 const ENDING: &str = "heaptide was asked to end";
 /// CPU time for all requests of a file, beside a fraction of the elapsed time.
 const FREE: Duration = Duration::from_secs(20);
@@ -310,7 +310,7 @@ impl Helper {
             if ending::is_asked() {
                 let used = self.cpu();
                 let worked = used.saturating_sub(mem::replace(&mut counted, used));
-                // Where it waits itself, that is what counts.
+                // If the helper itself waits, the elapsed time counts.
                 let waits = worked.is_zero() && polled == Ok(0);
                 ending::waited(if waits { STEP } else { worked });
             }
