@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::clocks;
 
 /// CPU time that this process may still use.
-const WORK: Duration = Duration::from_millis(1000);
+const WORK: Duration = Duration::from_secs(1);
 /// Time that it may still wait for others.
 const WAITING: Duration = Duration::from_millis(750);
 
