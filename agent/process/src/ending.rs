@@ -10,7 +10,7 @@ use crate::clocks;
 
 /// CPU time that this process may still use.
 const WORK: Duration = Duration::from_secs(1);
-/// Time for which it may still wait.
+/// Time that it may still wait for others.
 const WAITING: Duration = Duration::from_millis(750);
 
 static PROGRAM: Ending = Ending::new();

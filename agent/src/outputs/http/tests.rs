@@ -55,7 +55,7 @@ impl Running {
 
     async fn stops(self) {
         self.stop.send(true).unwrap();
-        let ended = tokio::time::timeout(DRAIN * 3, self.serving).await;
+        let ended = tokio::time::timeout(DRAIN + PATIENCE, self.serving).await;
         ended.expect("the server did not stop").unwrap();
     }
 }
