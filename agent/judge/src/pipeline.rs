@@ -10,8 +10,8 @@ use crate::attribution::keys::RouteId;
 use crate::events::{Nanos, Observation, Opinion, Request, TargetInfo, TokenClass};
 use crate::findings::Inputs;
 use crate::findings::Judge;
-use crate::findings::bound::Observed;
 use crate::findings::losses::health;
+use crate::findings::observed::Observed;
 use crate::growth::Growth;
 use crate::growth::signals::Signals;
 use crate::report::{

@@ -47,7 +47,7 @@ pub(super) fn attach(args: &Attach) -> Result<ExitCode> {
         eprintln!("metrics at http://{}/metrics", server.address());
         runtime.spawn(server.serve(metrics.clone(), stopped));
     }
-    let judge = super::judge_options(&args.judge);
+    let judge = super::judge::options(&args.judge);
     let mut session = Session::new(source_options(args)?)?;
     let recording = match &args.record {
         Some(path) => Some(super::record::record(&mut session, path, args.pid)?),

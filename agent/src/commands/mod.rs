@@ -5,7 +5,7 @@ use std::process::ExitCode as ProcessExit;
 use anyhow::Error;
 
 use crate::{
-    cli::{Cli, Command, ExitCode, JudgeArgs},
+    cli::{Cli, Command, ExitCode},
     config::ConfigError,
     daemon::{DaemonError, logging::LogError},
     kernel::KernelError,
@@ -13,13 +13,13 @@ use crate::{
     settings::SettingsError,
 };
 use heaptide_judge::capture::CaptureError;
-use heaptide_judge::pipeline::JudgeOptions;
 use heaptide_process::{ProcessError, symbols};
 
 mod attach;
 mod bench;
 mod check_config;
 mod doctor;
+mod judge;
 mod list;
 mod ps;
 mod record;
@@ -27,16 +27,6 @@ mod replay;
 mod report;
 mod requests;
 mod run;
-
-/// The settings of the judge from the flags.
-fn judge_options(args: &JudgeArgs) -> JudgeOptions {
-    JudgeOptions {
-        memory_limit: args.memory_limit,
-        expect_cache_entries: args.expect_cache,
-        horizon_seconds: args.horizon.as_secs_f64(),
-        ..JudgeOptions::default()
-    }
-}
 
 /// Runs a subcommand.
 pub fn execute(cli: Cli) -> ProcessExit {

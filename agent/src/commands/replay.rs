@@ -8,7 +8,7 @@ use heaptide_judge::{capture, stacks::LiveStacks};
 
 /// Runs `heaptide replay`.
 pub(super) fn replay(args: &Replay) -> Result<ExitCode> {
-    let judge = super::judge_options(&args.judge);
+    let judge = super::judge::options(&args.judge);
     let replay = capture::replay(&args.capture, judge)?;
     if let Some(damage) = &replay.damage {
         // An agent that was killed leaves such a file. Its content is still judged.

@@ -11,10 +11,7 @@ use heaptide_ebpf::{
 };
 use tracing::{debug, warn};
 
-use super::{
-    code::Code, options::TargetOptions, regions::Regions, rules::Rules, snapshot::Groups,
-    unread::Unread,
-};
+use super::{code::Code, options::TargetOptions, regions::Regions, rules::Rules, snapshot::Groups};
 use crate::{
     decode::RawStack,
     kernel::{Counters, Kernel},
@@ -51,7 +48,8 @@ pub(super) struct Attached {
     pub(super) windows: Option<AllocationWindows>,
     /// The process to which heaptide was attached, of which this one is a worker; otherwise itself.
     pub(super) service: u32,
-    pub(super) unread: Unread,
+    /// When the connections that it serves were counted last.
+    pub(super) connections_counted: Option<Instant>,
     /// Its requests are not traced at present.
     pub(super) requests_paused: bool,
     pub(super) requests_cost: RequestCost,
@@ -126,7 +124,7 @@ impl Attached {
             counted: [0; Counter::COUNT],
             windows,
             service: pid,
-            unread: Unread::default(),
+            connections_counted: None,
             requests_paused: false,
             requests_cost: RequestCost::new(cpu_seconds, Instant::now()),
             prefilled: false,

@@ -18,12 +18,6 @@ const LIMITATION: &str = "the process serves connections, but no request could b
                           protocol that heaptide does not read (HTTP/2 or gRPC of an unknown library, or another one); \
                           so growth cannot be tied to requests, and is not called background";
 
-/// Time of the last count of a target.
-#[derive(Debug, Default)]
-pub(super) struct Unread {
-    counted: Option<Instant>,
-}
-
 /// Checks whether targets without a request serve connections. Called every second.
 pub(super) fn look(host: &mut Host, sink: &mut Sink<'_>) {
     for (pid, attached) in &mut host.attached {
@@ -39,7 +33,10 @@ pub(super) fn look(host: &mut Host, sink: &mut Sink<'_>) {
         if has_requests && info.requests_unread {
             info.requests_unread = false;
             info.limitations.retain(|said| said != LIMITATION);
-        } else if !has_requests && !info.requests_unread && is_due(&mut attached.unread) {
+        } else if !has_requests
+            && !info.requests_unread
+            && is_due(&mut attached.connections_counted)
+        {
             match connections::served(*pid) {
                 Ok(0) => continue,
                 Ok(_) => {
@@ -58,10 +55,10 @@ pub(super) fn look(host: &mut Host, sink: &mut Sink<'_>) {
     }
 }
 
-fn is_due(unread: &mut Unread) -> bool {
-    let due = unread.counted.is_none_or(|at| at.elapsed() >= EVERY);
+fn is_due(counted: &mut Option<Instant>) -> bool {
+    let due = counted.is_none_or(|at| at.elapsed() >= EVERY);
     if due {
-        unread.counted = Some(Instant::now());
+        *counted = Some(Instant::now());
     }
     due
 }

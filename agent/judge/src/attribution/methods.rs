@@ -1,6 +1,6 @@
 //! Methods of requests as they may be shown: a client may invent any, and they become labels.
 
-/// Those of the registry (RFC 9110, 16.1.2), and what caches and UPnP have made of it.
+/// Those of the registry (RFC 9110, 16.1.2), and what caches and `UPnP` have made of it.
 const KNOWN: [&str; 44] = [
     "ACL",
     "BASELINE-CONTROL",

@@ -12,6 +12,7 @@ use crate::report::Bound;
 
 use super::inputs::Inputs;
 use super::judge::Judge;
+use super::observed::Observed;
 use super::options::{LEAST_HOLDERS, LEAST_LEVELS};
 use super::window::View;
 
@@ -28,33 +29,6 @@ const FREE_PART: f64 = 0.5;
 const FREE_BESIDE_OBJECTS: f64 = 0.01;
 /// Its minimum in bytes.
 const FREE_LEAST: f64 = 256.0 * 1024.0;
-
-/// What was observed: the bytes that could have leaked, and in which time.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Observed {
-    /// Upper limit of the bytes that leaked.
-    pub bytes: f64,
-    /// Seconds.
-    pub seconds: f64,
-    /// Requests whose memory was followed. 0: requests were not followed one by one.
-    pub requests: f64,
-}
-
-impl Observed {
-    /// Both observations together. They are of different times.
-    #[must_use]
-    pub fn and(self, other: Self) -> Self {
-        Self {
-            bytes: self.bytes + other.bytes,
-            seconds: self.seconds + other.seconds,
-            requests: self.requests + other.requests,
-        }
-    }
-
-    fn rate(self) -> f64 {
-        self.bytes / self.seconds.max(1e-9)
-    }
-}
 
 impl Judge {
     /// The bound from all evidence. `None`: there is none yet.

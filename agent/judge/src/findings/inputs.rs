@@ -5,7 +5,7 @@ use crate::events::Nanos;
 use crate::growth::Growth;
 use crate::growth::signals::Signals;
 
-use super::bound::Observed;
+use super::observed::Observed;
 
 /// Everything that findings are made from.
 #[derive(Clone, Copy)]

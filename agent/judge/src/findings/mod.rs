@@ -17,6 +17,7 @@ pub mod judge;
 pub mod judged;
 pub mod losses;
 pub mod memory;
+pub mod observed;
 pub mod options;
 mod places;
 pub mod plateaus;

@@ -70,7 +70,8 @@ impl SignalJudge {
         for (key, curve, outcome, about) in outcomes {
             let grows = growing(&outcome)
                 .filter(|(_, log)| *log >= evident)
-                .filter(|_| !is_expected(options, key, &curve) && !(expected && is_total(key)))
+                .filter(|_| !is_expected(options, key, &curve))
+                .filter(|_| !expected || !is_total(key))
                 .map(|grows| grows.0);
             let peak = curve
                 .points
