@@ -6,7 +6,9 @@ use std::process::{Command, Stdio};
 use super::*;
 use crate::outputs::alerts::Alerts;
 use heaptide_judge::fixtures;
-use heaptide_judge::report::{Cause, ContainerSummary, FindingState, LiveSite, RouteSummary};
+use heaptide_judge::report::{
+    Bound, Cause, ContainerSummary, FindingState, LiveSite, RouteSummary,
+};
 
 fn metrics() -> Metrics {
     let metrics = Metrics::new();
@@ -23,6 +25,12 @@ fn metrics() -> Metrics {
     metrics.update(Some("api"), &first);
     let mut second = fixtures::no_leak();
     second.target.pid = 4712;
+    second.bound = Some(Bound {
+        bytes_per_second: 12.5,
+        lasts_seconds: None,
+        observe_seconds: None,
+        one_in_requests: None,
+    });
     metrics.update(None, &second);
     for alert in Alerts::new("api").update(&fixtures::leak()) {
         metrics.count_alert(&alert);
