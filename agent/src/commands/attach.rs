@@ -136,7 +136,7 @@ fn keep_needed(args: &Attach) -> Result<()> {
     privileges::keep_needed(&More {
         port: args.metrics.map(|address| address.port()),
         files: &files,
-        refused: Some(kernel::perf_events_refused),
+        refused: Some(kernel::wants_admin),
     })
     .context("capabilities that are not needed cannot be given up")
 }

@@ -27,7 +27,7 @@ pub(super) fn doctor(args: &Doctor) -> Result<ExitCode> {
     kernel::look_up_events();
     // From here on as the daemon works.
     if let Err(why) = privileges::keep_needed(&More {
-        refused: Some(kernel::perf_events_refused),
+        refused: Some(kernel::wants_admin),
         ..More::default()
     }) {
         let found = format!("those that are not needed cannot be given up: {why}");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Config, Target};
+use regex::Regex;
 
 /// Processes at once: each has counters of its own in the kernel half up to this number (`heaptide_ebpf::SLOTS`).
 const MOST_PROCESSES: usize = 500;
@@ -22,9 +22,30 @@ const MOST_PID: u32 = 1 << 22;
 /// Words that are filters of a log by themselves.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
-/// What is wrong with `[agent]`, or with the number of targets: the key, and what to do.
-pub(super) fn check(config: &Config) -> Result<(), (&'static str, String)> {
-    let agent = &config.agent;
+/// Numbers and filters of `[agent]`.
+pub(super) struct OfAgent<'a> {
+    pub(super) max_processes: usize,
+    /// By their keys.
+    pub(super) intervals: [(&'static str, Duration); 2],
+    pub(super) log: &'a str,
+    /// How many targets there are.
+    pub(super) targets: usize,
+}
+
+/// Numbers and filters of a target.
+pub(super) struct OfTarget<'a> {
+    pub(super) name: &'a str,
+    pub(super) pid: Option<u32>,
+    pub(super) cmdline: Option<&'a Regex>,
+    /// Something else than its command line selects it.
+    pub(super) selected: bool,
+    pub(super) expect_cache: Option<u64>,
+    pub(super) memory_limit: Option<u64>,
+    pub(super) handlers: usize,
+}
+
+/// What is wrong: the key, and what to do.
+pub(super) fn check(agent: &OfAgent<'_>) -> Result<(), (&'static str, String)> {
     let wrong = |key, message: String| Err((key, message));
     if agent.max_processes == 0 {
         let message = "max_processes is 0, so nothing would be observed; leave it out for 64";
@@ -39,10 +60,7 @@ pub(super) fn check(config: &Config) -> Result<(), (&'static str, String)> {
             ),
         );
     }
-    for (key, interval) in [
-        ("scan_interval", agent.scan_interval),
-        ("report_interval", agent.report_interval),
-    ] {
+    for (key, interval) in agent.intervals {
         if interval > LONGEST {
             return wrong(
                 key,
@@ -50,14 +68,14 @@ pub(super) fn check(config: &Config) -> Result<(), (&'static str, String)> {
             );
         }
     }
-    if config.targets.len() > MOST_TARGETS {
-        let count = config.targets.len();
+    if agent.targets > MOST_TARGETS {
+        let count = agent.targets;
         return wrong(
             "[[target]]",
             format!("{count} targets are more than {MOST_TARGETS}; let one pattern match several"),
         );
     }
-    log_filter(&agent.log).map_err(|message| ("log", message))
+    log_filter(agent.log).map_err(|message| ("log", message))
 }
 
 /// Whether a log filter is made of levels and of `module=level`. The library that reads it takes any word for the name
@@ -81,25 +99,16 @@ fn log_filter(filter: &str) -> Result<(), String> {
 }
 
 /// What is wrong with a target.
-pub(super) fn check_target(target: &Target) -> Result<(), String> {
-    let name = &target.name;
+pub(super) fn check_target(target: &OfTarget<'_>) -> Result<(), String> {
+    let name = target.name;
     if let Some(pid) = target.pid.filter(|pid| *pid > MOST_PID) {
         return Err(format!(
             "target `{name}`: there is no pid {pid}; the largest is {MOST_PID}"
         ));
     }
-    let others = [
-        target.pid.is_some(),
-        target.exe.is_some(),
-        target.comm.is_some(),
-        target.cgroup.is_some(),
-    ];
     // A pattern that matches an empty command line matches any.
-    let all = target
-        .cmdline
-        .as_ref()
-        .is_some_and(|cmdline| cmdline.is_match(""));
-    if all && !others.contains(&true) {
+    let all = target.cmdline.is_some_and(|cmdline| cmdline.is_match(""));
+    if all && !target.selected {
         return Err(format!(
             "target `{name}`: cmdline matches every process; name something that only this service has"
         ));
@@ -122,10 +131,10 @@ pub(super) fn check_target(target: &Target) -> Result<(), String> {
              \"512MiB\""
         ));
     }
-    if target.handlers.len() > MOST_HANDLERS {
+    if target.handlers > MOST_HANDLERS {
         return Err(format!(
             "target `{name}`: {} handlers are more than {MOST_HANDLERS}; let one pattern match several",
-            target.handlers.len()
+            target.handlers
         ));
     }
     Ok(())

@@ -3,7 +3,7 @@
 use aya::maps::{Array, Map, MapData, MapError};
 use tracing::warn;
 
-use super::{Kernel, KernelError};
+use super::error::KernelError;
 
 /// The maps.
 pub(super) struct Shares {
@@ -28,22 +28,20 @@ impl Shares {
     }
 }
 
-impl Kernel {
+impl Shares {
     /// How many stacks of a slot are in the map.
-    pub fn set_stacks_held(&mut self, slot: u32, stacks: u64) {
-        said(self.shares.stacks_held.set(slot, stacks, 0));
+    pub(super) fn set_stacks_held(&mut self, slot: u32, stacks: u64) {
+        said(self.stacks_held.set(slot, stacks, 0));
     }
 
     /// How many live blocks of a slot are in the map.
-    pub fn set_blocks_held(&mut self, slot: u32, blocks: u64) {
-        said(self.shares.blocks_held.set(slot, blocks, 0));
+    pub(super) fn set_blocks_held(&mut self, slot: u32, blocks: u64) {
+        said(self.blocks_held.set(slot, blocks, 0));
     }
 
-    /// Among how many targets the live map is shared. A quarter of it is theirs in equal parts, unsampled; who needs more
-    /// has it as long as there is room.
-    pub fn share_blocks(&mut self, targets: usize) {
-        let share = u64::from(self.capacity / 4) / targets.max(1) as u64;
-        said(self.shares.blocks_share.set(0, share, 0));
+    /// How many live blocks a target may hold unsampled.
+    pub(super) fn set_blocks_share(&mut self, share: u64) {
+        said(self.blocks_share.set(0, share, 0));
     }
 }
 
