@@ -240,7 +240,7 @@ pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
             return Err(wrong(header(index), message));
         }
     }
-    if let Err((key, message)) = limits::check(&config) {
+    if let Err((key, message)) = config.agent.check(config.targets.len()) {
         let found = text.lines().position(|line| {
             line.split('=')
                 .next()
@@ -255,6 +255,20 @@ impl Config {
     /// The token of a target's requests.
     pub fn credential_of<'a>(&'a self, target: &'a Target) -> &'a Credential {
         target.credential.as_ref().unwrap_or(&self.agent.credential)
+    }
+}
+
+impl Agent {
+    fn check(&self, targets: usize) -> Result<(), (&'static str, String)> {
+        limits::check(&limits::OfAgent {
+            max_processes: self.max_processes,
+            intervals: [
+                ("scan_interval", self.scan_interval),
+                ("report_interval", self.report_interval),
+            ],
+            log: &self.log,
+            targets,
+        })
     }
 }
 
@@ -342,7 +356,15 @@ impl Target {
         if self.expect_cache == Some(0) {
             return Err(format!("target `{name}`: expect_cache is 0; leave it out"));
         }
-        limits::check_target(self)
+        limits::check_target(&limits::OfTarget {
+            name,
+            pid: self.pid,
+            cmdline: self.cmdline.as_ref(),
+            selected: selectors != [false, false, false, true, false],
+            expect_cache: self.expect_cache,
+            memory_limit: self.memory_limit,
+            handlers: self.handlers.len(),
+        })
     }
 }
 

@@ -128,9 +128,7 @@ pub fn keep_needed(more: &More<'_>) -> io::Result<()> {
     let effective = held.permitted & kept;
     set(CapabilitySets { effective, ..held })?;
     if more.refused.is_some_and(|refused| refused()) {
-        info!(
-            "CAP_SYS_ADMIN is kept, because this kernel asks for it: a perf_event_paranoid of 2 would do without"
-        );
+        info!("CAP_SYS_ADMIN is kept, because this kernel wants it for perf events");
         kept |= CapabilitySet::SYS_ADMIN & held.permitted;
     }
     if !more.files.iter().all(|path| is_writable(path)) {

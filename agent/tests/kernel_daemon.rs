@@ -184,17 +184,13 @@ fn raise_open_files(wanted: u64) {
         rlim_max: 0,
     };
     // SAFETY: a valid limit to fill.
-    assert_eq!(
-        unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) },
-        0
-    );
+    let read = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    assert_eq!(read, 0);
     limit.rlim_cur = wanted.max(limit.rlim_cur);
     limit.rlim_max = limit.rlim_max.max(limit.rlim_cur);
     // SAFETY: a valid limit; these tests run as root, who may raise the hard one.
-    assert_eq!(
-        unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) },
-        0
-    );
+    let set = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
+    assert_eq!(set, 0);
 }
 
 /// A metric of a process.

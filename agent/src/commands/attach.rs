@@ -138,7 +138,7 @@ fn keep_needed(args: &Attach) -> Result<()> {
     privileges::keep_needed(&More {
         port: args.metrics.map(|address| address.port()),
         files: &files,
-        refused: Some(kernel::perf_events_refused),
+        refused: Some(kernel::wants_admin),
     })
     .context("cannot drop unneeded capabilities")
 }

@@ -27,7 +27,7 @@ pub(super) fn doctor(args: &Doctor) -> Result<ExitCode> {
     kernel::look_up_events();
     // From here on with the daemon's capabilities.
     if let Err(why) = privileges::keep_needed(&More {
-        refused: Some(kernel::perf_events_refused),
+        refused: Some(kernel::wants_admin),
         ..More::default()
     }) {
         let found = format!("cannot drop unneeded ones: {why}");

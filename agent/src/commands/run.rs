@@ -58,7 +58,7 @@ fn keep_needed(config: &Config) -> Result<()> {
     privileges::keep_needed(&More {
         port: Some(config.agent.metrics.port()),
         files: &state,
-        refused: Some(kernel::perf_events_refused),
+        refused: Some(kernel::wants_admin),
     })
     .context("cannot drop unneeded capabilities")?;
     for missing in privileges::missing() {

@@ -1,31 +1,51 @@
-//! Numbers and filters that are well-formed but make no sense.
+//! Numbers and filters that can be read but make no sense.
 
 use std::time::Duration;
 
-use super::{Config, Target};
+use regex::Regex;
 
-/// Maximum processes at once: each has its own counters in the kernel programs up to this number
-/// (`heaptide_ebpf::SLOTS`).
+/// Processes at once: each has counters of its own in the kernel half up to this number (`heaptide_ebpf::SLOTS`).
 const MOST_PROCESSES: usize = 500;
 /// `[[target]]` entries.
 const MOST_TARGETS: usize = 1_000;
 /// Patterns of handlers of one target.
 const MOST_HANDLERS: usize = 100;
-/// Maximum interval between two scans, and between two reports.
+/// Between two looks, and between two reports.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
-/// Maximum entries of a cache: more than fit into any memory.
+/// Entries of a cache: more than fit into any memory.
 const MOST_ENTRIES: u64 = 1 << 40;
-/// Minimum memory limit: a lower one is a mistake in the unit.
+/// A limit of memory below this is a mistake in the unit, and no service runs in it.
 const LEAST_MEMORY: u64 = 1 << 10;
 const MOST_MEMORY: u64 = 1 << 50;
 /// `PID_MAX_LIMIT` of 64-bit kernels.
 const MOST_PID: u32 = 1 << 22;
-/// Words that are log filters by themselves.
+/// Words that are filters of a log by themselves.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
-/// Errors of `[agent]`, or of the number of targets: the key, and what to do.
-pub(super) fn check(config: &Config) -> Result<(), (&'static str, String)> {
-    let agent = &config.agent;
+/// Numbers and filters of `[agent]`.
+pub(super) struct OfAgent<'a> {
+    pub(super) max_processes: usize,
+    /// By their keys.
+    pub(super) intervals: [(&'static str, Duration); 2],
+    pub(super) log: &'a str,
+    /// How many targets there are.
+    pub(super) targets: usize,
+}
+
+/// Numbers and filters of a target.
+pub(super) struct OfTarget<'a> {
+    pub(super) name: &'a str,
+    pub(super) pid: Option<u32>,
+    pub(super) cmdline: Option<&'a Regex>,
+    /// Something else than its command line selects it.
+    pub(super) selected: bool,
+    pub(super) expect_cache: Option<u64>,
+    pub(super) memory_limit: Option<u64>,
+    pub(super) handlers: usize,
+}
+
+/// What is wrong: the key, and what to do.
+pub(super) fn check(agent: &OfAgent<'_>) -> Result<(), (&'static str, String)> {
     let wrong = |key, message: String| Err((key, message));
     if agent.max_processes == 0 {
         let message = "max_processes is 0, so nothing would be observed; leave it out for 64";
@@ -40,10 +60,7 @@ pub(super) fn check(config: &Config) -> Result<(), (&'static str, String)> {
             ),
         );
     }
-    for (key, interval) in [
-        ("scan_interval", agent.scan_interval),
-        ("report_interval", agent.report_interval),
-    ] {
+    for (key, interval) in agent.intervals {
         if interval > LONGEST {
             return wrong(
                 key,
@@ -51,18 +68,18 @@ pub(super) fn check(config: &Config) -> Result<(), (&'static str, String)> {
             );
         }
     }
-    if config.targets.len() > MOST_TARGETS {
-        let count = config.targets.len();
+    if agent.targets > MOST_TARGETS {
+        let count = agent.targets;
         return wrong(
             "[[target]]",
-            format!("{count} targets are more than {MOST_TARGETS}; use one pattern for several"),
+            format!("{count} targets are more than {MOST_TARGETS}; let one pattern match several"),
         );
     }
-    log_filter(&agent.log).map_err(|message| ("log", message))
+    log_filter(agent.log).map_err(|message| ("log", message))
 }
 
-/// Whether a log filter consists of levels and `module=level`. The library accepts any word as a module name, so a
-/// misspelled level would log nothing.
+/// Whether a log filter is made of levels and of `module=level`. The library that reads it takes any word for the name
+/// of a module, so a misspelt level would log nothing.
 fn log_filter(filter: &str) -> Result<(), String> {
     for one in filter.split(',').map(str::trim) {
         let (module, level) = one.rsplit_once('=').unwrap_or(("", one));
@@ -81,29 +98,19 @@ fn log_filter(filter: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Errors of a target.
-pub(super) fn check_target(target: &Target) -> Result<(), String> {
-    let name = &target.name;
+/// What is wrong with a target.
+pub(super) fn check_target(target: &OfTarget<'_>) -> Result<(), String> {
+    let name = target.name;
     if let Some(pid) = target.pid.filter(|pid| *pid > MOST_PID) {
         return Err(format!(
             "target `{name}`: there is no pid {pid}; the largest is {MOST_PID}"
         ));
     }
-    let others = [
-        target.pid.is_some(),
-        target.exe.is_some(),
-        target.comm.is_some(),
-        target.cgroup.is_some(),
-    ];
     // A pattern that matches an empty command line matches any.
-    let all = target
-        .cmdline
-        .as_ref()
-        .is_some_and(|cmdline| cmdline.is_match(""));
-    if all && !others.contains(&true) {
+    let all = target.cmdline.is_some_and(|cmdline| cmdline.is_match(""));
+    if all && !target.selected {
         return Err(format!(
-            "target `{name}`: cmdline matches every process; use a pattern that only this \
-             service matches"
+            "target `{name}`: cmdline matches every process; name something that only this service has"
         ));
     }
     if target
@@ -111,8 +118,7 @@ pub(super) fn check_target(target: &Target) -> Result<(), String> {
         .is_some_and(|entries| entries > MOST_ENTRIES)
     {
         return Err(format!(
-            "target `{name}`: expect_cache is more than any memory holds; write the intended \
-             number of entries"
+            "target `{name}`: expect_cache is more than any memory holds; write how many entries the cache may have"
         ));
     }
     let sensible = LEAST_MEMORY..=MOST_MEMORY;
@@ -125,11 +131,10 @@ pub(super) fn check_target(target: &Target) -> Result<(), String> {
              \"512MiB\""
         ));
     }
-    if target.handlers.len() > MOST_HANDLERS {
+    if target.handlers > MOST_HANDLERS {
         return Err(format!(
-            "target `{name}`: {} handlers are more than {MOST_HANDLERS}; use one pattern for \
-             several",
-            target.handlers.len()
+            "target `{name}`: {} handlers are more than {MOST_HANDLERS}; let one pattern match several",
+            target.handlers
         ));
     }
     Ok(())

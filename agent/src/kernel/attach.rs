@@ -6,7 +6,7 @@
 //! (measured: 100,001 of 100,001 hits) at a third of that cost.
 
 use std::{
-    ffi::CString,
+    ffi::{CStr, CString},
     fs, io,
     os::{
         fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
@@ -118,6 +118,23 @@ pub fn perf_events_refused() -> bool {
         size: size_of::<PerfEventAttr>() as u32,
         config: DUMMY,
         flags: DISABLED,
+        ..PerfEventAttr::default()
+    };
+    let refused = |why: &io::Error| why.kind() == io::ErrorKind::PermissionDenied;
+    perf_event_open(&attr, -1, 0).is_err_and(|why| refused(&why))
+}
+
+/// Whether perf events of uprobes are. Since 2025 they take `CAP_SYS_ADMIN`, on older kernels with that fix as well;
+/// multi-links do not.
+pub(super) fn perf_uprobes_refused() -> bool {
+    // The kernel looks at the rights before it looks for the file.
+    const NOWHERE: &CStr = c"/nonexistent";
+    let Ok(pmu) = uprobe_pmu() else { return false };
+    let attr = PerfEventAttr {
+        kind: pmu.kind,
+        size: size_of::<PerfEventAttr>() as u32,
+        flags: DISABLED,
+        config1: NOWHERE.as_ptr() as u64,
         ..PerfEventAttr::default()
     };
     let refused = |why: &io::Error| why.kind() == io::ErrorKind::PermissionDenied;

@@ -1,5 +1,6 @@
 //! User space access to the maps: targets, rules, stacks, blocks, counters, records.
 
+use std::collections::HashMap;
 use std::os::fd::AsRawFd as _;
 
 use heaptide_ebpf::{
@@ -9,7 +10,7 @@ use heaptide_ebpf::{
 use tracing::warn;
 
 use super::{
-    Counters, Kernel, KernelError, keys,
+    Counters, Kernel, KernelError, batch, keys,
     raw::{self, Wire},
 };
 
@@ -86,7 +87,7 @@ impl Kernel {
             })
             .collect();
         let values: Vec<UnwindRule> = rules.iter().map(|rule| rule.1).collect();
-        let added = raw::update_batch(self.rules_fd, &keys, &values);
+        let added = batch::update_batch(self.rules_fd, &keys, &values);
         self.changed_rules();
         added
     }
@@ -95,7 +96,7 @@ impl Kernel {
     pub fn remove_rules(&mut self, layout: u32, addresses: impl Iterator<Item = u64>) {
         let layout = u64::from(layout);
         let keys: Vec<RuleKey> = addresses.map(|pc| RuleKey { pc, layout }).collect();
-        raw::delete_batch(self.rules_fd, &keys);
+        batch::delete_batch(self.rules_fd, &keys);
         self.changed_rules();
     }
 
@@ -224,5 +225,44 @@ impl Kernel {
     /// Removes a stack that has been read; the programs add it again when it recurs.
     pub fn forget_stack(&mut self, site: u64) {
         let _ = self.stacks.remove(&site);
+    }
+
+    /// Calls `each` for every stack in the map.
+    pub fn each_stack(&mut self, each: impl FnMut(u64, &Stack)) -> Result<(), KernelError> {
+        let read = self.stack_maps.each(each);
+        read.map_err(|why| KernelError::Read {
+            name: "STACKS",
+            why,
+        })
+    }
+
+    /// Removes stacks; the programs put them there again when they are met again.
+    pub fn remove_stacks(&mut self, sites: &[u64]) {
+        self.stack_maps.remove(sites);
+        self.changed_rules();
+    }
+
+    /// The same, but until the next call these can still be asked for.
+    pub fn retire_stacks(&mut self, stacks: HashMap<u64, Stack>) {
+        let sites: Vec<u64> = stacks.keys().copied().collect();
+        self.stack_maps.retired = stacks;
+        self.remove_stacks(&sites);
+    }
+
+    /// Tells the programs how many stacks of a slot are in the map.
+    pub fn set_stacks_held(&mut self, slot: u32, stacks: u64) {
+        self.shares.set_stacks_held(slot, stacks);
+    }
+
+    /// Tells the programs how many live blocks of a slot are in the map.
+    pub fn set_blocks_held(&mut self, slot: u32, blocks: u64) {
+        self.shares.set_blocks_held(slot, blocks);
+    }
+
+    /// Among how many targets the live map is shared. A quarter of it is theirs in equal parts, unsampled; who needs more
+    /// has it as long as there is room.
+    pub fn share_blocks(&mut self, targets: usize) {
+        let share = u64::from(self.capacity / 4) / targets.max(1) as u64;
+        self.shares.set_blocks_share(share);
     }
 }

@@ -104,12 +104,9 @@ impl KernelError {
     pub(super) fn attach(symbol: &str, pid: u32, why: io::Error) -> Self {
         match why.raw_os_error() {
             Some(libc::EPERM | libc::EACCES) => Self::NotPermitted {
-                missing: if super::perf_events_refused() {
-                    "CAP_SYS_ADMIN, which this kernel wants while perf_event_paranoid is above 2,"
-                } else {
-                    "CAP_PERFMON (or CAP_SYS_ADMIN)"
-                }
-                .into(),
+                missing:
+                    "CAP_PERFMON, or CAP_SYS_ADMIN where this kernel wants it for perf events,"
+                        .into(),
             },
             _ => Self::Attach {
                 symbol: symbol.to_owned(),

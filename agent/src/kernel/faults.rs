@@ -6,7 +6,7 @@ use aya::maps::{HashMap, Map, MapData};
 use heaptide_ebpf::{FaultKey, FaultTotals, PythonConfig};
 
 use super::{
-    KernelError,
+    KernelError, batch,
     raw::{self, Wire},
 };
 
@@ -20,7 +20,7 @@ pub(super) struct FaultMaps {
     /// Kept open for `sites_fd`.
     _sites: Map,
     sites_fd: RawFd,
-    batch: raw::Batch<FaultKey, u64>,
+    batch: batch::Batch<FaultKey, u64>,
 }
 
 impl FaultMaps {
@@ -38,7 +38,7 @@ impl FaultMaps {
                 what: "map",
                 name: "FAULT_SITES",
             })?,
-            batch: raw::Batch::new(BATCH),
+            batch: batch::Batch::new(BATCH),
         })
     }
 

@@ -14,6 +14,7 @@ use heaptide_ebpf::{Block, BlockKey, Cookie, Counter, ReturnedKey, Settings, Sta
 use tracing::debug;
 
 pub mod attach;
+mod batch;
 mod data;
 mod error;
 mod events;
@@ -22,6 +23,7 @@ mod keys;
 mod multi;
 mod programs;
 mod raw;
+mod rights;
 pub mod ring;
 mod shares;
 pub mod spent;
@@ -34,6 +36,7 @@ pub use error::KernelError;
 use faults::FaultMaps;
 use programs::{Kind, OBJECT, Programs};
 use raw::{Runs, Wire};
+pub use rights::wants_admin;
 use ring::KernelRing;
 use shares::Shares;
 use stacks::StackMaps;
@@ -80,9 +83,9 @@ pub struct Kernel {
     /// Descriptors of `live` and `rules`, for the batch calls.
     live_fd: RawFd,
     rules_fd: RawFd,
-    batch: raw::Batch<BlockKey, Block>,
+    batch: batch::Batch<BlockKey, Block>,
     returned_fd: RawFd,
-    returned_batch: raw::Batch<ReturnedKey, u64>,
+    returned_batch: batch::Batch<ReturnedKey, u64>,
     tracepoints: Vec<Link>,
     /// Links of system-call tracepoints.
     calls: Vec<Link>,
@@ -161,9 +164,9 @@ impl Kernel {
             capacity: settings.capacity,
             live_fd,
             rules_fd,
-            batch: raw::Batch::new(4096),
+            batch: batch::Batch::new(4096),
             returned_fd,
-            returned_batch: raw::Batch::new(1024),
+            returned_batch: batch::Batch::new(1024),
             tracepoints: Vec::new(),
             calls: Vec::new(),
             map_bytes: raw::bytes_of(&maps),

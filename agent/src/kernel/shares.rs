@@ -1,9 +1,9 @@
-//! Each target's usage and share of the common maps, for the kernel programs.
+//! What each target holds of the maps that all share, and how much it may: told to the programs.
 
 use aya::maps::{Array, Map, MapData, MapError};
 use tracing::warn;
 
-use super::{Kernel, KernelError};
+use super::error::KernelError;
 
 /// The maps.
 pub(super) struct Shares {
@@ -28,27 +28,25 @@ impl Shares {
     }
 }
 
-impl Kernel {
-    /// Sets the number of stacks of a slot in the map.
-    pub fn set_stacks_held(&mut self, slot: u32, stacks: u64) {
-        said(self.shares.stacks_held.set(slot, stacks, 0));
+impl Shares {
+    /// How many stacks of a slot are in the map.
+    pub(super) fn set_stacks_held(&mut self, slot: u32, stacks: u64) {
+        said(self.stacks_held.set(slot, stacks, 0));
     }
 
-    /// Sets the number of live blocks of a slot in the map.
-    pub fn set_blocks_held(&mut self, slot: u32, blocks: u64) {
-        said(self.shares.blocks_held.set(slot, blocks, 0));
+    /// How many live blocks of a slot are in the map.
+    pub(super) fn set_blocks_held(&mut self, slot: u32, blocks: u64) {
+        said(self.blocks_held.set(slot, blocks, 0));
     }
 
-    /// Sets the number of targets that share the live map. A quarter of it is divided equally and not sampled; a target
-    /// that needs more gets it while there is room.
-    pub fn share_blocks(&mut self, targets: usize) {
-        let share = u64::from(self.capacity / 4) / targets.max(1) as u64;
-        said(self.shares.blocks_share.set(0, share, 0));
+    /// How many live blocks a target may hold unsampled.
+    pub(super) fn set_blocks_share(&mut self, share: u64) {
+        said(self.blocks_share.set(0, share, 0));
     }
 }
 
 fn said(set: Result<(), MapError>) {
     if let Err(why) = set {
-        warn!("cannot set a target's usage for the kernel programs: {why}");
+        warn!("the programs cannot be told what a target holds: {why}");
     }
 }

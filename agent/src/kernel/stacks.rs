@@ -1,23 +1,21 @@
-//! Reads and prunes the map of stacks as a whole.
+//! The map of stacks as a whole: read now and then, so that what nobody needs any more goes out of it.
 
 use std::collections::HashMap;
+use std::io;
 use std::os::fd::RawFd;
 
 use heaptide_ebpf::Stack;
 
-use super::{
-    Kernel, KernelError,
-    raw::{self, Batch},
-};
+use super::batch::{self, Batch};
 
 /// Stacks read at once.
 const BATCH: usize = 1024;
 
-/// Maps and buffers for that.
+/// What is needed for that.
 pub(super) struct StackMaps {
     stacks_fd: RawFd,
     batch: Batch<u64, Stack>,
-    /// Stacks removed last: a block may have been allocated with one at that moment.
+    /// A block may have been born with one of them at the moment of its removal.
     pub(super) retired: HashMap<u64, Stack>,
 }
 
@@ -31,29 +29,15 @@ impl StackMaps {
     }
 }
 
-impl Kernel {
+impl StackMaps {
     /// Calls `each` for every stack in the map.
-    pub fn each_stack(&mut self, mut each: impl FnMut(u64, &Stack)) -> Result<(), KernelError> {
-        let maps = &mut self.stack_maps;
-        let read = maps
-            .batch
-            .for_each(maps.stacks_fd, |site, stack| each(*site, stack));
-        read.map_err(|why| KernelError::Read {
-            name: "STACKS",
-            why,
-        })
+    pub(super) fn each(&mut self, mut each: impl FnMut(u64, &Stack)) -> io::Result<()> {
+        self.batch
+            .for_each(self.stacks_fd, |site, stack| each(*site, stack))
     }
 
-    /// Removes stacks; the programs add them again when they recur.
-    pub fn remove_stacks(&mut self, sites: &[u64]) {
-        raw::delete_batch(self.stack_maps.stacks_fd, sites);
-        self.changed_rules();
-    }
-
-    /// The same, but these stay available until the next call.
-    pub fn retire_stacks(&mut self, stacks: HashMap<u64, Stack>) {
-        let sites: Vec<u64> = stacks.keys().copied().collect();
-        self.stack_maps.retired = stacks;
-        self.remove_stacks(&sites);
+    /// Removes stacks.
+    pub(super) fn remove(&self, sites: &[u64]) {
+        batch::delete_batch(self.stacks_fd, sites);
     }
 }

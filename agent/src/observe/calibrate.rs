@@ -19,6 +19,7 @@ use super::host::{Host, SourceError};
 use super::live::snapshot;
 use super::memory::totals;
 use super::options::TargetOptions;
+use super::tidy::tidy;
 use crate::overhead::meter::{HIT_NS, Meter};
 
 /// Pairs per measurement.
@@ -81,6 +82,7 @@ pub(super) fn calibrate(host: &mut Host, meter: &mut Meter) -> Result<f64, Sourc
     }
     drop(child);
     host.detach(pid);
+    tidy(host);
     snapshot(host, &mut |_, _| {})?;
     host.pair_cost_ns = match (bare, probed) {
         (Some(bare), Some(probed)) => ((probed - bare) / f64::from(PAIRS)).max(0.0),

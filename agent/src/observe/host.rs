@@ -18,7 +18,7 @@ use super::residency::Searches;
 use super::ring::Ring;
 use super::rules::Rules;
 use super::slots::Slots;
-use super::stacks::{self, Stacks};
+use super::stacks::Stacks;
 use crate::kernel::{Counters, Kernel, KernelError};
 use crate::overhead::{call_tracing::CallTracing, probe_set::ProbeSet};
 use crate::privileges;
@@ -165,7 +165,6 @@ impl Host {
             self.slots.give_back(attached.config.slot);
             self.probes.forget(pid);
         }
-        stacks::tidy(self);
     }
 }
 

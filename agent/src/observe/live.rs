@@ -10,7 +10,7 @@ use rustc_hash::FxHashSet;
 use super::events;
 use super::host::{Host, Sink, SourceError};
 use super::snapshot::Groups;
-use super::stacks;
+use super::tidy;
 
 /// Reads the live map and reports a snapshot for each target.
 pub(super) fn snapshot(host: &mut Host, sink: &mut Sink<'_>) -> Result<(), SourceError> {
@@ -77,7 +77,7 @@ pub(super) fn snapshot(host: &mut Host, sink: &mut Sink<'_>) -> Result<(), Sourc
         sink(*pid, Observation::Snapshot(snapshot));
     }
     if host.stacks.is_due() {
-        stacks::sweep(host, &used);
+        tidy::sweep(host, &used);
     }
     Ok(())
 }

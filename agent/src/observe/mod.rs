@@ -22,6 +22,7 @@ mod slots;
 mod snapshot;
 mod source;
 mod stacks;
+mod tidy;
 mod tokens;
 mod unread;
 

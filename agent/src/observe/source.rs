@@ -14,7 +14,7 @@ use super::calibrate::calibrate;
 use super::control::Control;
 use super::host::{Host, Sink, SourceError};
 use super::options::{SourceOptions, TargetOptions};
-use super::{events, faults, heaps, libraries, lifecycle, live, memory, stacks, tokens, unread};
+use super::{events, faults, heaps, libraries, lifecycle, live, memory, tidy, tokens, unread};
 
 /// Snapshots take at most 1 / `SNAPSHOT_SHARE` of the time, because they read the whole live map.
 const SNAPSHOT_SHARE: u32 = 50;
@@ -84,6 +84,7 @@ impl Source {
     /// Ends the observation of a process.
     pub fn detach(&mut self, pid: u32) {
         self.host.detach(pid);
+        tidy::tidy(&mut self.host);
     }
 
     /// The observed processes, including ended ones until they are detached.
@@ -126,7 +127,7 @@ impl Source {
         tokens::search(host, sink);
         unread::look(host, sink);
         faults::read(host, sink);
-        stacks::tidy(host);
+        tidy::tidy(host);
         heaps::take(host, sink);
         let pids: Vec<u32> = host.attached.keys().copied().collect();
         for pid in pids {
