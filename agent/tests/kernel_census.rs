@@ -5,59 +5,23 @@ mod common;
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::interpreters::{interpreters, version_of};
-use common::process::Process;
-use common::until;
+use common::containers::{SOON, Target};
+use common::interpreters::interpreters;
 use heaptide_judge::events::{Census, Nanos};
-use heaptide_runtimes::door::HeapReader;
 use heaptide_runtimes::inspect;
 use heaptide_runtimes::readers::{HeapReading, Readers};
 
-const SOON: Duration = Duration::from_secs(20);
-
-struct Target {
-    process: Process,
-    censuses: Box<dyn HeapReader>,
-    version: String,
-}
-
-impl Target {
-    fn start(python: &Path) -> Self {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/containers.py");
-        let mut process = Process::start("containers.py", Command::new(python).arg(script));
-        process.line(SOON, |line| line == "ready");
-        let target = inspect(process.id()).expect("a live process");
-        let version = version_of(python);
-        assert_eq!(target.info.runtime, format!("cpython {version}"));
-        let censuses = target.runtime.observer.heap_reader();
-        let censuses = censuses.expect("a known layout");
-        Self {
-            process,
-            censuses,
-            version,
+/// Does the same with all interpreters at once, where it is mostly waiting.
+fn with_each(test: &str, run: impl Fn(&Path) + Sync) {
+    let all = interpreters(test);
+    thread::scope(|scope| {
+        for python in &all {
+            scope.spawn(|| run(python));
         }
-    }
-
-    fn say(&mut self, line: &str) {
-        self.process.say(line);
-        let what = line.split(' ').next().unwrap_or(line).to_owned();
-        self.process
-            .line(SOON, |line| line == format!("done {what}"));
-    }
-
-    fn ask(&mut self, what: &str) -> String {
-        self.process.say(what);
-        let answer = self.process.line(SOON, |line| line.starts_with("weighs "));
-        answer.trim_start_matches("weighs ").to_owned()
-    }
-
-    fn census(&mut self) -> Census {
-        self.censuses.census().expect("the layout fits")
-    }
+    });
 }
 
 fn entries(census: &Census) -> HashMap<(&str, &str), u64> {
@@ -96,9 +60,9 @@ fn containers_have_their_names_and_sizes() {
     for python in interpreters("containers_have_their_names_and_sizes") {
         let mut target = Target::start(&python);
         let mut census = target.census();
-        // "ready" is printed before the interpreter has come to rest.
+        // "ready" is printed before the interpreter has come to rest; and others use the cores.
         for _ in 0..20 {
-            if census.torn == 0 {
+            if census.torn == 0 && !census.cut {
                 break;
             }
             thread::sleep(Duration::from_millis(50));
@@ -173,8 +137,10 @@ fn what_grows_is_told_first_and_weighed() {
 
 #[test]
 fn lengths_between_censuses_are_the_containers() {
-    for python in interpreters("lengths_between_censuses_are_the_containers") {
-        let mut target = Target::start(&python);
+    /// For so many samples to be taken where others use the cores.
+    const LONG: Duration = Duration::from_secs(90);
+    with_each("lengths_between_censuses_are_the_containers", |python| {
+        let mut target = Target::start(python);
         let version = target.version.clone();
         let known = inspect(target.process.id()).expect("a live process");
         let reader = Readers::start().expect("a thread");
@@ -185,10 +151,16 @@ fn lengths_between_censuses_are_the_containers() {
             .expect("a known layout");
         reader.watch(target.process.id(), known.info.start_ticks, heap);
         let mut steps: Vec<(Nanos, u64)> = Vec::new();
-        let deadline = Instant::now() + SOON;
-        let (mut size, mut grown, mut joined) = (1000, false, false);
-        // two censuses show that it grows; from then on it is looked at
-        while Instant::now() < deadline && steps.last().is_none_or(|last| last.1 < 2600) {
+        let deadline = Instant::now() + LONG;
+        let (mut size, mut grown, mut joined) = (1000, false, None);
+        let seen_since = |steps: &[(Nanos, u64)], least: u64| {
+            let since = steps.iter().filter(|(_, entries)| *entries > least);
+            since.count()
+        };
+        // Two censuses show that it grows; from then on it is looked at, as it is when another container has joined it.
+        while Instant::now() < deadline
+            && (steps.len() <= 80 || joined.is_none_or(|size| seen_since(&steps, size) <= 40))
+        {
             for (_, reading) in reader.readings() {
                 match reading {
                     HeapReading::Census(_) => grown = true,
@@ -205,10 +177,9 @@ fn lengths_between_censuses_are_the_containers() {
                 target.say("grow 10");
                 size += 10;
             }
-            // another container joins it: the looks go on
-            if size > 1500 && !joined {
+            if size > 1500 && steps.len() > 40 && joined.is_none() {
                 target.say("big 500");
-                joined = true;
+                joined = Some(size);
             }
             thread::sleep(Duration::from_millis(60));
         }
@@ -216,130 +187,33 @@ fn lengths_between_censuses_are_the_containers() {
         let whole = steps
             .windows(2)
             .filter(|pair| pair[0].1 <= pair[1].1 && pair[0].0 < pair[1].0 && pair[1].1 % 10 == 0);
-        // A census, which the same thread takes, may hold samples up where others use the cores.
-        assert!(steps.len() > 40, "{version}: {steps:?}");
+        assert!(steps.len() > 80, "{version}: {steps:?}");
         // A sample may fall into the ten insertions.
         assert!(
             whole.count() as f64 > 0.9 * steps.len() as f64,
             "{version}: {steps:?}"
         );
-        let longest = steps.windows(2).map(|pair| pair[1].0.since(pair[0].0));
-        let longest = longest.fold(0.0, f64::max);
+        let since = joined.map_or(0, |size| seen_since(&steps, size));
         assert!(
-            joined && longest < 2.0,
-            "{version}: no look for {longest} s"
+            since > 40,
+            "{version}: {since} looks since another joined it"
         );
-    }
-}
-
-/// While no requests are seen, lengths tell nothing and are not read; when they are again, what there is by then is.
-#[test]
-fn in_a_pause_no_lengths_are_read() {
-    /// Whether such a reading comes within some time, in which the container goes on growing.
-    fn comes(
-        target: &mut Target,
-        reader: &Readers,
-        time: Duration,
-        wanted: fn(&HeapReading) -> bool,
-    ) -> bool {
-        let begun = Instant::now();
-        let mut come = false;
-        while begun.elapsed() < time && !come {
-            target.say("grow 20");
-            thread::sleep(Duration::from_millis(30));
-            come = reader.readings().any(|(_, reading)| wanted(&reading));
-        }
-        come
-    }
-    let lengths: fn(&HeapReading) -> bool = |reading| matches!(reading, HeapReading::Lengths(_));
-    let census: fn(&HeapReading) -> bool = |reading| matches!(reading, HeapReading::Census(_));
-    let all = interpreters("in_a_pause_no_lengths_are_read");
-    for python in all.iter().take(1) {
-        let mut target = Target::start(python);
-        let known = inspect(target.process.id()).expect("a live process");
-        let pid = target.process.id();
-        let reader = Readers::start().expect("a thread");
-        let heap = known
-            .runtime
-            .observer
-            .heap_reader()
-            .expect("a known layout");
-        reader.watch(pid, known.info.start_ticks, heap);
-        assert!(comes(&mut target, &reader, SOON, lengths), "it grows");
-        for round in 0..3 {
-            reader.requests_seen(pid, false);
-            // The rest of what was read, and a census that was just being taken.
-            let moment = Duration::from_millis(500);
-            until(SOON, "what was being read has come", || {
-                !comes(&mut target, &reader, moment, lengths)
-            });
-            let time = Duration::from_millis(2500);
-            assert!(!comes(&mut target, &reader, time, lengths), "{round}");
-            reader.requests_seen(pid, true);
-            // On a busy machine, too; in a pause it would come later still.
-            let at_once = Duration::from_secs(4);
-            assert!(comes(&mut target, &reader, at_once, census), "{round}");
-            assert!(comes(&mut target, &reader, SOON, lengths), "{round}");
-        }
-    }
-}
-
-/// Of a process that does nothing, as the master of workers, hardly any is taken.
-#[test]
-fn where_nothing_happens_little_is_read() {
-    const LONG: Duration = Duration::from_secs(10);
-    let all = interpreters("where_nothing_happens_little_is_read");
-    for python in all.iter().take(1) {
-        let mut target = Target::start(python);
-        let known = inspect(target.process.id()).expect("a live process");
-        let reader = Readers::start().expect("a thread");
-        let heap = known
-            .runtime
-            .observer
-            .heap_reader()
-            .expect("a known layout");
-        reader.watch(target.process.id(), known.info.start_ticks, heap);
-        let taken_in = |time| {
-            thread::sleep(time);
-            let all = reader.readings();
-            all.filter(|(_, reading)| matches!(reading, HeapReading::Census(_)))
-                .count()
-        };
-        let taken = || taken_in(LONG);
-        // Its start may have gone on after the first.
-        let idle = taken();
-        // But what there is when a pause ends is asked of it, too.
-        reader.requests_seen(target.process.id(), false);
-        reader.requests_seen(target.process.id(), true);
-        let mut woken = 0;
-        until(SOON, "a census after a pause", || {
-            woken += taken_in(Duration::from_millis(50));
-            woken > 0
-        });
-        target.say("grow 5000");
-        let little = taken();
-        target.say("churn");
-        let mut busy = 0;
-        until(3 * LONG, "censuses of what is busy", || {
-            busy += taken_in(Duration::from_millis(50));
-            busy >= 3
-        });
-        assert!((1..=2).contains(&idle), "{idle} of {}", target.version);
-        assert_eq!(woken, 1, "of {}, after a pause", target.version);
-        // One may come in the middle of it.
-        assert!((1..=2).contains(&little), "{little} of {}", target.version);
-    }
+    });
 }
 
 #[test]
 fn a_program_that_changes_all_the_time_is_read_without_harm() {
+    /// Censuses that came to their end.
+    const WHOLE: usize = 8;
     for python in interpreters("a_program_that_changes_all_the_time_is_read_without_harm") {
         let mut target = Target::start(&python);
         let version = target.version.clone();
         target.census();
         target.say("churn");
-        let mut objects = Vec::new();
-        for _ in 0..20 {
+        let mut whole = 0;
+        let deadline = Instant::now() + 3 * SOON;
+        while whole < WHOLE {
+            assert!(Instant::now() < deadline, "{version}: {whole} are whole");
             let census = target.census();
             let found = entries(&census);
             for (path, kind, size) in KNOWN {
@@ -347,20 +221,20 @@ fn a_program_that_changes_all_the_time_is_read_without_harm() {
                     assert_eq!(entries, size, "{path} of {version}, which does not change");
                 }
             }
-            assert_eq!(
-                found.get(&("__main__.by_name", "dict")),
-                Some(&1000),
-                "{version}"
-            );
             if let Some(moving) = found.get(&("__main__.moving", "list")) {
                 assert!(*moving <= 20_064, "{version}: {moving}");
             }
             if let Some(churned) = found.get(&("__main__.churned", "dict")) {
                 assert!(*churned <= 97, "{version}: {churned}");
             }
-            objects.push(census.objects);
+            // Where others use the cores its time may be over before it has seen all, and says so.
+            if !census.cut {
+                whole += 1;
+                let by_name = found.get(&("__main__.by_name", "dict"));
+                assert_eq!(by_name, Some(&1000), "{version}");
+                assert!(census.objects > 5_000, "{version}: {}", census.objects);
+            }
         }
-        assert!(objects.iter().all(|n| *n > 5_000), "{version}: {objects:?}");
         target.say("calm");
         assert!(target.process.runs(), "{version} lives");
     }

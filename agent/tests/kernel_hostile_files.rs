@@ -65,7 +65,7 @@ fn attach(target: &Process) -> Attached {
         "--mode",
         "trace",
         "--for",
-        "6s",
+        "2s",
         "--format",
         "json",
         "--output",

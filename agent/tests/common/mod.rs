@@ -4,6 +4,7 @@
 
 pub(crate) mod books;
 pub(crate) mod compile;
+pub(crate) mod containers;
 pub(crate) mod go;
 pub(crate) mod http;
 pub(crate) mod interpreters;
