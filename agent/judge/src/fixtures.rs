@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use crate::events::{Binding, Frame, FrameKind};
 use crate::report::{
-    Basis, Cause, Finding, FindingState, Health, Live, LiveSite, Memory, Report, ResidencySummary,
-    ResidentAge, RouteSummary, SCHEMA, SiteSummary, TargetSummary, TimeToOom, Verdict, Window,
+    Basis, Cause, Finding, FindingState, Health, Ledger, Live, LiveSite, Memory, Report,
+    ResidencySummary, ResidentAge, RouteSummary, SCHEMA, SiteSummary, TargetSummary, TimeToOom,
+    Verdict, Window,
 };
 use crate::stacks::{LiveStack, LiveStacks};
 
@@ -121,6 +122,12 @@ pub fn leak() -> Report {
                 ..RouteSummary::default()
             },
         ],
+        ledger: Some(Ledger {
+            gained_bytes: 25 << 20,
+            findings_bytes: 24 << 20,
+            benign_bytes: 0,
+            unexplained_bytes: 1 << 20,
+        }),
         bound: None,
         residency: Some(ResidencySummary {
             tokens: 3000,

@@ -248,6 +248,7 @@ impl Pipeline {
             target: self.target(),
             window,
             memory: self.memory(),
+            ledger: self.judge.ledger(self.inputs(), &findings),
             verdict,
             reason,
             findings,

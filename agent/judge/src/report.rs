@@ -33,6 +33,9 @@ pub struct Report {
     /// Token residency. `None`: no token was searched for.
     #[serde(default)]
     pub residency: Option<ResidencySummary>,
+    /// What the process gained, and what explains it. `None`: its memory was read too few times.
+    #[serde(default)]
+    pub ledger: Option<Ledger>,
     /// The largest growth that could have been missed. `None`: there is too little evidence for one.
     #[serde(default)]
     pub bound: Option<Bound>,
@@ -343,6 +346,20 @@ pub struct ResidentAge {
     pub tokens: u64,
     /// Tokens found.
     pub resident: u64,
+}
+
+/// What the process gained since the start, and what explains it. All bytes are resident: headers and rounding of the
+/// allocator are estimated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ledger {
+    /// Rise of the floor of the process's anonymous memory.
+    pub gained_bytes: u64,
+    /// Growth of what leaks or is suspected.
+    pub findings_bytes: u64,
+    /// Growth of caches, warm-up and other memory that is not a leak.
+    pub benign_bytes: u64,
+    /// What is left of the gain. It forbids `no_leak` if it comes to too much: see [`Bound`].
+    pub unexplained_bytes: u64,
 }
 
 /// The largest growth that could have been missed while nothing was found: with a probability of 95 % less is leaking.

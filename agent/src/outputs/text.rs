@@ -254,6 +254,19 @@ fn push_observed(text: &mut String, report: &Report) {
             bytes(memory.live_growth_bytes as f64),
         ),
     );
+    if let Some(ledger) = &report.ledger {
+        line(
+            text,
+            0,
+            &format!(
+                "gained      {}: {} by findings, {} by caches and other benign memory, {} unexplained",
+                bytes(ledger.gained_bytes as f64),
+                bytes(ledger.findings_bytes as f64),
+                bytes(ledger.benign_bytes as f64),
+                bytes(ledger.unexplained_bytes as f64),
+            ),
+        );
+    }
     for process in &report.processes {
         line(
             text,

@@ -15,6 +15,7 @@ pub mod groups;
 pub mod inputs;
 pub mod judge;
 pub mod judged;
+pub mod ledger;
 pub mod losses;
 pub mod memory;
 pub mod observed;

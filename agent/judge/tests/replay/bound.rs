@@ -86,3 +86,20 @@ fn the_horizon_decides() {
     let more = long.report.bound.and_then(|bound| bound.observe_seconds);
     assert!(more.is_some_and(|more| more > 60.0), "{more:?}");
 }
+
+/// What the process gained is what the findings explain.
+#[test]
+fn the_ledger_balances() {
+    for keeps in [Keeps::PerToken, Keeps::PerRequest, Keeps::Timer(40)] {
+        let run = run(Trace {
+            keeps,
+            limit: 64 << 20,
+            ..Trace::default()
+        });
+        let ledger = run.report.ledger.expect("a ledger");
+        assert!(ledger.gained_bytes > 1 << 20, "{ledger:?}");
+        let rest = ledger.unexplained_bytes as f64 / ledger.gained_bytes as f64;
+        // What was allocated in the last ten seconds is not mature.
+        assert!(rest < 0.25, "{keeps:?}: {ledger:?}");
+    }
+}

@@ -20,6 +20,7 @@ LEAK (token_keyed, confirmed)  GET /api/data  app.py:17 get_data
 observed    python3.11 (pid 4711), runtime cpython 3.11, allocators glibc, pymalloc, mode trace, 1 m 4 s
 traffic     24,820 requests: 12,410 with a new token, 12,400 repeated, 10 without; 12,390 distinct tokens
 memory      RSS 100 MiB -> 124 MiB, live 60.0 MiB in 400,000 blocks, growth +23.0 MiB, 124 MiB of 512 MiB used
+gained      25.0 MiB: 24.0 MiB by findings, 0 B by caches and other benign memory, 1.0 MiB unexplained
 tokens      of 3,000 tokens whose requests ended over 10 s ago, 2,990 are still in memory; 38.0 MiB searched
 
  route          requests     new  repeated      kept      p99

@@ -35,7 +35,9 @@ pub fn sentences(
     if matches!(main, SignalKey::Faults | SignalKey::Process) {
         out.push("no container, heap profile or block shows what keeps the memory".to_owned());
     }
-    if let Some(explained) = &one.explained {
+    if inputs.requests_unread {
+        // Requests came, and none is known: growth with time means nothing.
+    } else if let Some(explained) = &one.explained {
         out.push(why(explained, main, inputs.attribution));
     } else {
         out.push("there are too few readings to tell which requests make it grow".to_owned());
