@@ -115,6 +115,12 @@ fn oldest(ages: &[ResidentAge]) -> Option<ResidentAge> {
         .or_else(|| since(ages, 0))
 }
 
+/// Whether most old tokens are kept.
+pub fn are_kept(summary: &ResidencySummary) -> bool {
+    oldest(&summary.ages)
+        .is_some_and(|old| old.tokens >= ENOUGH && old.resident as f64 >= KEPT * old.tokens as f64)
+}
+
 /// The evidence for or against a finding of this cause.
 pub fn evidence(summary: &ResidencySummary, cause: Cause) -> Option<String> {
     let old = oldest(&summary.ages).filter(|age| age.tokens > 0)?;

@@ -7,11 +7,31 @@ use crate::report::{Basis, Bound, Cause, Finding, FindingState, Verdict, Window}
 use super::inputs::Inputs;
 use super::judge::Judge;
 use super::options::{LEAST_LEVELS, LEAST_REQUESTS, LOSS_ANY};
+use super::residency;
 use super::units::{bytes, duration, number};
 
 impl Judge {
-    /// The verdict for `findings`, and its reason.
+    /// The verdict for `findings`, and its reason. Without a verdict, tokens that stay in memory are a hint.
     pub fn verdict(
+        &self,
+        findings: &[Finding],
+        window: &Window,
+        inputs: Inputs,
+    ) -> (Verdict, String) {
+        let (verdict, mut reason) = self.verdict_of(findings, window, inputs);
+        if verdict == Verdict::InsufficientEvidence
+            && let Some(summary) = self.residents.summary(inputs.now)
+            && residency::are_kept(&summary)
+        {
+            reason = format!(
+                "{reason} A hint: {}, as in a leak or a cache.",
+                summary.said
+            );
+        }
+        (verdict, reason)
+    }
+
+    fn verdict_of(
         &self,
         findings: &[Finding],
         window: &Window,
