@@ -26,20 +26,18 @@ impl Shares {
             blocks_share: array("BLOCKS_SHARE")?,
         })
     }
-}
 
-impl Shares {
-    /// How many stacks of a slot are in the map.
+    /// Sets the number of stacks of a slot in the map.
     pub(super) fn set_stacks_held(&mut self, slot: u32, stacks: u64) {
         said(self.stacks_held.set(slot, stacks, 0));
     }
 
-    /// How many live blocks of a slot are in the map.
+    /// Sets the number of live blocks of a slot in the map.
     pub(super) fn set_blocks_held(&mut self, slot: u32, blocks: u64) {
         said(self.blocks_held.set(slot, blocks, 0));
     }
 
-    /// How many live blocks a target may hold unsampled.
+    /// Sets the number of live blocks that a target may hold unsampled.
     pub(super) fn set_blocks_share(&mut self, share: u64) {
         said(self.blocks_share.set(0, share, 0));
     }

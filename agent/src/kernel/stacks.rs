@@ -27,9 +27,7 @@ impl StackMaps {
             retired: HashMap::new(),
         }
     }
-}
 
-impl StackMaps {
     /// Calls `each` for every stack in the map.
     pub(super) fn each(&mut self, mut each: impl FnMut(u64, &Stack)) -> io::Result<()> {
         self.batch

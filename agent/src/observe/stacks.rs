@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashSet;
 
-/// Between two looks at the whole map.
+/// Interval of pruning.
 const EVERY: Duration = Duration::from_secs(10);
 
 /// What was found at the last look.

@@ -1,5 +1,5 @@
-//! The maps of stacks and rules shrink: what belongs to a layout of addresses goes with its last process, and a stack when
-//! no live block has referred to it for a while.
+//! Prunes the maps of stacks and rules: both are removed with the last process of their layout, a stack also if no live
+//! block has referred to it for a while.
 
 use std::collections::{HashMap, HashSet};
 
