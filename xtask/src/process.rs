@@ -32,7 +32,22 @@ pub(crate) fn cargo() -> Command {
 pub(crate) fn lab_cargo() -> Command {
     let mut cargo = cargo();
     cargo.current_dir(root().join("lab"));
+    cargo.env_remove(WRAPPER);
     cargo
+}
+
+/// A program that cargo calls in the compiler's place for the packages of a workspace. The lab's programs are built as
+/// people build theirs.
+pub(crate) const WRAPPER: &str = "RUSTC_WORKSPACE_WRAPPER";
+
+/// Whether that is clippy, as in `.ci/run`: then whatever is built is checked.
+pub(crate) fn is_linting() -> bool {
+    let wrapper = env::var_os(WRAPPER).map(PathBuf::from);
+    wrapper.is_some_and(|wrapper| {
+        wrapper
+            .file_name()
+            .is_some_and(|name| name == "clippy-driver")
+    })
 }
 
 /// Prints a command, runs it, and fails if it fails.

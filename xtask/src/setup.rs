@@ -81,18 +81,18 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 
 /// Installs what is missing; with `lab` also for the lab's services.
 pub(crate) fn everything(lab: bool) -> Result<()> {
+    tools()?;
+    if lab { for_lab() } else { oldest_kernel() }
+}
+
+/// Installs what builds and checks need.
+pub(crate) fn tools() -> Result<()> {
     programs(
         PROGRAMS
             .iter()
             .map(|&(program, package)| (program.to_owned(), package.to_owned())),
     )?;
     libraries()?;
-    if lab {
-        programs(Catalog::load()?.programs())?;
-        interpreters()?;
-        go_toolchains()?;
-    }
-    oldest_kernel()?;
     deny()?;
     let found = ebpf_toolchain()?;
     eprintln!(
@@ -101,6 +101,14 @@ pub(crate) fn everything(lab: bool) -> Result<()> {
         found.linker.display()
     );
     Ok(())
+}
+
+/// Installs what the lab's services and the tests need besides.
+pub(crate) fn for_lab() -> Result<()> {
+    programs(Catalog::load()?.programs())?;
+    interpreters()?;
+    go_toolchains()?;
+    oldest_kernel()
 }
 
 /// Virtual environments of the Python services whose interpreters are installed.

@@ -2,6 +2,8 @@
 //! tests as root, and lists skipped tests.
 
 use std::env;
+use std::panic::resume_unwind;
+use std::thread;
 
 use anyhow::{Context as _, Result, bail};
 
@@ -46,23 +48,42 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         all: arguments.all,
     };
     // If something cannot be installed, tests that need it are skipped or fail, and name it.
-    if let Err(error) = crate::setup::everything(true) {
-        eprintln!("setup: {error:#}");
-    }
+    let installed = |result: Result<()>| {
+        if let Err(error) = result {
+            eprintln!("setup: {error:#}");
+        }
+    };
+    installed(crate::setup::tools());
     let catalog = Catalog::load()?;
     let books = lab::rows_of_books(&catalog, &wanted)?;
     let mut verdicts = lab::rows_of_verdicts(&catalog, &wanted);
 
-    // Everything that tests start is built before anything runs as root, so that no root-owned file is left in the
-    // target folders. The agent is built with its tests: a separate build would have other features.
-    let test_programs = programs::build(&mut cargo())?;
-    let lab_programs = programs::build(process::lab_cargo().args(["--release"]))?;
-    let mut kernel_programs = kernel::chosen(&test_programs, &wanted);
     if arguments.pure {
         verdicts.clear();
+    }
+
+    // Everything that tests start is built before anything runs as root, so that no root-owned file is left in the
+    // target folders. The agent is built with its tests: a separate build would have other features. The lab is built
+    // beside them: it waits for downloads and for compilers that use one processor.
+    let every_program = wanted.filter.is_none() && !arguments.pure;
+    let (test_programs, lab_programs) = thread::scope(|scope| {
+        let lab = scope.spawn(|| {
+            installed(crate::setup::for_lab());
+            let programs = programs::build(process::lab_cargo().args(["--release"]))?;
+            build_services(&catalog, &books, &verdicts, every_program)?;
+            anyhow::Ok(programs)
+        });
+        let programs = programs::build(&mut cargo());
+        let lab = lab.join().unwrap_or_else(|panic| resume_unwind(panic));
+        anyhow::Ok((programs?, lab?))
+    })?;
+    let mut kernel_programs = kernel::chosen(&test_programs, &wanted);
+    if arguments.pure {
         kernel_programs.clear();
     }
-    build_services(&catalog, &books, &verdicts, !kernel_programs.is_empty())?;
+    if !every_program && !kernel_programs.is_empty() {
+        build_services(&catalog, &[], &[], true)?;
+    }
 
     if wanted.filter.is_none() {
         if let Err(error) = prometheus_rules() {

@@ -1,6 +1,9 @@
-//! Builds of the lab's C++ programs, each once per test binary.
+//! Builds of the lab's C++ programs: each is compiled once, and copied for each test binary.
+
+mod kept;
 
 use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, OnceLock};
@@ -74,73 +77,68 @@ pub(crate) fn program(program: Program) -> PathBuf {
 }
 
 fn build(program: Program, to: &Path) {
-    let mut compiler = Command::new("g++");
-    compiler
-        .args(["-O2", "-g", "-Wall", "-Wextra", "-pthread", "-o"])
-        .arg(to);
+    let mut arguments = Arguments::default();
+    arguments.add(["-O2", "-g", "-Wall", "-Wextra", "-pthread"]);
     match program {
         Program::Truth { malloc, .. } if malloc.is_musl() => {}
-        Program::OtelMemory => {
-            compiler.args(["-x", "c"]);
-        }
+        Program::OtelMemory => arguments.add(["-x", "c"]),
         // The headers of C++17 are the newest that can be used without their library.
-        _ => {
-            compiler.arg("-std=c++20");
-        }
+        _ => arguments.add(["-std=c++20"]),
     }
     match program {
         Program::Truth {
             frame_pointers,
             malloc,
         } => {
-            let option = if frame_pointers {
+            arguments.add([if frame_pointers {
                 "-fno-omit-frame-pointer"
             } else {
                 "-fomit-frame-pointer"
-            };
-            compiler.arg(option);
-            malloc.link(&mut compiler, sources("truth"), to);
+            }]);
+            arguments = malloc.linked(arguments);
         }
-        Program::TinyHttp => {
-            compiler.arg(super::lab("bench/tiny_http.cpp"));
-        }
-        Program::Requests => {
-            compiler.arg(super::lab("requests/server.cpp"));
-        }
-        Program::Handlers => {
-            compiler.arg(super::lab("requests/handlers.cpp"));
-        }
-        Program::OtelMemory => {
-            compiler.arg(super::fixture("programs/otel_memory.c"));
-        }
+        Program::TinyHttp => arguments.add([super::lab("bench/tiny_http.cpp")]),
+        Program::Requests => arguments.add([super::lab("requests/server.cpp")]),
+        Program::Handlers => arguments.add([super::lab("requests/handlers.cpp")]),
+        Program::OtelMemory => arguments.add([super::fixture("programs/otel_memory.c")]),
         Program::Snmalloc => {
             let sources = snmalloc().expect("asked for before");
-            compiler.args(SNMALLOC).arg("-I").arg(&sources);
-            for file in ["new.cc", "malloc.cc"] {
-                compiler.arg(sources.join("snmalloc/override").join(file));
-            }
-            compiler.arg("-latomic");
+            arguments.add(SNMALLOC);
+            arguments.add([OsStr::new("-I"), sources.as_os_str()]);
+            let files = ["new.cc", "malloc.cc"];
+            arguments.add(files.map(|file| sources.join("snmalloc/override").join(file)));
+            arguments.add(["-latomic"]);
         }
-        Program::Crowd => {
-            compiler.arg(super::fixture("programs/crowd.cpp"));
-        }
-        Program::Paths => {
-            compiler.arg(super::fixture("programs/paths.cpp"));
-        }
+        Program::Crowd => arguments.add([super::fixture("programs/crowd.cpp")]),
+        Program::Paths => arguments.add([super::fixture("programs/paths.cpp")]),
         Program::StaticStripped => {
-            compiler
-                .args(["-static", "-s"])
-                .arg(super::lab("bench/pairs.cpp"));
+            arguments.add(["-static", "-s"]);
+            arguments.add([super::lab("bench/pairs.cpp")]);
         }
     }
-    let output = compiler
-        .output()
-        .expect("g++ is installed (cargo xtask setup)");
-    assert!(
-        output.status.success(),
-        "{program:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    // A copy of its own: tests that run beside this one would start the same file otherwise.
+    std::fs::copy(kept::compiled(&arguments.0), to).expect("copied");
+}
+
+/// Arguments of a compiler.
+#[derive(Clone, Default)]
+struct Arguments(Vec<OsString>);
+
+impl Arguments {
+    fn add(&mut self, more: impl IntoIterator<Item = impl Into<OsString>>) {
+        self.0.extend(more.into_iter().map(Into::into));
+    }
+
+    /// Compiles each of these sources by itself, which no linking changes, and adds what came of it.
+    fn compile(&mut self, sources: &[PathBuf]) {
+        let mut objects = Vec::new();
+        for source in sources {
+            let mut one = self.clone();
+            one.add([OsStr::new("-c"), source.as_os_str()]);
+            objects.push(kept::compiled(&one.0));
+        }
+        self.add(objects);
+    }
 }
 
 impl Malloc {
@@ -148,31 +146,34 @@ impl Malloc {
         matches!(self, Self::Musl | Self::MuslStatic)
     }
 
-    /// The rest of the compiler's arguments.
-    fn link(self, compiler: &mut Command, mut sources: Vec<PathBuf>, to: &Path) {
+    /// The arguments that link the truth program with it, compiled with those given.
+    fn linked(self, mut arguments: Arguments) -> Arguments {
+        let mut sources = sources("truth");
         if self.is_musl() {
             sources.retain(|path| !path.ends_with("cxx_family.cpp"));
             sources.push(super::lab("truth/musl/no_cxx.cpp"));
-            compiler.args(MUSL).args(sources);
-            if self == Self::MuslStatic {
-                compiler.arg("-static");
-            }
-            compiler.args(["-nodefaultlibs", "-lc", "-lgcc"]);
-            return;
+            arguments.add(MUSL);
         }
-        compiler.args(sources);
+        if let Self::Prefixed(prefix) = self {
+            arguments.add([format!("-DPREFIX={prefix}"), "-include".to_owned()]);
+            arguments.add([super::lab("truth/prefixed/jemalloc.hpp")]);
+        }
+        arguments.compile(&sources);
         match self {
-            Self::Prefixed(prefix) => compiler
-                .arg(format!("-DPREFIX={prefix}"))
-                .arg("-include")
-                .arg(super::lab("truth/prefixed/jemalloc.hpp"))
-                .arg(prefixed(prefix, to)),
-            Self::LibcStatic => compiler.arg("-static"),
+            Self::Prefixed(prefix) => arguments.add([prefixed(prefix)]),
+            Self::LibcStatic => arguments.add(["-static"]),
             // Nothing of it is named: the linker would leave it out.
-            Self::Library(name) => compiler.arg("-Wl,--no-as-needed").arg(format!("-l{name}")),
-            Self::Archive(name) => compiler.arg(format!("-l:lib{name}.a")),
-            _ => compiler,
-        };
+            Self::Library(name) => {
+                arguments.add(["-Wl,--no-as-needed".to_owned(), format!("-l{name}")]);
+            }
+            Self::Archive(name) => arguments.add([format!("-l:lib{name}.a")]),
+            Self::MuslStatic => arguments.add(["-static"]),
+            Self::Libc | Self::Musl => {}
+        }
+        if self.is_musl() {
+            arguments.add(["-nodefaultlibs", "-lc", "-lgcc"]);
+        }
+        arguments
     }
 }
 
@@ -228,19 +229,16 @@ const PREFIXED: [&str; 20] = [
 ];
 
 /// jemalloc's archive as `--with-jemalloc-prefix` would have made it.
-fn prefixed(prefix: &str, beside: &Path) -> PathBuf {
-    let archive = beside.with_extension(format!("{prefix}.a"));
-    let mut objcopy = Command::new("objcopy");
-    for name in PREFIXED {
-        objcopy.arg(format!("--redefine-sym={name}={prefix}{name}"));
-    }
-    let from = "/usr/lib/x86_64-linux-gnu/libjemalloc.a";
-    let status = objcopy.arg(from).arg(&archive).status();
-    assert!(
-        status.expect("objcopy is installed").success(),
-        "{from} with the prefix {prefix}"
-    );
-    archive
+fn prefixed(prefix: &str) -> PathBuf {
+    const ARCHIVE: &str = "/usr/lib/x86_64-linux-gnu/libjemalloc.a";
+    let mut arguments = Arguments::default();
+    arguments.add(PREFIXED.map(|name| format!("--redefine-sym={name}={prefix}{name}")));
+    arguments.add([ARCHIVE]);
+    kept::made(&arguments.0, |output| {
+        let mut objcopy = Command::new("objcopy");
+        objcopy.args(&arguments.0).arg(output);
+        objcopy
+    })
 }
 
 /// g++ with musl's headers and start files in place of glibc's, and only those headers of C++ that

@@ -29,7 +29,12 @@ fn cargo_build(what: &[&str]) -> Result<(), String> {
         .args(["build", "--release", "--workspace", "--quiet"])
         .args(what);
     // The lab is a workspace of its own: nothing of this build's is meant for it.
-    for name in ["CARGO_TARGET_DIR", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"] {
+    for name in [
+        "CARGO_TARGET_DIR",
+        "RUSTFLAGS",
+        "CARGO_ENCODED_RUSTFLAGS",
+        "RUSTC_WORKSPACE_WRAPPER",
+    ] {
         cargo.env_remove(name);
     }
     let built = run("cargo", cargo.current_dir(lab("")), BUILD);

@@ -83,6 +83,7 @@ pub(crate) fn build(service: &Service) -> Result<()> {
             command.arg(argument);
         }
     }
+    command.env_remove(process::WRAPPER);
     process::run(command.current_dir(folder(service)))
 }
 

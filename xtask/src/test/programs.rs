@@ -72,6 +72,12 @@ pub(crate) fn build(cargo: &mut Command) -> Result<Vec<TestProgram>> {
     if let Some(folder) = cargo.get_current_dir() {
         test.current_dir(folder);
     }
+    for (name, value) in cargo.get_envs() {
+        match value {
+            Some(value) => test.env(name, value),
+            None => test.env_remove(name),
+        };
+    }
     process::say(&test);
     let messages = process::output(&mut test)?;
     let mut programs = Vec::new();
