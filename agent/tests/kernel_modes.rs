@@ -28,6 +28,13 @@ fn number(report: &Value, pointer: &str) -> f64 {
     value.unwrap_or_else(|| panic!("{pointer} in {report}"))
 }
 
+/// Probes have cost something, and at most the default budget or what is exempt from it: 1 % of a core.
+fn keeps_to_budget(report: &Value) -> bool {
+    let overhead = number(report, "/health/overhead_ratio");
+    let of_core = number(report, "/health/probe_seconds") / number(report, "/window/seconds");
+    overhead > 0.0 && (overhead <= 0.03 || of_core <= 0.01)
+}
+
 /// Somebody who attaches waits for an answer, so allocations are watched at once, until all is judged, and not again while
 /// memory does not grow. That costs no more than the default budget.
 #[test]
@@ -73,8 +80,7 @@ fn auto_watches_allocations_until_all_is_judged() {
     // The session, a node of the map and a token that is too long to sit in the string itself.
     assert!((2048.0..2300.0).contains(&per_token), "{per_token}");
     assert_eq!(found["target"]["mode"], "auto");
-    let overhead = number(&found, "/health/overhead_ratio");
-    assert!(overhead > 0.0 && overhead <= 0.03, "{overhead}");
+    assert!(keeps_to_budget(&found), "{found}");
 
     assert_eq!(quiet["verdict"], "no_leak", "{quiet}");
     let transcript = of_steady.agent.transcript();
@@ -82,8 +88,7 @@ fn auto_watches_allocations_until_all_is_judged() {
     let bound = number(&quiet, "/bound/bytes_per_second");
     assert!(bound > 0.0 && bound < 8_192.0, "{bound}");
     // Requests are not free.
-    let overhead = number(&quiet, "/health/overhead_ratio");
-    assert!(overhead > 0.0 && overhead <= 0.03, "{overhead}");
+    assert!(keeps_to_budget(&quiet), "{quiet}");
     assert!(number(&quiet, "/window/requests") > 500.0, "{quiet}");
 }
 
@@ -94,7 +99,8 @@ fn a_window_that_costs_too_much_ends_and_its_word_stands() {
         return;
     };
     let server = Server::start_leaky();
-    let traffic = server.traffic();
+    // What costs less than 1 % of a core is exempt.
+    let traffic = server.rush();
     let options = ["--mode", "sample", "--overhead", "0.1%"];
     let mut watched = watch_in(server.process.id(), &options, &[CALIBRATED]);
     watched.agent.error_line(TURN, |line| line.contains(OFF));

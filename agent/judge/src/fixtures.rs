@@ -68,6 +68,30 @@ pub fn finding(state: FindingState, cause: Cause, route: &str) -> Finding {
     }
 }
 
+/// Tokens of finished requests, nearly all of them in memory.
+fn residency() -> ResidencySummary {
+    ResidencySummary {
+        tokens: 3000,
+        resident: 2990,
+        scanned_bytes: 38 << 20,
+        cut: false,
+        said: "of 3,000 tokens whose requests ended over 10 s ago, 2,990 are still in memory"
+            .to_owned(),
+        ages: vec![
+            ResidentAge {
+                at_least_seconds: 10,
+                tokens: 1000,
+                resident: 1000,
+            },
+            ResidentAge {
+                at_least_seconds: 30,
+                tokens: 2000,
+                resident: 1990,
+            },
+        ],
+    }
+}
+
 /// A report of a confirmed leak per new token.
 pub fn leak() -> Report {
     Report {
@@ -129,26 +153,7 @@ pub fn leak() -> Report {
             unexplained_bytes: 1 << 20,
         }),
         bound: None,
-        residency: Some(ResidencySummary {
-            tokens: 3000,
-            resident: 2990,
-            scanned_bytes: 38 << 20,
-            cut: false,
-            said: "of 3,000 tokens whose requests ended over 10 s ago, 2,990 are still in memory"
-                .to_owned(),
-            ages: vec![
-                ResidentAge {
-                    at_least_seconds: 10,
-                    tokens: 1000,
-                    resident: 1000,
-                },
-                ResidentAge {
-                    at_least_seconds: 30,
-                    tokens: 2000,
-                    resident: 1990,
-                },
-            ],
-        }),
+        residency: Some(residency()),
         health: Health {
             unknown_frees: 812,
             probe_hits: 2_900_000,
