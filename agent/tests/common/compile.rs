@@ -161,13 +161,12 @@ impl Malloc {
         arguments.compile(&sources);
         match self {
             Self::Prefixed(prefix) => arguments.add([prefixed(prefix)]),
-            Self::LibcStatic => arguments.add(["-static"]),
+            Self::LibcStatic | Self::MuslStatic => arguments.add(["-static"]),
             // Nothing of it is named: the linker would leave it out.
             Self::Library(name) => {
                 arguments.add(["-Wl,--no-as-needed".to_owned(), format!("-l{name}")]);
             }
             Self::Archive(name) => arguments.add([format!("-l:lib{name}.a")]),
-            Self::MuslStatic => arguments.add(["-static"]),
             Self::Libc | Self::Musl => {}
         }
         if self.is_musl() {
