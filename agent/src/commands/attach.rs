@@ -57,9 +57,9 @@ pub(super) fn attach(args: &Attach) -> Result<ExitCode> {
         Some(path) => Some(super::requests::follow(&mut session, path)?),
         None => None,
     };
-    session.attach(args.pid, judge)?;
-    // Before this there is nothing to report, and a signal ends heaptide by default.
+    // Before this there is nothing to undo, and a signal ends heaptide by default.
     runtime.block_on(async { stop_on_signals(&stop) })?;
+    session.attach(args.pid, judge)?;
     eprintln!(
         "attached to {} (pid {})",
         name(&session, args.pid),

@@ -88,7 +88,7 @@ impl AllocationWindows {
                 Policy::AtOnce if self.opinion != Opinion::Settled => true,
                 Policy::AtOnce | Policy::Growth => self.floor.rises() || elapsed >= STALE,
             };
-            if wanted && (ratio <= self.budget * EARNED_BACK || self.of_core < EXEMPT) {
+            if wanted && (ratio <= self.budget * EARNED_BACK || self.of_core < self.exempt()) {
                 return Turn::Resume;
             }
             return Turn::Stay;
@@ -96,7 +96,7 @@ impl AllocationWindows {
         self.of_core = (probe_seconds - self.spent_before) / elapsed.as_secs_f64().max(1.0);
         let long = elapsed >= WINDOW;
         let over = ratio > self.budget
-            && self.of_core >= EXEMPT
+            && self.of_core >= self.exempt()
             && (long || self.opinion != Opinion::Open);
         let done = long && self.policy != Policy::Always && self.opinion == Opinion::Settled;
         if over || done {
@@ -104,6 +104,11 @@ impl AllocationWindows {
         } else {
             Turn::Stay
         }
+    }
+
+    /// Part of one core that is exempt. Whoever sets a smaller budget wants less.
+    fn exempt(&self) -> f64 {
+        EXEMPT.min(self.budget)
     }
 
     /// Allocator probes are off.

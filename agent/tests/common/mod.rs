@@ -98,7 +98,7 @@ pub(crate) fn watch_in(pid: u32, more: &[&str], variables: &[(&str, &str)]) -> W
     let mut command = heaptide(&arguments);
     command.envs(variables.iter().copied());
     let mut agent = Process::start("heaptide", &mut command);
-    agent.error_line(ATTACH, |line| line.contains("attached"));
+    agent.error_line(ATTACH, |line| line.starts_with("attached to"));
     Watched { agent, folder }
 }
 
