@@ -126,7 +126,7 @@ fn attach(server: &Server, folder: &Path, metrics: &str) -> Process {
     command.args(["--pprof", &profile, "--live-sites", &sites]);
     command.env("RUST_LOG", "trace");
     let mut agent = Process::start("heaptide", &mut command);
-    agent.error_line(ATTACH, |line| line.contains("attached"));
+    agent.error_line(ATTACH, |line| line.starts_with("attached to"));
     agent
 }
 

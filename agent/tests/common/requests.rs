@@ -65,7 +65,7 @@ impl Observer {
         arguments.extend(["--requests", &lines]);
         arguments.extend(options);
         let mut agent = Process::start("heaptide", &mut heaptide(&arguments));
-        agent.error_line(ATTACH, |line| line.contains("attached"));
+        agent.error_line(ATTACH, |line| line.starts_with("attached to"));
         Self {
             agent,
             file,

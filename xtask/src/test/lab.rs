@@ -14,7 +14,7 @@ const BOOKS_SECONDS: u64 = 3;
 /// Concurrent comparisons of counts: a service and its load use a part of a core.
 const JOBS: usize = 3;
 /// Enough for the first suspicion at this request rate.
-const VERDICT_SECONDS: u64 = 30;
+const VERDICT_SECONDS: u64 = 45;
 /// Longer observation if the first one was too short for a verdict. A slow machine takes few censuses in that time.
 const LONGER_SECONDS: u64 = 120;
 
