@@ -360,6 +360,9 @@ pub struct TargetInfo {
     /// Its runtime keeps objects in a heap of its own that is not read: what is seen of allocators says nothing of
     /// them.
     pub heap_unseen: bool,
+    /// Its runtime keeps objects in a heap of its own that is read: without a reading nothing is known of them.
+    #[serde(default)]
+    pub heap_read: bool,
     /// It serves connections, but no request could be read.
     #[serde(default)]
     pub requests_unread: bool,

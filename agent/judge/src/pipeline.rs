@@ -161,6 +161,7 @@ impl Pipeline {
             self.judge.reading(Inputs {
                 unseen_heap: unseen_heap(&self.target),
                 requests_unread: self.target.requests_unread,
+                heap_read: self.target.heap_read,
                 earlier: self.earlier,
                 growth: &self.growth,
                 attribution: &self.attribution,
@@ -216,6 +217,7 @@ impl Pipeline {
         Inputs {
             unseen_heap: unseen_heap(&self.target),
             requests_unread: self.target.requests_unread,
+            heap_read: self.target.heap_read,
             earlier: self.earlier,
             growth: &self.growth,
             attribution: &self.attribution,

@@ -89,6 +89,7 @@ fn recognise(process: Inspected) -> Result<Target, ProcessError> {
     Ok(Target {
         info: TargetInfo {
             requests_unread: false,
+            heap_read: runtime.own_heap && runtime.observer.sees_heap(),
             pid,
             start_ticks: process.start_ticks,
             exe: process.exe.clone(),

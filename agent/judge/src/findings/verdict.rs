@@ -134,6 +134,11 @@ fn unseen(inputs: Inputs) -> Option<String> {
         ));
     }
     let collections = signals.family(&SignalKey::Heap).ticks().len();
+    if inputs.heap_read && !containers && collections == 0 {
+        return Some(
+            "The runtime's heap was not read yet: neither a census nor a garbage collection was seen.".to_owned(),
+        );
+    }
     (1..LEAST_LEVELS).contains(&collections).then(|| {
         format!(
             "Only {collections} garbage collections so far; {LEAST_LEVELS} are needed. More traffic brings them sooner."

@@ -324,3 +324,23 @@ fn nothing_is_called_background_where_requests_are_unread() {
         report.reason
     );
 }
+
+/// Blocks of allocators say nothing of objects that are in a heap of the runtime's own.
+#[test]
+fn a_heap_that_is_to_be_read_is_not_cleared_before_it_was() {
+    let (mut observations, _) = generate(Trace::default());
+    let verdict = |observations: &[Observation]| {
+        let mut pipeline = Pipeline::new(lab());
+        for observation in observations {
+            pipeline.observe(observation);
+        }
+        pipeline.report().verdict
+    };
+    assert_eq!(verdict(&observations), Verdict::NoLeak);
+    for observation in &mut observations {
+        if let Observation::Target(_, info) = observation {
+            info.heap_read = true;
+        }
+    }
+    assert_eq!(verdict(&observations), Verdict::InsufficientEvidence);
+}
