@@ -175,7 +175,13 @@ fn objects(signals: &Signals) -> Option<Observed> {
         grown += (last.value - first.value).max(0.0) * each.max(64.0);
     }
     let event = if entries > 0.0 { bytes / entries } else { 0.0 }.max(LEAST_EVENT);
-    let requests = |tick: &Tick| tick.counts.iter().map(RouteCounts::requests).sum::<f64>();
+    let requests = |tick: &Tick| {
+        tick.counts
+            .routes
+            .iter()
+            .map(RouteCounts::requests)
+            .sum::<f64>()
+    };
     let trials = requests(ticks.last()?) - requests(&ticks[half]);
     (seconds > 0.0).then(|| Observed {
         bytes: grown + event * more_events(grown / event, trials),

@@ -62,6 +62,8 @@ pub(crate) struct SignalTrace {
     pub before: f64,
     /// Requests per second.
     pub rate: f64,
+    /// Seconds for which requests are traced, and seconds of the pause that follows, again and again.
+    pub windows: Option<(f64, f64)>,
     /// Bytes of an entry.
     pub entry: f64,
     /// Part of the censuses that are cut short and miss the container.
@@ -85,6 +87,7 @@ impl Default for SignalTrace {
             stop: f64::INFINITY,
             before: 5.0,
             rate: 100.0,
+            windows: None,
             entry: 1_900.0,
             cut: 0.0,
             sized: true,

@@ -32,6 +32,8 @@ struct World {
     peak: f64,
     cleared: f64,
     ticks: Vec<(Nanos, Vec<u64>)>,
+    /// Whether requests are traced.
+    traced: bool,
     out: Vec<Observation>,
 }
 
@@ -51,6 +53,7 @@ pub(crate) fn generate(trace: SignalTrace) -> Vec<Observation> {
         peak: 0.0,
         cleared: -trace.before,
         ticks: Vec::new(),
+        traced: true,
         out: Vec::new(),
     };
     for _ in 0..8 {
@@ -65,6 +68,7 @@ pub(crate) fn generate(trace: SignalTrace) -> Vec<Observation> {
     while world.now < trace.seconds {
         let at = next.min(census).min(sample).min(look);
         world.advance(at);
+        world.turn();
         if at >= next {
             id += 1;
             world.request(id);
@@ -97,6 +101,18 @@ impl World {
 
     fn nanos(&self) -> Nanos {
         Nanos(1_000_000_000_000 + (self.now.max(0.0) * 1e9) as u64)
+    }
+
+    /// A window of request tracing, or a pause, begins.
+    fn turn(&mut self) {
+        let Some((window, pause)) = self.trace.windows else {
+            return;
+        };
+        let traced = self.now.max(0.0) % (window + pause) < window;
+        if traced != self.traced {
+            self.traced = traced;
+            self.out.push(Observation::Requests(self.nanos(), traced));
+        }
     }
 
     /// What happens without a request.
@@ -161,7 +177,7 @@ impl World {
         };
         self.served += 1;
         self.keep(route, token, body);
-        if self.now < 0.0 {
+        if self.now < 0.0 || !self.traced {
             return;
         }
         let end = Nanos(self.nanos().0 + (self.chance() * 4e6) as u64);

@@ -1,97 +1,12 @@
 //! Services without allocator probes: each gets the right verdict, cause, route and container, and none is
 //! suspected by chance.
 
-use heaptide_judge::pipeline::{JudgeOptions, Pipeline};
-use heaptide_judge::report::{Basis, Cause, Finding, FindingState, Verdict};
+use heaptide_judge::pipeline::JudgeOptions;
+use heaptide_judge::report::{Basis, Cause, FindingState, Verdict};
 
 use super::judged::lab;
 use super::signal_trace::{Holds, Seen, SignalTrace};
-use super::signal_world::generate;
-
-/// The verdicts over time.
-struct Said {
-    /// `(seconds, verdict)` after each second.
-    verdicts: Vec<(f64, Verdict)>,
-    verdict: Verdict,
-    top: Option<Finding>,
-    reason: String,
-    state_bytes: usize,
-}
-
-fn run(trace: SignalTrace) -> Said {
-    run_with(trace, lab())
-}
-
-fn run_with(trace: SignalTrace, options: JudgeOptions) -> Said {
-    let mut pipeline = Pipeline::new(options);
-    let mut verdicts = Vec::new();
-    for observation in &generate(trace) {
-        pipeline.observe(observation);
-        if matches!(observation, heaptide_judge::events::Observation::Memory(_)) {
-            let report = pipeline.report();
-            verdicts.push((report.window.seconds, report.verdict));
-        }
-    }
-    let report = pipeline.report();
-    Said {
-        verdicts,
-        verdict: report.verdict,
-        reason: report.reason.clone(),
-        state_bytes: pipeline.state_bytes(),
-        top: report.findings.into_iter().next(),
-    }
-}
-
-impl Said {
-    fn found(&self) -> bool {
-        matches!(self.verdict, Verdict::Leak | Verdict::Suspect)
-    }
-
-    /// Seconds at or after `from` at which something was suspected.
-    fn suspected_since(&self, from: f64) -> usize {
-        let found = |verdict: &Verdict| matches!(verdict, Verdict::Leak | Verdict::Suspect);
-        self.verdicts
-            .iter()
-            .filter(|(seconds, verdict)| *seconds >= from && found(verdict))
-            .count()
-    }
-}
-
-/// Over `seeds` traces: how many are found, with the right cause and route, with a wrong one; and the
-/// median and worst seconds to the first suspicion.
-#[derive(Debug, Default)]
-struct Tally {
-    traces: usize,
-    found: usize,
-    right: usize,
-    wrong: usize,
-    median: f64,
-    worst: f64,
-}
-
-fn tally(trace: SignalTrace, seeds: u64, cause: Cause, route: &str) -> Tally {
-    let mut out = Tally::default();
-    let mut seconds = Vec::new();
-    for seed in 1..=seeds {
-        let said = run(SignalTrace { seed, ..trace });
-        out.traces += 1;
-        let Some(top) = said.top.as_ref().filter(|_| said.found()) else {
-            continue;
-        };
-        out.found += 1;
-        let cause_right = top.cause == cause;
-        let route_right = top.route == route;
-        out.right += usize::from(cause_right && route_right);
-        let cause_wrong = !cause_right && top.cause != Cause::Indeterminate;
-        let route_wrong = !route_right && top.route != "(undecided)";
-        out.wrong += usize::from(cause_wrong || route_wrong);
-        seconds.extend(top.suspected_after_seconds);
-    }
-    seconds.sort_by(f64::total_cmp);
-    out.median = seconds.get(seconds.len() / 2).copied().unwrap_or(f64::NAN);
-    out.worst = seconds.last().copied().unwrap_or(f64::NAN);
-    out
-}
+use super::tally::{run, run_with, tally};
 
 /// With length samples cause and route are right at once, also for a cache by subject.
 #[test]

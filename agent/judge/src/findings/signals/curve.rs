@@ -89,6 +89,8 @@ pub struct Curve {
     steps: BTreeMap<RouteId, Vec<RouteCounts>>,
     /// The same for all routes.
     all: Vec<RouteCounts>,
+    /// Whether the requests of a step were traced, not assumed.
+    traced: Vec<bool>,
 }
 
 impl Curve {
@@ -125,10 +127,12 @@ impl Curve {
         let mut steps: BTreeMap<RouteId, Vec<RouteCounts>> = BTreeMap::new();
         let intervals = read.len().saturating_sub(1);
         let mut all = vec![RouteCounts::default(); intervals];
+        let mut traced = Vec::with_capacity(intervals);
         for (step, pair) in read.windows(2).enumerate() {
             let (before, now) = (pair[0].2, pair[1].2);
-            for (index, counts) in now.iter().enumerate() {
-                let earlier = before.get(index).copied().unwrap_or_default();
+            traced.push(!now.is_assumed_since(before));
+            for (index, counts) in now.routes.iter().enumerate() {
+                let earlier = before.routes.get(index).copied().unwrap_or_default();
                 let came = counts.since(&earlier);
                 if came.requests() <= 0.0 {
                     continue;
@@ -150,7 +154,12 @@ impl Curve {
                 steps.remove(&id);
             }
         }
-        Self { points, steps, all }
+        Self {
+            points,
+            steps,
+            all,
+            traced,
+        }
     }
 
     /// Number of levels.
@@ -195,6 +204,11 @@ impl Curve {
     /// Events of `variable` between two points.
     pub fn total(&self, variable: Variable, from: usize, to: usize) -> f64 {
         self.events(variable, from, to).iter().sum()
+    }
+
+    /// Whether the requests between the points `step` and `step + 1` were traced, not assumed.
+    pub fn is_traced(&self, step: usize) -> bool {
+        self.traced.get(step).copied().unwrap_or(false)
     }
 
     /// Routes with requests.

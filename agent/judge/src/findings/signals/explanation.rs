@@ -18,7 +18,7 @@ pub const DECISIVE: f64 = 5.0;
 /// Log-likelihood ratio above which a model with two slopes leaves the cause of the model with one slope
 /// undecided.
 const DOUBTFUL: f64 = 3.0;
-/// Minimum intervals for a regression.
+/// Minimum intervals with traced requests for a regression.
 const LEAST_STEPS: usize = 3;
 /// Seconds after the attach during which known tokens look new. These intervals are left out if enough
 /// others exist.
@@ -104,6 +104,9 @@ fn over(curve: &Curve, from: usize, about: Context) -> Option<Explained> {
         return None;
     }
     let steps = Regression::new(curve, from, about)?;
+    if steps.len() < LEAST_STEPS {
+        return None;
+    }
     let mut fits: Vec<Fit> = candidates(curve, bytes)
         .into_iter()
         .filter_map(|variable| steps.fit(variable))
@@ -157,14 +160,11 @@ fn over(curve: &Curve, from: usize, about: Context) -> Option<Explained> {
     }
     if let Some(route) = out.route.filter(|route| route.has_requests()) {
         let of = |what| {
-            curve.total(
-                Variable {
-                    route: Some(route),
-                    what,
-                },
-                from,
-                to,
-            )
+            let events = steps.events(Variable {
+                route: Some(route),
+                what,
+            });
+            events.iter().sum::<f64>()
         };
         let (new, repeat) = (of(EventKind::New), of(EventKind::Repeat));
         let known = routes.get(route);

@@ -55,13 +55,16 @@ pub(super) struct Fit {
     pub(super) log: f64,
 }
 
-/// The intervals of a regression.
+/// The intervals of a regression. Only those count whose requests were traced: assumed requests cannot tell one
+/// explanation from another.
 pub(super) struct Regression<'a> {
     curve: &'a Curve,
     from: usize,
     to: usize,
+    /// By interval since `from`, those without traced requests too.
     growth: Vec<f64>,
-    seconds: Vec<f64>,
+    /// Seconds, and whether the requests were traced.
+    intervals: Vec<(f64, bool)>,
     /// Minimum variance.
     floor: f64,
     about: Context<'a>,
@@ -71,13 +74,17 @@ impl<'a> Regression<'a> {
     /// The intervals from point `from` to the last. `None` without an interval.
     pub(super) fn new(curve: &'a Curve, from: usize, about: Context<'a>) -> Option<Self> {
         let to = curve.len().checked_sub(1).filter(|to| *to > from)?;
-        let growth = curve.growth(from, to);
-        let typical = growth.iter().sum::<f64>() / growth.len() as f64;
+        let step = |step| (curve.seconds(step, step + 1), curve.is_traced(step));
+        let intervals: Vec<(f64, bool)> = (from..to).map(step).collect();
+        let mut growth = curve.growth(from, to);
+        clear(&mut growth, intervals.iter().map(|one| one.1));
+        let traced = intervals.iter().filter(|one| one.1).count().max(1);
+        let typical = growth.iter().sum::<f64>() / traced as f64;
         Some(Self {
             curve,
             from,
             to,
-            seconds: (from..to).map(|i| curve.seconds(i, i + 1)).collect(),
+            intervals,
             floor: if about.length_samples {
                 ASTRIDE * typical
             } else {
@@ -89,8 +96,16 @@ impl<'a> Regression<'a> {
         })
     }
 
+    /// Number of intervals with traced requests.
+    pub(super) fn len(&self) -> usize {
+        self.intervals.iter().filter(|one| one.1).count()
+    }
+
+    /// Events of `variable` in each interval, none in those without traced requests.
     pub(super) fn events(&self, variable: Variable) -> Vec<f64> {
-        self.curve.events(variable, self.from, self.to)
+        let mut events = self.curve.events(variable, self.from, self.to);
+        clear(&mut events, self.intervals.iter().map(|one| one.1));
+        events
     }
 
     pub(super) fn fit(&self, variable: Variable) -> Option<Fit> {
@@ -165,7 +180,7 @@ impl<'a> Regression<'a> {
     }
 
     fn with_noise(&self, noise: Noise, terms: &[&[f64]]) -> Option<(Vec<f64>, f64)> {
-        let filter = Filter::new(noise, &self.seconds);
+        let filter = Filter::new(noise, &self.intervals);
         let growth = filter.innovations(&self.growth);
         let terms: Vec<Vec<f64>> = terms.iter().map(|term| filter.innovations(term)).collect();
         let product = |a: &[f64], b: &[f64]| -> f64 { a.iter().zip(b).map(|(a, b)| a * b).sum() };
@@ -189,7 +204,7 @@ impl<'a> Regression<'a> {
                 growth[i] - explained
             })
             .collect();
-        let n = growth.len() as f64;
+        let n = self.len().max(1) as f64;
         // the variance is at least the minimum variance under this noise model
         let spread = product(&left, &left) / n;
         let spread = spread.max(self.floor / noise.step().max(noise.level));
@@ -238,22 +253,35 @@ const NOISES: [Noise; 5] = [
 /// Number of noise models for length samples: their intervals are short, so the random walk is small.
 const FINE_NOISES: usize = 3;
 
+/// Sets the values of intervals without traced requests to zero.
+fn clear(values: &mut [f64], traced: impl Iterator<Item = bool>) {
+    for (value, _) in values.iter_mut().zip(traced).filter(|one| !one.1) {
+        *value = 0.0;
+    }
+}
+
 /// The Kalman filter of the local level model. It turns increments into innovations, which are independent
-/// and of equal variance under the noise model.
+/// and of equal variance under the noise model. After an interval without traced requests it starts anew.
 struct Filter {
-    /// For each interval: the gain, and the reciprocal of the innovation's standard deviation.
+    /// For each interval: the gain, and the reciprocal of the innovation's standard deviation. Both are 1 and 0 without
+    /// traced requests: such an interval says nothing, and the next one does not depend on it.
     gains: Vec<(f64, f64)>,
     /// Sum of the logarithms of those variances.
     logs: f64,
 }
 
 impl Filter {
-    fn new(noise: Noise, seconds: &[f64]) -> Self {
+    /// `intervals`: seconds, and whether requests were traced.
+    fn new(noise: Noise, intervals: &[(f64, bool)]) -> Self {
         let mut known = noise.level;
         let mut logs = 0.0;
-        let gains = seconds
+        let gains = intervals
             .iter()
-            .map(|seconds| {
+            .map(|(seconds, traced)| {
+                if !traced {
+                    known = noise.level;
+                    return (1.0, 0.0);
+                }
                 let ahead = known + noise.second * seconds.max(0.1);
                 let variance = ahead + noise.level;
                 known = ahead * noise.level / variance;

@@ -1,6 +1,7 @@
 //! Number of ended requests by route and token class, at the times of readings.
 //!
-//! While requests are not traced, each route and class is assumed to have the rate of the previous window.
+//! While requests are not traced, each route and class is assumed to have the rate of the previous window. How much time
+//! that was is counted, because assumed requests are no evidence of what makes memory grow.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,6 +14,9 @@ use crate::events::Nanos;
 const MOST_RECENT: usize = 65_536;
 /// Seconds for which they are kept: a reading may arrive after its time.
 const RECENT_SECONDS: f64 = 20.0;
+
+/// A shorter pause does not make the requests of an interval assumed ones.
+const ASSUMED_SECONDS: f64 = 0.1;
 
 /// Totals of one route.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -57,8 +61,21 @@ impl RouteCounts {
     }
 }
 
-/// Totals by route since the start.
-pub type Counts = Arc<[RouteCounts]>;
+/// Totals since the start.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Counts {
+    /// By route.
+    pub routes: Arc<[RouteCounts]>,
+    /// Seconds during which requests were not traced, but assumed.
+    pub assumed_seconds: f64,
+}
+
+impl Counts {
+    /// Whether requests since `earlier` are assumed at least in part.
+    pub fn is_assumed_since(&self, earlier: &Self) -> bool {
+        self.assumed_seconds - earlier.assumed_seconds > ASSUMED_SECONDS
+    }
+}
 
 /// Counts requests at the times of their ends.
 #[derive(Clone, Debug, Default)]
@@ -70,6 +87,8 @@ pub struct Clock {
     began: Option<(Nanos, Counts)>,
     /// The last pause of request tracing. Earlier pauses are in `totals`.
     gap: Option<Gap>,
+    /// Seconds of the pauses before the last one.
+    earlier_gaps: f64,
 }
 
 /// A pause: requests are not traced, or their token classes are not known yet.
@@ -87,12 +106,15 @@ impl Gap {
         at > self.since && self.until.is_none_or(|until| at <= until)
     }
 
+    /// Its seconds up to `at`.
+    fn seconds(&self, at: Nanos) -> f64 {
+        let until = self.until.map_or(at, |until| until.min(at));
+        until.since(self.since)
+    }
+
     /// Adds the assumed requests up to `at`.
     fn add_to(&self, totals: &mut Vec<RouteCounts>, at: Nanos) {
-        let seconds = self
-            .until
-            .map_or(at, |until| until.min(at))
-            .since(self.since);
+        let seconds = self.seconds(at);
         if totals.len() < self.rates.len() {
             totals.resize(self.rates.len(), RouteCounts::default());
         }
@@ -123,20 +145,23 @@ impl Clock {
 
     /// Requests are no longer traced.
     pub fn blind(&mut self, at: Nanos) {
-        let totals = self.at(at);
+        let totals = self.at(at).routes;
         let mut rates = vec![RouteCounts::default(); totals.len()];
         if let Some((began, before)) = self.began.take() {
             let seconds = at.since(began).max(1.0);
             for (index, (rate, now)) in rates.iter_mut().zip(totals.iter()).enumerate() {
-                let before = before.get(index).copied().unwrap_or_default();
+                let before = before.routes.get(index).copied().unwrap_or_default();
                 rate.add_times(&now.since(&before), 1.0 / seconds);
             }
         } else if let Some(gap) = &self.gap {
             // No request was traced since.
             rates.clone_from(&gap.rates);
         }
-        self.totals = totals.to_vec();
-        self.recent.clear();
+        if let Some(gap) = self.gap.take() {
+            gap.add_to(&mut self.totals, at);
+            self.earlier_gaps += gap.seconds(at);
+        }
+        // The recent requests stay: readings from before the pause may still come.
         self.gap = Some(Gap {
             since: at,
             until: None,
@@ -164,10 +189,20 @@ impl Clock {
         for one in self.recent.iter().filter(|one| one.0 <= at) {
             count(&mut totals, *one);
         }
+        self.with_gap(totals, at)
+    }
+
+    /// Adds what is assumed up to `at` to the totals of what was traced.
+    fn with_gap(&self, mut totals: Vec<RouteCounts>, at: Nanos) -> Counts {
+        let mut assumed_seconds = self.earlier_gaps;
         if let Some(gap) = &self.gap {
             gap.add_to(&mut totals, at);
+            assumed_seconds += gap.seconds(at);
         }
-        totals.into()
+        Counts {
+            routes: totals.into(),
+            assumed_seconds,
+        }
     }
 
     /// The totals at each of these times, earliest first.
@@ -180,11 +215,7 @@ impl Clock {
             while let Some(one) = ends.next_if(|one| one.0 <= *at) {
                 count(&mut totals, one);
             }
-            let mut then = totals.clone();
-            if let Some(gap) = &self.gap {
-                gap.add_to(&mut then, *at);
-            }
-            then.into()
+            self.with_gap(totals.clone(), *at)
         });
         counts.collect()
     }
@@ -213,7 +244,7 @@ mod tests {
 
     /// Requests of a route and class by the totals.
     fn requests(counts: &Counts, class: Class) -> f64 {
-        counts[3].classes[class.index()]
+        counts.routes[3].classes[class.index()]
     }
 
     #[test]
@@ -228,9 +259,11 @@ mod tests {
         let near = |counts: &Counts, expected: f64| {
             let new = requests(counts, Class::New);
             assert!((new - expected).abs() < 1.1, "{new}, not {expected}");
-            assert!((counts[3].body_bytes - 10.0 * new).abs() < 1e-6);
+            assert!((counts.routes[3].body_bytes - 10.0 * new).abs() < 1e-6);
         };
-        near(&clock.at(at(30.0)), 41.0);
+        near(&clock.at(at(30.0)), 31.0);
+        let assumed = |clock: &Clock, second| clock.at(at(second)).assumed_seconds;
+        assert!((assumed(&clock, 30.0), assumed(&clock, 100.0)) == (0.0, 60.0));
         near(&clock.at(at(100.0)), 101.0);
         clock.request(at(105.0), RouteId(3), Class::New, 10);
         near(&clock.at(at(110.0)), 111.0);
@@ -247,6 +280,7 @@ mod tests {
         // another pause: the requests of the previous one are kept
         clock.blind(at(140.0));
         let later = clock.at(at(160.0));
+        assert!((later.assumed_seconds - 100.0).abs() < 1e-9);
         assert!((requests(&later, Class::New) - requests(&now, Class::New)).abs() < 1e-9);
         assert!((requests(&later, Class::Repeat) - 2.0).abs() < 0.1);
     }
@@ -258,14 +292,14 @@ mod tests {
         clock.request(Nanos(30), route, Class::New, 7);
         clock.request(Nanos(10), route, Class::Repeat, 5);
         let early = clock.at(Nanos(20));
-        assert_eq!(early[3].classes.map(|n| n as u64), [0, 0, 1, 0]);
+        assert_eq!(early.routes[3].classes.map(|n| n as u64), [0, 0, 1, 0]);
         let late = clock.at(Nanos(30));
         assert_eq!(clock.at(Nanos(20)), early, "asked for again");
         assert_eq!(
             clock.at_each(&[Nanos(20), Nanos(30)]),
             [early.clone(), late.clone()]
         );
-        let between = late[3].since(&early[3]);
+        let between = late.routes[3].since(&early.routes[3]);
         assert_eq!(between.classes.map(|n| n as u64), [1, 0, 0, 0]);
         assert!((between.body_bytes - 7.0).abs() < 1e-9);
     }

@@ -11,6 +11,11 @@ use super::key::{About, SignalKey};
 pub const MOST_TICKS: usize = 64;
 /// Number of newest times that are never thinned out.
 const UNTHINNED: usize = 16;
+/// A time at which request tracing begins or ends is kept longer by this factor: without it, the traced requests
+/// before or after it are no evidence any more.
+const BOUNDARY: f64 = 8.0;
+/// The same for a time between traced requests.
+const TRACED: f64 = 3.0;
 /// Maximum number of signals of one family.
 pub const MOST_SIGNALS: usize = 256;
 /// Number of consecutive complete readings without a signal after which it is gone,
@@ -152,7 +157,7 @@ impl Family {
 
     /// Estimated size of the state in bytes.
     pub fn state_bytes(&self) -> usize {
-        let counts: usize = self.ticks.iter().map(|tick| tick.counts.len()).sum();
+        let counts: usize = self.ticks.iter().map(|tick| tick.counts.routes.len()).sum();
         counts * size_of::<super::clock::RouteCounts>()
             + self.signals.len() * (MOST_TICKS * size_of::<Option<Level>>() + 400)
     }
@@ -183,9 +188,19 @@ impl Family {
         let Some(now) = self.ticks.last().map(|tick| tick.at) else {
             return;
         };
+        let assumed = |i: usize| {
+            self.ticks[i]
+                .counts
+                .is_assumed_since(&self.ticks[i - 1].counts)
+        };
         let cost = |i: &usize| {
             let width = self.ticks[i + 1].at.since(self.ticks[i - 1].at);
-            width / now.since(self.ticks[i - 1].at).max(1e-9)
+            let factor = match (assumed(*i), assumed(i + 1)) {
+                (true, true) => 1.0,
+                (false, false) => TRACED,
+                _ => BOUNDARY,
+            };
+            factor * width / now.since(self.ticks[i - 1].at).max(1e-9)
         };
         let Some(at) =
             (1..self.ticks.len() - UNTHINNED - 1).min_by(|a, b| cost(a).total_cmp(&cost(b)))
@@ -218,7 +233,7 @@ mod tests {
             .collect();
         family.push(
             Nanos(second * 1_000_000_000),
-            Vec::new().into(),
+            Counts::default(),
             levels,
             true,
         );

@@ -66,7 +66,10 @@ impl LengthSamples {
 
     /// Estimated size of the state in bytes.
     pub fn state_bytes(&self) -> usize {
-        let routes = self.ticks.back().map_or(0, |(_, counts)| counts.len());
+        let routes = self
+            .ticks
+            .back()
+            .map_or(0, |(_, counts)| counts.routes.len());
         let counts = routes * size_of::<super::clock::RouteCounts>();
         self.ticks.len() * (counts + 48) + self.lengths.len() * MOST * 16
     }
