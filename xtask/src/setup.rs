@@ -66,7 +66,7 @@ pub(crate) struct Arguments {
     /// Also install what the lab's services need.
     #[arg(long)]
     lab: bool,
-    /// Also install what only `cargo xtask test --all` needs: all versions of Go.
+    /// Also install what only `cargo xtask test --all` needs: all versions of Go and Python.
     #[arg(long)]
     all: bool,
 }
@@ -75,6 +75,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     everything(arguments.lab)?;
     if arguments.all {
         go::versions().try_for_each(go::prepare)?;
+        interpreters(|_| true)?;
     }
     Ok(())
 }
@@ -106,19 +107,19 @@ pub(crate) fn tools() -> Result<()> {
 /// Installs what the lab's services and the tests need besides.
 pub(crate) fn for_lab() -> Result<()> {
     programs(Catalog::load()?.programs())?;
-    interpreters()?;
+    interpreters(python::is_for_every_day)?;
     go_toolchains()?;
     oldest_kernel()
 }
 
-/// Virtual environments of the Python services whose interpreters are installed.
-fn interpreters() -> Result<()> {
+/// Virtual environments of the Python services whose interpreters are installed, for the `wanted` versions.
+fn interpreters(wanted: fn(&str) -> bool) -> Result<()> {
     let pythons: BTreeSet<String> = Catalog::load()?
         .services
         .into_iter()
         .filter_map(|service| service.python)
         .collect();
-    for python in pythons {
+    for python in pythons.into_iter().filter(|python| wanted(python)) {
         match python::missing_interpreter(&python) {
             Some(reason) => eprintln!("setup: {reason}; its services will be skipped"),
             None => python::prepare(&python)?,

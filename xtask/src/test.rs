@@ -20,6 +20,7 @@ use programs::{Outcome, Wanted};
 /// Skips allowed in CI: (test, reason).
 const EXPECTED_SKIPS: &[(&str, &str)] = &[
     ("Go 1.22", BETWEEN),
+    ("Go 1.23", BETWEEN),
     ("Go 1.24", BETWEEN),
     ("Go 1.26", BETWEEN),
     ("CPython 3.14", NEWER),

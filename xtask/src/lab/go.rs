@@ -13,7 +13,7 @@ use crate::process::{self, on_path, root, succeeds};
 const RELEASES: &[(&str, &str, bool)] = &[
     ("1.21", "1.21.13", true),
     ("1.22", "1.22.10", false),
-    ("1.23", "1.23.9", true),
+    ("1.23", "1.23.9", false),
     ("1.24", "1.24.11", false),
     ("1.25", "1.25.5", true),
     ("1.26", "1.26.6", false),

@@ -13,6 +13,14 @@ use crate::process::{self, on_path, root, succeeds};
 const SYSTEM: &str = "system";
 const SYSTEM_PATH: &str = "/usr/bin/python3";
 
+/// Versions whose services the everyday tests start. The others are prepared when one of their rows runs.
+const EVERY_DAY: [&str; 4] = [SYSTEM, "3.11", "3.12", "3.13"];
+
+/// Whether the everyday tests need the virtual environment of this version.
+pub(crate) fn is_for_every_day(python: &str) -> bool {
+    EVERY_DAY.contains(&python)
+}
+
 fn folder() -> PathBuf {
     root().join("lab/python")
 }

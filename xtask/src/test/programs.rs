@@ -15,8 +15,11 @@ use serde::Deserialize;
 
 use crate::process;
 
-/// Prefix of the names of kernel tests or their files.
+/// Prefix of the names of kernel tests.
 const KERNEL: &str = "kernel_";
+/// The test program whose modules are kernel tests: one program is linked faster than 30. Each module runs as a program
+/// of its own, with this name before its name.
+const KERNEL_PROGRAM: &str = "kernel";
 /// Prefix of the names of slow tests.
 const SLOW: &str = "slow_";
 /// Prefix of the message of a test that could not run: `SKIPPED <test>: <reason>` on standard error.
@@ -24,7 +27,8 @@ const SKIPPED: &str = "SKIPPED ";
 /// Prefix of libtest's summary.
 const RESULT: &str = "test result: ";
 
-/// A compiled test program.
+/// A compiled test program, or a module of [`KERNEL_PROGRAM`].
+#[derive(Clone)]
 pub(crate) struct TestProgram {
     pub(crate) name: String,
     package: PathBuf,
@@ -100,7 +104,7 @@ pub(crate) fn build(cargo: &mut Command) -> Result<Vec<TestProgram>> {
                     .args(["--list", "--format=terse"])
                     .current_dir(&package),
             )?;
-            programs.push(TestProgram {
+            let program = TestProgram {
                 name: target.name,
                 is_integration: target.kind.iter().any(|kind| kind == "test"),
                 tests: listed
@@ -109,13 +113,34 @@ pub(crate) fn build(cargo: &mut Command) -> Result<Vec<TestProgram>> {
                     .collect(),
                 package,
                 path,
-            });
+            };
+            programs.extend(program.split());
         }
     }
     Ok(programs)
 }
 
 impl TestProgram {
+    /// The modules of [`KERNEL_PROGRAM`]; another program stays whole.
+    fn split(self) -> Vec<Self> {
+        if self.name != KERNEL_PROGRAM || !self.is_integration {
+            return vec![self];
+        }
+        let mut modules: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for test in &self.tests {
+            let module = test.split("::").next().unwrap_or(test);
+            let tests = modules.entry(format!("{KERNEL}{module}")).or_default();
+            tests.push(test.clone());
+        }
+        let modules = modules.into_iter();
+        let modules = modules.map(|(name, tests)| Self {
+            name,
+            tests,
+            ..self.clone()
+        });
+        modules.collect()
+    }
+
     /// The kernel tests.
     pub(crate) fn kernel(&self, wanted: &Wanted) -> Vec<String> {
         self.chosen(wanted, true)
@@ -345,7 +370,9 @@ fn forward(stream: impl Read, sender: &mpsc::Sender<String>) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Failures, Wanted};
+    use std::path::PathBuf;
+
+    use super::{Failures, TestProgram, Wanted};
 
     #[test]
     fn a_panic_is_told_again_at_the_end() {
@@ -378,6 +405,32 @@ mod tests {
         assert!(!has("kernel", "kernel_requests", "bodies"));
         assert!(has("odie", "kernel_requests", "bodies"));
         assert!(!has("cookies", "kernel_requests", "bodies"));
+    }
+
+    #[test]
+    fn modules_of_the_kernel_program_are_programs() {
+        let program = |name: &str| TestProgram {
+            name: name.to_owned(),
+            package: PathBuf::new(),
+            path: PathBuf::new(),
+            is_integration: true,
+            tests: ["go::stacks", "maps::full", "go::heap"]
+                .map(str::to_owned)
+                .into(),
+        };
+        let modules: Vec<_> = program("kernel").split();
+        let modules: Vec<_> = modules
+            .iter()
+            .map(|one| (one.name.as_str(), one.tests.len()))
+            .collect();
+        assert_eq!(modules, [("kernel_go", 2), ("kernel_maps", 1)]);
+        assert!(
+            program("kernel")
+                .split()
+                .iter()
+                .all(|one| one.needs_kernel("go::heap"))
+        );
+        assert_eq!(program("replay").split().len(), 1);
     }
 
     #[test]

@@ -1,0 +1,272 @@
+//! The daemon against a real service and a real Prometheus: it finds the service, follows its
+//! restart, its alert fires, and it ends without a trace.
+
+use std::fs;
+use std::io::Write as _;
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use super::common::compile::{Program, program};
+use super::common::http::{Server, connect, free_address, get};
+use super::common::leftovers::{Held, traces_calls};
+use super::common::process::Process;
+use super::common::{ATTACH, FINISH, folder, heaptide, kernel, skip, until};
+use serde_json::Value;
+
+const RULES: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../dashboards/rules/heaptide.rules.yml"
+);
+/// The maturity age, the growth that a suspicion needs, and a busy machine.
+const SUSPECTED: Duration = Duration::from_secs(60);
+/// Three maturity ages of growth, and the growth budget of the small limit.
+const CONFIRMED: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_secs(20);
+
+#[test]
+fn a_restart_is_followed_and_the_alert_fires() {
+    const NAME: &str = "a_restart_is_followed_and_the_alert_fires";
+    let Some(_turn) = kernel(NAME) else { return };
+    if Command::new("prometheus")
+        .arg("--version")
+        .output()
+        .is_err()
+    {
+        skip(NAME, "there is no prometheus (Debian's package prometheus)");
+        return;
+    }
+    let folder = folder();
+    let metrics = free_address();
+    let first = Server::start_leaky();
+    let mut agent = daemon(folder.path(), metrics);
+    let prometheus = prometheus(folder.path(), metrics);
+
+    until(SOON, "the service is observed", || {
+        observed(metrics, first.process.id())
+    });
+    let gone = first.process.id();
+    drop(first);
+    let second = Server::start_leaky();
+    let pid = second.process.id();
+    until(SOON, "the restarted service is observed", || {
+        observed(metrics, pid) && !observed(metrics, gone)
+    });
+    let traffic = second.traffic();
+    until(SUSPECTED, "the suspicion fires in Prometheus", || {
+        fires(prometheus.1, "HeaptideLeakSuspected")
+    });
+    until(CONFIRMED, "the confirmation fires in Prometheus", || {
+        fires(prometheus.1, "HeaptideLeakConfirmed")
+    });
+    assert!(get(metrics, "/healthz").contains("200 OK"));
+    drop(traffic);
+
+    let held = Held::by(agent.id());
+    assert!(held.is_complete(), "{held:?}");
+    agent.signal(libc::SIGTERM);
+    let status = agent.wait(FINISH);
+    assert_eq!(status.code(), Some(0), "{}", agent.transcript());
+    let told = alerts(&agent.errors(), pid);
+    assert_eq!(
+        told,
+        ["suspect", "confirmed"],
+        "one line per change: {}",
+        agent.transcript()
+    );
+    held.goes();
+}
+
+/// What goes wrong in a daemon's life: a configuration that breaks while it runs, and one that
+/// selects another process afterwards.
+#[test]
+fn the_configuration_is_read_again() {
+    let Some(_turn) = kernel("the_configuration_is_read_again") else {
+        return;
+    };
+    let folder = folder();
+    let metrics = free_address();
+    let server = Server::start_leaky();
+    let pid = server.process.id();
+    let mut agent = daemon(folder.path(), metrics);
+    until(SOON, "the service is observed", || observed(metrics, pid));
+    assert!(traces_calls(agent.id()));
+
+    let config = folder.path().join("heaptide.toml");
+    fs::write(&config, "[agent]\nmetriks = 1\n").expect("written");
+    agent.signal(libc::SIGHUP);
+    agent.error_line(SOON, |line| {
+        line.contains("stays in use") && line.contains("metriks")
+    });
+    assert!(observed(metrics, pid), "the old configuration is in use");
+
+    fs::write(&config, format!("[agent]\nmetrics = \"{metrics}\"\n")).expect("written");
+    agent.signal(libc::SIGHUP);
+    until(SOON, "nothing is observed", || !observed(metrics, pid));
+    until(SOON, "system calls are not traced any more", || {
+        !traces_calls(agent.id())
+    });
+    agent.signal(libc::SIGINT);
+    assert_eq!(agent.wait(FINISH).code(), Some(0), "{}", agent.transcript());
+}
+
+/// Each target has its own counters: a busy neighbour costs a quiet one nothing and loses nothing for it.
+#[test]
+fn targets_count_for_themselves() {
+    let Some(_turn) = kernel("targets_count_for_themselves") else {
+        return;
+    };
+    let folder = folder();
+    let metrics = free_address();
+    let (busy, quiet) = (Server::start_leaky(), Server::start_leaky());
+    let mut agent = daemon(folder.path(), metrics);
+    until(SOON, "both services are observed", || {
+        observed(metrics, busy.process.id()) && observed(metrics, quiet.process.id())
+    });
+    let traffic = busy.traffic();
+    let hits = |of: &Server| sample(metrics, "heaptide_probe_hits_total", of.process.id());
+    until(SOON, "the busy one is counted", || {
+        hits(&busy) > Some(500.0)
+    });
+    drop(traffic);
+    let (much, little) = (hits(&busy), hits(&quiet));
+    // What a thread does that waits for a connection: nothing, or nearly.
+    assert!(little < Some(50.0), "{much:?} and {little:?}");
+    agent.signal(libc::SIGTERM);
+    assert_eq!(agent.wait(FINISH).code(), Some(0), "{}", agent.transcript());
+}
+
+/// A thousand half-sent requests keep neither an honest client from the metrics nor the daemon from a new target.
+#[test]
+fn half_sent_requests_stop_nobody() {
+    const CROWD: usize = 1_000;
+    let Some(_turn) = kernel("half_sent_requests_stop_nobody") else {
+        return;
+    };
+    raise_open_files(2 * CROWD as u64);
+    let folder = folder();
+    let metrics = free_address();
+    let mut agent = daemon(folder.path(), metrics);
+    let descriptors = || {
+        let open = fs::read_dir(format!("/proc/{}/fd", agent.id()));
+        open.expect("the daemon's descriptors").count()
+    };
+    let before = descriptors();
+    let crowd: Vec<TcpStream> = (0..CROWD)
+        .map(|_| {
+            let mut stream = connect(metrics);
+            let half = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nX-Half: ";
+            // It may be closed already.
+            let _ = stream.write_all(half);
+            stream
+        })
+        .collect();
+    assert!(get(metrics, "/healthz").contains("200 OK"));
+    let after = descriptors();
+    assert!(after < before + 100, "{before} descriptors, then {after}");
+    let server = Server::start_leaky();
+    until(SOON, "a new service is observed", || {
+        observed(metrics, server.process.id())
+    });
+    assert!(get(metrics, "/metrics").contains("heaptide_refused_connections_total 9"));
+    drop(crowd);
+    agent.signal(libc::SIGTERM);
+    assert_eq!(agent.wait(FINISH).code(), Some(0), "{}", agent.transcript());
+}
+
+/// This process holds many connections.
+fn raise_open_files(wanted: u64) {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: a valid limit to fill.
+    let read = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    assert_eq!(read, 0);
+    limit.rlim_cur = wanted.max(limit.rlim_cur);
+    limit.rlim_max = limit.rlim_max.max(limit.rlim_cur);
+    // SAFETY: a valid limit; these tests run as root, who may raise the hard one.
+    let set = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
+    assert_eq!(set, 0);
+}
+
+/// A metric of a process.
+fn sample(metrics: SocketAddr, name: &str, pid: u32) -> Option<f64> {
+    let (start, label) = (format!("{name}{{"), format!("pid=\"{pid}\""));
+    let text = get(metrics, "/metrics");
+    let line = text
+        .lines()
+        .find(|line| line.starts_with(&start) && line.contains(&label))?;
+    line.rsplit(' ').next()?.parse().ok()
+}
+
+/// The daemon, when it has loaded.
+fn daemon(folder: &Path, metrics: SocketAddr) -> Process {
+    let path = folder.join("heaptide.toml");
+    let exe = program(Program::TinyHttp).display().to_string();
+    let config = format!(
+        "[agent]\nmetrics = \"{metrics}\"\nmode = \"trace\"\nscan_interval = \"1s\"\n\
+         report_interval = \"1s\"\n\
+         [[target]]\nname = \"tiny\"\nexe = \"{exe}\"\ncmdline = '--leak$'\nmemory_limit = \"24MiB\"\n"
+    );
+    fs::write(&path, config).expect("the configuration is written");
+    let path = path.display().to_string();
+    let mut agent = Process::start("heaptide", &mut heaptide(&["run", "--config", &path]));
+    agent.error_line(ATTACH, |line| line.contains("heaptide is running"));
+    agent
+}
+
+/// Debian's Prometheus with the repository's rules, and where it answers.
+fn prometheus(folder: &Path, metrics: SocketAddr) -> (Process, SocketAddr) {
+    let rules = fs::read_to_string(RULES).expect("the rules");
+    // The conditions are tested here; how long they must hold is tested with promtool.
+    let rules = rules
+        .replace("for: 10m", "for: 1s")
+        .replace("for: 5m", "for: 1s");
+    fs::write(folder.join("rules.yml"), rules).expect("written");
+    let config = format!(
+        "global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}\n\
+         rule_files: [rules.yml]\n\
+         scrape_configs:\n- job_name: heaptide\n  static_configs: [{{targets: ['{metrics}']}}]\n"
+    );
+    let path = folder.join("prometheus.yml");
+    fs::write(&path, config).expect("written");
+    let address = free_address();
+    let mut command = Command::new("prometheus");
+    command
+        .arg(format!("--config.file={}", path.display()))
+        .arg(format!(
+            "--storage.tsdb.path={}",
+            folder.join("data").display()
+        ))
+        .arg(format!("--web.listen-address={address}"));
+    let mut process = Process::start("prometheus", &mut command);
+    process.error_line(SOON, |line| line.contains("ready to receive web requests"));
+    (process, address)
+}
+
+/// Whether an alert of the service fires in Prometheus.
+fn fires(prometheus: SocketAddr, alert: &str) -> bool {
+    // ALERTS{alertname="...",alertstate="firing",service="tiny"}
+    let query = format!(
+        "/api/v1/query?query=ALERTS%7Balertname%3D%22{alert}%22%2Calertstate%3D%22firing%22%2C\
+         service%3D%22tiny%22%7D"
+    );
+    let answer = get(prometheus, &query);
+    assert!(answer.contains("\"status\":\"success\""), "{answer}");
+    answer.contains("\"cause\":\"token_keyed\"") && answer.contains("\"route\":\"GET /api/data\"")
+}
+
+fn observed(metrics: SocketAddr, pid: u32) -> bool {
+    get(metrics, "/metrics").contains(&format!("heaptide_target_info{{pid=\"{pid}\""))
+}
+
+/// The changes that were told of a process. Every line of the log is JSON.
+fn alerts(log: &str, pid: u32) -> Vec<String> {
+    log.lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap_or_else(|_| panic!("{line}")))
+        .filter(|line| line["pid"] == pid)
+        .filter_map(|line| Some(line["alert"].as_str()?.to_owned()))
+        .collect()
+}
