@@ -83,7 +83,7 @@ impl Requests {
 
     /// Enters a request that ended.
     pub fn insert(&mut self, id: RequestId, mut entry: Entry) {
-        // a late record must not mature in a time that was counted already
+        // A late record must not mature in a time that was counted already.
         entry.mature_at = entry
             .mature_at
             .max(Nanos(self.counted.0.saturating_add(TICK)));
@@ -125,7 +125,7 @@ impl Requests {
             }
             self.waiting.pop();
             match self.entries.get(&id) {
-                // it was prolonged: wait for the later time
+                // It was prolonged: wait for the later time.
                 Some(&later) if later.entry().mature_at > at => {
                     self.waiting
                         .push(Reverse((later.entry().mature_at, id, later)));
