@@ -62,7 +62,7 @@ pub fn explain(curve: &Curve, from: usize, about: Context) -> Option<Explained> 
     if whole.cause != Cause::Indeterminate && whole.route.is_some() {
         return Some(whole);
     }
-    // the later half may be decisive, because token classes are known better by then
+    // The later half may be decisive, because token classes are known better by then.
     let half = from + (last - from) / 2;
     let late = (last - half >= 2 * LEAST_STEPS)
         .then(|| over(curve, half, about))
@@ -112,7 +112,7 @@ fn over(curve: &Curve, from: usize, about: Context) -> Option<Explained> {
         .filter_map(|variable| steps.fit(variable))
         .collect();
     fits.sort_by(|a, b| b.log.total_cmp(&a.log).then(a.variable.cmp(&b.variable)));
-    // a variable over all routes counts only if it excludes every single route and time
+    // A variable over all routes counts only if it excludes every single route and time.
     let general =
         |fit: &Fit| fit.variable.route.is_none() && fit.variable.what != EventKind::Seconds;
     let special = fits.iter().find(|fit| !general(fit))?;
