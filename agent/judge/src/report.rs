@@ -188,7 +188,8 @@ pub struct Finding {
     /// Standard error from sampling. 0 if every block is counted.
     #[serde(default)]
     pub retained_bytes_error: u64,
-    /// The retained bytes, and all figures made from them, are lower bounds: what the entries refer to is not in them.
+    /// The retained bytes, and all figures made from them, are lower bounds: objects that the entries refer to are
+    /// not counted.
     #[serde(default)]
     pub retained_is_lower_bound: bool,
     /// Bytes of those in blocks that are the container itself, such as the table of a hash map. They are in
@@ -358,7 +359,7 @@ pub struct Ledger {
     pub findings_bytes: u64,
     /// Growth of caches, warm-up and other memory that is not a leak.
     pub benign_bytes: u64,
-    /// What is left of the gain. It forbids `no_leak` if it comes to too much: see [`Bound`].
+    /// The rest of the gain. If it is too large, the verdict is not `no_leak`: see [`Bound`].
     pub unexplained_bytes: u64,
 }
 
