@@ -1,4 +1,4 @@
-//! A recorded observation, judged again, says the same.
+//! A recorded observation that is judged again gives the same report.
 
 mod common;
 
@@ -10,7 +10,7 @@ use common::process::run;
 use common::{FINISH, heaptide, kernel, until, watch};
 use serde_json::Value;
 
-/// The maturity age, the growth that a suspicion needs, and a busy machine.
+/// Deadline for a suspicion: the maturity age, and the growth that a suspicion needs, on a busy machine.
 const SUSPECTED: Duration = Duration::from_secs(120);
 
 #[test]
