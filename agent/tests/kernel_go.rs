@@ -288,7 +288,7 @@ fn marks_and_goroutines_are_what_the_runtime_says() {
     }
 }
 
-/// HTTP/2 as curl speaks it over TLS; the status.
+/// Sends a request with curl by HTTP/2 over TLS. Returns the protocol's version and the status.
 fn curl(service: &Service, path: &str, more: &[&str]) -> String {
     let mut command = std::process::Command::new("curl");
     command.args(["--insecure", "--silent", "--http2", "--output", "/dev/null"]);

@@ -36,7 +36,7 @@ pub struct Pipeline {
     signals: Signals,
     judge: Judge,
     windows: Windows,
-    /// What was seen of allocations in windows that have ended.
+    /// Observed allocations of windows that have ended.
     earlier: Option<Observed>,
     target: TargetInfo,
     start: Option<Nanos>,

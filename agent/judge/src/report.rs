@@ -33,7 +33,7 @@ pub struct Report {
     /// Token residency. `None`: no token was searched for.
     #[serde(default)]
     pub residency: Option<ResidencySummary>,
-    /// What the process gained, and what explains it. `None`: its memory was read too few times.
+    /// The growth of the process, and what explains it. `None`: its memory was read too few times.
     #[serde(default)]
     pub ledger: Option<Ledger>,
     /// The largest growth that could have been missed. `None`: there is too little evidence for one.
@@ -349,13 +349,13 @@ pub struct ResidentAge {
     pub resident: u64,
 }
 
-/// What the process gained since the start, and what explains it. All bytes are resident: headers and rounding of the
-/// allocator are estimated.
+/// The growth of the process since the start, and what explains it. All bytes are resident: headers and rounding of
+/// the allocator are estimated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ledger {
     /// Rise of the floor of the process's anonymous memory.
     pub gained_bytes: u64,
-    /// Growth of what leaks or is suspected.
+    /// Growth of leaks and suspicions.
     pub findings_bytes: u64,
     /// Growth of caches, warm-up and other memory that is not a leak.
     pub benign_bytes: u64,

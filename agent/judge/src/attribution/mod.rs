@@ -43,7 +43,7 @@ pub struct Origin {
 
 /// Routes, tokens, requests and sites of one target.
 pub struct Attribution {
-    /// Route templates and what is known of each route.
+    /// Route templates, and statistics of each route.
     pub routes: Routes,
     /// Token classes.
     pub tokens: Tokens,

@@ -20,7 +20,7 @@ const YOUNG_SECONDS: f64 = 120.0;
 /// Resolution of packed times, nanoseconds.
 const TICK: u64 = 1_000_000;
 
-/// What is known of a request.
+/// The stored data of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// Its route when it ended.
@@ -76,7 +76,7 @@ impl Requests {
         }
     }
 
-    /// What is known of `id`.
+    /// The entry of `id`.
     pub fn get(&self, id: RequestId) -> Option<Entry> {
         self.entries.get(&id).map(|packed| packed.entry())
     }

@@ -24,7 +24,7 @@ const LONGEST_LATENCY: u64 = 3_600_000_000;
 /// after each.
 const P99_EVERY: u64 = 64;
 
-/// What is known of a route.
+/// Statistics of a route.
 pub struct Route {
     /// Its template.
     pub name: String,

@@ -68,7 +68,7 @@ impl Seen {
     }
 }
 
-/// What is remembered of credentials: bits of their fingerprints.
+/// State of the token classes: bits of the credentials' fingerprints.
 pub struct Tokens {
     anywhere: Seen,
     on_route: Seen,

@@ -1,4 +1,4 @@
-//! The ledger: what the process gained, and what explains it. Pure.
+//! The ledger: the growth of the process, and what explains it. Pure.
 
 use crate::growth::signals::SignalKey;
 use crate::report::{Finding, FindingState, Ledger};
@@ -10,7 +10,8 @@ use super::judge::Judge;
 const FLOOR: f64 = 0.25;
 
 impl Judge {
-    /// What the process gained since the start, and what `findings` explain of it. `None`: its memory was not read twice.
+    /// The growth of the process since the start, and the parts that `findings` explain. `None`: its memory was not
+    /// read twice.
     ///
     /// The gain is the floor of its anonymous memory in the last quarter of the time, less the memory at the start.
     /// Only growth is summed: memory that one site freed is not subtracted from the growth of another.

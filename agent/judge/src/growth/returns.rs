@@ -59,7 +59,7 @@ impl Returns {
         }
     }
 
-    /// Divides what was freed among the series.
+    /// Divides the freed blocks among the series.
     pub fn divide(&self, series: &mut BTreeMap<SeriesKey, Series>) {
         let mut kept = Freed::new();
         let mut all = 0.0;

@@ -58,7 +58,7 @@ fn losses_forbid_first_the_confirmation_and_then_the_verdict() {
             .iter()
             .all(|finding| finding.state == FindingState::None)
     );
-    // Lost frees look like a leak of the working memory. It is never confirmed.
+    // Lost frees look like a leak of the working memory. Such a leak is never confirmed.
     let innocent = run(Trace {
         lost_frees: 0.02,
         ..Trace::default()

@@ -23,7 +23,7 @@ const LEAST_STEPS: usize = 3;
 /// Seconds after the attach during which known tokens look new. These intervals are left out if enough
 /// others exist.
 const LEARNING_SECONDS: f64 = 5.0;
-/// Minimum events of each of two classes to tell them apart.
+/// Minimum events of each of two classes to distinguish them.
 const LEAST_EVENTS: f64 = 20.0;
 /// Minimum part of the growth that each of two terms explains.
 const PART: f64 = 0.1;
@@ -231,7 +231,7 @@ fn both_classes(steps: &Regression, curve: &Curve) -> Option<(Variable, (f64, f6
         .max_by(|a, b| a.2.total_cmp(&b.2))
 }
 
-/// The cause that a variable stands for.
+/// The cause that a variable implies.
 pub fn cause_of(variable: Variable) -> Cause {
     match variable.what {
         EventKind::New | EventKind::First => Cause::TokenKeyed,

@@ -26,7 +26,8 @@ pub struct Figures {
     pub floor: f64,
     /// Whether the bytes are the process's, not the container's.
     pub of_process: bool,
-    /// Bytes that the entries were seen to own, if the process grew by clearly more: then `grown` is that growth.
+    /// Bytes that the entries were seen to own, if the process grew by clearly more. In this case `grown` is the
+    /// growth of the process.
     pub seen: Option<f64>,
     /// The entries may refer to more than they were seen to own.
     pub is_lower_bound: bool,

@@ -192,7 +192,7 @@ impl Clock {
         self.with_gap(totals, at)
     }
 
-    /// Adds what is assumed up to `at` to the totals of what was traced.
+    /// Adds the assumed requests up to `at` to the totals of the traced ones.
     fn with_gap(&self, mut totals: Vec<RouteCounts>, at: Nanos) -> Counts {
         let mut assumed_seconds = self.earlier_gaps;
         if let Some(gap) = &self.gap {
