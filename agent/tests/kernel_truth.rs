@@ -83,7 +83,8 @@ fn forked_child_is_followed() {
     target.agrees(&watched, &of_child);
 }
 
-/// Blocks from before the attach that are freed after it are counted by size. This distinguishes a full cache from a leak.
+/// Blocks from before the attach that are freed after it are counted by size. This distinguishes a full cache from a
+/// leak.
 #[test]
 fn older_blocks_that_are_freed_are_counted_by_size() {
     let Some(_turn) = kernel("older_blocks_that_are_freed_are_counted_by_size") else {
