@@ -1,4 +1,4 @@
-//! Dashboards, rules and their documentation name only metrics that heaptide exports, and each other
+//! Dashboards, rules and their documentation name only metrics that heaptide exports, and refer to each other
 //! correctly.
 
 use std::collections::BTreeSet;
@@ -83,7 +83,7 @@ fn the_dashboard_shows_what_it_promises() {
         .iter()
         .map(|panel| panel["id"].as_i64().unwrap())
         .collect();
-    assert_eq!(ids.len(), panels.len(), "a panel id twice");
+    assert_eq!(ids.len(), panels.len(), "a panel id occurs twice");
 }
 
 #[test]
@@ -104,13 +104,13 @@ fn every_alert_is_complete_documented_and_tested() {
         );
         assert!(
             tests.contains(&format!("alertname: {name}\n")),
-            "{name} is not tested"
+            "{name} has no test"
         );
     }
     for name in captured(r"(?m)^## (\w+)$", &runbook) {
         assert!(
             rules.contains(&format!("- alert: {name}\n")),
-            "{name} is documented only"
+            "{name} is documented, but has no rule"
         );
     }
 }

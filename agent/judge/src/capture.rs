@@ -34,7 +34,7 @@ const FRAME_BYTES: usize = 1 << 20;
 /// Maximum size of a frame, encoded: twice a snapshot of two million groups.
 const MOST_FRAME_BYTES: u64 = 256 << 20;
 
-/// Maximum size of a frame in the file: what is written packs better than this.
+/// Maximum size of a frame in the file. Frames of captures compress better than this.
 const MOST_PACKED_BYTES: u64 = 64 << 20;
 
 /// Errors of captures.
@@ -106,8 +106,8 @@ pub struct CaptureWriter {
 }
 
 impl CaptureWriter {
-    /// Creates the file, readable by its owner only, and writes its header. It takes its place at once, because the
-    /// capture of an agent that is killed is worth reading.
+    /// Creates the file, readable by its owner only, and writes its header. It replaces an older file at once,
+    /// because the capture of an agent that is killed can be judged too.
     pub fn create(path: &Path) -> Result<Self, CaptureError> {
         let file = OwnFile::create(path).map_err(|source| CaptureError::Open {
             path: path.to_owned(),
@@ -176,7 +176,7 @@ impl CaptureWriter {
     }
 }
 
-/// Reads a capture: an iterator of observations. After an error there is nothing more.
+/// Reads a capture: an iterator of observations. It ends after an error.
 pub struct CaptureReader {
     path: PathBuf,
     file: Option<BufReader<File>>,

@@ -130,15 +130,16 @@ pub struct Snapshot {
     pub at: Nanos,
     /// The blocks. Their sites were announced by an earlier [`Observation::Site`].
     pub groups: Vec<LiveGroup>,
-    /// Blocks that are older than the observation (or the window) and were freed in it: totals since its start. `None`:
-    /// not known, because blocks were sampled out, whose frees look the same.
+    /// Blocks that are older than the observation (or the window) and were freed in it: totals since its start.
+    /// `None`: not known, because frees of blocks that sampling left out cannot be distinguished from them.
     pub returned: Option<Vec<Returned>>,
 }
 
 /// Freed blocks of one size that are older than the observation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Returned {
-    /// Size class: usable bytes, from 1 KiB on rounded down to three significant bits. 0: the allocator does not say.
+    /// Size class: usable bytes, from 1 KiB on rounded down to three significant bits. 0: the allocator does not
+    /// report it.
     pub size: u32,
     /// Number of blocks.
     pub blocks: u64,
@@ -357,10 +358,10 @@ pub struct TargetInfo {
     pub limitations: Vec<String>,
     /// How allocations are watched (`watch`, `sample`, `trace`).
     pub mode: String,
-    /// Its runtime keeps objects in a heap of its own that is not read: what is seen of allocators says nothing of
-    /// them.
+    /// Its runtime keeps objects in a heap of its own that is not read. Allocator probes do not see them.
     pub heap_unseen: bool,
-    /// Its runtime keeps objects in a heap of its own that is read: without a reading nothing is known of them.
+    /// Its runtime keeps objects in a heap of its own that is read. Nothing is known of them before the first
+    /// reading.
     #[serde(default)]
     pub heap_read: bool,
     /// It serves connections, but no request could be read.
@@ -409,8 +410,8 @@ pub enum Observation {
     Forgotten(Nanos),
     /// The process ended.
     Ended(Nanos),
-    /// Allocations are traced from now on, or no longer. Blocks from before a pause cannot be told from
-    /// blocks that were freed during it.
+    /// Allocations are traced from now on, or no longer. It is not known which blocks from before a pause were freed
+    /// during it.
     Window(Nanos, bool),
     /// Lengths of containers between two censuses.
     Lengths(Lengths),

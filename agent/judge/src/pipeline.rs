@@ -36,7 +36,7 @@ pub struct Pipeline {
     signals: Signals,
     judge: Judge,
     windows: Windows,
-    /// What was seen of allocations in windows that have ended.
+    /// Observed allocations of windows that have ended.
     earlier: Option<Observed>,
     target: TargetInfo,
     start: Option<Nanos>,
@@ -104,7 +104,7 @@ impl Pipeline {
                     .observe(sample, totals.mature_bytes, totals.live_bytes);
                 self.signals.memory(sample);
                 if self.windows.is_closed() || self.growth.snapshots() == 0 {
-                    // no snapshot will refer to these requests
+                    // No snapshot will refer to these requests.
                     self.attribution.requests.matured(sample.at);
                     self.attribution.requests.prune(&[], sample.at);
                 }

@@ -33,7 +33,7 @@ pub struct Report {
     /// Token residency. `None`: no token was searched for.
     #[serde(default)]
     pub residency: Option<ResidencySummary>,
-    /// What the process gained, and what explains it. `None`: its memory was read too few times.
+    /// The growth of the process, and what explains it. `None`: its memory was read too few times.
     #[serde(default)]
     pub ledger: Option<Ledger>,
     /// The largest growth that could have been missed. `None`: there is too little evidence for one.
@@ -188,7 +188,8 @@ pub struct Finding {
     /// Standard error from sampling. 0 if every block is counted.
     #[serde(default)]
     pub retained_bytes_error: u64,
-    /// The retained bytes, and all figures made from them, are lower bounds: what the entries refer to is not in them.
+    /// The retained bytes, and all figures made from them, are lower bounds: objects that the entries refer to are
+    /// not counted.
     #[serde(default)]
     pub retained_is_lower_bound: bool,
     /// Bytes of those in blocks that are the container itself, such as the table of a hash map. They are in
@@ -348,17 +349,17 @@ pub struct ResidentAge {
     pub resident: u64,
 }
 
-/// What the process gained since the start, and what explains it. All bytes are resident: headers and rounding of the
-/// allocator are estimated.
+/// The growth of the process since the start, and what explains it. All bytes are resident: headers and rounding of
+/// the allocator are estimated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ledger {
     /// Rise of the floor of the process's anonymous memory.
     pub gained_bytes: u64,
-    /// Growth of what leaks or is suspected.
+    /// Growth of leaks and suspicions.
     pub findings_bytes: u64,
     /// Growth of caches, warm-up and other memory that is not a leak.
     pub benign_bytes: u64,
-    /// What is left of the gain. It forbids `no_leak` if it comes to too much: see [`Bound`].
+    /// The rest of the gain. If it is too large, the verdict is not `no_leak`: see [`Bound`].
     pub unexplained_bytes: u64,
 }
 

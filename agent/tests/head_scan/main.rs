@@ -1,6 +1,6 @@
-//! The scanner of request heads, as the kernel runs it, against a plain parser: every split of the
-//! bytes gives the same heads, fingerprints are SipHash-1-3 of the credential, and those of its window
-//! are what a scan of memory computes.
+//! Compares the scanner of request heads, as the kernel runs it, with a simple parser. Every split of the bytes gives
+//! the same heads. Fingerprints are SipHash-1-3 of the credential. Fingerprints of its window equal those that a
+//! memory scan computes.
 
 mod scanner;
 
@@ -32,7 +32,7 @@ fn heads_bodies_and_pipelines() {
     }
 }
 
-/// Any token is a method, if a target and a version follow.
+/// Any token is a method if a target and a version follow.
 #[test]
 fn methods_are_tokens() {
     let longest = "M".repeat(METHOD_LEN as usize);
@@ -56,7 +56,7 @@ fn methods_are_tokens() {
     }
 }
 
-/// Since a method may be any word, what follows must show that this is a request, or nothing has begun.
+/// A method may be any word, so only the text after it shows that this is a request.
 #[test]
 fn other_protocols_are_no_requests() {
     let too_long = format!("{} / HTTP/1.1\r\n\r\n", "M".repeat(METHOD_LEN as usize + 1));
@@ -136,7 +136,7 @@ fn tokens_of_every_length() {
     }
 }
 
-/// A byte beyond ASCII leaves the token its fingerprint and takes its window, unless it is before it.
+/// A token with a non-ASCII byte has a fingerprint. It has no window if the byte is within the window.
 #[test]
 fn windows_are_ascii() {
     for at in 0..40 {
@@ -204,7 +204,7 @@ fn long_paths_are_cut_and_flagged() {
     }
 }
 
-/// A token on the last line that is believed counts; one a line later does not, and that is said.
+/// A token on the last line within the maximum length counts. One a line later does not, and is reported as missed.
 #[test]
 fn long_heads() {
     let head = |fill: usize| {
@@ -229,7 +229,7 @@ fn long_heads() {
     assert_eq!(scan.parser.cut & CUT_HEAD, CUT_HEAD);
 }
 
-/// Anything ends: garbage is lost or believed, never scanned for ever.
+/// Every scan ends: garbage is rejected or accepted, and never scanned for ever.
 #[test]
 fn garbage_ends() {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
@@ -250,7 +250,7 @@ fn garbage_ends() {
         let mut text = starts[round % starts.len()].to_vec();
         let length = 10 + usize::from(random()) * 20;
         text.extend(std::iter::repeat_with(&mut random).take(length));
-        // Either is fine.
+        // Both results are allowed.
         let _ = scanned(&bearer(), &[&text]);
     }
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x12\x04\0";

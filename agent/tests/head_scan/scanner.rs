@@ -1,4 +1,4 @@
-//! The scanner as the kernel runs it, a plain parser, and their comparison.
+//! The scanner as the kernel runs it, a simple parser, and their comparison.
 
 use std::hash::Hasher;
 
@@ -13,7 +13,7 @@ use siphasher::sip::SipHasher13;
 pub(crate) const KEY: [u64; 2] = [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210];
 pub(crate) const TAIL_KEY: TailKey = [3, 5, 0x9e37_79b9_7f4a_7c15, 0xd6e8_feb8_6659_fd93];
 
-/// What is learned of a request.
+/// A parsed request head.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Head {
     pub(crate) path: String,
@@ -81,7 +81,7 @@ pub(crate) fn scan() -> Box<Scan> {
     })
 }
 
-/// Scans pieces as the kernel's `reading` does. `Err`: lost.
+/// Scans pieces as the kernel's `reading` does. `Err`: the scan was given up.
 pub(crate) fn scanned(
     pattern: &CredentialPattern,
     pieces: &[&[u8]],
@@ -137,7 +137,7 @@ pub(crate) fn fingerprint(token: &[u8]) -> u64 {
     }
 }
 
-/// The window of a whole token: its last 16 bytes, if they are ASCII.
+/// The window of a complete token: its last 16 bytes, if they are ASCII.
 pub(crate) fn window(token: &[u8]) -> (u64, u32) {
     let Some(start) = token.len().checked_sub(WINDOW) else {
         return (0, 0);
@@ -152,7 +152,7 @@ pub(crate) fn window(token: &[u8]) -> (u64, u32) {
     (hasher.finish(), filter)
 }
 
-/// The plain parser: whole text, lines and words.
+/// The simple parser: complete text, lines and words.
 pub(crate) fn expected(text: &[u8], pick: fn(&str, &str) -> Option<String>) -> Vec<Head> {
     let mut heads = Vec::new();
     let mut at = 0;
@@ -213,7 +213,7 @@ pub(crate) fn pick_bearer(name: &str, value: &str) -> Option<String> {
     })
 }
 
-/// Compares under every split in two, the first of 24 bytes, byte by byte, and pieces of many sizes.
+/// Compares both for every split in two, also with a first piece of 24 bytes, and for pieces of many sizes.
 pub(crate) fn same_however_split(pattern: &CredentialPattern, text: &[u8], expected: &[Head]) {
     let said = String::from_utf8_lossy(text);
     let said = said.chars().take(300).collect::<String>();

@@ -1,5 +1,5 @@
-//! The truth program with every allocator there is for C and C++: linked, as an archive, preloaded,
-//! static. What the agent sees must be exactly what the books say, and be that allocator's.
+//! The truth program with each supported allocator for C and C++: linked, as an archive, preloaded, static. The
+//! agent's result must equal the books, and name the allocator.
 
 use super::common::books::Target;
 use super::common::compile::{self, Malloc, Program};
@@ -7,12 +7,12 @@ use super::common::truth;
 use super::common::{kernel, skip, watch};
 use serde_json::Value;
 
-/// Runs the truth program with an allocator and compares; twice, and with half of it freed.
+/// Runs the truth program with an allocator and compares: twice, and with half of the blocks freed.
 fn exact(name: &str, malloc: Malloc, preload: Option<&str>, allocators: &[&str]) {
     exact_but(name, malloc, preload, allocators, |_, _| true);
 }
 
-/// The same of the functions and kinds that are `compared`.
+/// The same for the functions and kinds that are `compared`.
 fn exact_but(
     name: &str,
     malloc: Malloc,
@@ -64,8 +64,8 @@ exact! {
     tcmalloc_preloaded: Malloc::Libc, Some("libtcmalloc_minimal.so.4"), ["tcmalloc"];
 }
 
-/// What musl's own functions allocate or map for their caller: musl has no unwind information, so that the
-/// caller is not found and the block is said to be of the function itself.
+/// Functions of musl that allocate or map memory for their caller. musl has no unwind information, so the caller is
+/// not found, and blocks are attributed to these functions.
 const OF_MUSL: &[&str] = &[
     "site_asprintf",
     "site_getline",

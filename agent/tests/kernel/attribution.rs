@@ -1,6 +1,6 @@
-//! Whose memory it is when one thread serves many requests at once: an Axum service whose handlers
-//! await before they allocate, 64 connections, every route keeping blocks of a size of its own. The
-//! service's own books are the truth.
+//! Attribution of memory if one thread serves many requests at once: an Axum service whose handlers await before they
+//! allocate, with 64 connections. Each route keeps blocks of its own size. The service's `/truth` has the expected
+//! numbers.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use super::common::{kernel, skip, until};
 use serde_json::Value;
 
 const RUN: Duration = Duration::from_secs(60);
-/// Blocks that are to be kept.
+/// Number of blocks after which the load ends.
 const ENOUGH: u64 = 6_000;
 
 /// CPU time in ticks of each tokio worker of a process.
@@ -40,8 +40,8 @@ fn blocks_carry_their_own_requests_route() {
     attributed("blocks_carry_their_own_requests_route", "attribution");
 }
 
-/// What a request has started with `spawn`, a `JoinSet` or `spawn_blocking` belongs to it, also after it
-/// was answered.
+/// Tasks that a request starts with `spawn`, a `JoinSet` or `spawn_blocking` belong to it, also after it was
+/// answered.
 #[test]
 fn children_inherit_their_request() {
     attributed("children_inherit_their_request", "children");
@@ -63,7 +63,7 @@ fn attributed(name: &str, variant: &str) {
         "--await-ms",
         "2",
     ]);
-    // Two workers, whatever this machine has.
+    // Two workers on any machine.
     let mut service = Process::start("lab-axum", command.env("TOKIO_WORKER_THREADS", "2"));
     let line = service.line(RUN, |line| line.contains("http://"));
     let address: SocketAddr = line
@@ -86,14 +86,14 @@ fn attributed(name: &str, variant: &str) {
     load.signal(libc::SIGINT);
     let loaded = load.finished(RUN);
     assert_eq!(loaded.code, Some(0), "{}", loaded.errors);
-    let sent: Value = serde_json::from_str(&loaded.output).expect("the load's books");
+    let sent: Value = serde_json::from_str(&loaded.output).expect("the load's record");
     let user = "GET /users/{id}";
     let answered = sent["routes"][user]["statuses"]["200"].as_u64();
     let (truth, more) = truth_of_all(address, user, answered.expect("a number"));
     asked += more;
     let (report, lines) = observer.finish();
     let workers = workers(service.id());
-    // Threads of `spawn_blocking` have the name, too, and hardly any work.
+    // Threads of `spawn_blocking` have the same name, but hardly any work.
     assert!(
         workers.iter().filter(|&&ticks| ticks > 5).count() == 2,
         "workers: {workers:?}"
@@ -122,7 +122,7 @@ fn attributed(name: &str, variant: &str) {
             let Some(request) = group["request"].as_u64() else {
                 continue;
             };
-            // No frame pointers, and some 50 frames of tokio and hyper below.
+            // The stack has no frame pointers, and some 50 frames of tokio and hyper.
             let site = group["site"].as_u64().and_then(|site| functions.get(&site));
             if site.is_some_and(|function| function.ends_with("keep")) {
                 named += number as u64;
@@ -139,15 +139,15 @@ fn attributed(name: &str, variant: &str) {
         }
     }
     eprintln!("{right} of {total} blocks with their own request, {wrong} with another's");
-    assert!(total >= ENOUGH, "too few to say anything: {truth}");
+    assert!(total >= ENOUGH, "too few for a comparison: {truth}");
     assert!(right as f64 >= 0.99 * total as f64, "{right} of {total}");
     assert_eq!(wrong, 0);
     assert!(
         named as f64 >= 0.99 * total as f64,
         "{named} of {total} by name"
     );
-    // Every request was seen, and no more than were sent (and those that asked for the truth): those
-    // under way when the load ends are given up by the service before they are in its books.
+    // Every request was seen, and no more than were sent, with those for `/truth`. The service cancels requests that
+    // are in flight when the load ends, and does not count them.
     let requests = truth["total_requests"].as_u64().expect("a number");
     let seen = report["window"]["requests"].as_u64().expect("a number");
     let sent = sent["requests"].as_u64().expect("a number");

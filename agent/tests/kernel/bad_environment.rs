@@ -1,6 +1,5 @@
-//! What machines and clients do to the agent and its target, against the real binary: unusable files,
-//! full disks, taken ports, garbage for HTTP, kill -9. The right exit code, nothing left in the kernel,
-//! and the target unharmed.
+//! Faults of the machine and of clients, tested with the real binary: unusable files, full disks, ports in use,
+//! garbage instead of HTTP, kill -9. The exit code is right, nothing stays in the kernel, and the target is unharmed.
 
 use std::fs;
 use std::io::Write as _;
@@ -173,7 +172,7 @@ fn garbage_and_gigantic_heads() {
     for case in &cases {
         throw(&mut server.connect(), case);
     }
-    // One head byte by byte: every state of the scanner is left by a read that ends there.
+    // One head byte by byte: a read ends in every state of the scanner.
     let mut stream = server.connect();
     for byte in b"GET /slow HTTP/1.1\r\nauthorization:   bEaReR  abc.def.ghi  \r\n\r\n" {
         stream.write_all(&[*byte]).expect("sent");
@@ -192,8 +191,8 @@ fn garbage_and_gigantic_heads() {
     assert!(server.is_well());
 }
 
-/// A container that shows neither the kernel's types nor tracefs, with the few capabilities that probes
-/// need: everything is seen but forks, and that is said.
+/// A container without the kernel's types and tracefs, and with the few capabilities that probes need. Everything but
+/// forks is observed, and a limitation reports that.
 #[test]
 fn without_types_and_tracefs() {
     let Some(_turn) = kernel("without_types_and_tracefs") else {
@@ -207,7 +206,7 @@ fn without_types_and_tracefs() {
     fs::create_dir(&empty).expect("a folder");
     let mut server = Server::start_leaky();
     let traffic = server.traffic();
-    // What is mounted there is gone with the process.
+    // The mounts end with the process.
     let script = "for hidden in /sys/kernel/btf /sys/kernel/tracing /sys/kernel/debug; do \
                   if [ -d $hidden ]; then mount --bind \"$0\" $hidden || exit; fi; done; \
                   exec setpriv --bounding-set=-sys_admin --inh-caps=-sys_admin \"$@\"";

@@ -1,5 +1,5 @@
-//! What users get wrong about processes, against the real binary: a clear error or a named
-//! limitation, the right exit code, and the target unharmed.
+//! User errors about processes, tested with the real binary: a clear error or a reported limitation, the right exit
+//! code, and an unharmed target.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -70,7 +70,7 @@ fn target_ends_while_attached() {
     );
 }
 
-/// Every moment of attaching is one in which the target may end.
+/// The target may end at any moment of the attach.
 #[test]
 fn target_ends_while_attaching() {
     let Some(_turn) = kernel("target_ends_while_attaching") else {
@@ -178,7 +178,7 @@ fn process_of_32_bits() {
         ATTACH,
     );
     if result.code == Some(0) {
-        result.names(&["32-bit"]); // watched by its page faults, and it says that only these are seen
+        result.names(&["32-bit"]); // Only page faults are observed, and a limitation reports that.
     } else {
         result.refuses(&["32-bit"]);
     }

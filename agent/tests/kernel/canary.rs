@@ -1,5 +1,6 @@
-//! A known credential is sent through a watched server, whose memory the agent searches for it; then
-//! everything the agent wrote, said and remembers is searched for it. A search that finds it in the server itself shows that it would.
+//! No credential in any output: a known credential is sent to a watched server, whose memory the agent searches for
+//! tokens. Then all outputs, logs and memory of the agent are searched for it. The same search finds it in the
+//! server, which shows that the search works.
 
 use std::fs::{self, File};
 use std::io::{Read, Write as _};
@@ -12,13 +13,13 @@ use super::common::http::{Server, answer, ask, free_address, get};
 use super::common::process::Process;
 use super::common::{ATTACH, FINISH, folder, heaptide, kernel, until};
 
-/// Until the first search of the server's memory: ten seconds after its requests, and a pause.
+/// Deadline for the first search of the server's memory. It begins ten seconds after the requests, or later.
 const SEARCHED: Duration = Duration::from_secs(120);
 
-/// How long what is in that buffer may stay there.
+/// Deadline for the agent to wipe its search buffer.
 const WIPED: Duration = Duration::from_secs(10);
 
-/// Outputs of an attach that are files.
+/// Output files of an attach.
 const FILES: [&str; 5] = [
     "report.json",
     "capture",
@@ -45,8 +46,8 @@ fn token_is_nowhere() {
         "the search finds nothing: {found:?}"
     );
 
-    // Long enough for rings to be read, a snapshot to be taken and the page to be rendered; and for the
-    // server's memory, where the credential is, to be searched for it by the agent.
+    // In this time the agent reads its rings, takes a snapshot, renders the metrics, and searches the server's
+    // memory, which contains the credential.
     traffic(&server, &canary);
     until(SEARCHED, "the server's memory was searched", || {
         get(metrics, "/metrics").contains("\nheaptide_tokens_resident_ratio{")
@@ -89,7 +90,7 @@ fn token_is_nowhere() {
         report["window"]["requests"].as_u64() >= Some(Canary::REQUESTS),
         "the agent has not seen the requests"
     );
-    // It is one of those that were searched for and found: the server keeps the last head it has read.
+    // The credential was searched for and found, because the server keeps the last head that it has read.
     assert!(
         report["residency"]["resident"].as_u64() >= Some(1),
         "the agent has not found the credential in the server: {}",
@@ -128,8 +129,8 @@ fn attach(server: &Server, folder: &Path, metrics: &str) -> Process {
     agent
 }
 
-/// Where a credential comes in requests: whole, split over two reads, in other letters, where it is
-/// not looked for (a cookie, another header), in a query, and as an answerless half.
+/// Sends the credential in different ways: whole, split over two reads, with another case of the header, where
+/// heaptide does not look for it (a cookie, another header), in a query, and in an unfinished request.
 fn send(server: &Server, canary: &Canary) {
     let token = &canary.token;
     let mut stream = server.connect();
@@ -161,8 +162,8 @@ fn send(server: &Server, canary: &Canary) {
         .expect("sent");
 }
 
-/// Requests with other tokens: a search is made for ten at least. The last head that the server reads
-/// is one with the canary's token.
+/// Requests with other tokens, because a search needs at least ten tokens. The last head that the server reads has
+/// the canary's token.
 fn traffic(server: &Server, canary: &Canary) {
     let mut stream = server.connect();
     let request = |token: &str| {
@@ -182,14 +183,14 @@ fn report(folder: &Path) -> serde_json::Value {
     serde_json::from_str(&report).expect("JSON")
 }
 
-/// What stays in a process's memory. The agent searches the server's memory through a buffer that it wipes after each
-/// search: what was in there at one look is gone at a later one.
+/// Needles that stay in a process's memory. The agent's search buffer may contain them until it is wiped after the
+/// search, so the memory is searched several times.
 fn kept(pid: u32, needles: &Needles) -> Vec<String> {
     let first = search_memory(pid, needles);
     if first.is_empty() {
         return first;
     }
-    eprintln!("found at the first look: {first:#?}");
+    eprintln!("found by the first search: {first:#?}");
     let deadline = Instant::now() + WIPED;
     loop {
         let again = search_memory(pid, needles);
@@ -226,7 +227,7 @@ impl Canary {
             (0..letters).map(|_| letter()).collect()
         };
         let (key, subject, signature) = (random(24), random(32), random(43));
-        // The random part first: the usual head of a JWT is in many programs.
+        // The random part is first, because the usual beginning of a JWT is in many programs.
         let header = base64(format!(r#"{{"kid":"{key}","alg":"HS256","typ":"JWT"}}"#).as_bytes());
         let payload = base64(format!(r#"{{"sub":"{subject}","exp":4102444800}}"#).as_bytes());
         let part = |text: &str| text.trim_end_matches('=').to_owned();
@@ -236,8 +237,8 @@ impl Canary {
         }
     }
 
-    /// What is searched for: the token, its parts and their beginnings, what the payload says, and
-    /// the token in base64 at each of the three alignments it can have in a longer text.
+    /// The searched byte strings: the token, its parts and their beginnings, contents of the payload, and the token
+    /// in base64 at each of its three possible alignments in a longer text.
     fn needles(&self) -> Needles {
         let mut needles = vec![
             ("raw token".to_owned(), self.token.clone().into_bytes()),
@@ -291,7 +292,7 @@ fn base64(bytes: &[u8]) -> String {
 fn search(place: &str, bytes: &[u8], needles: &Needles) -> Vec<String> {
     let mut found = Vec::new();
     for (name, needle) in needles {
-        // The first byte decides nearly always: this runs over hundreds of megabytes.
+        // The first byte is compared first, because hundreds of megabytes are searched.
         let mut rest = bytes;
         while let Some(at) = rest.iter().position(|byte| *byte == needle[0]) {
             rest = &rest[at..];
@@ -311,7 +312,7 @@ fn search_file(path: &Path, needles: &Needles) -> Vec<String> {
     let name = path.display().to_string();
     let mut found = search(&name, &bytes, needles);
     let mut unpacked = Vec::new();
-    // Of a cut or other file what could be unpacked is searched.
+    // Of a truncated file, the part that can be unpacked is searched.
     let _ = flate2::read::MultiGzDecoder::new(bytes.as_slice()).read_to_end(&mut unpacked);
     let _ = flate2::read::ZlibDecoder::new(bytes.as_slice()).read_to_end(&mut unpacked);
     found.extend(search(&format!("{name}, unpacked"), &unpacked, needles));
@@ -341,7 +342,7 @@ fn search_memory(pid: u32, needles: &Needles) -> Vec<String> {
         let (mut at, end) = (parse(from), parse(to));
         while at < end {
             let length = (end - at).min(PIECE + OVERLAP) as usize;
-            // Pages of devices and [vvar] cannot be read: nothing of ours is in them.
+            // Pages of devices and [vvar] cannot be read. They contain no data of the process.
             let Ok(got @ 1..) = memory.read_at(&mut buffer[..length], at) else {
                 break;
             };

@@ -1,5 +1,5 @@
-//! The census of real interpreters against containers whose names and sizes are known: while nothing
-//! happens, while they grow, and while everything changes.
+//! The census of real interpreters, compared with containers of known names and sizes: while nothing changes, while
+//! they grow, and while everything changes.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -12,7 +12,7 @@ use heaptide_judge::events::{Census, Nanos};
 use heaptide_runtimes::inspect;
 use heaptide_runtimes::readers::{HeapReading, Readers};
 
-/// Does the same with all interpreters at once, where it is mostly waiting.
+/// Runs a test with all interpreters at once, because it mostly waits.
 fn with_each(test: &str, run: impl Fn(&Path) + Sync) {
     let all = interpreters(test);
     thread::scope(|scope| {
@@ -30,7 +30,7 @@ fn entries(census: &Census) -> HashMap<(&str, &str), u64> {
         .collect()
 }
 
-/// Name, type and size of what `containers.py` has.
+/// Name, type and size of the containers of `containers.py`.
 const KNOWN: &[(&str, &str, u64)] = &[
     ("__main__.by_name", "dict", 1000),
     ("__main__.plain_list", "list", 777),
@@ -58,7 +58,7 @@ fn containers_have_their_names_and_sizes() {
     for python in interpreters("containers_have_their_names_and_sizes") {
         let mut target = Target::start(&python);
         let mut census = target.census();
-        // "ready" is printed before the interpreter has come to rest; and others use the cores.
+        // "ready" is printed before the interpreter is idle, and other processes use the cores.
         for _ in 0..20 {
             if census.torn == 0 && !census.cut {
                 break;
@@ -100,7 +100,7 @@ fn what_grows_is_told_first_and_weighed() {
         target.say("lru 900");
         target.say("cycles 500");
         let census = target.census();
-        let told: Vec<(&str, &str, u64)> = census
+        let first: Vec<(&str, &str, u64)> = census
             .containers
             .iter()
             .take(3)
@@ -111,14 +111,14 @@ fn what_grows_is_told_first_and_weighed() {
             ("__main__.decode", "lru_cache of at most 1024", 900),
             ("__main__.Node", "instances", 500),
         ];
-        assert_eq!(told, expected, "{version}: {census:#?}");
+        assert_eq!(first, expected, "{version}: {census:#?}");
         let weighs: f64 = target.ask("weigh").parse().expect("a number");
         let said = census.containers[0].bytes.expect("an estimate") as f64;
         assert!(
             (said / weighs - 1.0).abs() < 0.1,
             "{version}: said {said}, weighs {weighs}"
         );
-        // what was told once is told on, even when other things are bigger
+        // A container that was reported is reported again, even if others are bigger.
         target.say("big 60000");
         let census = target.census();
         let found = entries(&census);
@@ -135,7 +135,7 @@ fn what_grows_is_told_first_and_weighed() {
 
 #[test]
 fn lengths_between_censuses_are_the_containers() {
-    /// For so many samples to be taken where others use the cores.
+    /// Deadline for the samples, on a busy machine.
     const LONG: Duration = Duration::from_secs(90);
     with_each("lengths_between_censuses_are_the_containers", |python| {
         let mut target = Target::start(python);
@@ -155,7 +155,8 @@ fn lengths_between_censuses_are_the_containers() {
             let since = steps.iter().filter(|(_, entries)| *entries > least);
             since.count()
         };
-        // Two censuses show that it grows; from then on it is looked at, as it is when another container has joined it.
+        // Two censuses show that the container grows. Its length is sampled from then on, also after another growing
+        // container was added.
         while Instant::now() < deadline
             && (steps.len() <= 80 || joined.is_none_or(|size| seen_since(&steps, size) <= 40))
         {
@@ -194,14 +195,14 @@ fn lengths_between_censuses_are_the_containers() {
         let since = joined.map_or(0, |size| seen_since(&steps, size));
         assert!(
             since > 40,
-            "{version}: {since} looks since another joined it"
+            "{version}: {since} samples since another was added"
         );
     });
 }
 
 #[test]
 fn a_program_that_changes_all_the_time_is_read_without_harm() {
-    /// Censuses that came to their end.
+    /// Number of complete censuses.
     const WHOLE: usize = 8;
     for python in interpreters("a_program_that_changes_all_the_time_is_read_without_harm") {
         let mut target = Target::start(&python);
@@ -225,7 +226,7 @@ fn a_program_that_changes_all_the_time_is_read_without_harm() {
             if let Some(churned) = found.get(&("__main__.churned", "dict")) {
                 assert!(*churned <= 97, "{version}: {churned}");
             }
-            // Where others use the cores its time may be over before it has seen all, and says so.
+            // On a busy machine a census may reach its time limit, and reports that.
             if !census.cut {
                 whole += 1;
                 let by_name = found.get(&("__main__.by_name", "dict"));
@@ -255,13 +256,13 @@ fn no_key_and_no_credential_is_ever_in_a_path_or_in_the_agent() {
             }
         }
         assert_eq!(in_own_memory("ETM3QTLiV3c"), 0, "pieces of the credential");
-        // the search finds what is there
+        // The search finds a text that is there.
         let planted: String = "mot-yek-detnalp".chars().rev().collect();
         assert!(in_own_memory("mot-yek-detnalp") > 0, "{planted}");
     }
 }
 
-/// How often a text, given backwards so that it is not found in itself, lies in writable memory.
+/// Number of occurrences of a text in writable memory. It is given backwards, so that the argument is not found.
 fn in_own_memory(backwards: &str) -> usize {
     use std::os::unix::fs::FileExt;
     let wanted: Vec<u8> = backwards.bytes().rev().map(|b| b ^ 0x55).collect();
@@ -278,7 +279,7 @@ fn in_own_memory(backwards: &str) -> usize {
         if memory.read_at(&mut bytes, start).is_err() {
             continue;
         }
-        // what was read must not be found in the next mapping
+        // The buffer must not be found in the next mapping.
         for byte in &mut bytes {
             *byte ^= 0x55;
         }
@@ -289,7 +290,7 @@ fn in_own_memory(backwards: &str) -> usize {
             let around: Vec<u8> = around.iter().map(|b| b ^ 0x55).collect();
             eprintln!("{line}: {}", around.escape_ascii());
         }
-        // nor what was wanted, which is the text now
+        // Nor must the searched text.
         bytes.fill(0);
         std::hint::black_box(&bytes);
     }

@@ -1,4 +1,4 @@
-//! When heaps are read: not while nothing happens, not lengths while no requests are seen.
+//! When heaps are read: rarely while the process is idle, and no lengths while requests are not traced.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,10 +10,10 @@ use heaptide_process::clocks::cpu_time_of;
 use heaptide_runtimes::inspect;
 use heaptide_runtimes::readers::{HeapReading, Readers};
 
-/// While no requests are seen, lengths tell nothing and are not read; when they are again, what there is by then is.
+/// While requests are not traced, lengths are not evidence and are not read. Afterwards they are read again.
 #[test]
 fn in_a_pause_no_lengths_are_read() {
-    /// Whether such a reading comes within some time, in which the container goes on growing.
+    /// Whether a wanted reading comes within `time`, while the container grows.
     fn comes(
         target: &mut Target,
         reader: &Readers,
@@ -31,7 +31,8 @@ fn in_a_pause_no_lengths_are_read() {
     }
     let lengths: fn(&HeapReading) -> bool = |reading| matches!(reading, HeapReading::Lengths(_));
     let census: fn(&HeapReading) -> bool = |reading| matches!(reading, HeapReading::Census(_));
-    // On a busy machine, too; in a pause it would come much later, because censuses get a smaller share then.
+    // Long enough on a busy machine. In a pause a census would come much later, because censuses get a smaller share
+    // then.
     let at_once = Duration::from_secs(15);
     let all = interpreters("in_a_pause_no_lengths_are_read");
     for python in all.iter().take(1) {
@@ -48,9 +49,9 @@ fn in_a_pause_no_lengths_are_read() {
         assert!(comes(&mut target, &reader, SOON, lengths), "it grows");
         for round in 0..2 {
             reader.requests_seen(pid, false);
-            // The rest of what was read, and a census that was just being taken.
+            // Readings that were made before, and a census under way.
             let moment = Duration::from_millis(500);
-            until(SOON, "what was being read has come", || {
+            until(SOON, "readings under way have come", || {
                 !comes(&mut target, &reader, moment, lengths)
             });
             let time = Duration::from_millis(2500);
@@ -62,18 +63,18 @@ fn in_a_pause_no_lengths_are_read() {
     }
 }
 
-/// What a process has done in some time.
+/// CPU use of a process over some time.
 struct Work {
     pid: u32,
     used: Duration,
-    /// Until when what it does belongs to what it did before.
+    /// End of the current span. CPU use until then belongs to it.
     until: Instant,
-    /// Spans of time in which it has done something.
+    /// Number of spans in which it used the CPU.
     spans: usize,
 }
 
 impl Work {
-    /// The readers ask so often whether it has worked.
+    /// Interval at which the readers check whether the process used the CPU.
     const SPAN: Duration = Duration::from_secs(3);
 
     fn of(pid: u32) -> Self {
@@ -85,7 +86,7 @@ impl Work {
         }
     }
 
-    fn look(&mut self) {
+    fn update(&mut self) {
         let used = cpu_time_of(self.pid).expect("a live process");
         if used > self.used && Instant::now() >= self.until {
             self.spans += 1;
@@ -94,23 +95,23 @@ impl Work {
         self.used = used;
     }
 
-    /// Censuses that it may be worth: the readers' questions lie somewhere in its spans.
+    /// Maximum number of censuses. A span may overlap with two checks of the readers.
     fn allows(&self) -> usize {
         2 * self.spans
     }
 }
 
-/// Of a process that does nothing, as the master of workers, hardly any is taken.
+/// Hardly any census is taken of an idle process, such as the master of workers.
 #[test]
 fn where_nothing_happens_little_is_read() {
-    /// Several questions whether it has worked.
+    /// Several checks of the readers.
     const LONG: Duration = Duration::from_secs(7);
     const MOMENT: Duration = Duration::from_millis(50);
     let all = interpreters("where_nothing_happens_little_is_read");
     for python in all.iter().take(1) {
         let mut target = Target::start(python);
         let pid = target.process.id();
-        until(SOON, "its start is over", || {
+        until(SOON, "its start has ended", || {
             let before = cpu_time_of(pid).expect("a live process");
             thread::sleep(Duration::from_millis(500));
             cpu_time_of(pid).is_ok_and(|used| used == before)
@@ -129,7 +130,7 @@ fn where_nothing_happens_little_is_read() {
                 let all = reader.readings();
                 let census = |one: &(u32, HeapReading)| matches!(one.1, HeapReading::Census(_));
                 count += all.filter(census).count();
-                work.look();
+                work.update();
                 if count > 0 {
                     first.get_or_insert_with(Instant::now);
                 }
@@ -146,7 +147,7 @@ fn where_nothing_happens_little_is_read() {
             target.version,
             work.spans
         );
-        // But what there is when a pause ends is asked of it, too.
+        // But one census is taken when a pause ends.
         reader.requests_seen(pid, false);
         reader.requests_seen(pid, true);
         let mut work = Work::of(pid);
@@ -167,7 +168,7 @@ fn where_nothing_happens_little_is_read() {
         );
         target.say("churn");
         let mut busy = 0;
-        until(2 * SOON, "censuses of what is busy", || {
+        until(2 * SOON, "censuses of a busy process", || {
             busy += taken(MOMENT, &mut work);
             busy >= 3
         });

@@ -1,5 +1,5 @@
-//! Connections as the kernel half follows them: open before the attach, closed unanswered, under a
-//! descriptor that was used before, full of garbage, several at once.
+//! Connections as the kernel programs follow them: open before the attach, closed unanswered, under a reused
+//! descriptor, with garbage, several at once.
 
 use std::io::Write;
 use std::net::Shutdown;
@@ -17,7 +17,7 @@ fn start() -> (Server, Observer) {
     (server, observer)
 }
 
-/// How many descriptors the server has open.
+/// Number of open descriptors of the server.
 fn descriptors(server: &Server) -> usize {
     let path = format!("/proc/{}/fd", server.process.id());
     std::fs::read_dir(path).expect("the server runs").count()
@@ -66,7 +66,7 @@ fn connections_come_and_go() {
     for (n, one) in seen.iter().enumerate() {
         assert_eq!(one.short(), (format!("GET /reuse/{n}").as_str(), Some(200)));
     }
-    // Closed unanswered, by either side, with a whole head and with a part of one.
+    // Closed unanswered, by either side, with a complete head and with a part of one.
     let mut stream = server.connect();
     stream
         .write_all(&get("/drop/whole", &["Authorization: Bearer x"]))
@@ -82,12 +82,12 @@ fn connections_come_and_go() {
     stream.shutdown(Shutdown::Both).expect("closed");
     let seen = observer.seen(1);
     assert_eq!(seen[0].status, None);
-    // Before its version it may be anything.
+    // Before the version it may be any protocol.
     let mut stream = server.connect();
     stream.write_all(b"GET /never-begun HT").expect("sent");
     stream.shutdown(Shutdown::Both).expect("closed");
     observer.no_more();
-    // Several at once, of which only the first is answered: each has its record.
+    // Several at once, of which only the first is answered. Each has a record.
     let mut stream = server.connect();
     let paths = [
         "/piped/answered",
@@ -107,7 +107,7 @@ fn connections_come_and_go() {
             ("GET /piped/last", None)
         ]
     );
-    // A new one under the same descriptor knows nothing of it.
+    // A new connection under the same descriptor has none of its state.
     let mut stream = server.connect();
     assert_eq!(ask(&mut stream, &get("/fresh", &[])), 200);
     assert_eq!(shorts(&observer.seen(1)), [("GET /fresh", Some(200))]);
@@ -132,7 +132,7 @@ fn what_is_no_request() {
         b"get / http/1.1\r\n\r\n".to_vec(),
     ] {
         let mut stream = server.connect();
-        // The server may hang up first, which is fine.
+        // The server may close the connection first.
         let _ = stream.write_all(&garbage);
         let _ = stream.shutdown(Shutdown::Both);
     }
@@ -150,7 +150,7 @@ fn what_is_no_request() {
     let seen = observer.seen(1);
     assert_eq!(seen[0].short(), ("GET /huge", Some(200)));
     assert_eq!((seen[0].token, seen[0].token_uncertain), (None, true));
-    // The connection is good afterwards, queries are cut, long paths are cut.
+    // The connection still works. Queries are removed, and long paths are cut.
     let query = "/q?token=secret&a=/b/c#fragment";
     assert_eq!(ask(&mut stream, &get(query, &[])), 200);
     let long = format!("/{}", "p".repeat(300));
@@ -162,8 +162,8 @@ fn what_is_no_request() {
     assert!(server.process.runs());
 }
 
-/// Two connections on two threads at once: each is tied surely to its own. One thread that has read
-/// from several before it answers any: nobody can tell what it does for whom.
+/// With two connections on two threads, the binding is exact. If one thread reads from several connections before it
+/// answers, the binding is inferred.
 #[test]
 fn threads_are_exact_and_loops_inferred() {
     let Some(_turn) = kernel("threads_are_exact_and_loops_inferred") else {
@@ -207,7 +207,7 @@ fn threads_are_exact_and_loops_inferred() {
     until(SOON, "the server has accepted them", || {
         descriptors(&server) == before + streams.len()
     });
-    // Alone at first: no doubt.
+    // With one open request the binding is exact.
     assert_eq!(ask(&mut streams[0], &get("/alone", &[])), 200);
     assert_eq!(observer.seen(1)[0].binding, "exact");
     for round in 0..5 {

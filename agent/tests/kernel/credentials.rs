@@ -1,5 +1,5 @@
-//! Credentials as the kernel half sees them: equal ones are equal and different ones differ, wherever
-//! in the head they stand and however the head arrives.
+//! Fingerprints of credentials in the kernel programs: equal credentials have equal fingerprints and different ones
+//! have different fingerprints, for any position in the head and any split of the head.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ fn start(more: &[&str]) -> (Server, Observer) {
     (server, observer)
 }
 
-/// Sends a request for each of these header lines; the tokens seen, in order.
+/// Sends a request with each of these sets of header lines. Returns the tokens seen, in order.
 fn tokens(server: &Server, observer: &mut Observer, heads: &[Vec<&str>]) -> Vec<Option<u64>> {
     let mut stream = server.connect();
     for lines in heads {
@@ -99,7 +99,7 @@ fn bearer_of_every_length() {
     };
     let mut all = HashSet::new();
     for &length in &lengths {
-        // One that differs in its last byte only; the first again, split within its token.
+        // A token that differs in its last byte only, and the first one again, split within the token.
         let (one, two) = (request(length, 'x'), request(length, 'y'));
         assert_eq!(ask(&mut stream, &one), 200);
         assert_eq!(ask(&mut stream, &two), 200);
@@ -117,7 +117,8 @@ fn bearer_of_every_length() {
     assert_eq!(all.len(), 2 * lengths.len());
 }
 
-/// 16 KiB of head count: a token just inside them is seen, one beyond is missed and that is said.
+/// The first 16 KiB of a head are scanned. A token just inside is seen. One beyond is missed and reported as
+/// uncertain.
 #[test]
 fn bearer_at_the_end_of_long_heads() {
     let Some(_turn) = kernel("bearer_at_the_end_of_long_heads") else {
@@ -247,7 +248,7 @@ fn observed(source: &mut Source, count: usize) -> Vec<(u32, Option<Fingerprint>)
     seen
 }
 
-/// One load of the kernel half serves targets with different credentials, by the same keys.
+/// One kernel object serves targets with different credentials. Their fingerprints have the same keys.
 #[test]
 fn one_source_different_credentials() {
     let Some(_turn) = kernel("one_source_different_credentials") else {
@@ -264,7 +265,7 @@ fn one_source_different_credentials() {
     attach(&mut source, pids[0], &Credential::Bearer);
     attach(&mut source, pids[1], &cookie);
 
-    // Both servers get each of these, in turn: the bearer token of one is the cookie of another.
+    // Both servers get each of these in turn. The bearer token of one request is the cookie of another.
     let mut streams = [first.connect(), second.connect()];
     let heads = [("one", "two"), ("two", "one"), ("one", "one"), ("", "two")];
     let mut ask_both = |source: &mut Source| {
@@ -287,7 +288,7 @@ fn one_source_different_credentials() {
     assert_eq!(bearers, [one, two, one, None]);
     assert_eq!(cookies, [two, one, one, two], "the same keys: {bearers:?}");
 
-    // Observed anew with the other's credential, on connections that are open already.
+    // Attached again with the other server's credential, on connections that are open already.
     for (pid, credential) in pids.into_iter().zip([&cookie, &Credential::Bearer]) {
         source.detach(pid);
         attach(&mut source, pid, credential);

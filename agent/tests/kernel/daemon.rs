@@ -1,5 +1,5 @@
-//! The daemon against a real service and a real Prometheus: it finds the service, follows its
-//! restart, its alert fires, and it ends without a trace.
+//! The daemon with a real service and a real Prometheus: it finds the service and follows its restart, the alert
+//! fires, and nothing is left after its end.
 
 use std::fs;
 use std::io::Write as _;
@@ -19,9 +19,9 @@ const RULES: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/../dashboards/rules/heaptide.rules.yml"
 );
-/// The maturity age, the growth that a suspicion needs, and a busy machine.
+/// Deadline for a suspicion: the maturity age, and the growth that a suspicion needs, on a busy machine.
 const SUSPECTED: Duration = Duration::from_secs(60);
-/// Three maturity ages of growth, and the growth budget of the small limit.
+/// Deadline for a confirmation: three maturity ages of growth, and the growth budget of the small limit.
 const CONFIRMED: Duration = Duration::from_secs(60);
 const SOON: Duration = Duration::from_secs(20);
 
@@ -78,8 +78,8 @@ fn a_restart_is_followed_and_the_alert_fires() {
     held.goes();
 }
 
-/// What goes wrong in a daemon's life: a configuration that breaks while it runs, and one that
-/// selects another process afterwards.
+/// The configuration changes while the daemon runs: first to an invalid one, then to one that selects another
+/// process.
 #[test]
 fn the_configuration_is_read_again() {
     let Some(_turn) = kernel("the_configuration_is_read_again") else {
@@ -111,7 +111,7 @@ fn the_configuration_is_read_again() {
     assert_eq!(agent.wait(FINISH).code(), Some(0), "{}", agent.transcript());
 }
 
-/// Each target has its own counters: a busy neighbour costs a quiet one nothing and loses nothing for it.
+/// Each target has its own counters. A busy target adds no cost and no losses to those of an idle one.
 #[test]
 fn targets_count_for_themselves() {
     let Some(_turn) = kernel("targets_count_for_themselves") else {
@@ -131,13 +131,13 @@ fn targets_count_for_themselves() {
     });
     drop(traffic);
     let (much, little) = (hits(&busy), hits(&quiet));
-    // What a thread does that waits for a connection: nothing, or nearly.
+    // A thread that waits for a connection calls hardly any probed function.
     assert!(little < Some(50.0), "{much:?} and {little:?}");
     agent.signal(libc::SIGTERM);
     assert_eq!(agent.wait(FINISH).code(), Some(0), "{}", agent.transcript());
 }
 
-/// A thousand half-sent requests keep neither an honest client from the metrics nor the daemon from a new target.
+/// A thousand unfinished requests block neither a client of the metrics nor the attach to a new target.
 #[test]
 fn half_sent_requests_stop_nobody() {
     const CROWD: usize = 1_000;
@@ -157,7 +157,7 @@ fn half_sent_requests_stop_nobody() {
         .map(|_| {
             let mut stream = connect(metrics);
             let half = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nX-Half: ";
-            // It may be closed already.
+            // The connection may be closed already.
             let _ = stream.write_all(half);
             stream
         })
@@ -175,7 +175,7 @@ fn half_sent_requests_stop_nobody() {
     assert_eq!(agent.wait(FINISH).code(), Some(0), "{}", agent.transcript());
 }
 
-/// This process holds many connections.
+/// Raises the limit of open files, because this process holds many connections.
 fn raise_open_files(wanted: u64) {
     let mut limit = libc::rlimit {
         rlim_cur: 0,
@@ -201,7 +201,7 @@ fn sample(metrics: SocketAddr, name: &str, pid: u32) -> Option<f64> {
     line.rsplit(' ').next()?.parse().ok()
 }
 
-/// The daemon, when it has loaded.
+/// Starts the daemon and waits until it has loaded.
 fn daemon(folder: &Path, metrics: SocketAddr) -> Process {
     let path = folder.join("heaptide.toml");
     let exe = program(Program::TinyHttp).display().to_string();
@@ -217,10 +217,10 @@ fn daemon(folder: &Path, metrics: SocketAddr) -> Process {
     agent
 }
 
-/// Debian's Prometheus with the repository's rules, and where it answers.
+/// Debian's Prometheus with the repository's rules, and its address.
 fn prometheus(folder: &Path, metrics: SocketAddr) -> (Process, SocketAddr) {
     let rules = fs::read_to_string(RULES).expect("the rules");
-    // The conditions are tested here; how long they must hold is tested with promtool.
+    // Only the conditions are tested here. Their durations are tested with promtool.
     let rules = rules
         .replace("for: 10m", "for: 1s")
         .replace("for: 5m", "for: 1s");
@@ -262,7 +262,7 @@ fn observed(metrics: SocketAddr, pid: u32) -> bool {
     get(metrics, "/metrics").contains(&format!("heaptide_target_info{{pid=\"{pid}\""))
 }
 
-/// The changes that were told of a process. Every line of the log is JSON.
+/// Changes of a process's verdict in the log. Every line of the log is JSON.
 fn alerts(log: &str, pid: u32) -> Vec<String> {
     log.lines()
         .map(|line| serde_json::from_str::<Value>(line).unwrap_or_else(|_| panic!("{line}")))

@@ -1,5 +1,5 @@
-//! Page faults and Python stacks of real interpreters, against what the program itself says: how much it has
-//! grown, where it was, and which line fills a container.
+//! Page faults and Python stacks of real interpreters, compared with what the program prints: its growth, its stack,
+//! and the line that fills a container.
 
 use std::collections::HashMap;
 use std::fs;
@@ -18,7 +18,7 @@ const SOON: Duration = Duration::from_secs(30);
 /// The program's source.
 const SCRIPT: &str = include_str!("../fixtures/faults.py");
 
-/// A program and what is seen of it and its children.
+/// A program, and the observations of it and its children.
 struct Seen {
     process: Process,
     source: Source,
@@ -45,9 +45,7 @@ impl Seen {
             censuses: 0,
         };
         let pid = seen.process.id();
-        seen.source
-            .attach(pid, &mut |_, _| {})
-            .expect("it is attached to");
+        seen.source.attach(pid, &mut |_, _| {}).expect("the attach");
         seen
     }
 
@@ -55,7 +53,7 @@ impl Seen {
         self.process.id()
     }
 
-    /// Takes in what has come.
+    /// Takes the observations that have arrived.
     fn read(&mut self) {
         let Self {
             source,
@@ -86,7 +84,7 @@ impl Seen {
         source.sample(&mut sink).expect("the kernel's numbers");
     }
 
-    /// Reads for some time, or until it has seen enough.
+    /// Reads for `time`, or until `enough`.
     fn watch(&mut self, time: Duration, enough: impl Fn(&Self) -> bool) {
         let begun = Instant::now();
         while begun.elapsed() < time && !enough(self) {
@@ -95,7 +93,7 @@ impl Seen {
         }
     }
 
-    /// Of these containers and lines, those that the last census does not say: it has not the container, or another line fills it.
+    /// The expected containers that the last census does not have with this line.
     fn not_named(&self, expected: &HashMap<String, u32>) -> Vec<String> {
         let census = self.census.as_ref();
         let named = |path: &str, line: u32| {
@@ -128,10 +126,10 @@ impl Seen {
         kib * 1024
     }
 
-    /// Bytes at the site whose stack is the one that was told.
-    fn bytes_at(&self, told: &Value) -> u64 {
+    /// Bytes at the site with the stack that the program printed.
+    fn bytes_at(&self, printed: &Value) -> u64 {
         let expected: Vec<(String, u32)> =
-            serde_json::from_value(told["stack"].clone()).expect("a stack");
+            serde_json::from_value(printed["stack"].clone()).expect("a stack");
         let sites = self.at.iter().filter(|(id, _)| {
             let Some(site) = self.sites.get(id) else {
                 return false;
@@ -146,7 +144,7 @@ impl Seen {
         sites.map(|(_, bytes)| bytes).sum()
     }
 
-    /// All that was seen, for a failed test.
+    /// All sites, for messages of failed tests.
     fn all(&self) -> String {
         let mut lines = Vec::new();
         for (id, bytes) in &self.at {
@@ -201,16 +199,19 @@ fn stacks_are_where_the_program_says_it_was() {
                 assert!(followed(&seen), "{version}: the child is not followed");
                 seen.process.say("touch");
             }
-            let told = seen.process.line(SOON, |line| line.contains("\"stack\""));
-            let told: Value = serde_json::from_str(&told).expect("JSON");
-            assert_eq!(told["what"], what);
+            let printed = seen.process.line(SOON, |line| line.contains("\"stack\""));
+            let printed: Value = serde_json::from_str(&printed).expect("JSON");
+            assert_eq!(printed["what"], what);
             seen.read();
-            let (bytes, truth) = (seen.bytes_at(&told), told["bytes"].as_u64().unwrap_or(0));
+            let (bytes, truth) = (
+                seen.bytes_at(&printed),
+                printed["bytes"].as_u64().unwrap_or(0),
+            );
             let ratio = bytes as f64 / truth as f64;
             println!("{version}: {what}: {ratio:.3} of the bytes are where they were touched");
             assert!(
                 (0.95..1.02).contains(&ratio),
-                "{version}, {what}: {bytes} of {truth}\n{told}\n{}",
+                "{version}, {what}: {bytes} of {truth}\n{printed}\n{}",
                 seen.all()
             );
             if what == "forked" {
@@ -220,14 +221,14 @@ fn stacks_are_where_the_program_says_it_was() {
     }
 }
 
-/// Containers and the lines that fill them, as the script's comments have it.
+/// Containers and the lines that fill them, from comments of the script.
 fn expected() -> HashMap<String, u32> {
     let marked = SCRIPT.lines().zip(1..).filter_map(|(line, number)| {
         let path = line.split("# fills: ").nth(1)?;
         Some((path.to_owned(), number))
     });
     let mut expected: HashMap<String, u32> = marked.collect();
-    // the expression begins above
+    // Its expression begins on an earlier line.
     let line = SCRIPT
         .lines()
         .zip(1..)
@@ -244,7 +245,7 @@ fn the_line_that_fills_a_container_is_named() {
     for python in interpreters("the_line_that_fills_a_container_is_named") {
         let mut seen = Seen::of(&python);
         let version = version_of(&python);
-        // What is filled must be seen to grow from census to census.
+        // Writer sites are found only for containers that grow between censuses, so one census comes first.
         seen.watch(SOON, |seen| seen.censuses > 0);
         let expected = expected();
         let deadline = Instant::now() + 6 * SOON;
@@ -253,7 +254,7 @@ fn the_line_that_fills_a_container_is_named() {
             seen.process.line(SOON, |line| line == "done fill");
             let before = seen.censuses;
             seen.watch(SOON, |seen| seen.censuses > before);
-            // A census takes its part of a core only, and on a busy machine does not come to its end each time.
+            // A census has a limited share of a core. On a busy machine it is not always complete.
             let is_over = seen.not_named(&expected).is_empty() || Instant::now() > deadline;
             if round >= 3 && is_over {
                 break;
@@ -266,7 +267,7 @@ fn the_line_that_fills_a_container_is_named() {
             seen.census,
             seen.all()
         );
-        // nothing of the code that is sampled fills this
+        // No sampled code fills this container.
         let census = seen.census.as_ref().expect("a census");
         let others = census
             .containers

@@ -1,5 +1,5 @@
-//! Go: requests by probes in net/http, memory by the collector's own books, in every version and build that
-//! the lab has.
+//! Go: requests from probes in net/http, and memory from the collector's own statistics, in every version and build
+//! of the lab.
 
 use std::collections::HashMap;
 use std::io::Write as _;
@@ -14,7 +14,7 @@ use serde_json::Value;
 
 const RUN: Duration = Duration::from_secs(60);
 
-/// Programs of the lab: a request of `/users/7` is said to have the route of their router.
+/// Programs of the lab. A request of `/users/7` has the route of their router.
 const PROGRAMS: [&str; 6] = [
     "echo-1.21",
     "echo-1.25",
@@ -23,7 +23,7 @@ const PROGRAMS: [&str; 6] = [
     "nethttp-1.25-stripped",
     "nethttp-1.27",
 ];
-/// The same of the versions between.
+/// The same for the versions in between.
 const BETWEEN: [&str; 6] = [
     "nethttp-1.22",
     "echo-1.23",
@@ -54,13 +54,13 @@ fn requests_are_the_ones_that_were_sent() {
             "GET /users/{id}"
         };
         let service = Service::start(program, "stateless");
-        // A connection that was there before the agent.
+        // A connection from before the attach.
         let mut old = http::connect(service.address);
         assert_eq!(ask(&mut old, &get("/health", &[])), 200);
         let mut observer = Observer::attach(service.process.id(), "watch", &[]);
         assert_eq!(ask(&mut old, &get("/health?with=a-query", &[])), 200);
 
-        // Keep-alive, with tokens that are no JWTs: refused, and seen all the same.
+        // Keep-alive, with tokens that are not JWTs. The requests are rejected, but they are seen.
         let mut stream = http::connect(service.address);
         let bearer = |token: &str| get("/api/data", &[&format!("Authorization: Bearer {token}")]);
         for token in ["one", "two", "one"] {
@@ -88,7 +88,7 @@ fn requests_are_the_ones_that_were_sent() {
             "{seen:#?}"
         );
 
-        // A body, a head in pieces, and three requests at once.
+        // A body, a head in pieces, and three requests in one packet.
         let body = [b'x'; 3000];
         let mut upload =
             b"POST /api/upload HTTP/1.1\r\nHost: lab\r\nContent-Length: 3000\r\n\r\n".to_vec();
@@ -102,7 +102,7 @@ fn requests_are_the_ones_that_were_sent() {
             ],
         );
         assert_eq!(answer(&mut stream), 401);
-        // Between lines: what net/http has taken from its buffer is gone when it reads more.
+        // A split between lines: net/http overwrites the lines that it has parsed when it reads more.
         send_apart(
             &mut stream,
             &[
@@ -112,7 +112,7 @@ fn requests_are_the_ones_that_were_sent() {
             ],
         );
         assert_eq!(answer(&mut stream), 401);
-        // Longer than its buffer, with more lines than a small map holds.
+        // A head that is longer than net/http's buffer, with more lines than a small map holds.
         let many: Vec<String> = (0..20).map(|n| format!("X-{n}: {n:0400}")).collect();
         let mut lines: Vec<&str> = many.iter().map(String::as_str).collect();
         lines.insert(0, "Authorization: Bearer one");
@@ -205,7 +205,7 @@ fn blocks_carry_the_request_that_made_them() {
             "{program}: {right} right, {wrong} wrong; {bytes:.0} bytes of {kept:.0} ({:.3})",
             bytes / kept
         );
-        assert!(right > 300, "too few to say anything: {truth}");
+        assert!(right > 300, "too few for a comparison: {truth}");
         assert!(
             right as f64 >= 0.99 * (right + wrong) as f64,
             "{wrong} wrong"
@@ -214,18 +214,18 @@ fn blocks_carry_the_request_that_made_them() {
     }
 }
 
-/// The last line of the agent that has a heap, a profile or a census.
+/// The agent's last line with this observation.
 fn last<'a>(lines: &'a [Value], name: &str) -> Option<&'a Value> {
     lines.iter().rev().find_map(|line| line.get(name))
 }
 
-/// The heap after the collection that the runtime spoke of.
+/// The heap after the collection that `truth` reports.
 fn heap_of<'a>(lines: &'a [Value], truth: &Value) -> Option<&'a Value> {
     let mut heaps = lines.iter().filter_map(|line| line.get("heap"));
     heaps.find(|heap| heap["cycles"] == truth["collector"]["cycles"])
 }
 
-/// How many goroutines wait where the leak has them wait.
+/// The goroutines that the leak makes wait.
 fn waiting(census: &Value) -> Option<&Value> {
     let containers = census["containers"].as_array()?;
     let is_waiting = |one: &&Value| {
@@ -253,7 +253,7 @@ fn marks_and_goroutines_are_what_the_runtime_says() {
         load.args(["--rate", "400", "--for", "6", "--connections", "4"]);
         let loaded = run("lab-load", &mut load, RUN);
         assert_eq!(loaded.code, Some(0), "{}", loaded.errors);
-        // The runtime may collect once more before it is quiet, and a census comes some time later.
+        // The runtime may collect once more before it is idle, and a census comes some time later.
         let mut truth = service.truth();
         until(RUN, "the last census is of all goroutines", || {
             truth = service.truth();
@@ -264,8 +264,7 @@ fn marks_and_goroutines_are_what_the_runtime_says() {
         let (_, lines) = observer.finish();
         let collector = &truth["collector"];
         assert!(collector["cycles"].as_u64() > Some(0), "no collection");
-        // The runtime may collect once more after it has answered: the
-        // heap of the cycle that it spoke of is the one to compare.
+        // The runtime may collect once more after its answer, so the heap of the reported cycle is compared.
         let heap = heap_of(&lines, &truth).unwrap_or_else(|| {
             let read = last(&lines, "heap");
             panic!("{program}: no heap of cycle {collector}; the last {read:?}")
@@ -277,7 +276,7 @@ fn marks_and_goroutines_are_what_the_runtime_says() {
     }
 }
 
-/// HTTP/2 as curl speaks it over TLS; the status.
+/// Sends a request with curl by HTTP/2 over TLS. Returns the protocol's version and the status.
 fn curl(service: &Service, path: &str, more: &[&str]) -> String {
     let mut command = std::process::Command::new("curl");
     command.args(["--insecure", "--silent", "--http2", "--output", "/dev/null"]);
@@ -304,10 +303,11 @@ fn requests_by_http2_are_seen_with_their_tokens() {
         return skip(name, "curl is not installed");
     }
     let programs = ["nethttp-1.25-stripped", "nethttp-1.27"];
-    for program in programs
-        .into_iter()
-        .chain(go::between(&["nethttp-1.22", "nethttp-1.23", "nethttp-1.26"]))
-    {
+    for program in programs.into_iter().chain(go::between(&[
+        "nethttp-1.22",
+        "nethttp-1.23",
+        "nethttp-1.26",
+    ])) {
         eprintln!("{program}");
         let service = Service::start_with(go::path(program), &["--tls"]);
         let mut observer = Observer::attach(service.process.id(), "watch", &[]);

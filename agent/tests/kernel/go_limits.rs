@@ -1,5 +1,5 @@
-//! Go under rough treatment and at the edges of what is known of it: attaching under full load, an unknown
-//! version, C memory in the same process, a heap profile that is switched on and off again.
+//! Go in unusual conditions: an attach under full load, an unknown version, C memory in the same process, a heap
+//! profile that is switched on and off again.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -74,7 +74,7 @@ fn an_unknown_version_is_said_and_its_requests_are_seen() {
             changed += 1;
         }
     }
-    assert!(changed > 0, "its version is not in it");
+    assert!(changed > 0, "the program does not contain its version");
     fs::write(&path, bytes).expect("a copy");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("to run it");
     let service = Service::start_at(path, "token-cache");
@@ -95,7 +95,7 @@ fn an_unknown_version_is_said_and_its_requests_are_seen() {
         "{limitations}"
     );
     let seen = report["window"]["requests"].as_u64().expect("a number");
-    // The load's and ours for the books.
+    // The load's requests, and those of this test for `/truth`.
     assert!(seen >= sent && seen <= sent + 2, "{seen} of {sent}");
     assert!(matches!(
         report["verdict"].as_str(),
@@ -103,7 +103,7 @@ fn an_unknown_version_is_said_and_its_requests_are_seen() {
     ));
 }
 
-/// What net/http's own probes see needs none, so that neither this process nor its neighbours pay for them.
+/// Probes in net/http see all requests, so system calls are not traced. That would cost this process and others.
 #[test]
 fn system_calls_are_not_traced_where_nothing_is_seen_by_them() {
     let name = "system_calls_are_not_traced_where_nothing_is_seen_by_them";
@@ -117,7 +117,7 @@ fn system_calls_are_not_traced_where_nothing_is_seen_by_them() {
     for mode in ["watch", "trace"] {
         let options = ["--mode", mode];
         let mut watched = watch_in(service.process.id(), &options, &[CALIBRATED]);
-        // In mode `trace` they were, for the program that the cost of a probe is measured with.
+        // In mode `trace` they were traced for the program that calibrates the cost of probes.
         until(PATIENCE, mode, || !traces_calls(watched.agent.id()));
         service.truth();
         watched.finish();
@@ -144,13 +144,13 @@ fn a_profile_that_was_switched_on_is_switched_off_again() {
         let rate = || service.truth()["collector"]["profile_rate"].as_u64();
         let before = rate();
         let mut untouched = watch(service.process.id(), &["--mode", "watch"]);
-        assert_eq!(rate(), before, "nothing is written unless it is asked for");
+        assert_eq!(rate(), before, "the rate was changed without the option");
         untouched.finish();
         let mut watched = watch(
             service.process.id(),
             &["--mode", "watch", "--go-enable-memprofile"],
         );
-        // A program that has it on keeps its own rate.
+        // A program with an active profile keeps its own rate.
         let on = if before == Some(0) {
             Some(32 << 10)
         } else {

@@ -1,4 +1,4 @@
-//! `--handler`: calls of a program's own functions are requests, and what they allocate is theirs.
+//! `--handler`: calls of a program's own functions are requests, and their allocations belong to them.
 
 use std::collections::HashMap;
 use std::process::Command;

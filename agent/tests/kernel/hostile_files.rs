@@ -1,5 +1,5 @@
-//! Targets whose files lie, end, change or are none: the agent lives, ends in time, stays small, and says
-//! what it could not read.
+//! Targets whose files have false contents, end early, change, or are not regular files. The agent keeps running,
+//! ends in time, stays small, and reports what it could not read.
 
 use std::ffi::CString;
 use std::fs;
@@ -15,11 +15,12 @@ use super::common::{ATTACH, FINISH, fixture, folder, heaptide, kernel};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// What `attach` may take, its helper included (docs: 64 MiB). This build is not optimised, and its own code counts.
+/// Maximum memory of `attach` with its helper. The documented maximum is 64 MiB, but this build is not optimised, and
+/// its own code counts.
 const MEMORY: u64 = 96 << 20;
 const SOON: Duration = Duration::from_secs(20);
 
-/// What came of an attach.
+/// The outputs of an attach.
 struct Attached {
     report: Value,
     sites: String,
@@ -30,13 +31,13 @@ impl Attached {
         self.report["target"]["limitations"].to_string()
     }
 
-    /// A site of live memory is named so.
+    /// Whether a site of live memory has this name.
     fn names(&self, text: &str) -> bool {
         self.sites.contains(text)
     }
 }
 
-/// Bytes that a process has now, and its children.
+/// Resident bytes of a process and its children.
 fn resident(pid: u32) -> u64 {
     let of = |pid: u32| {
         let text = fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
@@ -99,7 +100,7 @@ fn list(pid: u32) {
     let mut ps = Process::start("heaptide ps", &mut heaptide(&["ps", "--format", "json"]));
     let status = ps.wait(SOON);
     assert_eq!(status.code(), Some(0), "{}", ps.transcript());
-    // its own time: others use this machine too
+    // CPU time is compared, because other processes use this machine too.
     let spent = children_cpu().saturating_sub(before);
     assert!(spent < Duration::from_secs(2), "{spent:?}");
     let rows: Value = serde_json::from_str(&ps.output()).expect("JSON");
@@ -149,7 +150,7 @@ fn started(path: &Path) -> Process {
     target
 }
 
-/// An ELF file that is changed.
+/// An ELF file to be changed.
 struct Changed {
     path: PathBuf,
     bytes: Vec<u8>,
@@ -171,7 +172,7 @@ impl Changed {
         self.bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
     }
 
-    /// Where the header of a section is.
+    /// Offset of the header of a section.
     fn header(&self, name: &str) -> usize {
         let elf = heaptide_process::Elf::open(&self.path).expect("an ELF file");
         let offset = elf.section(name).expect(name).offset;
@@ -180,7 +181,7 @@ impl Changed {
         all.find(|at| self.word(at + 24) == offset).expect(name)
     }
 
-    /// Puts other bytes in place of a section, behind the end of the file.
+    /// Replaces the contents of a section. They are appended to the file.
     fn replace(&mut self, name: &str, contents: &[u8]) {
         let header = self.header(name);
         let end = self.bytes.len() as u64;
@@ -189,7 +190,7 @@ impl Changed {
         self.bytes.extend_from_slice(contents);
     }
 
-    /// Puts a section into a hole behind the end of the file; it begins with some bytes.
+    /// Moves a section into a hole after the end of the file. It begins with `head`.
     fn into_hole(mut self, name: &str, size: u64, head: &[u8]) {
         let header = self.header(name);
         let end = (self.bytes.len() as u64).next_multiple_of(4096);
@@ -211,7 +212,7 @@ impl Changed {
     }
 }
 
-/// What all others are compared with.
+/// The reference for all other tests.
 #[test]
 fn honest_files_have_lines() {
     let Some(_turn) = kernel("honest_files_have_lines") else {
@@ -225,7 +226,7 @@ fn honest_files_have_lines() {
     list(target.id());
 }
 
-/// A program that cuts its own library behind its code when it is told to.
+/// A program that truncates its own library after its code on command.
 fn cutter() -> (TempDir, Process) {
     let folder = folder();
     let source = fixture("programs/cut_library.c");
@@ -254,7 +255,7 @@ fn cutter() -> (TempDir, Process) {
     (folder, target)
 }
 
-/// Who has mapped it dies.
+/// A process that has mapped the library dies.
 #[test]
 fn a_library_that_was_cut() {
     let Some(_turn) = kernel("a_library_that_was_cut") else {
@@ -284,7 +285,7 @@ fn a_library_that_is_cut_while_it_is_observed() {
     assert!(target.runs());
 }
 
-/// A compressed section claims more than there is memory, or holds it.
+/// A compressed section claims to be larger than the memory, or is.
 #[test]
 fn compressed_sections_that_lie() {
     const MUCH: usize = 512 << 20;
@@ -318,7 +319,7 @@ fn compressed_sections_that_lie() {
     }
 }
 
-/// Where a debug file is expected there is a FIFO, a device, or a sparse terabyte.
+/// The debug file is a FIFO, a device, or a sparse file of a terabyte.
 #[test]
 fn debug_links_to_what_is_no_file() {
     let Some(_turn) = kernel("debug_links_to_what_is_no_file") else {
@@ -362,7 +363,8 @@ fn debug_links_to_what_is_no_file() {
     }
 }
 
-/// Symbols and Go's own table in a hole of the file: few bytes on the disk, hundreds of gigabytes to read.
+/// Symbols and Go's function table are in a hole of the file: few bytes on the disk, but hundreds of gigabytes to
+/// read.
 #[test]
 fn tables_in_holes() {
     const HOLE: u64 = 256 << 30;

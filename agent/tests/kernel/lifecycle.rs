@@ -1,6 +1,5 @@
-//! What happens to a program while it runs, or before heaptide comes: libraries replaced on disk, a mount
-//! namespace and a root of its own, an allocator that is loaded late, hundreds of threads; and debug
-//! information that is elsewhere.
+//! Changes of a program while it runs or before the attach: libraries replaced on disk, its own mount namespace and
+//! root, an allocator that is loaded late, hundreds of threads. Also debug information in other files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,7 +21,7 @@ fn truth_program() -> PathBuf {
     })
 }
 
-/// Watches a truth program, has it run, and compares.
+/// Watches a truth program, runs it, and compares.
 fn exact(process: Process, variables: &[(&str, &str)]) {
     let mut watched = watch_in(process.id(), &[], variables);
     let mut target = Target { process };
@@ -32,7 +31,7 @@ fn exact(process: Process, variables: &[(&str, &str)]) {
     target.agrees(&watched, &books);
 }
 
-/// Where the dynamic linker finds the libraries of a program, itself included.
+/// The libraries that the dynamic linker finds for a program, including the linker itself.
 fn libraries(program: &Path) -> Vec<PathBuf> {
     let listed = run("ldd", Command::new("ldd").arg(program), RUN);
     let words = listed.output.split_whitespace();
@@ -45,7 +44,7 @@ fn libraries(program: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Copies them to where a program with that root finds them.
+/// Copies them to where a program with this root finds them.
 fn copy_libraries(program: &Path, root: &Path) {
     for library in libraries(program) {
         let to = root.join(library.strip_prefix("/").expect("absolute"));
@@ -54,7 +53,7 @@ fn copy_libraries(program: &Path, root: &Path) {
     }
 }
 
-/// `/service` with this folder as its root. It looks itself up in `/proc`, which only it has there.
+/// `/service` with this folder as its root. It needs `/proc`, which is mounted only for it.
 fn rooted(root: &Path) -> Command {
     fs::create_dir(root.join("proc")).expect("a folder");
     let mut command = Command::new("unshare");
@@ -83,7 +82,7 @@ fn upgraded_in_place() {
     command.env("LD_LIBRARY_PATH", folder.path());
     let process = truth::start_as(&mut command);
     for path in [&program, &libc] {
-        // Another inode of the same name; as a program it would not even run.
+        // Another inode of the same name. It is not a valid program.
         let new = folder.path().join("new");
         fs::write(&new, b"the next version").expect("a file");
         fs::rename(&new, path).expect("a new file in its place");
@@ -91,7 +90,7 @@ fn upgraded_in_place() {
     exact(process, &[]);
 }
 
-/// Under the path of its C library it sees another file than we do.
+/// The path of its C library is another file for it than for heaptide.
 #[test]
 fn in_a_mount_namespace() {
     let Some(_turn) = kernel("in_a_mount_namespace") else {
@@ -108,7 +107,7 @@ fn in_a_mount_namespace() {
     exact(truth::start_as(command.args([&own, &libc, &program])), &[]);
 }
 
-/// As in a container: nothing that it has mapped can be opened under its path from here.
+/// As in a container: the paths of its mapped files do not exist outside.
 #[test]
 fn in_a_root_of_its_own() {
     let Some(_turn) = kernel("in_a_root_of_its_own") else {
@@ -121,7 +120,7 @@ fn in_a_root_of_its_own() {
     exact(truth::start_as(&mut rooted(folder.path())), &[]);
 }
 
-/// A program without symbols, and what was taken from it, in a folder.
+/// A program without symbols, and its separate debug file.
 fn split(folder: &Path) -> (PathBuf, PathBuf) {
     let (program, debug) = (folder.join("service"), folder.join("service.debug"));
     fs::copy(truth_program(), &program).expect("a copy");
@@ -146,7 +145,7 @@ fn build_id(program: &Path) -> String {
     id.split_whitespace().next().expect("a word").to_owned()
 }
 
-/// `agrees` compares files and lines too: they can only come from the other file.
+/// `agrees` compares files and lines too, which can only come from the debug file.
 #[test]
 fn debug_information_beside_the_program() {
     let Some(_turn) = kernel("debug_information_beside_the_program") else {
@@ -172,7 +171,7 @@ fn debug_information_by_build_id() {
     exact(truth::start_as(&mut rooted(root.path())), &[]);
 }
 
-/// As a client of debuginfod has left it.
+/// In the cache of a debuginfod client.
 #[test]
 fn debug_information_fetched_before() {
     let Some(_turn) = kernel("debug_information_fetched_before") else {
@@ -200,7 +199,7 @@ fn ask(target: &mut Process, words: &str) {
     target.line(RUN, |line| line == "done");
 }
 
-/// What was seen of one function, with nothing lost.
+/// Checks the live blocks of one function, and that nothing was lost.
 fn kept(watched: &Watched, target: &Process, function: &str, blocks: u64, size: u64) {
     let books: Books = serde_json::from_value(json!({
         "pid": target.id(),

@@ -1,4 +1,4 @@
-//! The maps of the kernel half shrink: what belongs to a target goes with it, and stacks that no live block refers to go
+//! The kernel maps shrink: entries of a target are removed when it ends, and stacks without live blocks are removed
 //! while it runs.
 
 use std::fs;
@@ -13,12 +13,12 @@ use super::common::{ATTACH, CALIBRATED, FINISH, folder, heaptide, kernel, until,
 use serde_json::Value;
 
 const SOON: Duration = Duration::from_secs(30);
-/// Two looks at the stacks, ten seconds apart, and a busy machine.
+/// Deadline for two sweeps of the stacks, ten seconds apart, on a busy machine.
 const SWEPT: Duration = Duration::from_secs(60);
 /// Stacks of one round of `paths.cpp`.
 const PATHS: u64 = 4_096;
 
-/// Sizes of a map, as the kernel tells them.
+/// Sizes of a map, as in the kernel's `fdinfo`.
 struct Map {
     key: u64,
     value: u64,
@@ -61,7 +61,7 @@ impl Map {
         panic!("no map of these sizes in {folder}");
     }
 
-    /// Entries beyond those that made up `empty` bytes, at least.
+    /// Minimum number of entries. The map without them has `empty` bytes.
     fn entries(&self, agent: u32, empty: u64) -> u64 {
         self.bytes(agent).saturating_sub(empty) / (self.key + self.value + 64)
     }
@@ -78,7 +78,7 @@ fn walk(process: &mut Process, how: &str) {
     process.line(SOON, |line| line == "done");
 }
 
-/// The daemon in mode trace, when it has loaded and calibrated.
+/// Starts the daemon in mode `trace` and waits until it has loaded and calibrated.
 fn daemon(folder: &Path, metrics: std::net::SocketAddr) -> Process {
     let path = folder.join("heaptide.toml");
     let exe = program(Program::Paths).display().to_string();
@@ -95,7 +95,7 @@ fn daemon(folder: &Path, metrics: std::net::SocketAddr) -> Process {
     agent
 }
 
-/// A restart leaves nothing of the process before; nor does the calibration.
+/// Neither a restart nor the calibration leaves entries of the previous process.
 #[test]
 fn what_a_target_had_goes_with_it() {
     let Some(_turn) = kernel("what_a_target_had_goes_with_it") else {
@@ -114,12 +114,12 @@ fn what_a_target_had_goes_with_it() {
         });
         assert!(RULES.entries(id, rules) > 1_000, "round {round}");
         walk(&mut process, "keep 0 64");
-        until(SOON, "its stacks are there", || {
+        until(SOON, "its stacks are in the map", || {
             STACKS.entries(id, stacks) > PATHS / 2
         });
         process.say("leave");
         process.wait(FINISH);
-        until(SOON, "its rules and stacks have gone", || {
+        until(SOON, "its rules and stacks are removed", || {
             STACKS.bytes(id) <= stacks && RULES.bytes(id) <= rules
         });
     }
@@ -127,7 +127,7 @@ fn what_a_target_had_goes_with_it() {
     assert_eq!(agent.wait(FINISH).code(), Some(0), "{}", agent.transcript());
 }
 
-/// When the live map fills, who fills it is sampled, and not its neighbours.
+/// When the live map becomes full, the target that fills it is sampled, and the others are not.
 #[test]
 fn what_one_target_holds_costs_others_nothing() {
     // More than half of the live map (`settings::CAPACITY`).
@@ -152,7 +152,7 @@ fn what_one_target_holds_costs_others_nothing() {
         });
     }
     walk(&mut greedy, &format!("many {MANY}"));
-    // Until the next snapshots it is told what its share is.
+    // Its share is set at the next snapshots.
     std::thread::sleep(Duration::from_secs(8));
     walk(&mut greedy, &format!("many {MANY}"));
     walk(&mut modest, "keep 0 4");
@@ -168,7 +168,7 @@ fn what_one_target_holds_costs_others_nothing() {
     assert_eq!(agent.wait(FINISH).code(), Some(0), "{}", agent.transcript());
 }
 
-/// Stacks of freed blocks go; those of live ones stay, and are named.
+/// Stacks of freed blocks are removed. Those of live blocks stay, and are symbolized.
 #[test]
 fn stacks_without_blocks_go() {
     let Some(_turn) = kernel("stacks_without_blocks_go") else {
@@ -182,10 +182,10 @@ fn stacks_without_blocks_go() {
     walk(&mut process, "free 8 64");
     let all = STACKS.entries(id, empty);
     assert!(all > PATHS / 2, "{all} stacks");
-    until(SWEPT, "stacks of freed blocks have gone", || {
+    until(SWEPT, "stacks of freed blocks are removed", || {
         STACKS.entries(id, empty) < all / 3
     });
-    // A path whose stack was removed is known again when it is met again.
+    // A removed stack is added again when a block is allocated there.
     walk(&mut process, "keep 56 64");
     watched.finish();
     let sites = watched.read("sites.json");

@@ -1,4 +1,4 @@
-//! The modes that watch allocations in windows: what they see, and that they keep to their budget.
+//! The modes that trace allocations in windows: what they find, and that they keep their budget.
 
 use std::net::SocketAddr;
 use std::thread;
@@ -9,13 +9,13 @@ use super::common::leftovers::{traces_calls, uprobe_links};
 use super::common::{CALIBRATED, Watched, kernel_alone, until, watch_in};
 use serde_json::Value;
 
-/// For memory to be seen to grow, and for a window to be over.
+/// Deadline for growth to be seen, and for the end of a window.
 const TURN: Duration = Duration::from_secs(120);
 const SOON: Duration = Duration::from_secs(20);
 const ON: &str = "allocator probes are on";
 const OFF: &str = "allocator probes are off";
 
-/// The report, when the agent has ended.
+/// Ends the agent and returns its report.
 fn report(watched: &mut Watched) -> Value {
     watched.finish();
     serde_json::from_str(&watched.read("report.json")).expect("the report is JSON")
@@ -26,21 +26,21 @@ fn number(report: &Value, pointer: &str) -> f64 {
     value.unwrap_or_else(|| panic!("{pointer} in {report}"))
 }
 
-/// Probes have cost something, and at most the default budget or what is exempt from it: 1 % of a core.
+/// Whether probes had a cost, and at most the default budget or the exempt 1 % of a core.
 fn keeps_to_budget(report: &Value) -> bool {
     let overhead = number(report, "/health/overhead_ratio");
     let of_core = number(report, "/health/probe_seconds") / number(report, "/window/seconds");
     overhead > 0.0 && (overhead <= 0.03 || of_core <= 0.01)
 }
 
-/// Somebody who attaches waits for an answer, so allocations are watched at once, until all is judged, and not again while
-/// memory does not grow. That costs no more than the default budget.
+/// A user who attaches waits for an answer. So allocations are traced at once, until all is judged, and not again
+/// while memory does not grow. The cost is within the default budget.
 #[test]
 fn auto_watches_allocations_until_all_is_judged() {
     let Some(_turn) = kernel_alone("auto_watches_allocations_until_all_is_judged") else {
         return;
     };
-    // Milliseconds of work a request, as a service that renders or computes something has.
+    // Each request takes some milliseconds of CPU time, as in a service that renders or computes something.
     let work = ["--work", "2000"];
     let leaky = Server::start_with(&["--leak", "--work", "2000"]);
     let steady = Server::start_with(&work);
@@ -75,7 +75,7 @@ fn auto_watches_allocations_until_all_is_judged() {
         "{finding}"
     );
     let per_token = number(finding, "/retained_bytes_per_new_token");
-    // The session, a node of the map and a token that is too long to sit in the string itself.
+    // The session, a node of the map, and a token that is too long for the string's inline buffer.
     assert!((2048.0..2300.0).contains(&per_token), "{per_token}");
     assert_eq!(found["target"]["mode"], "auto");
     assert!(keeps_to_budget(&found), "{found}");
@@ -85,19 +85,19 @@ fn auto_watches_allocations_until_all_is_judged() {
     assert!(!transcript.contains(ON), "{transcript}");
     let bound = number(&quiet, "/bound/bytes_per_second");
     assert!(bound > 0.0 && bound < 8_192.0, "{bound}");
-    // Requests are not free.
+    // Request tracing has a cost.
     assert!(keeps_to_budget(&quiet), "{quiet}");
     assert!(number(&quiet, "/window/requests") > 500.0, "{quiet}");
 }
 
-/// A window that has passed the budget ends as soon as it has found something, and that stands.
+/// A window that exceeds the budget ends as soon as it has found something, and the finding remains.
 #[test]
 fn a_window_that_costs_too_much_ends_and_its_word_stands() {
     let Some(_turn) = kernel_alone("a_window_that_costs_too_much_ends_and_its_word_stands") else {
         return;
     };
     let server = Server::start_leaky();
-    // What costs less than 1 % of a core is exempt.
+    // A cost below 1 % of a core is exempt.
     let traffic = server.rush();
     let options = ["--mode", "sample", "--overhead", "0.1%"];
     let mut watched = watch_in(server.process.id(), &options, &[CALIBRATED]);
@@ -118,8 +118,8 @@ fn a_window_that_costs_too_much_ends_and_its_word_stands() {
     assert!(said.contains("in windows"), "{said}");
 }
 
-/// Requests that come so fast that seeing them costs more than the budget are seen in windows: in between system
-/// calls are not traced, not for an idle master either; no probe is left, and what comes then is not counted.
+/// If tracing requests costs more than the budget, they are traced in windows. In a pause, system calls are not
+/// traced, not even for an idle master process, no probe is attached, and requests are not counted.
 #[test]
 fn requests_are_seen_in_windows_where_they_cost_too_much() {
     let Some(_turn) = kernel_alone("requests_are_seen_in_windows_where_they_cost_too_much") else {
@@ -128,7 +128,7 @@ fn requests_are_seen_in_windows_where_they_cost_too_much() {
     let mut server = Server::start_with(&["--prefork"]);
     let rush = server.rush();
     let address = free_address();
-    // heaptide's own time is earned back as well: none is spent on what this is not about.
+    // heaptide's own CPU time counts against the budget too, so features that this test does not need are off.
     let mut options = vec!["--mode", "watch", "--overhead", "0.1%", "--no-residency"];
     options.extend(["--handler", "::work", "--metrics"]);
     let mut watched = watch_in(
@@ -143,11 +143,13 @@ fn requests_are_seen_in_windows_where_they_cost_too_much() {
     let off = watched
         .agent
         .error_line(TURN, |line| of_requests(line, "paused"));
-    until(SOON, "in a pause no call is traced, no uprobe left", || {
-        !traces_calls(agent) && uprobe_links(agent) == 0
-    });
+    until(
+        SOON,
+        "in a pause no call is traced and no uprobe is attached",
+        || !traces_calls(agent) && uprobe_links(agent) == 0,
+    );
     // The metrics are those of the last report.
-    until(SOON, "what came before the pause is counted", || {
+    until(SOON, "requests from before the pause are counted", || {
         metric(address, "heaptide_requests_seen") < 0.5
     });
     let observed = || metric(address, "heaptide_observed_seconds");
@@ -161,10 +163,10 @@ fn requests_are_seen_in_windows_where_they_cost_too_much() {
     assert!((after - before).abs() < 0.5, "{before} .. {after}");
     assert!(metric(address, "heaptide_requests_seen") < 0.5);
     assert!(before > 5_000.0, "{before}");
-    // The slower the machine and the agent's build, the more there is to earn back.
+    // On a slow machine, or with a slow build of the agent, the pause is longer.
     watched
         .agent
-        .error_line(seconds_told(&off) + TURN, |line| of_requests(line, "on"));
+        .error_line(pause_seconds(&off) + TURN, |line| of_requests(line, "on"));
     assert!(traces_calls(agent), "calls are traced again");
     assert!(uprobe_links(agent) > 0, "the handler has probes again");
     until(SOON, "requests are counted again", || {
@@ -182,13 +184,13 @@ fn requests_are_seen_in_windows_where_they_cost_too_much() {
     );
 }
 
-/// How long the probes of requests are to be off, as the log has it.
-fn seconds_told(off: &str) -> Duration {
-    let told = off.split("for about ").nth(1).and_then(|rest| {
-        let seconds = rest.split(' ').next()?;
-        seconds.parse().ok()
+/// Length of the pause, as in the log.
+fn pause_seconds(off: &str) -> Duration {
+    let seconds = off.split("for about ").nth(1).and_then(|rest| {
+        let number = rest.split(' ').next()?;
+        number.parse().ok()
     });
-    Duration::from_secs(told.unwrap_or_else(|| panic!("no seconds in {off}")))
+    Duration::from_secs(seconds.unwrap_or_else(|| panic!("no seconds in {off}")))
 }
 
 /// The sum of a metric's values.

@@ -1,5 +1,5 @@
-//! The agent on the oldest kernel it is made for, Linux 6.1, booted under QEMU in emulation: its
-//! verifier is another one than this machine's, and it has no uprobe multi-links.
+//! The agent on the oldest supported kernel, Linux 6.1, which is booted under QEMU in emulation. Its verifier differs
+//! from this machine's, and it has no uprobe multi-links.
 
 use std::collections::HashMap;
 use std::fs;
@@ -14,10 +14,10 @@ use super::common::process::Process;
 use super::common::{binary, folder, skip};
 use serde_json::Value;
 
-/// Emulated: 80 s on a quiet machine, and more than 500 s were needed on a busy one.
+/// The emulation took 80 s on an idle machine, and more than 500 s on a busy one.
 const PATIENCE: Duration = Duration::from_secs(1200);
 
-/// Takes no turn among the kernel tests: nothing is loaded into this machine's own kernel.
+/// The test does not take a turn with the kernel tests, because it loads nothing into this machine's own kernel.
 #[test]
 fn linux_6_1() {
     let kernel = match (image(), busybox()) {
@@ -50,7 +50,7 @@ fn pid(books: &Value) -> u32 {
     u32::try_from(pid).expect("a pid")
 }
 
-/// The kernel that `cargo xtask setup` has unpacked.
+/// The kernel that `cargo xtask setup` unpacks.
 fn image() -> Result<PathBuf, String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/kernels/6.1/vmlinuz");
     if !path.is_file() {
@@ -61,7 +61,7 @@ fn image() -> Result<PathBuf, String> {
     Ok(path)
 }
 
-/// A static busybox: the guest has no shell else.
+/// A static busybox, because the guest has no other shell.
 fn busybox() -> Result<PathBuf, String> {
     let path = Path::new("/bin/busybox");
     if !path.is_file() {
@@ -70,8 +70,8 @@ fn busybox() -> Result<PathBuf, String> {
     Ok(path.to_owned())
 }
 
-/// Boots the kernel on a file system of the agent and its targets; what it said, by name, and all that
-/// was on its console.
+/// Boots the kernel with a file system of the agent and its targets. Returns its results by name, and its console
+/// output.
 fn boot(kernel: &Path) -> (HashMap<String, Vec<String>>, String) {
     let folder = folder();
     let archive = folder.path().join("initrd");
@@ -98,7 +98,7 @@ fn boot(kernel: &Path) -> (HashMap<String, Vec<String>>, String) {
     }
     assert!(
         said.contains_key("end"),
-        "the guest did not come to its end:\n{text}\n{}",
+        "the guest did not finish:\n{text}\n{}",
         guest.transcript()
     );
     (said, guest.transcript())
@@ -128,7 +128,7 @@ fn pack(root: &Path, archive: &Path) {
     let init = root.join("init");
     fs::write(&init, include_str!("../fixtures/guest-init.sh")).expect("/init");
     fs::set_permissions(&init, fs::Permissions::from_mode(0o755)).expect("its permissions");
-    // busybox must be there under the name that the first line of /init calls
+    // The first line of /init calls busybox by this name.
     std::os::unix::fs::symlink("busybox", root.join("bin/sh")).expect("/bin/sh");
     let packed = Command::new("sh")
         .args(["-c", "find . | busybox cpio -o -H newc > \"$0\""])

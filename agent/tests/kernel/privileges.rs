@@ -1,4 +1,5 @@
-//! Rights: an agent that runs as root keeps few of them, and one that lacks some says once what that costs.
+//! Capabilities: an agent that runs as root keeps few of them. If some are missing, the agent reports the consequence
+//! once.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -15,7 +16,7 @@ const SOON: Duration = Duration::from_secs(30);
 /// `CAP_DAC_READ_SEARCH`, `CAP_SYS_PTRACE`, `CAP_PERFMON`, `CAP_BPF`, `CAP_CHECKPOINT_RESTORE`.
 const KEPT: u64 = 1 << 2 | 1 << 19 | 1 << 38 | 1 << 39 | 1 << 40;
 
-/// What all threads of a process, and programs that it starts, may have.
+/// The capability sets of all threads of a process.
 fn rights(pid: u32) -> Vec<(String, u64)> {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("its threads");
     let mut rights = Vec::new();
@@ -45,7 +46,7 @@ fn assert_few(pid: u32) {
     }
 }
 
-/// With what is left the agent sees all it should: memory by line, requests, and its own cost.
+/// The remaining capabilities suffice for memory by line, requests, and the agent's own cost.
 #[test]
 fn few_rights_are_kept_and_suffice() {
     let Some(_turn) = kernel("few_rights_are_kept_and_suffice") else {

@@ -1,6 +1,6 @@
-//! Whose page faults they are when one Python process serves 64 requests at once: `FastAPI` with endpoints that
-//! await before they touch fresh memory, and with endpoints that run in worker threads, on asyncio and on
-//! uvloop. Which endpoint it was is in the stack; the route of the request must be the same.
+//! Attribution of page faults if one Python process serves 64 requests at once: `FastAPI` with endpoints that await
+//! before they touch fresh memory, and with endpoints that run in worker threads, on asyncio and on uvloop. The stack
+//! shows the endpoint, and the request's route must be the same.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -15,12 +15,12 @@ use heaptide::observe::Source;
 use heaptide_judge::events::{Observation, RequestId, SiteId};
 
 const START: Duration = Duration::from_secs(30);
-/// For what has ended to be told of; a request that never is counts as wrong.
+/// Deadline for records of ended requests. A request without a record counts as wrong.
 const LAST: Duration = Duration::from_secs(10);
-/// Pages that a run goes on for.
+/// Number of pages after which a run ends.
 const ENOUGH: u64 = 2_000;
 
-/// Virtual environment, event loop, parser, endpoints, and the least part of the pages that is right.
+/// Virtual environment, event loop, parser, endpoints, and the minimum part of right pages.
 const RUNS: [(&str, &str, &str, &str, f64); 4] = [
     (".venv-3.12", "asyncio", "h11", "async", 0.99),
     (".venv-3.11", "uvloop", "httptools", "async", 0.99),
@@ -96,16 +96,16 @@ struct Pages {
     wrong: HashMap<(String, Option<String>), u64>,
 }
 
-/// What was told so far.
+/// The observations so far.
 #[derive(Default)]
-struct Told {
+struct Observed {
     heads: HashMap<RequestId, String>,
     /// The endpoint in a stack: its method and the head of its requests.
     endpoints: HashMap<SiteId, Option<&'static (&'static str, &'static str)>>,
     touched: Vec<(SiteId, Option<RequestId>, u64)>,
 }
 
-impl Told {
+impl Observed {
     fn read(&mut self, source: &mut Source) {
         let mut sink = |_, one| match one {
             Observation::Request(request) => {
@@ -131,7 +131,7 @@ impl Told {
         source.sample(&mut sink).expect("the kernel's numbers");
     }
 
-    /// Pages that endpoints have touched.
+    /// Counts the pages that endpoints have touched.
     fn pages(&self) -> Pages {
         let mut pages = Pages::default();
         for (site, request, number) in &self.touched {
@@ -150,36 +150,36 @@ impl Told {
         pages
     }
 
-    /// Whether a request that has touched pages was not told of yet: it is not over.
+    /// Whether the record of a request that has touched pages is missing, because the request has not ended.
     fn is_behind(&self) -> bool {
         let mut requests = self.touched.iter().filter_map(|one| one.1);
         requests.any(|id| !self.heads.contains_key(&id))
     }
 }
 
-/// Pages that the endpoints have touched under load, and those with a request of the endpoint's route.
+/// Counts the pages that the endpoints touch under load, and those with a request of the endpoint's route.
 fn observe(server: &Process, address: SocketAddr) -> Pages {
     let mut source = watching();
     source
         .attach(server.id(), &mut |_, _| {})
-        .expect("it is attached to");
+        .expect("the attach");
     let mut command = lab_program("lab-load");
     command
         .args(["--target", &address.to_string(), "--for", "600"])
         .args(["--closed-loop", "--connections", "64"]);
     let mut load = Process::start("lab-load", &mut command);
-    let mut told = Told::default();
-    let mut read_until = |within: Duration, done: &mut dyn FnMut(&Told) -> bool| {
+    let mut observed = Observed::default();
+    let mut read_until = |within: Duration, done: &mut dyn FnMut(&Observed) -> bool| {
         let deadline = Instant::now() + within;
-        while !done(&told) && Instant::now() < deadline {
-            told.read(&mut source);
+        while !done(&observed) && Instant::now() < deadline {
+            observed.read(&mut source);
         }
     };
-    read_until(START, &mut |told| told.pages().all >= ENOUGH);
+    read_until(START, &mut |observed| observed.pages().all >= ENOUGH);
     load.signal(libc::SIGINT);
-    // Requests of the last moment are answered and told of.
+    // The last requests are answered and reported.
     read_until(START, &mut |_| !load.runs());
-    read_until(LAST, &mut |told| !told.is_behind());
+    read_until(LAST, &mut |observed| !observed.is_behind());
     assert!(load.wait(START).success());
-    told.pages()
+    observed.pages()
 }

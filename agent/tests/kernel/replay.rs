@@ -1,4 +1,4 @@
-//! A recorded observation, judged again, says the same.
+//! A recorded observation that is judged again gives the same report.
 
 use std::fs;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use super::common::process::run;
 use super::common::{FINISH, heaptide, kernel, until, watch};
 use serde_json::Value;
 
-/// The maturity age, the growth that a suspicion needs, and a busy machine.
+/// Deadline for a suspicion: the maturity age, and the growth that a suspicion needs, on a busy machine.
 const SUSPECTED: Duration = Duration::from_secs(120);
 
 #[test]

@@ -1,5 +1,5 @@
-//! Requests as the kernel half sees them, in real connections to a real server: every one is there
-//! once, with its head, status and body, however it was read and written.
+//! Requests as the kernel programs see them, on real connections to a real server. Each is reported once, with its
+//! head, status and body, for all ways to read and write.
 
 use std::io::Write;
 
@@ -39,7 +39,7 @@ fn heads_in_pieces() {
     let bytes: Vec<&[u8]> = request.chunks(1).collect();
     send_apart(&mut stream, &bytes);
     assert_eq!(answer(&mut stream), 200);
-    // A reader that takes seven bytes at a time.
+    // The server reads seven bytes at a time.
     assert_eq!(ask(&mut stream, &get("/reader/small", &[])), 200);
     assert_eq!(ask(&mut stream, &request), 200);
     let seen = observer.seen(count + 3);
@@ -93,7 +93,7 @@ fn keep_alive_and_pipelining() {
             }
         }
     }
-    // On a fresh connection, too.
+    // The same on a new connection.
     let mut stream = server.connect();
     let packet = [get("/one", &[]), get("/two", &[]), get("/three", &[])].concat();
     stream.write_all(&packet).expect("sent");
@@ -109,7 +109,7 @@ fn keep_alive_and_pipelining() {
     assert_eq!(shorts(&seen), all);
 }
 
-/// Any method is a request's; what only looks like one is not.
+/// Any method is accepted. Other protocols with a similar first line are not requests.
 #[test]
 fn any_method() {
     let Some(_turn) = kernel("any_method") else {
@@ -127,7 +127,7 @@ fn any_method() {
         let head = format!("{method} /status/207/dav");
         assert_eq!(one.short(), (head.as_str(), Some(207)));
     }
-    // Another protocol, whose first word is a token as well; the server closes the connection.
+    // Another protocol, whose first word is a valid method. The server closes the connection.
     let mut other = server.connect();
     other
         .write_all(b"DESCRIBE rtsp://lab/a RTSP/1.0\r\n\r\n")
@@ -179,7 +179,7 @@ fn bodies() {
     send_apart(&mut stream, &parts.each_ref().map(Vec::as_slice));
     assert_eq!(answer(&mut stream), 200);
     assert_eq!(ask(&mut stream, &parts.concat()), 200);
-    // The next request in the same packet is seen, too.
+    // The next request in the same packet is seen too.
     let both = [parts.concat(), get("/after", &["Authorization: Bearer t"])].concat();
     assert_eq!(ask(&mut stream, &both), 200);
     assert_eq!(answer(&mut stream), 200);
@@ -191,7 +191,7 @@ fn bodies() {
     ]);
     body_bytes.extend([0; 4]);
 
-    // The server says 100 first.
+    // The server sends a status of 100 first.
     stream.write_all(&post("/continue", &length)).expect("sent");
     assert_eq!(answer(&mut stream), 100);
     assert_eq!(ask(&mut stream, &decoy), 200);

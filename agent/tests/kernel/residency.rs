@@ -1,5 +1,5 @@
-//! Tokens of finished requests in the memory of real services: all of them where a map keeps them, as many
-//! as a bounded cache has entries, nearly none where nothing is kept.
+//! Tokens of finished requests in the memory of real services: all of them if a map keeps them, as many as a bounded
+//! cache has entries, and nearly none if nothing is kept.
 
 use std::thread;
 use std::time::Duration;
@@ -8,9 +8,9 @@ use super::common::services::{axum, build, load};
 use super::common::{Watched, http, kernel, skip, until, watch};
 use serde_json::Value;
 
-/// Ten seconds until the last token counts, and a pause between searches.
+/// Deadline for a search: the last token counts after ten seconds, and there are pauses between searches.
 const SEARCHED: Duration = Duration::from_secs(120);
-/// Requests, each with a token of its own.
+/// Requests with a different token each.
 const LOAD: [&str; 12] = [
     "--rate",
     "400",
@@ -26,7 +26,7 @@ const LOAD: [&str; 12] = [
     "GET /api/data=1",
 ];
 
-/// The report after all tokens of a load were searched for in the variant's memory, and their number.
+/// The report after all tokens of a load were searched for in the variant's memory, and the number of these tokens.
 fn searched(variant: &str, mode: &str) -> (Value, u64) {
     let (service, address) = axum(variant);
     let metrics = http::free_address();
@@ -104,7 +104,7 @@ fn a_bounded_cache_keeps_its_entries() {
     }
     let (report, _) = searched("lru-1024", "watch");
     let resident = resident(&report);
-    // Freed blocks are not overwritten: some evicted tokens can be read until theirs is used again.
+    // Freed blocks are not overwritten, so some evicted tokens remain readable until their block is reused.
     assert!(
         (1024..1024 + 256).contains(&resident),
         "{resident} of 1,024"
@@ -121,7 +121,7 @@ fn a_stateless_service_keeps_none() {
     }
     let (report, tokens) = searched("stateless", "watch");
     let resident = resident(&report);
-    // What was read last lies in the connections' buffers, and in freed blocks until they are used again.
+    // The last heads are in the connections' buffers, and in freed blocks until these are reused.
     assert!(resident < tokens / 20, "{resident} of {tokens}");
 }
 

@@ -1,5 +1,5 @@
-//! heaptide ends within three seconds of SIGTERM or SIGINT, whatever it is doing: while it starts, while its helper does
-//! not answer, while a census is taken, while a client of its metrics hangs.
+//! heaptide ends within three seconds of SIGTERM or SIGINT, in each of these situations: while it starts, while its
+//! helper does not answer, while a census is taken, while a client of its metrics hangs.
 
 use std::fs;
 use std::io::Write as _;
@@ -17,13 +17,13 @@ use super::common::{ATTACH, FINISH, Watched, fixture, folder, heaptide, kernel, 
 use heaptide_process::identity;
 use serde_json::Value;
 
-/// What is demanded.
+/// Maximum time to end.
 const LIMIT: Duration = Duration::from_secs(3);
-/// Others use the machine too: the best of so many counts.
+/// Number of tries. The best one counts, because other processes use the machine too.
 const TRIES: u32 = 4;
 const SOON: Duration = Duration::from_secs(20);
 
-/// Tries until the end comes in time; `one` ends an agent and says how long that took.
+/// Tries until an end is in time. `one` ends an agent and returns how long that took.
 fn ends_in_time(mut one: impl FnMut() -> Duration) {
     let mut all = Vec::new();
     for _ in 0..TRIES {
@@ -36,7 +36,7 @@ fn ends_in_time(mut one: impl FnMut() -> Duration) {
     panic!("never within {LIMIT:?}: {all:?}");
 }
 
-/// Sends a signal; how long the end takes.
+/// Sends a signal. Returns how long the end takes.
 fn time_to_end(agent: &mut Process, signal: i32) -> Duration {
     let asked = Instant::now();
     agent.signal(signal);
@@ -61,7 +61,7 @@ fn started(path: &Path) -> Process {
     target
 }
 
-/// Stops the helper that names addresses, before it has answered anything.
+/// Stops the helper that symbolizes addresses before it has answered.
 fn stop_helper(agent: u32) {
     let helper = || {
         let children = identity::children(agent);
@@ -74,10 +74,10 @@ fn stop_helper(agent: u32) {
         if let Some(pid) = helper() {
             break pid;
         }
-        assert!(Instant::now() < deadline, "no helper is started");
+        assert!(Instant::now() < deadline, "no helper was started");
         thread::sleep(Duration::from_millis(1));
     };
-    // SAFETY: a plain system call. Whoever has started it waits for it only when it has ended it.
+    // SAFETY: a plain system call. The agent reaps the helper only after it has killed it, so the id is still valid.
     unsafe { libc::kill(pid as i32, libc::SIGSTOP) };
     until(SOON, "the helper is stopped", || {
         identity::stat(pid).is_ok_and(|stat| stat.state == b'T')
@@ -96,7 +96,7 @@ fn while_the_helper_does_not_answer() {
             let target = started(&path);
             let mut watched: Watched = watch(target.id(), &[]);
             stop_helper(watched.agent.id());
-            // Waiting for it now, and for longer than that.
+            // The agent now waits for the helper, longer than this.
             thread::sleep(Duration::from_millis(300));
             assert!(watched.agent.runs());
             let took = time_to_end(&mut watched.agent, signal);
@@ -134,7 +134,7 @@ fn while_it_starts() {
 #[test]
 fn while_a_census_is_taken() {
     const NAME: &str = "while_a_census_is_taken";
-    /// More than a census can visit in its time.
+    /// A heap with more objects than a census can visit within its time limit.
     const SCRIPT: &str = "import time\nall = [[n] for n in range(1500000)]\nprint('ready', flush=True)\n\
          while True:\n  all[0].append(0)\n  time.sleep(0.001)\n";
 
@@ -164,7 +164,7 @@ fn while_a_census_is_taken() {
     }
 }
 
-/// The daemon, whose helper does not answer and one of whose clients says only half of what it wants.
+/// The daemon, while its helper does not answer and a client has sent an unfinished request.
 #[test]
 fn the_daemon_while_others_hang() {
     let Some(_turn) = kernel("the_daemon_while_others_hang") else {

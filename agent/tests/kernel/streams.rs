@@ -1,5 +1,5 @@
-//! HTTP/2 by the h2 crate: each stream is a request, and what its handler allocates is the stream's, with many
-//! streams at once on each connection.
+//! HTTP/2 with the h2 crate: each stream is a request, and its handler's allocations belong to it, with many streams
+//! at once on each connection.
 
 use std::collections::{HashMap, HashSet};
 use std::process::Command;
@@ -13,7 +13,7 @@ use serde_json::Value;
 
 const RUN: Duration = Duration::from_secs(60);
 const REQUESTS: u64 = 2_000;
-/// What the handler keeps of each.
+/// Bytes that the handler keeps per request.
 const BYTES: f64 = 5_003.0;
 
 #[test]
@@ -24,13 +24,13 @@ fn streams_are_requests_and_keep_their_own_blocks() {
     );
 }
 
-/// What a stream's handler has spawned belongs to it, too.
+/// Tasks that a stream's handler has spawned belong to the stream too.
 #[test]
 fn children_of_streams_inherit_their_request() {
     of_variant("children_of_streams_inherit_their_request", "children");
 }
 
-/// The service is built and there is something to ask it with. `Err`: why not.
+/// Builds the service and checks that h2load is installed. `Err`: why not.
 fn prepared() -> Result<(), String> {
     build_http2()?;
     let found = Command::new("h2load").arg("--version").output();
@@ -94,7 +94,7 @@ fn of_variant(name: &str, variant: &str) {
         .values()
         .filter(|blocks| (**blocks - 1.0).abs() < 0.5);
     let own = own.count() as f64;
-    eprintln!("{own} of {kept} blocks with the stream they were made for");
+    eprintln!("{own} of {kept} blocks with their own stream");
     assert!(own >= 0.99 * kept, "{own} of {kept}");
 
     let said = report["target"]["limitations"].to_string();
@@ -107,7 +107,7 @@ fn of_variant(name: &str, variant: &str) {
     assert_eq!(requests, Some(REQUESTS), "{report}");
 }
 
-/// Nothing is known of the tokens, so it cannot be said whether they or the requests make memory grow.
+/// Tokens are not read, so the cause of growth, tokens or requests, is undecided.
 #[test]
 fn of_streams_no_cause_by_tokens_is_claimed() {
     let name = "of_streams_no_cause_by_tokens_is_claimed";

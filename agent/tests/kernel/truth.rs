@@ -1,5 +1,5 @@
-//! The agent's live blocks against the books of a program that allocates in every way there is:
-//! byte for byte, block for block, per function that allocated, with and without frame pointers.
+//! The agent's live blocks, compared with the books of a program that uses all allocation functions. Bytes and blocks
+//! of each allocating function are equal, with and without frame pointers.
 
 use std::collections::HashMap;
 
@@ -32,7 +32,7 @@ fn without_frame_pointers() {
     target.agrees(&watched, &books);
 }
 
-/// As on kernels without uprobe multi-links; the other tests use those where the kernel has them.
+/// As on kernels without uprobe multi-links. The other tests use multi-links if the kernel has them.
 #[test]
 fn with_perf_events() {
     let Some(_turn) = kernel("with_perf_events") else {
@@ -46,7 +46,7 @@ fn with_perf_events() {
     target.agrees(&watched, &books);
 }
 
-/// Warm rules and stacks, addresses used again, and frees through every delete.
+/// The rules and stacks exist already, addresses are reused, and every form of `delete` frees.
 #[test]
 fn run_again_then_freed_by_half() {
     let Some(_turn) = kernel("run_again_then_freed_by_half") else {
@@ -81,8 +81,8 @@ fn forked_child_is_followed() {
     target.agrees(&watched, &of_child);
 }
 
-/// The address space is another one afterwards: what lived before is forgotten.
-/// What was allocated before the attach and is freed after it is counted by size: that tells a full cache from a leak.
+/// Blocks from before the attach that are freed after it are counted by size. This distinguishes a full cache from a
+/// leak.
 #[test]
 fn older_blocks_that_are_freed_are_counted_by_size() {
     let Some(_turn) = kernel("older_blocks_that_are_freed_are_counted_by_size") else {
@@ -111,7 +111,7 @@ fn older_blocks_that_are_freed_are_counted_by_size() {
         (0.98..1.05).contains(&ratio),
         "{blocks} of {freed}: {returned:?}"
     );
-    // Sizes are usable bytes: at most 24 more a block, and large ones are rounded down by up to a quarter.
+    // Sizes are usable bytes: at most 24 bytes more per block. Large ones are rounded down by up to a quarter.
     let most = freed_bytes as f64 + 40.0 * freed as f64;
     assert!(
         (bytes as f64) < most && bytes as f64 > 0.7 * freed_bytes as f64,
@@ -119,6 +119,7 @@ fn older_blocks_that_are_freed_are_counted_by_size() {
     );
 }
 
+/// After an exec the address space is a new one, so earlier blocks are forgotten.
 #[test]
 fn exec_starts_anew() {
     let Some(_turn) = kernel("exec_starts_anew") else {
@@ -146,7 +147,7 @@ fn two_million_live_blocks() {
     near(&watched, &books, 0.03);
 }
 
-/// A sampled block that is freed must go with its whole weight.
+/// The free of a sampled block subtracts its full weight.
 #[test]
 fn half_of_two_million_freed() {
     let Some(_turn) = kernel("half_of_two_million_freed") else {

@@ -1,5 +1,5 @@
-//! A process whose allocator says itself what it samples (`otel_memory` static probes): those are used in
-//! place of probes on malloc, and what is seen is what it said, weighted as it said.
+//! A process whose allocator announces its sampled blocks (`otel_memory` static probes). These probes are used
+//! instead of probes on malloc, and blocks have the announced weights.
 
 use std::process::Command;
 use std::time::Duration;
@@ -37,7 +37,7 @@ fn sampled_by_itself(name: &str, variables: &[(&str, &str)]) {
         target.line(RUN, |line| line == "done");
     }
     watched.finish();
-    // Of each function 2,000 blocks, every tenth chosen for ten; then half are freed.
+    // Each function allocates 2,000 blocks. Every tenth is sampled with a weight of ten. Then half are freed.
     let books: Books = serde_json::from_value(json!({
         "pid": target.id(),
         "sites": [
@@ -53,7 +53,7 @@ fn sampled_by_itself(name: &str, variables: &[(&str, &str)]) {
     let report: Value = serde_json::from_str(&watched.read("report.json")).expect("JSON");
     let said = report["target"]["limitations"].to_string();
     assert!(said.contains("otel_memory"), "{said}");
-    // Only the probes were hit, not malloc: 400 chosen, 200 freed.
+    // Only the static probes were hit, not malloc: 400 sampled allocations, 200 frees.
     let hits = report["health"]["probe_hits"].as_u64();
     assert!(hits.is_some_and(|hits| hits <= 700), "{hits:?}");
 }

@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::{Deserialize, Serialize};
 
-/// The load generator signs with it.
+/// The load generator signs tokens with it.
 const SECRET: &[u8] = b"heaptide-lab-hs256-secret";
 
 /// Claims of a token.

@@ -21,7 +21,7 @@ pub(crate) struct Variant {
     pub(crate) kept: fn() -> Kept,
 }
 
-/// All of them; lab/services.toml has their known answers.
+/// All variants. lab/services.toml has their known answers.
 static VARIANTS: &[Variant] = &[
     Variant {
         name: "stateless",
@@ -122,6 +122,6 @@ pub(crate) fn find(name: &str) -> Result<&'static Variant> {
         .find(|variant| variant.name == name)
         .with_context(|| {
             let names: Vec<_> = VARIANTS.iter().map(|variant| variant.name).collect();
-            format!("no variant {name}; there are {}", names.join(", "))
+            format!("unknown variant {name}; known ones: {}", names.join(", "))
         })
 }

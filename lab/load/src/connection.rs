@@ -13,7 +13,7 @@ use tokio::sync::mpsc::Receiver;
 use crate::requests::Plan;
 use crate::truth::Truth;
 
-/// Long enough for the peer to receive two packets.
+/// Long enough for the peer to receive packets separately.
 const BETWEEN_PACKETS: Duration = Duration::from_millis(1);
 
 /// How bytes are sent.

@@ -96,12 +96,12 @@ async fn main() -> Result<()> {
     let arguments = Arguments::parse();
     ensure!(
         arguments.target.ip().is_loopback(),
-        "only loopback is driven"
+        "the target must be a loopback address"
     );
     ensure!(arguments.rate > 0.0, "the rate must be more than 0");
     ensure!(
         arguments.split > 0 && arguments.pipeline > 0,
-        "split and pipeline begin at 1"
+        "--split and --pipeline must be at least 1"
     );
     let mix = Mix::parse(&arguments)?;
     let truth = Arc::new(Mutex::new(Truth::default()));

@@ -55,11 +55,11 @@ impl Mix {
     pub(crate) fn parse(arguments: &Arguments) -> Result<Self> {
         ensure!(
             arguments.fresh >= 0.0 && arguments.repeat >= 0.0,
-            "shares must not be negative"
+            "--fresh and --repeat must not be negative"
         );
         ensure!(
             arguments.fresh + arguments.repeat <= 1.0 + 1e-9,
-            "shares are more than the whole"
+            "--fresh and --repeat must not sum to more than 1"
         );
         let routes = arguments
             .routes
@@ -69,7 +69,7 @@ impl Mix {
         let (low, high) = arguments
             .body_bytes
             .split_once('-')
-            .context("--body-bytes is LOW-HIGH")?;
+            .context("--body-bytes must be LOW-HIGH")?;
         let issuer = Issuer::new(
             arguments.tokens_per_subject,
             arguments.claims_bytes,
@@ -80,7 +80,7 @@ impl Mix {
             .collect::<Result<Vec<_>>>()?;
         ensure!(
             arguments.repeat == 0.0 || !pool.is_empty(),
-            "repeated tokens need a pool"
+            "repeated tokens need a --pool"
         );
         Ok(Self {
             random: Random::new(arguments.seed),

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::random::Random;
 
-/// The services check with it.
+/// The services check signatures with it.
 const SECRET: &[u8] = b"heaptide-lab-hs256-secret";
 
 /// Subjects that get tokens in turn, if each gets several.

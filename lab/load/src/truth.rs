@@ -47,7 +47,7 @@ impl Truth {
         }
     }
 
-    /// It was answered.
+    /// The request was answered.
     pub(crate) fn answered(&mut self, plan: &Plan, status: u16, latency: Duration) {
         let route = self.routes.entry(plan.route).or_default();
         *route.statuses.entry(status).or_default() += 1;
@@ -56,7 +56,7 @@ impl Truth {
             .push(latency.as_micros().try_into().unwrap_or(u32::MAX));
     }
 
-    /// It failed.
+    /// The request failed.
     pub(crate) fn failed(&mut self, plan: &Plan) {
         self.routes.entry(plan.route).or_default().failed += 1;
     }

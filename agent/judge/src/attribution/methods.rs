@@ -1,6 +1,7 @@
-//! Methods of requests as they may be shown: a client may invent any, and they become labels.
+//! Request methods as outputs show them. A client can send any method, and methods become labels of metrics, so
+//! unknown ones are limited in number and form.
 
-/// Those of the registry (RFC 9110, 16.1.2), and what caches and `UPnP` have made of it.
+/// Methods of the registry (RFC 9110, 16.1.2), and those of caches and `UPnP`.
 const KNOWN: [&str; 44] = [
     "ACL",
     "BASELINE-CONTROL",
@@ -47,22 +48,22 @@ const KNOWN: [&str; 44] = [
     "UPDATE",
     "VERSION-CONTROL",
 ];
-/// Other methods that are shown of one service.
+/// Maximum number of other methods that are shown per service.
 const MOST: usize = 8;
-/// The longest of them.
+/// Maximum length of a method.
 const LONGEST: usize = 24;
-/// What stands for the rest.
+/// Label of all other methods.
 const OTHER: &str = "other";
 
-/// The methods that one service has shown beside the known ones.
+/// The methods of one service that are shown in addition to the known ones.
 #[derive(Debug, Default)]
 pub struct Methods {
     seen: Vec<String>,
 }
 
 impl Methods {
-    /// The method as it is shown; `None`: it is none. `answered`: the service has served the request, so the method
-    /// is one of its own and not an invention of its client.
+    /// The label of `method`. `None`: it is not a method. `answered`: the service has served the request, so it
+    /// supports the method.
     pub fn shown(&mut self, method: &str, answered: bool) -> Option<String> {
         let label = label(method)?;
         if label == OTHER || KNOWN.contains(&label) || self.seen.iter().any(|seen| seen == label) {
@@ -76,7 +77,8 @@ impl Methods {
     }
 }
 
-/// The method if it looks like one (capitals, `-` and `_`), `other` for other tokens, `None` for what is no token.
+/// The method itself if it has the usual form (capitals, `-` and `_`), `other` for other tokens, `None` if it is not
+/// a token.
 pub fn label(method: &str) -> Option<&str> {
     let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     if method.is_empty() || method.len() > LONGEST || !method.bytes().all(token) {

@@ -43,7 +43,7 @@ pub struct Origin {
 
 /// Routes, tokens, requests and sites of one target.
 pub struct Attribution {
-    /// Route templates and what is known of each route.
+    /// Route templates, and statistics of each route.
     pub routes: Routes,
     /// Token classes.
     pub tokens: Tokens,
@@ -73,7 +73,7 @@ impl Attribution {
 
     /// Takes a request record. Returns route and token class if it is the first record of this request.
     pub fn request(&mut self, request: &Request) -> Option<(RouteId, Class)> {
-        // if the first record was lost, the second one takes its place
+        // If the first record was lost, the second one takes its place.
         if request.again
             && let Some(entry) = self.requests.get(request.id)
         {
@@ -123,7 +123,7 @@ impl Attribution {
     pub fn owner(&self, group: &LiveGroup, now: Nanos) -> Owner {
         let by_birth = group.born.plus(self.maturity_floor);
         let Some(id) = group.request.filter(|_| group.binding != Binding::None) else {
-            // births are rounded down to the second, so one second is added
+            // Births are rounded down to the second, so one second is added.
             return Owner::Known(Origin {
                 route: RouteId::BACKGROUND,
                 class: Class::None,
@@ -134,8 +134,8 @@ impl Attribution {
             return Owner::Known(Origin {
                 route: self.routes.resolve(entry.route),
                 class: entry.class,
-                // a block allocated after its request's end (by a task that still runs) matures by its
-                // birth
+                // A block allocated after its request's end (by a task that still runs) matures by its
+                // birth.
                 mature_at: entry.mature_at.max(by_birth),
             });
         }

@@ -20,7 +20,7 @@ const YOUNG_SECONDS: f64 = 120.0;
 /// Resolution of packed times, nanoseconds.
 const TICK: u64 = 1_000_000;
 
-/// What is known of a request.
+/// The stored data of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// Its route when it ended.
@@ -76,14 +76,14 @@ impl Requests {
         }
     }
 
-    /// What is known of `id`.
+    /// The entry of `id`.
     pub fn get(&self, id: RequestId) -> Option<Entry> {
         self.entries.get(&id).map(|packed| packed.entry())
     }
 
     /// Enters a request that ended.
     pub fn insert(&mut self, id: RequestId, mut entry: Entry) {
-        // a late record must not mature in a time that was counted already
+        // A late record must not mature in a time that was counted already.
         entry.mature_at = entry
             .mature_at
             .max(Nanos(self.counted.0.saturating_add(TICK)));
@@ -125,7 +125,7 @@ impl Requests {
             }
             self.waiting.pop();
             match self.entries.get(&id) {
-                // it was prolonged: wait for the later time
+                // It was prolonged: wait for the later time.
                 Some(&later) if later.entry().mature_at > at => {
                     self.waiting
                         .push(Reverse((later.entry().mature_at, id, later)));

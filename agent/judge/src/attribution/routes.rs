@@ -24,7 +24,7 @@ const LONGEST_LATENCY: u64 = 3_600_000_000;
 /// after each.
 const P99_EVERY: u64 = 64;
 
-/// What is known of a route.
+/// Statistics of a route.
 pub struct Route {
     /// Its template.
     pub name: String,
@@ -145,7 +145,7 @@ impl Routes {
 
     fn route_of(&mut self, head: &str, status: Option<u16>) -> RouteId {
         if let Some(name) = head.strip_prefix("handler ") {
-            // a symbol name from the binary, not from a client
+            // A symbol name from the binary, not from a client.
             let name: String = name.chars().filter(|c| !c.is_control()).take(200).collect();
             return self.named_route(&format!("handler {name}"), "handler", &[]);
         }
@@ -157,7 +157,7 @@ impl Routes {
             .filter(|s| !s.is_empty())
             .take(MOST_DEPTH + 1)
             .collect();
-        // a path that the service answered with 404 is not a route: scanners try thousands of them
+        // A path that the service answered with 404 is not a route: scanners try thousands of them.
         let known_only = matches!(status, None | Some(400 | 404 | 405 | 414 | 431 | 501));
         let Some(method) = self.methods.shown(method, !known_only) else {
             return RouteId::OTHER;
@@ -215,7 +215,7 @@ impl Routes {
             *sum += part;
         }
         match (&mut target.latency, latency) {
-            // both histograms have the same bounds, so the addition cannot fail
+            // Both histograms have the same bounds, so the addition cannot fail.
             (Some(sum), Some(part)) => drop(sum.add(&part)),
             (sum @ None, Some(part)) => *sum = Some(part),
             _ => {}
@@ -230,7 +230,7 @@ impl Routes {
         if let Some(id) = self.by_name.get(name) {
             return *id;
         }
-        // ids of merged routes are not reused, so their number is bounded as well
+        // Ids of merged routes are not reused, so their number is bounded as well.
         if self.named >= MOST_ROUTES || self.all.len() >= 4 * MOST_ROUTES {
             return RouteId::OTHER;
         }
@@ -284,7 +284,7 @@ fn template(method: &str, segments: &[String]) -> String {
 fn parse(head: &str) -> Option<(&str, &str)> {
     let (method, target) = head.split_once(' ')?;
     let target = target.split(' ').next().unwrap_or(target);
-    // absolute form, as proxies send it
+    // Absolute form, as proxies send it.
     let path = match target.split_once("://") {
         Some((_, rest)) if !target.starts_with('/') => rest.find('/').map_or("/", |at| &rest[at..]),
         _ => target,

@@ -64,7 +64,7 @@ pub fn mask(head: &str) -> String {
     }
     let head = head.split(['?', '#', ';']).next().unwrap_or_default();
     let Some((method, target)) = head.split_once(' ') else {
-        // not HTTP: its route is `other`
+        // Not HTTP: its route is `other`.
         return String::new();
     };
     let method = methods::label(method).unwrap_or("?");
@@ -87,7 +87,7 @@ pub fn mask(head: &str) -> String {
 fn is_word(word: &str) -> bool {
     let letters = word.trim_end_matches(|c: char| c.is_ascii_digit());
     if letters.is_empty() {
-        // the 2 of `v1.2`
+        // The 2 of `v1.2`.
         return word.len() == 1;
     }
     if letters.len() > LONGEST_WORD || letters.bytes().any(|b| b.is_ascii_digit()) {

@@ -52,7 +52,7 @@ impl Seen {
         let known = self.current.contains(&item);
         let known_before = known || self.previous.contains(&item);
         if !known {
-            // items of the previous generation move to the current one when they are used
+            // Items of the previous generation move to the current one when they are used.
             self.current.insert(&item);
             self.in_current += 1;
             if self.in_current >= GENERATION {
@@ -68,7 +68,7 @@ impl Seen {
     }
 }
 
-/// What is remembered of credentials: bits of their fingerprints.
+/// State of the token classes: bits of the credentials' fingerprints.
 pub struct Tokens {
     anywhere: Seen,
     on_route: Seen,
@@ -83,7 +83,7 @@ impl Tokens {
         Self {
             anywhere: Seen::new(),
             on_route: Seen::new(),
-            // the precision is a constant within the crate's bounds, so this is always `Some`
+            // The precision is a constant within the crate's bounds, so this is always `Some`.
             registers: HyperLogLogPF::new(PRECISION, Hasher::default()).ok(),
             new_seen: 0,
         }
@@ -97,7 +97,7 @@ impl Tokens {
         if let Some(registers) = &mut self.registers {
             registers.insert(&bits);
         }
-        // an odd factor keeps pairs distinct; the filter hashes the result
+        // An odd factor keeps pairs distinct; the filter hashes the result.
         let pair =
             bits.rotate_left(17) ^ (u64::from(route.0) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let known_here = self.on_route.put(pair);
@@ -183,7 +183,7 @@ mod tests {
                 assert_eq!(tokens.classify(Some(kept), HERE), Class::Repeat);
             }
         }
-        // forgotten after two generations without use
+        // Forgotten after two generations without use.
         assert_eq!(tokens.classify(Some(Fingerprint(0)), HERE), Class::New);
         assert_eq!(tokens.state_bytes(), before);
         assert!(before < 4 << 20);

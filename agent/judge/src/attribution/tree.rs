@@ -91,7 +91,7 @@ impl Tree {
                 (next, true)
             }
             Some(_) if !full => (self.collapse(at), false),
-            // the tree is full: use the placeholder, or the root without one
+            // The tree is full: use the placeholder, or the root without one.
             _ if full => (self.nodes[at].wildcard.unwrap_or(0), false),
             _ => {
                 self.nodes.push(Node::default());

@@ -1,5 +1,5 @@
-//! Files of heaptide's own that are kept: written beside the old one and renamed over it, for the owner only, and never
-//! through a link that somebody else may have put there.
+//! Files that heaptide keeps. A new version is written beside the old file and renamed over it. Only the owner may
+//! read it. Symbolic links are not followed, because another user may have put them there.
 
 use std::collections::hash_map::RandomState;
 use std::fs::{self, File, OpenOptions};
@@ -12,18 +12,18 @@ use std::path::{Path, PathBuf};
 const NONBLOCK: i32 = 0o4000;
 const NOFOLLOW: i32 = 0o40_0000;
 
-/// A file that has no name yet but a temporary one. Dropped before it is published, it is removed.
+/// A file with a temporary name. It is removed if it is dropped before it is published.
 #[derive(Debug)]
 pub struct OwnFile {
-    /// What is written goes here.
+    /// The open file.
     pub file: File,
     path: PathBuf,
     temporary: Option<PathBuf>,
 }
 
 impl OwnFile {
-    /// A new, empty file in the folder of `path`, where there may be a regular file, nothing, or a device, which is
-    /// written directly.
+    /// A new, empty file in the folder of `path`. `path` itself may be a regular file, a device, or missing. A device
+    /// is written directly.
     pub fn create(path: &Path) -> io::Result<Self> {
         match fs::symlink_metadata(path) {
             Ok(found) if found.is_symlink() => {
@@ -31,7 +31,7 @@ impl OwnFile {
                     "it is a symbolic link: name the file itself",
                 ));
             }
-            // Nothing is put in the place of a device.
+            // A device is not replaced.
             Ok(found) if found.file_type().is_char_device() => {
                 let mut options = OpenOptions::new();
                 let opened = options.write(true).custom_flags(NOFOLLOW).open(path);
@@ -53,7 +53,7 @@ impl OwnFile {
         for _ in 0..16 {
             let random = RandomState::new().build_hasher().finish();
             let temporary = path.with_file_name(format!(".{name}.{random:016x}"));
-            // Refuses what exists, links included.
+            // Fails for an existing file or link.
             let created = OpenOptions::new()
                 .write(true)
                 .create_new(true)
@@ -73,7 +73,7 @@ impl OwnFile {
         Err(io::ErrorKind::AlreadyExists.into())
     }
 
-    /// Puts it in the place of the old one. It can be written on.
+    /// Replaces the old file. More can be written afterwards.
     pub fn publish(&mut self) -> io::Result<()> {
         if let Some(temporary) = &self.temporary {
             fs::rename(temporary, &self.path)?;
@@ -86,14 +86,14 @@ impl OwnFile {
 impl Drop for OwnFile {
     fn drop(&mut self) {
         if let Some(temporary) = &self.temporary {
-            // Nobody would look for it.
+            // An error is ignored: nobody reads a temporary file.
             let _ = fs::remove_file(temporary);
         }
     }
 }
 
-/// The content of a regular file of at most `most` bytes. A link in its place is not followed, and a FIFO there does not
-/// block.
+/// The content of a regular file of at most `most` bytes. A symbolic link is not followed, and a FIFO does not block
+/// the call.
 pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let opened = OpenOptions::new()
         .read(true)

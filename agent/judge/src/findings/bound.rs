@@ -1,7 +1,7 @@
 //! The bound: the largest growth that could have been missed while nothing was found. Pure.
 //!
-//! `no_leak` is said only if the memory would last longer than the horizon at this rate. docs/judging.md has the
-//! formulas.
+//! The verdict is `no_leak` only if the memory would last longer than the horizon at this rate. docs/judging.md has
+//! the formulas.
 
 use crate::events::Nanos;
 use crate::growth::Growth;
@@ -22,10 +22,10 @@ const RISK: f64 = 0.05;
 const NORMAL: f64 = 1.645;
 /// Bytes that one leaking event is assumed to keep while none was seen.
 const LEAST_EVENT: f64 = 1024.0;
-/// Free memory that an allocator is assumed to hold, as a part of the anonymous memory. Growth into it moves no figure
-/// of the process. It counts where only the process's memory was seen.
+/// Free memory that an allocator is assumed to hold, as a part of the anonymous memory. Growth within it does not
+/// change the memory of the process. It counts if only the process's memory was observed.
 const FREE_PART: f64 = 0.5;
-/// The same where the objects of the runtime were read, so that only other memory (of C extensions) could grow unseen.
+/// The same if the objects of the runtime were read, so that only other memory (of C extensions) could grow unseen.
 const FREE_BESIDE_OBJECTS: f64 = 0.01;
 /// Its minimum in bytes.
 const FREE_LEAST: f64 = 256.0 * 1024.0;
@@ -36,7 +36,7 @@ impl Judge {
         let blocks = self.blocks(inputs);
         let objects = objects(inputs.signals);
         let seen = match (objects, blocks) {
-            // What allocators hand out is a small part of a heap that was read.
+            // The heap was read; blocks of allocators are a small part of it.
             (Some(objects), _) => Some(objects),
             (None, blocks) => blocks,
         };
@@ -50,7 +50,7 @@ impl Judge {
         let alone = process(inputs.signals, Some(FREE_PART))?;
         let process = process(inputs.signals, part)?;
         let (rate, seconds, requests) = match seen {
-            // All that the allocators handed out was seen: the process may only have grown by other memory.
+            // All blocks of allocators were observed, so the process may only have grown by other memory.
             Some(blocks) if part.is_none() => {
                 let rate = blocks.rate();
                 let beyond = (process.rate() - self.resident(rate)).max(0.0);
@@ -62,7 +62,7 @@ impl Judge {
             }
             None => (process.rate(), process.seconds, 0.0),
         };
-        // A long time in which the process did not grow says more than a short window.
+        // If the process did not grow for a long time, that gives a smaller bound than a short window.
         let (rate, seconds, requests) = if alone.rate() < rate {
             (alone.rate(), alone.seconds, 0.0)
         } else {
@@ -73,7 +73,7 @@ impl Judge {
             bytes_per_second: rate,
             lasts_seconds: lasts,
             observe_seconds: lasts.map(|lasts| {
-                // The bytes that could have leaked unseen stay the same, the time becomes longer.
+                // The bytes that could have leaked unseen stay the same while the time becomes longer.
                 (seconds * self.options.horizon_seconds / lasts.max(1e-9) - seconds).max(0.0)
             }),
             one_in_requests: (requests > 0.0).then(|| (requests / -RISK.ln()).floor().max(1.0)),
@@ -99,7 +99,7 @@ impl Judge {
         let first = epochs.of(mature)?;
         let half = mature.plus(epochs.now().since(mature) / 2.0);
         let whole = since(growth, first);
-        // A warm-up at the start says nothing of later.
+        // A warm-up at the start is not evidence of later growth.
         let later = epochs.of(half).and_then(|from| since(growth, from));
         match (whole, later) {
             (Some(whole), Some(later)) if later.rate() < whole.rate() => Some(later),
@@ -120,7 +120,8 @@ fn since(growth: &Growth, from: usize) -> Option<Observed> {
         let window = View::new(growth, *key, series).window(from);
         net += (window.net - window.returned).max(0.0);
         variance += series.variance();
-        // Of the whole time, because few may fall into a part of it. A table has one holder and is no event.
+        // Holders of the whole time are counted, because few may fall into a part of it. A table has one holder and
+        // is not an event.
         let of_series: u64 = series.classes.iter().map(|class| class.holders).sum();
         if of_series as f64 >= LEAST_HOLDERS {
             held += series.classes.iter().map(|class| class.bytes).sum::<f64>();
@@ -232,13 +233,13 @@ fn slope(points: &[(Nanos, f64)]) -> Option<Observed> {
     })
 }
 
-/// The process's memory: how much its floor rose, and what could have grown without moving it: `free` is that part of
-/// the anonymous memory.
+/// From the process's memory: the rise of its floor, and the growth that would not have raised it. `free` is that
+/// growth as a part of the anonymous memory.
 fn process(signals: &Signals, free: Option<f64>) -> Option<Observed> {
     let points = points(signals, &SignalKey::Process);
     let anonymous = points.last()?.1;
     let unseen = free.map_or(0.0, |part| (part * anonymous).max(FREE_LEAST));
-    // A warm-up or a burst at the start says nothing of later.
+    // A warm-up or a burst at the start is not evidence of later growth.
     let starts = [0, points.len() / 4, points.len() / 2];
     let rises = starts
         .into_iter()

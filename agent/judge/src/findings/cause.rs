@@ -41,7 +41,7 @@ pub struct Contrast {
 pub fn kept(classes: &[ClassNow; Class::COUNT], exposed: Exposure) -> KeptByClass {
     let holders: u64 = classes.iter().map(|class| class.holders).sum();
     let bytes: f64 = classes.iter().map(|class| class.bytes).sum();
-    // the weight of one more holder: without it a class without holders would have no variance
+    // The weight of one more holder: without it a class without holders would have no variance.
     let one = if holders > 0 {
         bytes / holders as f64
     } else {
@@ -55,7 +55,7 @@ pub fn kept(classes: &[ClassNow; Class::COUNT], exposed: Exposure) -> KeptByClas
             requests,
             holders: class.holders.min(requests),
             mean: class.bytes / n,
-            // sampling weights spread the holders' bytes, so `spread` includes the sampling variance
+            // Sampling weights spread the holders' bytes, so `spread` includes the sampling variance.
             variance: (spread + one * one) / (n * n),
         };
     }
@@ -113,8 +113,8 @@ pub fn cause(contrast: &Contrast, uncertain: f64) -> Cause {
         return Cause::PerRequest;
     }
     if new.requests < LEAST_CONTRAST || repeat.requests < LEAST_CONTRAST {
-        // requests without a token can show that no token is needed, but not that one is: they may be
-        // rejected (401)
+        // Requests without a token can show that no token is needed, but not that one is: they may be
+        // rejected (401).
         let alike = none.requests >= LEAST_CONTRAST
             && oftener(
                 none,
@@ -133,11 +133,11 @@ pub fn cause(contrast: &Contrast, uncertain: f64) -> Cause {
     }
     let rarer = rarer(repeat, new, TOKEN_KEYED_BELOW);
     let often = oftener(repeat, new, TOKEN_KEYED_BELOW);
-    // the frequency decides; the amount only shows that both keep memory and one of them keeps more
+    // The frequency decides; the amount only shows that both keep memory and one of them keeps more.
     let more = above(repeat, new, TOKEN_KEYED_BELOW, SURER);
     let less = below(repeat, new, PER_REQUEST_ABOVE, SURER);
     if rarer {
-        // few repeats keep memory, but these keep so much that the cause is mixed
+        // Few repeats keep memory, but these keep so much that the cause is mixed.
         if more && less {
             Cause::Mixed
         } else {

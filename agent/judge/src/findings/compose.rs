@@ -42,7 +42,7 @@ impl Judge {
             let cause = match one.why {
                 Some(Why::Evicts) => Cause::BoundedCache,
                 Some(Why::Stopped) => Cause::WarmUp,
-                // expected by the user, or too little evidence among all series
+                // Expected by the user, or too little evidence among all series.
                 _ => continue,
             };
             let matured = inputs
@@ -187,7 +187,7 @@ impl Judge {
     }
 }
 
-/// Requests came that nobody could read, so growth without a request may be theirs.
+/// Some requests could not be read, so growth without a request may be due to them.
 fn unread(finding: &mut Finding) {
     if finding.cause == Cause::Background {
         finding.cause = Cause::Indeterminate;
@@ -216,7 +216,7 @@ impl Sums {
     fn add(&mut self, one: &Judged, series: &Series, shared: bool) {
         self.live += series.live_bytes();
         self.container += series.container_bytes();
-        // the same assignment of classes for all series, so that their means can be added
+        // The same assignment of classes for all series, so that their means can be added.
         let contrast = contrast(&one.kept, Some(shared));
         self.means[0] += contrast.new.mean;
         self.means[1] += contrast.repeat.mean;

@@ -46,7 +46,7 @@ pub fn rate(epochs: &[(f64, f64)], variance: f64) -> Rate {
             .sum();
         ((squares * n / (n - 1.0) + variance) / (seconds * seconds)).sqrt()
     };
-    // a standard deviation from four values is itself uncertain
+    // A standard deviation from four values is itself uncertain.
     let drift = STUDENT / UPPER * drift(epochs, all);
     Rate {
         mean,

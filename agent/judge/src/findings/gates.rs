@@ -79,13 +79,13 @@ fn gate(view: &View, window: &Window, first: usize) -> Option<Why> {
     let epochs = (window.from..view.len()).filter(|i| view.series.epochs[*i].matured() > 0.0);
     let enough = window.holders >= LEAST_HOLDERS && epochs.count() >= 2;
     if !enough || window.seconds < LEAST_SECONDS {
-        // a series that grew once and not since has stopped
+        // A series that grew once and not since has stopped.
         let quiet = window.from == first
             && window.holders >= LEAST_HOLDERS
             && window.seconds >= QUIET_SECONDS;
         return Some(if quiet { still } else { Why::TooFew });
     }
-    // eviction: over the window, and of the memory that is old enough to be evicted
+    // Eviction: over the window, and of the memory that is old enough to be evicted.
     let net = window.net - window.returned;
     if net < KEPT * window.matured || window.kept_old < KEPT {
         let gone = window.evicted + window.returned;
@@ -98,8 +98,8 @@ fn gate(view: &View, window: &Window, first: usize) -> Option<Why> {
     if window.linearity < LINEAR || window.freshness.is_some_and(|fresh| fresh < FRESH) {
         return Some(still);
     }
-    // records: the floor of the last third is not below any earlier level, and clearly above the peak
-    // before the window
+    // Records: the floor of the last third is not below any earlier level, and clearly above the peak
+    // before the window.
     if window.late_floor <= view.before(window.from)
         || window.late_floor < LEVEL * view.peak_before(window.late_from)
         || window.late_floor < RECORD * view.peak_before(window.from)
@@ -170,9 +170,9 @@ mod tests {
     fn steady_growth_passes() {
         grows(&[STEADY; 3]);
         grows(&[STEADY; 20]);
-        // after ten quiet epochs
+        // After ten quiet epochs.
         grows(&[[NOTHING; 10], [STEADY; 10]].concat());
-        // 40 % of each epoch evicted one epoch later
+        // 40 % of each epoch evicted one epoch later.
         grows(&[vec![STEADY], vec![(5_000.0, 3_000.0, 2_000.0); 15]].concat());
         still(&[STEADY; 1], Why::TooFew);
         still(&[NOTHING; 9], Why::TooFew);
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn what_slows_down_has_stopped() {
-        // the recent part passes freshness, and nothing was evicted: only linearity fails
+        // The recent part passes freshness, and nothing was evicted: only linearity fails.
         let rows: Vec<_> = (0..20)
             .map(|i| 10_000.0 * f64::exp(-f64::from(i) / 12.0))
             .map(|bytes| (bytes, bytes, 0.0))
@@ -190,13 +190,13 @@ mod tests {
 
     #[test]
     fn what_has_stopped_lately_has_stopped() {
-        // the later half still has 60 % of the growth of the earlier: only freshness fails
+        // The later half still has 60 % of the growth of the earlier: only freshness fails.
         still(&[vec![STEADY; 16], vec![NOTHING; 4]].concat(), Why::Stopped);
     }
 
     #[test]
     fn what_only_fills_up_again_is_no_record() {
-        // a quarter was evicted and came again, but not above the earlier peak
+        // A quarter was evicted and came again, but not above the earlier peak.
         let mut rows = vec![STEADY; 14];
         rows[2].1 = 0.0;
         rows[3].1 = 0.0;
@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn a_plateau_needs_more_than_a_scratch() {
-        // a big warm-up, then 1 % more
+        // A big warm-up, then 1 % more.
         let scratch = [
             vec![(100_000.0, 100_000.0, 0.0); 3],
             vec![NOTHING; 400],

@@ -55,7 +55,7 @@ pub fn groups(judged: &BTreeMap<SeriesKey, Judged>) -> Vec<Vec<SeriesKey>> {
             .or_default()
             .push(*key);
     }
-    // series with an undecided cause join the only decided cause of the route
+    // Series with an undecided cause join the only decided cause of the route.
     let undecided: Vec<_> = by_cause
         .keys()
         .filter(|key| key.2 == Cause::Indeterminate)

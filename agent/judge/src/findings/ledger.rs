@@ -1,4 +1,4 @@
-//! The ledger: what the process gained, and what explains it. Pure.
+//! The ledger: the growth of the process, and what explains it. Pure.
 
 use crate::growth::signals::SignalKey;
 use crate::report::{Finding, FindingState, Ledger};
@@ -6,14 +6,15 @@ use crate::report::{Finding, FindingState, Ledger};
 use super::inputs::Inputs;
 use super::judge::Judge;
 
-/// Part of the time whose floor is the memory at its end.
+/// Last part of the time. Its floor is the memory at the end.
 const FLOOR: f64 = 0.25;
 
 impl Judge {
-    /// What the process gained since the start, and what `findings` explain of it. `None`: its memory was not read twice.
+    /// The growth of the process since the start, and the parts that `findings` explain. `None`: its memory was not
+    /// read twice.
     ///
-    /// The gain is the floor of its anonymous memory in the last quarter of the time, less the memory at the start. Sites
-    /// are never set off against one another: what a cache has freed explains nothing.
+    /// The gain is the floor of its anonymous memory in the last quarter of the time, less the memory at the start.
+    /// Only growth is summed: memory that one site freed is not subtracted from the growth of another.
     pub fn ledger(&self, inputs: Inputs, findings: &[Finding]) -> Option<Ledger> {
         let family = inputs.signals.family(&SignalKey::Process);
         let (_, signal) = family.signals().next()?;

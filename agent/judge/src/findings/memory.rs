@@ -106,7 +106,7 @@ impl MemoryHistory {
         };
         let resident = last.used as f64 - first.used as f64;
         let heap = last.live as f64 - first.live as f64;
-        // with less growth the rest of the process's memory dominates
+        // With less growth the rest of the process's memory dominates.
         if heap < LEAST_GROWTH * first.used as f64 {
             return USUAL_OVERHEAD;
         }

@@ -1,6 +1,6 @@
-//! What was observed of the growth of a target, for the bound.
+//! Observed growth of a target, for the bound.
 
-/// What was observed: the bytes that could have leaked, and in which time.
+/// An observation: the bytes that could have leaked, and the time.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Observed {
     /// Upper limit of the bytes that leaked.
@@ -12,7 +12,7 @@ pub struct Observed {
 }
 
 impl Observed {
-    /// Both observations together. They are of different times.
+    /// The sum of two observations of different times.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         Self {

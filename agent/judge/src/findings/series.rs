@@ -123,7 +123,7 @@ impl Judge {
                 continue;
             }
             for key in &group {
-                // a series that is small compared with its group is not confirmed with it
+                // A series that is small compared with its group is not confirmed with it.
                 if let (Some(judged), Some(tracker)) =
                     (self.judged.get_mut(key), self.trackers.get_mut(key))
                     && judged.window.fresh_floor >= PART_OF_GROUP * most

@@ -46,7 +46,7 @@ fn add(all: &mut Report, other: Report) {
     sum.new_tokens += part.new_tokens;
     sum.repeat_tokens += part.repeat_tokens;
     sum.anonymous += part.anonymous;
-    // the same tokens come to several workers, so the maximum is a lower bound
+    // The same tokens come to several workers, so the maximum is a lower bound.
     sum.distinct_tokens = sum.distinct_tokens.max(part.distinct_tokens);
     sum.requests_seen &= part.requests_seen;
     for route in other.routes {
@@ -170,7 +170,7 @@ mod tests {
     fn workers_of_one_service_are_added_up() {
         let (one, mut other) = (leak(), leak());
         other.target.pid += 1;
-        // it keeps half as much per token
+        // It keeps half as much per token.
         other.findings[0].retained_bytes /= 2;
         other.findings[0].retained_bytes_per_new_token /= 2.0;
         other.routes.truncate(1);

@@ -110,7 +110,7 @@ impl Judge {
             growth_bytes_per_second: growing.rate,
             confidence: 1.0 - self.lost().worst(),
             time_to_oom_seconds: self.headroom().and_then(|headroom| {
-                // the fill level is not visible between two enlargements, so the rate is uncertain
+                // The fill level is not visible between two enlargements, so the rate is uncertain.
                 let rate = Rate {
                     mean: self.resident(growing.rate),
                     error: self.resident(growing.rate) * 0.2,
@@ -129,7 +129,7 @@ impl Judge {
 fn steps_by(table: &Table) -> (RouteId, [usize; 3]) {
     let mut routes: BTreeMap<RouteId, usize> = BTreeMap::new();
     let mut by = [0; 3];
-    // the first block may be older than the observation
+    // The first block may be older than the observation.
     for (route, class) in table.steps.iter().skip(1).filter_map(|step| step.owner) {
         *routes.entry(route).or_default() += 1;
         by[match class {

@@ -56,7 +56,7 @@ pub fn growing(table: &Table, now: Nanos) -> Option<Growing> {
     if !enough {
         return None;
     }
-    // at an enlargement the previous block was full; the rate is from the later half of the time
+    // At an enlargement the previous block was full; the rate is from the later half of the time.
     let full = |k: usize| steps[k - 1].bytes;
     let k = steps.len() - 1;
     let half = last.at.since(first.at) / 2.0;

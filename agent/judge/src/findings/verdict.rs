@@ -103,13 +103,13 @@ impl Judge {
     }
 }
 
-/// Nothing was found in a process whose objects cannot be seen. Garbage that was not collected yet is no growth, and
-/// growth into memory that the runtime holds already moves nothing: neither way is there a verdict.
+/// The reason if nothing was found in a process whose objects cannot be seen. There is no verdict, because garbage
+/// may look like growth, and growth within memory that the runtime already holds is not visible.
 fn unseen_heap(runtime: &str) -> String {
     format!(
         "The objects of {runtime} are in a heap of its own that heaptide does not read, so a leak among them could be \
-         missed. Nothing else grows. The resident memory after several full collections would tell: compare it over \
-         hours, or take two heap snapshots with the runtime's own tools."
+         missed. Nothing else grows. To find such a leak, compare the resident memory after several full collections \
+         over hours, or take two heap snapshots with the runtime's own tools."
     )
 }
 
@@ -146,7 +146,7 @@ fn unseen(inputs: Inputs) -> Option<String> {
     })
 }
 
-/// How much could be leaking although `no_leak` is said.
+/// How much could be leaking although the verdict is `no_leak`.
 fn bound_sentence(bound: &Bound, horizon: f64) -> String {
     let rare = bound.one_in_requests.map_or_else(String::new, |one| {
         format!(
@@ -169,7 +169,7 @@ fn bound_sentence(bound: &Bound, horizon: f64) -> String {
     )
 }
 
-/// Why `no_leak` is not said although nothing grows.
+/// Why the verdict is not `no_leak` although nothing grows.
 fn open_sentence(bound: &Bound, window: &Window, horizon: f64) -> String {
     let lasts = bound.lasts_seconds.unwrap_or(f64::INFINITY);
     let more = bound.observe_seconds.unwrap_or(0.0).max(1.0);

@@ -144,7 +144,7 @@ impl View<'_> {
             .fold(0.0, f64::max)
     }
 
-    /// Evicted part of what matured before epoch `i`.
+    /// Evicted part of the bytes that matured before epoch `i`.
     pub fn evicting_before(&self, i: usize) -> f64 {
         let epochs = &self.series.epochs[..i];
         let matured: f64 = epochs.iter().map(Epoch::matured).sum();
@@ -205,14 +205,14 @@ impl View<'_> {
                 sum += self.ticks(*clock, *i);
                 sum >= total / 2.0
             })? + 1;
-            // if one epoch holds more than half of all events, it counts as one half
+            // If one epoch holds more than half of all events, it counts as one half.
             let half = if half >= to { to - 1 } else { half };
             if half <= from {
                 return None;
             }
             let early = self.rate(*clock, from, half)?;
             let late = self.rate(*clock, half, to)?;
-            // growth before the window counts too: a short window must not hide that it was faster
+            // Growth before the window counts too: a short window must not hide that it was faster.
             let before = self.rate(*clock, 0, from).unwrap_or(0.0);
             let against = early.max(before);
             Some(if against > 0.0 {
@@ -244,7 +244,7 @@ impl View<'_> {
     }
 }
 
-/// Live part of the earlier half (by bytes) of what matured.
+/// Live part of the earlier half (by bytes) of the matured memory.
 fn kept_old(epochs: &[Epoch], matured: f64) -> f64 {
     let (mut sum, mut live) = (0.0, 0.0);
     for epoch in epochs {

@@ -60,8 +60,8 @@ impl Epochs {
         self.end(i).since(self.start(i))
     }
 
-    /// The epoch in which `at` lies; `None` when it lies after the last. What is earlier than the
-    /// first belongs to the first.
+    /// The epoch that contains `at`. `None`: `at` is after the last one. A time before the first epoch belongs to the
+    /// first.
     pub fn of(&self, at: Nanos) -> Option<usize> {
         let end = self.bounds.partition_point(|bound| *bound < at);
         (end < self.bounds.len()).then(|| end.saturating_sub(1))

@@ -18,9 +18,9 @@ pub const MOST_SITES: usize = 12;
 /// itself, such as the table of a hash map. The table is freed when the next one is allocated. If it were
 /// counted in full, each doubling would look like an eviction of half of the series. So it counts as the median.
 pub const OUTLIER: f64 = 16.0;
-/// The same while there are few requests: then a table is small, too.
+/// The same while there are few requests, because the table is small then.
 const OUTLIER_OF_FEW: f64 = 4.0;
-/// Number of requests from which they are not few.
+/// From this number of requests on, [`OUTLIER`] applies.
 const MANY: usize = 20;
 /// Minimum size of a table, bytes.
 const LEAST_TABLE: f64 = 4.0 * 1024.0;
@@ -235,7 +235,7 @@ impl Reading {
                     }
                 }
                 now.blocks += blocks;
-                // without a request each sampled block counts as one holder, whatever its sampling weight
+                // Without a request each sampled block counts as one holder, whatever its sampling weight.
                 let holders = if request.is_some() { 1 } else { seen.max(1) };
                 now.held += bytes;
                 if request.is_some() && bytes > outlier {
@@ -271,7 +271,7 @@ fn typical(rows: &[Row], groups: &[LiveGroup]) -> (f64, f64) {
         return (f64::INFINITY, f64::INFINITY);
     };
     if each.len() == 1 {
-        // Whether it holds a table is not known before there is another.
+        // Without a second request to compare with, it is not known whether it holds a table.
         return (0.0, 0.0);
     }
     let factor = if each.len() < MANY {

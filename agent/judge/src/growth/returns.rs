@@ -1,9 +1,9 @@
 //! Returned memory: blocks that are older than the observation and are freed in it. A cache that was full before the
 //! attach frees as many of them as it adds, and a leak frees none.
 //!
-//! Nobody knows which code allocated such a block. Its size tells: the blocks that a series keeps replace blocks of the
-//! same sizes. So the blocks of a size class that were freed are divided among the series in proportion to what each
-//! keeps of this class. A cache that shrinks does not hide a leak of other sizes.
+//! The code that allocated such a block is unknown, but its size is evidence: blocks that a full cache keeps replace
+//! blocks of the same sizes. So the blocks of a size class that were freed are divided among the series in proportion
+//! to what each keeps of this class. A cache that shrinks does not hide a leak of other sizes.
 
 use std::collections::BTreeMap;
 
@@ -12,10 +12,10 @@ use crate::events::{Nanos, Snapshot};
 use super::keys::SeriesKey;
 use super::series::Series;
 
-/// The class of blocks whose size the allocator does not say.
+/// The class of blocks whose size the allocator does not report.
 const UNSIZED: u32 = 0;
-/// Such blocks are divided only if they are at least this part of all that is kept: less may belong to one series alone,
-/// and nobody knows to which.
+/// Such blocks are divided only if they are at least this part of all that is kept: fewer may belong to one series
+/// alone, and it is not known to which.
 const BALANCED: f64 = 0.9;
 
 /// Blocks freed by size class.
@@ -31,8 +31,8 @@ pub struct Returns {
 }
 
 impl Returns {
-    /// Takes a snapshot, which ends an epoch. Frees before `mature` do not count: they are of requests that were in
-    /// flight when the observation began.
+    /// Takes a snapshot, which ends an epoch. Frees before `mature` do not count, because they belong to requests
+    /// that were in flight when the observation began.
     pub fn take(&mut self, snapshot: &Snapshot, mature: Nanos) {
         let mut freed = Freed::new();
         for one in snapshot.returned.iter().flatten() {
@@ -43,7 +43,7 @@ impl Returns {
             }
         }
         if snapshot.returned.is_none() {
-            // Not known any more: nothing counts.
+            // The totals are not known any more, so earlier ones do not count either.
             self.epochs.iter_mut().for_each(Freed::clear);
         }
         self.epochs.push(freed);
@@ -59,7 +59,7 @@ impl Returns {
         }
     }
 
-    /// Divides what was freed among the series.
+    /// Divides the freed blocks among the series.
     pub fn divide(&self, series: &mut BTreeMap<SeriesKey, Series>) {
         let mut kept = Freed::new();
         let mut all = 0.0;

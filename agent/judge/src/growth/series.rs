@@ -154,7 +154,7 @@ impl Series {
                 let bin = (age.max(1.0).log2() as usize).min(AGE_BINS - 1);
                 self.at_risk[bin] += cohort.live * step;
                 if live >= cohort.live {
-                    // the cohort is new; later this happens only if an earlier snapshot had missed blocks
+                    // The cohort is new; later this happens only if an earlier snapshot had missed blocks.
                     let more = live - cohort.live;
                     cohort.matured += more;
                     self.matured_bytes += f64::from(more);

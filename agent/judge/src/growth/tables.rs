@@ -105,7 +105,7 @@ impl Table {
         let before = self.steps.last().map_or(0.0, |step| step.bytes);
         self.site = block.site;
         if block.bytes < before / STEP {
-            // it shrank, so its growth is bounded so far
+            // It shrank, so its growth is bounded so far.
             self.steps.clear();
         } else if block.bytes < before * STEP {
             return;

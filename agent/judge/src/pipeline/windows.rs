@@ -109,7 +109,7 @@ impl Windows {
         let Some(seconds) = self.seconds(now) else {
             return said;
         };
-        // A window without traffic says nothing of what was found before.
+        // A window without traffic is not evidence about earlier findings.
         let enough = seconds >= needed && window.requests >= self.requests + LEAST_REQUESTS;
         if enough || (self.is_closed() && self.before.is_none()) {
             return said;

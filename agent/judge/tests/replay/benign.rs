@@ -15,7 +15,7 @@ fn stateless() {
 
 #[test]
 fn lru() {
-    // 300 entries are full after some 10 s, 1,024 after some 30 s
+    // 300 entries are full after some 10 s, 1,024 after some 30 s.
     for (most, seconds, full) in [(600, 90, 45.0), (1_024, 150, 75.0)] {
         let run = run(Trace {
             keeps: Keeps::Lru(most),
@@ -69,7 +69,7 @@ fn a_sawtooth_of_much_of_the_headroom_is_not_confirmed_before_it_falls() {
     run.expect_quiet(54.0);
     assert!(
         run.first(Verdict::Suspect).is_some(),
-        "it looked like a leak"
+        "the rising heap was never suspected"
     );
     assert_eq!(run.report.verdict, Verdict::NoLeak, "{}", run.report.reason);
 }
@@ -88,7 +88,7 @@ fn warm_up() {
 
 #[test]
 fn working_set() {
-    // slow handlers come and go: at the peak 100 requests hold 100 KB each
+    // Slow handlers come and go: at the peak 100 requests hold 100 KB each.
     let latency = |seconds: f64| 0.01 + 2.0 * (1.0 - (seconds / 60.0 - 1.0).abs());
     let trace = Trace {
         seconds: 120,

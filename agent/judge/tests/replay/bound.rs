@@ -1,4 +1,4 @@
-//! The bound: a leak that is not found is at most as fast as is said.
+//! The bound: a leak that is not found is at most as fast as the bound.
 
 use heaptide_judge::report::Verdict;
 
@@ -23,7 +23,7 @@ fn what_is_missed_is_within_the_bound() {
                 let run = run(trace);
                 // Half of the requests are on the route.
                 let truth = rate / 2.0 * fresh * entry as f64;
-                // A leak in fewer requests than is said may be missed altogether.
+                // The bound does not cover leaks in fewer requests than it states.
                 let one_in = 2.0 / fresh;
                 let bounds = run
                     .bounds
@@ -39,10 +39,10 @@ fn what_is_missed_is_within_the_bound() {
             }
         }
     }
-    assert!(said >= 10, "no_leak was said in {said} traces only");
+    assert!(said >= 10, "the verdict was no_leak in {said} traces only");
 }
 
-/// The memory of a service that is not seen closely may have grown into free memory: that takes time to rule out.
+/// If only the process's memory is observed, growth within free memory is possible. Ruling that out takes time.
 #[test]
 fn the_horizon_decides() {
     let trace = Trace {
@@ -87,7 +87,7 @@ fn the_horizon_decides() {
     assert!(more.is_some_and(|more| more > 60.0), "{more:?}");
 }
 
-/// What the process gained is what the findings explain.
+/// The findings explain the growth of the process.
 #[test]
 fn the_ledger_balances() {
     for keeps in [Keeps::PerToken, Keeps::PerRequest, Keeps::Timer(40)] {
@@ -99,7 +99,7 @@ fn the_ledger_balances() {
         let ledger = run.report.ledger.expect("a ledger");
         assert!(ledger.gained_bytes > 1 << 20, "{ledger:?}");
         let rest = ledger.unexplained_bytes as f64 / ledger.gained_bytes as f64;
-        // What was allocated in the last ten seconds is not mature.
+        // Blocks of the last ten seconds are not mature.
         assert!(rest < 0.25, "{keeps:?}: {ledger:?}");
     }
 }

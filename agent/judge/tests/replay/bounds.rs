@@ -74,7 +74,7 @@ fn state_is_at_most_16_mib_with_all_series_taken() {
         for n in 0..250 {
             let id = second * 250 + n + 1;
             pipeline.observe(&request(id, now));
-            // every fourth request leaves a block
+            // Every fourth request leaves a block.
             if n % 4 == 0 {
                 groups.push(group(id % 4_000, id, now));
             }

@@ -126,7 +126,7 @@ fn a_torn_or_damaged_capture_is_used_as_far_as_it_goes() {
         CaptureReader::open(&path),
         Err(CaptureError::Version { found: 99, .. })
     ));
-    // a length of four gigabytes is rejected
+    // A length of four gigabytes is rejected.
     let mut long = b"HTCAP\n".to_vec();
     long.extend(VERSION.to_le_bytes());
     long.extend(b"\xff\xff\xff\xff garbage");
@@ -139,7 +139,7 @@ fn a_torn_or_damaged_capture_is_used_as_far_as_it_goes() {
     assert_eq!(garbage.report.verdict, Verdict::InsufficientEvidence);
 }
 
-/// A capture is its owner's, and what somebody else has put in its place is neither written nor kept.
+/// Only the owner may read a capture. A file that another user has put in its place is neither written nor kept.
 #[test]
 fn a_capture_is_written_beside_and_follows_no_link() {
     use std::os::unix::fs::{PermissionsExt, symlink};

@@ -1,4 +1,4 @@
-//! Caches that were full long before the observation: they return as much as they take, and are never suspected.
+//! Caches that were full long before the observation: they free as much as they add, and are never suspected.
 
 use heaptide_judge::report::{FindingState, Verdict};
 
@@ -67,7 +67,7 @@ fn a_full_cache_beside_a_leak_does_not_hide_it() {
             .flat_map(|finding| std::iter::once(&finding.site).chain(&finding.also))
             .map(|site| site.function.as_str())
             .collect();
-        // Without sizes nobody can tell which of the two is returned.
+        // Without sizes it is not known which of the two frees blocks.
         let found = if unsized_frees {
             functions.contains(&"introspect")
         } else {

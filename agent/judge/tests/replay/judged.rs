@@ -12,7 +12,7 @@ pub(crate) struct Run {
     pub(crate) truth: Truth,
     /// `(seconds, verdict)` after each snapshot.
     pub(crate) verdicts: Vec<(f64, Verdict)>,
-    /// What could be leaking, at each of these times where the verdict is `no_leak`.
+    /// The bound at each of these times at which the verdict is `no_leak`.
     pub(crate) bounds: Vec<Bound>,
 }
 
@@ -20,7 +20,7 @@ pub(crate) fn run(trace: Trace) -> Run {
     run_with(trace, lab())
 }
 
-/// The judge's settings with the horizon of the lab: simulated services have little room.
+/// The judge's settings with the horizon of the lab: simulated services have little memory.
 pub(crate) fn lab() -> JudgeOptions {
     JudgeOptions {
         horizon_seconds: 3_600.0,
@@ -98,7 +98,7 @@ impl Run {
     }
 }
 
-/// Within a tenth.
+/// Whether `said` is within 10 % of `truth`.
 pub(crate) fn near(said: f64, truth: f64) -> bool {
     (said / truth - 1.0).abs() <= 0.1
 }

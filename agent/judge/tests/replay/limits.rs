@@ -58,7 +58,7 @@ fn losses_forbid_first_the_confirmation_and_then_the_verdict() {
             .iter()
             .all(|finding| finding.state == FindingState::None)
     );
-    // lost frees look like a leak of the working memory: never confirmed
+    // Lost frees look like a leak of the working memory. Such a leak is never confirmed.
     let innocent = run(Trace {
         lost_frees: 0.02,
         ..Trace::default()
@@ -156,7 +156,8 @@ fn a_slow_leak_is_suspected_before_it_is_confirmed() {
 
 #[test]
 fn a_cache_that_is_cleared_is_cleared_of_suspicion() {
-    // half full it is above the growth budget, so it is confirmed by mistake: it cannot be told from a leak
+    // A half-full cache is above the growth budget and is confirmed by mistake: it cannot be distinguished from a
+    // leak.
     let run = run(Trace {
         keeps: Keeps::Batch(70),
         seconds: 90,
@@ -209,7 +210,7 @@ fn slow_requests_mature_late_and_are_counted_right() {
     innocent.expect_quiet(0.0);
 }
 
-/// What is seen of allocators says nothing of objects in a heap that is not read.
+/// Allocator probes do not see objects in a heap that is not read.
 #[test]
 fn a_heap_that_is_not_read_is_never_cleared() {
     let unseen = |keeps| {
@@ -229,7 +230,7 @@ fn a_heap_that_is_not_read_is_never_cleared() {
         "{}",
         quiet.report.reason
     );
-    // What allocators do show counts as ever.
+    // Leaks of allocated blocks are found as usual.
     let leak = unseen(Keeps::PerToken);
     leak.expect(
         Verdict::Leak,

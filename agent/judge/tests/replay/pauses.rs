@@ -1,12 +1,12 @@
-//! Request tracing in windows: what was traced decides cause and route.
+//! Request tracing in windows: traced requests decide cause and route.
 
 use heaptide_judge::report::Cause;
 
 use super::signal_trace::{Holds, SignalTrace};
 use super::tally::tally;
 
-/// Cause and route are decided by the requests that were traced. Pauses of request tracing do not turn a leak by
-/// requests into one of a timer, nor the other way round.
+/// Traced requests decide cause and route. Pauses of request tracing do not turn a leak per request into one of a
+/// timer, or vice versa.
 #[test]
 fn pauses_of_request_tracing_do_not_mislead() {
     let data = "GET /api/data";

@@ -62,11 +62,11 @@ pub(crate) fn generate(trace: SignalTrace) -> Vec<Observation> {
     let mut next = world.now;
     let mut census = 0.2;
     let mut sample = 0.1;
-    // a container is sampled after two censuses have shown it
-    let mut look = if trace.looks { 6.0 } else { f64::INFINITY };
+    // A container is sampled after two censuses have shown it.
+    let mut lengths = if trace.looks { 6.0 } else { f64::INFINITY };
     let mut id = 0;
     while world.now < trace.seconds {
-        let at = next.min(census).min(sample).min(look);
+        let at = next.min(census).min(sample).min(lengths);
         world.advance(at);
         world.turn();
         if at >= next {
@@ -76,9 +76,9 @@ pub(crate) fn generate(trace: SignalTrace) -> Vec<Observation> {
             if next >= trace.stop {
                 next = f64::INFINITY;
             }
-        } else if at >= look {
-            world.look();
-            look += 0.05;
+        } else if at >= lengths {
+            world.lengths();
+            lengths += 0.05;
         } else if at >= sample {
             world.sample();
             sample += 1.0;
@@ -115,7 +115,7 @@ impl World {
         }
     }
 
-    /// What happens without a request.
+    /// Changes that need no request.
     fn advance(&mut self, at: f64) {
         let passed = at - self.now;
         self.now = at;
@@ -212,7 +212,7 @@ impl World {
                 self.add(more, each);
             }
             Holds::PerSubject(tokens) => {
-                // any of the last 100 subjects: users come back after some time
+                // Any of the last 100 subjects: users come back after some time.
                 let back = (self.chance() * 100.0) as u64;
                 let subject = (POOL + token / tokens + 100).saturating_sub(back);
                 let more = f64::from(u8::from(self.is_new(subject)));
@@ -301,7 +301,7 @@ impl World {
                 self.out.push(Observation::Faults(Faults {
                     at,
                     fresh_bytes,
-                    // a fork's first collection
+                    // Pages that the first collection after a fork copies.
                     copied_bytes: (3e5 * self.now) as u64,
                     sites: Vec::new(),
                 }));
@@ -323,7 +323,7 @@ impl World {
         }
     }
 
-    fn look(&mut self) {
+    fn lengths(&mut self) {
         let Some((path, kind)) = self.kept().filter(|kept| kept.1 != "instances") else {
             return;
         };
@@ -347,7 +347,7 @@ impl World {
             bytes: bytes.map(|bytes| bytes as u64),
             ..Container::default()
         };
-        // what any interpreter has: constant tables, some of which are reported only now and then
+        // Containers of any interpreter: constant tables, some of which are reported only sometimes.
         let mut containers: Vec<Container> = (0..24)
             .map(|n| row(&format!("lib.table_{n}"), "dict", 60.0 + f64::from(n), None))
             .collect();

@@ -46,7 +46,7 @@ fn length_samples_decide_cause_and_route() {
 #[test]
 fn leaks_are_found_with_their_cause_and_route() {
     let data = "GET /api/data";
-    // what must be right of 20: containers are counted exactly
+    // The last number is how many of 20 must be right. Containers are counted exactly.
     let leaks = [
         (Holds::PerToken, Cause::TokenKeyed, data, 18),
         (Holds::PerRequest, Cause::PerRequest, data, 18),
@@ -55,7 +55,7 @@ fn leaks_are_found_with_their_cause_and_route() {
         (Holds::Timer(100.0), Cause::Background, "(background)", 18),
         (Holds::Timer(7.0), Cause::Background, "(background)", 10),
         (Holds::Cycles, Cause::PerRequest, data, 18),
-        // new subjects correlate with tokens, but hardly more than with all requests
+        // New subjects correlate with tokens, but hardly more than with all requests.
         (Holds::PerSubject(3), Cause::TokenKeyed, data, 0),
     ];
     for (holds, cause, route, least) in leaks {
@@ -114,7 +114,7 @@ const BENIGN: [(Holds, f64, f64); 11] = [
     (Holds::WorkingSet, 5.0, 0.0),
     (Holds::Sawtooth(9.0), 15.0, 0.0),
     (Holds::Burst(20.0), 5.0, 0.0),
-    // attached while they fill: dropped after their plateau
+    // Attached while they fill: suspicions are dropped after their plateau.
     (Holds::WarmUp(2000), 0.0, 50.0),
     (Holds::Lru(1024), 0.0, 75.0),
 ];
@@ -133,7 +133,7 @@ fn benign_growth_is_not_suspected() {
                     ..SignalTrace::default()
                 };
                 let said = run(trace);
-                // From outside it may have grown into free memory, which only time rules out.
+                // Page faults do not show growth within free memory. Only a longer observation rules that out.
                 let expected = if seen == Seen::Faults {
                     Verdict::InsufficientEvidence
                 } else {
@@ -195,7 +195,7 @@ fn a_container_is_reported_with_its_figures_and_site() {
         (top.retained_bytes_per_new_token / 1_900.0 - 1.0).abs() < 0.1,
         "{top:#?}"
     );
-    // 5 % of 64 MiB are 3.4 MB: 1,770 entries, which take longer than a minute
+    // 5 % of 64 MiB are 3.4 MB: 1,770 entries, which take longer than a minute.
     assert_eq!(top.state, FindingState::Suspect);
     assert!(said.state_bytes < 16 << 20);
 }
@@ -220,7 +220,7 @@ fn a_leak_is_confirmed_when_it_has_passed_the_budget() {
     }
 }
 
-/// The bytes of a cache that is expected are not a leak of the process.
+/// The bytes of an expected cache are not a leak of the process.
 #[test]
 fn an_expected_cache_that_fills_is_not_suspected() {
     let trace = SignalTrace {
@@ -239,7 +239,7 @@ fn an_expected_cache_that_fills_is_not_suspected() {
     }
 }
 
-/// The memory is still held, so the finding stands.
+/// The memory is still held, so the finding remains.
 #[test]
 fn a_leak_whose_traffic_stops_stays_found() {
     for seen in [Seen::Containers, Seen::Heap, Seen::Faults] {
@@ -256,7 +256,7 @@ fn a_leak_whose_traffic_stops_stays_found() {
             assert_eq!(said.verdict, Verdict::Leak, "{trace:?}: {}", said.reason);
         }
     }
-    // A cache that was full before its traffic stopped is not found because of that.
+    // A cache that was full before its traffic stopped is not found because the traffic stopped.
     for stop in [60.0, 100.0] {
         let said = run(SignalTrace {
             holds: Holds::Lru(1024),
@@ -282,7 +282,7 @@ fn entries_without_a_size_take_the_growth_of_the_process() {
     assert!((bytes / 1_900.0 - 1.0).abs() < 0.15, "{bytes}");
 }
 
-/// What entries refer to is theirs, too.
+/// Objects that entries refer to count as theirs.
 #[test]
 fn deep_entries_take_the_growth_of_the_process() {
     let deep = |entry: f64, owned: f64| {
@@ -310,7 +310,7 @@ fn deep_entries_take_the_growth_of_the_process() {
         );
         assert!(!top.retained_is_lower_bound, "{top:#?}");
     }
-    // The process grows too little to tell.
+    // The process grows too little to estimate them.
     let top = deep(120.0, 0.3);
     assert!(top.retained_is_lower_bound, "{top:#?}");
 }

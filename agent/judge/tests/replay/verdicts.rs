@@ -154,7 +154,7 @@ fn requests_without_a_token_can_show_that_none_is_needed() {
         limit: 64 << 20,
         ..Trace::default()
     });
-    // the world keeps nothing for anonymous requests
+    // The simulated service keeps nothing for anonymous requests.
     assert_eq!(run.report.verdict, Verdict::NoLeak, "{}", run.report.reason);
 }
 
@@ -173,7 +173,7 @@ fn a_growing_table_does_not_spoil_the_figures() {
         "GET /api/data",
         "get_data",
     );
-    // an entry and its part of a table that is 7/16 to 7/8 full
+    // An entry, and its part of a table that is 7/16 to 7/8 full.
     let per_token = top.retained_bytes_per_new_token;
     assert!((1_850.0..2_050.0).contains(&per_token), "{per_token}");
 }
@@ -206,7 +206,7 @@ fn a_table_that_only_doubles_is_a_leak() {
 
 #[test]
 fn a_table_that_stops_growing_is_none() {
-    // full after 20 s; that its next step does not come shows after twice the time it should have taken
+    // It is full after 20 s. Its next enlargement is overdue after twice the expected time.
     let run = run(Trace {
         keeps: Keeps::TableOnly(500),
         seconds: 120,
@@ -282,7 +282,7 @@ fn a_leak_that_lets_go_of_a_part_is_one() {
     assert!(top.evicted_bytes > 0, "{top:#?}");
 }
 
-/// The memory is still held, so the finding stands.
+/// The memory is still held, so the finding remains.
 #[test]
 fn a_leak_whose_traffic_stops_stays_found() {
     let run = run(Trace {
@@ -295,7 +295,7 @@ fn a_leak_whose_traffic_stops_stays_found() {
     assert_eq!(run.report.verdict, Verdict::Leak, "{}", run.report.reason);
 }
 
-/// Where requests come that nobody can read, growth without a request may be theirs.
+/// If requests cannot be read, growth without a request may be due to them.
 #[test]
 fn nothing_is_called_background_where_requests_are_unread() {
     let (mut observations, _) = generate(Trace {
@@ -325,7 +325,7 @@ fn nothing_is_called_background_where_requests_are_unread() {
     );
 }
 
-/// Blocks of allocators say nothing of objects that are in a heap of the runtime's own.
+/// Allocator probes do not see objects in the runtime's own heap.
 #[test]
 fn a_heap_that_is_to_be_read_is_not_cleared_before_it_was() {
     let (mut observations, _) = generate(Trace::default());

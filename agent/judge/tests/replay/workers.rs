@@ -36,7 +36,7 @@ fn what_workers_keep_is_added_up() {
         .filter(|finding| finding.state > FindingState::None)
         .collect();
     let [finding] = growing[..] else {
-        panic!("one leak of one service: {growing:#?}");
+        panic!("not exactly one leak of the service: {growing:#?}");
     };
     assert_eq!(finding.cause, Cause::TokenKeyed);
     assert_eq!(
@@ -45,7 +45,7 @@ fn what_workers_keep_is_added_up() {
     );
     let per_token = finding.retained_bytes_per_new_token;
     assert!(near(per_token, 1_900.0), "{per_token}");
-    // two fill one limit faster than either
+    // Two processes reach their shared limit sooner than either alone.
     let oom = |report: &Report| {
         report.findings[0]
             .time_to_oom_seconds
@@ -58,7 +58,7 @@ fn what_workers_keep_is_added_up() {
         (0.6..0.75).contains(&(together / alone)),
         "{together} of {alone}"
     );
-    // worst first, including the one that keeps nothing
+    // Worst first, including the one that keeps nothing.
     let pids: Vec<_> = all.processes.iter().map(|one| one.pid).collect();
     assert_eq!(pids.len(), 3, "{pids:?}");
     let quiet = all.processes.iter().find(|one| one.pid == 13);

@@ -27,7 +27,7 @@ pub(crate) struct Trace {
     pub seconds: u64,
     /// Seconds that the service ran before it is observed.
     pub before: u64,
-    /// The allocator does not say how big a freed block is.
+    /// The allocator does not report the size of a freed block.
     pub unsized_frees: bool,
     /// Requests per second; half of them go to the leaky route.
     pub rate: f64,
@@ -247,7 +247,7 @@ impl World {
             let pick = (self.chance() * (self.tokens.len() - recent) as f64) as usize;
             self.tokens[recent + pick]
         };
-        // working memory, freed at the end
+        // Working memory, freed at the end.
         let block = self.alloc(5, Some(id), self.trace.working);
         self.due.insert((end, block), block);
         if leaky && !anonymous {

@@ -1,4 +1,5 @@
-//! The books of `lab/truth`, and their comparison with what the agent saw.
+//! The *books* of `lab/truth`: its own record of its allocations by function. They are compared with the agent's
+//! result.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
@@ -11,7 +12,7 @@ use super::process::Process;
 
 const MANY: Duration = Duration::from_secs(180);
 
-/// A line of the books, and of `--live-sites`: the same words for the same things.
+/// A line of the books or of `--live-sites`. Both have the same fields.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Books {
     pub(crate) pid: u32,
@@ -26,14 +27,14 @@ struct Site {
     kind: String,
     #[serde(default)]
     file: Option<String>,
-    /// In the books 0: never allocated, -1: from several lines.
+    /// In the books, 0 means never allocated, and -1 means allocated in several lines.
     #[serde(default)]
     line: Option<i64>,
     bytes: i64,
     blocks: i64,
 }
 
-/// Counters that must be 0 for "nothing lost".
+/// Counters that are 0 if nothing was lost.
 const LOSSES: [&str; 6] = [
     "lost_frees",
     "missed_returns",
@@ -59,19 +60,19 @@ impl Books {
 }
 
 impl Target {
-    /// Has it do something and takes the books it prints afterwards.
+    /// Sends a command, and returns the books that the program prints after it.
     pub(crate) fn run(&mut self, command: &str) -> Books {
         self.process.say(command);
         let line = self.process.line(MANY, |line| line.starts_with("{\"pid\""));
         serde_json::from_str(&line).expect("the books are JSON")
     }
 
-    /// Panics unless the agent saw exactly what the books say.
+    /// Panics unless the agent's result equals the books.
     pub(crate) fn agrees(&mut self, watched: &Watched, books: &Books) {
         self.agrees_but(watched, books, |_, _| true);
     }
 
-    /// The same of the functions and kinds that are `compared`.
+    /// The same for the functions and kinds that are `compared`.
     pub(crate) fn agrees_but(
         &mut self,
         watched: &Watched,
@@ -92,7 +93,7 @@ impl Target {
     }
 }
 
-/// All that is wrong with what was seen, a line each; empty when it agrees with the books.
+/// The differences from the books, one line each. Empty if there are none.
 pub(crate) fn differences(books: &Books, seen: &Books) -> String {
     differences_of(books, seen, |_, _| true)
 }
@@ -114,7 +115,7 @@ fn differences_of(books: &Books, seen: &Books, compared: impl Fn(&str, &str) -> 
         .filter(compared)
     {
         let function = plain(&site.function);
-        // pthread_create keeps a thread's dynamic vector with its cached stack: four real blocks.
+        // pthread_create keeps the thread's dynamic vector with its cached stack: four live blocks.
         if !known.contains_key(&(function, "heap")) && function != "run_threads" {
             let _ = writeln!(differences, "no such site in the books: {site:?}");
         }
@@ -122,8 +123,8 @@ fn differences_of(books: &Books, seen: &Books, compared: impl Fn(&str, &str) -> 
     differences
 }
 
-/// Compares what was seen of one site with its books. (malloc maps memory of its own for big blocks
-/// and for the heaps of threads: mappings at sites of kind "heap" are nobody's mistake.)
+/// Compares the result for one site with its books. Mappings at sites of kind "heap" are not errors, because malloc
+/// maps memory for big blocks and for the arenas of threads.
 fn compare(book: &Site, seen: &[&Site], differences: &mut String) {
     let bytes: i64 = seen.iter().map(|site| site.bytes).sum();
     let blocks: i64 = seen.iter().map(|site| site.blocks).sum();
@@ -145,7 +146,7 @@ fn compare(book: &Site, seen: &[&Site], differences: &mut String) {
         if file != book.file.as_deref() || site.line != Some(line) {
             let _ = writeln!(
                 differences,
-                "{}: said to be {:?}:{:?}, is {:?}:{line}",
+                "{}: reported at {:?}:{:?}, is at {:?}:{line}",
                 book.function, site.file, site.line, book.file
             );
         }
@@ -164,7 +165,7 @@ fn losses(seen: &Books) -> String {
     text
 }
 
-/// Sampling has begun: the sums of the many blocks, within a tolerance, and no block refused.
+/// Checks a target with so many blocks that they are sampled: sums are within `tolerance`, and no block was refused.
 pub(crate) fn near(watched: &Watched, books: &Books, tolerance: f64) {
     let seen = seen(watched, books.pid);
     for name in ["map_full", "lost_frees", "missed_returns"] {
@@ -183,7 +184,10 @@ pub(crate) fn near(watched: &Watched, books: &Books, tolerance: f64) {
             many.map(|site| if what == "bytes" { site.bytes } else { site.blocks } as f64).sum()
         };
         let (truth, estimate) = (sum(books), sum(&seen));
-        assert!(truth > 500_000.0, "the target has kept {truth} {what}");
+        assert!(
+            truth > 500_000.0,
+            "too few for a comparison: the target keeps {truth} {what}"
+        );
         let error = (estimate - truth).abs() / truth;
         assert!(
             error <= tolerance,
@@ -197,7 +201,7 @@ fn seen(watched: &Watched, pid: u32) -> Books {
     of_process(&watched.read("sites.json"), pid)
 }
 
-/// What was seen of a process, out of a file of `--live-sites`.
+/// The line of a process in a file of `--live-sites`.
 pub(crate) fn of_process(text: &str, pid: u32) -> Books {
     let lines = text
         .lines()
@@ -212,7 +216,7 @@ fn of<'a>(seen: &'a Books, function: &str, kind: &str) -> Vec<&'a Site> {
     seen.sites.iter().filter(fits).collect()
 }
 
-/// A function's name without its parameters and the suffix of a part that the compiler split off.
+/// A function's name without its parameters and without the suffix of a part that the compiler split off.
 fn plain(function: &str) -> &str {
     let function = function
         .strip_prefix("(anonymous namespace)::")

@@ -10,7 +10,7 @@ use std::sync::{Mutex, OnceLock};
 
 use tempfile::TempDir;
 
-/// What is built, and how.
+/// A program, and how it is built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Program {
     /// `lab/truth`, with or without frame pointers.
@@ -59,8 +59,8 @@ pub(crate) enum Malloc {
 
 type Built = (TempDir, HashMap<Program, PathBuf>);
 
-/// The program's path, built now if it was not before. Static things are not dropped, so the folder
-/// is handed to the next call of the operating system's cleaner; it holds three small files.
+/// The program's path. It is built at the first call. Statics are not dropped, so the operating system has to clean
+/// up the temporary folder; it holds three small files.
 pub(crate) fn program(program: Program) -> PathBuf {
     static BUILT: OnceLock<Mutex<Built>> = OnceLock::new();
     let built = BUILT.get_or_init(|| Mutex::new((super::folder(), HashMap::new())));
@@ -116,7 +116,7 @@ fn build(program: Program, to: &Path) {
             arguments.add([super::lab("bench/pairs.cpp")]);
         }
     }
-    // A copy of its own: tests that run beside this one would start the same file otherwise.
+    // Each test program has its own copy. Otherwise tests that run at the same time would start the same file.
     std::fs::copy(kept::compiled(&arguments.0), to).expect("copied");
 }
 
@@ -129,7 +129,7 @@ impl Arguments {
         self.0.extend(more.into_iter().map(Into::into));
     }
 
-    /// Compiles each of these sources by itself, which no linking changes, and adds what came of it.
+    /// Compiles each source separately, so that objects are reused for all ways of linking, and adds the objects.
     fn compile(&mut self, sources: &[PathBuf]) {
         let mut objects = Vec::new();
         for source in sources {
@@ -146,7 +146,7 @@ impl Malloc {
         matches!(self, Self::Musl | Self::MuslStatic)
     }
 
-    /// The arguments that link the truth program with it, compiled with those given.
+    /// The arguments that link the truth program with this malloc. `arguments` are those of the compiler.
     fn linked(self, mut arguments: Arguments) -> Arguments {
         let mut sources = sources("truth");
         if self.is_musl() {
@@ -162,7 +162,7 @@ impl Malloc {
         match self {
             Self::Prefixed(prefix) => arguments.add([prefixed(prefix)]),
             Self::LibcStatic | Self::MuslStatic => arguments.add(["-static"]),
-            // Nothing of it is named: the linker would leave it out.
+            // No symbol of it is referenced, so the linker would leave it out.
             Self::Library(name) => {
                 arguments.add(["-Wl,--no-as-needed".to_owned(), format!("-l{name}")]);
             }
@@ -176,7 +176,7 @@ impl Malloc {
     }
 }
 
-/// As its own build makes its preloadable library.
+/// The flags of snmalloc's own build of its preloadable library.
 const SNMALLOC: &[&str] = &[
     "-w",
     "-mcx16",
@@ -188,8 +188,7 @@ const SNMALLOC: &[&str] = &[
     "-DSNMALLOC_USE_WAIT_ON_ADDRESS=1",
 ];
 
-/// The C++ sources of snmalloc that come with its crate, which a service of the lab uses; `None` when that
-/// was never fetched.
+/// The C++ sources of snmalloc in its crate, which a service of the lab uses. `None`: the crate was not fetched.
 pub(crate) fn snmalloc() -> Option<PathBuf> {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["metadata", "--format-version", "1", "--offline"]);
@@ -203,7 +202,7 @@ pub(crate) fn snmalloc() -> Option<PathBuf> {
     Some(manifest.parent()?.join("snmalloc/src"))
 }
 
-/// Functions of jemalloc that a build with a prefix has under it.
+/// Functions of jemalloc that get the prefix in a build with one.
 const PREFIXED: [&str; 20] = [
     "malloc",
     "calloc",
@@ -240,7 +239,7 @@ fn prefixed(prefix: &str) -> PathBuf {
     })
 }
 
-/// g++ with musl's headers and start files in place of glibc's, and only those headers of C++ that
+/// Arguments for g++ with musl's headers and start files instead of glibc's, and with only those C++ headers that
 /// need no library.
 const MUSL: &[&str] = &[
     "-std=c++17",

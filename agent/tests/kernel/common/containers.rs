@@ -11,16 +11,16 @@ use heaptide_runtimes::inspect;
 use super::interpreters::version_of;
 use super::process::Process;
 
-/// For what takes a moment on an idle machine.
+/// Deadline for events that take a moment on an idle machine.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
 /// `containers.py` in an interpreter.
 pub(crate) struct Target {
-    /// It.
+    /// The process.
     pub(crate) process: Process,
     /// Reads its objects.
     pub(crate) censuses: Box<dyn HeapReader>,
-    /// Its interpreter's.
+    /// Version of its interpreter.
     pub(crate) version: String,
 }
 
@@ -42,7 +42,7 @@ impl Target {
         }
     }
 
-    /// Has it do something.
+    /// Sends a command.
     pub(crate) fn say(&mut self, line: &str) {
         self.process.say(line);
         let what = line.split(' ').next().unwrap_or(line).to_owned();
@@ -50,14 +50,14 @@ impl Target {
             .line(SOON, |line| line == format!("done {what}"));
     }
 
-    /// What it answers.
+    /// Its answer to a question.
     pub(crate) fn ask(&mut self, what: &str) -> String {
         self.process.say(what);
         let answer = self.process.line(SOON, |line| line.starts_with("weighs "));
         answer.trim_start_matches("weighs ").to_owned()
     }
 
-    /// Takes one.
+    /// Takes a census.
     pub(crate) fn census(&mut self) -> Census {
         self.censuses.census().expect("the layout fits")
     }

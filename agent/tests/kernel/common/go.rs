@@ -22,7 +22,7 @@ pub(crate) fn build() -> Result<(), String> {
     Ok(())
 }
 
-/// The same with one.
+/// The same with one toolchain.
 pub(crate) fn build_with(version: &str) -> Result<(), String> {
     if !lab("target/go").join(version).join("go/bin/go").is_file() {
         return Err(format!(
@@ -41,8 +41,8 @@ pub(crate) fn build_with(version: &str) -> Result<(), String> {
     }
 }
 
-/// Those of these programs, of the versions between (`nethttp-1.22`), that can be built here: their toolchains come with
-/// `cargo xtask setup --lab --all`. Of each that cannot it is said that it is skipped.
+/// Those of `programs` that can be built here. They are of Go versions between the oldest and the newest
+/// (`nethttp-1.22`), whose toolchains `cargo xtask setup --lab --all` installs. The others are reported as skipped.
 pub(crate) fn between(programs: &[&'static str]) -> Vec<&'static str> {
     let can_be_built = |program: &&&str| {
         let version = program.split('-').nth(1).unwrap_or(program);
@@ -88,7 +88,7 @@ impl Service {
         Self { process, address }
     }
 
-    /// Its books.
+    /// The response of `/truth`.
     pub(crate) fn truth(&self) -> Value {
         let answer = http::get(self.address, "/truth");
         let body = answer.split("\r\n\r\n").nth(1).expect("a body");

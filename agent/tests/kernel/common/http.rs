@@ -1,4 +1,4 @@
-//! The lab's tiny HTTP server, and raw requests to any.
+//! The lab's tiny HTTP server, and raw requests to any server.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -40,7 +40,7 @@ impl Server {
         Self::start_with(&[])
     }
 
-    /// The same, keeping memory for every token it has not seen before.
+    /// The same in a variant that keeps memory for each new token.
     pub(crate) fn start_leaky() -> Self {
         Self::start_with(&["--leak"])
     }
@@ -62,7 +62,7 @@ impl Server {
         Traffic::start(self.address, Duration::from_millis(8))
     }
 
-    /// The same, over a thousand per second.
+    /// The same with over a thousand requests per second.
     pub(crate) fn rush(&self) -> Traffic {
         Traffic::start(self.address, Duration::from_micros(600))
     }
@@ -72,7 +72,7 @@ impl Server {
         connect(self.address)
     }
 
-    /// Whether it answers a plain request.
+    /// Whether it answers a simple request.
     pub(crate) fn is_well(&mut self) -> bool {
         self.process.runs()
             && ask(
@@ -106,7 +106,7 @@ impl Traffic {
                 let request = format!(
                     "GET /api/data HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer token-{token}\r\n\r\n"
                 );
-                // The server may be ended under it.
+                // The server may have ended.
                 if stream.write_all(request.as_bytes()).is_err() || !is_answered(&mut stream) {
                     return;
                 }
@@ -136,7 +136,7 @@ impl Drop for Traffic {
     }
 }
 
-/// Whether the tiny server's answer came whole.
+/// Whether the tiny server's answer arrived completely.
 fn is_answered(stream: &mut TcpStream) -> bool {
     let mut text = Vec::new();
     let mut chunk = [0; 256];
@@ -149,7 +149,7 @@ fn is_answered(stream: &mut TcpStream) -> bool {
     true
 }
 
-/// A connection that gives up instead of hanging.
+/// A connection with timeouts.
 pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect_timeout(&address, PATIENCE).expect("a connection");
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
@@ -174,7 +174,7 @@ pub(crate) fn answer(stream: &mut TcpStream) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
-/// Sends bytes that need not be HTTP; the server may hang up at any time, which is fine.
+/// Sends bytes that need not be HTTP. The server may close the connection at any time.
 pub(crate) fn throw(stream: &mut TcpStream, bytes: &[u8]) {
     for chunk in bytes.chunks(16 * 1024) {
         if stream.write_all(chunk).is_err() {
@@ -189,7 +189,7 @@ pub(crate) fn throw(stream: &mut TcpStream, bytes: &[u8]) {
     }
 }
 
-/// The whole answer to a GET on a connection of its own.
+/// The complete answer to a GET on a new connection.
 pub(crate) fn get(address: SocketAddr, path: &str) -> String {
     let mut stream = connect(address);
     let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
@@ -201,7 +201,7 @@ pub(crate) fn get(address: SocketAddr, path: &str) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
-/// An address for a server that is told its port.
+/// A free address, for a server that takes its port as an argument.
 pub(crate) fn free_address() -> SocketAddr {
     heaptide_ports::claim().expect("a port")
 }

@@ -5,8 +5,8 @@ use std::process::Command;
 
 use super::skip;
 
-/// Debian's interpreter (static, stripped) and those of pyenv (shared libpython). Says which versions are
-/// missing.
+/// Debian's interpreter (static, stripped) and those of pyenv (shared libpython). Reports missing versions as
+/// skipped.
 pub(crate) fn interpreters(test: &str) -> Vec<PathBuf> {
     let known = heaptide_runtimes::known_versions("CPython");
     let mut found = Vec::new();
@@ -58,7 +58,7 @@ fn home() -> Option<PathBuf> {
     std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".pyenv"))
 }
 
-/// What an interpreter says of itself.
+/// The version that an interpreter prints.
 pub(crate) fn version_of(python: &Path) -> String {
     let output = Command::new(python).arg("-V").output().expect("python -V");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -1,5 +1,6 @@
-//! What an agent has loaded into the kernel: its programs, maps, links and types by id, whether they are gone after its
-//! end, and who traces system calls. Only what that agent holds: others may come and go on the same machine.
+//! An agent's objects in the kernel: its programs, maps, links and types by id, whether they are freed after its end,
+//! and which agents trace system calls. Only objects of one agent are examined, because others may run on the same
+//! machine.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,10 +10,10 @@ use std::time::Duration;
 use super::process::Process;
 use super::until;
 
-/// The kernel frees after a grace period, and a busy machine lets that wait.
+/// Deadline for the kernel to free objects: it waits for a grace period, which is long on a busy machine.
 const FREED: Duration = Duration::from_secs(30);
 
-/// What the kernel calls an id in a descriptor's `fdinfo`, and the command of bpf(2) that opens it.
+/// The name of an id in a descriptor's `fdinfo`, and the command of bpf(2) that opens an object by it.
 const KINDS: [(&str, u32); 4] = [
     ("prog_id", 13),
     ("map_id", 14),
@@ -20,7 +21,7 @@ const KINDS: [(&str, u32); 4] = [
     ("link_id", 30),
 ];
 
-/// What one agent holds in the kernel. The kernel counts ids up: one that is gone does not come back.
+/// The objects of one agent. The kernel assigns ids in ascending order, so a freed id is not reused soon.
 #[derive(Clone, Debug)]
 pub(crate) struct Held {
     agent: u32,
@@ -28,7 +29,7 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    /// What an agent holds now: nothing when it has ended.
+    /// The objects that an agent has now. None if it has ended.
     pub(crate) fn by(agent: u32) -> Self {
         let mut ids = BTreeSet::new();
         for text in descriptors(agent).unwrap_or_default() {
@@ -45,7 +46,7 @@ impl Held {
         Self { agent, ids }
     }
 
-    /// All that an agent holds until it ends by itself, as one that fails at its start; it may be nothing.
+    /// All objects that an agent has until it ends by itself, for example because its start fails. There may be none.
     pub(crate) fn in_the_life_of(agent: &mut Process, within: Duration) -> Self {
         let mut all = Self::by(agent.id());
         until(within, "the agent ends", || {
@@ -55,15 +56,15 @@ impl Held {
         all
     }
 
-    /// Whether it holds all that an agent with probes does: otherwise this would not see what is left.
+    /// Whether there are objects of each kind that an agent with probes has. Otherwise `goes` would prove nothing.
     pub(crate) fn is_complete(&self) -> bool {
         let has = |wanted: &str| self.ids.iter().any(|(kind, _)| *kind == wanted);
         has("prog_id") && has("map_id") && has("link_id")
     }
 
-    /// Waits until the kernel has none of it any more.
+    /// Waits until the kernel has freed all of them.
     pub(crate) fn goes(&self) {
-        until(FREED, "the kernel has freed what the agent held", || {
+        until(FREED, "the kernel has freed the agent's objects", || {
             let left = self.left();
             if !left.is_empty() {
                 eprintln!("still in the kernel: {left:?}");
@@ -79,7 +80,7 @@ impl Held {
             .filter(|(kind, id)| is_loaded(kind, *id))
             .map(|(kind, id)| format!("{kind} {id}"))
             .collect();
-        // How aya names a probe that it makes there, as it does on kernels that know no other way.
+        // Aya's names of probes in this file. It uses the file on kernels that have no other way to make uprobes.
         let own = format!("aya_{}_", self.agent);
         let events = fs::read_to_string("/sys/kernel/tracing/uprobe_events").unwrap_or_default();
         left.extend(
@@ -92,7 +93,7 @@ impl Held {
     }
 }
 
-/// Whether the kernel still knows an id. Asking for it keeps it for no longer than the question.
+/// Whether the kernel still has an object of this id. Opening it keeps it alive only for the duration of this call.
 fn is_loaded(kind: &str, id: u32) -> bool {
     let command = KINDS
         .iter()
@@ -114,12 +115,12 @@ fn is_loaded(kind: &str, id: u32) -> bool {
         assert_eq!(error.raw_os_error(), Some(libc::ENOENT), "{kind} {id}");
         return false;
     }
-    // SAFETY: the descriptor was just made and nobody else has it.
+    // SAFETY: the descriptor was just created and is used nowhere else.
     unsafe { libc::close(descriptor as i32) };
     true
 }
 
-/// Whether an agent holds a tracepoint that every system call of the host meets.
+/// Whether an agent holds a tracepoint that every system call of the host runs.
 pub(crate) fn traces_calls(agent: u32) -> bool {
     let all = descriptors(agent).expect("the agent runs");
     all.iter().any(|text| {
@@ -128,7 +129,7 @@ pub(crate) fn traces_calls(agent: u32) -> bool {
     })
 }
 
-/// How many links to uprobes an agent holds.
+/// Number of links to uprobes that an agent holds.
 pub(crate) fn uprobe_links(agent: u32) -> usize {
     let is_link = |text: &&String| {
         text.lines()
@@ -138,7 +139,7 @@ pub(crate) fn uprobe_links(agent: u32) -> usize {
     all.iter().filter(is_link).count()
 }
 
-/// What the kernel says of each descriptor of a process.
+/// The `fdinfo` of each descriptor of a process.
 fn descriptors(pid: u32) -> io::Result<Vec<String>> {
     let entries = fs::read_dir(format!("/proc/{pid}/fdinfo"))?;
     let read = entries

@@ -1,5 +1,5 @@
-//! What the tests in the real kernel share: processes that end with the test, lines with a deadline,
-//! builds of the lab's C++ programs, and the reason to skip.
+//! Shared by the kernel tests: processes that end with the test, lines with a deadline, builds of the lab's C++
+//! programs, and reasons to skip.
 
 pub(crate) mod books;
 pub(crate) mod compile;
@@ -26,16 +26,16 @@ use tempfile::TempDir;
 
 use process::Process;
 
-/// How long the agent may take to load, verify and attach; the verifier is slow on a busy machine.
+/// Deadline for the agent to load, verify and attach. The verifier is slow on a busy machine.
 pub(crate) const ATTACH: Duration = Duration::from_secs(60);
-/// How long it may take to write its outputs.
+/// Deadline for its outputs.
 pub(crate) const FINISH: Duration = Duration::from_secs(30);
 
-/// A target that runs, and the agent that watches it.
+/// An agent that watches a running target.
 pub(crate) struct Watched {
     /// The agent.
     pub(crate) agent: Process,
-    /// Where its files are.
+    /// Folder of its files.
     pub(crate) folder: TempDir,
 }
 
@@ -44,7 +44,7 @@ pub(crate) fn binary() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_heaptide"))
 }
 
-/// Waits for something with a deadline.
+/// Waits until `done`, with a deadline.
 pub(crate) fn until(within: Duration, what: &str, mut done: impl FnMut() -> bool) {
     let deadline = Instant::now() + within;
     while !done() {
@@ -53,24 +53,24 @@ pub(crate) fn until(within: Duration, what: &str, mut done: impl FnMut() -> bool
     }
 }
 
-/// Has the agent not measure what its probes cost here, which takes a part of its start.
+/// Makes the agent skip the calibration of probe costs, which takes a part of its start.
 const UNCALIBRATED: &str = "HEAPTIDE_UNCALIBRATED";
-/// For [`watch_in`]: the agent measures it, as it does for users.
+/// For [`watch_in`]: the agent calibrates, as for users.
 pub(crate) const CALIBRATED: (&str, &str) = (UNCALIBRATED, "");
 
 /// `heaptide` with arguments.
 pub(crate) fn heaptide<A: AsRef<str>>(arguments: &[A]) -> Command {
     let mut command = Command::new(binary());
     command.args(arguments.iter().map(AsRef::as_ref));
-    // What a developer has set must not decide what a test sees.
+    // A developer's environment must not affect the test.
     command.env_remove("RUST_LOG");
     command.env_remove("HEAPTIDE_UPROBES");
     command.env(UNCALIBRATED, "1");
     command
 }
 
-/// Attaches to `pid`, in trace mode unless `more` says otherwise, waits until the probes are in place. `report.json` and
-/// `sites.json` will be in the folder.
+/// Attaches to `pid`, in mode `trace` unless `more` has another one, and waits until the probes are attached. The
+/// agent writes `report.json` and `sites.json` to the folder.
 pub(crate) fn watch(pid: u32, more: &[&str]) -> Watched {
     watch_in(pid, more, &[])
 }
@@ -102,14 +102,14 @@ pub(crate) fn watch_in(pid: u32, more: &[&str], variables: &[(&str, &str)]) -> W
 }
 
 impl Watched {
-    /// Ends the watching as a user does, and waits for the outputs.
+    /// Ends the agent as a user does, and waits for its outputs.
     pub(crate) fn finish(&mut self) {
         self.agent.signal(libc::SIGINT);
         let status = self.agent.wait(FINISH);
         assert_eq!(status.code(), Some(0), "{}", self.agent.transcript());
     }
 
-    /// A file it has written.
+    /// A file that the agent has written.
     pub(crate) fn read(&self, name: &str) -> String {
         let path = self.folder.path().join(name);
         std::fs::read_to_string(&path)
@@ -117,7 +117,7 @@ impl Watched {
     }
 }
 
-/// A temporary folder that others than root may enter.
+/// A temporary folder that is accessible to other users than root.
 pub(crate) fn folder() -> TempDir {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -140,8 +140,8 @@ pub(crate) fn fixture(name: &str) -> PathBuf {
         .join(name)
 }
 
-/// Says that a test is skipped, in the form that `cargo xtask test` collects. Written past the test
-/// harness, which swallows what `eprintln!` says.
+/// Reports that a test is skipped, in the form that `cargo xtask test` collects. It writes to standard error
+/// directly, because the test harness captures `eprintln!`.
 pub(crate) fn skip(name: &str, reason: &str) {
     let _ = writeln!(io::stderr(), "SKIPPED {name}: {reason}");
 }
@@ -149,14 +149,14 @@ pub(crate) fn skip(name: &str, reason: &str) {
 /// The turn of a test that uses the kernel.
 pub(crate) struct Turn(#[allow(dead_code, reason = "held, not read")] File);
 
-/// Waits for the turn of a test that counts and compares: others like it may run beside it. `None` when the kernel
-/// cannot be used, after saying so.
+/// Waits for the turn of a test that measures no costs. Other such tests may run at the same time. `None`: the kernel
+/// cannot be used, which was reported.
 pub(crate) fn kernel(name: &str) -> Option<Turn> {
     turn(name, libc::LOCK_SH)
 }
 
-/// The same for a test of what something costs, which what others do would change: nothing else that uses the kernel
-/// runs beside it.
+/// The same for a test that measures costs. No other test that uses the kernel runs at the same time, because it
+/// would change the costs.
 pub(crate) fn kernel_alone(name: &str) -> Option<Turn> {
     turn(name, libc::LOCK_EX)
 }
@@ -166,7 +166,7 @@ fn turn(name: &str, kind: i32) -> Option<Turn> {
         skip(name, &reason);
         return None;
     }
-    // Whoever waits to be alone holds the queue meanwhile, so that not ever new ones share the lock before it.
+    // A test that waits to be alone holds the queue, so that new tests do not share the lock before it.
     let _queue = locked("heaptide-kernel-tests.queue", libc::LOCK_EX);
     Some(Turn(locked("heaptide-kernel-tests.lock", kind)))
 }
@@ -193,7 +193,7 @@ fn obstacle() -> Option<String> {
             return Some(format!("the kernel has no {path}"));
         }
     }
-    // BPF_MAP_CREATE of an array with one element: the cheapest question whether bpf(2) works.
+    // BPF_MAP_CREATE of an array with one element: the cheapest test of bpf(2).
     let mut attributes = [0_u32; 32];
     (attributes[0], attributes[1], attributes[2], attributes[3]) = (2, 4, 8, 1);
     // SAFETY: the pointer and length describe `attributes`, which the kernel only reads.
@@ -208,7 +208,7 @@ fn obstacle() -> Option<String> {
     if map < 0 {
         return Some(format!("bpf(2): {}", io::Error::last_os_error()));
     }
-    // SAFETY: the descriptor was just made and nobody else has it.
+    // SAFETY: the descriptor was just created and is used nowhere else.
     unsafe { libc::close(map as i32) };
     None
 }

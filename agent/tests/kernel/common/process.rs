@@ -1,4 +1,4 @@
-//! A child process with its output read line by line, that ends when the test does.
+//! A child process that ends with the test. Its output is read line by line.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// A running child. Killed by its id and waited for when dropped, a panic included.
+/// A running child. When dropped, also by a panic, it is killed and waited for.
 pub(crate) struct Process {
     name: &'static str,
     child: Child,
@@ -16,7 +16,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts `command` with all three pipes held by the test.
+    /// Starts `command`. The test holds all three pipes.
     pub(crate) fn start(name: &'static str, command: &mut Command) -> Self {
         Self::try_start(name, command).unwrap_or_else(|error| panic!("{name}: {error}"))
     }
@@ -59,31 +59,31 @@ impl Process {
         );
     }
 
-    /// The next line of its standard output that fits; those before it are passed over.
+    /// The next line of its standard output that `fits`. Lines before it are skipped.
     pub(crate) fn line(&mut self, within: Duration, fits: impl Fn(&str) -> bool) -> String {
         let found = self.output.next(within, fits);
         found.unwrap_or_else(|why| {
             panic!(
-                "{} wrote no such line: {why}\n{}",
+                "{} wrote no such line to standard output: {why}\n{}",
                 self.name,
                 self.transcript()
             )
         })
     }
 
-    /// The same of its standard error.
+    /// The same for its standard error.
     pub(crate) fn error_line(&mut self, within: Duration, fits: impl Fn(&str) -> bool) -> String {
         let found = self.errors.next(within, fits);
         found.unwrap_or_else(|why| {
             panic!(
-                "{} said no such thing: {why}\n{}",
+                "{} wrote no such line to standard error: {why}\n{}",
                 self.name,
                 self.transcript()
             )
         })
     }
 
-    /// Whether it is still there.
+    /// Whether it still runs.
     pub(crate) fn runs(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
@@ -94,12 +94,12 @@ impl Process {
         unsafe { libc::kill(self.child.id() as i32, signal) };
     }
 
-    /// Waits for its end and for the last of its output.
+    /// Waits for its end and for the rest of its output.
     pub(crate) fn wait(&mut self, within: Duration) -> ExitStatus {
         let deadline = Instant::now() + within;
         loop {
             if let Some(status) = self.child.try_wait().expect("a child of ours") {
-                // Children of its own may hold the pipes longer: a short wait is enough.
+                // Its children may hold the pipes longer, so the wait is short.
                 let last = Duration::from_secs(2);
                 let _ = self.output.next(last, |_| false);
                 let _ = self.errors.next(last, |_| false);
@@ -115,7 +115,7 @@ impl Process {
         }
     }
 
-    /// What it left when it has ended.
+    /// Exit code and output after its end.
     pub(crate) fn finished(&mut self, within: Duration) -> Finished {
         let status = self.wait(within);
         Finished {
@@ -125,17 +125,17 @@ impl Process {
         }
     }
 
-    /// All it has written so far to standard output.
+    /// Its standard output so far.
     pub(crate) fn output(&self) -> String {
         self.output.seen.join("\n")
     }
 
-    /// All it has written so far to standard error.
+    /// Its standard error so far.
     pub(crate) fn errors(&self) -> String {
         self.errors.seen.join("\n")
     }
 
-    /// What to show when something went wrong.
+    /// Its output, for messages of failed tests.
     pub(crate) fn transcript(&self) -> String {
         let cut = |text: String| text.chars().take(6000).collect::<String>();
         format!(
@@ -154,14 +154,14 @@ impl Drop for Process {
     }
 }
 
-/// Runs a command to its end; a hanging one is killed and fails the test.
+/// Runs a command to its end. A command that hangs is killed, and the test fails.
 pub(crate) fn run(name: &'static str, command: &mut Command, within: Duration) -> Finished {
     let mut process = Process::start(name, command);
     process.input = None;
     process.finished(within)
 }
 
-/// What a command left.
+/// Exit code and output of a command.
 #[derive(Debug)]
 pub(crate) struct Finished {
     /// Exit code; `None`: a signal.
@@ -173,8 +173,8 @@ pub(crate) struct Finished {
 }
 
 impl Finished {
-    /// A refusal that a person understands: not a success, not a panic, not "internal", and it names
-    /// each of `words` (any case).
+    /// Checks that the command failed with a clear message: no success, no panic, no internal error, and each of
+    /// `words` is in the message (any case).
     pub(crate) fn refuses(&self, words: &[&str]) {
         let code = self
             .code
@@ -183,7 +183,7 @@ impl Finished {
         self.names(words);
     }
 
-    /// It says each of `words` (any case), and no panic.
+    /// Checks that each of `words` is in the output (any case), and that there was no panic.
     pub(crate) fn names(&self, words: &[&str]) {
         let said = format!("{}\n{}", self.output, self.errors).to_lowercase();
         assert!(!said.contains("panicked"), "{self:#?}");

@@ -1,4 +1,4 @@
-//! An agent that watches requests only, what it has seen so far, and the lab's server for requests.
+//! An agent that watches requests only, the requests that it has reported, and the lab's server for requests.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -17,7 +17,7 @@ use super::process::Process;
 use super::{ATTACH, FINISH, folder, heaptide};
 
 const PATIENCE: Duration = Duration::from_secs(20);
-/// The agent reads its ring every 50 ms: what is not there after this long will not come.
+/// The agent reads its ring every 50 ms. A record that is missing after this time will not come.
 const MORE: Duration = Duration::from_millis(250);
 
 /// A line of `--requests`.
@@ -37,7 +37,7 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// What most tests compare.
+    /// The fields that most tests compare.
     pub(crate) fn short(&self) -> (&str, Option<u16>) {
         (&self.head, self.status)
     }
@@ -53,7 +53,7 @@ pub(crate) struct Observer {
 }
 
 impl Observer {
-    /// Watches a process; ready when this returns.
+    /// Watches a process. The probes are attached when this returns.
     pub(crate) fn attach(target: u32, mode: &str, options: &[&str]) -> Self {
         let folder = folder();
         let file = folder.path().join("requests.json");
@@ -75,7 +75,7 @@ impl Observer {
         }
     }
 
-    /// All lines that it has written whole.
+    /// All complete lines that it has written.
     pub(crate) fn lines(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(&self.file).unwrap_or_default();
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
@@ -83,15 +83,15 @@ impl Observer {
         lines.collect::<Result<_, _>>().expect("JSON lines")
     }
 
-    /// The lines that are requests: sites, heaps and censuses stand among them.
+    /// The lines of requests. The file has sites, heaps and censuses too.
     fn requests(&self) -> Vec<Value> {
         let mut lines = self.lines();
         lines.retain(|line| line.get("id").is_some());
         lines
     }
 
-    /// The requests since the last call: waits for `count` of them. What comes beyond is the next call's, which does
-    /// not expect it, or is found when all is over.
+    /// The requests since the last call. Waits for `count` of them. A superfluous request fails the next call or the
+    /// check at the end.
     pub(crate) fn seen(&mut self, count: usize) -> Vec<Seen> {
         let deadline = Instant::now() + PATIENCE;
         let mut lines = self.requests();
@@ -109,15 +109,15 @@ impl Observer {
         seen
     }
 
-    /// That nothing comes any more. (Nothing at all, if none was seen before.)
+    /// Checks that no further request comes.
     pub(crate) fn no_more(&self) {
         thread::sleep(MORE);
         let lines = self.requests();
         let more = &lines[self.taken..];
-        assert!(more.is_empty(), "requests too many: {more:#?}");
+        assert!(more.is_empty(), "superfluous requests: {more:#?}");
     }
 
-    /// Ends the watching. Returns the report and what was live at the end.
+    /// Ends the agent. Returns the report and all lines, with those of live memory at the end.
     pub(crate) fn finish(mut self) -> (Value, Vec<Value>) {
         self.agent.signal(libc::SIGINT);
         let status = self.agent.wait(FINISH);
@@ -129,7 +129,7 @@ impl Observer {
 }
 
 impl Drop for Observer {
-    /// Where requests were compared with those that were sent, none may have come beyond.
+    /// If requests were compared with those sent, there must be no superfluous ones.
     fn drop(&mut self) {
         if self.compared && !thread::panicking() {
             self.no_more();
@@ -160,7 +160,7 @@ impl Server {
     }
 }
 
-/// Reads one answer that announces its length; its status.
+/// Reads one answer with a `Content-Length`. Returns its status.
 pub(crate) fn answer(stream: &mut TcpStream) -> u16 {
     let mut text = Vec::new();
     let mut byte = [0];
@@ -196,7 +196,7 @@ pub(crate) fn get(path: &str, lines: &[&str]) -> Vec<u8> {
     text.into_bytes()
 }
 
-/// Sends bytes as separate packets, the server reading each on its own.
+/// Sends bytes as separate packets. The server reads each of them separately.
 pub(crate) fn send_apart(stream: &mut TcpStream, parts: &[&[u8]]) {
     for part in parts {
         stream.write_all(part).expect("a part is sent");

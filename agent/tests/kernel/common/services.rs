@@ -24,11 +24,12 @@ pub(crate) fn build_http2() -> Result<(), String> {
 
 fn cargo_build(what: &[&str]) -> Result<(), String> {
     let mut cargo = Command::new(env!("CARGO"));
-    // The whole workspace, as `cargo xtask test` has built it before: dependencies have the same features then.
+    // The whole workspace, as in `cargo xtask test`, so that dependencies have the same features and are not built
+    // again.
     cargo
         .args(["build", "--release", "--workspace", "--quiet"])
         .args(what);
-    // The lab is a workspace of its own: nothing of this build's is meant for it.
+    // The lab is a separate workspace: variables of this build do not apply to it.
     for name in [
         "CARGO_TARGET_DIR",
         "RUSTFLAGS",
@@ -55,7 +56,7 @@ pub(crate) fn axum(variant: &str) -> (Process, SocketAddr) {
     start_axum("lab-axum", &["--variant", variant])
 }
 
-/// A build of the Axum service with these arguments and two workers, whatever this machine has, on a free port.
+/// A build of the Axum service with these arguments on a free port. It has two workers on any machine.
 pub(crate) fn start_axum(name: &'static str, arguments: &[&str]) -> (Process, SocketAddr) {
     let mut command = lab_program(name);
     command.args(["--listen", "127.0.0.1:0"]).args(arguments);
@@ -65,26 +66,30 @@ pub(crate) fn start_axum(name: &'static str, arguments: &[&str]) -> (Process, So
     (service, address.expect("an address"))
 }
 
-/// The Axum service's own books.
+/// The Axum service's response of `/truth`.
 pub(crate) fn truth(address: SocketAddr) -> Value {
     let answer = http::get(address, "/truth");
     let body = answer.split("\r\n\r\n").nth(1).expect("a body");
     serde_json::from_str(body).expect("JSON")
 }
 
-/// The same when the last grandchildren of `answered` requests of a route have kept their blocks: they may go on when all
-/// is answered. And how often it was asked for them, each a request over HTTP/1.
+/// The same after the last grandchildren of `answered` requests of a route have kept their blocks. They may run on
+/// after all requests are answered. Also returns the number of requests that this took, all over HTTP/1.
 pub(crate) fn truth_of_all(address: SocketAddr, route: &str, answered: u64) -> (Value, u64) {
     let (mut books, mut asked) = (Value::Null, 0);
-    until(RUN, "all that requests have started has ended", || {
-        books = truth(address);
-        asked += 1;
-        books["by_route"][route]["count"].as_u64() >= Some(answered)
-    });
+    until(
+        RUN,
+        "all tasks that requests have started have ended",
+        || {
+            books = truth(address);
+            asked += 1;
+            books["by_route"][route]["count"].as_u64() >= Some(answered)
+        },
+    );
     (books, asked)
 }
 
-/// Drives a service to the end of the load; what was sent.
+/// Drives a service until the load ends. Returns what was sent.
 pub(crate) fn load(address: SocketAddr, arguments: &[&str]) -> Value {
     let mut command = lab_program("lab-load");
     command.args(["--target", &address.to_string()]);

@@ -1,4 +1,4 @@
-//! `lab/truth` as a target that does nothing until it is told to.
+//! `lab/truth` as a target that waits for commands.
 
 use std::process::Command;
 use std::time::Duration;
@@ -27,7 +27,7 @@ pub(crate) fn start_with(frame_pointers: bool, malloc: Malloc, preload: Option<&
     start_as(&mut command)
 }
 
-/// The same as a command of the test's own has it.
+/// The same with the test's own command.
 pub(crate) fn start_as(command: &mut Command) -> Process {
     let mut process = Process::start("truth", command);
     process.line(RUN, |line| line.starts_with("ready "));
@@ -39,7 +39,7 @@ pub(crate) fn idle() -> Process {
     start(false)
 }
 
-/// Whether an idle one still does all it should. To be asked once: it is not idle afterwards.
+/// Whether an idle target still works. Call it once, because the target is not idle afterwards.
 pub(crate) fn is_well(target: &mut Process) -> bool {
     target.say("go");
     target

@@ -1,6 +1,6 @@
-//! Every route keeps one block per request, of a size that no other route uses. So kept bytes per route
-//! are exactly known, and attribution can be checked block by block. In `children` the blocks are kept
-//! by what a request has started: tasks, a set of tasks, a closure on a blocking thread.
+//! Every route keeps one block per request, of a size that no other route uses. So kept bytes per route are exactly
+//! known, and attribution can be checked block by block. In `children` the blocks are kept by children of a request:
+//! tasks, a set of tasks, a closure on a blocking thread.
 
 use std::sync::Mutex;
 

@@ -51,8 +51,8 @@ pub(super) fn working_set(innocent: Service) -> Service {
     }
 }
 
-/// Holds its result as for a slow client; the duration varies with a period of 20 s, and with it
-/// the number of requests in flight.
+/// Holds its result as for a slow client. The duration varies with a period of 20 s, and so does the number of
+/// requests in flight.
 async fn get_data_slowly(claims: Claims) -> Json<Value> {
     let result = vec![1_u8; 64 * 1024];
     tokio::time::sleep(slowness()).await;

@@ -84,7 +84,7 @@ impl Judge {
                     known.site = finding.site;
                 }
             } else if finding.basis == Basis::Container || !inputs.growth.sees_blocks() {
-                // if blocks are seen, the totals of the process or its heap are not evidence
+                // If blocks are seen, the totals of the process or its heap are not evidence.
                 out.push(finding);
             }
         }
@@ -258,7 +258,7 @@ fn container(
     };
     let net = one.window.net;
     let per = |events: f64, wanted: bool| (wanted && events > 0.0).then(|| net / events);
-    // tokens that looked new at first, but were known to the service, are not in the slope
+    // Tokens that looked new at first, but were known to the service, are not in the slope.
     let exact = one
         .explained
         .as_ref()

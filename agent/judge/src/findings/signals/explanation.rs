@@ -23,7 +23,7 @@ const LEAST_STEPS: usize = 3;
 /// Seconds after the attach during which known tokens look new. These intervals are left out if enough
 /// others exist.
 const LEARNING_SECONDS: f64 = 5.0;
-/// Minimum events of each of two classes to tell them apart.
+/// Minimum events of each of two classes to distinguish them.
 const LEAST_EVENTS: f64 = 20.0;
 /// Minimum part of the growth that each of two terms explains.
 const PART: f64 = 0.1;
@@ -62,7 +62,7 @@ pub fn explain(curve: &Curve, from: usize, about: Context) -> Option<Explained> 
     if whole.cause != Cause::Indeterminate && whole.route.is_some() {
         return Some(whole);
     }
-    // the later half may be decisive, because token classes are known better by then
+    // The later half may be decisive, because token classes are known better by then.
     let half = from + (last - from) / 2;
     let late = (last - half >= 2 * LEAST_STEPS)
         .then(|| over(curve, half, about))
@@ -112,7 +112,7 @@ fn over(curve: &Curve, from: usize, about: Context) -> Option<Explained> {
         .filter_map(|variable| steps.fit(variable))
         .collect();
     fits.sort_by(|a, b| b.log.total_cmp(&a.log).then(a.variable.cmp(&b.variable)));
-    // a variable over all routes counts only if it excludes every single route and time
+    // A variable over all routes counts only if it excludes every single route and time.
     let general =
         |fit: &Fit| fit.variable.route.is_none() && fit.variable.what != EventKind::Seconds;
     let special = fits.iter().find(|fit| !general(fit))?;
@@ -231,7 +231,7 @@ fn both_classes(steps: &Regression, curve: &Curve) -> Option<(Variable, (f64, f6
         .max_by(|a, b| a.2.total_cmp(&b.2))
 }
 
-/// The cause that a variable stands for.
+/// The cause that a variable implies.
 pub fn cause_of(variable: Variable) -> Cause {
     match variable.what {
         EventKind::New | EventKind::First => Cause::TokenKeyed,

@@ -11,9 +11,10 @@ use crate::report::FindingState;
 use super::curve::{Curve, EventKind, Variable};
 use super::groups::Group;
 
-/// Ratio of the process's growth to what entries were seen to own from which the rest is taken to be theirs, too.
+/// If the process grew by more than this multiple of the bytes that entries were seen to own, the rest is attributed
+/// to the entries too.
 const DEEP: f64 = 1.5;
-/// Minimum growth of the process for that, bytes. Less comes from allocators and caches of the runtime.
+/// Minimum growth of the process for that, bytes. Less may come from allocators and caches of the runtime.
 const LEAST_GAIN: f64 = 1024.0 * 1024.0;
 
 /// Figures of a group.
@@ -25,7 +26,8 @@ pub struct Figures {
     pub floor: f64,
     /// Whether the bytes are the process's, not the container's.
     pub of_process: bool,
-    /// Bytes that the entries were seen to own, if the process grew by clearly more: then `grown` is that growth.
+    /// Bytes that the entries were seen to own, if the process grew by clearly more. In this case `grown` is the
+    /// growth of the process.
     pub seen: Option<f64>,
     /// The entries may refer to more than they were seen to own.
     pub is_lower_bound: bool,
@@ -107,8 +109,9 @@ impl Judge {
         out
     }
 
-    /// Compares what the entries own with the growth of the process in the same time. What they refer to is not all
-    /// seen: if the process grew by clearly more than all growing containers together, that growth is theirs.
+    /// Compares what the entries own with the growth of the process in the same time. A census does not see
+    /// everything that entries refer to. If the process grew by clearly more than all growing containers together,
+    /// that growth is attributed to them.
     fn reconcile(&self, inputs: Inputs, onset: Nanos, out: &mut Figures) {
         let gain = [SignalKey::Heap, SignalKey::Process]
             .iter()
@@ -134,8 +137,8 @@ impl Judge {
     }
 }
 
-/// Growth of the process's memory since `onset`, at the rate of the later half of the time: a warm-up at the start is no
-/// part of it.
+/// Growth of the process's memory since `onset`, at the rate of the later half of the time, which excludes a warm-up
+/// at the start.
 fn gain(curve: &Curve, onset: Nanos) -> Option<f64> {
     let (from, last) = (at(curve, onset), curve.len() - 1);
     let half = from + (last - from) / 2;

@@ -66,7 +66,7 @@ pub fn judge(key: &SignalKey, curve: &Curve, counted: bool) -> Outcome {
     let Some(why) = gate(least(key, counted), curve, 0) else {
         return growing(key, curve, 0);
     };
-    // shorter windows find a late onset, unless 20 % or more was evicted before them
+    // Shorter windows find a late onset, unless 20 % or more was evicted before them.
     let mut length = last / 2;
     while length + 1 >= LEAST_LEVELS {
         let from = last - length;
@@ -148,8 +148,8 @@ fn gate(least: (f64, f64), curve: &Curve, from: usize) -> Option<Why> {
     if linearity(curve, from) < LINEAR || freshness(curve, from) < FRESH {
         return Some(still);
     }
-    // records: the floor of the last third is not below any earlier level, and clearly above the peak
-    // before the window
+    // Records: the floor of the last third is not below any earlier level, and clearly above the peak
+    // before the window.
     let base = curve.value(from);
     let peak = |points: std::ops::Range<usize>| {
         curve.points[points]
@@ -187,7 +187,7 @@ fn swings(curve: &Curve, from: usize, to: usize) -> (f64, f64) {
     for pair in curve.points[from..=to].windows(2) {
         let (before, now) = (pair[0].level.value, pair[1].level);
         let net = now.value - before;
-        // extremes that thinning removed: down to the low, or up to the high, and back
+        // Extremes that thinning removed: down to the low, or up to the high, and back.
         let hidden = (before.min(now.value) - now.low)
             .max(now.high - before.max(now.value))
             .max(0.0);
@@ -237,7 +237,7 @@ fn linearity(curve: &Curve, from: usize) -> f64 {
             let half = half.min(last - 1).max(from + 1);
             let early = rate(curve, *clock, from, half)?;
             let late = rate(curve, *clock, half, last)?;
-            // growth before the window counts too: a short window must not hide that it was faster
+            // Growth before the window counts too: a short window must not hide that it was faster.
             let before = rate(curve, *clock, 0, from).unwrap_or(0.0);
             let against = early.max(before);
             Some(if against > 0.0 {
@@ -249,8 +249,8 @@ fn linearity(curve: &Curve, from: usize) -> f64 {
         .fold(0.0, f64::max)
 }
 
-/// Ratio of recent to mean growth per event, by the clock with the largest ratio. By events, the recent part has at
-/// least [`FRESH_PART`] of them: when traffic stops, nothing says that what it made grow has stopped.
+/// Ratio of recent to mean growth per event, by the clock with the largest ratio. The recent part has at least
+/// [`FRESH_PART`] of the events. If traffic stops, that is not evidence that growth per event has stopped.
 fn freshness(curve: &Curve, from: usize) -> f64 {
     let last = curve.len() - 1;
     let recent = FRESH_SECONDS.max(FRESH_PART * curve.seconds(from, last));

@@ -28,7 +28,7 @@ pub fn groups(judged: &BTreeMap<SignalKey, JudgedSignal>) -> Vec<Group> {
             .filter(move |(key, one)| one.state > FindingState::None && want(key))
     };
     let mut groups: Vec<Group> = Vec::new();
-    // containers first, because they are counted exactly
+    // Containers first, because they are counted exactly.
     let decided = |one: &JudgedSignal| {
         one.explained
             .as_ref()
@@ -52,7 +52,7 @@ pub fn groups(judged: &BTreeMap<SignalKey, JudgedSignal>) -> Vec<Group> {
             None => join(&mut groups, key, one, decided(one)),
         }
     }
-    // a heap and its sites are one group; they include the memory of containers
+    // A heap and its sites are one group; they include the memory of containers.
     let mut rest: Vec<(&SignalKey, &JudgedSignal)> =
         grows(|key| matches!(key, SignalKey::Site(_) | SignalKey::Heap)).collect();
     rest.sort_by(|a, b| {
@@ -60,7 +60,7 @@ pub fn groups(judged: &BTreeMap<SignalKey, JudgedSignal>) -> Vec<Group> {
             .partial_cmp(&(a.0 == &SignalKey::Heap, a.1.window.net))
             .unwrap_or(std::cmp::Ordering::Equal)
     });
-    // page faults are better evidence than resident memory
+    // Page faults are better evidence than resident memory.
     rest.extend(grows(|key| *key == SignalKey::Faults));
     rest.extend(grows(|key| *key == SignalKey::Process));
     for (key, one) in rest {

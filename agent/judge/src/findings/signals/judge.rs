@@ -54,7 +54,7 @@ impl SignalJudge {
             .iter()
             .filter_map(|(_, _, outcome, _)| growing(outcome).map(|grows| grows.1))
             .collect();
-        // a signal that never changed cannot be a false discovery
+        // A signal that never changed cannot be a false discovery.
         let moved = outcomes
             .iter()
             .filter(|(_, curve, _, _)| moves(curve))

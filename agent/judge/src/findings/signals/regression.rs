@@ -55,13 +55,13 @@ pub(super) struct Fit {
     pub(super) log: f64,
 }
 
-/// The intervals of a regression. Only those count whose requests were traced: assumed requests cannot tell one
-/// explanation from another.
+/// The intervals of a regression. Only intervals with traced requests count, because assumed requests cannot
+/// distinguish explanations.
 pub(super) struct Regression<'a> {
     curve: &'a Curve,
     from: usize,
     to: usize,
-    /// By interval since `from`, those without traced requests too.
+    /// By interval since `from`, including those without traced requests.
     growth: Vec<f64>,
     /// Seconds, and whether the requests were traced.
     intervals: Vec<(f64, bool)>,
@@ -161,7 +161,7 @@ impl<'a> Regression<'a> {
                         .ln()
             })
             .sum();
-        // requests at the same time are not independent
+        // Requests at the same time are not independent.
         log * (MOST_STACK_REQUESTS / total).min(1.0)
     }
 
@@ -205,7 +205,7 @@ impl<'a> Regression<'a> {
             })
             .collect();
         let n = self.len().max(1) as f64;
-        // the variance is at least the minimum variance under this noise model
+        // The variance is at least the minimum variance under this noise model.
         let spread = product(&left, &left) / n;
         let spread = spread.max(self.floor / noise.step().max(noise.level));
         Some((slopes, -n / 2.0 * spread.ln() - filter.logs / 2.0))
@@ -263,8 +263,8 @@ fn clear(values: &mut [f64], traced: impl Iterator<Item = bool>) {
 /// The Kalman filter of the local level model. It turns increments into innovations, which are independent
 /// and of equal variance under the noise model. After an interval without traced requests it starts anew.
 struct Filter {
-    /// For each interval: the gain, and the reciprocal of the innovation's standard deviation. Both are 1 and 0 without
-    /// traced requests: such an interval says nothing, and the next one does not depend on it.
+    /// For each interval: the gain, and the reciprocal of the innovation's standard deviation. Without traced
+    /// requests they are 1 and 0: such an interval is not evidence, and the next one does not depend on it.
     gains: Vec<(f64, f64)>,
     /// Sum of the logarithms of those variances.
     logs: f64,
@@ -293,7 +293,7 @@ impl Filter {
     }
 
     fn innovations(&self, steps: &[f64]) -> Vec<f64> {
-        // the error of the predicted level
+        // The error of the predicted level.
         let mut off = 0.0;
         self.gains
             .iter()

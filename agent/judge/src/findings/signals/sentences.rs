@@ -36,7 +36,7 @@ pub fn sentences(
         out.push("no container, heap profile or block shows what keeps the memory".to_owned());
     }
     if inputs.requests_unread {
-        // Requests came, and none is known: growth with time means nothing.
+        // Requests came but could not be read, so a fit with time is not evidence.
     } else if let Some(explained) = &one.explained {
         out.push(why(explained, main, inputs.attribution));
     } else {
@@ -58,8 +58,8 @@ pub fn sentences(
     }
     if let Some(seen) = figures.seen {
         out.push(format!(
-            "its entries were seen to own {}, and the process grew by {} in the same time: the rest is taken to be what \
-             they refer to",
+            "its entries were seen to own {}, and the process grew by {} in the same time: the rest is attributed to \
+             what they refer to",
             bytes(seen),
             bytes(figures.grown)
         ));

@@ -1,7 +1,7 @@
 //! Number of ended requests by route and token class, at the times of readings.
 //!
-//! While requests are not traced, each route and class is assumed to have the rate of the previous window. How much time
-//! that was is counted, because assumed requests are no evidence of what makes memory grow.
+//! While requests are not traced, each route and class is assumed to have the rate of the previous window. The
+//! duration of such pauses is recorded, because assumed requests are not evidence of the cause of growth.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -192,7 +192,7 @@ impl Clock {
         self.with_gap(totals, at)
     }
 
-    /// Adds what is assumed up to `at` to the totals of what was traced.
+    /// Adds the assumed requests up to `at` to the totals of the traced ones.
     fn with_gap(&self, mut totals: Vec<RouteCounts>, at: Nanos) -> Counts {
         let mut assumed_seconds = self.earlier_gaps;
         if let Some(gap) = &self.gap {
@@ -277,7 +277,7 @@ mod tests {
         let each = clock.at_each(&[at(100.0), at(126.0)]);
         near(&each[0], 101.0);
         near(&each[1], 121.0);
-        // another pause: the requests of the previous one are kept
+        // Another pause: the requests of the previous one are kept.
         clock.blind(at(140.0));
         let later = clock.at(at(160.0));
         assert!((later.assumed_seconds - 100.0).abs() < 1e-9);

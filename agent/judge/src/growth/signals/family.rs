@@ -12,7 +12,7 @@ pub const MOST_TICKS: usize = 64;
 /// Number of newest times that are never thinned out.
 const UNTHINNED: usize = 16;
 /// A time at which request tracing begins or ends is kept longer by this factor: without it, the traced requests
-/// before or after it are no evidence any more.
+/// before or after it could not be used as evidence.
 const BOUNDARY: f64 = 8.0;
 /// The same for a time between traced requests.
 const TRACED: f64 = 3.0;
@@ -112,7 +112,7 @@ impl Family {
             signal.levels.resize(before, None);
             signal.lowest = signal.lowest.min(level.low);
             signal.risen = signal.risen.max(level.high - signal.lowest);
-            // two containers of the same path and kind are one signal
+            // Two containers of the same path and kind are one signal.
             signal.levels.push(Some(level));
             signal.levels.truncate(before + 1);
             signal.missed = 0;
@@ -125,7 +125,7 @@ impl Family {
                 continue;
             }
             signal.missed += u32::from(whole);
-            // small signals that do not grow may be missing because the census reports only the biggest
+            // Small signals that do not grow may be missing because the census reports only the biggest.
             let gone = signal.missed >= GONE && signal.risen >= RISEN;
             signal.levels.resize(before, None);
             signal.levels.push(gone.then(Level::default));

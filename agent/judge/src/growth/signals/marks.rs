@@ -41,7 +41,7 @@ impl Marks {
     /// Adds a new collection. Returns a level when [`SECONDS`] have passed.
     pub fn take(&mut self, mark: &HeapMark) -> Option<MeanMark> {
         let last = self.last.replace(*mark);
-        // before the first collection there is no result
+        // Before the first collection there is no result.
         if mark.cycles == 0 {
             return None;
         }
@@ -125,7 +125,7 @@ mod tests {
         assert_eq!(level.at, Nanos(2_500_000_000));
         let bytes = (level.mean as u64, level.low as u64, level.high as u64);
         assert_eq!(bytes, (250, 200, 300));
-        // a collection after a long time is a level by itself
+        // A collection after a long time is a level by itself.
         let level = marks.take(&mark(9_000, 10, 400)).unwrap();
         assert_eq!((level.at, level.mean as u64), (Nanos(9_000_000_000), 400));
     }
@@ -142,14 +142,14 @@ mod tests {
         let mut marks = Marks::default();
         assert_eq!(marks.take(&reading(1, 0, 0, 50_000)), None, "none yet");
         assert!(marks.take(&reading(2, 1, 1_000, 2_000)).is_some());
-        // 10,000 bytes a second
+        // 10,000 bytes a second.
         assert_eq!(marks.take(&reading(3, 1, 1_000, 12_000)), None);
         assert_eq!(marks.take(&reading(4, 1, 1_000, 22_000)), None);
-        // 2,500 bytes after the collection
+        // 2,500 bytes after the collection.
         let level = marks.take(&reading(5, 2, 1_500, 4_000)).unwrap();
         assert_eq!(level.mean as u64, 1_500);
         assert!((level.at.seconds() - 4.75).abs() < 1e-6);
-        // the collector records the time
+        // The collector records the time.
         let said = HeapMark {
             collected_at: Some(Nanos(8_100_000_000)),
             ..reading(9, 3, 1_800, 9_000)

@@ -178,7 +178,7 @@ mod tests {
         stack_requests.settle(second(5), &known);
         let data = ("GET /api/data".to_owned(), 1.0);
         assert_eq!(routes(&stack_requests, "remember", &known), [data]);
-        // a library function, and a function that is in no stack
+        // A library function, and a function that is in no stack.
         assert!(routes(&stack_requests, "loads", &known).is_empty());
         assert!(routes(&stack_requests, "forget", &known).is_empty());
     }

@@ -1,4 +1,4 @@
-//! What compilers have made, kept for all test programs of this host: they use the same few programs, and compiling one
+//! A cache of compiled programs for all test programs of this host. They use the same few programs, and compiling one
 //! takes longer than most tests of it.
 
 use std::ffi::OsString;
@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// Runs `g++` with arguments that name no output, unless it was run so before on the same sources; where its output is.
+/// Runs `g++` with these arguments, which contain no output, unless it was run before on the same sources. Returns
+/// the path of the output.
 pub(super) fn compiled(arguments: &[OsString]) -> PathBuf {
     made(arguments, |output| {
         let mut compiler = Command::new("g++");
@@ -19,7 +20,7 @@ pub(super) fn compiled(arguments: &[OsString]) -> PathBuf {
     })
 }
 
-/// Runs a command, unless it was run before for the same words and sources; where its output is.
+/// Runs a command, unless it was run before for the same `words` and sources. Returns the path of the output.
 pub(super) fn made(words: &[OsString], command: impl FnOnce(&Path) -> Command) -> PathBuf {
     let mut hasher = DefaultHasher::new();
     everything().hash(&mut hasher);
@@ -78,7 +79,7 @@ fn add(folder: &Path, hasher: &mut DefaultHasher) {
     }
 }
 
-/// Where outputs are kept: nobody else may have put anything there.
+/// The folder for outputs. It must belong to this user, so that nobody else can put files there.
 fn folder() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
