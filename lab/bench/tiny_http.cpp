@@ -6,7 +6,7 @@
 // With --leak it keeps a session of 2 KiB for each new bearer token forever
 // (`keep_session`): a minimal leak per token.
 //
-// With --work N each request takes N microseconds of CPU time.
+// With --work N each request takes N microseconds of CPU time. A request of /busy takes 20 milliseconds in any case.
 //
 // With --prefork a child serves, and it waits like a master.
 #include <csignal>
@@ -46,6 +46,7 @@ constexpr std::size_t SESSION = 2048;
 }
 
 std::int64_t work_ns = 0;
+constexpr std::int64_t BUSY_NS = 20'000'000;
 
 std::int64_t thread_ns() {
     timespec now{};
@@ -53,9 +54,9 @@ std::int64_t thread_ns() {
     return std::int64_t(now.tv_sec) * 1'000'000'000 + now.tv_nsec;
 }
 
-[[gnu::noinline]] void work() {
-    if (work_ns == 0) return;
-    for (const std::int64_t end = thread_ns() + work_ns; thread_ns() < end;) {
+[[gnu::noinline]] void work(std::int64_t nanoseconds) {
+    if (nanoseconds == 0) return;
+    for (const std::int64_t end = thread_ns() + nanoseconds; thread_ns() < end;) {
     }
 }
 
@@ -83,7 +84,7 @@ void serve(int connection) {
                 std::size_t from = bearer + sizeof BEARER - 1;
                 keep_session(read_so_far.substr(from, read_so_far.find("\r\n", from) - from));
             }
-            work();
+            work(read_so_far.compare(0, 10, "GET /busy ") == 0 ? BUSY_NS : work_ns);
             answer(connection, valid ? "200 OK" : "400 Bad Request", !valid);
             if (!valid) {
                 close(connection);

@@ -59,12 +59,17 @@ impl Server {
 
     /// Sends it requests until the traffic is dropped.
     pub(crate) fn traffic(&self) -> Traffic {
-        Traffic::start(self.address, Duration::from_millis(8))
+        Traffic::start(self.address, "/api/data", Duration::from_millis(8))
     }
 
     /// The same with over a thousand requests per second.
     pub(crate) fn rush(&self) -> Traffic {
-        Traffic::start(self.address, Duration::from_micros(600))
+        Traffic::start(self.address, "/api/data", Duration::from_micros(600))
+    }
+
+    /// Keeps one processor busy with few requests, until the traffic is dropped.
+    pub(crate) fn burn(&self) -> Traffic {
+        Traffic::start(self.address, "/busy", Duration::ZERO)
     }
 
     /// A new connection to it.
@@ -91,7 +96,7 @@ pub(crate) struct Traffic {
 }
 
 impl Traffic {
-    fn start(address: SocketAddr, pause: Duration) -> Self {
+    fn start(address: SocketAddr, path: &'static str, pause: Duration) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let answered = Arc::new(AtomicU64::new(0));
@@ -104,7 +109,7 @@ impl Traffic {
                 }
                 let token = if number % 3 == 2 { number - 1 } else { number };
                 let request = format!(
-                    "GET /api/data HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer token-{token}\r\n\r\n"
+                    "GET {path} HTTP/1.1\r\nHost: t\r\nAuthorization: Bearer token-{token}\r\n\r\n"
                 );
                 // The server may have ended.
                 if stream.write_all(request.as_bytes()).is_err() || !is_answered(&mut stream) {
