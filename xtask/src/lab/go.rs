@@ -58,7 +58,7 @@ pub(crate) fn is_there(version: &str) -> bool {
     folder(version).join("go/bin/go").is_file()
 }
 
-/// Its `go`, isolated: no modules, no cgo, no other toolchain.
+/// Its `go`, isolated: no modules, no cgo, no other toolchain. The cache is that of `lab/go/build.sh`.
 pub(crate) fn command(version: &str) -> Command {
     let toolchain = folder(version).join("go");
     let mut command = Command::new(toolchain.join("bin/go"));
@@ -66,6 +66,7 @@ pub(crate) fn command(version: &str) -> Command {
         .env("GOROOT", &toolchain)
         .env("GO111MODULE", "off")
         .env("GOTOOLCHAIN", "local")
+        .env("GOCACHE", root().join("lab/go/target/cache"))
         .env("GOFLAGS", "")
         .env("CGO_ENABLED", "0");
     command
