@@ -17,6 +17,7 @@
 #include <map>
 #include <mutex>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -74,11 +75,13 @@ NOINLINE static Response handle_data(const Request& request) {
   if (variant == "request-state") granted = permissions_of(*claims);
   std::string body = render_data(claims->subject);
   if (variant == "introspection-log") log_response(*claims, body);
+  if (variant == "one-in-20") log_slow_query(*claims, body);
   return {200, body};
 }
 
 NOINLINE static Response handle_profile(const Request& request) {
   auto claims = decode(request.bearer);
+  if (!claims && variant == "error-report") throw std::runtime_error("no profile without a user");
   if (!claims) return {401, ""};
   return {200, "{\"sub\":\"" + claims->subject + "\",\"email\":\"" + claims->email + "\"}"};
 }
@@ -121,7 +124,12 @@ static Response route(const Request& request) {
   }
   if (method == "GET" && path == "/api/profile") {
     count("GET /api/profile", request.bearer);
-    return handle_profile(request);
+    try {
+      return handle_profile(request);
+    } catch (const std::exception& error) {
+      report_error(path, error);
+      return {500, ""};
+    }
   }
   if (method == "POST" && path == "/api/upload") {
     count("POST /api/upload", request.bearer);
@@ -135,7 +143,9 @@ static Response route(const Request& request) {
     count("GET /users/{id}", request.bearer);
     return handle_user(request);
   }
-  return {404, ""};
+  count("(unknown)", request.bearer);
+  if (variant == "missing-path") remember_missing(path);
+  return {404, "{\"error\":\"no such resource\"}"};
 }
 
 // ---- connections -----------------------------------------------------------------------------------

@@ -103,6 +103,43 @@ static void collect_samples() {
   }
 }
 
+struct Quota {
+  uint32_t requests = 0;
+  double since = 0;
+  char plan[24] = "free";
+};
+static std::unordered_map<uint64_t, Quota> quotas;
+
+// A rate limiter by user that never forgets one: 64 bytes each, with the node's links.
+NOINLINE static void count_quota(const Claims& claims) {
+  std::lock_guard<std::mutex> hold(state_lock);
+  quotas[std::hash<std::string>()(claims.subject + claims.token_id)].requests++;
+}
+
+static size_t answered = 0;
+
+// Slow queries are written down, and every 20th is slow.
+NOINLINE static void log_slow_query(const Claims& claims, const std::string& body) {
+  std::string line = claims.subject + " " + body;
+  std::lock_guard<std::mutex> hold(state_lock);
+  if (answered++ % 20 == 0) response_log.push_back(std::move(line));
+}
+
+static std::map<std::string, std::string> missing;
+
+// A negative cache of paths, which attackers fill.
+NOINLINE static void remember_missing(const std::string& path) {
+  std::lock_guard<std::mutex> hold(state_lock);
+  missing.emplace(path, "{\"error\":\"no such resource\",\"path\":\"" + path + "\"}");
+}
+
+// An error handler that keeps reports for a collector that was never configured.
+NOINLINE static void report_error(const std::string& path, const std::exception& error) {
+  std::string report = path + ": " + error.what() + std::string(700, '.');
+  std::lock_guard<std::mutex> hold(state_lock);
+  response_log.push_back(std::move(report));
+}
+
 // ---- caches that evict, tables that are full ----------------------------------------------------
 
 static const size_t lru_capacity = 1024;
@@ -158,6 +195,88 @@ static void clear_batches() {
   }
 }
 
+// At least recently used first out, with a limit of entries and of bytes.
+template <typename Value>
+class Bounded {
+ public:
+  Bounded(size_t most, size_t most_bytes) : most(most), most_bytes(most_bytes) {}
+
+  NOINLINE const Value* find(const std::string& key) {
+    auto found = index.find(key);
+    if (found == index.end()) return nullptr;
+    order.splice(order.begin(), order, found->second);
+    return &found->second->second;
+  }
+
+  NOINLINE void put(const std::string& key, Value value) {
+    bytes += weight(value);
+    order.emplace_front(key, std::move(value));
+    index.emplace(key, order.begin());
+    while (order.size() > most || bytes > most_bytes) {
+      bytes -= weight(order.back().second);
+      index.erase(order.back().first);
+      order.pop_back();
+    }
+  }
+
+ private:
+  static size_t weight(const std::string& value) { return value.size(); }
+  static size_t weight(const Claims& value) { return value.subject.size() + value.email.size() + value.scope.size(); }
+
+  std::list<std::pair<std::string, Value>> order;
+  std::unordered_map<std::string, typename std::list<std::pair<std::string, Value>>::iterator> index;
+  size_t most, most_bytes, bytes = 0;
+};
+
+static const size_t no_limit = SIZE_MAX;
+static Bounded<Claims> large_lru(5000, no_limit), first_lru(2000, no_limit);
+static Bounded<std::string> weighted(no_limit, 4 << 20), second_lru(3000, no_limit);
+
+// What a request does with one of these caches: the answer for the token is computed once.
+NOINLINE static void answer_from(Bounded<std::string>& cache, const std::string& token, const Claims& claims) {
+  std::lock_guard<std::mutex> hold(state_lock);
+  if (cache.find(token) == nullptr) cache.put(token, std::string(200 + claims.token_id.size() * 31 % 1600, 'a'));
+}
+
+NOINLINE static void claims_from(Bounded<Claims>& cache, const std::string& token, const Claims& claims) {
+  std::lock_guard<std::mutex> hold(state_lock);
+  if (cache.find(token) == nullptr) cache.put(token, claims);
+}
+
+// Entries live for 300 s.
+NOINLINE static void sweep_after_minutes() {
+  for (;;) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(500));
+    std::lock_guard<std::mutex> hold(state_lock);
+    for (auto entry = timed.begin(); entry != timed.end();) {
+      bool expired = Clock::now() - entry->second.first > std::chrono::seconds(300);
+      entry = expired ? timed.erase(entry) : std::next(entry);
+    }
+  }
+}
+
+// The caches are as full at the start as they are after hours.
+static void fill_caches() {
+  for (size_t user = 0; user < 12'000; user++) {
+    std::string number = std::to_string(user);
+    std::string token = "eyJhbGciOiJIUzI1NiJ9." + std::string(150, 'c') + "." + std::string(37, 's') + number;
+    Claims claims;
+    claims.subject = "early-user-" + number;
+    claims.email = claims.subject + "@example.test";
+    claims.token_id = "00000000-0000-0000-0000-" + number;
+    claims.scope = "read write profile";
+    if (variant == "lru-5000-full") claims_from(large_lru, token, claims);
+    if (variant == "weighted-full") answer_from(weighted, token, claims);
+    if (variant == "two-caches-full") {
+      claims_from(first_lru, token, claims);
+      answer_from(second_lru, token, claims);
+    }
+    if (variant == "ttl-300-full") {
+      timed.emplace(token, std::make_pair(Clock::now() - std::chrono::milliseconds(25 * user), claims));
+    }
+  }
+}
+
 static std::map<size_t, std::string> loaded;
 
 // Each of the first requests loads one table, until all are loaded.
@@ -204,6 +323,14 @@ NOINLINE static void answer_slowly() {
   double seconds = 0.3 + 0.25 * std::sin(now * 2 * 3.14159265 / 20);
   std::this_thread::sleep_for(std::chrono::duration<double>(seconds));
   asm volatile("" : : "r"(result.data()) : "memory");
+}
+
+// At the start a table of 48 MiB is built in small pieces and dropped: what leaks later fits into what it leaves.
+NOINLINE static void build_and_drop() {
+  std::vector<std::string> table;
+  for (size_t row = 0; row < 150'000; row++) table.push_back(std::string(100 + row % 400, 'x'));
+  // Some pieces stay, so that the memory between them is not returned.
+  for (size_t row = 0; row < table.size(); row += 997) pool.push_back(std::move(table[row]));
 }
 
 static size_t served = 0;
@@ -264,6 +391,14 @@ static Kept kept() {
     kept.entries++;
     kept.entry_bytes += hash_node + sizeof(entry) + heap(entry.first) + heap(entry.second.second);
   }
+  for (const auto& entry : quotas) {
+    kept.entries++;
+    kept.entry_bytes += sizeof(void*) + sizeof(entry);  // the hash of an integer is not stored
+  }
+  for (const auto& entry : missing) {
+    kept.entries++;
+    kept.entry_bytes += 4 * sizeof(void*) + sizeof(entry) + heap(entry.first) + heap(entry.second);
+  }
   for (const auto& entry : loaded) {
     kept.entries++;
     kept.entry_bytes += 4 * sizeof(void*) + sizeof(entry) + heap(entry.second);
@@ -276,6 +411,7 @@ static Kept kept() {
     if (map.bucket_count() > 1) kept.table_bytes += map.bucket_count() * sizeof(void*);
   };
   buckets(claims_cache);
+  buckets(quotas);
   buckets(lru_index);
   buckets(timed);
   return kept;
@@ -286,25 +422,36 @@ static Kept kept() {
 static const std::unordered_set<std::string> variants = {
     "stateless", "token-cache", "subject-cache", "introspection-log", "body-retained", "context-registry",
     "thread-local", "background", "lru-1024", "ttl", "ttl-batch", "request-state", "pool", "warm-up",
-    "working-set", "burst-retention"};
+    "working-set", "burst-retention", "quota-64", "one-in-20", "missing-path", "error-report", "into-freed",
+    "lru-5000-full", "ttl-300-full", "weighted-full", "two-caches-full"};
 
 // Threads of a variant besides those of its connections.
 static void start_background() {
   if (variant == "background") std::thread(collect_samples).detach();
   if (variant == "ttl") std::thread(sweep_expired).detach();
   if (variant == "ttl-batch") std::thread(clear_batches).detach();
+  if (variant == "ttl-300-full") std::thread(sweep_after_minutes).detach();
+  if (variant == "into-freed") build_and_drop();
+  fill_caches();
 }
 
 // The claims of a request to the variant's route, after its processing.
 static std::optional<Claims> checked(const std::string& token) {
-  if (variant == "token-cache") return claims_for(token);
+  if (variant == "token-cache" || variant == "into-freed") return claims_for(token);
   if (variant == "lru-1024") return lru_claims_for(token);
-  if (variant == "ttl" || variant == "ttl-batch") return timed_claims_for(token);
+  if (variant == "ttl" || variant == "ttl-batch" || variant == "ttl-300-full") return timed_claims_for(token);
   auto claims = decode(token);
   if (!claims) return claims;
   if (variant == "subject-cache") remember_subject(*claims);
   if (variant == "context-registry") register_cleanup(*claims);
   if (variant == "thread-local") remember_seen(*claims);
+  if (variant == "quota-64") count_quota(*claims);
+  if (variant == "lru-5000-full") claims_from(large_lru, token, *claims);
+  if (variant == "weighted-full") answer_from(weighted, token, *claims);
+  if (variant == "two-caches-full") {
+    claims_from(first_lru, token, *claims);
+    answer_from(second_lru, token, *claims);
+  }
   if (variant == "warm-up") load_next_table();
   if (variant == "pool") with_pooled_buffer(*claims);
   if (variant == "working-set") answer_slowly();

@@ -5,22 +5,27 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::lab::at_once;
 use crate::process::{self, cargo, command, lab_cargo, on_path, root, succeeds};
 use crate::toolchain::{self, Toolchain};
 
 mod order;
 mod tidy;
 
+/// Checks at the same time: the eBPF programs are compiled on one processor.
+const CONCURRENT: usize = 2;
+
 /// Name and function of a check.
 type Check = (&'static str, fn() -> Result<()>);
 
+/// The longest comes first.
 const CHECKS: &[Check] = &[
+    ("eBPF programs", ebpf),
     ("formatting", formatting),
     ("house rules", tidy::check),
     ("order of imports", order::check),
     ("packages", packages),
     ("clippy", clippy),
-    ("eBPF programs", ebpf),
     ("Prometheus rules", prometheus),
     ("shell scripts", shell),
 ];
@@ -47,16 +52,20 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             names.join(", ")
         );
     }
-    let mut failed = Vec::new();
-    for (name, check) in CHECKS {
-        if !only.is_empty() && !only.iter().any(|wanted| name.starts_with(wanted.as_str())) {
-            continue;
-        }
-        if let Err(error) = check() {
+    let is_selected =
+        |name: &str| only.is_empty() || only.iter().any(|wanted| name.starts_with(wanted.as_str()));
+    let selected: Vec<&Check> = CHECKS.iter().filter(|one| is_selected(one.0)).collect();
+    let results = at_once(&selected, CONCURRENT, |(name, check)| {
+        let result = check();
+        if let Err(error) = &result {
             eprintln!("{name}: {error:#}");
-            failed.push(*name);
         }
-    }
+        (*name, result.is_err())
+    });
+    let failed: Vec<&str> = results
+        .into_iter()
+        .filter_map(|(name, has_failed)| has_failed.then_some(name))
+        .collect();
     if !failed.is_empty() {
         bail!("lint found something in {}", failed.join(", "));
     }

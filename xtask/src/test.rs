@@ -11,6 +11,7 @@ use crate::lab::catalog::Catalog;
 use crate::lab::service;
 use crate::process::{self, cargo, command, on_path};
 
+mod failures;
 mod kernel;
 mod lab;
 mod programs;
@@ -67,6 +68,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     // target folders. The agent is built with its tests: a separate build would have other features. The lab is built
     // beside them: it waits for downloads and for compilers that use one processor.
     let every_program = wanted.filter.is_none() && !arguments.pure;
+    // Pure tests that do not need the lab run meanwhile too.
+    let mut outcome = Outcome::default();
     let (test_programs, lab_programs) = thread::scope(|scope| {
         let lab = scope.spawn(|| {
             installed(crate::setup::for_lab());
@@ -74,9 +77,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             build_services(&catalog, &books, &verdicts, every_program)?;
             anyhow::Ok(programs)
         });
-        let programs = programs::build(&mut cargo());
+        let programs = programs::build(&mut cargo())?;
+        for program in programs.iter().filter(|one| !one.needs_lab()) {
+            outcome.extend(program.run(&program.pure(&wanted), false, "")?);
+        }
         let lab = lab.join().unwrap_or_else(|panic| resume_unwind(panic));
-        anyhow::Ok((programs?, lab?))
+        anyhow::Ok((programs, lab?))
     })?;
     let mut kernel_programs = kernel::chosen(&test_programs, &wanted);
     if arguments.pure {
@@ -95,8 +101,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             failed.push(format!("{error:#}"));
         }
     }
-    let mut outcome = Outcome::default();
-    for program in test_programs.iter().chain(&lab_programs) {
+    let of_lab = test_programs.iter().filter(|one| one.needs_lab());
+    for program in of_lab.chain(&lab_programs) {
         outcome.extend(program.run(&program.pure(&wanted), false, "")?);
     }
     lab::books(&books, &mut outcome);

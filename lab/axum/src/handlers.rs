@@ -62,6 +62,10 @@ pub(crate) async fn health() -> &'static str {
     "ok"
 }
 
+pub(crate) async fn not_found() -> StatusCode {
+    StatusCode::NOT_FOUND
+}
+
 pub(crate) async fn get_user(Path(id): Path<u64>) -> Json<Value> {
     query_database().await;
     Json(json!({ "id": id, "name": format!("user {id}") }))

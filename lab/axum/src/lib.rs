@@ -40,6 +40,7 @@ struct Service {
     upload: MethodRouter,
     health: MethodRouter,
     user: MethodRouter,
+    fallback: MethodRouter,
 }
 
 impl Service {
@@ -51,6 +52,7 @@ impl Service {
             upload: post(handlers::post_upload),
             health: get(handlers::health),
             user: get(handlers::get_user),
+            fallback: get(handlers::not_found),
         }
     }
 }
@@ -83,6 +85,7 @@ pub async fn serve() -> Result<()> {
         .route("/api/upload", service.upload)
         .route("/health", service.health)
         .route("/users/{id}", service.user)
+        .fallback_service(service.fallback)
         .layer(middleware::from_fn(truth::count))
         .route(
             "/truth",

@@ -7,8 +7,10 @@ use crate::kept::Kept;
 
 mod attribution;
 mod bounded_caches;
+mod full_caches;
 mod not_per_request;
 mod per_request;
+mod rare;
 mod token_caches;
 mod transient;
 
@@ -102,6 +104,36 @@ static VARIANTS: &[Variant] = &[
         name: "burst-retention",
         routes: transient::burst,
         kept: Kept::default,
+    },
+    Variant {
+        name: "lru-5000-full",
+        routes: full_caches::lru,
+        kept: Kept::default,
+    },
+    Variant {
+        name: "two-caches-full",
+        routes: full_caches::two,
+        kept: Kept::default,
+    },
+    Variant {
+        name: "ttl-300-full",
+        routes: full_caches::aged,
+        kept: Kept::default,
+    },
+    Variant {
+        name: "quota-64",
+        routes: rare::quota,
+        kept: rare::kept_quotas,
+    },
+    Variant {
+        name: "one-in-20",
+        routes: rare::one_in_20,
+        kept: rare::kept_slow,
+    },
+    Variant {
+        name: "missing-path",
+        routes: rare::missing_paths,
+        kept: rare::kept_missing,
     },
     Variant {
         name: "attribution",

@@ -11,8 +11,11 @@ from flask import Flask, jsonify, request
 import background
 import bounded_caches
 import books
+import deep
+import full_caches
 import innocent
 import per_request
+import rare_paths
 import token_caches
 import transient
 
@@ -23,6 +26,7 @@ class Variant(NamedTuple):
     data: Callable = innocent.get_data
     container: Any = None
     start: Optional[Callable] = None
+    change: Optional[Callable] = None
 
 
 VARIANTS = {
@@ -44,6 +48,15 @@ VARIANTS = {
     "pool": Variant(transient.get_data_pooled, transient.pool),
     "working-set": Variant(transient.get_data_slowly),
     "burst-retention": Variant(transient.get_data_report),
+    "missing-path": Variant(container=rare_paths.not_found, change=rare_paths.keep_missing_paths),
+    "error-report": Variant(container=rare_paths.error_reports, change=rare_paths.keep_errors),
+    "one-in-20": Variant(rare_paths.get_data_one_in_20, rare_paths.slow_queries),
+    "session-objects": Variant(deep.get_data_of_session, deep.sessions),
+    "counters": Variant(deep.get_data_limited, deep.counters),
+    "native-copies": Variant(deep.get_data_copied),
+    "lru-5000-full": Variant(full_caches.get_data_lru, full_caches.first, full_caches.fill_lru),
+    "two-caches-full": Variant(full_caches.get_data_two, full_caches.first, full_caches.fill_two),
+    "ttl-300-full": Variant(full_caches.get_data_timed, full_caches.timed, full_caches.fill_timed),
     "gc-sawtooth": Variant(transient.get_data_document, None, transient.collect_rarely),
 }
 
@@ -76,5 +89,7 @@ def truth():
     return jsonify(books.truth(name, variant.container))
 
 
+if variant.change:
+    variant.change(app)
 if variant.start:
     variant.start()

@@ -41,6 +41,9 @@ pub(crate) struct Service {
     pub(crate) stripped: bool,
     /// The Go toolchain that builds it.
     pub(crate) go: Option<String>,
+    /// Programs without which it is skipped. Setup does not install them.
+    #[serde(default)]
+    pub(crate) needs: Vec<String>,
     /// Default mode of heaptide.
     #[serde(default = "usual_mode")]
     pub(crate) mode: String,

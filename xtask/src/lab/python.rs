@@ -44,20 +44,31 @@ pub(crate) fn prepare(python: &str) -> Result<()> {
         return Ok(());
     }
     let interpreter = interpreter(python).with_context(|| missing(python))?;
-    if !succeeds(Command::new(&interpreter).args(["-m", "ensurepip", "--version"])) {
-        crate::packages::install(&["python3-venv".to_owned()])?;
-    }
-    process::run(
-        Command::new(&interpreter)
-            .args(["-m", "venv", "--clear"])
-            .arg(&environment),
-    )?;
-    process::run(
-        Command::new(environment.join("bin/python"))
-            .args(["-m", "pip", "install", "--quiet"])
-            .args(["--disable-pip-version-check", "--requirement"])
-            .arg(&wanted),
-    )?;
+    let create = |more: &[&str]| {
+        let mut venv = Command::new(&interpreter);
+        venv.args(["-m", "venv", "--clear"]);
+        process::run(venv.args(more).arg(&environment))
+    };
+    // The interpreter's own pip saves installing one into each environment, if it can install into another one.
+    let mut own_pip = Command::new(&interpreter);
+    own_pip.args(["-m", "pip", "--python"]).arg(&interpreter);
+    let mut pip = if succeeds(own_pip.arg("--version")) {
+        create(&["--without-pip"])?;
+        let mut pip = Command::new(&interpreter);
+        pip.args(["-m", "pip", "--python"]);
+        pip.arg(environment.join("bin/python"));
+        pip
+    } else {
+        if !succeeds(Command::new(&interpreter).args(["-m", "ensurepip", "--version"])) {
+            crate::packages::install(&["python3-venv".to_owned()])?;
+        }
+        create(&[])?;
+        let mut pip = Command::new(environment.join("bin/python"));
+        pip.args(["-m", "pip"]);
+        pip
+    };
+    pip.args(["install", "--quiet", "--disable-pip-version-check"]);
+    process::run(pip.arg("--requirement").arg(&wanted))?;
     fs::write(&installed, same).with_context(|| format!("cannot write {}", installed.display()))
 }
 

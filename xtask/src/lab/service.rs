@@ -53,6 +53,11 @@ pub(crate) fn missing(service: &Service) -> Option<String> {
     python
         .and_then(python::missing_interpreter)
         .or_else(|| go.and_then(go::missing))
+        .or_else(|| {
+            let mut needs = service.needs.iter();
+            let absent = needs.find(|program| process::on_path(program).is_none())?;
+            Some(format!("{absent} is not installed"))
+        })
 }
 
 /// Builds the load generator.

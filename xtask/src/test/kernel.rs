@@ -14,7 +14,13 @@ const FIRST: &[&str] = &["kernel_older"];
 /// Their tests hold the lock of `agent/tests/common` exclusively, so concurrent programs would only wait.
 const ALONE: &[&str] = &["kernel_modes"];
 /// Long ones come first, so that none is left to the end.
-const LONG: &[&str] = &["kernel_allocators", "kernel_residency", "kernel_faults"];
+const LONG: &[&str] = &[
+    "kernel_allocators",
+    "kernel_residency",
+    "kernel_faults",
+    "kernel_census",
+    "kernel_go",
+];
 
 /// A job: tests of a program, or a row of the lab.
 enum Job<'a> {
@@ -60,11 +66,11 @@ pub(super) fn run(programs: &[Chosen], rows: &[Row], outcome: &mut Outcome) -> R
         .map(|(program, _)| program.name.as_str())
         .filter(|name| is_other(name))
         .collect();
-    // A service under load and heaptide use half of a core, so they alternate with jobs that mostly wait.
-    let mut others = jobs_of(&others).into_iter();
+    // A service under load and heaptide use half of a core and mostly wait, so they alternate with the programs, of
+    // which the long ones use all of it.
+    let mut others = jobs_of(LONG).into_iter().chain(jobs_of(&others));
     let mut rows = rows.iter().map(Job::Verdict);
     let mut shared = jobs_of(FIRST);
-    shared.extend(jobs_of(LONG));
     loop {
         let before = shared.len();
         shared.extend(rows.next());

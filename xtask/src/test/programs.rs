@@ -13,6 +13,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
+use super::failures::Failures;
 use crate::process;
 
 /// Prefix of the names of kernel tests.
@@ -20,6 +21,8 @@ const KERNEL: &str = "kernel_";
 /// The test program whose modules are kernel tests: one program is linked faster than 30. Each module runs as a program
 /// of its own, with this name before its name.
 const KERNEL_PROGRAM: &str = "kernel";
+/// Programs whose pure tests read what the lab has built.
+const OF_LAB: &[&str] = &["heaptide_runtimes", "known_versions", "xtask"];
 /// Prefix of the names of slow tests.
 const SLOW: &str = "slow_";
 /// Prefix of the message of a test that could not run: `SKIPPED <test>: <reason>` on standard error.
@@ -139,6 +142,11 @@ impl TestProgram {
             ..self.clone()
         });
         modules.collect()
+    }
+
+    /// Whether its pure tests read what the lab has built.
+    pub(crate) fn needs_lab(&self) -> bool {
+        OF_LAB.contains(&self.name.as_str())
     }
 
     /// The kernel tests.
@@ -310,34 +318,6 @@ impl Outcome {
     }
 }
 
-/// Messages of a program's failed tests, for the end of the output: panics with the following lines, and names.
-#[derive(Default)]
-struct Failures {
-    lines: Vec<String>,
-    /// Remaining lines of the present panic.
-    left: usize,
-}
-
-impl Failures {
-    /// Maximum lines of a panic: its message with the agent's output, without the stack trace.
-    const PANIC: usize = 12;
-    /// Maximum lines of a program.
-    const LIMIT: usize = 100;
-
-    fn take(&mut self, line: &str) {
-        let is_failing_test = line.starts_with("test ") && line.ends_with("FAILED");
-        if line.contains("panicked at ") {
-            self.left = Self::PANIC;
-        } else if line.starts_with("stack backtrace:") {
-            self.left = 0;
-        }
-        if (self.left > 0 || is_failing_test) && self.lines.len() < Self::LIMIT {
-            self.lines.push(line.to_owned());
-        }
-        self.left = self.left.saturating_sub(1);
-    }
-}
-
 /// The lines of both streams in order of arrival.
 fn lines(
     stdout: impl Read + Send + 'static,
@@ -372,24 +352,7 @@ fn forward(stream: impl Read, sender: &mpsc::Sender<String>) {
 mod tests {
     use std::path::PathBuf;
 
-    use super::{Failures, TestProgram, Wanted};
-
-    #[test]
-    fn a_panic_is_told_again_at_the_end() {
-        let mut failures = Failures::default();
-        let output = [
-            "test fine ... ok",
-            "thread 'broken' panicked at tests/a.rs:1:2:",
-            "it said nothing",
-            "stack backtrace:",
-            "   0: rust_begin_unwind",
-            "test broken ... FAILED",
-        ];
-        for line in output {
-            failures.take(line);
-        }
-        assert_eq!(failures.lines, [output[1], output[2], output[5]]);
-    }
+    use super::{TestProgram, Wanted};
 
     #[test]
     fn a_filter_names_a_part_of_a_test_or_a_program() {

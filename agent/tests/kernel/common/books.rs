@@ -87,10 +87,22 @@ impl Target {
         let differences = differences_of(books, &seen(watched, books.pid), compared);
         assert!(
             differences.is_empty(),
-            "{differences}\n{}",
+            "{differences}\n{}\n{}",
+            limitations(watched),
             watched.agent.transcript()
         );
     }
+}
+
+/// What the report says it cannot see, or nothing if there is no report.
+fn limitations(watched: &Watched) -> String {
+    let report = std::fs::read_to_string(watched.folder.path().join("report.json"));
+    let report: Option<serde_json::Value> = report
+        .ok()
+        .and_then(|text| serde_json::from_str(&text).ok());
+    report.map_or_else(String::new, |report| {
+        report["target"]["limitations"].to_string()
+    })
 }
 
 /// The differences from the books, one line each. Empty if there are none.

@@ -20,6 +20,10 @@ type Variant struct {
 	Any func(route string)
 	// Beside runs concurrently with the service; may be nil.
 	Beside func()
+	// Missing gets the path of a request without a route; may be nil.
+	Missing func(path string)
+	// Fill runs before the service; may be nil.
+	Fill func()
 	// Kept returns the present contents of its container.
 	Kept func() books.Kept
 }
@@ -45,6 +49,12 @@ var variants = []Variant{
 	{Name: "warm-up", Data: func(string, *auth.Claims) { LoadNextTable() }, Kept: KeptTables},
 	{Name: "working-set", Data: func(string, *auth.Claims) { HoldSlowly() }},
 	{Name: "burst-retention", Data: func(_ string, c *auth.Claims) { Report(c) }},
+	{Name: "quota", Data: func(_ string, c *auth.Claims) { CountQuota(c) }, Kept: KeptQuotas},
+	{Name: "one-in-20", Data: func(_ string, c *auth.Claims) { LogSlowQuery(c) }, Kept: KeptSlow},
+	{Name: "missing-path", Missing: RememberMissing, Kept: KeptMissing},
+	{Name: "lru-5000-full", Claims: ClaimsOfLarge, Fill: FillLarge},
+	{Name: "two-caches-full", Claims: ClaimsOfTwo, Fill: FillTwo},
+	{Name: "ttl-300-full", Claims: ClaimsOfMinutes, Fill: FillMinutes},
 	{Name: "gc-sawtooth", Data: func(string, *auth.Claims) { Garbage() }},
 }
 

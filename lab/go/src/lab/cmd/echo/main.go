@@ -30,6 +30,9 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
+	if variant.Fill != nil {
+		variant.Fill()
+	}
 	if variant.Beside != nil {
 		go variant.Beside()
 	}
@@ -37,6 +40,12 @@ func main() {
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
 	e.Use(s.count)
+	e.HTTPErrorHandler = func(err error, c echo.Context) {
+		if failed, ok := err.(*echo.HTTPError); ok && failed.Code == http.StatusNotFound && s.variant.Missing != nil {
+			s.variant.Missing(c.Request().URL.Path)
+		}
+		e.DefaultHTTPErrorHandler(err, c)
+	}
 	e.GET("/api/data", s.getData)
 	e.GET("/api/profile", getProfile)
 	e.POST("/api/upload", s.postUpload)

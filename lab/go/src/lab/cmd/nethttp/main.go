@@ -39,6 +39,9 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
+	if variant.Fill != nil {
+		variant.Fill()
+	}
 	if variant.Beside != nil {
 		go variant.Beside()
 	}
@@ -60,6 +63,12 @@ func main() {
 	handle("GET /health", health)
 	handle("GET /users/{id}", getUser)
 	mux.HandleFunc("GET /truth", s.truth)
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		if s.variant.Missing != nil {
+			s.variant.Missing(r.URL.Path)
+		}
+		http.NotFound(w, r)
+	})
 	if *secure {
 		server := &http.Server{Addr: *listen, Handler: mux, TLSConfig: &tls.Config{Certificates: certificates()}}
 		log.Fatal(server.ListenAndServeTLS("", ""))
