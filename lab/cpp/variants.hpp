@@ -255,16 +255,18 @@ NOINLINE static void sweep_after_minutes() {
   }
 }
 
-// The caches are as full at the start as they are after hours.
+// The caches are as full at the start as they are after hours. Entries of most of them have the sizes of later ones;
+// those of two caches side by side are of an older and smaller format.
 static void fill_caches() {
+  const bool older = variant == "two-caches-full";
   for (size_t user = 0; user < 12'000; user++) {
-    std::string number = std::to_string(user);
-    std::string token = "eyJhbGciOiJIUzI1NiJ9." + std::string(150, 'c') + "." + std::string(37, 's') + number;
+    std::string number = std::to_string(10'000'000 + user);
+    std::string token = std::string(36, 'h') + "." + std::string(older ? 90 : 350, 'c') + "." + std::string(35, 's') + number;
     Claims claims;
-    claims.subject = "early-user-" + number;
-    claims.email = claims.subject + "@example.test";
-    claims.token_id = "00000000-0000-0000-0000-" + number;
-    claims.scope = "read write profile";
+    claims.subject = "user-" + number;
+    claims.email = claims.subject + "@lab.example";
+    claims.token_id = "00000000-0000" + number;
+    claims.scope = older ? "openid profile data" : "openid profile email data:read data:write";
     if (variant == "lru-5000-full") claims_from(large_lru, token, claims);
     if (variant == "weighted-full") answer_from(weighted, token, claims);
     if (variant == "two-caches-full") {

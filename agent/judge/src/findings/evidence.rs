@@ -93,6 +93,12 @@ pub fn sentences(
             bytes(window.returned)
         ));
     }
+    if window.balanced > 0.01 * window.matured {
+        out.push(format!(
+            "as many blocks of other sizes, from before the observation, were freed as {} of it consists of",
+            bytes(window.balanced)
+        ));
+    }
     if grows && let Some(summary) = judge.residents.summary(inputs.growth.epochs.now()) {
         out.extend(residency::evidence(&summary, one.cause));
     }

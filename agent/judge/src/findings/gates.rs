@@ -62,7 +62,7 @@ pub fn judge(view: &View) -> Outcome {
 
 fn growing(window: Window) -> Outcome {
     // Older blocks that were freed count as holders that went, at most as many as stayed.
-    let returned = window.alive * (window.returned / window.matured.max(1.0)).min(1.0);
+    let returned = window.alive * (window.released() / window.matured.max(1.0)).min(1.0);
     let gone = window.holders - window.alive + returned;
     let log_e = log_e(window.alive - returned, gone, KEPT);
     Outcome::Growing { window, log_e }
@@ -86,9 +86,9 @@ fn gate(view: &View, window: &Window, first: usize) -> Option<Why> {
         return Some(if quiet { still } else { Why::TooFew });
     }
     // Eviction: over the window, and of the memory that is old enough to be evicted.
-    let net = window.net - window.returned;
+    let net = window.net - window.released();
     if net < KEPT * window.matured || window.kept_old < KEPT {
-        let gone = window.evicted + window.returned;
+        let gone = window.evicted + window.released();
         return Some(if gone > (1.0 - KEPT) * 0.5 * window.matured {
             Why::Evicts
         } else {

@@ -57,6 +57,8 @@ pub struct Window {
     pub evicted: f64,
     /// Bytes from before the observation that were freed and are taken to be this series'.
     pub returned: f64,
+    /// Bytes for which blocks of other sizes from before the observation were freed.
+    pub balanced: f64,
     /// Mature bytes now less those at the beginning.
     pub net: f64,
     /// Live part of all matured bytes.
@@ -73,6 +75,13 @@ pub struct Window {
     pub linearity: f64,
     /// Ratio of recent to mean growth per event. `None`: too little traffic.
     pub freshness: Option<f64>,
+}
+
+impl Window {
+    /// Bytes from before the observation that were freed, of the same and of other sizes.
+    pub fn released(&self) -> f64 {
+        self.returned + self.balanced
+    }
 }
 
 impl View<'_> {
@@ -149,7 +158,10 @@ impl View<'_> {
         let epochs = &self.series.epochs[..i];
         let matured: f64 = epochs.iter().map(Epoch::matured).sum();
         let evicted: f64 = epochs.iter().map(|epoch| epoch.evicted).sum();
-        let returned: f64 = epochs.iter().map(|epoch| epoch.returned).sum();
+        let returned: f64 = epochs
+            .iter()
+            .map(|epoch| epoch.returned + epoch.balanced)
+            .sum();
         if matured > 0.0 {
             (evicted + returned) / matured
         } else {
@@ -185,6 +197,7 @@ impl View<'_> {
             alive: epochs.iter().map(Epoch::alive).sum(),
             evicted: epochs.iter().map(|epoch| epoch.evicted).sum(),
             returned: epochs.iter().map(|epoch| epoch.returned).sum(),
+            balanced: epochs.iter().map(|epoch| epoch.balanced).sum(),
             net: self.growth(from, self.len()),
             kept: if matured > 0.0 { live / matured } else { 0.0 },
             kept_old: kept_old(epochs, matured),

@@ -4,6 +4,10 @@
 //! The code that allocated such a block is unknown, but its size is evidence: blocks that a full cache keeps replace
 //! blocks of the same sizes. So the blocks of a size class that were freed are divided among the series in proportion
 //! to what each keeps of this class. A cache that shrinks does not hide a leak of other sizes.
+//!
+//! Entries may differ in size from those that they replace. So blocks that were freed beyond this are balanced by number
+//! with blocks that are kept beyond it. This is weaker evidence: it can keep a series from being suspected, but it does
+//! not make the bound of `no_leak` smaller.
 
 use std::collections::BTreeMap;
 
@@ -75,11 +79,19 @@ impl Returns {
             .filter_map(|freed| freed.get(&UNSIZED))
             .sum();
         let is_balanced = unsized_blocks >= BALANCED * all;
+        let rest = self.rest(&kept);
         for one in series.values_mut() {
             let mean = bytes_per_block(one);
             let blocks: f64 = one.sizes.values().map(|now| now.blocks).sum();
-            for (epoch, freed) in one.epochs.iter_mut().zip(&self.epochs) {
+            let unmatched: f64 = one
+                .sizes
+                .iter()
+                .map(|(size, now)| now.bytes * rest.kept.get(size).copied().unwrap_or(0.0))
+                .sum();
+            let epochs = one.epochs.iter_mut().zip(&self.epochs);
+            for ((epoch, freed), part) in epochs.zip(&rest.epochs) {
                 epoch.returned = 0.0;
+                epoch.balanced = unmatched * rest.ratio * part;
                 for (size, freed) in freed {
                     if *size == UNSIZED {
                         if is_balanced && all > 0.0 {
@@ -92,6 +104,48 @@ impl Returns {
             }
         }
     }
+
+    /// What is left after blocks of the same sizes were balanced. `kept`: blocks kept of each size.
+    fn rest(&self, kept: &Freed) -> Rest {
+        let mut freed = Freed::new();
+        for (size, blocks) in self.epochs.iter().flatten() {
+            if *size != UNSIZED {
+                *freed.entry(*size).or_default() += blocks;
+            }
+        }
+        let of = |all: &Freed, size: &u32| all.get(size).copied().unwrap_or(0.0);
+        let left = |size: &u32| (of(&freed, size) - of(kept, size)).max(0.0);
+        let more: f64 = freed.keys().map(left).sum();
+        let unmatched = |size: &u32, kept: f64| (kept - of(&freed, size)).max(0.0);
+        let fewer: f64 = kept.iter().map(|(size, now)| unmatched(size, *now)).sum();
+        let parts = self.epochs.iter().map(|epoch| {
+            let of_epoch = epoch.iter().filter(|(size, _)| **size != UNSIZED);
+            let left = of_epoch.map(|(size, blocks)| left(size) * blocks / of(&freed, size));
+            left.sum::<f64>() / more.max(1.0)
+        });
+        Rest {
+            ratio: if fewer > 0.0 {
+                (more / fewer).min(1.0)
+            } else {
+                0.0
+            },
+            epochs: parts.collect(),
+            kept: kept
+                .iter()
+                .map(|(size, now)| (*size, unmatched(size, *now) / now.max(1.0)))
+                .collect(),
+        }
+    }
+}
+
+/// Blocks that were freed and kept without others of their size.
+struct Rest {
+    /// Blocks freed for each block kept, at most 1.
+    ratio: f64,
+    /// Part of these freed blocks by epoch.
+    epochs: Vec<f64>,
+    /// Part of the kept blocks of each size.
+    kept: BTreeMap<u32, f64>,
 }
 
 fn bytes_per_block(series: &Series) -> f64 {

@@ -40,6 +40,8 @@ pub struct Epoch {
     /// Bytes of blocks from before the observation that were freed in it and are taken to be this series': see
     /// [`super::returns`].
     pub returned: f64,
+    /// Bytes of this series for which blocks of other sizes from before the observation were freed in it.
+    pub balanced: f64,
     /// By token class.
     pub cohorts: [Cohort; Class::COUNT],
 }
@@ -196,6 +198,7 @@ impl Series {
         epoch.end = later.end;
         epoch.evicted += later.evicted;
         epoch.returned += later.returned;
+        epoch.balanced += later.balanced;
         add_cohorts(&mut epoch.cohorts, &later.cohorts);
     }
 
@@ -207,6 +210,7 @@ impl Series {
             epoch.end += part.end;
             epoch.evicted += part.evicted;
             epoch.returned += part.returned;
+            epoch.balanced += part.balanced;
             add_cohorts(&mut epoch.cohorts, &part.cohorts);
         }
         self.held += other.held;

@@ -39,9 +39,10 @@ pub const INFLATED: u64 = 40 << 20;
 
 /// Concurrently hanging file accesses.
 pub const STUCK: usize = 16;
-/// Timeout of one access, by the number of hanging accesses.
+/// Timeout of one access, by the number of hanging accesses. The first is long enough for a disk that is busy with
+/// something else.
 pub const PATIENCE: [(usize, Duration); 3] = [
-    (0, Duration::from_millis(400)),
+    (0, Duration::from_millis(1500)),
     (3, Duration::from_millis(100)),
     (STUCK, Duration::from_millis(20)),
 ];

@@ -21,7 +21,8 @@ use crate::{Service, query_database};
 #[derive(Default)]
 struct Quota {
     requests: u64,
-    plan: [u8; 56],
+    /// Counts of the last seven minutes.
+    minutes: [u64; 7],
 }
 
 static QUOTAS: LazyLock<Mutex<HashMap<u64, Box<Quota>>>> = LazyLock::new(Mutex::default);
@@ -49,7 +50,7 @@ fn count_quota(claims: &Claims) {
     let mut quotas = QUOTAS.lock().expect("no holder panics");
     let quota = quotas.entry(hasher.finish()).or_default();
     quota.requests += 1;
-    quota.plan[0] = 1;
+    quota.minutes[0] += 1;
 }
 
 pub(super) fn kept_quotas() -> Kept {
