@@ -2,6 +2,7 @@
 
 pub mod keys;
 pub mod methods;
+pub mod refused;
 pub mod requests;
 pub mod routes;
 pub mod segments;

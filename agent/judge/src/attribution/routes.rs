@@ -11,8 +11,9 @@ use crate::events::Request;
 
 use super::keys::{Class, RouteId};
 use super::methods::Methods;
-use super::segments::whole;
-use super::tree::{MOST_DEPTH, Tree};
+use super::refused::Refused;
+use super::segments::{is_literal, whole};
+use super::tree::{ID, MOST_DEPTH, Tree};
 
 /// Maximum number of named routes. The others share the route `other`.
 pub const MOST_ROUTES: usize = 50;
@@ -51,6 +52,7 @@ pub struct Routes {
     /// Route merges that later stages have not taken yet: `(from, into)`.
     merges: Vec<(RouteId, RouteId)>,
     named: usize,
+    refused: Refused,
     maturity_floor: f64,
 }
 
@@ -64,6 +66,7 @@ impl Routes {
             methods: Methods::default(),
             merges: Vec::new(),
             named: 0,
+            refused: Refused::default(),
             maturity_floor,
         };
         for name in ["(background)", "(unattributed)", "other"] {
@@ -157,22 +160,34 @@ impl Routes {
             .filter(|s| !s.is_empty())
             .take(MOST_DEPTH + 1)
             .collect();
-        // A path that the service answered with 404 is not a route: scanners try thousands of them.
+        // A path that the service answered with 404 is not a route at first: scanners try thousands of them.
         let known_only = matches!(status, None | Some(400 | 404 | 405 | 414 | 431 | 501));
-        let Some(method) = self.methods.shown(method, !known_only) else {
-            return RouteId::OTHER;
+        if let Some(id) = self.learn(method, &words, known_only) {
+            return id;
+        }
+        let is_again = status.is_some() && {
+            let shown = |word: &&str| (if is_literal(word) { *word } else { ID }).to_owned();
+            let folded: Vec<String> = words.iter().map(shown).collect();
+            self.refused.count(&template(method, &folded))
         };
-        let Some(segments) = self.tree.learn(&words, known_only) else {
-            return RouteId::OTHER;
-        };
+        is_again
+            .then(|| self.learn(method, &words, false))
+            .flatten()
+            .unwrap_or(RouteId::OTHER)
+    }
+
+    /// The route of a path. `None`: it is not known, and `known_only` is set.
+    fn learn(&mut self, method: &str, words: &[&str], known_only: bool) -> Option<RouteId> {
+        let method = self.methods.shown(method, !known_only)?;
+        let segments = self.tree.learn(words, known_only)?;
         if self.tree.take_collapsed() {
             self.rename();
         }
         let name = template(&method, &segments);
         if known_only && !self.by_name.contains_key(&name) {
-            return RouteId::OTHER;
+            return None;
         }
-        self.named_route(&name, &method, &segments)
+        Some(self.named_route(&name, &method, &segments))
     }
 
     /// After a position was generalised: gives each route its new template and merges routes with equal
@@ -376,6 +391,15 @@ mod tests {
             .collect();
         assert_eq!(all, [("GET /by-name/{id}/posts", 79), ("GET /api/data", 1)]);
         assert!(!routes.take_merges().is_empty());
+    }
+
+    #[test]
+    fn an_unknown_path_that_comes_again_and_again_is_a_route() {
+        let mut routes = Routes::new(10.0);
+        let ids = (0..40).map(|id| routes.route(&request(&format!("GET /reports/{id}12"), 404)));
+        let ids: Vec<RouteId> = ids.collect();
+        assert_eq!(ids[0], RouteId::OTHER);
+        assert_eq!(routes.get(ids[39]).name, "GET /reports/{id}");
     }
 
     #[test]

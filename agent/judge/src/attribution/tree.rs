@@ -14,7 +14,7 @@ const MOST_NODES: usize = 4_096;
 /// Maximum number of segments. The rest is `*`.
 pub const MOST_DEPTH: usize = 10;
 /// The placeholder for an identifier.
-const ID: &str = "{id}";
+pub const ID: &str = "{id}";
 
 #[derive(Default)]
 struct Node {

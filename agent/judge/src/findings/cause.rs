@@ -147,6 +147,10 @@ pub fn cause(contrast: &Contrast, uncertain: f64) -> Cause {
         Cause::Mixed
     } else if often && ratio(repeat, new) >= PER_REQUEST_ABOVE {
         Cause::PerRequest
+    } else if none.requests >= LEAST_CONTRAST && oftener(none, pool(new, repeat), PER_REQUEST_ABOVE)
+    {
+        // For example an error handler that keeps rejected requests.
+        Cause::PerRequest
     } else {
         Cause::Indeterminate
     }
@@ -223,6 +227,14 @@ mod tests {
 
     fn of(new: Kept, repeat: Kept, none: Kept) -> Contrast {
         contrast(&[new, Kept::default(), repeat, none], None)
+    }
+
+    #[test]
+    fn what_only_requests_without_a_token_keep_is_by_request() {
+        let kept = of(class(127, 0.0), class(45, 0.0), class(32, 740.0));
+        assert_eq!(cause(&kept, 0.0), Cause::PerRequest);
+        let few = of(class(127, 0.0), class(45, 0.0), class(8, 740.0));
+        assert_eq!(cause(&few, 0.0), Cause::Indeterminate);
     }
 
     #[test]
