@@ -117,8 +117,10 @@ const server = createServer((request, response) => {
   request.on('data', (chunk) => chunks.push(chunk));
   request.on('end', () => {
     const answer = (status, body) => {
-      response.writeHead(status, { 'Content-Type': 'application/json' });
-      response.end(JSON.stringify(body));
+      const text = JSON.stringify(body);
+      const length = Buffer.byteLength(text); // the load generator does not read chunked bodies
+      response.writeHead(status, { 'Content-Type': 'application/json', 'Content-Length': length });
+      response.end(text);
     };
     if (request.url === '/truth') return answer(...truth());
     const found = ROUTES.find(([method, path]) => method === request.method && path.test(request.url));

@@ -47,8 +47,11 @@ impl TargetOptions {
     /// The effective options for this target.
     pub(super) fn of(&self, target: &Target) -> Self {
         let readable = target.runtime.observer.settings().readable;
+        // Of a runtime whose heap cannot be read, the allocators only see its own bookkeeping: it follows the heap, and
+        // its call stacks say nothing of the service. Page faults and memory show the growth of all of it.
+        let judged_elsewhere = readable || target.info.heap_unseen;
         Self {
-            allocations: self.allocations && !(self.automatic && readable),
+            allocations: self.allocations && !(self.automatic && judged_elsewhere),
             ..self.clone()
         }
     }

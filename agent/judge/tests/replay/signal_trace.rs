@@ -11,6 +11,8 @@ pub(crate) enum Holds {
     PerSubject(u64),
     /// One per request of `GET /api/data` with a token.
     PerRequest,
+    /// One per so many requests of `GET /api/data` with a token.
+    OneIn(u64),
     /// One per upload, with its body.
     Bodies,
     /// One per token and one per request.

@@ -29,6 +29,7 @@ struct World {
     pool_seen: [bool; POOL as usize],
     fresh: u64,
     served: u64,
+    calls: u64,
     peak: f64,
     cleared: f64,
     ticks: Vec<(Nanos, Vec<u64>)>,
@@ -50,6 +51,7 @@ pub(crate) fn generate(trace: SignalTrace) -> Vec<Observation> {
         pool_seen: [false; POOL as usize],
         fresh: 0,
         served: 0,
+        calls: 0,
         peak: 0.0,
         cleared: -trace.before,
         ticks: Vec::new(),
@@ -219,6 +221,10 @@ impl World {
                 self.add(more, each);
             }
             Holds::PerRequest => self.add(1.0, each),
+            Holds::OneIn(calls) => {
+                self.calls += 1;
+                self.add(f64::from(u8::from(self.calls % calls == 0)), each);
+            }
             Holds::Cycles | Holds::Sawtooth(_) => self.add(9.0, each / 4.0),
             Holds::Lru(most) => {
                 match self.order.iter().rposition(|entry| entry.0 == token) {
@@ -318,7 +324,7 @@ impl World {
         match self.trace.holds {
             Holds::Nothing | Holds::Burst(_) => None,
             Holds::Cycles | Holds::Sawtooth(_) => Some(("app.Node", "instances")),
-            Holds::PerRequest | Holds::Bodies | Holds::Timer(_) => Some(("app.log", "list")),
+            Holds::PerRequest | Holds::OneIn(_) | Holds::Bodies | Holds::Timer(_) => Some(("app.log", "list")),
             _ => Some(("app.cache", "dict")),
         }
     }

@@ -76,6 +76,26 @@ fn leaks_are_found_with_their_cause_and_route() {
     }
 }
 
+/// A leak of few requests grows almost like a clock. Its cause may stay undecided, but it is not taken for a timer.
+#[test]
+fn one_request_in_many_is_not_taken_for_a_timer() {
+    for calls in [5, 20] {
+        for looks in [false, true] {
+            let trace = SignalTrace {
+                holds: Holds::OneIn(calls),
+                rate: 200.0,
+                seconds: 60.0,
+                looks,
+                ..SignalTrace::default()
+            };
+            let tally = tally(trace, 20, Cause::PerRequest, "GET /api/data");
+            println!("{calls} {looks} {tally:?}");
+            assert_eq!(tally.found, tally.traces, "{calls} {looks} {tally:?}");
+            assert!(tally.wrong <= 1, "{calls} {looks} {tally:?}");
+        }
+    }
+}
+
 /// A collector's heap and page faults are noisy: the leak is found, but cause and route may stay undecided.
 #[test]
 fn noisy_signals_find_leaks_and_seldom_err() {
