@@ -223,7 +223,7 @@ impl World {
             Holds::PerRequest => self.add(1.0, each),
             Holds::OneIn(calls) => {
                 self.calls += 1;
-                self.add(f64::from(u8::from(self.calls % calls == 0)), each);
+                self.add(f64::from(u8::from(self.calls.is_multiple_of(calls))), each);
             }
             Holds::Cycles | Holds::Sawtooth(_) => self.add(9.0, each / 4.0),
             Holds::Lru(most) => {
@@ -324,7 +324,9 @@ impl World {
         match self.trace.holds {
             Holds::Nothing | Holds::Burst(_) => None,
             Holds::Cycles | Holds::Sawtooth(_) => Some(("app.Node", "instances")),
-            Holds::PerRequest | Holds::OneIn(_) | Holds::Bodies | Holds::Timer(_) => Some(("app.log", "list")),
+            Holds::PerRequest | Holds::OneIn(_) | Holds::Bodies | Holds::Timer(_) => {
+                Some(("app.log", "list"))
+            }
             _ => Some(("app.cache", "dict")),
         }
     }

@@ -56,9 +56,15 @@ static SMALL: LazyLock<Mutex<Bounded<Claims>>> =
     LazyLock::new(|| Mutex::new(Bounded::of_weight(2_000)));
 static ANSWERS: LazyLock<Mutex<Bounded<Vec<u8>>>> =
     LazyLock::new(|| Mutex::new(Bounded::of_weight(4 << 20)));
-/// With the times of insertion, oldest first.
-static AGED: LazyLock<Mutex<(HashMap<String, Claims>, VecDeque<(Instant, String)>)>> =
-    LazyLock::new(Mutex::default);
+static AGED: LazyLock<Mutex<Aged>> = LazyLock::new(Mutex::default);
+
+/// A cache whose entries expire.
+#[derive(Default)]
+struct Aged {
+    claims: HashMap<String, Claims>,
+    /// With the times of insertion, oldest first.
+    order: VecDeque<(Instant, String)>,
+}
 
 fn early(number: usize) -> (String, Claims) {
     let user = format!("early-user-{number}");
@@ -80,7 +86,10 @@ fn early(number: usize) -> (String, Claims) {
 
 pub(super) fn lru(innocent: Service) -> Service {
     for (token, claims) in (0..5_000).map(early) {
-        LARGE.lock().expect("no holder panics").put(&token, claims, 1);
+        LARGE
+            .lock()
+            .expect("no holder panics")
+            .put(&token, claims, 1);
     }
     Service {
         data: get(get_data_large),
@@ -107,7 +116,10 @@ fn bounded_claims_for(cache: &Mutex<Bounded<Claims>>, token: &str) -> Result<Cla
 pub(super) fn two(innocent: Service) -> Service {
     for (token, claims) in (0..12_000).map(early) {
         answer_for(&token, &claims);
-        SMALL.lock().expect("no holder panics").put(&token, claims, 1);
+        SMALL
+            .lock()
+            .expect("no holder panics")
+            .put(&token, claims, 1);
     }
     Service {
         data: get(get_data_two),
@@ -139,8 +151,10 @@ pub(super) fn aged(innocent: Service) -> Service {
     for number in 0..12_000 {
         let (token, claims) = early(number);
         let since = oldest.map(|oldest| oldest + Duration::from_millis(25 * number as u64));
-        cache.0.insert(token.clone(), claims);
-        cache.1.push_back((since.unwrap_or_else(Instant::now), token));
+        cache.claims.insert(token.clone(), claims);
+        cache
+            .order
+            .push_back((since.unwrap_or_else(Instant::now), token));
     }
     drop(cache);
     Service {
@@ -157,16 +171,20 @@ async fn get_data_aged(headers: HeaderMap) -> Result<Json<Data>, StatusCode> {
 
 fn aged_claims_for(token: &str) -> Result<Claims, StatusCode> {
     let mut cache = AGED.lock().expect("no holder panics");
-    while cache.1.front().is_some_and(|one| one.0.elapsed() > MINUTES) {
-        if let Some((_, oldest)) = cache.1.pop_front() {
-            cache.0.remove(&oldest);
+    while cache
+        .order
+        .front()
+        .is_some_and(|one| one.0.elapsed() > MINUTES)
+    {
+        if let Some((_, oldest)) = cache.order.pop_front() {
+            cache.claims.remove(&oldest);
         }
     }
-    if let Some(claims) = cache.0.get(token) {
+    if let Some(claims) = cache.claims.get(token) {
         return Ok(claims.clone());
     }
     let claims = decode(token)?;
-    cache.0.insert(token.to_owned(), claims.clone());
-    cache.1.push_back((Instant::now(), token.to_owned()));
+    cache.claims.insert(token.to_owned(), claims.clone());
+    cache.order.push_back((Instant::now(), token.to_owned()));
     Ok(claims)
 }

@@ -14,7 +14,7 @@ use axum::routing::get;
 use crate::auth::Claims;
 use crate::handlers::{Data, items_of};
 use crate::kept::Kept;
-use crate::sizes::{Heap as _, table_of_map, table_of_vec};
+use crate::sizes::{Heap, table_of_map, table_of_vec};
 use crate::{Service, query_database};
 
 /// What a rate limiter knows of a user.
@@ -79,7 +79,7 @@ async fn get_data_slow(claims: Claims) -> Json<Data> {
 /// Every 20th query is slow, and slow queries are written down.
 fn log_slow_query(claims: &Claims) {
     let line = format!("select items of {}; ", claims.sub).repeat(30);
-    if CALLS.fetch_add(1, Ordering::Relaxed) % 20 == 0 {
+    if CALLS.fetch_add(1, Ordering::Relaxed).is_multiple_of(20) {
         SLOW.lock().expect("no holder panics").push(line);
     }
 }
@@ -88,7 +88,7 @@ pub(super) fn kept_slow() -> Kept {
     let slow = SLOW.lock().expect("no holder panics");
     Kept {
         entries: slow.len(),
-        entry_bytes: slow.iter().map(|line| line.heap()).sum(),
+        entry_bytes: slow.iter().map(Heap::heap).sum(),
         table_bytes: table_of_vec(&slow),
         ..Kept::default()
     }
