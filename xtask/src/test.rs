@@ -74,7 +74,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         let lab = scope.spawn(|| {
             installed(crate::setup::for_lab());
             let programs = programs::build(process::lab_cargo().args(["--release"]))?;
-            build_services(&catalog, &books, &verdicts, every_program)?;
+            build_services(&catalog, &books, &verdicts, every_program, wanted.all)?;
             anyhow::Ok(programs)
         });
         let programs = programs::build(&mut cargo())?;
@@ -89,7 +89,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         kernel_programs.clear();
     }
     if !every_program && !kernel_programs.is_empty() {
-        build_services(&catalog, &[], &[], true)?;
+        build_services(&catalog, &[], &[], true, wanted.all)?;
     }
 
     if wanted.filter.is_none() {
@@ -144,6 +144,7 @@ fn build_services(
     books: &[lab::Row],
     verdicts: &[lab::Row],
     programs: bool,
+    all: bool,
 ) -> Result<()> {
     let of_rows = books.iter().chain(verdicts).map(|row| row.service);
     // Test programs run the Go services of all versions.
@@ -153,7 +154,7 @@ fn build_services(
     if services.is_empty() {
         return Ok(());
     }
-    service::build_for_tests(&services)
+    service::build_for_tests(&services, all)
 }
 
 fn is_expected(skip: &str) -> bool {

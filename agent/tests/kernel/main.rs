@@ -31,3 +31,4 @@ mod stop;
 mod streams;
 mod truth;
 mod usdt;
+mod windows;

@@ -1,4 +1,4 @@
-//! HTTP/2 with the h2 crate: each stream is a request, and its handler's allocations belong to it, with many streams
+//! HTTP/2 with the h2 crate (slow, because the service is built once more with it): each stream is a request, and its handler's allocations belong to it, with many streams
 //! at once on each connection.
 
 use std::collections::{HashMap, HashSet};
@@ -17,17 +17,17 @@ const REQUESTS: u64 = 2_000;
 const BYTES: f64 = 5_003.0;
 
 #[test]
-fn streams_are_requests_and_keep_their_own_blocks() {
+fn slow_streams_are_requests_and_keep_their_own_blocks() {
     of_variant(
-        "streams_are_requests_and_keep_their_own_blocks",
+        "slow_streams_are_requests_and_keep_their_own_blocks",
         "attribution",
     );
 }
 
 /// Tasks that a stream's handler has spawned belong to the stream too.
 #[test]
-fn children_of_streams_inherit_their_request() {
-    of_variant("children_of_streams_inherit_their_request", "children");
+fn slow_children_of_streams_inherit_their_request() {
+    of_variant("slow_children_of_streams_inherit_their_request", "children");
 }
 
 /// Builds the service and checks that h2load is installed. `Err`: why not.
@@ -109,8 +109,8 @@ fn of_variant(name: &str, variant: &str) {
 
 /// Tokens are not read, so the cause of growth, tokens or requests, is undecided.
 #[test]
-fn of_streams_no_cause_by_tokens_is_claimed() {
-    let name = "of_streams_no_cause_by_tokens_is_claimed";
+fn slow_of_streams_no_cause_by_tokens_is_claimed() {
+    let name = "slow_of_streams_no_cause_by_tokens_is_claimed";
     let Some(_turn) = kernel(name) else {
         return;
     };

@@ -20,19 +20,22 @@ const START_TIME: Duration = Duration::from_secs(20);
 /// Time for workers to end after their master was asked to.
 const END_TIME: Duration = Duration::from_secs(3);
 
-/// A build of the lab that only test programs start, with the same cargo arguments.
+/// A build of the lab that only slow tests start, with the same cargo arguments.
 const HTTP2: &[&str] = &["--features", "lab-axum/http2", "--bin", "lab-axum-http2"];
 
-/// Builds those of these services that can be built here, the load generator, and programs of tests.
-pub(crate) fn build_for_tests(services: &[&Service]) -> Result<()> {
+/// Builds those of these services that can be built here, the load generator, and programs of tests; with `all` also those
+/// of slow tests.
+pub(crate) fn build_for_tests(services: &[&Service], all: bool) -> Result<()> {
     // Also fetches sources needed by some builds only: a test uses an allocator's.
     process::run(lab_cargo().args(["fetch", "--locked"]))?;
     build_load()?;
-    process::run(
-        lab_cargo()
-            .args(["build", "--release", "--workspace"])
-            .args(HTTP2),
-    )?;
+    if all {
+        process::run(
+            lab_cargo()
+                .args(["build", "--release", "--workspace"])
+                .args(HTTP2),
+        )?;
+    }
     let mut built = HashSet::new();
     for service in services {
         if !built.insert((&service.folder, &service.build, &service.python)) {

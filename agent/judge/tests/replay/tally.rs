@@ -1,5 +1,6 @@
 //! Judges simulated services and counts right and wrong findings over many seeds.
 
+use heaptide_judge::events::Observation;
 use heaptide_judge::pipeline::{JudgeOptions, Pipeline};
 use heaptide_judge::report::{Cause, Finding, Verdict};
 
@@ -22,11 +23,16 @@ pub(crate) fn run(trace: SignalTrace) -> Said {
 }
 
 pub(crate) fn run_with(trace: SignalTrace, options: JudgeOptions) -> Said {
+    judge(trace, options, true)
+}
+
+/// `watched`: the verdicts over time are wanted, which takes most of the time.
+fn judge(trace: SignalTrace, options: JudgeOptions, watched: bool) -> Said {
     let mut pipeline = Pipeline::new(options);
     let mut verdicts = Vec::new();
     for observation in &generate(trace) {
         pipeline.observe(observation);
-        if matches!(observation, heaptide_judge::events::Observation::Memory(_)) {
+        if watched && matches!(observation, Observation::Memory(_)) {
             let report = pipeline.report();
             verdicts.push((report.window.seconds, report.verdict));
         }
@@ -72,7 +78,7 @@ pub(crate) fn tally(trace: SignalTrace, seeds: u64, cause: Cause, route: &str) -
     let mut out = Tally::default();
     let mut seconds = Vec::new();
     for seed in 1..=seeds {
-        let said = run(SignalTrace { seed, ..trace });
+        let said = judge(SignalTrace { seed, ..trace }, lab(), false);
         out.traces += 1;
         let Some(top) = said.top.as_ref().filter(|_| said.found()) else {
             continue;
