@@ -51,6 +51,43 @@ fn the_same_where_the_allocator_does_not_say_sizes() {
     assert_eq!(run.report.verdict, Verdict::NoLeak, "{}", run.report.reason);
 }
 
+/// Its entries were smaller before, so no block that is freed has the size of one that is kept.
+#[test]
+fn a_full_cache_whose_entries_became_larger_is_not_suspected() {
+    let run = run(Trace {
+        keeps: Keeps::Lru(5_000),
+        before: 600,
+        older_size: 0.4,
+        seconds: 60,
+        ..Trace::default()
+    });
+    run.expect_quiet(0.0);
+}
+
+/// The cache frees blocks of other sizes than the leak keeps. That may delay the finding, but not clear the leak.
+#[test]
+fn blocks_of_other_sizes_that_are_freed_never_clear_a_leak() {
+    for older_size in [0.3, 0.6, 0.9] {
+        let run = run(Trace {
+            keeps: Keeps::CacheAndLeak(2_000),
+            before: 200,
+            older_size,
+            seconds: 90,
+            ..Trace::default()
+        });
+        assert!(
+            run.first(Verdict::NoLeak).is_none(),
+            "{older_size}: {:?}",
+            run.verdicts
+        );
+        assert!(
+            run.first(Verdict::Suspect).is_some(),
+            "{older_size}: {:?}",
+            run.verdicts
+        );
+    }
+}
+
 #[test]
 fn a_full_cache_beside_a_leak_does_not_hide_it() {
     for unsized_frees in [false, true] {

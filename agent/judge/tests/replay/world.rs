@@ -29,6 +29,8 @@ pub(crate) struct Trace {
     pub before: u64,
     /// The allocator does not report the size of a freed block.
     pub unsized_frees: bool,
+    /// Size of blocks from before the observation, relative to later ones.
+    pub older_size: f64,
     /// Requests per second; half of them go to the leaky route.
     pub rate: f64,
     /// Factor on the rate, at a second of the trace.
@@ -63,6 +65,7 @@ impl Default for Trace {
             seconds: 60,
             before: 0,
             unsized_frees: false,
+            older_size: 1.0,
             rate: 100.0,
             load: |_| 1.0,
             interval: 2,
@@ -183,6 +186,11 @@ impl World {
     }
 
     fn alloc(&mut self, site: u64, request: Option<RequestId>, bytes: u64) -> u64 {
+        let bytes = if self.observed {
+            bytes
+        } else {
+            (bytes as f64 * self.trace.older_size) as u64
+        };
         self.next_block += 1;
         self.losses.tracked += 1;
         let block = Block {
