@@ -95,7 +95,7 @@ pub fn sentences(
     }
     if window.balanced > 0.01 * window.matured {
         out.push(format!(
-            "as many blocks of other sizes, from before the observation, were freed as {} of it consists of",
+            "{} of the growth is balanced: as many blocks of other sizes, from before the observation, were freed",
             bytes(window.balanced)
         ));
     }

@@ -16,6 +16,9 @@ use super::options::{FALSE_DISCOVERY, LOSS_CONFIRM, PART_OF_GROUP, STRAY, WIPED}
 use super::window::{View, Window};
 use super::{evalue, plateaus};
 
+/// Maximum balanced part of the growth of a plateau that is learned.
+const MOST_BALANCED: f64 = 0.1;
+
 impl Judge {
     /// Judges all series after a snapshot.
     pub fn snapshot(&mut self, growth: &Growth, attribution: &Attribution) {
@@ -90,6 +93,8 @@ impl Judge {
         let stopped = matches!(judged.why, Some(Why::Evicts | Why::Stopped));
         if judged.state == FindingState::None && stopped {
             let whole = view.first().map(|first| view.window(first));
+            // Balanced growth is too weak to learn from: it may be a leak beside memory that is released.
+            let whole = whole.filter(|whole| whole.balanced <= MOST_BALANCED * whole.matured);
             let peak = view.peak_before(view.len());
             if let Some(whole) = whole {
                 self.plateaus
