@@ -1,7 +1,7 @@
 #!/bin/sh
 # Builds the Go services with every toolchain that `cargo xtask setup --lab` has put into lab/target/go:
-# target/{echo,nethttp}-VERSION and the same with -stripped (`-ldflags="-s -w"`); of one version also echo as a
-# position-independent executable, and target/cgo-VERSION. With versions as its arguments only those. Go's cache avoids
+# target/{echo,nethttp}-VERSION and the same with -stripped (`-ldflags="-s -w"`); those of 1.21 are position-independent
+# executables, and of 1.23 there is also target/cgo-VERSION. With versions as its arguments only those. Go's cache avoids
 # unnecessary builds.
 set -eu
 cd "$(dirname "$0")"
@@ -20,16 +20,18 @@ for version in "$@"; do
         exit 1
     fi
     apps="echo nethttp"
+    mode=exe
     if [ "$version" = 1.21 ]; then
         # The routes of nethttp have methods and names, which need 1.22.
         apps="echo"
+        # One version only, because all of Go's library is compiled for each mode.
+        mode=pie
     fi
     for app in $apps; do
-        "$GOROOT/bin/go" build -o "target/$app-$version" "lab/cmd/$app"
-        "$GOROOT/bin/go" build -ldflags="-s -w" -o "target/$app-$version-stripped" "lab/cmd/$app"
+        "$GOROOT/bin/go" build -buildmode="$mode" -o "target/$app-$version" "lab/cmd/$app"
+        "$GOROOT/bin/go" build -buildmode="$mode" -ldflags="-s -w" -o "target/$app-$version-stripped" "lab/cmd/$app"
     done
-    if [ "$version" = 1.25 ]; then
-        "$GOROOT/bin/go" build -buildmode=pie -o "target/echo-$version-pie" lab/cmd/echo
+    if [ "$version" = 1.23 ]; then
         CGO_ENABLED=1 "$GOROOT/bin/go" build -o "target/cgo-$version" lab/cmd/cgo
     fi
 done

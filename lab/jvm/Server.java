@@ -100,7 +100,7 @@ public final class Server {
 
     private static Answer data(String token) throws Exception {
         Claims claims = switch (variant) {
-            case "token-cache" -> token == null ? null : claimsFor(token);
+            case "token-cache", "big-claims" -> token == null ? null : claimsFor(token);
             case "lru-1024" -> token == null ? null : boundedClaimsFor(token);
             default -> decode(token);
         };

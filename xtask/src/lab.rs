@@ -1,10 +1,7 @@
 //! `cargo xtask lab`: scores heaptide's verdicts on the services with known answers.
 
 use std::fs;
-use std::panic::resume_unwind;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use comfy_table::Table;
@@ -15,10 +12,12 @@ pub(crate) mod catalog;
 pub(crate) mod go;
 pub(crate) mod http;
 pub(crate) mod observe;
+mod pairwise;
 pub(crate) mod python;
 pub(crate) mod score;
 pub(crate) mod service;
 
+use crate::at_once::at_once;
 use catalog::{Catalog, Service, Variant, row_name};
 use observe::Settings;
 use score::Score;
@@ -44,6 +43,9 @@ pub(crate) struct Arguments {
     /// Services observed at the same time, each by its own heaptide.
     #[arg(long, default_value_t = 1)]
     jobs: usize,
+    /// Each row at several rates, modes and durations: no leak may be called `no_leak`
+    #[arg(long, conflicts_with_all = ["mode", "rate", "duration", "json", "books"])]
+    pairwise: bool,
     /// Without heaptide: only compare the services' counts with the load generator's.
     #[arg(long)]
     books: bool,
@@ -72,6 +74,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         return compare_books(&rows, arguments.rate);
     }
     crate::build::agent(true)?;
+    if arguments.pairwise {
+        return pairwise::run(&rows, arguments.jobs);
+    }
     let settings = Settings {
         duration: observe::seconds(&arguments.duration)?,
         mode: arguments.mode.clone(),
@@ -94,34 +99,6 @@ pub(crate) fn score(rows: &[(&Service, &Variant)], settings: &Settings, jobs: us
     at_once(rows, jobs, |(service, variant)| {
         score_one(service, variant, settings)
     })
-}
-
-/// Applies `work` to each item, `jobs` at a time; results in order.
-pub(crate) fn at_once<T: Sync, R: Send>(
-    items: &[T],
-    jobs: usize,
-    work: impl Fn(&T) -> R + Sync,
-) -> Vec<R> {
-    let next = AtomicUsize::new(0);
-    let mut done = thread::scope(|scope| {
-        let worker = || {
-            let mut done = Vec::new();
-            loop {
-                let index = next.fetch_add(1, Ordering::Relaxed);
-                let Some(item) = items.get(index) else {
-                    return done;
-                };
-                done.push((index, work(item)));
-            }
-        };
-        let workers: Vec<_> = (0..jobs.max(1)).map(|_| scope.spawn(worker)).collect();
-        workers
-            .into_iter()
-            .flat_map(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic)))
-            .collect::<Vec<_>>()
-    });
-    done.sort_by_key(|(index, _)| *index);
-    done.into_iter().map(|(_, result)| result).collect()
 }
 
 fn score_one(service: &Service, variant: &Variant, settings: &Settings) -> Score {

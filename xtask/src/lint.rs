@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::lab::at_once;
+use crate::at_once::at_once;
 use crate::process::{self, cargo, command, lab_cargo, on_path, root, succeeds};
 use crate::toolchain::{self, Toolchain};
 

@@ -23,7 +23,7 @@ const ENOUGH: u64 = 2_000;
 /// Virtual environment, event loop, parser, endpoints, and the minimum part of right pages.
 const RUNS: [(&str, &str, &str, &str, f64); 4] = [
     (".venv-3.12", "asyncio", "h11", "async", 0.99),
-    (".venv-3.11", "uvloop", "httptools", "async", 0.99),
+    (".venv-3.12", "uvloop", "httptools", "async", 0.99),
     (".venv-system", "asyncio", "h11", "def", 0.95),
     (".venv-3.13", "uvloop", "httptools", "def", 0.95),
 ];

@@ -27,6 +27,7 @@ VARIANTS = {
     "subject-cache": leaking.SubjectCache,
     "body-retained": leaking.BodyRetained,
     "context-registry": leaking.ContextRegistry,
+    "native-names": leaking.NativeNames,
     "background": leaking.Background,
     "attribution": leaking.Attribution,
     "lru-1024": bounded.Lru,

@@ -9,6 +9,7 @@ from collections import deque
 
 from starlette.datastructures import State
 
+import native
 from auth import decode
 from service import Service, items_of
 
@@ -99,6 +100,15 @@ class ContextRegistry(Service):
         data = items_of(claims["sub"])
         register_cleanup(claims, data)
         return data
+
+
+class NativeNames(Service):
+    """A C library keeps the name of each token."""
+
+    def data(self, token: str) -> dict:
+        claims = decode(token)
+        native.intern_name(claims["jti"])
+        return items_of(claims["sub"])
 
 
 samples = deque()

@@ -1,17 +1,13 @@
 """Leaks whose container is small: objects that refer to others, and memory that a C library allocates."""
 
-import ctypes
-
 from flask import jsonify
 
+import native
 from auth import current_claims
 from innocent import items_of
 
 sessions = {}
 counters = {}
-
-libc = ctypes.CDLL(None)
-libc.strdup.restype = ctypes.c_void_p
 
 
 class Cart:
@@ -53,13 +49,25 @@ def get_data_limited():
     return jsonify(items_of(claims["sub"]))
 
 
-def copy_headers(data):
-    """A binding of a C library whose copies nobody frees."""
-    for _ in range(3):
-        libc.strdup(repr(data).encode())
-
-
 def get_data_copied():
     data = items_of(current_claims()["sub"])
-    copy_headers(data)
+    native.copy_headers(data)
     return jsonify(data)
+
+
+def get_data_named():
+    claims = current_claims()
+    native.intern_name(claims["jti"])
+    return jsonify(items_of(claims["sub"]))
+
+
+def get_data_checked():
+    claims = current_claims()
+    native.check_once("user-([0-9]+|guest)", claims["sub"])
+    return jsonify(items_of(claims["sub"]))
+
+
+def get_data_checked_fast():
+    claims = current_claims()
+    native.check_cached(claims["jti"][:8] + "|user-[0-9]+", claims["sub"])
+    return jsonify(items_of(claims["sub"]))

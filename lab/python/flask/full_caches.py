@@ -1,5 +1,6 @@
 """Caches that are as full at the start as they are after hours."""
 
+import json
 import threading
 import time
 from collections import OrderedDict
@@ -17,11 +18,27 @@ timed = OrderedDict()
 
 
 def entry_of(number):
-    return {"sub": f"early-user-{number}", "email": f"early-user-{number}@example.test", "jti": f"early-{number}", "aud": "lab"}
+    """The claims of an earlier token, as large as those of the load generator."""
+    user = f"user-{90_000_000 + number}"
+    return json.loads(
+        json.dumps(
+            {
+                "sub": user,
+                "iss": "https://identity.lab.example",
+                "aud": "lab",
+                "jti": f"00000000-{number:012x}",
+                "email": f"{user}@lab.example",
+                "scope": "openid profile email data:read data:write",
+                "roles": ["reader", "writer", "auditor"],
+                "iat": 1_700_000_000,
+                "exp": 1_700_086_400,
+            }
+        )
+    )
 
 
 def token_of(number):
-    return "eyJhbGciOiJIUzI1NiJ9." + "c" * 150 + f".early-{number}"
+    return "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9." + "c" * 350 + f".{number:043}"
 
 
 def put(cache, most, token, value):
@@ -70,7 +87,7 @@ def fill_lru():
 def fill_two():
     for number in range(3000):
         put(first, 2000, token_of(number), entry_of(number))
-        put(second, 3000, token_of(number), items_of(f"early-user-{number}"))
+        put(second, 3000, token_of(number), items_of(f"user-{90_000_000 + number}"))
 
 
 def fill_timed():

@@ -28,6 +28,14 @@ pub(crate) struct Settings {
     pub(crate) release: bool,
 }
 
+impl Settings {
+    /// The folder for reports, so that several runs of one row do not overwrite each other's.
+    fn folder(&self) -> String {
+        let mode = self.mode.as_deref().unwrap_or("default");
+        format!("{mode}-{}-{}s", self.rate, self.duration)
+    }
+}
+
 /// How long memory must last for `no_leak`: the services have little room, so that leaks are confirmed soon.
 pub(crate) const HORIZON: &str = "1h";
 
@@ -60,7 +68,8 @@ pub(crate) fn observe(from: &Service, variant: &Variant, settings: &Settings) ->
     // Kept for later inspection.
     let folder = root()
         .join("target/lab")
-        .join(row_name(from, variant).replace('/', "-"));
+        .join(row_name(from, variant).replace('/', "-"))
+        .join(settings.folder());
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let report_path = folder.join("report.json");
     let load_path = folder.join("load.json");

@@ -14,7 +14,7 @@ const SYSTEM: &str = "system";
 const SYSTEM_PATH: &str = "/usr/bin/python3";
 
 /// Versions whose services the everyday tests start. The others are prepared when one of their rows runs.
-const EVERY_DAY: [&str; 4] = [SYSTEM, "3.11", "3.12", "3.13"];
+const EVERY_DAY: [&str; 3] = [SYSTEM, "3.12", "3.13"];
 
 /// Whether the everyday tests need the virtual environment of this version.
 pub(crate) fn is_for_every_day(python: &str) -> bool {
@@ -129,7 +129,9 @@ fn pyenv(version: &str) -> Option<PathBuf> {
 /// service has no such file.
 pub(crate) fn is_line_of(service: &Path, file: &str, line: u64, function: &str) -> Option<bool> {
     let name = Path::new(file).file_name()?;
-    let path = find(service, Path::new(name))?;
+    // Modules that several services use are beside their folders.
+    let shared = service.with_file_name("shared");
+    let path = find(service, Path::new(name)).or_else(|| find(&shared, Path::new(name)))?;
     let text = fs::read_to_string(path).ok()?;
     let last = usize::try_from(line).ok()?;
     let lines: Vec<&str> = text.lines().take(last).collect();

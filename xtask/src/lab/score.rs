@@ -194,7 +194,17 @@ impl Score {
         };
         // Python services count sizes of objects, without the allocator's overhead.
         if service.python.is_none() {
-            self.check((said - truth).abs() <= tolerance * truth, "bytes kept");
+            let is_lower_bound = finding
+                .and_then(|finding| finding.get("retained_is_lower_bound")?.as_bool())
+                .unwrap_or(false);
+            let is_allowed = is_lower_bound && said < truth;
+            if is_lower_bound {
+                self.kept.insert_str(0, ">= ");
+            }
+            self.check(
+                is_allowed || (said - truth).abs() <= tolerance * truth,
+                "bytes kept",
+            );
         }
     }
 

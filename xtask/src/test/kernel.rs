@@ -5,16 +5,17 @@ use anyhow::Result;
 
 use super::lab::Row;
 use super::programs::{Outcome, TestProgram, Wanted};
-use crate::lab::at_once;
+use crate::at_once::at_once;
 
 /// Maximum number of concurrent jobs. More would overload a small machine, and deadlines would pass.
-const JOBS: usize = 4;
+const JOBS: usize = 5;
 /// Boots an emulated kernel: it takes longest and hardly uses this kernel.
 const FIRST: &[&str] = &["kernel_older"];
 /// Their tests hold the lock of `agent/tests/common` exclusively, so concurrent programs would only wait.
 const ALONE: &[&str] = &["kernel_modes"];
 /// Long ones come first, so that none is left to the end.
 const LONG: &[&str] = &[
+    "kernel_windows",
     "kernel_allocators",
     "kernel_residency",
     "kernel_faults",

@@ -4,10 +4,11 @@
 use anyhow::{Context as _, Result};
 
 use super::programs::{Outcome, Wanted};
+use crate::at_once::at_once;
 use crate::lab::catalog::{Catalog, Service, Variant, row_name};
 use crate::lab::observe::{self, Settings};
 use crate::lab::score::Score;
-use crate::lab::{at_once, books, service};
+use crate::lab::{books, service};
 
 const RATE: u32 = 200;
 const BOOKS_SECONDS: u64 = 3;

@@ -66,21 +66,25 @@ struct Aged {
     order: VecDeque<(Instant, String)>,
 }
 
+/// A token of the past and its claims, as large as those of the load generator.
 fn early(number: usize) -> (String, Claims) {
-    let user = format!("early-user-{number}");
+    let user = format!("user-{:08}", 90_000_000 + number);
     let claims = Claims {
-        email: format!("{user}@example.test"),
-        jti: format!("00000000-0000-0000-0000-{number:012}"),
+        email: format!("{user}@lab.example"),
+        jti: format!("00000000-{number:012x}"),
         sub: user,
-        iss: "https://issuer.example.test".to_owned(),
+        iss: "https://identity.lab.example".to_owned(),
         aud: "lab".to_owned(),
-        scope: "read write profile".to_owned(),
-        roles: vec!["user".to_owned(), "reader".to_owned()],
+        scope: "openid profile email data:read data:write".to_owned(),
+        roles: ["reader", "writer", "auditor"].map(str::to_owned).to_vec(),
         iat: 0,
         exp: 0,
         custom: HashMap::new(),
     };
-    let token = format!("eyJhbGciOiJIUzI1NiJ9.{}.early-{number}", "c".repeat(150));
+    let token = format!(
+        "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9.{}.{number:043}",
+        "c".repeat(350)
+    );
     (token, claims)
 }
 

@@ -26,13 +26,14 @@ var (
 	agedOrder []string
 )
 
+// earlyToken is as large as the tokens of the load generator.
 func earlyToken(number int) string {
-	return fmt.Sprintf("eyJhbGciOiJIUzI1NiJ9.%s.early-%d", strings.Repeat("c", 150), number)
+	return fmt.Sprintf("eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9.%s.%043d", strings.Repeat("c", 350), number)
 }
 
 func earlyClaims(number int) *auth.Claims {
-	user := fmt.Sprintf("early-user-%d", number)
-	return &auth.Claims{Subject: user, Email: user + "@example.test", ID: user, Scope: "read write", Roles: []string{"user"}}
+	user := fmt.Sprintf("user-%08d", 90000000+number)
+	return &auth.Claims{Subject: user, Email: user + "@lab.example", ID: fmt.Sprintf("00000000-%012x", number), Scope: "openid profile email data:read data:write", Roles: []string{"reader", "writer", "auditor"}}
 }
 
 func decodeOnce(cache *lru.Cache, token string) (*auth.Claims, error) {
