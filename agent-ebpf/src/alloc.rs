@@ -12,14 +12,15 @@ use aya_ebpf::{
     programs::{ProbeContext, RetProbeContext},
 };
 use heaptide_ebpf::{
-    Block, BlockKey, Cookie, Counter, INFLIGHT_DEPTH, shape, size_class, target_flags, usable_class,
+    Block, BlockKey, Cookie, Counter, INFLIGHT_DEPTH, binding, shape, size_class, target_flags,
+    usable_class,
 };
 
 use crate::{
     condition, live,
-    maps::{BLOCKS_HELD, BLOCKS_SHARE, LIVE, LIVE_BLOCKS, Thread, count, count_in},
+    maps::{BLOCKS_HELD, BLOCKS_SHARE, LIVE, LIVE_BLOCKS, PYTHONS, Thread, count, count_in},
     probe::{self, register},
-    request, setting, stack, thread,
+    python, python_tasks, request, setting, stack, thread,
 };
 
 /// The value of an argument; `index` as in [`Cookie`].
@@ -112,7 +113,12 @@ fn entered(regs: *mut pt_regs) -> bool {
     }
     let mut site = 0;
     if keep && thread.flags & target_flags::STACKS != 0 {
-        site = stack::call_site(thread, sp, register!(regs, rbp));
+        if thread.flags & target_flags::OWN_FRAMES != 0 {
+            site = own_site(thread);
+        }
+        if site == 0 {
+            site = stack::call_site(thread, sp, register!(regs, rbp));
+        }
     }
     let depth = thread.depth as usize;
     if depth >= INFLIGHT_DEPTH {
@@ -148,6 +154,34 @@ fn entered(regs: *mut pt_regs) -> bool {
     }
     thread.depth = depth as u32 + 1;
     true
+}
+
+/// The site id of the runtime's own frames; 0 when there are none.
+#[inline(never)]
+fn own_site(thread: &mut Thread) -> u64 {
+    // SAFETY: entries are plain integers written by user space.
+    match unsafe { PYTHONS.get(thread.tgid) } {
+        Some(config) => python::site(thread, config),
+        None => 0,
+    }
+}
+
+/// The request that an allocation at stack pointer `sp` belongs to, and its binding.
+#[inline(always)]
+fn request_at(thread: &mut Thread, sp: u64) -> (u64, u8) {
+    if thread.flags & target_flags::OWN_FRAMES != 0 {
+        // SAFETY: as above.
+        let config = unsafe { PYTHONS.get(thread.tgid) };
+        if let Some(known) = config.and_then(python_tasks::request) {
+            let bound = if known == 0 {
+                binding::NONE
+            } else {
+                binding::EXACT
+            };
+            return (known, bound);
+        }
+    }
+    request::at(thread, sp)
 }
 
 /// Removes the call that returns from the in-flight stack and enters its block.
@@ -225,7 +259,7 @@ fn with_result(thread: &mut Thread, sp: u64, result: u64) {
     if frame.keep == 0 {
         return;
     }
-    let (request, binding) = request::at(thread, sp);
+    let (request, bound) = request_at(thread, sp);
     let born_ns = birth(thread);
     let frame = &thread.inflight[index];
     let nested = frame.nested;
@@ -236,7 +270,7 @@ fn with_result(thread: &mut Thread, sp: u64, result: u64) {
         born_ns,
         interval: frame.interval,
         allocator: cookie.allocator(),
-        binding,
+        binding: bound,
         reserved: 0,
     };
     live::enter(thread, index, nested, pointer, &block);

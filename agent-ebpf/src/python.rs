@@ -12,7 +12,10 @@ use heaptide_ebpf::{
     python_frame, site_step,
 };
 
-use crate::maps::{PYTHON_THREADS, STACKS, Thread, count};
+use crate::{
+    maps::{PYTHON_THREADS, Thread, count},
+    stack,
+};
 
 /// Most thread states that are searched.
 const MAX_STATES: u32 = 128;
@@ -59,18 +62,7 @@ pub fn site(thread: &mut Thread, config: &PythonConfig) -> u64 {
         return 0;
     }
     count(Counter::PythonStacks);
-    // SAFETY: only tests for presence.
-    if unsafe { STACKS.get(hash) }.is_none() {
-        let depth = thread.stack.depth;
-        for index in 0..MAX_FRAMES {
-            if index as u32 >= depth {
-                thread.stack.frames[index] = 0;
-            }
-        }
-        if STACKS.insert(hash, &thread.stack, 0).is_err() {
-            count(Counter::StacksFull);
-        }
-    }
+    stack::enter(thread, hash);
     hash
 }
 

@@ -118,37 +118,45 @@ fn known_or_walked(thread: &mut Thread, start: &Start, have: u64) -> u64 {
     hash
 }
 
-/// Enters the walked stack in the map of stacks, unless it is there.
+/// Enters the walked stack in the map of stacks, unless the thread did so last.
 #[inline(always)]
 fn publish(thread: &mut Thread, hash: u64) {
     let version = version();
     if thread.last_site == hash && thread.last_version == version {
         return;
     }
-    thread.last_site = hash;
     thread.last_version = version;
+    thread.last_site = if enter(thread, hash) { hash } else { 0 };
+}
+
+/// Enters the walked stack in the map of stacks, unless it is there. Returns whether it is there now.
+#[inline(always)]
+pub fn enter(thread: &mut Thread, hash: u64) -> bool {
     // SAFETY: only tests for presence.
-    if unsafe { STACKS.get(hash) }.is_none() {
-        // Frames of an earlier, deeper walk are not part of this stack.
-        let depth = thread.stack.depth;
-        for index in 0..MAX_FRAMES {
-            if index as u32 >= depth {
-                thread.stack.frames[index] = 0;
-            }
-        }
-        let held = STACKS_HELD.get_ptr_mut(thread.slot);
-        // SAFETY: a slot of an array map; a slightly outdated value is acceptable.
-        let room = held.is_none_or(|held| unsafe {
-            core::ptr::read_volatile(held) < u64::from(MAX_STACKS_OF_ONE)
-        });
-        if !room || STACKS.insert(hash, &thread.stack, 0).is_err() {
-            thread.last_site = 0;
-            count(Counter::StacksFull);
-        } else if let Some(held) = held {
-            // SAFETY: a slot of an array map, aligned.
-            unsafe { fetch_add(held, 1) };
+    if unsafe { STACKS.get(hash) }.is_some() {
+        return true;
+    }
+    // Frames of an earlier, deeper walk are not part of this stack.
+    let depth = thread.stack.depth;
+    for index in 0..MAX_FRAMES {
+        if index as u32 >= depth {
+            thread.stack.frames[index] = 0;
         }
     }
+    let held = STACKS_HELD.get_ptr_mut(thread.slot);
+    // SAFETY: a slot of an array map; a slightly outdated value is acceptable.
+    let room = held.is_none_or(|held| unsafe {
+        core::ptr::read_volatile(held) < u64::from(MAX_STACKS_OF_ONE)
+    });
+    if !room || STACKS.insert(hash, &thread.stack, 0).is_err() {
+        count(Counter::StacksFull);
+        return false;
+    }
+    if let Some(held) = held {
+        // SAFETY: a slot of an array map, aligned.
+        unsafe { fetch_add(held, 1) };
+    }
+    true
 }
 
 /// Version of rules and stacks: what was cached under another version may be invalid.

@@ -173,7 +173,7 @@ pub struct Replay {
 /// Settings of the judge.
 #[derive(Clone, Debug, PartialEq, Args)]
 pub struct JudgeArgs {
-    /// Memory limit of the target, if lower than those of cgroup, rlimit and host (512MiB)
+    /// Memory limit of each process, if lower than those of cgroup, rlimit and host (512MiB)
     #[arg(long, value_name = "BYTES", value_parser = values::bytes)]
     pub memory_limit: Option<u64>,
     /// Intended entries of a cache in the target: a smaller one is never confirmed as a leak

@@ -63,7 +63,7 @@ pub struct Agent {
     pub report_interval: Duration,
     /// Maximum number of processes observed at once; others are logged and ignored.
     pub max_processes: usize,
-    /// File that stores learned plateaus across restarts; without it they are learned anew.
+    /// File that keeps learned plateaus and confirmed findings across restarts; without it they are found anew.
     pub state: Option<PathBuf>,
 }
 
@@ -122,7 +122,7 @@ pub struct Target {
     /// Whether forked workers of a matching process are observed too.
     #[serde(default = "yes")]
     pub follow_children: bool,
-    /// Memory limit, if lower than those of cgroup, rlimit and host.
+    /// Memory limit of each process, if lower than those of cgroup, rlimit and host.
     #[serde(default, deserialize_with = "value::bytes")]
     pub memory_limit: Option<u64>,
     /// Intended entries of a cache of the service.

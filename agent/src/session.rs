@@ -1,7 +1,7 @@
 //! Source and judges together, for `attach` and the daemon.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     time::{Duration, Instant},
 };
 
@@ -9,9 +9,10 @@ use serde_json::json;
 
 use crate::observe::{Source, SourceError, SourceOptions, TargetOptions};
 use heaptide_judge::{
-    events::{MemoryKind, Observation, Site, SiteId, Snapshot},
+    events::{MemoryKind, Observation},
     findings::service,
-    pipeline::{JudgeOptions, Pipeline, Plateaus},
+    judged::Judged,
+    pipeline::{JudgeOptions, Plateaus, Remembered},
     report::Report,
     stacks::LiveStacks,
 };
@@ -22,36 +23,6 @@ const TICK: Duration = Duration::from_millis(50);
 const SAMPLE: Duration = Duration::from_secs(1);
 /// Interval of reading the live map.
 const SNAPSHOT: Duration = Duration::from_secs(2);
-
-/// One process and its judge.
-struct Judged {
-    pipeline: Pipeline,
-    options: JudgeOptions,
-    sites: HashMap<SiteId, Site>,
-    last: Snapshot,
-}
-
-impl Judged {
-    fn new(options: JudgeOptions) -> Self {
-        Self {
-            pipeline: Pipeline::new(options),
-            options,
-            sites: HashMap::new(),
-            last: Snapshot::default(),
-        }
-    }
-
-    fn observe(&mut self, observation: Observation) {
-        self.pipeline.observe(&observation);
-        match observation {
-            Observation::Site(site) => {
-                self.sites.insert(site.id, site);
-            }
-            Observation::Snapshot(snapshot) => self.last = snapshot,
-            _ => {}
-        }
-    }
-}
 
 /// All observed processes.
 pub struct Session {
@@ -157,7 +128,7 @@ impl Session {
         if read {
             self.snapshot_due = now + SNAPSHOT;
             for (pid, judged) in &self.judged {
-                if self.source.in_window(*pid) {
+                if self.source.wants_opinion(*pid) {
                     let opinion = judged.pipeline.opinion();
                     self.source.set_opinion(*pid, opinion);
                 }
@@ -209,11 +180,18 @@ impl Session {
         self.source.limitations()
     }
 
-    /// Passes the learned plateaus of a service to the judge of a process.
-    pub fn learn(&mut self, pid: u32, plateaus: &Plateaus) {
+    /// Passes the learned plateaus of a service, and the confirmed findings of an earlier observation of the process, to
+    /// its judge.
+    pub fn learn(&mut self, pid: u32, plateaus: &Plateaus, findings: Vec<Remembered>) {
         if let Some(judged) = self.judged.get_mut(&pid) {
             judged.pipeline.learn(plateaus);
+            judged.pipeline.remember(findings);
         }
+    }
+
+    /// The confirmed findings of a process, for a later observation.
+    pub fn to_remember(&self, pid: u32) -> Option<Vec<Remembered>> {
+        Some(self.judged.get(&pid)?.pipeline.to_remember())
     }
 
     /// Learned plateaus of a process.

@@ -123,4 +123,6 @@ pub mod target_flags {
     pub const STACKS: u32 = 8;
     /// Track requests by probes in Go's net/http, and not by system calls.
     pub const GO_REQUESTS: u32 = 16;
+    /// The call stack of an allocation consists of the runtime's own frames, if its thread has any.
+    pub const OWN_FRAMES: u32 = 32;
 }

@@ -1,15 +1,16 @@
 //! Captures: observations in a file, which the same code can judge again.
 //!
 //! Layout: [`MAGIC`], a version (2 bytes, little endian), then frames. A frame is a length (4 bytes, little
-//! endian) and one gzip member of that length. It holds observations in postcard encoding. A frame ends
-//! with each snapshot, so an agent that is killed loses at most one interval.
+//! endian) and one gzip member of that length. It holds pairs of a pid and an observation in postcard encoding: those of
+//! the process that was attached to, and of its children. A frame ends with each snapshot, so an agent that is killed
+//! loses at most one interval.
 //!
 //! A capture contains no credential. Tokens are keyed fingerprints, queries are removed, and path segments
 //! that are not plain words are `{id}` ([`mask`]). This changes no route.
 
 pub mod own_file;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -20,6 +21,8 @@ use flate2::write::GzEncoder;
 
 use crate::attribution::segments::{mask, whole};
 use crate::events::{Observation, Request, Site, SiteId, Snapshot};
+use crate::findings::service;
+use crate::judged::Judged;
 use crate::pipeline::{JudgeOptions, Pipeline};
 use crate::report::Report;
 
@@ -28,7 +31,7 @@ use self::own_file::OwnFile;
 /// First bytes of a capture.
 pub const MAGIC: [u8; 6] = *b"HTCAP\n";
 /// The version that is written and read.
-pub const VERSION: u16 = 4;
+pub const VERSION: u16 = 5;
 /// Bytes of encoded observations after which a frame ends.
 const FRAME_BYTES: usize = 1 << 20;
 /// Maximum size of a frame, encoded: twice a snapshot of two million groups.
@@ -36,6 +39,9 @@ const MOST_FRAME_BYTES: u64 = 256 << 20;
 
 /// Maximum size of a frame in the file. Frames of captures compress better than this.
 const MOST_PACKED_BYTES: u64 = 64 << 20;
+
+/// Maximum number of processes in a capture that is judged.
+const MOST_PROCESSES: usize = 512;
 
 /// Errors of captures.
 #[derive(Debug, thiserror::Error)]
@@ -126,8 +132,8 @@ impl CaptureWriter {
         Ok(writer)
     }
 
-    /// Adds an observation.
-    pub fn write(&mut self, observation: &Observation) -> Result<(), CaptureError> {
+    /// Adds an observation of a process.
+    pub fn write(&mut self, pid: u32, observation: &Observation) -> Result<(), CaptureError> {
         let masked = match observation {
             Observation::Request(request) => Some(Observation::Request(Request {
                 head: mask(&whole(&request.head, request.path_cut)),
@@ -136,7 +142,7 @@ impl CaptureWriter {
             _ => None,
         };
         let buffer = std::mem::take(&mut self.buffer);
-        let encoded = postcard::to_extend(masked.as_ref().unwrap_or(observation), buffer);
+        let encoded = postcard::to_extend(&(pid, masked.as_ref().unwrap_or(observation)), buffer);
         self.buffer = encoded.map_err(|error| self.failed(io::Error::other(error)))?;
         if self.buffer.len() >= FRAME_BYTES || matches!(observation, Observation::Snapshot(_)) {
             self.flush()?;
@@ -176,7 +182,7 @@ impl CaptureWriter {
     }
 }
 
-/// Reads a capture: an iterator of observations. It ends after an error.
+/// Reads a capture: an iterator of observations with their processes. It ends after an error.
 pub struct CaptureReader {
     path: PathBuf,
     file: Option<BufReader<File>>,
@@ -287,17 +293,17 @@ impl CaptureReader {
         }
     }
 
-    fn step(&mut self) -> Result<Option<Observation>, CaptureError> {
+    fn step(&mut self) -> Result<Option<(u32, Observation)>, CaptureError> {
         while self.at >= self.frame.len() {
             if !self.next_frame()? {
                 return Ok(None);
             }
         }
         let rest = &self.frame[self.at..];
-        match postcard::take_from_bytes::<Observation>(rest) {
-            Ok((observation, left)) => {
+        match postcard::take_from_bytes::<(u32, Observation)>(rest) {
+            Ok((observed, left)) => {
                 self.at = self.frame.len() - left.len();
-                Ok(Some(observation))
+                Ok(Some(observed))
             }
             Err(error) => {
                 self.frames = self.frames.saturating_sub(1);
@@ -308,7 +314,7 @@ impl CaptureReader {
 }
 
 impl Iterator for CaptureReader {
-    type Item = Result<Observation, CaptureError>;
+    type Item = Result<(u32, Observation), CaptureError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let step = self.step();
@@ -324,11 +330,11 @@ impl Iterator for CaptureReader {
 /// A judged capture.
 #[derive(Debug)]
 pub struct Replay {
-    /// The report on everything that could be read.
+    /// The report on everything that could be read, of all processes together.
     pub report: Report,
     /// Why the capture could not be read to its end. It is also one of the report's limitations.
     pub damage: Option<CaptureError>,
-    /// Its call stacks.
+    /// The call stacks of the process that the report is about.
     pub sites: HashMap<SiteId, Site>,
     /// Its last snapshot.
     pub last: Snapshot,
@@ -336,32 +342,35 @@ pub struct Replay {
 
 /// Judges a capture.
 pub fn replay(path: &Path, options: JudgeOptions) -> Result<Replay, CaptureError> {
-    let mut pipeline = Pipeline::new(options);
+    let mut processes: BTreeMap<u32, Judged> = BTreeMap::new();
     let mut damage = None;
-    let mut sites = HashMap::new();
-    let mut last = Snapshot::default();
-    for observation in CaptureReader::open(path)? {
-        let observation = match observation {
-            Ok(observation) => observation,
+    let mut reader = CaptureReader::open(path)?;
+    while let Some(observed) = reader.next() {
+        let full = processes.len() >= MOST_PROCESSES;
+        match observed {
+            Ok((pid, _)) if full && !processes.contains_key(&pid) => {
+                damage = Some(reader.corrupt(format!("more than {MOST_PROCESSES} processes")));
+                break;
+            }
+            Ok((pid, observation)) => processes
+                .entry(pid)
+                .or_insert_with(|| Judged::new(options))
+                .observe(observation),
             Err(error) => {
                 damage = Some(error);
                 break;
             }
-        };
-        pipeline.observe(&observation);
-        match observation {
-            Observation::Site(site) => {
-                sites.insert(site.id, site);
-            }
-            Observation::Snapshot(snapshot) => last = snapshot,
-            _ => {}
         }
     }
-    let mut report = pipeline.report();
+    let reports = processes.values().map(|one| one.pipeline.report());
+    let mut report =
+        service::sum(reports.collect()).unwrap_or_else(|| Pipeline::new(options).report());
     report
         .target
         .limitations
         .extend(damage.iter().map(ToString::to_string));
+    let about = processes.remove(&report.target.pid);
+    let (sites, last) = about.map(|one| (one.sites, one.last)).unwrap_or_default();
     Ok(Replay {
         report,
         damage,

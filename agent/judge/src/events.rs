@@ -200,6 +200,19 @@ impl Site {
     }
 }
 
+/// What a memory limit applies to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LimitScope {
+    /// Each process by itself: an rlimit, or the user's limit.
+    #[default]
+    Process,
+    /// All processes of a control group together.
+    ControlGroup,
+    /// All processes of the host together.
+    Host,
+}
+
 /// The process's memory from `/proc` and its cgroup.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemorySample {
@@ -211,6 +224,8 @@ pub struct MemorySample {
     pub rss_anon: u64,
     /// The smallest limit that applies (cgroup, rlimit, host, `--memory-limit`).
     pub limit: Option<u64>,
+    /// What it applies to.
+    pub scope: LimitScope,
     /// Bytes used of that limit. A cgroup counts more than this process.
     pub used: u64,
     /// User plus system CPU time of the target so far, nanoseconds.
@@ -291,6 +306,17 @@ pub struct Residency {
     pub cut: bool,
     /// By age of the token's last request, youngest first.
     pub ages: Vec<ResidentAge>,
+    /// A sample of the older tokens: which of them were found.
+    pub sample: Vec<ResidentToken>,
+}
+
+/// One token that was searched for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResidentToken {
+    /// Which.
+    pub token: Fingerprint,
+    /// It was found.
+    pub is_resident: bool,
 }
 
 /// Tokens by the age of their last request: at least this age, and less than the next entry's.

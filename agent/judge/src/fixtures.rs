@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::events::{Binding, Frame, FrameKind};
+use crate::events::{Binding, Frame, FrameKind, LimitScope};
 use crate::report::{
     Basis, Cause, Finding, FindingState, Health, Ledger, Live, LiveSite, Memory, Report,
     ResidencySummary, ResidentAge, RouteSummary, SCHEMA, SiteSummary, TargetSummary, TimeToOom,
@@ -121,6 +121,7 @@ pub fn leak() -> Report {
             live_bytes: 60 << 20,
             live_blocks: 400_000,
             limit_bytes: Some(512 << 20),
+            limit_scope: LimitScope::Process,
             used_bytes: 124 << 20,
         },
         verdict: Verdict::Leak,

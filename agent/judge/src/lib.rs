@@ -8,6 +8,7 @@ pub mod capture;
 pub mod events;
 pub mod findings;
 pub mod growth;
+pub mod judged;
 pub mod pipeline;
 pub mod report;
 pub mod stacks;

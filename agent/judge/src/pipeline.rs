@@ -15,12 +15,13 @@ use crate::findings::observed::Observed;
 use crate::growth::Growth;
 use crate::growth::signals::Signals;
 use crate::report::{
-    Basis, FindingState, Live, LiveSite, Memory, Report, RouteSummary, SCHEMA, TargetSummary,
-    Verdict, Window,
+    Basis, Cause, Finding, FindingState, Live, LiveSite, Memory, Report, RouteSummary, SCHEMA,
+    TargetSummary, Verdict, Window,
 };
 
 pub use crate::findings::options::JudgeOptions;
 pub use crate::findings::plateaus::Plateaus;
+pub use crate::findings::remembered::Remembered;
 use windows::{Judgement, Windows};
 
 /// Seconds after a pause during which token classes do not count: tokens that were used during the pause
@@ -28,6 +29,23 @@ use windows::{Judgement, Windows};
 const LEARNING_SECONDS: f64 = 8.0;
 /// Seconds over which rates are averaged.
 const RATE_SECONDS: u64 = 10;
+
+/// The inputs of findings. A macro, because a method would borrow the judge, which changes while it reads them.
+macro_rules! inputs {
+    ($pipeline:expr) => {
+        Inputs {
+            unseen_heap: unseen_heap(&$pipeline.target),
+            requests_unread: $pipeline.target.requests_unread,
+            heap_read: $pipeline.target.heap_read,
+            earlier: $pipeline.earlier,
+            growth: &$pipeline.growth,
+            attribution: &$pipeline.attribution,
+            signals: &$pipeline.signals,
+            start: $pipeline.start.unwrap_or_default(),
+            now: $pipeline.now,
+        }
+    };
+}
 
 /// Attribution, growth and findings of one target.
 pub struct Pipeline {
@@ -79,6 +97,16 @@ impl Pipeline {
         &self.judge.plateaus
     }
 
+    /// Takes confirmed findings of an earlier observation of the same process.
+    pub fn remember(&mut self, earlier: Vec<Remembered>) {
+        self.judge.remember(earlier);
+    }
+
+    /// The confirmed findings, for a later observation of the same process.
+    pub fn to_remember(&self) -> Vec<Remembered> {
+        self.judge.to_remember(&self.judgement().findings)
+    }
+
     /// Takes one observation.
     pub fn observe(&mut self, observation: &Observation) {
         if let Some(at) = observation.at() {
@@ -94,7 +122,8 @@ impl Pipeline {
             Observation::Site(site) => self.attribution.sites.observe(site),
             Observation::Snapshot(snapshot) => {
                 self.growth.snapshot(snapshot, &mut self.attribution);
-                self.judge.snapshot(&self.growth, &self.attribution);
+                self.judge
+                    .snapshot(&self.growth, &self.attribution, &self.signals);
                 self.window.distinct_tokens = self.attribution.tokens.distinct();
             }
             Observation::Memory(sample) => {
@@ -102,6 +131,7 @@ impl Pipeline {
                 self.judge
                     .memory
                     .observe(sample, totals.mature_bytes, totals.live_bytes);
+                self.judge.release(sample);
                 self.signals.memory(sample);
                 if self.windows.is_closed() || self.growth.snapshots() == 0 {
                     // No snapshot will refer to these requests.
@@ -158,17 +188,7 @@ impl Pipeline {
             }
         }
         if self.signals.settle(self.now, &self.attribution) {
-            self.judge.reading(Inputs {
-                unseen_heap: unseen_heap(&self.target),
-                requests_unread: self.target.requests_unread,
-                heap_read: self.target.heap_read,
-                earlier: self.earlier,
-                growth: &self.growth,
-                attribution: &self.attribution,
-                signals: &self.signals,
-                start: self.start.unwrap_or_default(),
-                now: self.now,
-            });
+            self.judge.reading(inputs!(self));
             self.window.distinct_tokens = self.attribution.tokens.distinct();
         }
     }
@@ -177,13 +197,28 @@ impl Pipeline {
     pub fn opinion(&self) -> Opinion {
         let needed = 2.0 * self.judge.options.maturity_seconds;
         let judgement = self.judgement();
+        let explained = |finding: &Finding| {
+            finding.state > FindingState::None && finding.basis == Basis::Container
+        };
+        if self.signals.counts_containers() {
+            // The objects of the runtime may tell what grows.
+            if judgement.findings.iter().any(explained) {
+                return Opinion::Settled;
+            }
+            if self.windows.is_closed() {
+                return Opinion::Open;
+            }
+        }
         let of_blocks = judgement
             .findings
             .iter()
             .filter(|finding| finding.basis == Basis::Blocks);
-        match of_blocks.map(|finding| finding.state).max() {
-            Some(FindingState::Confirmed) => Opinion::Settled,
-            Some(FindingState::Suspect) => Opinion::Suspicion,
+        let worst = of_blocks.max_by_key(|finding| finding.state);
+        match worst.map(|finding| (finding.state, finding.cause)) {
+            Some((FindingState::Confirmed, _)) => Opinion::Settled,
+            // The window may still show the cause.
+            Some((FindingState::Suspect, Cause::Indeterminate)) => Opinion::Open,
+            Some((FindingState::Suspect, _)) => Opinion::Suspicion,
             // Tracing that was never paused is one window.
             _ if self
                 .windows
@@ -214,17 +249,7 @@ impl Pipeline {
     }
 
     fn inputs(&self) -> Inputs<'_> {
-        Inputs {
-            unseen_heap: unseen_heap(&self.target),
-            requests_unread: self.target.requests_unread,
-            heap_read: self.target.heap_read,
-            earlier: self.earlier,
-            growth: &self.growth,
-            attribution: &self.attribution,
-            signals: &self.signals,
-            start: self.start.unwrap_or_default(),
-            now: self.now,
-        }
+        inputs!(self)
     }
 
     fn window(&self) -> Window {
@@ -309,7 +334,11 @@ impl Pipeline {
                 .limitations
                 .iter()
                 .cloned()
-                .chain(self.windows.limitations().map(str::to_owned))
+                .chain(
+                    self.windows
+                        .limitations(self.signals.counts_containers())
+                        .map(str::to_owned),
+                )
                 .collect(),
         }
     }
@@ -324,6 +353,7 @@ impl Pipeline {
             live_bytes: totals.live_bytes as u64,
             live_blocks: totals.live_blocks as u64,
             limit_bytes: memory.limit(self.judge.options.memory_limit),
+            limit_scope: memory.scope(self.judge.options.memory_limit),
             used_bytes: memory.last().used,
         }
     }

@@ -1,10 +1,11 @@
 //! The report (`heaptide.report/v1`) and its parts, which all outputs read.
 //!
 //! The JSON form is a stable interface: fields may be added, but never renamed or removed.
+// tidy: table
 
 use serde::{Deserialize, Serialize};
 
-use crate::events::{Binding, Frame};
+use crate::events::{Binding, Frame, LimitScope};
 
 /// The value of `schema`.
 pub const SCHEMA: &str = "heaptide.report/v1";
@@ -116,6 +117,9 @@ pub struct Memory {
     pub live_blocks: u64,
     /// The smallest limit that applies.
     pub limit_bytes: Option<u64>,
+    /// What it applies to.
+    #[serde(default)]
+    pub limit_scope: LimitScope,
     /// Bytes used of it.
     pub used_bytes: u64,
 }

@@ -4,16 +4,17 @@
 use std::path::{Path, PathBuf};
 
 use crate::{clocks, error::ProcessError, identity};
-use heaptide_judge::events::MemorySample;
+use heaptide_judge::events::{LimitScope, MemorySample};
 
 /// A limit and the usage that counts against it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Limit {
-    limit: u64,
+    bytes: u64,
     used: u64,
+    scope: LimitScope,
 }
 
-/// Takes a sample; `memory_limit` is the user's `--memory-limit`, one more upper bound.
+/// Takes a sample; `memory_limit` is the user's `--memory-limit`, one more upper bound, which applies to each process.
 pub fn limits(pid: u32, memory_limit: Option<u64>) -> Result<MemorySample, ProcessError> {
     let stat = identity::stat(pid)?;
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))
@@ -21,17 +22,22 @@ pub fn limits(pid: u32, memory_limit: Option<u64>) -> Result<MemorySample, Proce
     let (rss, rss_anon) = (kib(&status, "VmRSS:"), kib(&status, "RssAnon:"));
     let rss = rss.unwrap_or(stat.rss_pages * 4096);
     let mut all = Vec::new();
-    all.extend(memory_limit.map(|limit| Limit { limit, used: rss }));
+    all.extend(memory_limit.map(|bytes| Limit {
+        bytes,
+        used: rss,
+        scope: LimitScope::Process,
+    }));
     all.extend(rlimits(pid, &status));
     all.extend(cgroups(pid));
     all.extend(host());
     // The lowest limit is the one that ends the process.
-    let smallest = all.into_iter().min_by_key(|l| l.limit);
+    let smallest = all.into_iter().min_by_key(|l| l.bytes);
     Ok(MemorySample {
         at: clocks::now(),
         rss,
         rss_anon: rss_anon.unwrap_or(rss),
-        limit: smallest.map(|l| l.limit),
+        limit: smallest.map(|l| l.bytes),
+        scope: smallest.map(|l| l.scope).unwrap_or_default(),
         used: smallest.map_or(rss, |l| l.used),
         cpu_ns: u64::try_from(clocks::cpu_time_of(pid)?.as_nanos()).unwrap_or(u64::MAX),
     })
@@ -54,8 +60,9 @@ fn rlimits(pid: u32, status: &str) -> Vec<Limit> {
     };
     let with = |limit: Option<u64>, used: Option<u64>| {
         Some(Limit {
-            limit: limit?,
+            bytes: limit?,
             used: used?,
+            scope: LimitScope::Process,
         })
     };
     [
@@ -72,8 +79,9 @@ fn host() -> Option<Limit> {
     let total = kib(&text, "MemTotal:")?;
     let available = kib(&text, "MemAvailable:").unwrap_or(0);
     Some(Limit {
-        limit: total,
+        bytes: total,
         used: total.saturating_sub(available),
+        scope: LimitScope::Host,
     })
 }
 
@@ -119,7 +127,11 @@ fn cgroups(pid: u32) -> Vec<Limit> {
             if let (Some(limit), Some(used)) = (limit, used)
                 && limit < 1 << 60
             {
-                found.push(Limit { limit, used });
+                found.push(Limit {
+                    bytes: limit,
+                    used,
+                    scope: LimitScope::ControlGroup,
+                });
             }
         }
     }

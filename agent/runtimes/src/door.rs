@@ -158,9 +158,9 @@ pub trait Observer: Send {
         let _ = (at, symbolizer, say);
     }
 
-    /// Pages were touched at a kernel site; `stack` returns the stack of the runtime's own frames. Returns the
-    /// site's id, and the site itself if it is new.
-    fn faulted(
+    /// A kernel site was seen at a page fault that touched `pages`, or (with 0 pages) at an allocation. `stack` returns
+    /// its stack if it consists of the runtime's own frames. Returns the site's id, and the site itself if it is new.
+    fn own_site(
         &mut self,
         raw: u64,
         pages: u64,

@@ -50,7 +50,7 @@ pub(super) fn attach(args: &Attach) -> Result<ExitCode> {
     let judge = super::judge::options(&args.judge);
     let mut session = Session::new(source_options(args)?)?;
     let recording = match &args.record {
-        Some(path) => Some(super::record::record(&mut session, path, args.pid)?),
+        Some(path) => Some(super::record::record(&mut session, path)?),
         None => None,
     };
     let requests = match &args.requests {

@@ -14,9 +14,9 @@ use heaptide_judge::{
     events::Observation,
 };
 
-/// Records what `session` observes of `pid`. Fails at once if the file cannot be created. A later failure
+/// Records what `session` observes. Fails at once if the file cannot be created. A later failure
 /// only ends the recording; [`Recording::finish`] reports it.
-pub(super) fn record(session: &mut Session, path: &Path, pid: u32) -> Result<Recording> {
+pub(super) fn record(session: &mut Session, path: &Path) -> Result<Recording> {
     let writer = CaptureWriter::create(path)?;
     let recording = Recording {
         path: path.to_owned(),
@@ -27,9 +27,7 @@ pub(super) fn record(session: &mut Session, path: &Path, pid: u32) -> Result<Rec
     };
     let state = Arc::clone(&recording.state);
     session.set_tap(Box::new(move |about, observation| {
-        if about == pid {
-            lock(&state).write(observation);
-        }
+        lock(&state).write(about, observation);
     }));
     Ok(recording)
 }
@@ -47,11 +45,11 @@ struct RecordingState {
 }
 
 impl RecordingState {
-    fn write(&mut self, observation: &Observation) {
+    fn write(&mut self, pid: u32, observation: &Observation) {
         let Some(writer) = &mut self.writer else {
             return;
         };
-        if let Err(error) = writer.write(observation) {
+        if let Err(error) = writer.write(pid, observation) {
             warn!("the recording ends here; the observation continues: {error}");
             self.writer = None;
             self.error = Some(error);

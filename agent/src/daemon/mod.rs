@@ -4,9 +4,9 @@
 mod backoff;
 pub mod logging;
 mod observer;
-pub mod plateaus;
 pub mod scan;
 pub mod select;
+mod state;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -9,16 +9,17 @@ use std::time::Instant;
 use tracing::{debug, error, info, warn};
 
 use super::backoff::Backoff;
-use super::plateaus::PlateauStore;
 use super::scan;
 use super::select::{self, Identity, Selected};
+use super::state::State;
 use crate::config::Config;
 use crate::observe::SourceError;
 use crate::outputs::alerts::{Alerts, log_verdict};
 use crate::outputs::metrics::Metrics;
 use crate::session::Session;
 use crate::settings::SettingsError;
-use heaptide_judge::report::Verdict;
+use heaptide_judge::findings::service::share;
+use heaptide_judge::report::{Report, Verdict};
 use heaptide_process::ending;
 
 /// Why the daemon cannot start.
@@ -48,8 +49,8 @@ pub struct Observer {
     observed: BTreeMap<u32, Observed>,
     attaching: Backoff<Identity>,
     loading: Backoff<()>,
-    /// Learned plateaus, which are stored across restarts.
-    plateaus: PlateauStore,
+    /// What is kept across restarts.
+    state: State,
     /// Number of processes above the limit at the last scan.
     left_out: usize,
     /// Why the last attach failed, until one succeeds.
@@ -60,7 +61,7 @@ impl Observer {
     /// Starts without attached processes.
     pub fn new(config: Config, metrics: Metrics) -> Self {
         Self {
-            plateaus: PlateauStore::load(config.agent.state.as_deref()),
+            state: State::load(config.agent.state.as_deref()),
             config,
             metrics,
             session: None,
@@ -124,6 +125,11 @@ impl Observer {
             }
         };
         self.sweep();
+        self.state.retain(|identity| {
+            seen.iter().any(|process| {
+                (process.pid, process.start_ticks) == (identity.pid, identity.start_ticks)
+            })
+        });
         let wanted = select::select(&self.config.targets, &seen, std::process::id());
         self.adopt(&wanted, |pid| seen.iter().any(|process| process.pid == pid));
         let current: Vec<Selected> = self
@@ -205,19 +211,31 @@ impl Observer {
             observed,
             session: Some(session),
             metrics,
-            plateaus: store,
+            state,
             ..
         } = self
         else {
             return;
         };
-        for (pid, one) in observed {
-            let Some(report) = session.report(*pid) else {
+        let mut services: BTreeMap<String, Vec<Report>> = BTreeMap::new();
+        for (pid, one) in &*observed {
+            let service = services.entry(one.selected.target.clone()).or_default();
+            service.extend(session.report(*pid));
+        }
+        for reports in services.values_mut() {
+            share(reports);
+        }
+        for report in services.into_values().flatten() {
+            let pid = report.target.pid;
+            let Some(one) = observed.get_mut(&pid) else {
                 continue;
             };
             let service = &one.selected.target;
-            if let Some(plateaus) = session.plateaus(*pid) {
-                store.set(service, plateaus);
+            if let Some(plateaus) = session.plateaus(pid) {
+                state.set_plateaus(service, plateaus);
+            }
+            if let Some(findings) = session.to_remember(pid) {
+                state.set_findings(one.selected.identity, findings);
             }
             metrics.update(Some(service), &report);
             for alert in one.alerts.update(&report) {
@@ -229,7 +247,7 @@ impl Observer {
                 log_verdict(service, &report);
             }
         }
-        store.save();
+        state.save();
     }
 
     /// Drops processes that have ended, after their last report.
@@ -277,9 +295,10 @@ impl Observer {
             exe = selected.exe,
             "observed"
         );
-        let plateaus = self.plateaus.of(&selected.target);
+        let plateaus = self.state.plateaus(&selected.target);
+        let findings = self.state.findings(selected.identity);
         if let Some(session) = &mut self.session {
-            session.learn(selected.identity.pid, &plateaus);
+            session.learn(selected.identity.pid, &plateaus, findings);
         }
         let alerts = Alerts::new(&selected.target);
         let one = Observed {

@@ -67,8 +67,10 @@ pub(super) fn begin(
         .budget
         .filter(|_| options.allocations)
         .map(|budget| {
+            let readable = target.runtime.observer.settings().readable;
             let policy = match (options.automatic, options.at_once) {
                 (false, _) => Policy::Always,
+                (true, at_once) if readable => Policy::Unexplained { at_once },
                 (true, false) => Policy::Growth,
                 (true, true) => Policy::AtOnce,
             };

@@ -7,7 +7,8 @@ use std::{
 };
 
 use heaptide_ebpf::{
-    Counter, SITE_PROVISIONAL, TargetConfig, UnwindRule, rule, site_hash, target_flags,
+    Counter, PYTHON_LAYOUT, SITE_PROVISIONAL, Stack, TargetConfig, UnwindRule, rule, site_hash,
+    target_flags,
 };
 use tracing::{debug, warn};
 
@@ -227,6 +228,9 @@ impl Attached {
         exact_first: bool,
         sink: &mut dyn FnMut(Observation),
     ) -> SiteId {
+        if let Some(own) = self.own_site(kernel, raw, sink) {
+            return own;
+        }
         let site = if raw & SITE_PROVISIONAL == 0 {
             SiteId(raw)
         } else {
@@ -237,6 +241,25 @@ impl Attached {
         };
         if self.announced.insert(site) {
             sink(Observation::Site(self.resolve(kernel, site, exact_first)));
+        }
+        site
+    }
+
+    /// The site of a stack of the runtime's own frames; reports it first if it is new. `None`: it is another stack.
+    fn own_site(
+        &mut self,
+        kernel: &Kernel,
+        raw: u64,
+        sink: &mut dyn FnMut(Observation),
+    ) -> Option<SiteId> {
+        if raw == 0 || raw & SITE_PROVISIONAL != 0 {
+            return None;
+        }
+        let is_own = |stack: &Stack| stack.layout & PYTHON_LAYOUT != 0;
+        let mut stack = || kernel.stack(raw).filter(is_own);
+        let (site, new) = self.target.runtime.observer.own_site(raw, 0, &mut stack);
+        if let Some(new) = new {
+            sink(Observation::Site(new));
         }
         site
     }

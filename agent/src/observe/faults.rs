@@ -34,7 +34,7 @@ pub(super) fn read(host: &mut Host, sink: &mut Sink<'_>) {
                 continue;
             }
             let observer = &mut attached.target.runtime.observer;
-            let (id, new) = observer.faulted(raw, pages, &mut || host.kernel.stack(raw));
+            let (id, new) = observer.own_site(raw, pages, &mut || host.kernel.stack(raw));
             host.kernel.forget_stack(raw);
             if let Some(site) = new {
                 sink(*pid, Observation::Site(site));

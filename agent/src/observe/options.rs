@@ -27,8 +27,8 @@ pub struct TargetOptions {
     pub credential: CredentialPattern,
     /// Probe its allocators; otherwise only requests and memory are observed.
     pub allocations: bool,
-    /// Probe them only while memory grows, and not at all if the objects of the target can be read from
-    /// outside, because allocators see little of such a heap.
+    /// Probe them only while memory grows. If the objects of the target can be read from outside, only while it grows
+    /// by more than these; and not at all if it has a heap that cannot be read, of which allocators see little.
     pub automatic: bool,
     /// With `automatic`: begin with a window, and open others within the budget until the judge has decided. For
     /// interactive use.
@@ -46,10 +46,9 @@ pub struct TargetOptions {
 impl TargetOptions {
     /// The effective options for this target.
     pub(super) fn of(&self, target: &Target) -> Self {
-        let readable = target.runtime.observer.settings().readable;
         // Of a runtime whose heap cannot be read, the allocators only see its own bookkeeping: it follows the heap, and
         // its call stacks say nothing of the service. Page faults and memory show the growth of all of it.
-        let judged_elsewhere = readable || target.info.heap_unseen;
+        let judged_elsewhere = target.info.heap_unseen;
         Self {
             allocations: self.allocations && !(self.automatic && judged_elsewhere),
             ..self.clone()
@@ -77,7 +76,11 @@ impl TargetOptions {
         } else {
             target_flags::MAPPINGS
         };
-        let stacks = if stacks { target_flags::STACKS } else { 0 };
+        let stacks = match (stacks, settings.frames) {
+            (false, _) => 0,
+            (true, None) => target_flags::STACKS,
+            (true, Some(_)) => target_flags::STACKS | target_flags::OWN_FRAMES,
+        };
         settings.requests | stacks | mappings | target_flags::ALLOCATIONS
     }
 }

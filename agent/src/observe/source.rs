@@ -170,11 +170,11 @@ impl Source {
         memory::counters(&self.host)
     }
 
-    /// Whether the judge's opinion of a target's window is needed now.
-    pub fn in_window(&self, pid: u32) -> bool {
+    /// Whether the judge's opinion of a target is needed now.
+    pub fn wants_opinion(&self, pid: u32) -> bool {
         let attached = self.host.attached.get(&pid);
         let windows = attached.and_then(|attached| attached.windows);
-        windows.is_some_and(|windows| !windows.paused())
+        windows.is_some_and(|windows| windows.wants_opinion())
     }
 
     /// Sets the judge's opinion of a target's window.

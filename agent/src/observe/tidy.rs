@@ -23,14 +23,12 @@ pub(super) fn sweep(host: &mut Host, used: &FxHashSet<u64>) {
     let mut held: HashMap<u32, u64> = HashMap::new();
     for (site, stack) in all {
         let layout = stack.layout & !PYTHON_LAYOUT;
-        // Those of the runtime's own frames are taken out when they are read.
-        let own = stack.layout & PYTHON_LAYOUT != 0;
         let is_used = used.contains(&site) && !(pressed && named(host, layout, site));
-        if !layouts.contains(&layout) || !own && !is_used && host.stacks.was_idle(site) {
+        if !layouts.contains(&layout) || !is_used && host.stacks.was_idle(site) {
             retired.insert(site, stack);
             continue;
         }
-        if !own && !is_used {
+        if !is_used {
             idle.insert(site);
         }
         if let Some(attached) = host.attached.get(&stack.tgid) {

@@ -10,7 +10,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use super::format::{base_name, bytes, cause, count, counted, duration, percent, printable, state};
 use super::format::{location, site_location, verdict};
 use super::{OutputError, file};
-use heaptide_judge::events::{Binding, Frame};
+use heaptide_judge::events::{Binding, Frame, LimitScope};
 use heaptide_judge::report::{Basis, Cause, Finding, FindingState, Health, Report, Verdict};
 
 use kept::{NAME, container_line, freed};
@@ -231,8 +231,13 @@ fn push_observed(text: &mut String, report: &Report) {
     );
     let memory = &report.memory;
     let limit = memory.limit_bytes.map_or("no limit".to_owned(), |limit| {
+        let whose = match memory.limit_scope {
+            LimitScope::Process => "",
+            LimitScope::ControlGroup => " by its control group",
+            LimitScope::Host => " on this host",
+        };
         format!(
-            "{} of {} used",
+            "{} of {} used{whose}",
             bytes(memory.used_bytes as f64),
             bytes(limit as f64)
         )

@@ -20,6 +20,8 @@ const WINDOW: Duration = Duration::from_secs(25);
 const EXEMPT: f64 = 0.01;
 /// The next window begins when the average cost is below this fraction of the budget.
 const EARNED_BACK: f64 = 0.5;
+/// Time in which most leaks of objects that are read are suspected.
+const READING: Duration = Duration::from_secs(15);
 /// A window begins after this time at the latest, if the budget allows it.
 const STALE: Duration = Duration::from_secs(600);
 
@@ -33,6 +35,13 @@ pub enum Policy {
     /// Mode `auto` of `attach`: at once, and as often as the budget allows until the judge has decided; later when
     /// memory grows.
     AtOnce,
+    /// Mode `auto` where the objects of the runtime are read: when memory grows and the judge does not know from them
+    /// why, as with memory of C extensions. For `attach` also once when it has had time to find that out, because such
+    /// memory may grow within free memory.
+    Unexplained {
+        /// For `attach`.
+        at_once: bool,
+    },
 }
 
 /// The windows of one target.
@@ -47,6 +56,8 @@ pub struct AllocationWindows {
     since: Instant,
     /// Allocator probes are off.
     paused: bool,
+    /// They were on at some time.
+    opened: bool,
     /// CPU seconds of the target at the attach.
     base_cpu: f64,
     /// What the probes have cost by the last step, and had when the window began, CPU seconds.
@@ -66,7 +77,8 @@ impl AllocationWindows {
             policy,
             floor: Floor::default(),
             since: now,
-            paused: policy == Policy::Growth,
+            paused: matches!(policy, Policy::Growth | Policy::Unexplained { .. }),
+            opened: false,
             base_cpu: cpu_seconds,
             spent: 0.0,
             spent_before: 0.0,
@@ -87,6 +99,10 @@ impl AllocationWindows {
                 Policy::Always => true,
                 Policy::AtOnce if self.opinion != Opinion::Settled => true,
                 Policy::AtOnce | Policy::Growth => self.floor.rises() || elapsed >= STALE,
+                Policy::Unexplained { at_once } => {
+                    let first = at_once && !self.opened && elapsed >= READING;
+                    (first || self.floor.rises()) && self.opinion != Opinion::Settled
+                }
             };
             if wanted && (ratio <= self.budget * EARNED_BACK || self.of_core < self.exempt()) {
                 return Turn::Resume;
@@ -116,6 +132,11 @@ impl AllocationWindows {
         self.paused
     }
 
+    /// The judge's opinion is needed now.
+    pub fn wants_opinion(&self) -> bool {
+        !self.paused || matches!(self.policy, Policy::Unexplained { .. })
+    }
+
     /// Sets the judge's opinion of the window.
     pub fn set_opinion(&mut self, opinion: Opinion) {
         self.opinion = opinion;
@@ -127,6 +148,7 @@ impl AllocationWindows {
         self.since = now;
         self.floor = Floor::default();
         if !paused {
+            self.opened = true;
             self.spent_before = self.spent;
             self.opinion = Opinion::Open;
         }
@@ -231,6 +253,38 @@ mod tests {
         let later = sample(60, 1.0, 20 << 20);
         assert_eq!(windows.step(start + LONG, 0.3, &later), Turn::Stay);
         assert_eq!(windows.step(start + LONG, 0.9, &later), Turn::Pause);
+    }
+
+    #[test]
+    fn objects_that_are_read_come_first() {
+        let start = Instant::now();
+        let (soon, later) = (start + SHORT, start + READING);
+        let flat = sample(20, 10.0, 20 << 20);
+        let new =
+            |at_once| AllocationWindows::new(0.03, Policy::Unexplained { at_once }, 0.0, start);
+        let (mut attach, mut daemon) = (new(true), new(false));
+        assert!(attach.paused() && attach.wants_opinion());
+        assert_eq!(attach.step(soon, 0.0, &flat), Turn::Stay);
+        assert_eq!(daemon.step(later, 0.0, &flat), Turn::Stay, "nothing grows");
+        attach.set_opinion(Opinion::Settled);
+        assert_eq!(
+            attach.step(later, 0.0, &flat),
+            Turn::Stay,
+            "a container grows"
+        );
+        attach.set_opinion(Opinion::Open);
+        assert_eq!(attach.step(later, 0.0, &flat), Turn::Resume);
+        attach.turn(false, later);
+        attach.turn(true, later + LONG);
+        let after = later + LONG + LONG;
+        assert_eq!(attach.step(after, 0.0, &flat), Turn::Stay, "once is enough");
+        let rises = |windows: &mut AllocationWindows| {
+            (20..60).any(|second| {
+                let rising = sample(second, 10.0, u64::from(second) << 20);
+                windows.step(after, 0.0, &rising) == Turn::Resume
+            })
+        };
+        assert!(rises(&mut attach) && rises(&mut daemon));
     }
 
     #[test]

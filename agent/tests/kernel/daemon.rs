@@ -76,6 +76,19 @@ fn a_restart_is_followed_and_the_alert_fires() {
         agent.transcript()
     );
     held.goes();
+
+    // The leak is still held, though there is no more traffic that would show it.
+    let mut agent = daemon(folder.path(), metrics);
+    until(SOON, "the confirmation stands after a restart", || {
+        let page = get(metrics, "/metrics");
+        let mut lines = page.lines();
+        let is_leak = |line: &str| {
+            line.contains("verdict=\"leak\"") && line.contains(&format!("pid=\"{pid}\""))
+        };
+        lines.any(|line| is_leak(line) && line.ends_with(" 1.0"))
+    });
+    agent.signal(libc::SIGTERM);
+    assert_eq!(agent.wait(FINISH).code(), Some(0), "{}", agent.transcript());
 }
 
 /// The configuration changes while the daemon runs: first to an invalid one, then to one that selects another
@@ -210,9 +223,10 @@ fn sample(metrics: SocketAddr, name: &str, pid: u32) -> Option<f64> {
 fn daemon(folder: &Path, metrics: SocketAddr) -> Process {
     let path = folder.join("heaptide.toml");
     let exe = program(Program::TinyHttp).display().to_string();
+    let state = folder.join("state.json").display().to_string();
     let config = format!(
         "[agent]\nmetrics = \"{metrics}\"\nmode = \"trace\"\nscan_interval = \"1s\"\n\
-         report_interval = \"1s\"\n\
+         report_interval = \"1s\"\nstate = \"{state}\"\n\
          [[target]]\nname = \"tiny\"\nexe = \"{exe}\"\ncmdline = '--leak$'\nmemory_limit = \"24MiB\"\n"
     );
     fs::write(&path, config).expect("the configuration is written");

@@ -439,7 +439,7 @@ impl<'a> World<'a> {
             rss_anon: self.used as u64,
             limit: Some(plan.limit as u64),
             used: self.used as u64,
-            cpu_ns: (self.now * 1e8) as u64,
+            ..MemorySample::default()
         }));
         sink(Observation::Snapshot(Snapshot {
             at,

@@ -7,6 +7,7 @@ pub mod requests;
 pub mod routes;
 pub mod segments;
 pub mod sites;
+pub mod token_routes;
 pub mod tokens;
 pub mod tree;
 
@@ -16,6 +17,7 @@ use self::keys::{Class, RouteId};
 use self::requests::{Entry, Requests};
 use self::routes::Routes;
 use self::sites::Sites;
+use self::token_routes::TokenRoutes;
 use self::tokens::Tokens;
 
 /// Seconds after which blocks without a request record count as unattributed. The time is long because a
@@ -48,6 +50,8 @@ pub struct Attribution {
     pub routes: Routes,
     /// Token classes.
     pub tokens: Tokens,
+    /// The routes on which each of the latest tokens was used.
+    pub token_routes: TokenRoutes,
     /// Requests that live blocks may refer to.
     pub requests: Requests,
     /// Call stacks.
@@ -64,6 +68,7 @@ impl Attribution {
         Self {
             routes: Routes::new(maturity_floor),
             tokens: Tokens::new(),
+            token_routes: TokenRoutes::default(),
             requests: Requests::new(),
             sites: Sites::new(),
             maturity_floor,
@@ -88,6 +93,9 @@ impl Attribution {
         let missed = request.token.is_none() && request.token_uncertain;
         let route = self.routes.route(request);
         let class = self.tokens.classify(request.token, route);
+        if let Some(token) = request.token {
+            self.token_routes.used(token, route);
+        }
         self.routes.count(route, request, class, missed);
         let entry = Entry {
             route,
@@ -155,6 +163,7 @@ impl Attribution {
     pub fn state_bytes(&self) -> usize {
         self.routes.state_bytes()
             + self.tokens.state_bytes()
+            + self.token_routes.state_bytes()
             + self.requests.state_bytes()
             + self.sites.state_bytes()
     }

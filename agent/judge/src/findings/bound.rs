@@ -12,6 +12,7 @@ use crate::report::Bound;
 
 use super::inputs::Inputs;
 use super::judge::Judge;
+use super::line::{Line, levels};
 use super::observed::Observed;
 use super::options::{LEAST_HOLDERS, LEAST_LEVELS};
 use super::window::View;
@@ -25,8 +26,10 @@ const LEAST_EVENT: f64 = 1024.0;
 /// Free memory that an allocator is assumed to hold, as a part of the anonymous memory. Growth within it does not
 /// change the memory of the process. It counts if only the process's memory was observed.
 const FREE_PART: f64 = 0.5;
-/// The same if the objects of the runtime were read, so that only other memory (of C extensions) could grow unseen.
-const FREE_BESIDE_OBJECTS: f64 = 0.01;
+/// The same if containers were counted, so that only other memory (of C extensions) could grow unseen.
+const FREE_BESIDE_OBJECTS: f64 = 0.04;
+/// The same if allocations were traced too, or if a collector's heap was read.
+const FREE_BESIDE_BOTH: f64 = 0.01;
 /// Its minimum in bytes.
 const FREE_LEAST: f64 = 256.0 * 1024.0;
 
@@ -36,12 +39,15 @@ impl Judge {
         let blocks = self.blocks(inputs);
         let objects = objects(inputs.signals);
         let seen = match (objects, blocks) {
-            // The heap was read; blocks of allocators are a small part of it.
+            // The heap was read; blocks of allocators come on top, if there were windows.
             (Some(objects), _) => Some(objects),
             (None, blocks) => blocks,
         };
-        let part = if objects.is_some() {
+        let counted = inputs.signals.counts_containers();
+        let part = if objects.is_some() && counted && blocks.is_none() {
             Some(FREE_BESIDE_OBJECTS)
+        } else if objects.is_some() {
+            Some(FREE_BESIDE_BOTH)
         } else if seen.is_none() {
             Some(FREE_PART)
         } else {
@@ -58,7 +64,9 @@ impl Judge {
             }
             Some(objects) => {
                 let seconds = objects.seconds.min(process.seconds);
-                (objects.rate().max(process.rate()), seconds, 0.0)
+                // Objects in a collector's heap are seen as blocks too.
+                let beside = blocks.filter(|_| counted).map_or(0.0, Observed::rate);
+                (objects.rate().max(process.rate()) + beside, seconds, 0.0)
             }
             None => (process.rate(), process.seconds, 0.0),
         };
@@ -193,12 +201,12 @@ fn objects(signals: &Signals) -> Option<Observed> {
 
 /// The levels of a signal as a line: its slope with its error.
 fn slope_of(signals: &Signals, key: &SignalKey) -> Option<Observed> {
-    let points = points(signals, key);
+    let points = levels(signals, key);
     if points.len() < LEAST_LEVELS {
         return None;
     }
     let half = points.len() - (points.len() / 2).max(LEAST_LEVELS);
-    let (whole, later) = (slope(&points)?, slope(&points[half..])?);
+    let (whole, later) = (most(&points)?, most(&points[half..])?);
     Some(if later.rate() < whole.rate() {
         later
     } else {
@@ -206,29 +214,12 @@ fn slope_of(signals: &Signals, key: &SignalKey) -> Option<Observed> {
     })
 }
 
-fn slope(points: &[(Nanos, f64)]) -> Option<Observed> {
-    let (first, last) = (points.first()?.0, points.last()?.0);
-    let n = points.len() as f64;
-    let at = |point: &(Nanos, f64)| point.0.since(first);
-    let (x, y) = (
-        points.iter().map(at).sum::<f64>() / n,
-        points.iter().map(|point| point.1).sum::<f64>() / n,
-    );
-    let spread: f64 = points.iter().map(|point| (at(point) - x).powi(2)).sum();
-    if spread <= 0.0 || n < 3.0 {
-        return None;
-    }
-    let slope = points.iter().map(|p| (at(p) - x) * (p.1 - y)).sum::<f64>() / spread;
-    let rest: f64 = points
-        .iter()
-        .map(|p| (p.1 - y - slope * (at(p) - x)).powi(2))
-        .sum();
-    let error = (rest / (n - 2.0) / spread).sqrt();
-    let seconds = last.since(first);
-    let most = slope.max(0.0) + NORMAL * error;
+fn most(points: &[(Nanos, f64)]) -> Option<Observed> {
+    let line = Line::through(points)?;
+    let rate = line.slope.max(0.0) + NORMAL * line.error;
     Some(Observed {
-        bytes: most * seconds + LEAST_EVENT,
-        seconds,
+        bytes: rate * line.seconds + LEAST_EVENT,
+        seconds: line.seconds,
         requests: 0.0,
     })
 }
@@ -236,7 +227,7 @@ fn slope(points: &[(Nanos, f64)]) -> Option<Observed> {
 /// From the process's memory: the rise of its floor, and the growth that would not have raised it. `free` is that
 /// growth as a part of the anonymous memory.
 fn process(signals: &Signals, free: Option<f64>) -> Option<Observed> {
-    let points = points(signals, &SignalKey::Process);
+    let points = levels(signals, &SignalKey::Process);
     let anonymous = points.last()?.1;
     let unseen = free.map_or(0.0, |part| (part * anonymous).max(FREE_LEAST));
     // A warm-up or a burst at the start is not evidence of later growth.
@@ -269,13 +260,4 @@ fn rise(points: &[(Nanos, f64)]) -> Option<(f64, f64)> {
     };
     let rise = quarter(0.75, 1.0)? - quarter(0.0, 0.25)?;
     (seconds > 0.0).then_some((rise.max(0.0), seconds))
-}
-
-fn points(signals: &Signals, key: &SignalKey) -> Vec<(Nanos, f64)> {
-    let family = signals.family(key);
-    let levels = family.signals().filter(|(known, _)| *known == key);
-    let levels = levels.flat_map(|(_, signal)| family.ticks().iter().zip(&signal.levels));
-    levels
-        .filter_map(|(tick, level)| Some((tick.at, (*level)?.value)))
-        .collect()
 }

@@ -6,7 +6,7 @@ use crate::growth::epochs::Epochs;
 use crate::growth::series::Series;
 use crate::report::{Basis, Cause, Finding, FindingState, UNDECIDED};
 
-use super::cause::contrast;
+use super::cause::{Contrast, contrast};
 use super::evidence;
 use super::forecast::{Rate, rate, time_to_oom};
 use super::gates::Why;
@@ -21,6 +21,8 @@ use super::window::View;
 const MOST_FINDINGS: usize = 20;
 /// Maximum number of further sites.
 const MOST_ALSO: usize = 8;
+/// Part of the new tokens that keep something below which the bytes per new token are a lower bound.
+const DILUTED: f64 = 0.9;
 /// Minimum matured bytes for a finding that is not a leak.
 const WORTH_MENTIONING: f64 = 16.0 * 1024.0;
 
@@ -63,6 +65,7 @@ impl Judge {
         let is_table = |one: &Finding| tables.iter().any(|t| t.site.function == one.site.function);
         out.retain(|one| one.state > FindingState::None || !is_table(one));
         out.extend(tables);
+        self.recall(inputs, &mut out);
         out.sort_by(|a, b| {
             b.state
                 .cmp(&a.state)
@@ -121,7 +124,7 @@ impl Judge {
             also: sites.take(MOST_ALSO).collect(),
             retained_bytes: out.live as u64,
             retained_bytes_error: out.variance.max(0.0).sqrt() as u64,
-            retained_is_lower_bound: false,
+            retained_is_lower_bound: excuse.is_none() && is_diluted(cause, &main.contrast),
             container_bytes: out.container as u64,
             retained_bytes_per_new_token: out.means[0],
             retained_bytes_per_repeat_token: out.means[1],
@@ -185,6 +188,13 @@ impl Judge {
             .collect();
         rate(&steps, variance)
     }
+}
+
+/// Whether fewer tokens keep something than are new: those that the service knew before the attach look new, keep nothing
+/// more, and lower the mean.
+fn is_diluted(cause: Cause, contrast: &Contrast) -> bool {
+    let new = contrast.new;
+    cause == Cause::TokenKeyed && (new.holders as f64) < DILUTED * new.requests as f64
 }
 
 /// Some requests could not be read, so growth without a request may be due to them.

@@ -11,6 +11,7 @@ use super::losses::Lost;
 use super::memory::MemoryHistory;
 use super::options::{self, CONFIRM_AGES, CONFIRM_PART, CONFIRM_SECONDS, JudgeOptions, LOSS_ANY};
 use super::plateaus::Plateaus;
+use super::remembered::Remembered;
 use super::residency::Residents;
 use super::signals::judge::SignalJudge;
 use super::tables::TableJudge;
@@ -29,6 +30,8 @@ pub struct Judge {
     pub residents: Residents,
     /// Learned plateaus.
     pub plateaus: Plateaus,
+    /// Confirmed findings of an earlier observation of this process.
+    pub(super) remembered: Vec<Remembered>,
     /// Judged tables.
     pub(super) tables: TableJudge,
     /// Judged growth signals.
@@ -46,6 +49,7 @@ impl Judge {
             losses: Losses::default(),
             residents: Residents::default(),
             plateaus: Plateaus::default(),
+            remembered: Vec::new(),
             tables: TableJudge::default(),
             signals: SignalJudge::default(),
             trackers: BTreeMap::new(),
@@ -61,6 +65,7 @@ impl Judge {
     /// Forgets all results, because the address space was replaced.
     pub fn forget(&mut self) {
         self.forget_blocks();
+        self.remembered.clear();
         self.residents.forget();
         self.tables.forget();
         self.signals.forget();

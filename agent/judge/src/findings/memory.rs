@@ -1,6 +1,6 @@
 //! Memory of the process over time: limit, usage, and the curve for the live view.
 
-use crate::events::{MemorySample, Nanos};
+use crate::events::{LimitScope, MemorySample, Nanos};
 
 /// Maximum number of points.
 const MOST_POINTS: usize = 240;
@@ -86,6 +86,16 @@ impl MemoryHistory {
         match (self.last.and_then(|sample| sample.limit), option) {
             (Some(found), Some(said)) => Some(found.min(said)),
             (found, said) => found.or(said),
+        }
+    }
+
+    /// What [`Self::limit`] applies to.
+    pub fn scope(&self, option: Option<u64>) -> LimitScope {
+        let found = self.last.and_then(|sample| sample.limit);
+        match (self.last, option) {
+            (Some(sample), None) => sample.scope,
+            (Some(sample), Some(said)) if found.is_some_and(|found| found <= said) => sample.scope,
+            _ => LimitScope::Process,
         }
     }
 

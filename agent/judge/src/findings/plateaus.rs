@@ -1,4 +1,4 @@
-//! Learned plateaus: how much each function kept when it was full. They are stored across restarts of
+//! Learned plateaus: how much each function or container kept when it was full. They are stored across restarts of
 //! heaptide. A cache that fills again after a restart or a deploy is not suspected until it exceeds its
 //! plateau. A plateau has names of the program only: no token, no request.
 
@@ -20,16 +20,16 @@ const LEAST_SECONDS: f64 = 60.0;
 /// Minimum holders for a plateau. With fewer there is no suspicion.
 const LEAST_HOLDERS: f64 = 20.0;
 
-/// What a function kept for a route when it was full.
+/// What a function kept for a route, or a container had, when it was full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Plateau {
-    /// Maximum live holders.
+    /// Maximum live holders; entries of a container.
     pub holders: f64,
-    /// Maximum mature bytes.
+    /// Maximum mature bytes; 0 for a container.
     pub bytes: f64,
 }
 
-/// All plateaus of a service by `route, function`.
+/// All plateaus of a service by `route, function` or `container PATH`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Plateaus {
@@ -57,7 +57,15 @@ impl Plateaus {
         }
     }
 
-    /// Forgets the plateau of a series that was confirmed.
+    /// Records a container that is full after `seconds`, with at most `entries`.
+    pub(super) fn full_container(&mut self, name: String, seconds: f64, entries: f64) {
+        if seconds >= LEAST_SECONDS && entries >= LEAST_HOLDERS {
+            let (holders, bytes) = (entries, 0.0);
+            self.raise(name, Plateau { holders, bytes });
+        }
+    }
+
+    /// Forgets the plateau of a series or container that was confirmed.
     pub(super) fn outgrown(&mut self, name: &str) {
         self.all.remove(name);
     }
@@ -67,6 +75,13 @@ impl Plateaus {
         self.all.get(name).is_some_and(|plateau| {
             window.alive <= ROOM * plateau.holders && window.net <= ROOM * plateau.bytes
         })
+    }
+
+    /// Whether a container is within its plateau.
+    pub(super) fn holds_container(&self, name: &str, entries: f64) -> bool {
+        self.all
+            .get(name)
+            .is_some_and(|plateau| entries <= ROOM * plateau.holders)
     }
 
     fn raise(&mut self, name: String, plateau: Plateau) {
@@ -90,6 +105,11 @@ pub(super) fn name(attribution: &Attribution, key: SeriesKey) -> String {
     let route = &attribution.routes.get(key.route).name;
     let (function, _) = attribution.sites.describe(key.leading);
     format!("{route}, {function}")
+}
+
+/// The name of a container's plateau.
+pub(super) fn container(path: &str) -> String {
+    format!("container {path}")
 }
 
 #[cfg(test)]

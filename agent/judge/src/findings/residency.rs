@@ -2,7 +2,7 @@
 //!
 //! [`Residents::summary`] is the last reliable search. [`evidence`] is its sentence for a finding.
 
-use crate::events::{Nanos, Residency};
+use crate::events::{Nanos, Residency, ResidentToken};
 use crate::report::{Cause, ResidencySummary, ResidentAge};
 
 use super::units::number;
@@ -33,6 +33,12 @@ impl Residents {
             self.whole = Some(residency.clone());
             self.part = None;
         }
+    }
+
+    /// The sample of the latest search, partial or not.
+    pub fn sample(&self) -> &[ResidentToken] {
+        let latest = self.part.as_ref().or(self.whole.as_ref());
+        latest.map_or(&[], |residency| &residency.sample)
     }
 
     /// Forgets all searches, because the address space was replaced.
@@ -148,6 +154,7 @@ mod tests {
             at: Nanos(at * 1_000_000_000),
             scanned_bytes: 40 << 20,
             cut,
+            sample: Vec::new(),
             ages: ages
                 .iter()
                 .map(

@@ -3,7 +3,9 @@
 use crate::attribution::Attribution;
 use crate::attribution::keys::{Class, RouteId};
 use crate::events::Nanos;
-use crate::growth::series::Series;
+use crate::growth::reading::ClassNow;
+use crate::growth::series::{Epoch, Series};
+use crate::growth::signals::Signals;
 use crate::growth::{Exposure, Growth, SeriesKey};
 use crate::report::{Cause, FindingState};
 
@@ -14,14 +16,14 @@ use super::judge::Judge;
 use super::judged::Judged;
 use super::options::{FALSE_DISCOVERY, LOSS_CONFIRM, PART_OF_GROUP, STRAY, WIPED};
 use super::window::{View, Window};
-use super::{evalue, plateaus};
+use super::{collected, evalue, plateaus};
 
 /// Maximum balanced part of the growth of a plateau that is learned.
 const MOST_BALANCED: f64 = 0.1;
 
 impl Judge {
     /// Judges all series after a snapshot.
-    pub fn snapshot(&mut self, growth: &Growth, attribution: &Attribution) {
+    pub fn snapshot(&mut self, growth: &Growth, attribution: &Attribution, signals: &Signals) {
         let now = growth.epochs.now();
         let outcomes: Vec<(SeriesKey, Outcome)> = growth
             .series()
@@ -33,6 +35,16 @@ impl Judge {
             .map(|g| g.1)
             .collect();
         let least = evalue::e_bh(&logs, outcomes.len(), FALSE_DISCOVERY);
+        let grown = outcomes.iter().filter_map(|(_, outcome)| growing(outcome));
+        let grown = grown
+            .filter(|(_, log)| *log >= least)
+            .map(|(window, _)| window);
+        let from = grown.clone().map(|window| window.from).min();
+        let bytes: f64 = grown
+            .map(|window| (window.net - window.released()).max(0.0))
+            .sum();
+        let shown = from
+            .is_none_or(|from| collected::shows(signals, growth.epochs.start(from), now, bytes));
         self.trackers.retain(|key, _| growth.get(key).is_some());
         self.judged.clear();
         for (key, outcome) in &outcomes {
@@ -44,7 +56,7 @@ impl Judge {
                 .filter(|(window, log)| *log >= least && !self.is_expected(window))
                 .map(|(window, _)| window)
                 .filter(|window| !self.is_known(attribution, *key, window))
-                .filter(|_| !is_stray(growth, *key, series));
+                .filter(|_| shown && !is_stray(growth, *key, series));
             let tracker = self.trackers.entry(*key).or_default();
             let wiped = series.live_bytes() < WIPED * view.peak_before(view.len());
             tracker.step(grows, now, wiped);
@@ -56,7 +68,7 @@ impl Judge {
                 .unwrap_or_else(|| view.window(first));
             let onset = onset(&view, window.from.min(view.len() - 1));
             let exposed = exposed(view.exposures, onset);
-            let kept = cause::kept(&series.classes, exposed);
+            let kept = cause::kept(&classes_since(series, onset), exposed);
             let contrast = cause::contrast(&kept, None);
             let judged = Judged {
                 state: tracker.state.unwrap_or(FindingState::None),
@@ -160,6 +172,30 @@ fn growing(outcome: &Outcome) -> Option<(Window, f64)> {
         Outcome::Growing { window, log_e } => Some((*window, *log_e)),
         Outcome::Still(_) => None,
     }
+}
+
+/// The classes of a series, without the memory that matured before epoch `from`: its requests are not exposed either.
+fn classes_since(series: &Series, from: usize) -> [ClassNow; Class::COUNT] {
+    let mut classes = series.classes;
+    for (index, class) in classes.iter_mut().enumerate() {
+        let sum = |epochs: &[Epoch]| {
+            let cohorts = epochs.iter().map(|epoch| &epoch.cohorts[index]);
+            cohorts.fold((0.0, 0.0), |sum, cohort| {
+                (
+                    sum.0 + f64::from(cohort.live),
+                    sum.1 + f64::from(cohort.alive),
+                )
+            })
+        };
+        let (all, since) = (sum(&series.epochs), sum(&series.epochs[from..]));
+        let part = |since: f64, all: f64| if all > 0.0 { since / all } else { 1.0 };
+        let bytes = part(since.0, all.0);
+        class.bytes *= bytes;
+        class.squares *= bytes;
+        class.variance *= bytes;
+        class.holders = (class.holders as f64 * part(since.1, all.1)).round() as u64;
+    }
+    classes
 }
 
 fn exposed(exposures: &[Exposure], from: usize) -> Exposure {

@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 
 use super::places::unknown_site;
+use crate::events::LimitScope;
 use crate::report::{ContainerSummary, Finding, FindingState, ProcessSummary, Report, TimeToOom};
 
 /// Maximum number of processes in a report.
@@ -40,6 +41,7 @@ fn process(report: &Report) -> ProcessSummary {
 }
 
 fn add(all: &mut Report, other: Report) {
+    let shares = shares_limit(all, &other);
     let (sum, part) = (&mut all.window, other.window);
     sum.seconds = sum.seconds.max(part.seconds);
     sum.requests += part.requests;
@@ -71,7 +73,7 @@ fn add(all: &mut Report, other: Report) {
         .filter(|finding| finding.state > FindingState::None)
     {
         match all.findings.iter_mut().find(|known| same(known, &finding)) {
-            Some(known) => add_finding(known, &finding),
+            Some(known) => add_finding(known, &finding, shares),
             None => all.findings.push(finding),
         }
     }
@@ -79,7 +81,7 @@ fn add(all: &mut Report, other: Report) {
 
 /// Whether two processes have the same leak: same container, or same route and cause. A worker may have too
 /// little evidence for a cause.
-fn same(a: &Finding, b: &Finding) -> bool {
+pub(super) fn same(a: &Finding, b: &Finding) -> bool {
     let path = |finding: &Finding| {
         finding
             .container
@@ -94,7 +96,38 @@ fn same(a: &Finding, b: &Finding) -> bool {
         && (a.container.is_some() || (one_site && (a.cause, &a.route) == (b.cause, &b.route)))
 }
 
-fn add_finding(sum: &mut Finding, part: &Finding) {
+/// Whether the processes share one limit, so that the growth of each brings its end nearer for all.
+fn shares_limit(one: &Report, other: &Report) -> bool {
+    let (one, other) = (&one.memory, &other.memory);
+    one.limit_scope != LimitScope::Process
+        && (one.limit_scope, one.limit_bytes) == (other.limit_scope, other.limit_bytes)
+}
+
+/// Shortens the time to out-of-memory of each report by the growth of the others with which it shares a limit. For
+/// reports of one service that are published one by one.
+pub fn share(reports: &mut [Report]) {
+    let grows = |report: &Report| -> f64 {
+        let findings = report.findings.iter();
+        let findings = findings.filter(|finding| finding.state > FindingState::None);
+        findings
+            .map(|finding| finding.growth_bytes_per_second)
+            .sum()
+    };
+    let growth: Vec<f64> = reports.iter().map(grows).collect();
+    for at in 0..reports.len() {
+        let others = reports.iter().zip(&growth).enumerate();
+        let more: f64 = others
+            .filter(|(other, (report, _))| *other != at && shares_limit(&reports[at], report))
+            .map(|(_, (_, grown))| grown)
+            .sum();
+        for finding in &mut reports[at].findings {
+            sooner(finding, more);
+        }
+    }
+}
+
+/// Adds the finding of another process, which `shares` the limit or has its own.
+fn add_finding(sum: &mut Finding, part: &Finding, shares: bool) {
     let requests = |finding: &Finding| {
         per(
             finding.retained_bytes as f64,
@@ -118,7 +151,11 @@ fn add_finding(sum: &mut Finding, part: &Finding) {
     sum.matured_bytes += part.matured_bytes;
     sum.evicted_bytes += part.evicted_bytes;
     sum.new_tokens += part.new_tokens;
-    sooner(sum, part.growth_bytes_per_second);
+    if shares {
+        sooner(sum, part.growth_bytes_per_second);
+    } else {
+        sum.time_to_oom_seconds = first(sum.time_to_oom_seconds, part.time_to_oom_seconds);
+    }
     sum.growth_bytes_per_second += part.growth_bytes_per_second;
     sum.confidence = sum.confidence.min(part.confidence);
     let earliest = |a: Option<f64>, b: Option<f64>| match (a, b) {
@@ -134,8 +171,7 @@ fn add_finding(sum: &mut Finding, part: &Finding) {
     }
 }
 
-/// Shortens the time to out-of-memory: processes share the limit, and `more` bytes per second are added by
-/// others.
+/// Shortens the time to out-of-memory: others add `more` bytes per second to what counts against the limit.
 pub(super) fn sooner(finding: &mut Finding, more: f64) {
     let own = finding.growth_bytes_per_second;
     if let Some(oom) = &mut finding.time_to_oom_seconds
@@ -148,6 +184,14 @@ pub(super) fn sooner(finding: &mut Finding, more: f64) {
             early: oom.early * faster,
             late: oom.late.map(|late| late * faster),
         };
+    }
+}
+
+/// The time to out-of-memory of the process that is the first to end.
+fn first(one: Option<TimeToOom>, other: Option<TimeToOom>) -> Option<TimeToOom> {
+    match (one, other) {
+        (Some(one), Some(other)) if other.median < one.median => Some(other),
+        (one, other) => one.or(other),
     }
 }
 
@@ -199,6 +243,35 @@ mod tests {
         other.findings[0].route = "GET /other".to_owned();
         let all = sum(vec![one, other]).expect("a report");
         assert_eq!(all.findings.len(), 2, "{:?}", all.findings);
+    }
+
+    #[test]
+    fn a_shared_limit_comes_nearer_with_each_process() {
+        let oom = |report: &Report| {
+            let time = report.findings[0].time_to_oom_seconds.as_ref();
+            time.expect("a forecast").median
+        };
+        let (mut one, mut other) = (leak(), leak());
+        other.findings[0].time_to_oom_seconds = Some(TimeToOom {
+            median: oom(&one) / 2.0,
+            early: 1.0,
+            late: None,
+        });
+        let alone = oom(&one);
+        let apart = sum(vec![one.clone(), other.clone()]).expect("a report");
+        assert!((oom(&apart) - alone / 2.0).abs() < 1e-6, "the first to end");
+        let mut each = [one.clone(), other.clone()];
+        share(&mut each);
+        assert_eq!(each, [one.clone(), other.clone()]);
+
+        one.memory.limit_scope = LimitScope::ControlGroup;
+        other.memory.limit_scope = LimitScope::ControlGroup;
+        let together = sum(vec![one.clone(), other.clone()]).expect("a report");
+        assert!((oom(&together) - alone / 2.0).abs() < 1e-6, "twice as fast");
+        let mut each = [one, other];
+        share(&mut each);
+        assert!((oom(&each[0]) - alone / 2.0).abs() < 1e-6);
+        assert!((oom(&each[1]) - alone / 4.0).abs() < 1e-6);
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! The verdict and the sentence with its reason.
 
-use crate::events::GOROUTINES;
 use crate::growth::signals::SignalKey;
 use crate::report::{Basis, Bound, Cause, Finding, FindingState, Verdict, Window};
 
@@ -8,6 +7,7 @@ use super::inputs::Inputs;
 use super::judge::Judge;
 use super::options::{LEAST_LEVELS, LEAST_REQUESTS, LOSS_ANY};
 use super::residency;
+use super::resident_routes::keeper;
 use super::units::{bytes, duration, number};
 
 impl Judge {
@@ -23,10 +23,9 @@ impl Judge {
             && let Some(summary) = self.residents.summary(inputs.now)
             && residency::are_kept(&summary)
         {
-            reason = format!(
-                "{reason} A hint: {}, as in a leak or a cache.",
-                summary.said
-            );
+            let keeper = keeper(self.residents.sample(), inputs.attribution);
+            let said = keeper.map_or(summary.said, |keeper| keeper.said);
+            reason = format!("{reason} A hint: {said}, as in a leak or a cache.");
         }
         (verdict, reason)
     }
@@ -117,10 +116,7 @@ fn unseen_heap(runtime: &str) -> String {
 fn unseen(inputs: Inputs) -> Option<String> {
     let signals = inputs.signals;
     let (censuses, cut) = signals.censuses();
-    let containers = signals
-        .family(&SignalKey::Container(String::new(), String::new()))
-        .signals()
-        .any(|(key, _)| !matches!(key, SignalKey::Container(_, kind) if kind == GOROUTINES));
+    let containers = signals.counts_containers();
     let least = LEAST_LEVELS as u64;
     if containers && censuses < least {
         let plural = if censuses == 1 { "census" } else { "censuses" };

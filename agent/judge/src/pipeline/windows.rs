@@ -73,16 +73,22 @@ impl Windows {
         self.begun.map(|begun| now.since(begun))
     }
 
-    /// The limitations from windowed tracing.
-    pub(super) fn limitations(&self) -> impl Iterator<Item = &'static str> {
+    /// The limitations from windowed tracing. `counted`: the containers of the program are counted.
+    pub(super) fn limitations(&self, counted: bool) -> impl Iterator<Item = &'static str> {
         let of_requests = self.were_unseen.then_some(
             "requests are traced in windows, to stay within the overhead budget: during the pauses they are not \
              counted, and each route is assumed to have the same rate as before (mode trace traces all)",
         );
-        self.of_allocations().into_iter().chain(of_requests)
+        self.of_allocations(counted).into_iter().chain(of_requests)
     }
 
-    fn of_allocations(&self) -> Option<&'static str> {
+    fn of_allocations(&self, counted: bool) -> Option<&'static str> {
+        if counted {
+            return self.ended.then_some(
+                "allocations were traced in windows only, because memory grew by more than the containers that are \
+                 counted (mode trace traces continuously)",
+            );
+        }
         if self.ended {
             return Some(
                 "allocations are traced in windows, to stay within the overhead budget: the verdict is from \
@@ -155,16 +161,16 @@ mod tests {
         let mut windows = Windows::default();
         let verdict = stands(&windows, 60.0, Verdict::InsufficientEvidence);
         assert_eq!(verdict, Verdict::InsufficientEvidence);
-        assert_eq!(windows.limitations().count(), 0);
+        assert_eq!(windows.limitations(false).count(), 0);
         windows.requests(false);
         windows.requests(true);
         assert!(windows.sees_requests());
         assert!(
             windows
-                .limitations()
+                .limitations(false)
                 .all(|said| said.contains("requests are traced in windows"))
         );
-        assert_eq!(windows.limitations().count(), 1);
+        assert_eq!(windows.limitations(false).count(), 1);
     }
 
     #[test]

@@ -5,10 +5,14 @@ use std::path::{Path, PathBuf};
 
 use heaptide_judge::capture::{CaptureError, CaptureReader, CaptureWriter, VERSION, replay};
 use heaptide_judge::events::Observation;
+use heaptide_judge::findings::service;
 use heaptide_judge::pipeline::{JudgeOptions, Pipeline};
 use heaptide_judge::report::{Report, Verdict};
 
 use super::world::{Keeps, Trace, generate};
+
+/// The traces say nothing of their process.
+const PID: u32 = 0;
 
 fn observations() -> Vec<Observation> {
     generate(Trace {
@@ -23,7 +27,7 @@ fn observations() -> Vec<Observation> {
 fn record(path: &Path, observations: &[Observation]) {
     let mut writer = CaptureWriter::create(path).expect("a file in a temporary folder");
     for observation in observations {
-        writer.write(observation).expect("space for a capture");
+        writer.write(PID, observation).expect("space for a capture");
     }
     writer.finish().expect("space for a capture");
 }
@@ -57,6 +61,34 @@ fn a_replay_gives_the_same_report_to_the_last_bit() {
     );
 }
 
+/// A master of workers serves no request itself, so a capture without its children would be empty.
+#[test]
+fn a_replay_judges_children_too() {
+    let (_folder, path) = file();
+    let quiet = generate(Trace {
+        keeps: Keeps::Nothing,
+        seconds: 40,
+        ..Trace::default()
+    });
+    let processes = [(PID, quiet.0), (PID + 1, observations())];
+    let mut writer = CaptureWriter::create(&path).expect("a capture");
+    let longest = processes.iter().map(|(_, all)| all.len()).max();
+    for index in 0..longest.expect("two") {
+        for (pid, all) in &processes {
+            if let Some(observation) = all.get(index) {
+                writer.write(*pid, observation).expect("space");
+            }
+        }
+    }
+    writer.finish().expect("space");
+    let replayed = replay(&path, JudgeOptions::default()).expect("a capture");
+    let live = processes.iter().map(|(_, all)| judge(all)).collect();
+    let live = service::sum(live).expect("a report");
+    assert_eq!(replayed.report, live);
+    assert_eq!(live.processes.len(), 2);
+    assert_ne!(live.verdict, Verdict::NoLeak);
+}
+
 #[test]
 fn a_capture_holds_no_query_and_no_identifier() {
     let (_folder, path) = file();
@@ -69,7 +101,7 @@ fn a_capture_holds_no_query_and_no_identifier() {
     }
     record(&path, &observations);
     for observation in CaptureReader::open(&path).expect("a capture") {
-        if let Observation::Request(request) = observation.expect("an observation") {
+        if let (PID, Observation::Request(request)) = observation.expect("an observation") {
             assert_eq!(request.head, "GET /api/data/{id}");
         }
     }

@@ -9,6 +9,7 @@ mod judged;
 mod keeps;
 mod limits;
 mod pauses;
+mod restart;
 mod signal_trace;
 mod signal_world;
 mod signals;

@@ -282,7 +282,7 @@ impl World {
             rss_anon: rss,
             limit: Some(self.trace.limit),
             used: rss,
-            cpu_ns: 0,
+            ..MemorySample::default()
         }));
     }
 

@@ -1,5 +1,6 @@
 //! Workers of one service are one report, with a part for each.
 
+use heaptide_judge::events::LimitScope;
 use heaptide_judge::findings::service::sum;
 use heaptide_judge::report::{Cause, FindingState, Report, Verdict};
 
@@ -15,6 +16,7 @@ fn worker(pid: u32, keeps: Keeps, rate: f64) -> Report {
     })
     .report;
     report.target.pid = pid;
+    report.memory.limit_scope = LimitScope::ControlGroup;
     report
 }
 

@@ -78,7 +78,7 @@ impl Observer for CPythonObserver {
         Some(Box::new(reader))
     }
 
-    fn faulted(
+    fn own_site(
         &mut self,
         raw: u64,
         pages: u64,

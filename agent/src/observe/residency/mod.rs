@@ -158,6 +158,7 @@ impl Searches {
             scanned_bytes: pass.bytes,
             cut: missing && (read.resume.is_some() || pass.swapped > 0),
             ages: searched.tokens.ages(pass.since),
+            sample: searched.tokens.sample(pass.since),
         };
         Some((pid, Ok(residency)))
     }

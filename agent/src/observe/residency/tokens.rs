@@ -8,7 +8,7 @@ use std::collections::{HashMap, hash_map::Entry};
 
 use super::search::Needle;
 use crate::decode::TokenWindow;
-use heaptide_judge::events::{Fingerprint, Nanos, ResidentAge};
+use heaptide_judge::events::{Fingerprint, Nanos, ResidentAge, ResidentToken};
 
 /// Maximum number of credentials.
 const MOST: usize = 16_384;
@@ -17,6 +17,10 @@ const LONGEST: f64 = 3600.0;
 /// Seconds after the last request from which a credential is searched for: a server that still has it
 /// then keeps it.
 const MATURE: u64 = 10;
+/// Minimum age of the tokens in a sample, seconds. What is only garbage is more often overwritten by then.
+const OLD: f64 = 20.0;
+/// Maximum size of a sample.
+const SAMPLE: usize = 2_048;
 /// Lower bounds of the age groups in seconds.
 const AGES: [u64; 7] = [MATURE, 30, 60, 120, 300, 900, 1800];
 
@@ -108,6 +112,23 @@ impl Tokens {
         if let Some(token) = self.known.get_mut(&fingerprint) {
             token.found = true;
         }
+    }
+
+    /// A sample of the older ones in the pass that began at `since`: those with the smallest fingerprints, which are
+    /// random, so that successive samples have many in common.
+    pub(super) fn sample(&self, since: Nanos) -> Vec<ResidentToken> {
+        let old = self
+            .mature(since)
+            .filter(|(_, token)| since.since(token.ended) >= OLD);
+        let mut sample: Vec<ResidentToken> = old
+            .map(|(_, token)| ResidentToken {
+                token: token.whole,
+                is_resident: token.found,
+            })
+            .collect();
+        sample.sort_unstable_by_key(|one| one.token.0);
+        sample.truncate(SAMPLE);
+        sample
     }
 
     /// The result of (a part of) a pass that began at `since`, youngest first. Ages without credentials

@@ -5,6 +5,7 @@ use crate::events::{Binding, GOROUTINES, Nanos};
 use crate::findings::forecast::time_to_oom;
 use crate::findings::inputs::Inputs;
 use crate::findings::places::unknown_site;
+use crate::findings::resident_routes::keeper;
 use crate::findings::service::sooner;
 use crate::findings::{Judge, losses::Lost, options};
 use crate::growth::signals::SignalKey;
@@ -31,6 +32,7 @@ impl Judge {
             inputs.signals,
             inputs.attribution,
             &options,
+            &mut self.plateaus,
             inputs.start,
             inputs.now,
         );
@@ -62,6 +64,10 @@ impl Judge {
     /// Findings of growth signals. If `blocks` has the same leak, its finding gets the container instead.
     pub fn signal_findings(&self, inputs: Inputs, blocks: &mut [Finding]) -> Vec<Finding> {
         let mut out = Vec::new();
+        // Of a runtime whose containers are counted, blocks are only seen in windows, and are a part of its memory.
+        let blocks_tell = inputs.growth.sees_blocks()
+            && (!inputs.signals.counts_containers()
+                || blocks.iter().any(|known| known.state > FindingState::None));
         for group in groups(self.signals.judged()) {
             let Some(finding) = self.signal_finding(inputs, &group) else {
                 continue;
@@ -83,15 +89,41 @@ impl Judge {
                 if known.site.file.is_none() && finding.site.file.is_some() {
                     known.site = finding.site;
                 }
-            } else if finding.basis == Basis::Container || !inputs.growth.sees_blocks() {
-                // If blocks are seen, the totals of the process or its heap are not evidence.
+            } else if finding.basis == Basis::Container || !blocks_tell {
+                // If blocks tell what grows, the totals of the process or its heap are not evidence.
                 out.push(finding);
             }
         }
         out
     }
 
+    /// The group, with cause and route by the tokens that stay in memory if the growth itself does not tell them.
+    fn located(&self, inputs: Inputs, group: &Group) -> (Group, Option<String>) {
+        let mut group = group.clone();
+        let is_total = group
+            .keys
+            .first()
+            .is_some_and(|key| basis(key) != Basis::Container);
+        if !is_total || group.cause != Cause::Indeterminate {
+            return (group, None);
+        }
+        let Some(keeper) = keeper(self.residents.sample(), inputs.attribution) else {
+            return (group, None);
+        };
+        if group
+            .route
+            .is_some_and(|route| route > RouteId::OTHER && route != keeper.route)
+        {
+            return (group, None);
+        }
+        group.cause = Cause::TokenKeyed;
+        group.route = Some(keeper.route);
+        (group, Some(keeper.said))
+    }
+
     fn signal_finding(&self, inputs: Inputs, group: &Group) -> Option<Finding> {
+        let (group, located) = self.located(inputs, group);
+        let group = &group;
         let main = group.keys.first()?;
         let one = self.signals.judged().get(main)?;
         let figures = self.signal_figures(inputs, group);
@@ -173,7 +205,10 @@ impl Judge {
                 Binding::Inferred
             },
             time_to_oom_seconds: headroom.and_then(|headroom| time_to_oom(headroom, figures.rate)),
-            evidence: sentences::sentences(self, inputs, group, one, &figures),
+            evidence: sentences::sentences(self, inputs, group, one, &figures)
+                .into_iter()
+                .chain(located)
+                .collect(),
             suspected_after_seconds: after(tracker.suspected),
             confirmed_after_seconds: after(tracker.confirmed),
             basis,

@@ -13,7 +13,9 @@ use super::gates::{self, Outcome, Window};
 use super::judged::JudgedSignal;
 use super::regression::Context;
 use crate::findings::evalue::e_bh;
+use crate::findings::gates::Why;
 use crate::findings::options::{FALSE_DISCOVERY, JudgeOptions, WIPED};
+use crate::findings::plateaus::{self, Plateaus};
 use crate::findings::tracker::Tracker;
 
 /// The judge of all growth signals of one target.
@@ -35,6 +37,7 @@ impl SignalJudge {
         signals: &Signals,
         attribution: &Attribution,
         options: &JudgeOptions,
+        plateaus: &mut Plateaus,
         start: Nanos,
         now: Nanos,
     ) {
@@ -71,6 +74,7 @@ impl SignalJudge {
             let grows = growing(&outcome)
                 .filter(|(_, log)| *log >= evident)
                 .filter(|_| !is_expected(options, key, &curve))
+                .filter(|_| !is_known(plateaus, key, &curve))
                 .filter(|_| !expected || !is_total(key))
                 .map(|grows| grows.0);
             let peak = curve
@@ -98,6 +102,7 @@ impl SignalJudge {
                 continue;
             };
             let state = tracker.state.unwrap_or(FindingState::None);
+            learn(plateaus, key, state, &outcome, &curve, peak);
             let explained = (state > FindingState::None)
                 .then(|| {
                     let since = curve.points[window.from].at.since(start);
@@ -185,6 +190,37 @@ fn is_total(key: &SignalKey) -> bool {
         key,
         SignalKey::Heap | SignalKey::Faults | SignalKey::Process
     )
+}
+
+/// Whether a container is within its learned plateau.
+fn is_known(plateaus: &Plateaus, key: &SignalKey, curve: &Curve) -> bool {
+    let held = curve.points.last().map_or(0.0, |point| point.level.value);
+    matches!(key, SignalKey::Container(path, _)
+        if !plateaus.is_empty() && plateaus.holds_container(&plateaus::container(path), held))
+}
+
+/// Learns the plateau of a container that is full, and forgets that of one that was confirmed.
+fn learn(
+    plateaus: &mut Plateaus,
+    key: &SignalKey,
+    state: FindingState,
+    outcome: &Outcome,
+    curve: &Curve,
+    peak: f64,
+) {
+    let SignalKey::Container(path, _) = key else {
+        return;
+    };
+    match (state, outcome) {
+        (FindingState::None, Outcome::Still(Why::Evicts | Why::Stopped)) => {
+            let seconds = curve.seconds(0, curve.len() - 1);
+            plateaus.full_container(plateaus::container(path), seconds, peak);
+        }
+        (FindingState::Confirmed, _) if !plateaus.is_empty() => {
+            plateaus.outgrown(&plateaus::container(path));
+        }
+        _ => {}
+    }
 }
 
 /// Whether the user expects a cache of this size.

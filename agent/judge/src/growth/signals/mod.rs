@@ -18,8 +18,8 @@ use crate::attribution::keys::Class;
 use crate::attribution::keys::RouteId;
 use crate::attribution::sites::LeadingFrameId;
 use crate::events::{
-    Census, Container, Faults, HeapMark, INSTANCES, Lengths, MemorySample, Nanos, Profile, Request,
-    SiteId,
+    Census, Container, Faults, GOROUTINES, HeapMark, INSTANCES, Lengths, MemorySample, Nanos,
+    Profile, Request, SiteId,
 };
 
 pub use self::key::{About, SignalKey};
@@ -259,6 +259,14 @@ impl Signals {
     /// Number of censuses, and number of those that were cut short.
     pub fn censuses(&self) -> (u64, u64) {
         (self.censuses, self.cut_censuses)
+    }
+
+    /// Whether the containers of the program are counted.
+    pub fn counts_containers(&self) -> bool {
+        let mut counted = self
+            .family(&SignalKey::Container(String::new(), String::new()))
+            .signals();
+        counted.any(|(key, _)| !matches!(key, SignalKey::Container(_, kind) if kind == GOROUTINES))
     }
 
     /// Estimated size of the state in bytes.

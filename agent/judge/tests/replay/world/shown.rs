@@ -66,7 +66,7 @@ impl World {
             rss_anon: rss,
             limit: Some(self.trace.limit),
             used: rss,
-            cpu_ns: 0,
+            ..MemorySample::default()
         }));
         self.out.push(Observation::Snapshot(Snapshot {
             at: self.now,
