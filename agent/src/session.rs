@@ -13,7 +13,7 @@ use heaptide_judge::{
     findings::service,
     judged::Judged,
     pipeline::{JudgeOptions, Plateaus, Remembered},
-    report::Report,
+    report::{Report, Verdict},
     stacks::LiveStacks,
 };
 
@@ -21,6 +21,10 @@ use heaptide_judge::{
 const TICK: Duration = Duration::from_millis(50);
 /// Interval of reading memory and losses.
 const SAMPLE: Duration = Duration::from_secs(1);
+/// Maximum number of ended processes that are kept for the report of `attach`.
+const MOST_ENDED: usize = 16;
+/// Minimum number of requests that such a process has served, unless something was found in it.
+const WORTH_KEEPING: u64 = 50;
 /// Interval of reading the live map.
 const SNAPSHOT: Duration = Duration::from_secs(2);
 
@@ -105,6 +109,30 @@ impl Session {
     pub fn detach(&mut self, pid: u32) {
         self.source.detach(pid);
         self.judged.remove(&pid);
+    }
+
+    /// Ends the observation of processes that have ended, except `but`. Those in which something was found, and a few
+    /// that served requests, are kept for the report. Returns the others.
+    pub fn drop_ended(&mut self, but: u32) -> Vec<u32> {
+        let mut kept = 0;
+        let mut gone = Vec::new();
+        for (pid, judged) in &self.judged {
+            if *pid == but || !self.source.ended(*pid) {
+                continue;
+            }
+            let report = judged.pipeline.report();
+            let is_found = matches!(report.verdict, Verdict::Leak | Verdict::Suspect);
+            let has_served = report.window.requests >= WORTH_KEEPING;
+            if kept < MOST_ENDED && (is_found || has_served) {
+                kept += 1;
+            } else {
+                gone.push(*pid);
+            }
+        }
+        for pid in &gone {
+            self.detach(*pid);
+        }
+        gone
     }
 
     /// Waits briefly and processes events. Called in a loop. Returns whether a snapshot was judged, so

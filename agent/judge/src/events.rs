@@ -369,6 +369,7 @@ pub struct Losses {
 
 /// The observed process.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts")]
 pub struct TargetInfo {
     /// Process id.
     pub pid: u32,
@@ -386,6 +387,9 @@ pub struct TargetInfo {
     pub mode: String,
     /// Its runtime keeps objects in a heap of its own that is not read. Allocator probes do not see them.
     pub heap_unseen: bool,
+    /// Its runtime has a tracing collector: until the next collection, garbage looks like growth.
+    #[serde(default)]
+    pub collected: bool,
     /// Its runtime keeps objects in a heap of its own that is read. Nothing is known of them before the first
     /// reading.
     #[serde(default)]

@@ -35,6 +35,7 @@ macro_rules! inputs {
     ($pipeline:expr) => {
         Inputs {
             unseen_heap: unseen_heap(&$pipeline.target),
+            garbage: $pipeline.target.heap_unseen && $pipeline.target.collected,
             requests_unread: $pipeline.target.requests_unread,
             heap_read: $pipeline.target.heap_read,
             earlier: $pipeline.earlier,
@@ -144,7 +145,10 @@ impl Pipeline {
             Observation::Profile(profile) => self.signals.profile(profile, &self.attribution),
             Observation::Census(census) => self.signals.census(census),
             Observation::Lengths(lengths) => self.signals.lengths(lengths),
-            Observation::Residency(residency) => self.judge.residents.observe(residency),
+            Observation::Residency(residency) => {
+                self.judge.residents.observe(residency);
+                self.judge.meet_kept_tokens(inputs!(self));
+            }
             Observation::Losses(losses) => {
                 self.attribution.losses(losses);
                 self.judge.losses = *losses;

@@ -6,7 +6,7 @@ use crate::{
     allocators::{self, AllocatorInstance},
     elf,
     error::ProcessError,
-    files::Budget,
+    files::{Budget, caps},
     identity, link,
     maps::{self, Mapping},
     module::{Module, modules_on},
@@ -76,7 +76,7 @@ impl Inspected {
 
 /// Reads what recognising a runtime and planning need.
 pub fn inspect(pid: u32) -> Result<Inspected, ProcessError> {
-    inspect_on(pid, &Budget::full())
+    inspect_until(pid, Instant::now() + caps::INSPECTION)
 }
 
 /// The same with a deadline. Files not read until then are left out, and a limitation says so.

@@ -3,6 +3,7 @@
 use heaptide_ebpf::{Operand, operand};
 
 use crate::elf::Elf;
+use crate::files::caps;
 
 /// The section of the notes. It is not loaded, and `strip` keeps it.
 const SECTION: &str = ".note.stapsdt";
@@ -46,23 +47,31 @@ pub struct StaticProbe {
 
 /// The static probes of one provider in a file.
 pub fn of_provider(elf: &Elf, provider: &str) -> Vec<StaticProbe> {
-    let Some(notes) = elf.section(SECTION).and_then(|s| elf.section_bytes(s)) else {
+    let Some(section) = elf.section(SECTION) else {
+        return Vec::new();
+    };
+    if section.size > caps::NOTES {
+        elf.capped("its notes of static probes are larger than 1 MiB and are not read");
+        return Vec::new();
+    }
+    let Some(notes) = elf.section_bytes(section) else {
         return Vec::new();
     };
     let base = elf.section(BASE).map(|section| section.address);
-    parse(&notes, base)
-        .into_iter()
-        .filter(|(of, _)| of == provider)
-        .map(|(_, probe)| probe)
-        .collect()
+    parse(&notes, base, provider)
 }
 
-fn parse(mut bytes: &[u8], base: Option<u64>) -> Vec<(String, StaticProbe)> {
+/// The static probes of one provider, at most [`caps::STATIC_PROBES`].
+fn parse(mut bytes: &[u8], base: Option<u64>, provider: &str) -> Vec<StaticProbe> {
     let mut found = Vec::new();
     while let Some((name, description, kind, rest)) = note(bytes) {
         bytes = rest;
         if name == OWNER && kind == KIND {
-            found.extend(probe(description, base));
+            let known = probe(description, base).filter(|(of, _)| of == provider);
+            found.extend(known.map(|(_, probe)| probe));
+        }
+        if found.len() >= caps::STATIC_PROBES {
+            break;
         }
     }
     found
@@ -165,13 +174,11 @@ mod tests {
     fn notes_are_read() {
         let mut two = bytes("8@%rdi 8@-16(%rbp) 8@$64");
         two.extend(bytes("8@%xmm0"));
-        let found = parse(&two, Some(0x2000));
+        let found = parse(&two, Some(0x2000), "otel_memory");
         assert_eq!(found.len(), 2);
-        let (provider, probe) = &found[0];
-        assert_eq!(
-            (provider.as_str(), probe.name.as_str()),
-            ("otel_memory", "alloc")
-        );
+        let probe = &found[0];
+        assert_eq!(probe.name, "alloc");
+        assert!(parse(&two, Some(0x2000), "other").is_empty());
         assert_eq!((probe.address, probe.semaphore), (0x1130, 0x4010));
         let arguments = probe.arguments.as_ref().unwrap();
         let kinds: Vec<u32> = arguments.iter().map(|a| a.kind()).collect();
@@ -182,23 +189,23 @@ mod tests {
         assert_eq!(arguments[0].register(), 7);
         assert_eq!((arguments[1].register(), arguments[1].offset()), (5, -16));
         assert_eq!(arguments[2].offset(), 64);
-        assert_eq!(found[1].1.arguments, None);
+        assert_eq!(found[1].arguments, None);
     }
 
     #[test]
     fn a_file_moved_after_its_link() {
-        let found = parse(&bytes("4@%eax"), Some(0x3000));
-        assert_eq!(found[0].1.address, 0x2130);
-        assert_eq!(found[0].1.semaphore, 0x5010);
-        assert!(!found[0].1.arguments.as_ref().unwrap()[0].is_wide());
+        let found = parse(&bytes("4@%eax"), Some(0x3000), "otel_memory");
+        assert_eq!(found[0].address, 0x2130);
+        assert_eq!(found[0].semaphore, 0x5010);
+        assert!(!found[0].arguments.as_ref().unwrap()[0].is_wide());
     }
 
     #[test]
     fn garbage_is_no_note() {
         let all = bytes("8@%rdi");
         for len in 0..all.len() {
-            parse(&all[..len], None);
+            parse(&all[..len], None, "otel_memory");
         }
-        parse(&[0xff; 64], None);
+        parse(&[0xff; 64], None, "otel_memory");
     }
 }

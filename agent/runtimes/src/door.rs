@@ -32,6 +32,8 @@ pub struct Recognised {
     pub name: String,
     /// It has a heap that C allocators do not see.
     pub own_heap: bool,
+    /// That heap has a tracing collector, so garbage stays for a while.
+    pub collected: bool,
     /// Its limitations, one sentence each.
     pub limitations: Vec<String>,
     /// Observes this process.

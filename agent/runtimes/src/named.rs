@@ -12,6 +12,8 @@ struct Known {
     name: &'static str,
     executables: &'static [&'static str],
     library: Option<&'static str>,
+    /// Its heap has a tracing collector.
+    collected: bool,
 }
 
 static TABLE: &[Known] = &[
@@ -19,41 +21,49 @@ static TABLE: &[Known] = &[
         name: "node.js",
         executables: &["node", "nodejs"],
         library: Some("libnode.so"),
+        collected: true,
     },
     Known {
         name: "jvm",
         executables: &[],
         library: Some("libjvm.so"),
+        collected: true,
     },
     Known {
         name: ".net",
         executables: &[],
         library: Some("libcoreclr.so"),
+        collected: true,
     },
     Known {
         name: "ruby",
         executables: &["ruby"],
         library: Some("libruby"),
+        collected: true,
     },
     Known {
         name: "php",
         executables: &["php", "php-fpm"],
         library: Some("libphp"),
+        collected: false,
     },
     Known {
         name: "deno",
         executables: &["deno"],
         library: None,
+        collected: true,
     },
     Known {
         name: "bun",
         executables: &["bun"],
         library: None,
+        collected: true,
     },
     Known {
         name: "beam",
         executables: &["beam.smp"],
         library: None,
+        collected: true,
     },
 ];
 
@@ -88,6 +98,7 @@ fn recognised(known: &Known) -> Recognised {
     Recognised {
         name: name.to_string(),
         own_heap: true,
+        collected: known.collected,
         limitations: vec![format!(
             "the heap of {name} is not read: growth is judged by page faults and resident \
              memory, and no line of code is named"

@@ -43,6 +43,7 @@ fn recognise(process: &Inspected) -> Option<Recognised> {
     Some(Recognised {
         name: name.to_owned(),
         own_heap: false,
+        collected: false,
         limitations: limitation.into_iter().collect(),
         observer: Box::new(Tasks { polls: tasks }),
     })

@@ -102,6 +102,7 @@ fn recognise(process: Inspected) -> Result<Target, ProcessError> {
             limitations,
             mode: String::new(),
             heap_unseen: runtime.own_heap && !runtime.observer.sees_heap(),
+            collected: runtime.collected,
         },
         process,
         runtime,

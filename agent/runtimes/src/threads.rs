@@ -12,6 +12,7 @@ impl Runtime for Threads {
         Some(Recognised {
             name: "threads".to_string(),
             own_heap: false,
+            collected: false,
             limitations: Vec::new(),
             observer: Box::new(Unobserved),
         })

@@ -19,13 +19,15 @@ use crate::{
     cli::{Attach, ExitCode},
     kernel,
     observe::{SourceOptions, TargetOptions},
-    outputs::{file, http::Server, live::LiveView, metrics::Metrics},
+    outputs::{file, format::printable, http::Server, live::LiveView, metrics::Metrics},
     privileges::{self, More},
     session::Session,
     settings,
 };
 use heaptide_process::ending;
 
+/// Maximum characters of a path in a message.
+const LONGEST_PATH: usize = 4096;
 /// Interval of the live view.
 const DRAW: Duration = Duration::from_secs(1);
 
@@ -103,6 +105,9 @@ fn watch_target(
         }
         if drawn.elapsed() >= DRAW {
             drawn = Instant::now();
+            for pid in session.drop_ended(args.pid) {
+                metrics.remove(pid);
+            }
             for pid in session.pids() {
                 if let Some(report) = session.report(pid) {
                     metrics.update(None, &report);
@@ -185,9 +190,9 @@ fn stop_on_signals(stop: &Arc<AtomicBool>) -> Result<()> {
 }
 
 fn name(session: &Session, pid: u32) -> String {
-    session
-        .report(pid)
-        .map_or_else(String::new, |report| report.target.exe)
+    session.report(pid).map_or_else(String::new, |report| {
+        printable(&report.target.exe, LONGEST_PATH).into_owned()
+    })
 }
 
 /// Live memory by site of every process, for tests.

@@ -12,6 +12,7 @@ use heaptide_ebpf::{
 };
 use tracing::{debug, warn};
 
+use super::pace::{Allowance, Pace};
 use super::{code::Code, options::TargetOptions, regions::Regions, rules::Rules, snapshot::Groups};
 use crate::{
     decode::RawStack,
@@ -45,6 +46,12 @@ pub(super) struct Attached {
     pub(super) exec: Option<(u64, Nanos)>,
     /// Its slot's counters at the attach: another target may have had the slot before.
     pub(super) counted: Counters,
+    /// How often its programs are inspected.
+    pub(super) pace: Pace,
+    /// Children of its service that may be followed now.
+    pub(super) children: Allowance,
+    /// Children were not followed, because there were too many.
+    pub(super) left_children: bool,
     /// For modes with an overhead budget.
     pub(super) windows: Option<AllocationWindows>,
     /// The process to which heaptide was attached, of which this one is a worker; otherwise itself.
@@ -80,6 +87,8 @@ pub(super) struct Before {
     pub(super) requests_paused: bool,
     counted: Counters,
     service: u32,
+    pace: Pace,
+    children: Allowance,
 }
 
 impl From<Attached> for Before {
@@ -89,6 +98,8 @@ impl From<Attached> for Before {
             requests_paused: attached.requests_paused,
             counted: attached.counted,
             service: attached.service,
+            pace: attached.pace,
+            children: attached.children,
         }
     }
 }
@@ -97,6 +108,8 @@ impl Before {
     pub(super) fn hand_on(self, attached: &mut Attached) {
         attached.counted = self.counted;
         attached.service = self.service;
+        attached.pace = self.pace;
+        attached.children = self.children;
     }
 }
 
@@ -123,6 +136,9 @@ impl Attached {
             ended: false,
             exec: None,
             counted: [0; Counter::COUNT],
+            pace: Pace::default(),
+            children: Allowance::new(Instant::now()),
+            left_children: false,
             windows,
             service: pid,
             connections_counted: None,

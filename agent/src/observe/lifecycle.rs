@@ -1,9 +1,10 @@
 //! Process events: follows children, observes new programs after an exec, reports ends.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use heaptide_judge::events::{Nanos, Observation};
-use heaptide_process::{clocks::now, identity, maps};
+use heaptide_process::{clocks::now, ending, identity, maps};
 use heaptide_runtimes::inspect;
 use tracing::{debug, info, warn};
 
@@ -13,6 +14,10 @@ use crate::decode::Life;
 
 /// Seconds that a new program may take to map an allocator; then it is observed without one.
 const PATIENCE: f64 = 2.0;
+/// Time for new programs at once; the rest follows at the next call.
+const AT_A_TIME: Duration = Duration::from_millis(300);
+/// Maximum number of processes of one service that are observed by following forks.
+const MOST_FOLLOWED: usize = 64;
 
 /// Follows existing children that run the same program: the workers of a pre-forking server.
 pub(super) fn follow_children(host: &mut Host, pid: u32, sink: &mut Sink<'_>) {
@@ -82,7 +87,7 @@ fn follow(host: &mut Host, child: u32, parent: u32, same: bool, sink: &mut Sink<
 pub(super) fn take(host: &mut Host, pid: u32, life: Life, sink: &mut Sink<'_>) {
     match life {
         Life::Fork { child } => {
-            if follows(host, pid) && is_process(child) {
+            if follows(host, pid) && is_process(child) && is_allowed(host, pid, sink) {
                 follow(host, child, pid, true, sink);
             }
         }
@@ -92,7 +97,6 @@ pub(super) fn take(host: &mut Host, pid: u32, life: Life, sink: &mut Sink<'_>) {
             if let Some(attached) = host.attached.get_mut(&pid) {
                 attached.exec = Some((space, at));
             }
-            meet_new_programs(host, sink);
         }
         Life::Exit { at } => {
             let attached = host.attached.get(&pid);
@@ -107,12 +111,17 @@ pub(super) fn take(host: &mut Host, pid: u32, life: Life, sink: &mut Sink<'_>) {
 /// Observes the new programs of processes after an exec, once the dynamic linker has mapped an allocator: right
 /// after the exec there is nothing to probe.
 pub(super) fn meet_new_programs(host: &mut Host, sink: &mut Sink<'_>) {
+    let begun = Instant::now();
     let waiting: Vec<(u32, u64, Nanos)> = host
         .attached
         .iter()
+        .filter(|(_, attached)| attached.pace.allows(begun))
         .filter_map(|(pid, attached)| attached.exec.map(|(space, at)| (*pid, space, at)))
         .collect();
     for (pid, space, at) in waiting {
+        if ending::is_asked() || begun.elapsed() >= AT_A_TIME {
+            return;
+        }
         let Some(attached) = host.attached.get(&pid) else {
             continue;
         };
@@ -130,13 +139,49 @@ pub(super) fn meet_new_programs(host: &mut Host, sink: &mut Sink<'_>) {
         });
         match &met {
             Ok(true) => info!(pid, "following PID {pid} in its new program"),
-            Ok(false) => continue,
+            Ok(false) => {
+                if let Some(attached) = host.attached.get_mut(&pid) {
+                    attached.pace.too_early(Instant::now());
+                }
+                continue;
+            }
             Err(why) => warn!(pid, "the new program is not observed: {why}"),
         }
         if let Some(attached) = host.attached.get_mut(&pid) {
             attached.exec = None;
+            attached.pace.inspected(Instant::now());
         }
     }
+}
+
+/// Whether one more child of this process's service may be followed. If not, its report says so.
+fn is_allowed(host: &mut Host, pid: u32, sink: &mut Sink<'_>) -> bool {
+    if ending::is_asked() {
+        return false;
+    }
+    let service = host.attached.get(&pid).map_or(pid, |one| one.service);
+    let first = if host.attached.contains_key(&service) {
+        service
+    } else {
+        pid
+    };
+    let followed = host.attached.values();
+    let followed = followed.filter(|one| one.service == service && !one.ended);
+    let room = followed.count() < MOST_FOLLOWED;
+    let Some(attached) = host.attached.get_mut(&first) else {
+        return false;
+    };
+    let allowed = room && attached.children.take(Instant::now());
+    if !allowed && !attached.left_children {
+        attached.left_children = true;
+        let said = format!(
+            "it forks more children than heaptide follows ({MOST_FOLLOWED} at a time): the memory of the others is not seen"
+        );
+        attached.target.info.limitations.push(said);
+        let info = attached.target.info.clone();
+        sink(first, Observation::Target(now(), info));
+    }
+    allowed
 }
 
 /// Whether a task is a process, not a thread.

@@ -14,6 +14,7 @@ mod lifecycle;
 mod live;
 mod memory;
 mod options;
+mod pace;
 mod regions;
 pub mod residency;
 mod ring;

@@ -45,10 +45,7 @@ fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
     match fs::metadata(path) {
         Ok(found) if found.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
         Ok(found) if !found.is_file() => {
-            return OpenOptions::new()
-                .write(true)
-                .open(path)?
-                .write_all(content);
+            return write_special(path, content);
         }
         _ => {}
     }
@@ -68,6 +65,18 @@ fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
         let _ = fs::remove_file(&temporary);
     }
     written
+}
+
+/// Writes to a device or FIFO. A FIFO without a reader is an error: opening it would wait for one, perhaps for ever.
+fn write_special(path: &Path, content: &[u8]) -> io::Result<()> {
+    let nonblocking = libc::O_NONBLOCK;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .custom_flags(nonblocking)
+        .open(path)?;
+    let flags = rustix::fs::fcntl_getfl(&file)?;
+    rustix::fs::fcntl_setfl(&file, flags - rustix::fs::OFlags::NONBLOCK)?;
+    file.write_all(content)
 }
 
 /// Whether `path` is a symbolic link of another user.
@@ -120,6 +129,23 @@ mod tests {
         write("the report", &link, b"new").unwrap();
         assert_eq!(fs::read(&file).unwrap(), b"new");
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    }
+
+    #[test]
+    fn a_fifo_without_a_reader_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("fifo");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).unwrap();
+        let error = write("the report", &path, b"x").unwrap_err().to_string();
+        assert!(error.contains("cannot write the report"), "{error}");
+        let reader = std::thread::spawn({
+            let path = path.clone();
+            move || fs::read(path).unwrap()
+        });
+        while write("the report", &path, b"new").is_err() {
+            std::thread::yield_now();
+        }
+        assert_eq!(reader.join().unwrap(), b"new");
     }
 
     #[test]

@@ -61,6 +61,7 @@ impl Judge {
             .map(|(_, key, cause)| self.finding(inputs, &[*key], Some(cause)));
         out.extend(still.flatten());
         out.extend(self.benign(inputs));
+        out.extend(self.kept_tokens(inputs));
         let tables = self.table_findings(inputs, &out);
         let is_table = |one: &Finding| tables.iter().any(|t| t.site.function == one.site.function);
         out.retain(|one| one.state > FindingState::None || !is_table(one));

@@ -18,6 +18,8 @@ pub struct Inputs<'a> {
     pub signals: &'a Signals,
     /// The runtime, if its objects are in a heap of its own that is not read.
     pub unseen_heap: Option<&'a str>,
+    /// That heap has a tracing collector: growth of the process may be garbage.
+    pub garbage: bool,
     /// The runtime's own heap is read.
     pub heap_read: bool,
     /// Connections are served, but no request could be read.

@@ -32,6 +32,8 @@ pub struct Judge {
     pub plateaus: Plateaus,
     /// Confirmed findings of an earlier observation of this process.
     pub(super) remembered: Vec<Remembered>,
+    /// Since when tokens of one route stay in memory (see [`super::kept_tokens`]).
+    pub(super) kept_since: Option<Nanos>,
     /// Judged tables.
     pub(super) tables: TableJudge,
     /// Judged growth signals.
@@ -50,6 +52,7 @@ impl Judge {
             residents: Residents::default(),
             plateaus: Plateaus::default(),
             remembered: Vec::new(),
+            kept_since: None,
             tables: TableJudge::default(),
             signals: SignalJudge::default(),
             trackers: BTreeMap::new(),
@@ -66,6 +69,7 @@ impl Judge {
     pub fn forget(&mut self) {
         self.forget_blocks();
         self.remembered.clear();
+        self.kept_since = None;
         self.residents.forget();
         self.tables.forget();
         self.signals.forget();

@@ -16,6 +16,7 @@ pub mod groups;
 pub mod inputs;
 pub mod judge;
 pub mod judged;
+mod kept_tokens;
 pub mod ledger;
 mod line;
 pub mod losses;

@@ -24,6 +24,9 @@ pub(super) struct Keeper {
     pub(super) route: RouteId,
     /// The evidence.
     pub(super) said: String,
+    /// Resident part of the tokens that were used on it, and of the others.
+    pub(super) kept: f64,
+    pub(super) others: f64,
 }
 
 /// Tokens that were searched for, and those found.
@@ -75,7 +78,12 @@ pub(super) fn keeper(sample: &[ResidentToken], attribution: &Attribution) -> Opt
         number(f64::from(others.resident)),
         number(f64::from(others.tokens)),
     );
-    Some(Keeper { route, said })
+    Some(Keeper {
+        route,
+        said,
+        kept: used.ratio(),
+        others: others.ratio(),
+    })
 }
 
 #[cfg(test)]

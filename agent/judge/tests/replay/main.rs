@@ -4,6 +4,7 @@ mod benign;
 mod bound;
 mod bounds;
 mod capture;
+mod collectors;
 mod full;
 mod judged;
 mod keeps;

@@ -109,7 +109,7 @@ impl Elf {
     /// The bytes of a section; `None` if it is outside of the file or above the cap.
     pub fn section_bytes(&self, section: &Section) -> Option<Vec<u8>> {
         if section.size > caps::SECTION {
-            self.capped("a section is larger than 64 MiB and is not read");
+            self.capped("a section is larger than 32 MiB and is not read");
             return None;
         }
         self.whole(section.offset, section.size)

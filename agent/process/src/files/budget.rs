@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use super::caps;
+use crate::ending;
 
 /// The budget that the files of one process share.
 #[derive(Debug)]
@@ -30,10 +31,11 @@ impl Budget {
         })
     }
 
-    /// Takes bytes; false if too few are left or the deadline has passed.
+    /// Takes bytes; false if too few are left, the deadline has passed, or the program ends.
     pub fn take(&self, bytes: u64) -> bool {
         let now = Instant::now();
-        if self.deadline.is_some_and(|deadline| now >= deadline) {
+        // The end of the program does not wait for a large table.
+        if ending::is_over() || self.deadline.is_some_and(|deadline| now >= deadline) {
             return false;
         }
         let mut left = self

@@ -7,7 +7,11 @@ pub const PIECE: usize = 64 << 10;
 /// Cached pieces of one file.
 pub const PIECES: usize = 16;
 /// Bytes of a section that may be read as a whole.
-pub const SECTION: u64 = 64 << 20;
+pub const SECTION: u64 = 32 << 20;
+/// The same of the notes of static probes, and their number.
+pub const NOTES: u64 = 1 << 20;
+/// Static probes of one file.
+pub const STATIC_PROBES: usize = 4096;
 /// Bytes of code read at once: more than any function has.
 pub const CODE: usize = 4 << 20;
 /// Program headers of a file.
@@ -30,6 +34,8 @@ pub const GO_STEPS: usize = 1 << 16;
 pub const MODULES: usize = 1024;
 /// Bytes that the inspection of one process may read in walks of whole tables.
 pub const WALKED: u64 = 1 << 30;
+/// Time of the inspection of one process. It delays all others.
+pub const INSPECTION: Duration = Duration::from_secs(5);
 /// Bytes refilled per second.
 pub const REFILL: u64 = 32 << 20;
 /// Bytes of a file that the symbolizer reads.

@@ -143,6 +143,7 @@ fn recognise(process: &Inspected) -> Option<Recognised> {
             (None, None) => "cpython".to_string(),
         },
         own_heap: true,
+        collected: false,
         limitations: vec![limitations.join("; ")],
         observer: match python {
             Some(python) => Box::new(CPythonObserver::new(process, python)),
@@ -225,6 +226,7 @@ fn by_name(process: &Inspected) -> Option<Recognised> {
             None => "cpython".to_string(),
         },
         own_heap: true,
+        collected: false,
         limitations: vec![format!("{ARENAS}; {}", unknown(said))],
         observer: Box::new(Unobserved),
     })
@@ -239,6 +241,7 @@ fn pypy(process: &Inspected) -> Option<Recognised> {
             None => "pypy".to_string(),
         },
         own_heap: true,
+        collected: false,
         limitations: vec![
             "PyPy moves objects in its own heap: allocations, containers and Python stacks are \
              not seen, only requests and process memory"

@@ -54,6 +54,7 @@ fn recognise(process: &Inspected) -> Option<Recognised> {
         limitations: limitations(&name, program.as_ref()),
         name,
         own_heap: true,
+        collected: true,
         observer: Box::new(GoObserver::new(process, program)),
     })
 }

@@ -72,6 +72,9 @@ impl Judge {
             let Some(finding) = self.signal_finding(inputs, &group) else {
                 continue;
             };
+            if inputs.garbage && finding.basis != Basis::Container {
+                continue;
+            }
             let same = blocks.iter_mut().find(|known| {
                 known.state > FindingState::None
                     && known.route == finding.route

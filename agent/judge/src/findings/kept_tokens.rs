@@ -1,0 +1,75 @@
+//! A suspicion from tokens that stay in memory, for runtimes whose heap is not read. Pure.
+//!
+//! There growth of the process is no evidence: it may be garbage. But if nearly all tokens of one route are in memory, at
+//! any age, and nearly none of the others, then the collector has collected, and the route keeps its tokens. A cache that
+//! is full does so too, for longer than the observation if it is large. So this is a suspicion and is never confirmed.
+
+use crate::events::Binding;
+use crate::report::{Basis, Cause, Finding, FindingState};
+
+use super::inputs::Inputs;
+use super::judge::Judge;
+use super::places::{blank, unknown_site};
+use super::resident_routes::{Keeper, keeper};
+use super::units::bytes;
+
+/// Minimum resident part of the tokens of the route, and maximum of the others.
+const KEPT: f64 = 0.95;
+const GONE: f64 = 0.2;
+/// Minimum rise of the memory of the process, bytes.
+const LEAST_GAIN: u64 = 512 << 10;
+/// Without an object of its own nobody knows how much a token keeps.
+const CONFIDENCE: f64 = 0.5;
+
+impl Judge {
+    /// Notes since when tokens of one route stay in memory. Called after each search.
+    pub fn meet_kept_tokens(&mut self, inputs: Inputs) {
+        if self.keeps_tokens(inputs).is_some() {
+            self.kept_since.get_or_insert(inputs.now);
+        } else {
+            self.kept_since = None;
+        }
+    }
+
+    fn keeps_tokens(&self, inputs: Inputs) -> Option<(Keeper, u64)> {
+        if !inputs.garbage {
+            return None;
+        }
+        let keeper = keeper(self.residents.sample(), inputs.attribution)?;
+        let gained = self.ledger(inputs, &[])?.gained_bytes;
+        let is_clear = keeper.kept >= KEPT && keeper.others <= GONE;
+        (is_clear && gained >= LEAST_GAIN).then_some((keeper, gained))
+    }
+
+    /// The suspicion, if there is one.
+    pub(super) fn kept_tokens(&self, inputs: Inputs) -> Option<Finding> {
+        let since = self.kept_since?;
+        let (keeper, gained) = self.keeps_tokens(inputs)?;
+        let route = inputs.attribution.routes.get(keeper.route);
+        let new = (route.classes[0] + route.classes[1]).max(1);
+        let seconds = inputs.now.since(inputs.start).max(1.0);
+        Some(Finding {
+            state: FindingState::Suspect,
+            route: route.name.clone(),
+            retained_bytes: gained,
+            retained_bytes_per_new_token: gained as f64 / new as f64,
+            new_tokens: new,
+            growth_bytes_per_second: gained as f64 / seconds,
+            confidence: CONFIDENCE,
+            binding: Binding::Inferred,
+            basis: Basis::Process,
+            evidence: vec![
+                keeper.said,
+                format!(
+                    "the memory of the process grew by {} meanwhile; garbage is a part of it, so the bytes per token are \
+                     an upper limit",
+                    bytes(gained as f64)
+                ),
+                "not confirmed by tokens alone: a cache that is large enough keeps them too"
+                    .to_owned(),
+            ],
+            suspected_after_seconds: Some(since.since(inputs.start)),
+            ..blank(Cause::TokenKeyed, unknown_site())
+        })
+    }
+}
