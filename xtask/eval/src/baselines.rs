@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use heaptide_judge::events::{LiveGroup, MemorySample, RequestId, Snapshot};
 
 /// Name and threshold of each baseline.
-pub(crate) const BASELINES: [(&str, f64); 7] = [
+pub(crate) const BASELINES: [(&str, f64); 9] = [
     ("RSS slope (part of the headroom per hour)", 5.4),
     ("predict_linear, 10 m window, 4 h ahead", 20.0),
     ("the same, and used >= 60 % of the limit", 4.4),
@@ -14,6 +14,8 @@ pub(crate) const BASELINES: [(&str, f64); 7] = [
     ("memleak: outstanding for 60 s (MiB of one stack)", 10.0),
     ("the same, as a part of the headroom", 0.026),
     ("Scalene's score", 0.976),
+    ("Coroot's rule (part of the limit per hour)", 0.05),
+    ("the same, best threshold", 0.05),
 ];
 /// Seconds after the attach before a baseline may alarm.
 const PATIENCE: f64 = 60.0;
@@ -23,6 +25,9 @@ const OLD: f64 = 60.0;
 const WINDOW: f64 = 600.0;
 const HORIZON: f64 = 4.0 * 3_600.0;
 const MIB: f64 = 1_048_576.0;
+/// Window of Coroot's rule in seconds, and the part of the slope with which the last quarter of it must still climb.
+const HOUR: f64 = 3_600.0;
+const CLIMBS: f64 = 0.3;
 
 /// One snapshot, as seen by a baseline.
 #[derive(Clone, Copy)]
@@ -128,6 +133,7 @@ impl Baselines {
             let all = line(&self.points[..=index]);
             let recent = line(&self.points[from..=index]);
             let ahead = (recent.0 + recent.1 * (point.t + HORIZON) - first.used) / headroom;
+            let coroot = coroot(&self.points[..=index]) / self.limit;
             let high = point.used >= 0.6 * self.limit;
             let level = if high { ahead } else { 0.0 };
             let now = [
@@ -138,6 +144,8 @@ impl Baselines {
                 point.old / MIB,
                 point.old / headroom,
                 0.0,
+                coroot,
+                coroot,
             ];
             for (score, now) in scores.iter_mut().zip(now) {
                 *score = score.max(now);
@@ -179,6 +187,26 @@ fn line(points: &[Point]) -> (f64, f64) {
     }
     let slope = if tt > 0.0 { ty / tt } else { 0.0 };
     (y - slope * t, slope)
+}
+
+/// Growth in bytes per hour by the leak rule of Coroot: a line through the last hour of used memory, from the last drop
+/// by more than half on. 0: the last quarter does not climb.
+fn coroot(points: &[Point]) -> f64 {
+    let Some(last) = points.last() else {
+        return 0.0;
+    };
+    let recent = points.partition_point(|point| point.t < last.t - HOUR);
+    let drops = points
+        .windows(2)
+        .rposition(|pair| pair[1].used < 0.5 * pair[0].used);
+    let points = &points[recent.max(drops.map_or(0, |before| before + 1))..];
+    let slope = line(points).1;
+    let quarter = line(&points[points.len() * 3 / 4..]).1;
+    if slope > 0.0 && quarter >= CLIMBS * slope {
+        slope * HOUR
+    } else {
+        0.0
+    }
 }
 
 /// Test statistic for a monotonic trend of live bytes, over at most a hundred points.

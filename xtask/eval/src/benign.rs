@@ -61,6 +61,7 @@ pub(crate) fn draw(traffic: &Traffic, seconds: f64, random: &mut Random) -> Vec<
                 Trigger::Timer(_) => 1.0,
                 _ => thin(route.map_or(1.0, |route| traffic.routes[route])),
             },
+            tokens: 1.0,
             trigger,
             policy,
             sizes: Sizes::draw(traffic.family, 100.0, random),

@@ -68,6 +68,12 @@ classes! {
     Sampled FaultyLeak "token-keyed or per request, 10 % sampling",
     SampledCache Benign "caches, 10 % sampling",
     WrongOwner FaultyLeak "per request, with 30 % of the blocks given to another request",
+    LowRate Leak "an entry per distinct token, at 5-20 requests/s",
+    SmallEntries Leak "64 bytes per distinct token, in one block",
+    OneInTwenty Leak "an entry for one request in 20 of the main route",
+    TrafficStops Leak "an entry per distinct token; the traffic stops half-way, and everything stays held",
+    FullCache Benign "an LRU or TTL cache of 1-30 % of the headroom that was full long before the attach",
+    Quiet Benign "only the eight benign functions of every trace",
 }
 
 impl Class {

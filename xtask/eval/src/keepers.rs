@@ -46,6 +46,8 @@ pub(crate) struct Keeper {
     pub(crate) route: Option<usize>,
     /// Fraction of the triggers that have an effect.
     pub(crate) chance: f64,
+    /// Fraction of the tokens that have an effect.
+    pub(crate) tokens: f64,
     pub(crate) trigger: Trigger,
     pub(crate) policy: Policy,
     pub(crate) sizes: Sizes,

@@ -3,21 +3,21 @@
 mod baselines;
 mod bench;
 mod benign;
+mod calibration;
 mod classes;
+mod jobs;
 mod keepers;
 mod plan;
 mod random;
 mod run;
 mod score;
 mod sites;
+mod tradeoff;
 mod traffic;
 mod world;
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
@@ -27,6 +27,9 @@ use crate::classes::Class;
 use crate::run::Outcome;
 use crate::score::Scores;
 use crate::traffic::Family;
+
+/// The horizon of the verdict `no_leak` here: simulated services have little memory.
+const LAB_HORIZON: f64 = 3_600.0;
 
 /// Scores the judge and the baselines on a corpus of simulated services with known answers.
 #[derive(Parser)]
@@ -65,6 +68,12 @@ struct Arguments {
     /// Fails if the figures are below the floors of the tests.
     #[arg(long)]
     check: bool,
+    /// Checks the bound of `no_leak` instead, on so many services per family and horizon.
+    #[arg(long)]
+    bound: bool,
+    /// Compares growth budgets and times to confirm instead, on so many big caches and leaks.
+    #[arg(long)]
+    trade_off: bool,
     /// Measures state and CPU of the judge instead.
     #[arg(long)]
     bench: bool,
@@ -75,11 +84,17 @@ fn main() -> Result<()> {
     if arguments.bench {
         return bench::run();
     }
+    if arguments.bound {
+        return calibration::run(&arguments);
+    }
     let family = if arguments.tuning {
         Family::Tuning
     } else {
         Family::HeldOut
     };
+    if arguments.trade_off {
+        return tradeoff::run(&arguments, family);
+    }
     let began = Instant::now();
     let scores = Scores::new(corpus(&arguments, family)?);
     scores.print();
@@ -102,32 +117,20 @@ fn main() -> Result<()> {
 /// All traces, on all cores, ordered by class and number.
 fn corpus(arguments: &Arguments, family: Family) -> Result<Vec<Outcome>> {
     let only = arguments.only.as_deref().unwrap_or_default();
-    let mut jobs: Vec<(Class, u64)> = Vec::new();
+    let mut list: Vec<(Class, u64)> = Vec::new();
     for number in 0..arguments.traces {
         let classes = Class::ALL.iter().filter(|class| {
             let name = class.name();
             name.contains(only) && arguments.but.as_ref().is_none_or(|but| !name.contains(but))
         });
-        jobs.extend(classes.map(|class| (*class, number)));
+        list.extend(classes.map(|class| (*class, number)));
     }
     if let Some(only) = arguments.trace {
-        jobs.retain(|(_, number)| *number == only);
+        list.retain(|(_, number)| *number == only);
     }
-    let next = AtomicUsize::new(0);
-    let outcomes = Mutex::new(Vec::new());
-    thread::scope(|scope| {
-        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(|| {
-                while let Some((class, number)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let outcome = run::trace(*class, family, *number, arguments.seed);
-                    if let Ok(mut outcomes) = outcomes.lock() {
-                        outcomes.push(outcome);
-                    }
-                }
-            });
-        }
+    let mut outcomes = jobs::run(&list, |(class, number)| {
+        run::trace(*class, family, *number, arguments.seed)
     });
-    let mut outcomes = outcomes.into_inner().unwrap_or_default();
     outcomes.sort_by(|a, b| (&a.class, a.number).cmp(&(&b.class, b.number)));
     if let Some(path) = &arguments.json {
         let text = serde_json::to_string_pretty(&outcomes)?;

@@ -8,6 +8,8 @@ use crate::keepers::{Keeper, Policy, Trigger};
 use crate::random::Random;
 use crate::traffic::{Family, Shape, Sizes, Traffic};
 
+mod draw;
+
 /// Heads of the routes; the first is the busiest, the last the rare one.
 pub(crate) const ROUTES: [&str; 5] = [
     "GET /api/data",
@@ -51,6 +53,8 @@ pub(crate) struct Plan {
     pub(crate) seconds: f64,
     pub(crate) interval: f64,
     pub(crate) deploy_at: Option<f64>,
+    /// Seconds that the service ran before the attach.
+    pub(crate) before: f64,
     /// Bytes that a request holds while it runs.
     pub(crate) working: f64,
     pub(crate) ratchet: bool,
@@ -65,6 +69,17 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn new(class: Class, family: Family, number: u64, seed: u64) -> Self {
+        Self::with(class, family, number, seed, None)
+    }
+
+    /// A plan with this rate and so many seconds, if they are given.
+    pub(crate) fn with(
+        class: Class,
+        family: Family,
+        number: u64,
+        seed: u64,
+        fixed: Option<(f64, f64)>,
+    ) -> Self {
         let mixed = [class as u64, family as u64, number].iter().fold(
             seed ^ 0x3141_5926_5358_9793,
             |hash, part| {
@@ -74,7 +89,7 @@ impl Plan {
             },
         );
         let mut random = Random::new(mixed);
-        let mut plan = Self::traffic_of(class, family, mixed, &mut random);
+        let mut plan = Self::traffic_of(class, family, mixed, fixed, &mut random);
         plan.draw_keepers(&mut random);
         plan.size(&mut random);
         plan
@@ -94,14 +109,24 @@ impl Plan {
             .sum()
     }
 
-    fn traffic_of(class: Class, family: Family, seed: u64, random: &mut Random) -> Self {
+    fn traffic_of(
+        class: Class,
+        family: Family,
+        seed: u64,
+        fixed: Option<(f64, f64)>,
+        random: &mut Random,
+    ) -> Self {
         // classes about long times have less traffic, so that a trace stays cheap
         let (rate, least_seconds) = match class {
+            _ if fixed.is_some() => fixed.unwrap_or_default(),
             Class::Soak => (random.log_range(0.1, 0.5), 172_800.0),
             Class::BatchTtl => (random.log_range(2.0, 100.0), 700.0),
             Class::Sessions | Class::GcSawtooth => (random.log_range(2.0, 200.0), 400.0),
             Class::SlowRequests => (random.log_range(2.0, 200.0), 240.0),
-            Class::BigCache | Class::LateOnset => (random.log_range(2.0, 500.0), 240.0),
+            Class::LowRate => (random.log_range(5.0, 20.0), 120.0),
+            Class::BigCache | Class::LateOnset | Class::FullCache => {
+                (random.log_range(2.0, 500.0), 240.0)
+            }
             _ => (random.log_range(2.0, 5_000.0), 80.0),
         };
         let least = if class == Class::RareRoute {
@@ -116,7 +141,10 @@ impl Plan {
             _ => random.log_range(0.02, 1.0),
         };
         let sessions = random.log_range(40.0, 2_000.0);
-        let seconds = (REQUESTS / rate).clamp(least_seconds, 7_200.0_f64.max(least_seconds));
+        let seconds = match fixed {
+            Some((_, seconds)) => seconds,
+            None => (REQUESTS / rate).clamp(least_seconds, 7_200.0_f64.max(least_seconds)),
+        };
         let known_before = match class {
             Class::AllFresh => 0.0,
             Class::LateAttach => random.log_range(1_000.0, 10_000.0),
@@ -137,6 +165,7 @@ impl Plan {
                     _ => sessions as usize,
                 },
                 known_before: known_before as usize,
+                stops: None,
                 latency: match class {
                     Class::SlowRequests => random.log_range(1.0, 20.0),
                     Class::Pools => random.log_range(0.02, 0.5),
@@ -160,6 +189,7 @@ impl Plan {
             seconds,
             interval: 2.0,
             deploy_at: None,
+            before: 0.0,
             working: 4_000.0,
             ratchet: class == Class::RssRatchet,
             overhead: random.range(1.02, 1.15),
@@ -198,6 +228,7 @@ impl Plan {
             function: format!("keep_{}", self.keepers.len()),
             route,
             chance: 1.0,
+            tokens: 1.0,
             trigger,
             policy,
             sizes: Sizes::draw(self.traffic.family, median, random),
@@ -227,133 +258,6 @@ impl Plan {
             keeper: self.keepers.len(),
             cause,
         });
-        self.keepers.push(keeper);
-    }
-
-    fn draw_keepers(&mut self, random: &mut Random) {
-        let either = if random.chance(0.5) {
-            Trigger::Token
-        } else {
-            Trigger::Request
-        };
-        let rate = self.traffic.rate;
-        match self.class {
-            Class::TokenKeyed | Class::LateAttach | Class::LostFreesLeak => {
-                self.leak(Some(0), Trigger::Token, Policy::Forever, random);
-            }
-            Class::PerRequest | Class::WrongOwner => {
-                self.leak(Some(0), Trigger::Request, Policy::Forever, random);
-            }
-            Class::RareRoute => self.leak(Some(RARE), either, Policy::Forever, random),
-            Class::PartlyEvicted => {
-                let after = random.range(2.0, 30.0);
-                self.leak(Some(0), Trigger::Token, Policy::Partly(0.4, after), random);
-            }
-            Class::LateOnset | Class::AllFresh | Class::Sampled => {
-                self.leak(Some(0), either, Policy::Forever, random);
-            }
-            Class::TableDoubling => {
-                self.leak(Some(0), either, Policy::Table(2.0, 8), random);
-            }
-            Class::ReallocGrowth => {
-                self.leak(Some(0), either, Policy::Table(1.125, 8), random);
-            }
-            Class::Several => {
-                let kinds = [
-                    Trigger::Token,
-                    Trigger::Request,
-                    Trigger::Timer(random.log_range(1.0, 20.0)),
-                ];
-                let skip = random.below(4);
-                for (index, trigger) in kinds.into_iter().enumerate().filter(|(i, _)| *i != skip) {
-                    let route = (index < 2).then_some(index);
-                    self.leak(route, trigger, Policy::Forever, random);
-                }
-            }
-            Class::Background => {
-                let trigger = Trigger::Timer(random.log_range(0.5, 100.0));
-                self.leak(None, trigger, Policy::Forever, random);
-            }
-            Class::Lru => self.caches(&[0], random),
-            Class::Ttl => self.caches(&[1], random),
-            Class::BatchTtl => self.caches(&[2], random),
-            Class::Sessions => self.caches(&[3], random),
-            Class::LostFrees | Class::SampledCache | Class::Deploy => {
-                self.caches(&[0, 1, 3], random);
-            }
-            Class::Soak | Class::BigCache => self.caches(&[0, 1, 2, 3, 4], random),
-            Class::WarmUp => self.caches(&[4], random),
-            Class::GcSawtooth => {
-                let every = random.log_range(5.0, 50.0);
-                let mut keeper =
-                    self.keeper(Some(0), Trigger::Request, Policy::Batch(every), random);
-                keeper.chance = (40.0 / rate).min(1.0);
-                self.keepers.push(keeper);
-            }
-            Class::Pools => {
-                let keeper = self.keeper(None, Trigger::Request, Policy::Pool, random);
-                self.keepers.push(keeper);
-            }
-            Class::SlowRequests | Class::RssRatchet => {}
-        }
-        if self.class == Class::Deploy {
-            self.deploy_at = Some(self.seconds * random.range(0.4, 0.6));
-        }
-        if self.class == Class::LateOnset {
-            let from = random.range(60.0, (0.4 * self.seconds).max(90.0));
-            for leak in &self.leaks {
-                self.keepers[leak.keeper].from = from;
-            }
-            self.seconds += from;
-        }
-        let benign = benign::draw(&self.traffic, self.seconds, random);
-        self.keepers.extend(benign);
-        if let Some(part) = self
-            .leaks
-            .iter()
-            .map(|l| self.part(&self.keepers[l.keeper]))
-            .reduce(f64::min)
-        {
-            // a table grows by factors, so it needs more entries for several enlargements
-            let events = if self.is_one_block() { 2_000.0 } else { EVENTS };
-            let needed = events / (part * rate);
-            self.seconds = self.seconds.max(needed);
-        }
-        self.interval = (self.seconds / 300.0).max(2.0);
-        if self.class == Class::Soak {
-            self.interval = 120.0;
-        }
-    }
-
-    /// One of several kinds of caches: LRU, TTL, batch, sessions, warm-up.
-    fn caches(&mut self, kinds: &[usize], random: &mut Random) {
-        let rate = self.traffic.rate;
-        let part = (1.0 - self.traffic.anonymous) * self.traffic.routes[0];
-        // a rate of entries that is cheap to simulate
-        let chance = (60.0 / (rate * part)).min(1.0);
-        let inserts = rate * part * chance;
-        let trigger = if random.chance(0.5) {
-            Trigger::Token
-        } else {
-            Trigger::Request
-        };
-        let policy = match kinds[random.below(kinds.len())] {
-            // full after a fraction of the trace, if every request created an entry
-            0 => Policy::Lru(
-                (inserts * self.seconds * random.log_range(0.01, 0.3)).clamp(20.0, 3_000.0)
-                    as usize,
-            ),
-            1 => Policy::Ttl(random.log_range(10.0, 120.0)),
-            2 => Policy::Batch(random.log_range(60.0, 300.0)),
-            3 => {
-                Policy::Exponential(random.log_range(10.0, (self.seconds / 6.0).clamp(20.0, 300.0)))
-            }
-            _ => Policy::First(
-                (inserts * self.seconds * random.range(0.02, 0.2)).clamp(20.0, 5_000.0) as usize,
-            ),
-        };
-        let mut keeper = self.keeper(Some(0), trigger, policy, random);
-        keeper.chance = chance;
         self.keepers.push(keeper);
     }
 
@@ -405,6 +309,7 @@ impl Plan {
                 .sum();
             let part = match (self.class.kind(), self.class) {
                 (Kind::Hard, _) => random.log_range(0.06, 0.3),
+                (_, Class::FullCache) => random.log_range(0.01, 0.3),
                 // a collector lets its heap double
                 (_, Class::GcSawtooth) => random.log_range(0.02, 0.4),
                 _ => random.log_range(0.004, 0.04),

@@ -2,9 +2,10 @@
 
 use heaptide_judge::events::Observation;
 use heaptide_judge::pipeline::{JudgeOptions, Pipeline};
-use heaptide_judge::report::{Cause, Finding, FindingState, Report};
+use heaptide_judge::report::{Cause, Finding, FindingState, Report, Verdict};
 use serde::Serialize;
 
+use crate::LAB_HORIZON;
 use crate::baselines::{BASELINES, Baselines};
 use crate::classes::{Class, Kind};
 use crate::plan::{Leak, Plan, ROUTES};
@@ -14,6 +15,9 @@ use crate::world::World;
 /// Requests of both kinds from which a cause can be known, and below which it cannot.
 const KNOWABLE: f64 = 60.0;
 const UNKNOWABLE: f64 = 10.0;
+
+/// Seconds after the attach from which a cache that was full before must not be suspected.
+const FULL_SECONDS: f64 = 10.0;
 
 /// Score of a cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -61,12 +65,17 @@ pub(crate) struct Outcome {
     pub(crate) found: bool,
     /// Something that is not a leak was confirmed at some time.
     pub(crate) false_confirmation: bool,
-    /// Something that is not a leak has a state at the end.
+    /// Something that is not a leak has a state at the end. For caches that were full before: at any time after
+    /// [`FULL_SECONDS`].
     pub(crate) false_suspicion: bool,
     /// The first wrong finding.
     pub(crate) false_finding: Option<String>,
     /// The worst finding at the end has the route and function of a leak.
     pub(crate) place: Option<bool>,
+    /// The last verdict was `no_leak`.
+    pub(crate) no_leak: bool,
+    /// At some time it was, with a bound below the true rate.
+    pub(crate) missed: bool,
     pub(crate) cause: Option<CauseScore>,
     pub(crate) said: Option<Cause>,
     pub(crate) forecast: Option<Forecast>,
@@ -78,7 +87,10 @@ pub(crate) fn trace(class: Class, family: Family, number: u64, seed: u64) -> Out
     let plan = Plan::new(class, family, number, seed);
     let mut run = Run::new(&plan);
     let mut world = World::new(&plan);
-    let mut pipeline = Pipeline::new(JudgeOptions::default());
+    let mut pipeline = Pipeline::new(JudgeOptions {
+        horizon_seconds: LAB_HORIZON,
+        ..JudgeOptions::default()
+    });
     let mut baselines = Baselines::default();
     for observation in world.announce() {
         pipeline.observe(&observation);
@@ -102,7 +114,9 @@ pub(crate) fn trace(class: Class, family: Family, number: u64, seed: u64) -> Out
             let report = pipeline.report();
             run.look(&report, t, &world);
             // a confirmed leak is followed for a while; the rest of the trace is for the baselines
-            if let Some(at) = run.confirmed_at {
+            if let Some(at) = run.confirmed_at
+                && plan.traffic.stops.is_none()
+            {
                 stop = stop.min(at + 0.5 * (at - run.onset) + 20.0);
             }
         }
@@ -124,6 +138,9 @@ struct Run<'a> {
     suspected_at: Option<f64>,
     confirmed_at: Option<f64>,
     false_confirmation: bool,
+    missed: bool,
+    /// Something that is not a leak had a state more than [`FULL_SECONDS`] after the attach.
+    suspected_late: bool,
     false_finding: Option<String>,
     forecast: Option<(Forecast, f64, f64)>,
     last: Option<Report>,
@@ -140,6 +157,8 @@ impl<'a> Run<'a> {
             suspected_at: None,
             confirmed_at: None,
             false_confirmation: false,
+            missed: false,
+            suspected_late: false,
             false_finding: None,
             forecast: None,
             last: None,
@@ -152,33 +171,27 @@ impl<'a> Run<'a> {
             .iter()
             .filter(|f| f.state > FindingState::None)
         {
-            if self.leak_of(finding).is_some() {
+            if leak_of(self.plan, finding).is_some() {
                 self.suspected_at.get_or_insert(t);
                 if finding.state == FindingState::Confirmed && self.confirmed_at.is_none() {
                     self.confirmed_at = Some(t);
                     self.forecast = forecast(finding).map(|forecast| (forecast, world.used, t));
                 }
-            } else if finding.state == FindingState::Confirmed {
-                self.false_confirmation = true;
+                continue;
+            }
+            self.suspected_late |= t > FULL_SECONDS;
+            let confirmed = finding.state == FindingState::Confirmed;
+            self.false_confirmation |= confirmed;
+            if confirmed || self.plan.class == Class::FullCache {
                 self.false_finding.get_or_insert_with(|| named(finding, t));
             }
         }
+        if report.verdict == Verdict::NoLeak
+            && let Some(bound) = &report.bound
+        {
+            self.missed |= bound.bytes_per_second < world.leaking();
+        }
         self.last = Some(report.clone());
-    }
-
-    /// The leak of a finding.
-    fn leak_of(&self, finding: &Finding) -> Option<&Leak> {
-        self.plan.leaks.iter().find(|leak| {
-            let keeper = &self.plan.keepers[leak.keeper];
-            let route = keeper.route.map_or("(background)", |route| ROUTES[route]);
-            let names = std::iter::once(&finding.site).chain(&finding.also);
-            // blocks attributed to a wrong request are found at that request's route
-            let same_route = finding.route == route || self.plan.faults.wrong > 0.0;
-            same_route
-                && names
-                    .into_iter()
-                    .any(|site| site.function == keeper.function)
-        })
     }
 
     fn finish(&self, family: Family, number: u64, seconds: f64) -> Outcome {
@@ -186,11 +199,11 @@ impl<'a> Run<'a> {
         let states: Vec<&Finding> = findings.filter(|f| f.state > FindingState::None).collect();
         let confirmed = states
             .iter()
-            .any(|f| f.state == FindingState::Confirmed && self.leak_of(f).is_some());
+            .any(|f| f.state == FindingState::Confirmed && leak_of(self.plan, f).is_some());
         let all = self.plan.leaks.iter().all(|leak| {
             let function = &self.plan.keepers[leak.keeper].function;
             states.iter().any(|f| {
-                self.leak_of(f)
+                leak_of(self.plan, f)
                     .is_some_and(|l| &self.plan.keepers[l.keeper].function == function)
             })
         });
@@ -200,11 +213,11 @@ impl<'a> Run<'a> {
             .then_some(top)
             .flatten()
             .map(|top| {
-                self.leak_of(top).is_some_and(|leak| {
+                leak_of(self.plan, top).is_some_and(|leak| {
                     self.plan.keepers[leak.keeper].function == top.site.function
                 }) && (self.plan.faults.wrong <= 0.0 || top.route == ROUTES[0])
             });
-        let scored = top.and_then(|top| Some((self.leak_of(top)?, top)));
+        let scored = top.and_then(|top| Some((leak_of(self.plan, top)?, top)));
         let since = |at: Option<f64>| at.map(|at| at - self.onset);
         Outcome {
             class: self.plan.class.name(),
@@ -218,13 +231,19 @@ impl<'a> Run<'a> {
             oom: 0.0,
             found: all && !self.plan.leaks.is_empty() && (confirmed || lossy),
             false_confirmation: self.false_confirmation || (lossy && self.confirmed_at.is_some()),
-            false_suspicion: states.iter().any(|f| self.leak_of(f).is_none()),
+            false_suspicion: states.iter().any(|f| leak_of(self.plan, f).is_none())
+                || (self.plan.class == Class::FullCache && self.suspected_late),
             false_finding: self.false_finding.clone().or_else(|| {
                 states
                     .iter()
-                    .find(|f| self.leak_of(f).is_none())
+                    .find(|f| leak_of(self.plan, f).is_none())
                     .map(|f| named(f, seconds))
             }),
+            no_leak: self
+                .last
+                .as_ref()
+                .is_some_and(|report| report.verdict == Verdict::NoLeak),
+            missed: self.missed,
             place,
             cause: scored.and_then(|(leak, top)| self.cause(leak, top.cause, seconds)),
             said: scored.map(|(_, top)| top.cause),
@@ -282,6 +301,21 @@ impl<'a> Run<'a> {
     }
 }
 
+/// The leak of a finding.
+pub(crate) fn leak_of<'a>(plan: &'a Plan, finding: &Finding) -> Option<&'a Leak> {
+    plan.leaks.iter().find(|leak| {
+        let keeper = &plan.keepers[leak.keeper];
+        let route = keeper.route.map_or("(background)", |route| ROUTES[route]);
+        let names = std::iter::once(&finding.site).chain(&finding.also);
+        // blocks attributed to a wrong request are found at that request's route
+        let same_route = finding.route == route || plan.faults.wrong > 0.0;
+        same_route
+            && names
+                .into_iter()
+                .any(|site| site.function == keeper.function)
+    })
+}
+
 fn named(finding: &Finding, t: f64) -> String {
     format!(
         "at {t:.0} s {:?} {:?} {} {}: {}",
@@ -304,8 +338,9 @@ fn forecast(finding: &Finding) -> Option<Forecast> {
 }
 
 /// Seconds after `at` until `used` reaches the limit, if each request and each second keep so much.
-fn time_to_oom(plan: &Plan, kept: (f64, f64), used: f64, at: f64) -> f64 {
+pub(crate) fn time_to_oom(plan: &Plan, kept: (f64, f64), used: f64, at: f64) -> f64 {
     let (per_request, per_second) = (kept.0 * plan.overhead, kept.1 * plan.overhead);
+    // as if the traffic went on
     let rate = per_request * plan.traffic.rate + per_second;
     if rate <= 0.0 {
         return f64::INFINITY;
@@ -317,7 +352,9 @@ fn time_to_oom(plan: &Plan, kept: (f64, f64), used: f64, at: f64) -> f64 {
         if used >= plan.limit {
             break;
         }
-        used += (per_request * plan.traffic.rate_at(t + step / 2.0) + per_second) * step;
+        used += (per_request * plan.traffic.rate * plan.traffic.shape.at(t + step / 2.0)
+            + per_second)
+            * step;
         t += step;
     }
     t - at

@@ -39,6 +39,10 @@ pub(crate) struct Figures {
     covered: usize,
     forecasts: usize,
     errors: Vec<f64>,
+    /// Traces whose last verdict was `no_leak`.
+    no_leak: usize,
+    /// Traces with a `no_leak` whose bound was too low.
+    missed: usize,
     seconds: f64,
 }
 
@@ -48,6 +52,8 @@ impl Figures {
         self.seconds += one.seconds;
         self.false_confirmations += usize::from(one.false_confirmation);
         self.false_suspicions += usize::from(one.false_suspicion);
+        self.no_leak += usize::from(one.no_leak);
+        self.missed += usize::from(one.missed);
         if !matches!(one.kind, Kind::Benign | Kind::Hard) {
             self.leaks += 1;
             self.found += usize::from(one.found);
@@ -55,7 +61,7 @@ impl Figures {
                 self.suspected.push(one.suspected.unwrap_or(f64::INFINITY));
             }
             if one.kind != Kind::LossyLeak {
-                let allowed = (0.06 * one.oom).max(120.0);
+                let allowed = allowed_seconds(one.oom);
                 self.confirmed
                     .push(one.confirmed.map_or(f64::INFINITY, |c| c / allowed));
                 self.confirmed_seconds
@@ -129,6 +135,8 @@ impl Figures {
                 &self.errors.iter().map(|e| 100.0 * e).collect::<Vec<_>>(),
                 1,
             ),
+            percent(self.no_leak, self.traces),
+            self.missed.to_string(),
             format!("{:.2}", self.seconds / MONTH),
         ]
     }
@@ -221,6 +229,8 @@ impl Scores {
             "of allowed",
             "covered %",
             "error %",
+            "no_leak %",
+            "bound < true",
             "months",
         ]);
         for (name, (_, figures)) in &self.by_class {
@@ -340,6 +350,9 @@ impl Scores {
             if let Some(finding) = &one.false_finding {
                 faults.push(finding.clone());
             }
+            if one.missed {
+                faults.push("no_leak with a bound below the true rate".to_owned());
+            }
             if !faults.is_empty() {
                 println!(
                     "{:?} {} {}: {} (rate {:.1}, {:.0} s, suspected {:?}, confirmed {:?}, of {:.0})",
@@ -356,6 +369,11 @@ impl Scores {
             }
         }
     }
+}
+
+/// Allowed seconds to a confirmation, if memory would run out after `oom` seconds.
+pub(crate) fn allowed_seconds(oom: f64) -> f64 {
+    (0.06 * oom).max(120.0)
 }
 
 fn f1(recall: f64, alarms: f64) -> f64 {
@@ -380,7 +398,7 @@ fn part(n: usize, of: usize) -> f64 {
     if of == 0 { 0.0 } else { n as f64 / of as f64 }
 }
 
-fn median(values: &[f64]) -> f64 {
+pub(crate) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;

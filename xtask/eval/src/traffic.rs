@@ -60,10 +60,11 @@ impl Shape {
     pub(crate) fn at(self, t: f64) -> f64 {
         match self {
             Self::Constant => 1.0,
-            Self::Ramp(from, to, seconds) => from + (to - from) * (t / seconds).min(1.0),
+            Self::Ramp(from, to, seconds) => from + (to - from) * (t / seconds).clamp(0.0, 1.0),
             Self::Swing(period, depth) => 1.0 + depth * (std::f64::consts::TAU * t / period).sin(),
             Self::Burst(every, long, factor) => {
-                if t % every < long {
+                // the time before the attach is negative
+                if t.rem_euclid(every) < long {
                     factor
                 } else {
                     1.0
@@ -110,6 +111,18 @@ impl Sizes {
         }
     }
 
+    /// All the same.
+    pub(crate) fn fixed(family: Family, bytes: f64) -> Self {
+        Self {
+            median: bytes,
+            spread: match family {
+                Family::Tuning => 0.0,
+                Family::HeldOut => f64::INFINITY,
+            },
+            family,
+        }
+    }
+
     pub(crate) fn bytes(&self, random: &mut Random) -> f64 {
         let factor = match self.family {
             Family::Tuning => (self.spread * random.normal()).exp(),
@@ -143,11 +156,16 @@ pub(crate) struct Traffic {
     pub(crate) known_before: usize,
     /// Median latency, seconds.
     pub(crate) latency: f64,
+    /// No request comes after this time.
+    pub(crate) stops: Option<f64>,
 }
 
 impl Traffic {
     /// Requests per second at `t`.
     pub(crate) fn rate_at(&self, t: f64) -> f64 {
+        if self.stops.is_some_and(|stops| t >= stops) {
+            return 0.0;
+        }
         self.rate * self.shape.at(t)
     }
 
@@ -163,6 +181,9 @@ impl Traffic {
             if random.unit() * self.shape.most() <= self.shape.at(t) {
                 break;
             }
+        }
+        if self.stops.is_some_and(|stops| t >= stops) {
+            return (f64::INFINITY, 0);
         }
         let mut together = 1;
         while cluster > 1.0 && random.chance(0.5) {

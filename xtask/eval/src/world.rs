@@ -1,21 +1,23 @@
 //! A simulated service: its processing of the requests of a trace, and an agent's observations.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 
+use heaptide_ebpf::size_class;
 use heaptide_judge::events::{
-    Binding, Fingerprint, LiveGroup, Losses, MemoryKind, MemorySample, Nanos, Observation, Request,
-    RequestId, SiteId, Snapshot, TargetInfo,
+    Binding, LiveGroup, Losses, MemoryKind, Nanos, Observation, RequestId, SiteId,
 };
 
 use crate::keepers::{Held, Holding, Keeper, NONE, Policy, Presence, Trigger};
-use crate::plan::{Plan, ROUTES};
+use crate::plan::{Leak, Plan};
 use crate::random::Random;
-use crate::sites::{site, site_id};
+use crate::sites::site_id;
 
-const START: u64 = 1_000_000_000_000;
+const START: u64 = 100_000_000_000_000;
 /// Site of memory that requests hold while they run.
 const WORKING: u64 = 1;
+
+mod shown;
 
 /// A request in progress, ordered by its end.
 type UnderWay = Reverse<(u64, u64, u64, u32, u8, u32)>;
@@ -24,6 +26,10 @@ pub(crate) struct World<'a> {
     plan: &'a Plan,
     random: Random,
     groups: Vec<LiveGroup>,
+    /// Of each slot of `groups`, whether the block is older than the attach.
+    older: Vec<bool>,
+    /// Older blocks that were freed, by size class.
+    returned: BTreeMap<u32, u64>,
     free: Vec<u32>,
     holdings: Vec<Holding>,
     under_way: BinaryHeap<UnderWay>,
@@ -31,6 +37,8 @@ pub(crate) struct World<'a> {
     requests: u64,
     losses: Losses,
     held: f64,
+    /// Resident bytes of older blocks at the attach.
+    before: f64,
     now: f64,
     /// RSS at the last snapshot.
     pub(crate) used: f64,
@@ -42,6 +50,8 @@ impl<'a> World<'a> {
             plan,
             random: Random::new(plan.seed),
             groups: Vec::new(),
+            older: Vec::new(),
+            returned: BTreeMap::new(),
             free: Vec::new(),
             holdings: Vec::new(),
             under_way: BinaryHeap::new(),
@@ -49,7 +59,8 @@ impl<'a> World<'a> {
             requests: 0,
             losses: Losses::default(),
             held: 0.0,
-            now: 0.0,
+            before: 0.0,
+            now: -plan.before,
             used: plan.base,
         };
         world.holdings = plan
@@ -57,31 +68,47 @@ impl<'a> World<'a> {
             .iter()
             .map(|keeper| world.known(keeper))
             .collect();
+        if plan.before > 0.0 {
+            world.run_before();
+        }
         world
     }
 
-    pub(crate) fn announce(&self) -> Vec<Observation> {
-        let info = TargetInfo {
-            pid: 17,
-            exe: "/srv/service".to_owned(),
-            mode: "trace".to_owned(),
-            ..TargetInfo::default()
-        };
-        let mut out = vec![
-            Observation::Target(Nanos(START), info),
-            site(WORKING, "parse", 1),
-        ];
-        for (index, keeper) in self.plan.keepers.iter().enumerate() {
-            for block in 0..2 {
-                let id = site_id(index, block);
-                out.push(site(id, &keeper.function, 10 + block as u32));
-            }
+    /// Runs until the attach. What is live then is older than the observation.
+    fn run_before(&mut self) {
+        let step = 1.0;
+        while self.now < 0.0 {
+            let until = (self.now + step).min(0.0);
+            self.serve(until, &mut |_| {});
+            self.sweep();
         }
-        out
+        // no record is sent of requests that had begun before the attach
+        while let Some(Reverse((.., working))) = self.under_way.pop() {
+            self.release(working);
+        }
+        self.older = self.groups.iter().map(|group| group.seen > 0).collect();
+        self.returned.clear();
+        self.losses = Losses::default();
+        let live = self.groups.iter().filter(|group| group.seen > 0);
+        self.held = live.map(|group| group.bytes).sum::<f64>() * self.plan.overhead;
+        self.before = self.held;
     }
 
     /// Runs until `until` seconds and passes all observations to `sink`, ending with a snapshot.
     pub(crate) fn run(&mut self, until: f64, sink: &mut impl FnMut(Observation)) {
+        let plan = self.plan;
+        self.serve(until, sink);
+        self.sweep();
+        if let Some(at) = plan.deploy_at
+            && (at..at + plan.interval).contains(&until)
+        {
+            self.replace(sink);
+        }
+        self.snapshot(sink);
+    }
+
+    /// Serves the requests until `until` seconds.
+    fn serve(&mut self, until: f64, sink: &mut impl FnMut(Observation)) {
         let plan = self.plan;
         loop {
             let (at, together) = plan.traffic.next(self.now, &mut self.random);
@@ -96,13 +123,20 @@ impl<'a> World<'a> {
         }
         self.now = until;
         self.end_requests(sink);
-        self.sweep();
-        if let Some(at) = plan.deploy_at
-            && (at..at + plan.interval).contains(&until)
-        {
-            self.replace(sink);
-        }
-        self.snapshot(sink);
+    }
+
+    /// Mean bytes per second that the leaks kept so far.
+    pub(crate) fn leaking(&self) -> f64 {
+        let leaks = self.plan.leaks.iter();
+        leaks.map(|leak| self.kept_by(leak)).sum::<f64>() / self.now.max(1.0)
+    }
+
+    fn kept_by(&self, leak: &Leak) -> f64 {
+        let part = match self.plan.keepers[leak.keeper].policy {
+            Policy::Partly(share, _) => 1.0 - share,
+            _ => 1.0,
+        };
+        part * self.holdings[leak.keeper].bytes
     }
 
     /// Mean bytes that the leaks keep per request, and per second without requests, so far.
@@ -110,11 +144,7 @@ impl<'a> World<'a> {
         let mut kept = (0.0, 0.0);
         for leak in &self.plan.leaks {
             let keeper = &self.plan.keepers[leak.keeper];
-            let part = match keeper.policy {
-                Policy::Partly(share, _) => 1.0 - share,
-                _ => 1.0,
-            };
-            let bytes = part * self.holdings[leak.keeper].bytes;
+            let bytes = self.kept_by(leak);
             if let Trigger::Timer(_) = keeper.trigger {
                 kept.1 += bytes / (self.now - keeper.from).max(1.0);
             } else {
@@ -136,7 +166,7 @@ impl<'a> World<'a> {
     }
 
     fn nanos(&self) -> u64 {
-        START + (self.now * 1e9) as u64
+        START.saturating_add_signed((self.now * 1e9) as i64)
     }
 
     fn request(&mut self) {
@@ -171,7 +201,7 @@ impl<'a> World<'a> {
         for index in 0..plan.keepers.len() {
             let keeper = &plan.keepers[index];
             if keeper.route.is_some_and(|only| only != route)
-                || self.now < keeper.from
+                || (keeper.from > 0.0 && self.now < keeper.from)
                 || (keeper.chance < 1.0 && !self.random.chance(keeper.chance))
             {
                 continue;
@@ -186,6 +216,9 @@ impl<'a> World<'a> {
 
     fn keep(&mut self, index: usize, token: u32, request: Option<u64>) {
         let keeper = &self.plan.keepers[index];
+        if token != NONE && !has_effect(token, keeper.tokens) {
+            return;
+        }
         if token != NONE && self.holdings[index].presence(token) != Presence::Absent {
             self.holdings[index].set(token, Presence::Used);
             return;
@@ -352,13 +385,15 @@ impl<'a> World<'a> {
             seen: 1,
             variance: weight * (weight - 1.0) * bytes * bytes,
             kind: MemoryKind::Heap,
-            size: bytes as u32,
+            size: size_class(bytes as u64),
         };
         if let Some(slot) = self.free.pop() {
             self.groups[slot as usize] = group;
+            self.older[slot as usize] = false;
             slot
         } else {
             self.groups.push(group);
+            self.older.push(false);
             self.groups.len() as u32 - 1
         }
     }
@@ -373,38 +408,19 @@ impl<'a> World<'a> {
             return;
         }
         self.losses.freed += 1;
-        self.groups[slot as usize].seen = 0;
-        self.free.push(slot);
-    }
-
-    fn end_requests(&mut self, sink: &mut impl FnMut(Observation)) {
-        let now = self.nanos();
-        while let Some(&Reverse((end, id, start, token, route, working))) = self.under_way.peek()
-            && end <= now
-        {
-            self.under_way.pop();
-            self.release(working);
-            self.losses.requests += 1;
-            let fingerprint = (u64::from(token) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-            sink(Observation::Request(Request {
-                id: RequestId(id),
-                start: Nanos(start),
-                end: Nanos(end),
-                head: ROUTES[usize::from(route)].to_owned(),
-                path_cut: false,
-                token: (token != NONE).then_some(Fingerprint(fingerprint)),
-                status: Some(200),
-                binding: Binding::Exact,
-                body_bytes: 0,
-                token_uncertain: false,
-                again: false,
-            }));
+        let group = &mut self.groups[slot as usize];
+        group.seen = 0;
+        if self.older[slot as usize] {
+            self.losses.unknown_frees += 1;
+            *self.returned.entry(group.size).or_default() += 1;
         }
+        self.free.push(slot);
     }
 
     /// A deploy in the same process id: another address space.
     fn replace(&mut self, sink: &mut impl FnMut(Observation)) {
         self.groups.clear();
+        self.older.clear();
         self.free.clear();
         self.under_way.clear();
         self.held = 0.0;
@@ -416,35 +432,10 @@ impl<'a> World<'a> {
             .collect();
         sink(Observation::Forgotten(Nanos(self.nanos())));
     }
+}
 
-    fn snapshot(&mut self, sink: &mut impl FnMut(Observation)) {
-        let at = Nanos(self.nanos());
-        let groups: Vec<LiveGroup> = self.groups.iter().filter(|g| g.seen > 0).copied().collect();
-        let live: f64 = groups.iter().map(|group| group.bytes).sum();
-        let plan = self.plan;
-        let decay = if plan.ratchet {
-            1.0
-        } else {
-            1.0 - 0.003 * plan.interval
-        };
-        self.held = (live * plan.overhead).max(self.held * decay.max(0.5));
-        // memory that is not heap: code, stacks, kernel buffers
-        let drift = plan.drift * (1.0 - (-self.now / plan.drift_seconds).exp());
-        self.used = plan.base + self.held + drift;
-        self.losses.at = at;
-        sink(Observation::Losses(self.losses));
-        sink(Observation::Memory(MemorySample {
-            at,
-            rss: self.used as u64,
-            rss_anon: self.used as u64,
-            limit: Some(plan.limit as u64),
-            used: self.used as u64,
-            ..MemorySample::default()
-        }));
-        sink(Observation::Snapshot(Snapshot {
-            at,
-            groups,
-            returned: None,
-        }));
-    }
+/// Whether `token` is among the `part` of the tokens that have an effect.
+fn has_effect(token: u32, part: f64) -> bool {
+    let hash = (u64::from(token) + 1).wrapping_mul(0xD6E8_FEB8_6659_FD93);
+    (hash >> 32) as f64 / f64::from(u32::MAX) < part
 }
