@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::LAB_HORIZON;
 use crate::baselines::{BASELINES, Baselines};
 use crate::classes::{Class, Kind};
+use crate::keepers::Policy;
 use crate::plan::{Leak, Plan, ROUTES};
 use crate::traffic::Family;
 use crate::world::World;
@@ -139,7 +140,7 @@ struct Run<'a> {
     confirmed_at: Option<f64>,
     false_confirmation: bool,
     missed: bool,
-    /// Something that is not a leak had a state more than [`FULL_SECONDS`] after the attach.
+    /// A cache that was full before the attach had a state more than [`FULL_SECONDS`] after it.
     suspected_late: bool,
     false_finding: Option<String>,
     forecast: Option<(Forecast, f64, f64)>,
@@ -179,10 +180,11 @@ impl<'a> Run<'a> {
                 }
                 continue;
             }
-            self.suspected_late |= t > FULL_SECONDS;
+            let late = t > FULL_SECONDS && self.was_full(finding);
+            self.suspected_late |= late;
             let confirmed = finding.state == FindingState::Confirmed;
             self.false_confirmation |= confirmed;
-            if confirmed || self.plan.class == Class::FullCache {
+            if confirmed || late {
                 self.false_finding.get_or_insert_with(|| named(finding, t));
             }
         }
@@ -192,6 +194,19 @@ impl<'a> Run<'a> {
             self.missed |= bound.bytes_per_second < world.leaking();
         }
         self.last = Some(report.clone());
+    }
+
+    /// Whether a finding is a cache that was full before the attach. (Pools, first requests and batches are never full.)
+    fn was_full(&self, finding: &Finding) -> bool {
+        let mut keepers = self.plan.keepers.iter();
+        self.plan.before > 0.0
+            && keepers.any(|keeper| {
+                keeper.function == finding.site.function
+                    && matches!(
+                        keeper.policy,
+                        Policy::Lru(_) | Policy::Ttl(_) | Policy::Exponential(_)
+                    )
+            })
     }
 
     fn finish(&self, family: Family, number: u64, seconds: f64) -> Outcome {
@@ -232,7 +247,7 @@ impl<'a> Run<'a> {
             found: all && !self.plan.leaks.is_empty() && (confirmed || lossy),
             false_confirmation: self.false_confirmation || (lossy && self.confirmed_at.is_some()),
             false_suspicion: states.iter().any(|f| leak_of(self.plan, f).is_none())
-                || (self.plan.class == Class::FullCache && self.suspected_late),
+                || self.suspected_late,
             false_finding: self.false_finding.clone().or_else(|| {
                 states
                     .iter()

@@ -17,7 +17,7 @@ use crate::{Arguments, jobs};
 /// Growth budgets.
 const BUDGETS: [f64; 7] = [0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3];
 /// Least seconds from the onset to a confirmation, besides those of the judge.
-const FLOORS: [f64; 4] = [0.0, 100.0, 200.0, 400.0];
+const FLOORS: [f64; 3] = [0.0, 100.0, 200.0];
 /// Leaks whose latency is measured.
 const LEAKS: [Class; 5] = [
     Class::TokenKeyed,
@@ -28,6 +28,10 @@ const LEAKS: [Class; 5] = [
 ];
 /// The leaks of the corpus use 12-22 % of the headroom. Here they go on for longer, so that larger budgets are reached.
 const LONGER: f64 = 2.0;
+/// The same in seconds, for the floors.
+const LEAST_SECONDS: f64 = 250.0;
+/// Most requests per second of these leaks: longer traces of more would be expensive.
+const MOST_RATE: f64 = 1_000.0;
 
 /// Seconds to the first confirmation by budget and floor.
 type Confirmed = [[Option<f64>; FLOORS.len()]; BUDGETS.len()];
@@ -45,7 +49,10 @@ pub(crate) fn run(arguments: &Arguments, family: Family) -> Result<()> {
     for number in 0..arguments.traces {
         list.push((Class::BigCache, number));
         let leak = LEAKS[number as usize % LEAKS.len()];
-        list.push((leak, number / LEAKS.len() as u64));
+        let plan = Plan::new(leak, family, number, arguments.seed);
+        if plan.traffic.rate <= MOST_RATE {
+            list.push((leak, number));
+        }
     }
     let outcomes = jobs::run(&list, |(class, number)| {
         judge(*class, family, *number, arguments.seed)
@@ -57,7 +64,7 @@ pub(crate) fn run(arguments: &Arguments, family: Family) -> Result<()> {
 fn judge(class: Class, family: Family, number: u64, seed: u64) -> Outcome {
     let mut plan = Plan::new(class, family, number, seed);
     if class.kind() == Kind::Leak {
-        plan.seconds *= LONGER;
+        plan.seconds = (plan.seconds * LONGER).max(LEAST_SECONDS);
     }
     let mut world = World::new(&plan);
     let mut pipelines = BUDGETS.map(|budget| {

@@ -326,7 +326,8 @@ impl<'a> World<'a> {
         for index in 0..self.plan.keepers.len() {
             let keeper = &self.plan.keepers[index];
             if let Trigger::Timer(rate) = keeper.trigger {
-                let due = ((self.now - keeper.from).max(0.0) * rate) as u64;
+                let since = self.now + self.plan.before - keeper.from;
+                let due = (since.max(0.0) * rate) as u64;
                 while self.holdings[index].ticks < due {
                     self.holdings[index].ticks += 1;
                     self.keep(index, NONE, None);
