@@ -229,3 +229,36 @@ fn mann_kendall(points: &[Point]) -> f64 {
     }
     sum / (n * (n - 1.0) * (2.0 * n + 5.0) / 18.0).sqrt()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Points every 60 s.
+    fn points(used: impl IntoIterator<Item = f64>) -> Vec<Point> {
+        let used = used.into_iter().enumerate();
+        used.map(|(minute, used)| Point {
+            t: 60.0 * minute as f64,
+            used,
+            live: 0.0,
+            old: 0.0,
+        })
+        .collect()
+    }
+
+    #[test]
+    fn coroots_rule_wants_a_climb_that_goes_on() {
+        let climbs = |minute: u32| 1_000.0 + f64::from(minute);
+        let steady = coroot(&points((0..60).map(climbs)));
+        assert!((steady - 60.0).abs() < 1e-6, "{steady}");
+        let stopped = coroot(&points((0..60).map(|minute| climbs(minute.min(40)))));
+        assert!(stopped.abs() < 1e-6, "{stopped}");
+        // Only what follows a restart counts.
+        let restarted = (0..60).map(|minute| if minute < 30 { 9_000.0 } else { climbs(minute) });
+        let restarted = coroot(&points(restarted));
+        assert!((restarted - 60.0).abs() < 1e-6, "{restarted}");
+        // Only the last hour counts.
+        let long = coroot(&points((0..200).map(|minute| climbs(minute.max(100)))));
+        assert!((long - 60.0).abs() < 1e-6, "{long}");
+    }
+}

@@ -343,3 +343,30 @@ fn print(outcomes: &[Outcome]) {
     }
     println!("{table}");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_leak_has_the_rate_that_was_asked_for() {
+        for family in [Family::Tuning, Family::HeldOut] {
+            for number in 0..6 {
+                let fixed = Some((100.0, 200.0));
+                let mut plan = Plan::with(Class::Quiet, family, number, 1, fixed);
+                let mut random = Random::new(number);
+                let part = leak(&mut plan, 20_000.0, &mut random);
+                let entry = plan.keepers[plan.leaks[0].keeper].sizes.mean();
+                let mut world = World::new(&plan);
+                world.run(plan.seconds, &mut |_| {});
+                let asked = part * entry * plan.requests(0.0, plan.seconds) / plan.seconds;
+                assert!((asked / 20_000.0 - 1.0).abs() < 0.01, "{asked}");
+                let leaked = world.leaking();
+                assert!(
+                    (leaked / asked - 1.0).abs() < 0.35,
+                    "{family:?} {number}: {leaked} of {asked}"
+                );
+            }
+        }
+    }
+}
