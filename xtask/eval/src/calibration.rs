@@ -41,6 +41,10 @@ struct Job {
 
 /// The result for one service.
 #[derive(Clone, Debug, Serialize)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a property of its own"
+)]
 struct Outcome {
     family: Family,
     lab: bool,

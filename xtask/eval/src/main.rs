@@ -93,7 +93,8 @@ fn main() -> Result<()> {
         Family::HeldOut
     };
     if arguments.trade_off {
-        return tradeoff::run(&arguments, family);
+        tradeoff::run(&arguments, family);
+        return Ok(());
     }
     let began = Instant::now();
     let scores = Scores::new(corpus(&arguments, family)?);

@@ -48,6 +48,7 @@ pub(crate) struct Forecast {
 
 /// The result of a trace.
 #[derive(Clone, Debug, Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a figure of its own")]
 pub(crate) struct Outcome {
     pub(crate) class: String,
     pub(crate) kind: Kind,

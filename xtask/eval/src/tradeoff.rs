@@ -1,7 +1,6 @@
 //! `cargo xtask eval --trade-off`: growth budget and time to confirm against false confirmations of caches that fill, and
 //! the latency of leaks.
 
-use anyhow::Result;
 use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
 use heaptide_judge::pipeline::{JudgeOptions, Pipeline};
 use heaptide_judge::report::FindingState;
@@ -44,7 +43,7 @@ struct Outcome {
 }
 
 /// Judges `arguments.traces` big caches and as many leaks, and prints the table.
-pub(crate) fn run(arguments: &Arguments, family: Family) -> Result<()> {
+pub(crate) fn run(arguments: &Arguments, family: Family) {
     let mut list = Vec::new();
     for number in 0..arguments.traces {
         list.push((Class::BigCache, number));
@@ -58,7 +57,6 @@ pub(crate) fn run(arguments: &Arguments, family: Family) -> Result<()> {
         judge(*class, family, *number, arguments.seed)
     });
     print(&outcomes);
-    Ok(())
 }
 
 fn judge(class: Class, family: Family, number: u64, seed: u64) -> Outcome {

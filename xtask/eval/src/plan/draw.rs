@@ -17,7 +17,11 @@ impl Plan {
         };
         let rate = self.traffic.rate;
         match self.class {
-            Class::TokenKeyed | Class::LateAttach | Class::LostFreesLeak => {
+            Class::TokenKeyed
+            | Class::LateAttach
+            | Class::LostFreesLeak
+            | Class::LowRate
+            | Class::TrafficStops => {
                 self.leak(Some(0), Trigger::Token, Policy::Forever, random);
             }
             Class::PerRequest | Class::WrongOwner => {
@@ -74,9 +78,6 @@ impl Plan {
                 self.keepers.push(keeper);
             }
             Class::SlowRequests | Class::RssRatchet | Class::Quiet => {}
-            Class::LowRate | Class::TrafficStops => {
-                self.leak(Some(0), Trigger::Token, Policy::Forever, random);
-            }
             Class::SmallEntries => {
                 self.leak(Some(0), Trigger::Token, Policy::Forever, random);
                 let keeper = &mut self.keepers[0];
@@ -89,6 +90,11 @@ impl Plan {
             }
             Class::FullCache => self.full_cache(either, random),
         }
+        self.draw_times(random);
+    }
+
+    /// Onset, length and interval, and the benign functions.
+    fn draw_times(&mut self, random: &mut Random) {
         if self.class == Class::Deploy {
             self.deploy_at = Some(self.seconds * random.range(0.4, 0.6));
         }
@@ -109,7 +115,7 @@ impl Plan {
         {
             // a table grows by factors, so it needs more entries for several enlargements
             let events = if self.is_one_block() { 2_000.0 } else { EVENTS };
-            let needed = events / (part * rate);
+            let needed = events / (part * self.traffic.rate);
             self.seconds = self.seconds.max(needed);
         }
         if self.class == Class::TrafficStops {
