@@ -20,6 +20,10 @@ const UNKNOWABLE: f64 = 10.0;
 /// Seconds after the attach from which a cache that was full before must not be suspected.
 const FULL_SECONDS: f64 = 10.0;
 
+/// Seconds after the onset of a leak in which `no_leak` is not counted as wrong: blocks are judged 10 s after the end of
+/// their request.
+const BLIND_SECONDS: f64 = 20.0;
+
 /// Score of a cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -192,7 +196,8 @@ impl<'a> Run<'a> {
         if report.verdict == Verdict::NoLeak
             && let Some(bound) = &report.bound
         {
-            self.missed |= bound.bytes_per_second < world.leaking();
+            self.missed |=
+                t > self.onset + BLIND_SECONDS && bound.bytes_per_second < world.leaking();
         }
         self.last = Some(report.clone());
     }
