@@ -9,14 +9,15 @@ use heaptide_judge::pipeline::{JudgeOptions, Pipeline};
 use heaptide_judge::report::{Bound, Cause, Finding, FindingState, Verdict};
 use serde::Serialize;
 
+use crate::arguments::{Arguments, LAB_HORIZON};
 use crate::classes::Class;
+use crate::jobs;
 use crate::keepers::{Keeper, Policy, Trigger};
 use crate::plan::{Leak, Plan};
 use crate::random::Random;
 use crate::score::median;
 use crate::traffic::{Family, Sizes};
 use crate::world::World;
-use crate::{Arguments, LAB_HORIZON, jobs};
 
 /// Requests per second.
 const RATES: [f64; 4] = [5.0, 20.0, 100.0, 200.0];

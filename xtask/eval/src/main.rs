@@ -1,5 +1,6 @@
 //! `heaptide-eval`, run by `cargo xtask eval`: the judge and other methods on a labelled corpus.
 
+mod arguments;
 mod baselines;
 mod bench;
 mod benign;
@@ -17,67 +18,16 @@ mod traffic;
 mod world;
 
 use std::fs;
-use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
 
+use crate::arguments::Arguments;
 use crate::classes::Class;
 use crate::run::Outcome;
 use crate::score::Scores;
 use crate::traffic::Family;
-
-/// The horizon of the verdict `no_leak` here: simulated services have little memory.
-const LAB_HORIZON: f64 = 3_600.0;
-
-/// Scores the judge and the baselines on a corpus of simulated services with known answers.
-#[derive(Parser)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a switch of the command line"
-)]
-struct Arguments {
-    /// Traces per class.
-    #[arg(long, default_value_t = 200)]
-    traces: u64,
-    /// Only classes whose name contains this.
-    #[arg(long)]
-    only: Option<String>,
-    /// Without classes whose name contains this.
-    #[arg(long)]
-    but: Option<String>,
-    /// Writes the result of each trace.
-    #[arg(long)]
-    json: Option<PathBuf>,
-    /// Another corpus of the same families.
-    #[arg(long, default_value_t = 6)]
-    seed: u64,
-    /// The families that the judge was not tuned on. The default.
-    #[arg(long, conflicts_with = "tuning")]
-    held_out: bool,
-    /// The families that it was tuned on.
-    #[arg(long)]
-    tuning: bool,
-    /// A line for each wrong trace.
-    #[arg(long)]
-    faults: bool,
-    /// Only the trace of this number.
-    #[arg(long)]
-    trace: Option<u64>,
-    /// Fails if the figures are below the floors of the tests.
-    #[arg(long)]
-    check: bool,
-    /// Checks the bound of `no_leak` instead, on so many services per family and horizon.
-    #[arg(long)]
-    bound: bool,
-    /// Compares growth budgets and times to confirm instead, on so many big caches and leaks.
-    #[arg(long)]
-    trade_off: bool,
-    /// Measures state and CPU of the judge instead.
-    #[arg(long)]
-    bench: bool,
-}
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();

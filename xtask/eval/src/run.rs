@@ -5,7 +5,7 @@ use heaptide_judge::pipeline::{JudgeOptions, Pipeline};
 use heaptide_judge::report::{Cause, Finding, FindingState, Report, Verdict};
 use serde::Serialize;
 
-use crate::LAB_HORIZON;
+use crate::arguments::LAB_HORIZON;
 use crate::baselines::{BASELINES, Baselines};
 use crate::classes::{Class, Kind};
 use crate::keepers::Policy;

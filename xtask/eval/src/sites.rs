@@ -1,4 +1,4 @@
-//! The stacks that allocate in a trace.
+//! The stacks that allocate in a trace, and the size classes of their blocks.
 
 use std::sync::Arc;
 
@@ -28,4 +28,17 @@ pub(crate) fn site(id: u64, function: &str, line: u32) -> Observation {
         stack,
         truncated: false,
     })
+}
+
+/// The size class of a block for which `bytes` were asked, as the agent reports it for glibc: usable bytes, from 1 KiB on
+/// rounded down to three significant bits.
+pub(crate) fn size_class(bytes: u64) -> u32 {
+    let chunk = (bytes + 8 + 15) & !15;
+    let usable = chunk.max(32) - 8;
+    let low = if usable < 1_024 {
+        0
+    } else {
+        61 - usable.leading_zeros()
+    };
+    u32::try_from((usable >> low) << low).unwrap_or(u32::MAX)
 }

@@ -5,13 +5,14 @@ use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
 use heaptide_judge::pipeline::{JudgeOptions, Pipeline};
 use heaptide_judge::report::FindingState;
 
+use crate::arguments::Arguments;
 use crate::classes::{Class, Kind};
+use crate::jobs;
 use crate::plan::Plan;
 use crate::run::{leak_of, time_to_oom};
 use crate::score::{allowed_seconds, median};
 use crate::traffic::Family;
 use crate::world::World;
-use crate::{Arguments, jobs};
 
 /// Growth budgets.
 const BUDGETS: [f64; 7] = [0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3];

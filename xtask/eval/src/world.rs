@@ -3,7 +3,6 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
-use heaptide_ebpf::size_class;
 use heaptide_judge::events::{
     Binding, LiveGroup, Losses, MemoryKind, Nanos, Observation, RequestId, SiteId,
 };
@@ -11,7 +10,7 @@ use heaptide_judge::events::{
 use crate::keepers::{Held, Holding, Keeper, NONE, Policy, Presence, Trigger};
 use crate::plan::{Leak, Plan};
 use crate::random::Random;
-use crate::sites::site_id;
+use crate::sites::{site_id, size_class};
 
 const START: u64 = 100_000_000_000_000;
 /// Site of memory that requests hold while they run.
