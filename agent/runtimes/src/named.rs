@@ -99,10 +99,17 @@ fn recognised(known: &Known) -> Recognised {
         name: name.to_string(),
         own_heap: true,
         collected: known.collected,
-        limitations: vec![format!(
-            "the heap of {name} is not read: growth is judged by page faults and resident \
-             memory, and no line of code is named"
-        )],
+        limitations: vec![if known.collected {
+            format!(
+                "the heap of {name} is not read: growth of the process may be garbage and is no evidence, only tokens \
+                 that stay in memory are, and no line of code is named"
+            )
+        } else {
+            format!(
+                "the heap of {name} is not read: growth is judged by page faults and resident memory, and no line of \
+                 code is named"
+            )
+        }],
         observer: Box::new(Unobserved),
     }
 }
