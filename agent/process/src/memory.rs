@@ -5,20 +5,28 @@ use std::io;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
-use crate::identity;
+use crate::{clocks, identity};
 
 /// Maximum number of addresses in one `process_vm_readv` (`UIO_MAXIOV`).
 const MOST_AT_ONCE: usize = 1024;
 /// Steps between two checks of the clock.
 const STEPS: u32 = 256;
 
+/// On a busy host the work may take so many times its CPU time, while it waits for a processor.
+const WAITING: u32 = 4;
+
 /// Limits of reading. It is used wherever foreign memory determines the amount of work. When it is used up,
-/// nothing more is read.
+/// nothing more is read. Time is CPU time of the thread, and at most [`WAITING`] times that.
 #[derive(Clone, Debug)]
 pub struct Budget {
     bytes: u64,
     objects: u64,
+    time: Duration,
+    /// CPU time of the thread at the start.
+    begun: Duration,
+    /// When the CPU time is looked at again.
     until: Instant,
+    latest: Instant,
     steps: u32,
     over: bool,
 }
@@ -26,13 +34,28 @@ pub struct Budget {
 impl Budget {
     /// A budget of bytes, objects and time from now.
     pub fn new(bytes: u64, objects: u64, time: Duration) -> Self {
+        let now = Instant::now();
         Self {
             bytes,
             objects,
-            until: Instant::now() + time,
+            time,
+            begun: clocks::cpu_time(),
+            until: now + time,
+            latest: now + time * WAITING,
             steps: 0,
             over: false,
         }
+    }
+
+    fn is_late(&mut self) -> bool {
+        let now = Instant::now();
+        if now < self.until {
+            return false;
+        }
+        let used = clocks::cpu_time().saturating_sub(self.begun);
+        let left = self.time.saturating_sub(used);
+        self.until = now + left;
+        left.is_zero() || now >= self.latest
     }
 
     /// For a few words at known addresses.
@@ -48,7 +71,7 @@ impl Budget {
     /// Takes bytes; whether they may be read.
     pub fn bytes(&mut self, count: usize) -> bool {
         match self.bytes.checked_sub(count as u64) {
-            Some(left) if !self.over && Instant::now() < self.until => self.bytes = left,
+            Some(left) if !self.over && !self.is_late() => self.bytes = left,
             _ => self.over = true,
         }
         !self.over
@@ -66,7 +89,7 @@ impl Budget {
     /// Counts a step of a loop that is limited by time only; whether it may be taken.
     pub fn step(&mut self) -> bool {
         self.steps = self.steps.wrapping_add(1);
-        if self.steps.is_multiple_of(STEPS) && Instant::now() >= self.until {
+        if self.steps.is_multiple_of(STEPS) && self.is_late() {
             self.over = true;
         }
         !self.over

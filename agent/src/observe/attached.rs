@@ -155,9 +155,10 @@ impl Attached {
     }
 
     /// Publishes rules for the call sites of all modules before the first probe is hit, so that few stacks need a copy.
-    /// Bounded; copies add the remaining rules.
+    /// Bounded; copies add the remaining rules. Where the runtime's own frames are walked, few stacks need any.
     pub(super) fn prefill(&mut self, kernel: &mut Kernel, published: &mut Rules) {
-        if mem::replace(&mut self.prefilled, true) {
+        let frames = self.target.runtime.observer.settings().frames;
+        if mem::replace(&mut self.prefilled, true) || frames.is_some() {
             return;
         }
         let rules = self.unwinder.call_rules(|_| true, published.prefill());

@@ -71,8 +71,11 @@ fn requests_are_seen_in_windows_where_they_cost_too_much() {
     watched
         .agent
         .error_line(pause_seconds(&off) + TURN, |line| of_requests(line, "on"));
-    assert!(traces_calls(agent), "calls are traced again");
-    assert!(uprobe_links(agent) > 0, "the handler has probes again");
+    until(
+        SOON,
+        "calls are traced and the handler has probes again",
+        || traces_calls(agent) && uprobe_links(agent) > 0,
+    );
     until(SOON, "requests are counted again", || {
         metric(address, "heaptide_requests_total") > after + 1_000.0
     });

@@ -8,7 +8,7 @@ use super::programs::{Outcome, TestProgram, Wanted};
 use crate::at_once::at_once;
 
 /// Maximum number of concurrent jobs. More would overload a small machine, and deadlines would pass.
-const JOBS: usize = 5;
+const JOBS: usize = 4;
 /// Boots an emulated kernel: it takes longest and hardly uses this kernel.
 const FIRST: &[&str] = &["kernel_older"];
 /// Their tests hold the lock of `agent/tests/common` exclusively, so concurrent programs would only wait.
