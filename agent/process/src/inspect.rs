@@ -1,6 +1,9 @@
 //! Inspection of one process: identity, mappings, modules, allocators. Nothing is attached or written.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use crate::{
     allocators::{self, AllocatorInstance},
@@ -38,6 +41,14 @@ impl Inspected {
     pub fn is_alive(&self) -> bool {
         identity::stat(self.pid)
             .is_ok_and(|stat| stat.start_ticks == self.start_ticks && !stat.dead())
+    }
+
+    /// Allows so much time for further work on its files; `None`: as much as it takes.
+    pub fn allow(&self, time: Option<Duration>) {
+        let deadline = time.map(|time| Instant::now() + time);
+        for module in &self.modules {
+            module.elf.set_deadline(deadline);
+        }
     }
 
     /// The limitation of a process without a known allocator.

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use heaptide_judge::events::TargetInfo;
+use heaptide_process::files::caps::INSPECTION;
 use heaptide_process::plan::wishes::ProbeWish;
 use heaptide_process::plan::{Plan, PlanOptions, plan};
 use heaptide_process::{Inspected, ProcessError};
@@ -34,7 +35,10 @@ impl Target {
     pub fn plan(&self, options: &PlanOptions) -> Plan {
         let mut wishes = self.runtime.observer.probes(options.allocations);
         wishes.probes.extend(self.requests.iter().cloned());
-        plan(&self.process, &wishes, options)
+        self.process.allow(Some(INSPECTION));
+        let plan = plan(&self.process, &wishes, options);
+        self.process.allow(None);
+        plan
     }
 
     /// The same process is still alive.
@@ -86,6 +90,7 @@ fn recognise(process: Inspected) -> Result<Target, ProcessError> {
     if !process.is_alive() {
         return Err(ProcessError::Ended { pid });
     }
+    process.allow(None);
     Ok(Target {
         info: TargetInfo {
             requests_unread: false,

@@ -11,11 +11,11 @@ use crate::at_once::at_once;
 const JOBS: usize = 4;
 /// Boots an emulated kernel: it takes longest and hardly uses this kernel.
 const FIRST: &[&str] = &["kernel_older"];
-/// Their tests hold the lock of `agent/tests/common` exclusively, so concurrent programs would only wait.
-const ALONE: &[&str] = &["kernel_modes"];
+/// Their tests hold the lock of `agent/tests/common` exclusively, so concurrent programs would only wait, or use all
+/// processors, so that deadlines of others would pass.
+const ALONE: &[&str] = &["kernel_modes", "kernel_windows"];
 /// Long ones come first, so that none is left to the end.
 const LONG: &[&str] = &[
-    "kernel_windows",
     "kernel_allocators",
     "kernel_residency",
     "kernel_faults",

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use super::class::{Class, class};
 use super::sections::{Section, Segment};
@@ -284,6 +285,11 @@ impl Elf {
         if !applied.contains(&why) {
             applied.push(why);
         }
+    }
+
+    /// Replaces the deadline of walks over its tables, and over those of the files that share its budget.
+    pub fn set_deadline(&self, deadline: Option<Instant>) {
+        self.budget.set_deadline(deadline);
     }
 
     /// Takes bytes from the budget of walks.
