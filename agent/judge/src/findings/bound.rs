@@ -70,6 +70,7 @@ impl Judge {
             }
             None => (process.rate(), process.seconds, 0.0),
         };
+        let rate = rate.max(self.unshown);
         // If the process did not grow for a long time, that gives a smaller bound than a short window.
         let (rate, seconds, requests) = if alone.rate() < rate {
             (alone.rate(), alone.seconds, 0.0)

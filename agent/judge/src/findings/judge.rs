@@ -32,6 +32,9 @@ pub struct Judge {
     pub plateaus: Plateaus,
     /// Confirmed findings of an earlier observation of this process.
     pub(super) remembered: Vec<Remembered>,
+    /// Bytes per second of objects that are kept while the collector's heap does not grow: they may replace older ones,
+    /// or a leak may be hidden by a cache that shrinks.
+    pub(super) unshown: f64,
     /// Since when tokens of one route stay in memory (see [`super::kept_tokens`]).
     pub(super) kept_since: Option<Nanos>,
     /// Judged tables.
@@ -52,6 +55,7 @@ impl Judge {
             residents: Residents::default(),
             plateaus: Plateaus::default(),
             remembered: Vec::new(),
+            unshown: 0.0,
             kept_since: None,
             tables: TableJudge::default(),
             signals: SignalJudge::default(),
@@ -79,6 +83,7 @@ impl Judge {
     pub fn forget_blocks(&mut self) {
         self.trackers.clear();
         self.judged.clear();
+        self.unshown = 0.0;
     }
 
     /// The results of the last snapshot.

@@ -45,6 +45,8 @@ impl Judge {
             .sum();
         let shown = from
             .is_none_or(|from| collected::shows(signals, growth.epochs.start(from), now, bytes));
+        let seconds = from.map_or(0.0, |from| now.since(growth.epochs.start(from)));
+        self.unshown = if shown { 0.0 } else { bytes / seconds.max(1.0) };
         self.trackers.retain(|key, _| growth.get(key).is_some());
         self.judged.clear();
         for (key, outcome) in &outcomes {
