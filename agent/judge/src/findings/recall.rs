@@ -74,7 +74,10 @@ fn is_refuted(inputs: Inputs, finding: &Finding) -> bool {
         // All routes, or none that is known yet.
         None => routes.iter().map(|(_, route)| route.requests).sum(),
     };
-    inputs.now.since(inputs.start) >= CONFIRM_SECONDS && requests >= REFUTING
+    // Without allocations or objects nothing would have shown the growth.
+    let was_looked_at =
+        inputs.growth.sees_blocks() || inputs.signals.counts_containers() || inputs.heap_read;
+    was_looked_at && inputs.now.since(inputs.start) >= CONFIRM_SECONDS && requests >= REFUTING
 }
 
 fn standing(earlier: &Finding) -> Finding {

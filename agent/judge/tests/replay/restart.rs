@@ -10,30 +10,18 @@ use super::signal_world;
 use super::world::{Keeps, Trace, generate};
 
 /// A leak per token that is confirmed in time.
-const LEAK: Trace = Trace {
-    keeps: Keeps::PerToken,
-    seconds: 90,
-    before: 0,
-    unsized_frees: false,
-    older_size: 1.0,
-    rate: 100.0,
-    load: |_| 1.0,
-    interval: 2,
-    fresh: 0.5,
-    anonymous: 0.0,
-    latency: |_| 0.004,
-    entry: 1_900,
-    working: 6_000,
-    sampling: 1.0,
-    lost_frees: 0.0,
-    ratchet: false,
-    limit: 64 << 20,
-    heap_unseen: false,
-};
+fn leak() -> Trace {
+    Trace {
+        keeps: Keeps::PerToken,
+        seconds: 90,
+        limit: 64 << 20,
+        ..Trace::default()
+    }
+}
 
 fn found() -> Vec<Remembered> {
     let mut pipeline = Pipeline::new(lab());
-    for observation in &generate(LEAK).0 {
+    for observation in &generate(leak()).0 {
         pipeline.observe(observation);
     }
     let remembered = pipeline.to_remember();
@@ -85,7 +73,7 @@ fn traffic_that_keeps_nothing_refutes_it() {
     let fixed = Trace {
         keeps: Keeps::Nothing,
         seconds: 120,
-        ..LEAK
+        ..leak()
     };
     let mut verdicts = Vec::new();
     for observation in &generate(fixed).0 {
@@ -107,7 +95,7 @@ fn a_leak_that_goes_on_stays_confirmed_as_one_finding() {
     for observation in &generate(Trace {
         seconds: 60,
         limit: 1 << 40,
-        ..LEAK
+        ..leak()
     })
     .0
     {
