@@ -267,6 +267,7 @@ impl Agent {
                 ("report_interval", self.report_interval),
             ],
             log: &self.log,
+            state: self.state.as_deref(),
             targets,
         })
     }
@@ -351,6 +352,12 @@ impl Target {
             return Err(format!(
                 "target `{name}`: cgroup `{cgroup}` is not an absolute path; write it as in \
                  /proc/PID/cgroup, such as /system.slice/{cgroup}"
+            ));
+        }
+        if self.cgroup.as_deref() == Some("/") && selectors == [false, false, false, false, true] {
+            return Err(format!(
+                "target `{name}`: cgroup `/` has every process of the host; name a group below it, such as \
+                 /system.slice/a.service"
             ));
         }
         if self.expect_cache == Some(0) {

@@ -1,5 +1,7 @@
 //! Numbers and filters that can be read but make no sense.
 
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use regex::Regex;
@@ -28,6 +30,7 @@ pub(super) struct OfAgent<'a> {
     /// By their keys.
     pub(super) intervals: [(&'static str, Duration); 2],
     pub(super) log: &'a str,
+    pub(super) state: Option<&'a Path>,
     /// How many targets there are.
     pub(super) targets: usize,
 }
@@ -47,6 +50,20 @@ pub(super) struct OfTarget<'a> {
 /// What is wrong: the key, and what to do.
 pub(super) fn check(agent: &OfAgent<'_>) -> Result<(), (&'static str, String)> {
     let wrong = |key, message: String| Err((key, message));
+
+    if let Some(state) = agent
+        .state
+        .filter(|path| fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()))
+    {
+        return wrong(
+            "state",
+            format!(
+                "state `{}` is not a regular file; name a file that heaptide may create, such as \
+                 /var/lib/heaptide/state.json",
+                state.display()
+            ),
+        );
+    }
     if agent.max_processes == 0 {
         let message = "max_processes is 0, so nothing would be observed; leave it out for 64";
         return wrong("max_processes", message.to_owned());

@@ -53,7 +53,7 @@ fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
     let path = if is_foreign_link(path) {
         path.to_owned()
     } else {
-        fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+        fs::canonicalize(path).or_else(|_| dangling(path))?
     };
     let (temporary, mut file) = create_beside(&path)?;
     let written = file
@@ -77,6 +77,22 @@ fn write_special(path: &Path, content: &[u8]) -> io::Result<()> {
     let flags = rustix::fs::fcntl_getfl(&file)?;
     rustix::fs::fcntl_setfl(&file, flags - rustix::fs::OFlags::NONBLOCK)?;
     file.write_all(content)
+}
+
+/// The file that a symbolic link names and that does not exist yet. `path` itself if it is no link.
+fn dangling(path: &Path) -> io::Result<PathBuf> {
+    let mut path = path.to_owned();
+    // As many as Linux follows (path_resolution(7)).
+    for _ in 0..40 {
+        let Ok(named) = fs::read_link(&path) else {
+            return Ok(path);
+        };
+        if is_foreign_link(&path) {
+            return Ok(path);
+        }
+        path = path.parent().unwrap_or(Path::new("")).join(named);
+    }
+    Err(io::Error::from_raw_os_error(libc::ELOOP))
 }
 
 /// Whether `path` is a symbolic link of another user.
@@ -129,6 +145,18 @@ mod tests {
         write("the report", &link, b"new").unwrap();
         assert_eq!(fs::read(&file).unwrap(), b"new");
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    }
+
+    #[test]
+    fn a_link_to_a_file_that_is_missing_creates_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("file"), folder.path().join("link"));
+        std::os::unix::fs::symlink("file", &link).unwrap();
+        write("the report", &link, b"new").unwrap();
+        assert_eq!(fs::read(&file).unwrap(), b"new");
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        std::os::unix::fs::symlink("loop", folder.path().join("loop")).unwrap();
+        write("the report", &folder.path().join("loop"), b"x").unwrap_err();
     }
 
     #[test]

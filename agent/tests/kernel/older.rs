@@ -30,6 +30,7 @@ fn linux_6_1() {
         other => panic!("{name}: {other:?}\n{console}"),
     };
     assert!(one("kernel").starts_with("6.1."), "{}", one("kernel"));
+    assert_eq!(said["clock"], ["tsc", "tsc"], "{console}");
     assert_eq!(one("doctor"), "0", "{console}");
     assert_eq!(said["exit"], ["0", "0"], "{console}");
 
@@ -80,7 +81,10 @@ fn boot(kernel: &Path) -> (HashMap<String, Vec<String>>, String) {
     let mut qemu = Command::new("qemu-system-x86_64");
     qemu.args(["-accel", "tcg", "-cpu", "max", "-m", "2048", "-smp", "2"])
         .args(["-display", "none", "-no-reboot", "-monitor", "none"])
-        .args(["-append", "console=ttyS0 panic=-1 quiet"])
+        .args([
+            "-append",
+            "console=ttyS0 panic=-1 quiet tsc=reliable clocksource=tsc",
+        ])
         .args(["-serial", "stdio", "-serial"])
         .arg(format!("file:{}", results.display()))
         .arg("-kernel")

@@ -15,6 +15,7 @@ use super::judge::Judge;
 use super::line::{Line, levels};
 use super::observed::Observed;
 use super::options::{LEAST_HOLDERS, LEAST_LEVELS};
+use super::tables::most_filled;
 use super::window::View;
 
 /// Probability that the bound is too low.
@@ -143,8 +144,14 @@ fn since(growth: &Growth, from: usize) -> Option<Observed> {
         .flatten()
         .sum();
     let event = (held / holders.max(1) as f64).max(LEAST_EVENT);
+    let filled: f64 = growth
+        .tables
+        .iter()
+        .map(|(_, table)| most_filled(table, epochs.now()))
+        .sum();
     Some(Observed {
         bytes: net
+            + filled * seconds
             + event * more_events(net / event, requests as f64)
             + NORMAL * variance.max(0.0).sqrt(),
         seconds,

@@ -9,9 +9,14 @@ use axum::http::{HeaderMap, HeaderName, Version, header};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-/// Whether the request has a local host name. An HTTP/1.0 request without a name is accepted.
+/// Whether the request has a local host name. An HTTP/1.0 request without a name is accepted. More than one name is
+/// not: a proxy before this server may have read another one (RFC 9112, section 3.2).
 pub(super) fn is_local(request: &Request, bound: IpAddr) -> bool {
-    let host = request.headers().get(header::HOST);
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return false;
+    }
     let named: Authority = match (request.uri().authority(), host) {
         (Some(authority), _) => authority.clone(),
         (None, Some(host)) => match Authority::try_from(host.as_bytes()) {

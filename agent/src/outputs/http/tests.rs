@@ -101,6 +101,9 @@ async fn other_names_of_this_host_are_refused_on_loopback() {
         assert!(!String::from_utf8_lossy(&answer).contains("heaptide_"));
         let answer = server.ask(path, "").await;
         assert!(answer.starts_with(b"HTTP/1.1 403"), "{path} without a name");
+        let both = "Host: localhost\r\nHost: rebound.example\r\n";
+        let answer = server.ask(path, both).await;
+        assert!(answer.starts_with(b"HTTP/1.1 403"), "{path} with two names");
     }
     let own = format!("Host: {}\r\n", server.address);
     assert!(
