@@ -75,15 +75,12 @@ pub fn growing(table: &Table, now: Nanos) -> Option<Growing> {
 }
 
 /// The largest rate in bytes per second at which the current block can have been filled without another enlargement
-/// until `now`. At its allocation it was filled as far as the block before it was large. If that is not known, half is
-/// assumed to have been free, as in a table that doubles.
+/// until `now`. At its allocation it was filled as far as the block before it was large. 0 if no enlargement was seen.
 pub(super) fn most_filled(table: &Table, now: Nanos) -> f64 {
-    let Some(last) = table.steps.last() else {
+    let [.., before, last] = table.steps.as_slice() else {
         return 0.0;
     };
-    let before = table.steps.iter().rev().nth(1);
-    let free = before.map_or(last.bytes / 2.0, |before| last.bytes - before.bytes);
-    free / now.since(last.at).max(1.0)
+    (last.bytes - before.bytes) / now.since(last.at).max(1.0)
 }
 
 impl TableJudge {

@@ -9,7 +9,7 @@
 //! with blocks that are kept beyond it. This is weaker evidence: it can keep a series from being suspected, but it does
 //! not make the bound of `no_leak` smaller.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::events::{Nanos, Snapshot};
 
@@ -30,27 +30,41 @@ type Freed = BTreeMap<u32, f64>;
 pub struct Returns {
     /// Totals by the last snapshot.
     last: Freed,
+    /// Freed recently, by time. They count when blocks that were allocated at the same time mature, because a full
+    /// cache frees and allocates in the same requests. Otherwise a burst of requests would look like growth.
+    waiting: VecDeque<(Nanos, Freed)>,
     /// By epoch.
     epochs: Vec<Freed>,
 }
 
 impl Returns {
-    /// Takes a snapshot, which ends an epoch. Frees before `mature` do not count, because they belong to requests
-    /// that were in flight when the observation began.
-    pub fn take(&mut self, snapshot: &Snapshot, mature: Nanos) {
+    /// Takes a snapshot, which ends an epoch. `maturity` is the least age of mature blocks in
+    /// seconds.
+    pub fn take(&mut self, snapshot: &Snapshot, maturity: f64) {
         let mut freed = Freed::new();
         for one in snapshot.returned.iter().flatten() {
             let now = one.blocks as f64;
             let before = self.last.insert(one.size, now).unwrap_or(0.0);
-            if snapshot.at > mature && now > before {
+            if now > before {
                 *freed.entry(one.size).or_default() += now - before;
             }
         }
         if snapshot.returned.is_none() {
             // The totals are not known any more, so earlier ones do not count either.
             self.epochs.iter_mut().for_each(Freed::clear);
+            self.waiting.clear();
         }
-        self.epochs.push(freed);
+        self.waiting.push_back((snapshot.at, freed));
+        let mut counted = Freed::new();
+        while let Some((_, freed)) = self
+            .waiting
+            .pop_front_if(|(at, _)| at.plus(maturity) <= snapshot.at)
+        {
+            for (size, blocks) in freed {
+                *counted.entry(size).or_default() += blocks;
+            }
+        }
+        self.epochs.push(counted);
     }
 
     /// Merges the successor of epoch `at` into it.
