@@ -182,18 +182,6 @@ fn errors_name_the_line_and_what_to_do() {
             "such as /system.slice/a.service",
         ),
         (
-            "[[target]]\nname = \"a\"\ncgroup = \"/\"\n",
-            "has every process of the host",
-        ),
-        (
-            "[agent]\nstate = \"/dev/full\"\n",
-            "h.toml:2: state `/dev/full` is not a regular file",
-        ),
-        (
-            "[agent]\nstate = \"/tmp\"\n",
-            "h.toml:2: state `/tmp` is not a regular file",
-        ),
-        (
             "[[target]]\nname = \"a\"\npid = 1\n[[target]]\nname = \"a\"\npid = 2\n",
             "h.toml:4: two targets are named `a`",
         ),
@@ -205,6 +193,27 @@ fn errors_name_the_line_and_what_to_do() {
         let error = error(text);
         assert!(error.contains(expected), "{error:?} lacks {expected:?}");
         assert!(!error.contains('\n'), "{error:?}");
+    }
+}
+
+#[test]
+fn what_is_far_too_wide_or_no_file_is_refused() {
+    for (text, expected) in [
+        (
+            "[[target]]\nname = \"a\"\ncgroup = \"/\"\n",
+            "has every process of the host",
+        ),
+        (
+            "[agent]\nstate = \"/dev/full\"\n",
+            "h.toml:2: state `/dev/full` is not a regular file",
+        ),
+        (
+            "[agent]\nstate = \"/tmp\"\n",
+            "h.toml:2: state `/tmp` is not a regular file",
+        ),
+    ] {
+        let error = error(text);
+        assert!(error.contains(expected), "{error:?} lacks {expected:?}");
     }
 }
 

@@ -359,6 +359,8 @@ fn debug_links_to_what_is_no_file() {
             "{}",
             attached.sites
         );
+        let said = attached.limitations();
+        assert!(said.contains("where its debug file should be"), "{said}");
         list(target.id());
     }
 }

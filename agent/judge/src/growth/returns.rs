@@ -38,8 +38,8 @@ pub struct Returns {
 }
 
 impl Returns {
-    /// Takes a snapshot, which ends an epoch. `maturity` is the least age of mature blocks in
-    /// seconds.
+    /// Takes a snapshot, which ends an epoch. `maturity` is the least age of mature blocks,
+    /// in seconds.
     pub fn take(&mut self, snapshot: &Snapshot, maturity: f64) {
         let mut freed = Freed::new();
         for one in snapshot.returned.iter().flatten() {
@@ -56,10 +56,9 @@ impl Returns {
         }
         self.waiting.push_back((snapshot.at, freed));
         let mut counted = Freed::new();
-        while let Some((_, freed)) = self
-            .waiting
-            .pop_front_if(|(at, _)| at.plus(maturity) <= snapshot.at)
-        {
+        let is_due = |(at, _): &(Nanos, Freed)| at.plus(maturity) <= snapshot.at;
+        let due = self.waiting.iter().take_while(|one| is_due(one)).count();
+        for (_, freed) in self.waiting.drain(..due) {
             for (size, blocks) in freed {
                 *counted.entry(size).or_default() += blocks;
             }

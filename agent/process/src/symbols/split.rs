@@ -14,19 +14,29 @@ const BLOCK: usize = 256 << 10;
 /// Maximum bytes of a debug file whose checksum is computed.
 const MAX_SUMMED: u64 = 1 << 30;
 
-/// A module, its debug file, and the file shared with others.
-pub(super) fn files(module: &Module, pid: u32) -> Files {
+/// A module, its debug file, and the file shared with others. `refused` gets a sentence for a file that is where the
+/// debug file should be and is none.
+pub(super) fn files(module: &Module, pid: u32, refused: &mut Vec<String>) -> Files {
     let folders = [
         PathBuf::from("/usr/lib/debug"),
         PathBuf::from("/lib/debug"),
         PathBuf::from(format!("/proc/{pid}/root/usr/lib/debug")),
     ];
     let elf = &module.elf;
+    let mut unfit = Vec::new();
     let debug = if elf.section(".debug_info").is_some() {
         None
     } else {
-        by_id(elf, &folders).or_else(|| by_link(elf, &module.file, &folders))
+        by_id(elf, &folders, &mut unfit)
+            .or_else(|| by_link(elf, &module.file, &folders, &mut unfit))
     };
+    if let Some(path) = unfit.first().filter(|_| debug.is_none()) {
+        refused.push(format!(
+            "functions of `{}` have no lines: `{}`, where its debug file should be, is not a debug file of it",
+            module.name,
+            path.display()
+        ));
+    }
     let described = debug.as_ref().unwrap_or(elf);
     let shared = shared(described, &folders);
     Files {
@@ -37,14 +47,27 @@ pub(super) fn files(module: &Module, pid: u32) -> Files {
 }
 
 /// The debug file with the build id of a module.
-fn by_id(elf: &Elf, folders: &[PathBuf]) -> Option<Elf> {
+fn by_id(elf: &Elf, folders: &[PathBuf], unfit: &mut Vec<PathBuf>) -> Option<Elf> {
     let id = elf.build_id()?;
     let fetched = fetched().map(|folder| folder.join(&id).join("debuginfo"));
     let installed = folders.iter().filter_map(|folder| in_folder(folder, &id));
     fetched.chain(installed).find_map(|path| {
-        let found = Elf::open(&path).ok()?;
-        (found.build_id().as_deref() == Some(&id)).then_some(found)
+        open(
+            &path,
+            |found| found.build_id().as_deref() == Some(&id),
+            unfit,
+        )
     })
+}
+
+/// The file at `path` if it fits. Another file there is added to `unfit`.
+fn open(path: &Path, fits: impl Fn(&Elf) -> bool, unfit: &mut Vec<PathBuf>) -> Option<Elf> {
+    match Elf::open(path) {
+        Ok(found) if fits(&found) => return Some(found),
+        Err(_) if path.symlink_metadata().is_err() => {}
+        _ => unfit.push(path.to_owned()),
+    }
+    None
 }
 
 fn in_folder(folder: &Path, id: &str) -> Option<PathBuf> {
@@ -53,7 +76,7 @@ fn in_folder(folder: &Path, id: &str) -> Option<PathBuf> {
 }
 
 /// The debug file named by a module (`.gnu_debuglink`: name, checksum).
-fn by_link(elf: &Elf, path: &Path, folders: &[PathBuf]) -> Option<Elf> {
+fn by_link(elf: &Elf, path: &Path, folders: &[PathBuf], unfit: &mut Vec<PathBuf>) -> Option<Elf> {
     let section = elf.section(".gnu_debuglink").filter(|s| s.size < 4096)?;
     let link = elf.section_bytes(section)?;
     let end = link.iter().position(|byte| *byte == 0)?;
@@ -78,15 +101,16 @@ fn by_link(elf: &Elf, path: &Path, folders: &[PathBuf]) -> Option<Elf> {
         candidates.push(folder.join(name));
         candidates.extend(inside.parent().map(|inside| folder.join(inside).join(name)));
     }
+    let fits = |found: &Elf| match (elf.build_id(), found.build_id()) {
+        (Some(one), Some(other)) => one == other,
+        _ => checksum(found.file()) == Some(sum),
+    };
+    // The debug file may have the name of the module.
     let own = elf.file().identity();
-    candidates.into_iter().find_map(|path| {
-        let found = Elf::open(&path).ok()?;
-        let same = match (elf.build_id(), found.build_id()) {
-            (Some(one), Some(other)) => one == other,
-            _ => checksum(found.file()) == Some(sum),
-        };
-        (same && found.file().identity() != own).then_some(found)
-    })
+    candidates.retain(|path| !Elf::open(path).is_ok_and(|found| found.file().identity() == own));
+    candidates
+        .into_iter()
+        .find_map(|path| open(&path, fits, unfit))
 }
 
 fn checksum(file: &ForeignFile) -> Option<u32> {

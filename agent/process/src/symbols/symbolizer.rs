@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::classify::{Origin, classify};
 use super::go::GoNames;
@@ -11,13 +12,16 @@ use super::names::{has_path, normalise, written_in};
 use super::split;
 use crate::{
     error::ProcessError,
+    files::Budget,
     maps,
-    module::{Module, modules},
+    module::{Module, modules_on},
 };
 use heaptide_judge::events::{Frame, FrameKind, Site, SiteId};
 
 /// Maximum number of cached addresses.
 const MAX_CACHED: usize = 8192;
+/// Maximum time to read the tables of all modules.
+const MAX_REFRESH: Duration = Duration::from_secs(5);
 /// Maximum number of pending limitations.
 const MAX_SAID: usize = 16;
 
@@ -55,7 +59,8 @@ impl Symbolizer {
     /// Reads the mappings again (after a `dlopen` or an exec).
     pub fn refresh(&mut self) -> Result<(), ProcessError> {
         let mappings = maps::read(self.pid)?;
-        let found = modules(self.pid, &mappings, &mut Vec::new());
+        let budget = Budget::until(Instant::now() + MAX_REFRESH);
+        let found = modules_on(self.pid, &mappings, &budget, &mut Vec::new());
         let before: Vec<_> = self
             .modules
             .iter()
@@ -77,6 +82,8 @@ impl Symbolizer {
                 });
             }
         }
+        // Addresses are looked up later, and each look-up reads little.
+        budget.set_deadline(None);
         self.modules
             .retain(|m| now.contains(&(m.module.inode, m.module.bias)));
         self.modules.sort_by_key(|m| m.module.start);
@@ -161,15 +168,15 @@ impl Symbolizer {
             }
         }
         let pid = self.pid;
+        let mut why = Vec::new();
         let files = mapped
             .files
-            .get_or_insert_with(|| split::files(module, pid));
-        let (looked, why) = helper::look(files, svma);
-        if let Some(why) = why
-            && self.said.1.len() < MAX_SAID
-            && !self.said.1.contains(&why)
-        {
-            self.said.1.push(why);
+            .get_or_insert_with(|| split::files(module, pid, &mut why));
+        let (looked, failed) = helper::look(files, svma);
+        for why in why.into_iter().chain(failed) {
+            if self.said.1.len() < MAX_SAID && !self.said.1.contains(&why) {
+                self.said.1.push(why);
+            }
         }
         expand(module, looked).unwrap_or_else(|| vec![unnamed(module, svma)])
     }

@@ -175,7 +175,7 @@ fn debug_links() {
             deleted: false,
             elf: Arc::new(Elf::open(&program.path).unwrap()),
         };
-        let files = super::super::split::files(&module, std::process::id());
+        let files = super::super::split::files(&module, std::process::id(), &mut Vec::new());
         assert!(start.elapsed() < Duration::from_secs(5));
         files.debug.is_some()
     };
