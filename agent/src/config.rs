@@ -354,12 +354,6 @@ impl Target {
                  /proc/PID/cgroup, such as /system.slice/{cgroup}"
             ));
         }
-        if self.cgroup.as_deref() == Some("/") && selectors == [false, false, false, false, true] {
-            return Err(format!(
-                "target `{name}`: cgroup `/` has every process of the host; name a group below it, such as \
-                 /system.slice/a.service"
-            ));
-        }
         if self.expect_cache == Some(0) {
             return Err(format!("target `{name}`: expect_cache is 0; leave it out"));
         }

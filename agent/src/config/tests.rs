@@ -197,12 +197,8 @@ fn errors_name_the_line_and_what_to_do() {
 }
 
 #[test]
-fn what_is_far_too_wide_or_no_file_is_refused() {
+fn state_that_is_no_file_is_refused() {
     for (text, expected) in [
-        (
-            "[[target]]\nname = \"a\"\ncgroup = \"/\"\n",
-            "has every process of the host",
-        ),
         (
             "[agent]\nstate = \"/dev/full\"\n",
             "h.toml:2: state `/dev/full` is not a regular file",
