@@ -104,7 +104,8 @@ impl Growth {
         }
         let reading = Reading::new(snapshot, &self.epochs, attribution);
         self.take(&reading);
-        self.returns.take(snapshot, attribution.maturity_floor());
+        let mature = self.epochs.start(0).plus(attribution.maturity_floor());
+        self.returns.take(snapshot, mature);
         self.returns.divide(&mut self.series);
         self.tables.take(&reading.biggest, snapshot.at, attribution);
         attribution.requests.prune(&reading.named, snapshot.at);

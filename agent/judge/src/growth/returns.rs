@@ -9,7 +9,7 @@
 //! with blocks that are kept beyond it. This is weaker evidence: it can keep a series from being suspected, but it does
 //! not make the bound of `no_leak` smaller.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use crate::events::{Nanos, Snapshot};
 
@@ -30,40 +30,27 @@ type Freed = BTreeMap<u32, f64>;
 pub struct Returns {
     /// Totals by the last snapshot.
     last: Freed,
-    /// Freed recently, by time. They count when blocks that were allocated at the same time mature, because a full
-    /// cache frees and allocates in the same requests. Otherwise a burst of requests would look like growth.
-    waiting: VecDeque<(Nanos, Freed)>,
     /// By epoch.
     epochs: Vec<Freed>,
 }
 
 impl Returns {
-    /// Takes a snapshot, which ends an epoch. `maturity` is the least age of mature blocks,
-    /// in seconds.
-    pub fn take(&mut self, snapshot: &Snapshot, maturity: f64) {
+    /// Takes a snapshot, which ends an epoch. Frees before `mature` do not count, because they belong to requests
+    /// that were in flight when the observation began.
+    pub fn take(&mut self, snapshot: &Snapshot, mature: Nanos) {
         let mut freed = Freed::new();
         for one in snapshot.returned.iter().flatten() {
             let now = one.blocks as f64;
             let before = self.last.insert(one.size, now).unwrap_or(0.0);
-            if now > before {
+            if snapshot.at > mature && now > before {
                 *freed.entry(one.size).or_default() += now - before;
             }
         }
         if snapshot.returned.is_none() {
             // The totals are not known any more, so earlier ones do not count either.
             self.epochs.iter_mut().for_each(Freed::clear);
-            self.waiting.clear();
         }
-        self.waiting.push_back((snapshot.at, freed));
-        let mut counted = Freed::new();
-        let is_due = |(at, _): &(Nanos, Freed)| at.plus(maturity) <= snapshot.at;
-        let due = self.waiting.iter().take_while(|one| is_due(one)).count();
-        for (_, freed) in self.waiting.drain(..due) {
-            for (size, blocks) in freed {
-                *counted.entry(size).or_default() += blocks;
-            }
-        }
-        self.epochs.push(counted);
+        self.epochs.push(freed);
     }
 
     /// Merges the successor of epoch `at` into it.

@@ -64,7 +64,7 @@ fn a_full_cache_whose_entries_became_larger_is_not_suspected() {
     run.expect_quiet(0.0);
 }
 
-/// The cache frees blocks of other sizes than the leak keeps. That may delay the finding, but the bound stays above the rate of the leak.
+/// The cache frees blocks of other sizes than the leak keeps. That may delay the finding, but not clear the leak.
 #[test]
 fn blocks_of_other_sizes_that_are_freed_never_clear_a_leak() {
     for older_size in [0.3, 0.6, 0.9] {
@@ -72,16 +72,13 @@ fn blocks_of_other_sizes_that_are_freed_never_clear_a_leak() {
             keeps: Keeps::CacheAndLeak(2_000),
             before: 200,
             older_size,
-            seconds: 240,
+            seconds: 90,
             ..Trace::default()
         });
-        // 300 B for each new token, of which there are about 25 per second.
         assert!(
-            run.bounds
-                .iter()
-                .all(|bound| bound.bytes_per_second >= 300.0 * 25.0),
+            run.first(Verdict::NoLeak).is_none(),
             "{older_size}: {:?}",
-            run.bounds
+            run.verdicts
         );
         assert!(
             run.first(Verdict::Suspect).is_some(),
