@@ -198,18 +198,10 @@ fn errors_name_the_line_and_what_to_do() {
 
 #[test]
 fn state_that_is_no_file_is_refused() {
-    for (text, expected) in [
-        (
-            "[agent]\nstate = \"/dev/full\"\n",
-            "h.toml:2: state `/dev/full` is not a regular file",
-        ),
-        (
-            "[agent]\nstate = \"/tmp\"\n",
-            "h.toml:2: state `/tmp` is not a regular file",
-        ),
-    ] {
-        let error = error(text);
-        assert!(error.contains(expected), "{error:?} lacks {expected:?}");
+    for state in ["/dev/full", "/tmp"] {
+        let error = error(&format!("[agent]\nstate = \"{state}\"\n"));
+        let expected = format!("h.toml:2: state `{state}` is not a regular file");
+        assert!(error.contains(&expected), "{error:?} lacks {expected:?}");
     }
 }
 

@@ -103,3 +103,32 @@ fn the_ledger_balances() {
         assert!(rest < 0.25, "{keeps:?}: {ledger:?}");
     }
 }
+
+/// A table fills between two enlargements, and nothing is allocated meanwhile.
+#[test]
+fn a_table_fills_within_the_bound() {
+    let mut said = 0;
+    for rate in [4.0, 10.0, 40.0] {
+        for entry in [200, 700, 3_000] {
+            let trace = Trace {
+                keeps: Keeps::TableOnly(u64::MAX),
+                rate,
+                entry,
+                seconds: 240,
+                limit: 1 << 30,
+                ..Trace::default()
+            };
+            let run = run(trace);
+            // Half of the requests are on the route.
+            let truth = rate / 2.0 * trace.fresh * entry as f64;
+            said += run.bounds.len();
+            for bound in &run.bounds {
+                assert!(
+                    bound.bytes_per_second >= truth,
+                    "{trace:?}: {truth}, {bound:?}"
+                );
+            }
+        }
+    }
+    assert!(said >= 10, "the verdict was no_leak {said} times only");
+}

@@ -54,15 +54,23 @@ fn by_id(elf: &Elf, folders: &[PathBuf], unfit: &mut Vec<PathBuf>) -> Option<Elf
     fetched.chain(installed).find_map(|path| {
         open(
             &path,
+            elf,
             |found| found.build_id().as_deref() == Some(&id),
             unfit,
         )
     })
 }
 
-/// The file at `path` if it fits. Another file there is added to `unfit`.
-fn open(path: &Path, fits: impl Fn(&Elf) -> bool, unfit: &mut Vec<PathBuf>) -> Option<Elf> {
+/// The file at `path` if it fits `elf`. Another file there is added to `unfit`.
+fn open(
+    path: &Path,
+    elf: &Elf,
+    fits: impl Fn(&Elf) -> bool,
+    unfit: &mut Vec<PathBuf>,
+) -> Option<Elf> {
     match Elf::open(path) {
+        // A debug file may have the name of its module, in another folder.
+        Ok(found) if found.file().identity() == elf.file().identity() => {}
         Ok(found) if fits(&found) => return Some(found),
         Err(_) if path.symlink_metadata().is_err() => {}
         _ => unfit.push(path.to_owned()),
@@ -105,12 +113,9 @@ fn by_link(elf: &Elf, path: &Path, folders: &[PathBuf], unfit: &mut Vec<PathBuf>
         (Some(one), Some(other)) => one == other,
         _ => checksum(found.file()) == Some(sum),
     };
-    // The debug file may have the name of the module.
-    let own = elf.file().identity();
-    candidates.retain(|path| !Elf::open(path).is_ok_and(|found| found.file().identity() == own));
     candidates
         .into_iter()
-        .find_map(|path| open(&path, fits, unfit))
+        .find_map(|path| open(&path, elf, fits, unfit))
 }
 
 fn checksum(file: &ForeignFile) -> Option<u32> {
