@@ -16,7 +16,7 @@ mod kernel;
 mod lab;
 mod programs;
 
-use programs::{Outcome, TestProgram, Wanted};
+use programs::{Outcome, Wanted};
 
 /// Skips allowed in CI: (test, reason).
 const EXPECTED_SKIPS: &[(&str, &str)] = &[
@@ -68,10 +68,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     // target folders. The agent is built with its tests: a separate build would have other features. The lab is built
     // beside them: it waits for downloads and for compilers that use one processor.
     let every_program = wanted.filter.is_none() && !arguments.pure;
-    // Pure tests that do not need the lab run meanwhile too. Those that compute for long run beside the kernel tests,
-    // which mostly wait.
-    let beside_kernel = !arguments.pure && process::can_be_root();
-    let is_now = |one: &&TestProgram| !(beside_kernel && one.computes());
+    // Pure tests that do not need the lab run meanwhile too.
     let mut outcome = Outcome::default();
     let (test_programs, lab_programs) = thread::scope(|scope| {
         let lab = scope.spawn(|| {
@@ -81,8 +78,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             anyhow::Ok(programs)
         });
         let programs = programs::build(&mut cargo())?;
-        let now = programs.iter().filter(|one| !one.needs_lab());
-        for program in now.filter(is_now) {
+        for program in programs.iter().filter(|one| !one.needs_lab()) {
             outcome.extend(program.run(&program.pure(&wanted), false, "")?);
         }
         let lab = lab.join().unwrap_or_else(|panic| resume_unwind(panic));
@@ -106,15 +102,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         }
     }
     let of_lab = test_programs.iter().filter(|one| one.needs_lab());
-    for program in of_lab.filter(is_now).chain(&lab_programs) {
+    for program in of_lab.chain(&lab_programs) {
         outcome.extend(program.run(&program.pure(&wanted), false, "")?);
     }
     lab::books(&books, &mut outcome);
     if process::can_be_root() {
-        let later: Vec<_> = test_programs.iter().filter(|one| !is_now(one)).collect();
-        let later = later.iter().map(|one| (*one, one.pure(&wanted)));
-        let later: Vec<_> = later.filter(|(_, tests)| !tests.is_empty()).collect();
-        kernel::run(&kernel_programs, &later, &verdicts, &mut outcome)?;
+        kernel::run(&kernel_programs, &verdicts, &mut outcome)?;
     } else {
         let names = kernel_programs.iter().flat_map(|(_, tests)| tests);
         let names = names.chain(verdicts.iter().map(|row| &row.name));

@@ -26,8 +26,6 @@ const LONG: &[&str] = &[
 /// A job: tests of a program, or a row of the lab.
 enum Job<'a> {
     Program(&'a TestProgram, &'a [String]),
-    /// The same for pure tests.
-    Pure(&'a TestProgram, &'a [String]),
     Verdict(&'a Row<'a>),
 }
 
@@ -38,13 +36,12 @@ impl Job<'_> {
                 let prefix = format!("{}: ", program.name);
                 program.run(tests, true, if has_company { &prefix } else { "" })
             }
-            Self::Pure(program, tests) => program.run(tests, false, &format!("{}: ", program.name)),
             Self::Verdict(row) => Ok(super::lab::verdict(row)),
         }
     }
 }
 
-/// A test program and some of its tests.
+/// A test program and its selected tests.
 pub(super) type Chosen<'a> = (&'a TestProgram, Vec<String>);
 
 /// The programs with selected kernel tests.
@@ -55,13 +52,8 @@ pub(super) fn chosen<'a>(programs: &'a [TestProgram], wanted: &Wanted) -> Vec<Ch
     all.filter(|(_, tests)| !tests.is_empty()).collect()
 }
 
-/// Runs them all, and `pure` tests of other programs beside them.
-pub(super) fn run(
-    programs: &[Chosen],
-    pure: &[Chosen],
-    rows: &[Row],
-    outcome: &mut Outcome,
-) -> Result<()> {
+/// Runs them all.
+pub(super) fn run(programs: &[Chosen], rows: &[Row], outcome: &mut Outcome) -> Result<()> {
     let jobs_of = |names: &[&str]| -> Vec<Job> {
         let named = |name: &str| programs.iter().find(|(program, _)| program.name == name);
         let named = names.iter().filter_map(|name| named(name));
@@ -80,22 +72,14 @@ pub(super) fn run(
     let mut others = jobs_of(LONG).into_iter().chain(jobs_of(&others));
     let mut rows = rows.iter().map(Job::Verdict);
     let mut shared = jobs_of(FIRST);
-    let mut pure = pure
-        .iter()
-        .map(|(program, tests)| Job::Pure(program, tests));
     loop {
         let before = shared.len();
         shared.extend(rows.next());
         shared.extend(others.next());
-        // Later than the emulated kernel, which uses a processor too.
-        if shared.len() > 20 {
-            shared.extend(pure.next());
-        }
         if shared.len() == before {
             break;
         }
     }
-    shared.extend(pure);
     for (jobs, at_a_time) in [(shared, JOBS), (jobs_of(ALONE), 1)] {
         for one in at_once(&jobs, at_a_time, |job| job.run(at_a_time > 1)) {
             outcome.extend(one?);

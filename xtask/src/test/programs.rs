@@ -23,8 +23,6 @@ const KERNEL: &str = "kernel_";
 const KERNEL_PROGRAM: &str = "kernel";
 /// Programs whose pure tests read what the lab has built.
 const OF_LAB: &[&str] = &["heaptide_runtimes", "known_versions", "xtask"];
-/// Programs whose pure tests compute for 10 s and longer.
-const COMPUTING: &[&str] = &["hostile_python", "replay", "xtask"];
 /// Prefix of the names of slow tests.
 const SLOW: &str = "slow_";
 /// Prefix of the message of a test that could not run: `SKIPPED <test>: <reason>` on standard error.
@@ -149,11 +147,6 @@ impl TestProgram {
     /// Whether its pure tests read what the lab has built.
     pub(crate) fn needs_lab(&self) -> bool {
         OF_LAB.contains(&self.name.as_str())
-    }
-
-    /// Whether its pure tests use a processor for long.
-    pub(crate) fn computes(&self) -> bool {
-        COMPUTING.contains(&self.name.as_str())
     }
 
     /// The kernel tests.
