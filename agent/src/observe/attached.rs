@@ -1,19 +1,15 @@
 //! One attached process: options, stacks, mappings.
 
-use std::{
-    collections::{HashMap, HashSet},
-    mem,
-    time::Instant,
-};
+use std::{collections::HashSet, mem, time::Instant};
 
-use heaptide_ebpf::{
-    Counter, PYTHON_LAYOUT, SITE_PROVISIONAL, Stack, TargetConfig, UnwindRule, rule, site_hash,
-    target_flags,
-};
-use tracing::{debug, warn};
+use heaptide_ebpf::{Counter, PYTHON_LAYOUT, SITE_PROVISIONAL, Stack, TargetConfig, target_flags};
+use tracing::warn;
 
 use super::pace::{Allowance, Pace};
-use super::{code::Code, options::TargetOptions, regions::Regions, rules::Rules, snapshot::Groups};
+use super::{
+    code::Code, copies::Copies, options::TargetOptions, regions::Regions, rules::Rules,
+    snapshot::Groups,
+};
 use crate::{
     decode::RawStack,
     kernel::{Counters, Kernel},
@@ -24,7 +20,7 @@ use heaptide_judge::events::{
 };
 use heaptide_process::ProcessError;
 use heaptide_process::clocks::cpu_time_of;
-use heaptide_process::symbols::{Symbolizer, Unwinder};
+use heaptide_process::symbols::Symbolizer;
 use heaptide_runtimes::{Target, door::PickedObject};
 
 /// One attached process.
@@ -65,20 +61,11 @@ pub(super) struct Attached {
     prefilled: bool,
     /// The full map was logged.
     said_full: bool,
-    /// The rules of its layout; a forked child shares its parent's.
-    unwinder: Unwinder,
+    /// Copied stacks and the rules of its layout; a forked child shares its parent's.
+    copies: Copies,
     symbolizer: Symbolizer,
-    /// Provisional site ids and their true sites.
-    aliases: HashMap<u64, Alias>,
     /// Sites already reported.
     announced: HashSet<SiteId>,
-    /// Unwound stacks of copies that are not reported yet.
-    unwound: HashMap<SiteId, (Vec<u64>, bool)>,
-}
-
-struct Alias {
-    site: SiteId,
-    made: Nanos,
 }
 
 /// What a process keeps across an exec.
@@ -146,32 +133,22 @@ impl Attached {
             requests_cost: RequestCost::new(cpu_seconds, Instant::now()),
             prefilled: false,
             said_full: false,
-            unwinder: Unwinder::new(pid)?,
+            copies: Copies::of(pid)?,
             symbolizer: Symbolizer::new(pid)?,
-            aliases: HashMap::new(),
             announced: HashSet::new(),
-            unwound: HashMap::new(),
         })
     }
 
-    /// Publishes rules for the call sites of all modules before the first probe is hit, so that few stacks need a copy.
-    /// Bounded; copies add the remaining rules. Where the runtime's own frames are walked, few stacks need any.
+    /// Publishes unwind rules before the first probe is hit. Where the runtime's own frames are walked, few stacks
+    /// need any.
     pub(super) fn prefill(&mut self, kernel: &mut Kernel, published: &mut Rules) {
         let frames = self.target.runtime.observer.settings().frames;
-        if mem::replace(&mut self.prefilled, true) || frames.is_some() {
-            return;
+        if !mem::replace(&mut self.prefilled, true) && frames.is_none() {
+            self.copies.prefill(kernel, published, self.config.layout);
         }
-        let rules = self.unwinder.call_rules(|_| true, published.prefill());
-        let published = published.add(kernel, self.config.layout, &rules);
-        debug!(
-            pid = self.target.pid(),
-            rules = rules.len(),
-            published,
-            "unwind rules prefilled"
-        );
     }
 
-    /// Unwinds a copied stack, publishes the missing rules, and records the true site of its id.
+    /// Unwinds a copied stack.
     pub(super) fn unwind(
         &mut self,
         kernel: &mut Kernel,
@@ -179,62 +156,15 @@ impl Attached {
         raw: &RawStack,
         now: Nanos,
     ) {
-        if raw.layout != self.config.layout {
-            return;
+        let is_own = raw.layout == self.config.layout;
+        if is_own
+            && self
+                .copies
+                .unwind(kernel, published, raw, &self.announced, now)
+        {
+            // The process may have ended; its symbols stay unchanged then.
+            let _ = self.symbolizer.refresh();
         }
-        let mut walk = self
-            .unwinder
-            .unwind(raw.pc, raw.exact_pc, raw.sp, raw.bp, &raw.bytes);
-        if walk.frames.len() < 2 && self.refresh() {
-            // A library may have been loaded since.
-            walk = self
-                .unwinder
-                .unwind(raw.pc, raw.exact_pc, raw.sp, raw.bp, &raw.bytes);
-        }
-        let mut rules: Vec<(u64, UnwindRule)> = Vec::new();
-        for (index, pc) in walk.frames.iter().chain([&raw.missing]).enumerate() {
-            let known = rules.iter().any(|rule| rule.0 == *pc);
-            if !known && !published.has(self.config.layout, *pc) {
-                let exact = raw.exact_pc && (index == 0 || *pc == raw.pc);
-                rules.push((*pc, self.rule(*pc, exact)));
-            }
-        }
-        if !rules.is_empty() {
-            published.add(kernel, self.config.layout, &rules);
-        }
-        let site = SiteId(site_hash(self.config.layout, &walk.frames));
-        self.aliases.insert(raw.site, Alias { site, made: now });
-        if !self.announced.contains(&site) {
-            self.unwound.insert(site, (walk.frames, walk.truncated));
-        }
-    }
-
-    fn rule(&mut self, pc: u64, exact: bool) -> UnwindRule {
-        let found = |unwinder: &mut Unwinder| {
-            if exact {
-                unwinder.rule_exact(pc)
-            } else {
-                unwinder.rule(pc)
-            }
-        };
-        let first = found(&mut self.unwinder);
-        if first.kind == rule::UNKNOWN && self.refresh() {
-            return found(&mut self.unwinder);
-        }
-        first
-    }
-
-    /// Looks for libraries loaded since; true if there are any.
-    fn refresh(&mut self) -> bool {
-        let Ok(added) = self.unwinder.refresh() else {
-            return false;
-        };
-        if added.is_empty() {
-            return false;
-        }
-        // The process may have ended; its symbols stay unchanged then.
-        let _ = self.symbolizer.refresh();
-        true
     }
 
     /// The true site of a block; reports the site first if it is new.
@@ -251,10 +181,7 @@ impl Attached {
         let site = if raw & SITE_PROVISIONAL == 0 {
             SiteId(raw)
         } else {
-            // If a copy was lost, its id has no true site: all such blocks share one site.
-            self.aliases
-                .get(&raw)
-                .map_or(SiteId(SITE_PROVISIONAL), |alias| alias.site)
+            self.copies.site(raw)
         };
         if self.announced.insert(site) {
             sink(Observation::Site(self.resolve(kernel, site, exact_first)));
@@ -283,8 +210,8 @@ impl Attached {
 
     fn resolve(&mut self, kernel: &Kernel, site: SiteId, exact_first: bool) -> Site {
         let (frames, truncated) = self
-            .unwound
-            .remove(&site)
+            .copies
+            .take(site)
             .or_else(|| {
                 let stack = kernel.stack(site.0)?;
                 let depth = (stack.depth as usize).min(stack.frames.len());
@@ -364,14 +291,9 @@ impl Attached {
             .collect()
     }
 
-    /// Drops aliases that neither a live block nor a recent copy uses.
+    /// Drops what neither a live block nor a recent copy uses.
     pub(super) fn prune(&mut self, used: &HashSet<u64>, now: Nanos) {
-        const KEPT: f64 = 60.0;
-        self.aliases
-            .retain(|raw, alias| used.contains(raw) || now.since(alias.made) < KEPT);
-        let aliases = &self.aliases;
-        self.unwound
-            .retain(|site, _| aliases.values().any(|alias| alias.site == *site));
+        self.copies.prune(used, now);
     }
 
     /// Tracks an object of the runtime's own heap.
@@ -425,8 +347,7 @@ impl Attached {
     /// A new window begins: drops the state of the last one.
     pub(super) fn begin_window(&mut self) {
         self.regions = Regions::new(None);
-        self.aliases.clear();
-        self.unwound.clear();
+        self.copies.forget();
         self.target.runtime.observer.forget_objects();
     }
 

@@ -27,9 +27,15 @@ pub(super) fn sample(host: &Host, pid: u32, sink: &mut Sink<'_>) {
 /// The counters of all targets by name, since the calibration.
 pub(super) fn counters(host: &Host) -> Result<BTreeMap<&'static str, u64>, SourceError> {
     let rows = Counter::ALL.iter().zip(totals(host)?).zip(&host.counted);
-    Ok(rows
-        .map(|((counter, now), then)| (counter.name(), now - then))
-        .collect())
+    let rows = rows.map(|((counter, now), then)| (counter.name(), now - then));
+    let mut counters: BTreeMap<_, _> = rows.collect();
+    *counters.entry(Counter::RingFull.name()).or_default() += lost_here(host);
+    Ok(counters)
+}
+
+/// Records that the kernel sent and heaptide did not process.
+fn lost_here(host: &Host) -> u64 {
+    host.ring.lost() + host.lost_mappings
 }
 
 /// The counters of all targets.
@@ -73,7 +79,7 @@ pub(super) fn losses(host: &Host, pid: u32) -> Result<Losses, SourceError> {
         threads_full: of(Counter::ThreadsFull),
         stacks_full: of(Counter::StacksFull) + rules_lost,
         stacks_truncated: of(Counter::StacksTruncated),
-        ring_full: of(Counter::RingFull) + host.ring.lost() + host.lost_mappings,
+        ring_full: of(Counter::RingFull) + lost_here(host),
         requests: of(Counter::Requests),
         requests_lost: of(Counter::RequestsLost),
         read_faults: of(Counter::ReadFaults),

@@ -5,6 +5,7 @@ mod attached;
 pub mod calibrate;
 mod code;
 mod control;
+mod copies;
 mod events;
 mod faults;
 mod heaps;

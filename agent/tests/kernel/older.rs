@@ -38,7 +38,7 @@ fn linux_6_1() {
     let seen = of_process(&said["sites"].join("\n"), pid(&books));
     let books = of_process(one("books"), pid(&books));
     let differences = differences(&books, &seen);
-    assert!(differences.is_empty(), "{differences}");
+    assert!(differences.is_empty(), "{differences}\n{console}");
 
     let report: Value = serde_json::from_str(one("report")).expect("the report is JSON");
     let window = &report["window"];

@@ -2,6 +2,7 @@
 //! the variants listed in services.toml: `tested` every day, `slow` with `--all`.
 
 use anyhow::{Context as _, Result};
+use serde_json::Value;
 
 use super::programs::{Outcome, Wanted};
 use crate::at_once::at_once;
@@ -16,7 +17,7 @@ const BOOKS_SECONDS: u64 = 3;
 const JOBS: usize = 3;
 /// Enough for the first suspicion at this request rate.
 const VERDICT_SECONDS: u64 = 45;
-/// Longer observation if the first one was too short for a verdict. A slow machine takes few censuses in that time.
+/// Longer observation if the first one was too short for a verdict or a cause. A slow machine takes few censuses in that time.
 const LONGER_SECONDS: u64 = 120;
 
 /// A variant of a service that is tested.
@@ -99,7 +100,7 @@ pub(super) fn books(rows: &[Row], outcome: &mut Outcome) {
 pub(super) fn verdict(row: &Row) -> Outcome {
     row.run(|service, variant| {
         let mut observed = observe::observe(service, variant, &settings(VERDICT_SECONDS))?;
-        if observed.report["verdict"] == "insufficient_evidence" {
+        if is_open(&observed.report) {
             println!("{}: {}", row.name, observed.report["reason"]);
             observed = observe::observe(service, variant, &settings(LONGER_SECONDS))?;
         }
@@ -112,6 +113,14 @@ pub(super) fn verdict(row: &Row) -> Outcome {
         );
         Ok(())
     })
+}
+
+/// Whether a report says that its evidence is too thin for a verdict or for a cause.
+fn is_open(report: &Value) -> bool {
+    let findings = report["findings"].as_array().into_iter().flatten();
+    let causes: Vec<&Value> = findings.map(|finding| &finding["cause"]).collect();
+    let no_cause = !causes.is_empty() && causes.iter().all(|cause| **cause == "indeterminate");
+    report["verdict"] == "insufficient_evidence" || no_cause
 }
 
 fn settings(seconds: u64) -> Settings {

@@ -164,6 +164,11 @@ impl Unwinder {
         }
     }
 
+    /// Whether a return address lies in one of the known modules.
+    pub fn has(&self, return_address: u64) -> bool {
+        self.module_of(return_address.wrapping_sub(1)).is_some()
+    }
+
     /// The rule for leaving the frame of a return address.
     pub fn rule(&mut self, return_address: u64) -> UnwindRule {
         self.rule_at(return_address.wrapping_sub(1))

@@ -11,6 +11,8 @@ use super::Watched;
 use super::process::Process;
 
 const MANY: Duration = Duration::from_secs(180);
+/// Maximum differences in a message. The logs of CI show only the beginning and the end of a long one.
+const SHOWN: usize = 12;
 
 /// A line of the books or of `--live-sites`. Both have the same fields.
 #[derive(Debug, Deserialize)]
@@ -111,7 +113,8 @@ pub(crate) fn differences(books: &Books, seen: &Books) -> String {
 }
 
 fn differences_of(books: &Books, seen: &Books, compared: impl Fn(&str, &str) -> bool) -> String {
-    let mut differences = losses(seen);
+    let lost = losses(seen);
+    let mut differences = String::new();
     let mut known = BTreeMap::new();
     let compared = |site: &&Site| compared(plain(&site.function), &site.kind);
     for site in books.sites.iter().filter(compared) {
@@ -132,7 +135,17 @@ fn differences_of(books: &Books, seen: &Books, compared: impl Fn(&str, &str) -> 
             let _ = writeln!(differences, "no such site in the books: {site:?}");
         }
     }
-    differences
+    if lost.is_empty() && differences.is_empty() {
+        return String::new();
+    }
+    let lines: Vec<&str> = differences.lines().collect();
+    let shown = lines[..lines.len().min(SHOWN)].join("\n");
+    format!(
+        "{lost}{} differences; (blocks, bytes) in the books: {:?}, seen: {:?}\n{shown}",
+        lines.len(),
+        books.heap(),
+        seen.heap()
+    )
 }
 
 /// Compares the result for one site with its books. Mappings at sites of kind "heap" are not errors, because malloc
