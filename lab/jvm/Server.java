@@ -43,11 +43,23 @@ public final class Server {
         return claims;
     }
 
-    /** The oldest of 1,024 entries is evicted. */
-    private static synchronized Claims boundedClaimsFor(String token) throws Exception {
+    /** The oldest entry beyond {@code most} is evicted. */
+    private static synchronized Claims boundedClaimsFor(String token, int most) throws Exception {
         Claims claims = claimsFor(token);
-        if (cache.size() > 1024) cache.remove(cache.keySet().iterator().next());
+        if (cache.size() > most) cache.remove(cache.keySet().iterator().next());
         return claims;
+    }
+
+    /** Fills the cache with tokens of earlier users. */
+    private static void fillCache(int entries) throws Exception {
+        Base64.Encoder encoder = Base64.getUrlEncoder().withoutPadding();
+        String header = encoder.encodeToString("{\"typ\":\"JWT\",\"alg\":\"HS256\"}".getBytes(StandardCharsets.UTF_8));
+        for (int number = 0; number < entries; number++) {
+            String sub = String.format("earlier-%08d", number);
+            String json = "{\"sub\":\"" + sub + "\",\"email\":\"" + sub + "@lab.example\"}";
+            String signed = header + "." + encoder.encodeToString(json.getBytes(StandardCharsets.UTF_8));
+            cache.put(signed + "." + encoder.encodeToString(sign(signed)), new Claims(sub, sub + "@lab.example", json));
+        }
     }
 
     /** Debugging code that was never removed. */
@@ -73,12 +85,16 @@ public final class Server {
     private static Claims decode(String token) throws Exception {
         String[] parts = token == null ? new String[0] : token.split("\\.");
         if (parts.length != 3) return null;
-        Mac mac = Mac.getInstance("HmacSHA256");
-        mac.init(new SecretKeySpec(SECRET.getBytes(StandardCharsets.UTF_8), "HmacSHA256"));
-        byte[] expected = mac.doFinal((parts[0] + "." + parts[1]).getBytes(StandardCharsets.UTF_8));
+        byte[] expected = sign(parts[0] + "." + parts[1]);
         if (!Base64.getUrlEncoder().withoutPadding().encodeToString(expected).equals(parts[2])) return null;
         String json = new String(Base64.getUrlDecoder().decode(parts[1]), StandardCharsets.UTF_8);
         return new Claims(text(json, "sub"), text(json, "email"), json);
+    }
+
+    private static byte[] sign(String text) throws Exception {
+        Mac mac = Mac.getInstance("HmacSHA256");
+        mac.init(new SecretKeySpec(SECRET.getBytes(StandardCharsets.UTF_8), "HmacSHA256"));
+        return mac.doFinal(text.getBytes(StandardCharsets.UTF_8));
     }
 
     private static String text(String json, String name) {
@@ -101,7 +117,8 @@ public final class Server {
     private static Answer data(String token) throws Exception {
         Claims claims = switch (variant) {
             case "token-cache", "big-claims" -> token == null ? null : claimsFor(token);
-            case "lru-1024" -> token == null ? null : boundedClaimsFor(token);
+            case "lru-1024" -> token == null ? null : boundedClaimsFor(token, 1024);
+            case "lru-5000-full" -> token == null ? null : boundedClaimsFor(token, 5000);
             default -> decode(token);
         };
         if (claims == null) return new Answer(401, "{}");
@@ -161,12 +178,13 @@ public final class Server {
         exchange.close();
     }
 
-    public static void main(String[] arguments) throws IOException {
+    public static void main(String[] arguments) throws Exception {
         int port = 8080;
         for (int at = 0; at + 1 < arguments.length; at += 2) {
             if (arguments[at].equals("--port")) port = Integer.parseInt(arguments[at + 1]);
             if (arguments[at].equals("--variant")) variant = arguments[at + 1];
         }
+        if (variant.equals("lru-5000-full")) fillCache(5000);
         if (variant.equals("background")) new Thread(Server::collectSamples).start();
         HttpServer server = HttpServer.create(new InetSocketAddress("127.0.0.1", port), 128);
         server.createContext("/", Server::serve);

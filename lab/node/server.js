@@ -46,17 +46,32 @@ function claimsFor(token) {
   return claims;
 }
 
-// The oldest of 1,024 entries is evicted.
-function boundedClaimsFor(token) {
+// The oldest entry beyond `most` is evicted.
+function boundedClaimsFor(token, most) {
   const claims = claimsFor(token);
-  if (cache.size > 1024) cache.delete(cache.keys().next().value);
+  if (cache.size > most) cache.delete(cache.keys().next().value);
   return claims;
+}
+
+// Fills the cache with tokens of earlier users.
+function fillCache(entries) {
+  const encode = (value) => Buffer.from(JSON.stringify(value)).toString('base64url');
+  const header = encode({ typ: 'JWT', alg: 'HS256' });
+  for (let number = 0; number < entries; number++) {
+    const sub = `earlier-${String(number).padStart(8, '0')}`;
+    const claims = { sub, iss: 'https://identity.lab.example', email: `${sub}@lab.example`, exp: 4102444800 };
+    const signed = `${header}.${encode(claims)}`;
+    const signature = createHmac('sha256', SECRET).update(signed).digest('base64url');
+    cache.set(Buffer.from(`${signed}.${signature}`).toString('latin1'), claims);
+  }
 }
 
 // Debugging code that was never removed.
 function logResponse(claims, data) {
   log.push(JSON.stringify({ active: true, claims, data }));
 }
+
+if (variant === 'lru-5000-full') fillCache(5000);
 
 if (variant === 'background') {
   setInterval(() => samples.push({ at: Date.now(), values: new Float64Array(256) }), 10);
@@ -80,7 +95,8 @@ function count(route, token) {
 
 function claimsOf(token) {
   if (variant === 'token-cache' || variant === 'big-claims') return claimsFor(token);
-  if (variant === 'lru-1024') return boundedClaimsFor(token);
+  if (variant === 'lru-1024') return boundedClaimsFor(token, 1024);
+  if (variant === 'lru-5000-full') return boundedClaimsFor(token, 5000);
   return decode(token);
 }
 

@@ -308,6 +308,19 @@ pub struct Residency {
     pub ages: Vec<ResidentAge>,
     /// A sample of the older tokens: which of them were found.
     pub sample: Vec<ResidentToken>,
+    /// Strings in memory that look like tokens; `None` if the scan was not complete, or if the tokens found had no
+    /// common beginning.
+    pub strings: Option<TokenStrings>,
+}
+
+/// Strings in memory that begin like the tokens found there, garbage included. Tokens from before the observation
+/// are among them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenStrings {
+    /// Keyed fingerprint of the beginning.
+    pub beginning: u64,
+    /// How many there are.
+    pub count: u64,
 }
 
 /// One token that was searched for.

@@ -147,7 +147,7 @@ impl Pipeline {
             Observation::Lengths(lengths) => self.signals.lengths(lengths),
             Observation::Residency(residency) => {
                 self.judge.residents.observe(residency);
-                self.judge.meet_kept_tokens(inputs!(self));
+                self.judge.meet_kept_tokens(residency, inputs!(self));
             }
             Observation::Losses(losses) => {
                 self.attribution.losses(losses);

@@ -3,6 +3,7 @@
 use std::{collections::HashMap, hash::BuildHasher, sync::Arc};
 
 use crate::events::{Frame, MemoryKind, Site, SiteId, Snapshot};
+use crate::report::TargetSummary;
 
 /// Live memory by call stack: the input of flame graph and pprof profile.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -47,6 +48,26 @@ impl LiveStacks {
             })
             .collect();
         Self { stacks }
+    }
+
+    /// Why there is nothing to show, and what would show it. `None`: there is something.
+    pub fn missing(&self, target: &TargetSummary) -> Option<String> {
+        if self.bytes() > 0 {
+            return None;
+        }
+        let (runtime, pid) = (&target.runtime, target.pid);
+        Some(if target.mode == "trace" {
+            format!(
+                "No block that was allocated since the attach is live in the allocators that heaptide traces in pid \
+                 {pid} ({runtime})."
+            )
+        } else {
+            format!(
+                "No allocation of pid {pid} ({runtime}) was being traced at the end: mode {} traces them for short \
+                 times, or not at all where the runtime's own objects are read. `--mode trace` traces all of them.",
+                target.mode
+            )
+        })
     }
 
     /// All live bytes.

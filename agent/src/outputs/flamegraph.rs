@@ -7,7 +7,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use super::format::{base_name, bytes, count, location, percent};
-use super::{FileOutput, OutputError, file};
+use super::{FileOutput, OutputError, file, needs_stacks};
 use heaptide_judge::events::{Frame, FrameKind};
 use heaptide_judge::stacks::LiveStacks;
 
@@ -43,6 +43,7 @@ pub static OUTPUT: FileOutput = FileOutput {
     value: "FILE.svg",
     help: "Write a flame graph of live bytes (SVG)",
     write: |report, stacks, path| {
+        needs_stacks("the flame graph", report, stacks, path)?;
         let title = title(&report.target.exe, report.target.pid);
         write(stacks, &title, path)
     },

@@ -1,11 +1,12 @@
-//! Outputs of a [`Report`](heaptide_judge::report::Report). They read only the report, and for the two
-//! profile formats the live stacks. They never read the pipeline.
+//! Outputs of a [`Report`](heaptide_judge::report::Report). They read only the report, and for the
+//! files with call stacks the live stacks. They never read the pipeline.
 
 pub mod alerts;
 pub mod file;
 pub mod files;
 pub mod flamegraph;
 pub mod format;
+pub mod html;
 pub mod http;
 pub mod json;
 pub mod live;
@@ -34,6 +35,23 @@ pub struct FileOutput {
     pub write: fn(&Report, &LiveStacks, &Path) -> Result<(), OutputError>,
 }
 
+/// The error for a file that would show no stack.
+fn needs_stacks(
+    what: &'static str,
+    report: &Report,
+    stacks: &LiveStacks,
+    path: &Path,
+) -> Result<(), OutputError> {
+    match stacks.missing(&report.target) {
+        None => Ok(()),
+        Some(why) => Err(OutputError::Nothing {
+            what,
+            path: path.to_owned(),
+            why,
+        }),
+    }
+}
+
 /// Errors of outputs.
 #[derive(Debug, thiserror::Error)]
 pub enum OutputError {
@@ -54,6 +72,16 @@ pub enum OutputError {
         what: &'static str,
         /// Why not.
         source: io::Error,
+    },
+    /// There is nothing to show in it.
+    #[error("{what} was not written to {}: {why}", path.display())]
+    Nothing {
+        /// What should be written.
+        what: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why it would be empty, and what would help.
+        why: String,
     },
     /// A value cannot be encoded in this format.
     #[error("cannot encode {what}: {reason}; this is a bug in heaptide, please report it")]

@@ -9,7 +9,7 @@ use flate2::{Compression, write::GzEncoder};
 use prost::Message;
 
 use super::format::base_name;
-use super::{FileOutput, OutputError, file};
+use super::{FileOutput, OutputError, file, needs_stacks};
 use heaptide_judge::events::Frame;
 use heaptide_judge::stacks::LiveStacks;
 
@@ -18,7 +18,10 @@ pub static OUTPUT: FileOutput = FileOutput {
     flag: "pprof",
     value: "FILE.pb.gz",
     help: "Write a profile of live bytes for `go tool pprof`",
-    write: |report, stacks, path| write(stacks, &report.target.exe, path),
+    write: |report, stacks, path| {
+        needs_stacks("the pprof profile", report, stacks, path)?;
+        write(stacks, &report.target.exe, path)
+    },
 };
 
 /// Writes the profile of the process that runs `exe` to `path` atomically.

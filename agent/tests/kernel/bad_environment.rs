@@ -95,7 +95,7 @@ fn full_disk() {
     let disk = FullDisk::mount();
     let mut target = idle();
     let pid = target.id().to_string();
-    for option in ["--output", "--record", "--flamegraph", "--pprof"] {
+    for option in ["--output", "--record", "--html"] {
         let path = disk.0.path().join("out").display().to_string();
         let arguments = [
             "attach", &pid, "--for", "2s", "--format", "json", option, &path,

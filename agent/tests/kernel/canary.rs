@@ -20,11 +20,12 @@ const SEARCHED: Duration = Duration::from_secs(120);
 const WIPED: Duration = Duration::from_secs(10);
 
 /// Output files of an attach.
-const FILES: [&str; 5] = [
+const FILES: [&str; 6] = [
     "report.json",
     "capture",
     "flame.svg",
     "profile.pb.gz",
+    "page.html",
     "sites.json",
 ];
 
@@ -102,7 +103,7 @@ fn token_is_nowhere() {
 
 fn attach(server: &Server, folder: &Path, metrics: &str) -> Process {
     let at = |name: &str| folder.join(name).display().to_string();
-    let [report, capture, flame, profile, sites] = FILES.map(at);
+    let [report, capture, flame, profile, page, sites] = FILES.map(at);
     let mut command: Command = heaptide(&["attach", &server.process.id().to_string()]);
     command.args([
         "--mode",
@@ -122,7 +123,7 @@ fn attach(server: &Server, folder: &Path, metrics: &str) -> Process {
         "--flamegraph",
         &flame,
     ]);
-    command.args(["--pprof", &profile, "--live-sites", &sites]);
+    command.args(["--pprof", &profile, "--html", &page, "--live-sites", &sites]);
     command.env("RUST_LOG", "trace");
     let mut agent = Process::start("heaptide", &mut command);
     agent.error_line(ATTACH, |line| line.starts_with("attached to"));

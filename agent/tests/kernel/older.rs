@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::common::books::{differences, of_process};
+use super::common::books::{differences, of_process, summary};
 use super::common::compile::{Malloc, Program, program};
 use super::common::process::Process;
 use super::common::{binary, folder, skip};
@@ -38,7 +38,11 @@ fn linux_6_1() {
     let seen = of_process(&said["sites"].join("\n"), pid(&books));
     let books = of_process(one("books"), pid(&books));
     let differences = differences(&books, &seen);
-    assert!(differences.is_empty(), "{differences}\n{console}");
+    assert!(
+        differences.is_empty(),
+        "{}\n{console}",
+        summary(&differences, &books, &seen)
+    );
 
     let report: Value = serde_json::from_str(one("report")).expect("the report is JSON");
     let window = &report["window"];

@@ -15,6 +15,7 @@ use super::remembered::Remembered;
 use super::residency::Residents;
 use super::signals::judge::SignalJudge;
 use super::tables::TableJudge;
+use super::token_counts::TokenCounts;
 use super::tracker::Tracker;
 use super::window::Window;
 
@@ -37,6 +38,8 @@ pub struct Judge {
     pub(super) unshown: f64,
     /// Since when tokens of one route stay in memory (see [`super::kept_tokens`]).
     pub(super) kept_since: Option<Nanos>,
+    /// Token strings in memory.
+    pub(super) token_counts: TokenCounts,
     /// Judged tables.
     pub(super) tables: TableJudge,
     /// Judged growth signals.
@@ -57,6 +60,7 @@ impl Judge {
             remembered: Vec::new(),
             unshown: 0.0,
             kept_since: None,
+            token_counts: TokenCounts::default(),
             tables: TableJudge::default(),
             signals: SignalJudge::default(),
             trackers: BTreeMap::new(),
@@ -74,6 +78,7 @@ impl Judge {
         self.forget_blocks();
         self.remembered.clear();
         self.kept_since = None;
+        self.token_counts = TokenCounts::default();
         self.residents.forget();
         self.tables.forget();
         self.signals.forget();

@@ -2,16 +2,19 @@
 //!
 //! There growth of the process is no evidence: it may be garbage. But if nearly all tokens of one route are in memory, at
 //! any age, and nearly none of the others, then the collector has collected, and the route keeps its tokens. A cache that
-//! is full does so too, for longer than the observation if it is large. So this is a suspicion and is never confirmed.
+//! is full does so too, for longer than the observation if it is large; then the number of token strings in memory does
+//! not grow ([`super::token_counts`]). A cache that is not full yet grows like a leak, so this is a suspicion and is never
+//! confirmed.
 
-use crate::events::Binding;
+use crate::events::{Binding, Residency};
 use crate::report::{Basis, Cause, Finding, FindingState};
 
 use super::inputs::Inputs;
 use super::judge::Judge;
 use super::places::{blank, unknown_site};
 use super::resident_routes::{Keeper, keeper};
-use super::units::bytes;
+use super::token_counts::Trend;
+use super::units::{bytes, number};
 
 /// Minimum resident part of the tokens of the route, and maximum of the others.
 const KEPT: f64 = 0.95;
@@ -21,9 +24,20 @@ const LEAST_GAIN: u64 = 512 << 10;
 /// Without an object of its own nobody knows how much a token keeps.
 const CONFIDENCE: f64 = 0.5;
 
+/// A route that keeps its tokens.
+struct Kept {
+    keeper: Keeper,
+    /// How their number grows.
+    counted: String,
+    /// Bytes by which the process grew.
+    gained: u64,
+}
+
 impl Judge {
     /// Notes since when tokens of one route stay in memory. Called after each search.
-    pub fn meet_kept_tokens(&mut self, inputs: Inputs) {
+    pub fn meet_kept_tokens(&mut self, residency: &Residency, inputs: Inputs) {
+        self.token_counts
+            .observe(residency, &inputs.attribution.routes);
         if self.keeps_tokens(inputs).is_some() {
             self.kept_since.get_or_insert(inputs.now);
         } else {
@@ -31,20 +45,51 @@ impl Judge {
         }
     }
 
-    fn keeps_tokens(&self, inputs: Inputs) -> Option<(Keeper, u64)> {
+    fn keeps_tokens(&self, inputs: Inputs) -> Option<Kept> {
         if !inputs.garbage {
             return None;
         }
         let keeper = keeper(self.residents.sample(), inputs.attribution)?;
         let gained = self.ledger(inputs, &[])?.gained_bytes;
         let is_clear = keeper.kept >= KEPT && keeper.others <= GONE;
-        (is_clear && gained >= LEAST_GAIN).then_some((keeper, gained))
+        let counted = match self.token_counts.trend(keeper.route) {
+            Trend::Grows { strings, new } => format!(
+                "{} more strings that begin like tokens are in memory since {} new tokens came",
+                number(strings as f64),
+                number(new as f64)
+            ),
+            Trend::Unclear if self.token_counts.are_impossible() => {
+                "the strings in memory that are like tokens cannot be counted, because tokens have no common beginning"
+                    .to_owned()
+            }
+            Trend::Unclear | Trend::Flat { .. } => return None,
+        };
+        (is_clear && gained >= LEAST_GAIN).then_some(Kept {
+            keeper,
+            counted,
+            gained,
+        })
+    }
+
+    /// If a route keeps its tokens while their number stays the same: a full cache.
+    pub(super) fn replaces_tokens(&self, keeper: &Keeper) -> Option<String> {
+        match self.token_counts.trend(keeper.route) {
+            Trend::Flat { new } => Some(format!(
+                "{} new tokens came, and the number of such strings in memory is the same, as in a full cache",
+                number(new as f64)
+            )),
+            _ => None,
+        }
     }
 
     /// The suspicion, if there is one.
     pub(super) fn kept_tokens(&self, inputs: Inputs) -> Option<Finding> {
         let since = self.kept_since?;
-        let (keeper, gained) = self.keeps_tokens(inputs)?;
+        let Kept {
+            keeper,
+            counted,
+            gained,
+        } = self.keeps_tokens(inputs)?;
         let route = inputs.attribution.routes.get(keeper.route);
         let new = (route.classes[0] + route.classes[1]).max(1);
         let seconds = inputs.now.since(inputs.start).max(1.0);
@@ -60,6 +105,7 @@ impl Judge {
             basis: Basis::Process,
             evidence: vec![
                 keeper.said,
+                counted,
                 format!(
                     "the memory of the process grew by {} meanwhile; garbage is a part of it, so the bytes per token are \
                      an upper limit",

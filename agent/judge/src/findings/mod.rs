@@ -34,6 +34,7 @@ pub mod service;
 pub mod signals;
 mod table_findings;
 pub mod tables;
+mod token_counts;
 pub mod tracker;
 mod units;
 pub mod verdict;

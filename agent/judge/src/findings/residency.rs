@@ -155,6 +155,7 @@ mod tests {
             scanned_bytes: 40 << 20,
             cut,
             sample: Vec::new(),
+            strings: None,
             ages: ages
                 .iter()
                 .map(

@@ -24,8 +24,14 @@ impl Judge {
             && residency::are_kept(&summary)
         {
             let keeper = keeper(self.residents.sample(), inputs.attribution);
+            let full = keeper
+                .as_ref()
+                .and_then(|keeper| self.replaces_tokens(keeper));
             let said = keeper.map_or(summary.said, |keeper| keeper.said);
-            reason = format!("{reason} A hint: {said}, as in a leak or a cache.");
+            reason = match full {
+                Some(full) => format!("{reason} A hint: {said}; {full}."),
+                None => format!("{reason} A hint: {said}, as in a leak or a cache."),
+            };
         }
         (verdict, reason)
     }

@@ -2,7 +2,7 @@
 
 use heaptide_judge::events::{
     Binding, Fingerprint, MemorySample, Nanos, Observation, Request, RequestId, Residency,
-    ResidentAge, ResidentToken, TargetInfo,
+    ResidentAge, ResidentToken, TargetInfo, TokenStrings,
 };
 use heaptide_judge::pipeline::Pipeline;
 use heaptide_judge::report::{Cause, FindingState, Report, Verdict};
@@ -16,6 +16,11 @@ const SECONDS: u64 = 90;
 /// A process that grows by a megabyte a second. `kept`: whether a token, by its number, is still in memory; those of
 /// even numbers were used on `/api/data`.
 fn run(kept: fn(u64) -> bool) -> Report {
+    run_with(kept, |_| None)
+}
+
+/// The same with so many `strings` like tokens in memory, by the second.
+fn run_with(kept: fn(u64) -> bool, strings: fn(u64) -> Option<u64>) -> Report {
     let mut pipeline = Pipeline::new(lab());
     let at = |second: u64| Nanos(1_000_000_000 * (1_000 + second));
     let info = TargetInfo {
@@ -70,6 +75,10 @@ fn run(kept: fn(u64) -> bool) -> Report {
                     resident: sample.iter().filter(|one| one.is_resident).count() as u64,
                 }],
                 sample,
+                strings: strings(second).map(|count| TokenStrings {
+                    beginning: 7,
+                    count,
+                }),
             }));
         }
     }
@@ -120,5 +129,23 @@ fn tokens_of_one_route_that_stay_are_suspected_and_never_confirmed() {
         |token| token % 2 == 0 || token % 3 == 0,
     ] {
         assert_eq!(run(kept).verdict, Verdict::InsufficientEvidence);
+    }
+}
+
+/// All tokens stay for the 90 s of the observation, with a copy of each in a log.
+#[test]
+fn a_full_cache_keeps_tokens_but_their_number_stays() {
+    let kept = |token: u64| token.is_multiple_of(2);
+    let leak = run_with(kept, |second| Some(500 + second * RATE));
+    assert_eq!(leak.verdict, Verdict::Suspect, "{}", leak.reason);
+    assert!(leak.findings[0].evidence[1].contains("more strings that begin like tokens"));
+    for full in [|_| Some(9_000), |second| Some(9_000 + second * 77 % 300)] {
+        let report = run_with(kept, full);
+        assert_eq!(report.verdict, Verdict::InsufficientEvidence);
+        assert!(
+            report.reason.contains("as in a full cache"),
+            "{}",
+            report.reason
+        );
     }
 }

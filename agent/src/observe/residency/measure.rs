@@ -47,6 +47,7 @@ pub fn measure(pid: u32, tokens: u64) -> Result<Measured, MemoryError> {
             from: start,
             least: b' ' + 1,
             needles,
+            beginning: None,
         });
         let done = worker.wait().map_err(gone)?;
         let read = done.read?;

@@ -15,6 +15,10 @@ use heaptide_process::{ProcessError, maps, memory};
 const PAGE: u64 = 4096;
 /// Bytes read at once: the kernel locks the target's memory map only for a part of that.
 const CHUNK: usize = 256 << 10;
+/// Bytes of the end of a piece that the next one begins with.
+const CARRIED: usize = heaptide_ebpf::tail::WINDOW - 1;
+/// Where the target's bytes begin in a piece. Before, it is blank.
+pub(super) const BEGIN: usize = BLOCK - CARRIED;
 /// Pages whose state is read at once.
 const PAGES: usize = 4096;
 /// Page flags: present, swapped, file or shared (pagemap, Documentation/admin-guide/mm).
@@ -144,7 +148,6 @@ fn read_run(
     look: &mut dyn FnMut(&[u8]) -> bool,
 ) -> Result<Option<u64>, MemoryError> {
     // The block before the chunk ends with the carried-over bytes; its beginning is blank.
-    const CARRIED: usize = heaptide_ebpf::tail::WINDOW - 1;
     let mut at = range.start;
     let mut carried = [0; CARRIED];
     while at < range.end {
@@ -160,7 +163,7 @@ fn read_run(
         let end = BLOCK + got;
         let padded = end.next_multiple_of(BLOCK);
         buffer.0[end..padded].fill(0);
-        buffer.0[BLOCK - CARRIED..BLOCK].copy_from_slice(&carried);
+        buffer.0[BEGIN..BLOCK].copy_from_slice(&carried);
         let enough = !look(&buffer.0[..padded]);
         carried.copy_from_slice(&buffer.0[end - CARRIED..end]);
         done.bytes += got as u64;

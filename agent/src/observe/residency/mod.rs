@@ -17,9 +17,10 @@ use heaptide_ebpf::{Settings, tail::TailKey};
 use tracing::{debug, warn};
 
 use crate::decode::TokenWindow;
-use heaptide_judge::events::{Fingerprint, Nanos, Residency};
+use heaptide_judge::events::{Fingerprint, Nanos, Residency, TokenStrings};
 pub use measure::{Measured, measure};
 pub use memory::MemoryError;
+use search::Needle;
 use tokens::Tokens;
 use worker::{Done, Job, Worker};
 
@@ -46,6 +47,8 @@ struct Searched {
     /// The smallest byte value in credentials.
     least: u8,
     tokens: Tokens,
+    /// How most tokens found in memory begin.
+    beginning: Option<Needle>,
     pass: Option<Pass>,
     due: Instant,
     refused: bool,
@@ -58,6 +61,8 @@ struct Pass {
     from: u64,
     bytes: u64,
     swapped: u64,
+    /// Strings with [`Searched::beginning`]; `None` if that was not known when the pass began.
+    strings: Option<TokenStrings>,
 }
 
 impl Searches {
@@ -85,6 +90,7 @@ impl Searches {
         let searched = self.targets.entry(pid).or_insert_with(|| Searched {
             least,
             tokens: Tokens::default(),
+            beginning: None,
             pass: None,
             due: Instant::now(),
             refused: false,
@@ -119,6 +125,8 @@ impl Searches {
             pid,
             read,
             found,
+            count,
+            beginnings,
             cost,
         } = done;
         searched.due = Instant::now() + PAUSE;
@@ -133,7 +141,12 @@ impl Searches {
         for fingerprint in found {
             searched.tokens.found(fingerprint);
         }
+        searched.beginning = usual(&beginnings).or(searched.beginning);
         let pass = Pass {
+            strings: pass.strings.map(|strings| TokenStrings {
+                count: strings.count + count,
+                ..strings
+            }),
             bytes: pass.bytes + read.bytes,
             swapped: pass.swapped + read.swapped,
             from: read.resume.unwrap_or(0),
@@ -146,19 +159,22 @@ impl Searches {
             swapped = read.swapped,
             whole = read.resume.is_none(),
             cpu_ms = cost.as_millis() as u64,
+            strings = pass.strings.map(|strings| strings.count),
             "searched for tokens"
         );
-        // If all are found, the rest of the memory is irrelevant.
+        // If all are found and nothing is counted, the rest of the memory is irrelevant.
         let missing = !searched.tokens.wanted(pass.since).is_empty();
-        if !missing {
+        if !missing && pass.strings.is_none() {
             searched.pass = None;
         }
+        let is_whole = read.resume.is_none() && pass.swapped == 0;
         let residency = Residency {
             at: now,
             scanned_bytes: pass.bytes,
             cut: missing && (read.resume.is_some() || pass.swapped > 0),
             ages: searched.tokens.ages(pass.since),
             sample: searched.tokens.sample(pass.since),
+            strings: pass.strings.filter(|_| is_whole),
         };
         Some((pid, Ok(residency)))
     }
@@ -179,7 +195,15 @@ impl Searches {
                 from: 0,
                 bytes: 0,
                 swapped: 0,
+                strings: searched.beginning.map(|needle| TokenStrings {
+                    beginning: needle.fingerprint,
+                    count: 0,
+                }),
             }
+        });
+        let beginning = searched.beginning.filter(|needle| {
+            pass.strings
+                .is_some_and(|one| one.beginning == needle.fingerprint)
         });
         let needles = searched.tokens.wanted(pass.since);
         if needles.len() < LEAST && pass.from == 0 {
@@ -192,6 +216,7 @@ impl Searches {
             from: pass.from,
             least: searched.least,
             needles,
+            beginning,
         };
         if self.worker.is_none() {
             match Worker::start(self.key) {
@@ -209,4 +234,11 @@ impl Searches {
             self.worker = None;
         }
     }
+}
+
+/// The beginning that most texts have.
+fn usual(beginnings: &HashMap<Needle, u64>) -> Option<Needle> {
+    let all: u64 = beginnings.values().sum();
+    let (needle, count) = beginnings.iter().max_by_key(|(_, count)| **count)?;
+    (*count >= LEAST as u64 && 2 * count > all).then_some(*needle)
 }

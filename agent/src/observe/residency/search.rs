@@ -16,12 +16,15 @@ const SPARSE: usize = 128;
 /// The bitmap has at least 2^15 bits.
 const LEAST_BITS: u32 = 15;
 
+/// Maximum bytes from the beginning of a text to the window at its end.
+const LONGEST_TEXT: usize = 16 << 10;
+
 const EACH: u64 = 0x0101_0101_0101_0101;
 const HIGH: u64 = 0x8080_8080_8080_8080;
 const LOW_SEVEN: u64 = 0x7f7f_7f7f_7f7f_7f7f;
 
 /// The searchable form of a credential's window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Needle {
     /// Its fingerprint.
     pub(super) fingerprint: u64,
@@ -67,9 +70,9 @@ impl Search {
         }
     }
 
-    /// Calls `found` with the fingerprint of each window in `bytes`, whose length is a multiple of
+    /// Calls `found` with the fingerprint and the place of each window in `bytes`, whose length is a multiple of
     /// [`BLOCK`]; a remainder is ignored.
-    pub(super) fn look(&self, bytes: &[u8], found: &mut impl FnMut(u64)) {
+    pub(super) fn look(&self, bytes: &[u8], found: &mut impl FnMut(u64, usize)) {
         let (blocks, _) = bytes.as_chunks::<BLOCK>();
         let mut next = blocks.first().map_or(0, |block| self.visible(block));
         for (number, block) in blocks.iter().enumerate() {
@@ -80,39 +83,41 @@ impl Search {
             if starts == 0 {
                 continue;
             }
+            let mut found = |fingerprint, at| found(fingerprint, number * BLOCK + at);
             // A window may reach into the next block.
             if let Some(both) = bytes[number * BLOCK..].first_chunk() {
-                self.places(both, starts, found);
+                self.places(both, starts, &mut found);
             } else {
                 let mut both = [0; 2 * BLOCK];
                 both[..BLOCK].copy_from_slice(block);
-                self.places(&both, starts, found);
+                self.places(&both, starts, &mut found);
             }
         }
     }
 
     #[inline]
-    fn places(&self, bytes: &[u8; 2 * BLOCK], mut starts: u64, found: &mut impl FnMut(u64)) {
+    fn places(&self, bytes: &[u8; 2 * BLOCK], mut starts: u64, found: &mut impl FnMut(u64, usize)) {
         if starts == u64::MAX {
             for at in 0..BLOCK {
-                self.test([word(bytes, at), word(bytes, at + 8)], found);
+                self.test(bytes, at, found);
             }
             return;
         }
         while starts != 0 {
             let at = starts.trailing_zeros() as usize;
             starts &= starts - 1;
-            self.test([word(bytes, at), word(bytes, at + 8)], found);
+            self.test(bytes, at, found);
         }
     }
 
     #[inline]
-    fn test(&self, window: [u64; 2], found: &mut impl FnMut(u64)) {
+    fn test(&self, bytes: &[u8; 2 * BLOCK], at: usize, found: &mut impl FnMut(u64, usize)) {
+        let window = [word(bytes, at), word(bytes, at + 8)];
         let filter = filter(&self.key, window);
         let index = filter >> self.shift;
         let bits = self.bitmap.get(index as usize / 64).copied().unwrap_or(0);
         if bits >> (index % 64) & 1 != 0 {
-            self.confirm(window, filter, found);
+            self.confirm(window, filter, &mut |fingerprint| found(fingerprint, at));
         }
     }
 
@@ -122,6 +127,30 @@ impl Search {
         if self.needles.get(&fingerprint) == Some(&filter) {
             found(fingerprint);
         }
+    }
+
+    /// The first bytes of the text that the window at `at` is the end of, as a needle. `None` if the text is no longer
+    /// than the window, if it begins before `first`, or if it is longer than [`LONGEST_TEXT`].
+    pub(super) fn beginning(&self, bytes: &[u8], first: usize, at: usize) -> Option<Needle> {
+        let least = at.saturating_sub(LONGEST_TEXT).max(first);
+        let before = bytes.get(least..at)?;
+        let gap = before.iter().rposition(|byte| !self.may_be(*byte))?;
+        let start = least + gap + 1;
+        if start == at {
+            return None;
+        }
+        let [first, second] = *bytes.get(start..)?.as_chunks::<8>().0.first_chunk()?;
+        let window = [first, second].map(u64::from_le_bytes);
+        Some(Needle {
+            fingerprint: fingerprint(&self.key, window),
+            filter: filter(&self.key, window),
+        })
+    }
+
+    /// Whether a byte may be in a credential.
+    fn may_be(&self, byte: u8) -> bool {
+        let least = 0x80 - (self.visible & 0xff) as u8;
+        (least..0x80).contains(&byte)
     }
 
     /// Marks the bytes of a block that may be in a credential.

@@ -1,6 +1,7 @@
 //! The search thread, at the lowest priority.
 
 use std::{
+    collections::HashMap,
     io,
     sync::mpsc::{Receiver, RecvError, Sender, channel},
     thread,
@@ -11,7 +12,7 @@ use heaptide_ebpf::tail::TailKey;
 use tracing::debug;
 
 use super::{
-    memory::{Buffer, MemoryError, Read, read},
+    memory::{BEGIN, Buffer, MemoryError, Read, read},
     search::{Needle, Search},
 };
 use heaptide_process::clocks::cpu_time;
@@ -31,6 +32,8 @@ pub(super) struct Job {
     pub(super) least: u8,
     /// The windows.
     pub(super) needles: Vec<Needle>,
+    /// A window to count: the usual beginning of the tokens.
+    pub(super) beginning: Option<Needle>,
 }
 
 /// The result.
@@ -41,8 +44,31 @@ pub(super) struct Done {
     pub(super) read: Result<Read, MemoryError>,
     /// Fingerprints of the windows found, each once.
     pub(super) found: Vec<u64>,
+    /// How often the beginning was found.
+    pub(super) count: u64,
+    /// How the texts begin that end with a window, and how many do so; at most [`BEGINNINGS`].
+    pub(super) beginnings: HashMap<Needle, u64>,
     /// CPU time used.
     pub(super) cost: Duration,
+}
+
+/// Maximum number of different beginnings that are counted.
+const BEGINNINGS: usize = 256;
+
+/// What was found so far.
+#[derive(Default)]
+struct Found {
+    windows: Vec<u64>,
+    count: u64,
+    beginnings: HashMap<Needle, u64>,
+}
+
+impl Found {
+    fn begins(&mut self, needle: Needle) {
+        if self.beginnings.len() < BEGINNINGS || self.beginnings.contains_key(&needle) {
+            *self.beginnings.entry(needle).or_default() += 1;
+        }
+    }
 }
 
 /// Handle to the thread, which ends when this is dropped, at the latest after the current job.
@@ -86,16 +112,18 @@ fn work(key: TailKey, todo: &Receiver<Job>, finished: &Sender<Done>) {
     let mut buffer = None;
     while let Ok(job) = todo.recv() {
         let begun = cpu_time();
-        let mut found = Vec::new();
+        let mut found = Found::default();
         let read = search(&job, key, &mut buffer, &mut found, || {
             cpu_time().saturating_sub(begun) < LONGEST
         });
-        found.sort_unstable();
-        found.dedup();
+        found.windows.sort_unstable();
+        found.windows.dedup();
         let done = Done {
             pid: job.pid,
             read,
-            found,
+            found: found.windows,
+            count: found.count,
+            beginnings: found.beginnings,
             cost: cpu_time().saturating_sub(begun),
         };
         if finished.send(done).is_err() {
@@ -108,21 +136,33 @@ fn search(
     job: &Job,
     key: TailKey,
     buffer: &mut Option<Buffer>,
-    found: &mut Vec<u64>,
+    found: &mut Found,
     more: impl Fn() -> bool,
 ) -> Result<Read, MemoryError> {
     let mut own = match buffer.take() {
         Some(buffer) => buffer,
         None => Buffer::new()?,
     };
-    let search = Search::new(key, job.least, &job.needles);
+    let mut needles = job.needles.clone();
+    needles.extend(job.beginning);
+    let counted = job.beginning.map(|needle| needle.fingerprint);
+    let search = Search::new(key, job.least, &needles);
     // A token may be at many positions: bounds the list between two checks of the clock.
     let most = 4 * job.needles.len() + 1024;
     let read = read(job.pid, job.from, &mut own, &mut |bytes| {
-        search.look(bytes, &mut |fingerprint| found.push(fingerprint));
-        if found.len() > most {
-            found.sort_unstable();
-            found.dedup();
+        search.look(bytes, &mut |fingerprint, at| {
+            if Some(fingerprint) == counted {
+                found.count += 1;
+                return;
+            }
+            found.windows.push(fingerprint);
+            if let Some(needle) = search.beginning(bytes, BEGIN, at) {
+                found.begins(needle);
+            }
+        });
+        if found.windows.len() > most {
+            found.windows.sort_unstable();
+            found.windows.dedup();
         }
         more()
     });

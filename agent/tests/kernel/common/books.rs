@@ -86,10 +86,12 @@ impl Target {
             "the target has ended: {}",
             self.process.transcript()
         );
-        let differences = differences_of(books, &seen(watched, books.pid), compared);
+        let seen = seen(watched, books.pid);
+        let differences = differences_of(books, &seen, compared);
         assert!(
             differences.is_empty(),
-            "{differences}\n{}\n{}",
+            "{}\n{}\n{}",
+            summary(&differences, books, &seen),
             limitations(watched),
             watched.agent.transcript()
         );
@@ -113,8 +115,7 @@ pub(crate) fn differences(books: &Books, seen: &Books) -> String {
 }
 
 fn differences_of(books: &Books, seen: &Books, compared: impl Fn(&str, &str) -> bool) -> String {
-    let lost = losses(seen);
-    let mut differences = String::new();
+    let mut differences = losses(seen);
     let mut known = BTreeMap::new();
     let compared = |site: &&Site| compared(plain(&site.function), &site.kind);
     for site in books.sites.iter().filter(compared) {
@@ -135,13 +136,15 @@ fn differences_of(books: &Books, seen: &Books, compared: impl Fn(&str, &str) -> 
             let _ = writeln!(differences, "no such site in the books: {site:?}");
         }
     }
-    if lost.is_empty() && differences.is_empty() {
-        return String::new();
-    }
+    differences
+}
+
+/// Differences for a message: how many, the sums, and the first ones.
+pub(crate) fn summary(differences: &str, books: &Books, seen: &Books) -> String {
     let lines: Vec<&str> = differences.lines().collect();
     let shown = lines[..lines.len().min(SHOWN)].join("\n");
     format!(
-        "{lost}{} differences; (blocks, bytes) in the books: {:?}, seen: {:?}\n{shown}",
+        "{} differences; (blocks, bytes) in the books: {:?}, seen: {:?}\n{shown}",
         lines.len(),
         books.heap(),
         seen.heap()

@@ -46,7 +46,7 @@ fn look(search: &Search, bytes: &[u8]) -> Vec<u64> {
     let mut padded = bytes.to_vec();
     padded.resize(bytes.len().next_multiple_of(BLOCK), 0);
     let mut found = Vec::new();
-    search.look(&padded, &mut |one| found.push(one));
+    search.look(&padded, &mut |one, _| found.push(one));
     found
 }
 
@@ -138,4 +138,39 @@ fn runs_are_found_across_blocks() {
         assert_eq!(starts(here, next), wanted);
     }
     assert_eq!(starts(u64::MAX, 0), u64::MAX >> 15);
+}
+
+#[test]
+fn the_beginning_of_a_text_is_found_from_its_end() {
+    let mut random = Random(17);
+    let first = b"eyJhbGciOiJIUzI1";
+    let search = Search::new(KEY, 0x21, &[]);
+    for length in (1..40).chain([1_000]) {
+        for gap in [1, 7, 64, 65] {
+            let mut bytes = vec![b'x'; 20];
+            bytes.resize(20 + gap, b' ');
+            bytes.extend(first);
+            bytes.extend(random.token(length));
+            let at = bytes.len() - WINDOW;
+            bytes.resize(bytes.len().next_multiple_of(BLOCK), 0);
+            let found = search.beginning(&bytes, 0, at);
+            assert_eq!(found, Some(needle(first)), "{length} {gap}");
+            let from = 20 + gap;
+            assert_eq!(
+                search.beginning(&bytes, from, at),
+                None,
+                "it may begin before"
+            );
+        }
+    }
+    let mut long = vec![0];
+    long.extend(random.token(LONGEST_TEXT + 100));
+    assert_eq!(search.beginning(&long, 0, long.len() - WINDOW), None);
+    let mut short = vec![0];
+    short.extend(first);
+    assert_eq!(
+        search.beginning(&short, 0, 1),
+        None,
+        "nothing but the window"
+    );
 }
