@@ -125,9 +125,16 @@ impl Windows {
         }
         Judgement {
             verdict: Verdict::InsufficientEvidence,
-            reason: format!(
-                "Allocations have been traced for {seconds:.0} s; {needed:.0} s are needed."
-            ),
+            reason: if seconds < needed {
+                format!(
+                    "Allocations have been traced for {seconds:.0} s; {needed:.0} s are needed."
+                )
+            } else {
+                format!(
+                    "Only {} requests while allocations were traced; {LEAST_REQUESTS} are needed.",
+                    window.requests.saturating_sub(self.requests)
+                )
+            },
             findings: said.findings,
         }
     }
@@ -183,6 +190,24 @@ mod tests {
         assert_eq!(stands(&windows, 660.0, Verdict::NoLeak), Verdict::Leak);
         windows.begin(Nanos::from_seconds(700.0), said(Verdict::Leak), 900);
         assert_eq!(stands(&windows, 760.0, Verdict::NoLeak), Verdict::NoLeak);
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let mut windows = Windows::default();
+        windows.begin(Nanos(0), said(Verdict::InsufficientEvidence), 1_000);
+        let reason = |second: f64, requests: u64| {
+            let window = Window {
+                requests: 1_000 + requests,
+                ..Window::default()
+            };
+            let now = Nanos::from_seconds(second);
+            let standing = windows.standing(now, 20.0, said(Verdict::NoLeak), &window);
+            standing.reason
+        };
+        assert!(reason(10.0, 500).ends_with("for 10 s; 20 s are needed."));
+        assert!(reason(30.0, 7).starts_with("Only 7 requests while"));
+        assert_eq!(reason(30.0, 500), "NoLeak");
     }
 
     #[test]
