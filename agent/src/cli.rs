@@ -23,6 +23,8 @@ pub enum ExitCode {
     Suspect = 2,
     /// There is no such process, or it ended before it could be observed.
     NoSuchProcess = 3,
+    /// `--exit-code`: the evidence is too thin for a verdict.
+    InsufficientEvidence = 4,
     /// The command line or the configuration is wrong.
     Usage = 64,
     /// The kernel lacks a feature, which the message names.
@@ -44,6 +46,7 @@ impl From<Verdict> for ExitCode {
         match verdict.exit_code() {
             1 => Self::Confirmed,
             2 => Self::Suspect,
+            4 => Self::InsufficientEvidence,
             _ => Self::Success,
         }
     }
@@ -55,7 +58,8 @@ impl From<Verdict> for ExitCode {
 #[command(name = "heaptide", version, max_term_width = 100)]
 #[command(
     after_help = "Exit codes: 0 success, 3 no such process, 64 usage, 69 not supported by the kernel, \
-         70 internal error, 77 not permitted; with --exit-code also 1 confirmed leak, 2 suspected leak."
+         70 internal error, 77 not permitted; with --exit-code also 1 confirmed leak, 2 suspected leak, \
+         4 too little evidence for a verdict."
 )]
 pub struct Cli {
     /// Log level for standard error (error, warn, info, debug, trace), or a filter per module
@@ -196,7 +200,7 @@ pub struct OutputArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a group of flags, documented there")]
     pub files: FileArgs,
-    /// Exit with 1 for a confirmed leak, with 2 for a suspected one
+    /// Exit with 1 for a confirmed leak, 2 for a suspected one, 4 if the evidence is too thin for a verdict
     #[arg(long)]
     pub exit_code: bool,
 }
@@ -274,6 +278,12 @@ pub struct Run {
 /// `heaptide ps`.
 #[derive(Clone, Debug, PartialEq, Args)]
 pub struct Ps {
+    /// Only processes whose name or command line matches this regular expression
+    #[arg(value_name = "REGEX", value_parser = values::pattern)]
+    pub command: Option<String>,
+    /// Only processes of this runtime (cpython, go, tokio, node)
+    #[arg(long, value_name = "NAME")]
+    pub runtime: Option<String>,
     /// Explain the position of each probe
     #[arg(short, long)]
     pub verbose: bool,
@@ -445,6 +455,6 @@ mod tests {
         assert_eq!(of(Verdict::NoLeak), 0);
         assert_eq!(of(Verdict::Leak), 1);
         assert_eq!(of(Verdict::Suspect), 2);
-        assert_eq!(of(Verdict::InsufficientEvidence), 0);
+        assert_eq!(of(Verdict::InsufficientEvidence), 4);
     }
 }

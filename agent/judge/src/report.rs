@@ -443,12 +443,13 @@ pub struct LiveSite {
 }
 
 impl Verdict {
-    /// The exit code of `--exit-code`: 0 no finding, 1 confirmed, 2 suspect.
+    /// The exit code of `--exit-code`: 0 no leak, 1 confirmed, 2 suspect, 4 insufficient evidence.
     pub fn exit_code(self) -> u8 {
         match self {
             Self::Leak => 1,
             Self::Suspect => 2,
-            Self::NoLeak | Self::InsufficientEvidence => 0,
+            Self::NoLeak => 0,
+            Self::InsufficientEvidence => 4,
         }
     }
 }

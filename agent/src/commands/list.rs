@@ -2,6 +2,7 @@
 
 use heaptide_process::{ProcessError, identity};
 use heaptide_runtimes::inspect_until;
+use regex::Regex;
 use std::time::{Duration, Instant};
 
 /// Time budget for reading the files of all processes.
@@ -26,9 +27,9 @@ pub(crate) struct ProcessRow {
     pub(crate) limitations: Vec<String>,
 }
 
-/// All user processes, by pid. Processes that end meanwhile are omitted; unreadable ones have the
-/// reason.
-pub(crate) fn list() -> Vec<ProcessRow> {
+/// All user processes whose name or command line is `wanted`, by pid. Processes that end meanwhile are omitted;
+/// unreadable ones have the reason.
+pub(crate) fn list(wanted: Option<&Regex>) -> Vec<ProcessRow> {
     let Ok(dir) = std::fs::read_dir("/proc") else {
         return Vec::new();
     };
@@ -39,11 +40,11 @@ pub(crate) fn list() -> Vec<ProcessRow> {
     pids.sort_unstable();
     let deadline = Instant::now() + TIME;
     pids.into_iter()
-        .filter_map(|pid| row(pid, deadline))
+        .filter_map(|pid| row(pid, wanted, deadline))
         .collect()
 }
 
-fn row(pid: u32, deadline: Instant) -> Option<ProcessRow> {
+fn row(pid: u32, wanted: Option<&Regex>, deadline: Instant) -> Option<ProcessRow> {
     let stat = identity::stat(pid).ok()?;
     if stat.kernel_thread() || stat.dead() {
         return None;
@@ -57,6 +58,10 @@ fn row(pid: u32, deadline: Instant) -> Option<ProcessRow> {
         allocators: Vec::new(),
         limitations: Vec::new(),
     };
+    let is_wanted = |wanted: &Regex| wanted.is_match(&row.comm) || wanted.is_match(&row.cmdline);
+    if !wanted.is_none_or(is_wanted) {
+        return None;
+    }
     if Instant::now() >= deadline {
         row.limitations
             .push("its files were not read: the list takes at most two seconds".into());
@@ -80,9 +85,12 @@ mod tests {
 
     #[test]
     fn lists_itself() {
-        let rows = list();
+        let rows = list(None);
         let own = rows.iter().find(|r| r.pid == std::process::id()).unwrap();
         assert_eq!(own.allocators, ["glibc"]);
         assert!(own.rss > 0 && !own.cmdline.is_empty());
+        let name = Regex::new(&regex::escape(&own.comm)).unwrap();
+        assert!(list(Some(&name)).iter().any(|row| row.pid == own.pid));
+        assert_eq!(list(Some(&Regex::new("no such process").unwrap())), []);
     }
 }

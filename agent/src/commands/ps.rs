@@ -1,9 +1,11 @@
 //! `heaptide ps`: processes with runtime, allocators, memory, and what can be observed in each.
 
 use std::fmt::Write as _;
+use std::io::IsTerminal as _;
 
 use anyhow::Result;
 use comfy_table::{CellAlignment, Table, presets};
+use regex::Regex;
 use serde_json::{Value, json};
 
 use super::list::{self, ProcessRow};
@@ -19,9 +21,13 @@ const COMMAND: usize = 60;
 
 /// Runs it.
 pub(super) fn ps(args: &Ps) -> Result<ExitCode> {
-    let rows = list::list();
+    let wanted = args.command.as_deref().map(Regex::new).transpose()?;
+    let mut rows = list::list(wanted.as_ref());
+    if let Some(runtime) = &args.runtime {
+        rows.retain(|row| row.runtime.starts_with(runtime.as_str()));
+    }
     let text = match args.format {
-        Format::Text => table(&rows, args.verbose),
+        Format::Text => table(&rows, args.verbose, std::io::stdout().is_terminal()),
         Format::Json => {
             let rows: Vec<Value> = rows.iter().map(|row| object(row, args.verbose)).collect();
             serde_json::to_string_pretty(&rows)? + "\n"
@@ -31,7 +37,8 @@ pub(super) fn ps(args: &Ps) -> Result<ExitCode> {
     Ok(ExitCode::Success)
 }
 
-fn table(rows: &[ProcessRow], verbose: bool) -> String {
+/// Long command lines are cut only if it `is_terminal`.
+fn table(rows: &[ProcessRow], verbose: bool, is_terminal: bool) -> String {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
     table.set_header(["PID", "RSS", "RUNTIME", "ALLOCATORS", "COMMAND"]);
@@ -46,7 +53,7 @@ fn table(rows: &[ProcessRow], verbose: bool) -> String {
             format::bytes(row.rss as f64),
             or_dash(&row.runtime),
             or_dash(&row.allocators.join(",")),
-            format::printable(command, COMMAND).into_owned(),
+            format::printable(command, if is_terminal { COMMAND } else { usize::MAX }).into_owned(),
         ]);
     }
     for column in table.column_iter_mut().take(2) {
