@@ -308,19 +308,26 @@ pub struct Residency {
     pub ages: Vec<ResidentAge>,
     /// A sample of the older tokens: which of them were found.
     pub sample: Vec<ResidentToken>,
-    /// Strings in memory that look like tokens; `None` if the scan was not complete, or if the tokens found had no
-    /// common beginning.
-    pub strings: Option<TokenStrings>,
+    /// Strings in memory that look like tokens.
+    pub strings: TokenStrings,
 }
 
-/// Strings in memory that begin like the tokens found there, garbage included. Tokens from before the observation
-/// are among them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TokenStrings {
-    /// Keyed fingerprint of the beginning.
-    pub beginning: u64,
-    /// How many there are.
-    pub count: u64,
+/// Strings in memory that begin like most tokens found there, garbage included. Tokens from before the observation are
+/// among them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TokenStrings {
+    /// Not all memory was searched, or the beginning of the tokens is not known yet.
+    #[default]
+    Unknown,
+    /// The tokens found have no common beginning.
+    NotAlike,
+    /// They were counted.
+    Counted {
+        /// Keyed fingerprint of the beginning.
+        beginning: u64,
+        /// How many there are.
+        count: u64,
+    },
 }
 
 /// One token that was searched for.

@@ -46,7 +46,7 @@ pub struct Report {
     /// the rest is of the worst one.
     #[serde(default)]
     pub processes: Vec<ProcessSummary>,
-    /// For the live view and the metrics. Not part of the JSON interface.
+    /// For the live view, the page and the metrics. Not part of the JSON interface.
     #[serde(skip)]
     pub live: Live,
 }
@@ -416,7 +416,7 @@ pub struct Health {
     pub map_bytes: u64,
 }
 
-/// Data for the live view and the metrics only.
+/// Data for the live view, the page and the metrics only.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Live {
     /// (seconds since start, RSS bytes, mature live bytes), at most 240 points.

@@ -56,17 +56,18 @@ impl LiveStacks {
             return None;
         }
         let (runtime, pid) = (&target.runtime, target.pid);
-        Some(if target.mode == "trace" {
-            format!(
-                "No block that was allocated since the attach is live in the allocators that heaptide traces in pid \
-                 {pid} ({runtime})."
-            )
-        } else {
-            format!(
-                "No allocation of pid {pid} ({runtime}) was being traced at the end: mode {} traces them for short \
-                 times, or not at all where the runtime's own objects are read. `--mode trace` traces all of them.",
-                target.mode
-            )
+        let process = format!("pid {pid} ({runtime})");
+        Some(match target.mode.as_str() {
+            "trace" => format!(
+                "No block that was allocated since the attach is live in the allocators that heaptide traces in {process}."
+            ),
+            "watch" => format!(
+                "Mode watch traces no allocations of {process}. `--mode trace` traces all of them."
+            ),
+            mode => format!(
+                "No allocation of {process} was being traced at the end: mode {mode} traces them for short times, or not \
+                 at all where the runtime's own objects are read. `--mode trace` traces all of them."
+            ),
         })
     }
 

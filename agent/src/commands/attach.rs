@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result};
 use regex::Regex;
 use tokio::sync::watch;
 
-use super::report::{exit_code, write_outputs};
+use super::report::finish;
 use crate::{
     cli::{Attach, ExitCode},
     kernel,
@@ -72,7 +72,8 @@ pub(super) fn attach(args: &Attach) -> Result<ExitCode> {
     let report = session
         .worst(&session.pids())
         .context("nothing was observed")?;
-    write_outputs(&report, &session.stacks(report.target.pid), &args.output)?;
+    let stacks = session.stacks(report.target.pid);
+    let code = finish(&report, &stacks, &args.output)?;
     if let Some(path) = &args.live_sites {
         write_live_sites(&session, path)?;
     }
@@ -86,7 +87,7 @@ pub(super) fn attach(args: &Attach) -> Result<ExitCode> {
     if let Some(requests) = requests {
         requests.finish()?;
     }
-    Ok(exit_code(&report, &args.output))
+    Ok(code)
 }
 
 fn watch_target(

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::report::{exit_code, write_outputs};
+use super::report::finish;
 use crate::cli::{ExitCode, Replay};
 use heaptide_judge::{capture, stacks::LiveStacks};
 
@@ -15,6 +15,5 @@ pub(super) fn replay(args: &Replay) -> Result<ExitCode> {
         eprintln!("heaptide: {damage}");
     }
     let stacks = LiveStacks::of(&replay.sites, &replay.last);
-    write_outputs(&replay.report, &stacks, &args.output)?;
-    Ok(exit_code(&replay.report, &args.output))
+    finish(&replay.report, &stacks, &args.output)
 }

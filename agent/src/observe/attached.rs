@@ -296,6 +296,13 @@ impl Attached {
         self.copies.prune(used, now);
     }
 
+    /// Looks for libraries that were loaded since, if stacks ended at addresses in no module.
+    pub(super) fn find_libraries(&mut self, kernel: &mut Kernel, published: &mut Rules) {
+        if self.copies.step(kernel, published, self.config.layout) {
+            let _ = self.symbolizer.refresh();
+        }
+    }
+
     /// Tracks an object of the runtime's own heap.
     pub(super) fn picked(&mut self, object: &PickedObject) {
         if object.space == self.config.space {
@@ -356,6 +363,15 @@ impl Attached {
     pub(super) fn has_sampled_out(&self, counters: &Counters) -> bool {
         let index = Counter::SampledOut as usize;
         counters[index] > self.counted[index]
+    }
+
+    /// Lets the runtime trace requests in another way than before: see [`Observer`](heaptide_runtimes::door::Observer).
+    /// Returns a sentence for the report if there is one.
+    pub(super) fn trace_otherwise(&mut self, stacks: bool) -> Option<&'static str> {
+        let said = self.target.runtime.observer.trace_otherwise()?;
+        let allocating = self.allocating();
+        self.config.flags = self.options.flags(&self.target, stacks, allocating);
+        Some(said)
     }
 
     /// Allocations are traced at present.

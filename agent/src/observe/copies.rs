@@ -3,6 +3,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    mem,
     time::Instant,
 };
 
@@ -19,12 +20,19 @@ const KEPT: f64 = 60.0;
 /// The process's mappings are read again after this many times the duration of the last reading: a program that
 /// makes code at run time has addresses in no file, and each reading opens all of its files.
 const REST: u32 = 20;
+/// Maximum addresses in no module that are remembered until the next reading.
+const MOST_STRANGE: usize = 4096;
+/// Maximum aliases; beyond that those without a known block share one site.
+const MOST_ALIASES: usize = 1 << 17;
 
 /// The unwinder of a process, and what it found.
 pub(super) struct Copies {
     unwinder: Unwinder,
     /// When the mappings may be read again.
     due: Instant,
+    /// Addresses that were in no module when the mappings were read last, and whether they are of interrupted
+    /// instructions. The kernel stops there, so that it sends no copy for each of their stacks.
+    strange: HashMap<u64, bool>,
     /// Provisional site ids and their true sites.
     aliases: HashMap<u64, Alias>,
     /// Stacks that are not reported yet: addresses, and whether they are truncated.
@@ -42,6 +50,7 @@ impl Copies {
         Ok(Self {
             unwinder: Unwinder::new(pid)?,
             due: Instant::now(),
+            strange: HashMap::new(),
             aliases: HashMap::new(),
             unwound: HashMap::new(),
         })
@@ -70,46 +79,68 @@ impl Copies {
         let mut walked = walk(&mut self.unwinder);
         let last = walked.frames.last().copied().unwrap_or(raw.pc);
         let is_strange = [last, raw.missing].iter().any(|pc| !self.unwinder.has(*pc));
-        let read = if is_strange { self.read_again() } else { None };
-        if read == Some(true) {
+        let found = is_strange && self.read_again(kernel, published, raw.layout);
+        if found {
             walked = walk(&mut self.unwinder);
         }
         let mut rules: Vec<(u64, UnwindRule)> = Vec::new();
         for (index, pc) in walked.frames.iter().chain([&raw.missing]).enumerate() {
             let known = rules.iter().any(|rule| rule.0 == *pc);
-            // An address in no module may be found in one when the mappings are read again.
-            let is_open = read.is_none() && !self.unwinder.has(*pc);
-            if known || is_open || published.has(raw.layout, *pc) {
+            if known || published.has(raw.layout, *pc) {
                 continue;
             }
             let is_exact = raw.exact_pc && (index == 0 || *pc == raw.pc);
-            let rule = if is_exact {
-                self.unwinder.rule_exact(*pc)
-            } else {
-                self.unwinder.rule(*pc)
-            };
-            rules.push((*pc, rule));
+            if !self.unwinder.has(*pc) && self.strange.len() < MOST_STRANGE {
+                self.strange.insert(*pc, is_exact);
+            }
+            rules.push((*pc, self.rule(*pc, is_exact)));
         }
         if !rules.is_empty() {
             published.add(kernel, raw.layout, &rules);
         }
         let site = SiteId(site_hash(raw.layout, &walked.frames));
-        self.aliases.insert(raw.site, Alias { site, made: now });
+        if self.aliases.len() < MOST_ALIASES {
+            self.aliases.insert(raw.site, Alias { site, made: now });
+        }
         if !announced.contains(&site) {
             self.unwound.insert(site, (walked.frames, walked.truncated));
         }
-        read == Some(true)
+        found
     }
 
-    /// Reads the mappings again. Returns whether there are new libraries, or `None` if it is too early.
-    fn read_again(&mut self) -> Option<bool> {
+    fn rule(&mut self, pc: u64, is_exact: bool) -> UnwindRule {
+        if is_exact {
+            self.unwinder.rule_exact(pc)
+        } else {
+            self.unwinder.rule(pc)
+        }
+    }
+
+    /// Reads the mappings again unless it is too early, and publishes the rules of addresses that were in no module
+    /// before. Returns whether there are new libraries.
+    fn read_again(&mut self, kernel: &mut Kernel, published: &mut Rules, layout: u32) -> bool {
         let begun = Instant::now();
         if begun < self.due {
-            return None;
+            return false;
         }
         let added = self.unwinder.refresh();
         self.due = begun + begun.elapsed() * (1 + REST);
-        Some(added.is_ok_and(|added| !added.is_empty()))
+        let Ok(added) = added else {
+            return false;
+        };
+        let mut rules = Vec::new();
+        for (pc, is_exact) in mem::take(&mut self.strange) {
+            if self.unwinder.has(pc) {
+                rules.push((pc, self.rule(pc, is_exact)));
+            }
+        }
+        published.add(kernel, layout, &rules);
+        !added.is_empty()
+    }
+
+    /// Reads the mappings again if stacks ended at addresses in no module. Returns whether there are new libraries.
+    pub(super) fn step(&mut self, kernel: &mut Kernel, published: &mut Rules, layout: u32) -> bool {
+        !self.strange.is_empty() && self.read_again(kernel, published, layout)
     }
 
     /// The true site of a provisional id. If the copy was lost, all such blocks share one site.
@@ -136,5 +167,6 @@ impl Copies {
     pub(super) fn forget(&mut self) {
         self.aliases.clear();
         self.unwound.clear();
+        self.strange.clear();
     }
 }

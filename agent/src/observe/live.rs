@@ -66,6 +66,7 @@ pub(super) fn snapshot(host: &mut Host, sink: &mut Sink<'_>) -> Result<(), Sourc
         attached.resolve_groups(&host.kernel, groups, &mut all, &mut |one| sink(*pid, one));
         all.extend(attached.mappings(&host.kernel, &mut |one| sink(*pid, one)));
         attached.prune(&copies, at);
+        attached.find_libraries(&mut host.kernel, &mut host.rules);
         let counters = host.kernel.counters(attached.config.slot)?;
         let returned = (!attached.has_sampled_out(&counters))
             .then(|| returned.remove(&attached.config.space).unwrap_or_default());

@@ -16,14 +16,14 @@ mod tests {
     fn a_file_that_would_show_nothing_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let mut report = fixtures::leak();
-        for mode in ["auto", "trace"] {
+        for mode in ["auto", "watch", "trace"] {
             mode.clone_into(&mut report.target.mode);
             for output in [&flamegraph::OUTPUT, &pprof::OUTPUT] {
                 let path = folder.path().join(output.flag);
                 let written = (output.write)(&report, &LiveStacks::default(), &path);
                 let error = written.unwrap_err().to_string();
                 assert!(error.contains("was not written to"), "{error}");
-                assert_eq!(error.contains("`--mode trace`"), mode == "auto", "{error}");
+                assert_eq!(error.contains("`--mode trace`"), mode != "trace", "{error}");
                 assert!(!path.exists());
             }
         }

@@ -52,11 +52,11 @@ impl Judge {
         let keeper = keeper(self.residents.sample(), inputs.attribution)?;
         let gained = self.ledger(inputs, &[])?.gained_bytes;
         let is_clear = keeper.kept >= KEPT && keeper.others <= GONE;
-        let counted = match self.token_counts.trend(keeper.route) {
+        let counted = match self.trend(&keeper, inputs) {
             Trend::Grows { strings, new } => format!(
-                "{} more strings that begin like tokens are in memory since {} new tokens came",
-                number(strings as f64),
-                number(new as f64)
+                "while {} new tokens came, the strings in memory that begin like tokens rose by {}",
+                number(new as f64),
+                number(strings as f64)
             ),
             Trend::Unclear if self.token_counts.are_impossible() => {
                 "the strings in memory that are like tokens cannot be counted, because tokens have no common beginning"
@@ -72,14 +72,19 @@ impl Judge {
     }
 
     /// If a route keeps its tokens while their number stays the same: a full cache.
-    pub(super) fn replaces_tokens(&self, keeper: &Keeper) -> Option<String> {
-        match self.token_counts.trend(keeper.route) {
+    pub(super) fn replaces_tokens(&self, keeper: &Keeper, inputs: Inputs) -> Option<String> {
+        match self.trend(keeper, inputs) {
             Trend::Flat { new } => Some(format!(
-                "{} new tokens came, and the number of such strings in memory is the same, as in a full cache",
+                "{} new tokens came, and the number of such strings in memory did not grow with them, as in a full cache",
                 number(new as f64)
             )),
             _ => None,
         }
+    }
+
+    fn trend(&self, keeper: &Keeper, inputs: Inputs) -> Trend {
+        let routes = &inputs.attribution.routes;
+        self.token_counts.trend(keeper.route, routes)
     }
 
     /// The suspicion, if there is one.
@@ -111,7 +116,7 @@ impl Judge {
                      an upper limit",
                     bytes(gained as f64)
                 ),
-                "not confirmed by tokens alone: a cache that is large enough keeps them too"
+                "not confirmed by tokens alone: a cache that is not full yet keeps them too"
                     .to_owned(),
             ],
             suspected_after_seconds: Some(since.since(inputs.start)),

@@ -148,6 +148,7 @@ pub fn evidence(summary: &ResidencySummary, cause: Cause) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::events::TokenStrings;
 
     fn search(at: u64, cut: bool, ages: &[(u64, u64, u64)]) -> Residency {
         Residency {
@@ -155,7 +156,7 @@ mod tests {
             scanned_bytes: 40 << 20,
             cut,
             sample: Vec::new(),
-            strings: None,
+            strings: TokenStrings::Unknown,
             ages: ages
                 .iter()
                 .map(

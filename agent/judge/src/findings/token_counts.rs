@@ -1,20 +1,24 @@
 //! Whether the number of token strings in memory grows with the new tokens of a route. Pure.
 //!
 //! A route that keeps its tokens has a leak or a cache. If the cache is full, each new token replaces an older one, which
-//! nobody has seen if it is from before the observation. But then the number of such strings stays the same. Garbage is
-//! among them, so the smallest counts are compared: they follow a collection.
+//! nobody has seen if it is from before the observation. But then the number of such strings does not grow with the new
+//! tokens. Garbage is among them, so the smallest counts of some are compared.
 
 use crate::attribution::keys::RouteId;
 use crate::attribution::routes::Routes;
-use crate::events::{Nanos, Residency};
+use crate::events::{Nanos, Residency, TokenStrings};
 
-/// Minimum number of counts, of seconds between the first and the last one, and of new tokens meanwhile.
+/// Minimum number of counts, and of seconds between the first and the last one.
 const LEAST_COUNTS: usize = 4;
 const LEAST_SECONDS: f64 = 20.0;
+/// Minimum number of new tokens meanwhile, and as a part of the strings: fewer are lost among the garbage of others.
 const LEAST_NEW: u64 = 50;
+const LEAST_PART: u64 = 20;
 /// Minimum growth per new token that is kept, and maximum if it is not.
 const GROWS: f64 = 0.5;
 const FLAT: f64 = 0.2;
+/// A fall by more than this part is a collection of older garbage.
+const FALLS: f64 = 0.1;
 /// Maximum number of counts. Beyond that every second one is dropped.
 const MOST: usize = 128;
 
@@ -24,8 +28,8 @@ pub(super) struct TokenCounts {
     /// What the counted strings begin with.
     beginning: u64,
     counts: Vec<Count>,
-    /// Searches without a count.
-    uncounted: usize,
+    /// Searches whose tokens had no common beginning.
+    unlike: usize,
 }
 
 /// The result of a search.
@@ -40,14 +44,14 @@ struct Count {
 /// How the number of strings depends on the number of new tokens.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Trend {
-    /// By so many strings.
+    /// It grows with them.
     Grows {
-        /// More strings than at the beginning.
+        /// By so many strings.
         strings: u64,
         /// New tokens in that time.
         new: u64,
     },
-    /// It stays the same.
+    /// It does not grow with them.
     Flat {
         /// New tokens in that time.
         new: u64,
@@ -59,13 +63,17 @@ pub(super) enum Trend {
 impl TokenCounts {
     /// Takes the result of a search.
     pub(super) fn observe(&mut self, residency: &Residency, routes: &Routes) {
-        let Some(strings) = residency.strings else {
-            self.uncounted += 1;
-            return;
+        let (beginning, strings) = match residency.strings {
+            TokenStrings::Unknown => return,
+            TokenStrings::NotAlike => {
+                self.unlike += 1;
+                return;
+            }
+            TokenStrings::Counted { beginning, count } => (beginning, count),
         };
-        if strings.beginning != self.beginning {
+        if beginning != self.beginning {
             self.counts.clear();
-            self.beginning = strings.beginning;
+            self.beginning = beginning;
         }
         if self.counts.len() >= MOST {
             let mut is_kept = false;
@@ -79,7 +87,7 @@ impl TokenCounts {
             .map(|(id, route)| (id, route.classes[0] + route.classes[1]));
         self.counts.push(Count {
             at: residency.at,
-            strings: strings.count,
+            strings,
             new: new
                 .filter(|(id, new)| id.has_requests() && *new > 0)
                 .collect(),
@@ -88,11 +96,11 @@ impl TokenCounts {
 
     /// Whether the strings cannot be counted, because tokens have no common beginning.
     pub(super) fn are_impossible(&self) -> bool {
-        self.counts.is_empty() && self.uncounted >= LEAST_COUNTS
+        self.counts.is_empty() && self.unlike >= LEAST_COUNTS
     }
 
     /// The trend in the later half of the observation, if that is long enough, else in all of it.
-    pub(super) fn trend(&self, route: RouteId) -> Trend {
+    pub(super) fn trend(&self, route: RouteId, routes: &Routes) -> Trend {
         let (Some(first), Some(last)) = (self.counts.first(), self.counts.last()) else {
             return Trend::Unclear;
         };
@@ -100,58 +108,55 @@ impl TokenCounts {
         let later = self
             .counts
             .partition_point(|count| last.at.since(count.at) > half);
-        match trend(&self.counts[later..], route) {
-            Trend::Unclear => trend(&self.counts, route),
-            clear => clear,
-        }
+        let new_of = |count: &Count| -> u64 {
+            let of_route = count
+                .new
+                .iter()
+                .filter(|(id, _)| routes.resolve(*id) == route);
+            of_route.map(|(_, new)| new).sum()
+        };
+        trend(&self.counts[later..], &new_of)
+            .or_else(|| trend(&self.counts, &new_of))
+            .unwrap_or(Trend::Unclear)
     }
 }
 
-fn trend(counts: &[Count], route: RouteId) -> Trend {
-    let (Some(first), Some(last)) = (counts.first(), counts.last()) else {
-        return Trend::Unclear;
-    };
+/// `None`: too little for one.
+fn trend(counts: &[Count], new_of: &impl Fn(&Count) -> u64) -> Option<Trend> {
+    let (first, last) = (counts.first()?, counts.last()?);
     if counts.len() < LEAST_COUNTS || last.at.since(first.at) < LEAST_SECONDS {
-        return Trend::Unclear;
+        return None;
     }
     let third = (counts.len() / 3).max(1);
     let least = |counts: &[Count]| {
         let least = counts.iter().min_by_key(|count| count.strings)?;
-        Some((least.strings, least.new_of(route)))
+        Some((least.strings, new_of(least)))
     };
-    let ends = (
-        least(&counts[..third]),
-        least(&counts[counts.len() - third..]),
-    );
-    let (Some((before, new_before)), Some((after, new_after))) = ends else {
-        return Trend::Unclear;
-    };
+    let (before, new_before) = least(&counts[..third])?;
+    let (after, new_after) = least(&counts[counts.len() - third..])?;
     let new = new_after.saturating_sub(new_before);
-    let strings = after.saturating_sub(before);
-    let each = strings as f64 / new.max(1) as f64;
-    if new < LEAST_NEW {
-        Trend::Unclear
-    } else if each >= GROWS {
-        Trend::Grows { strings, new }
-    } else if each <= FLAT {
+    if new < LEAST_NEW.max(before / LEAST_PART) {
+        return None;
+    }
+    let strings = after as f64 - before as f64;
+    let each = strings / new as f64;
+    Some(if each >= GROWS {
+        Trend::Grows {
+            strings: after - before,
+            new,
+        }
+    } else if each <= FLAT && -strings <= FALLS * before as f64 {
         Trend::Flat { new }
     } else {
         Trend::Unclear
-    }
-}
-
-impl Count {
-    fn new_of(&self, route: RouteId) -> u64 {
-        let found = self.new.iter().find(|(id, _)| *id == route);
-        found.map_or(0, |(_, new)| *new)
-    }
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::attribution::Attribution;
-    use crate::events::{Binding, Fingerprint, Request, RequestId, TokenStrings};
+    use crate::events::{Binding, Fingerprint, Request, RequestId};
 
     /// A route with 40 new tokens per second, and the strings that are counted every 5 s.
     fn trend_of(seconds: u64, strings: impl Fn(u64) -> u64) -> Trend {
@@ -178,17 +183,17 @@ mod tests {
             if second % 5 == 0 {
                 let residency = Residency {
                     at: Nanos(second * 1_000_000_000),
-                    strings: Some(TokenStrings {
+                    strings: TokenStrings::Counted {
                         beginning: 7,
                         count: strings(second),
-                    }),
+                    },
                     ..Residency::default()
                 };
                 counts.observe(&residency, &attribution.routes);
             }
         }
         let route = attribution.routes.iter().next().map(|(id, _)| id);
-        counts.trend(route.expect("a route"))
+        counts.trend(route.expect("a route"), &attribution.routes)
     }
 
     #[test]
@@ -217,9 +222,72 @@ mod tests {
         assert!(matches!(flat, Trend::Flat { .. }), "{flat:?}");
     }
 
+    /// What was garbage at the beginning is collected.
+    #[test]
+    fn a_fall_says_nothing() {
+        let fall = |second: u64| if second < 50 { 9_000 } else { 1_000 };
+        let unclear = trend_of(60, |second| fall(second) + 40 * second);
+        assert_eq!(unclear, Trend::Unclear);
+    }
+
+    /// A part of many tokens is lost among their garbage.
+    #[test]
+    fn few_new_tokens_say_nothing() {
+        assert_eq!(trend_of(60, |second| 100_000 + 40 * second), Trend::Unclear);
+    }
+
+    /// A word of letters.
+    fn word(number: u64) -> String {
+        let letter = |number: u64| char::from(b'a' + (number % 26) as u8);
+        format!("some{}{}", letter(number / 26), letter(number))
+    }
+
+    /// Routes that are merged later count as one.
+    #[test]
+    fn merged_routes_are_one() {
+        let mut attribution = Attribution::new(10.0);
+        let mut counts = TokenCounts::default();
+        let mut token = 0;
+        for second in 1..=60_u64 {
+            for _ in 0..40 {
+                token += 1;
+                attribution.request(&Request {
+                    id: RequestId(token),
+                    start: Nanos(1),
+                    end: Nanos(2),
+                    head: format!("GET /users/{}", word(token / 40)),
+                    token: Some(Fingerprint(token)),
+                    status: Some(200),
+                    binding: Binding::Exact,
+                    body_bytes: 0,
+                    token_uncertain: false,
+                    path_cut: false,
+                    again: false,
+                });
+            }
+            if second % 5 == 0 {
+                let residency = Residency {
+                    at: Nanos(second * 1_000_000_000),
+                    strings: TokenStrings::Counted {
+                        beginning: 7,
+                        count: token,
+                    },
+                    ..Residency::default()
+                };
+                counts.observe(&residency, &attribution.routes);
+            }
+        }
+        let routes = &attribution.routes;
+        let busiest = routes.iter().max_by_key(|(_, route)| route.requests);
+        let (route, all) = busiest.expect("a route");
+        assert!(all.requests > 2_000, "{}: {}", all.name, all.requests);
+        let grows = counts.trend(route, routes);
+        assert!(matches!(grows, Trend::Grows { .. }), "{grows:?}");
+    }
+
     #[test]
     fn old_counts_are_thinned_out() {
-        let grows = trend_of(5_000, |second| 40 * second);
+        let grows = trend_of(2_000, |second| 40 * second);
         assert!(matches!(grows, Trend::Grows { .. }), "{grows:?}");
     }
 }

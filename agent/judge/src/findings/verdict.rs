@@ -26,7 +26,7 @@ impl Judge {
             let keeper = keeper(self.residents.sample(), inputs.attribution);
             let full = keeper
                 .as_ref()
-                .and_then(|keeper| self.replaces_tokens(keeper));
+                .and_then(|keeper| self.replaces_tokens(keeper, inputs));
             let said = keeper.map_or(summary.said, |keeper| keeper.said);
             reason = match full {
                 Some(full) => format!("{reason} A hint: {said}; {full}."),

@@ -16,11 +16,11 @@ const SECONDS: u64 = 90;
 /// A process that grows by a megabyte a second. `kept`: whether a token, by its number, is still in memory; those of
 /// even numbers were used on `/api/data`.
 fn run(kept: fn(u64) -> bool) -> Report {
-    run_with(kept, |_| None)
+    run_with(kept, |_| TokenStrings::NotAlike)
 }
 
-/// The same with so many `strings` like tokens in memory, by the second.
-fn run_with(kept: fn(u64) -> bool, strings: fn(u64) -> Option<u64>) -> Report {
+/// The same with these `strings` in memory, by the second.
+fn run_with(kept: fn(u64) -> bool, strings: fn(u64) -> TokenStrings) -> Report {
     let mut pipeline = Pipeline::new(lab());
     let at = |second: u64| Nanos(1_000_000_000 * (1_000 + second));
     let info = TargetInfo {
@@ -75,10 +75,7 @@ fn run_with(kept: fn(u64) -> bool, strings: fn(u64) -> Option<u64>) -> Report {
                     resident: sample.iter().filter(|one| one.is_resident).count() as u64,
                 }],
                 sample,
-                strings: strings(second).map(|count| TokenStrings {
-                    beginning: 7,
-                    count,
-                }),
+                strings: strings(second),
             }));
         }
     }
@@ -136,10 +133,13 @@ fn tokens_of_one_route_that_stay_are_suspected_and_never_confirmed() {
 #[test]
 fn a_full_cache_keeps_tokens_but_their_number_stays() {
     let kept = |token: u64| token.is_multiple_of(2);
-    let leak = run_with(kept, |second| Some(500 + second * RATE));
+    let leak = run_with(kept, |second| counted(500 + second * RATE));
     assert_eq!(leak.verdict, Verdict::Suspect, "{}", leak.reason);
-    assert!(leak.findings[0].evidence[1].contains("more strings that begin like tokens"));
-    for full in [|_| Some(9_000), |second| Some(9_000 + second * 77 % 300)] {
+    assert!(leak.findings[0].evidence[1].contains("that begin like tokens rose by"));
+    for full in [
+        |_| counted(9_000),
+        |second| counted(9_000 + second * 77 % 300),
+    ] {
         let report = run_with(kept, full);
         assert_eq!(report.verdict, Verdict::InsufficientEvidence);
         assert!(
@@ -147,5 +147,19 @@ fn a_full_cache_keeps_tokens_but_their_number_stays() {
             "{}",
             report.reason
         );
+    }
+}
+
+/// Without a count of all memory, nobody knows whether the tokens replace others.
+#[test]
+fn memory_that_was_not_searched_is_no_evidence() {
+    let report = run_with(|token| token.is_multiple_of(2), |_| TokenStrings::Unknown);
+    assert_eq!(report.verdict, Verdict::InsufficientEvidence);
+}
+
+fn counted(count: u64) -> TokenStrings {
+    TokenStrings::Counted {
+        beginning: 7,
+        count,
     }
 }

@@ -32,7 +32,7 @@ pub(super) fn files(module: &Module, pid: u32, refused: &mut Vec<String>) -> Fil
     };
     if let Some(path) = unfit.first().filter(|_| debug.is_none()) {
         refused.push(format!(
-            "functions of `{}` have no lines: `{}`, where its debug file should be, is not a debug file of it",
+            "functions of `{}` have no lines: `{}`, where its debug file should be, cannot be used as one: it is of another build, or cannot be read",
             module.name,
             path.display()
         ));

@@ -60,14 +60,34 @@ impl Symbolizer {
     pub fn refresh(&mut self) -> Result<(), ProcessError> {
         let mappings = maps::read(self.pid)?;
         let budget = Budget::until(Instant::now() + MAX_REFRESH);
-        let found = modules_on(self.pid, &mappings, &budget, &mut Vec::new());
+        let mut limitations = Vec::new();
+        let found = modules_on(self.pid, &mappings, &budget, &mut limitations);
+        for limitation in limitations {
+            if !self.said.1.contains(&limitation) {
+                self.said.1.push(limitation);
+            }
+        }
         let before: Vec<_> = self
             .modules
             .iter()
             .map(|m| (m.module.inode, m.module.bias))
             .collect();
-        let now: Vec<_> = found.iter().map(|m| (m.inode, m.bias)).collect();
-        if before.iter().any(|old| !now.contains(old)) {
+        // One that the budget did not reach is still there if the file is mapped where it was.
+        let is_there = |module: &Module| {
+            let new = found.iter().find(|new| new.inode == module.inode);
+            new.map_or_else(
+                || {
+                    let mut mapped = mappings.iter();
+                    mapped.any(|one| {
+                        (one.dev, one.inode) == module.inode && one.start == module.start
+                    })
+                },
+                |new| new.bias == module.bias,
+            )
+        };
+        let count = self.modules.len();
+        self.modules.retain(|mapped| is_there(&mapped.module));
+        if self.modules.len() < count {
             // addresses may have another meaning now
             self.cache.clear();
         }
@@ -84,8 +104,6 @@ impl Symbolizer {
         }
         // Addresses are looked up later, and each look-up reads little.
         budget.set_deadline(None);
-        self.modules
-            .retain(|m| now.contains(&(m.module.inode, m.module.bias)));
         self.modules.sort_by_key(|m| m.module.start);
         Ok(())
     }

@@ -64,6 +64,11 @@ fn limitations(name: &str, program: Option<&Program>) -> Vec<String> {
     let mut limitations = vec![limitation(name, program)];
     let known = program.filter(|program| program.layout.is_some());
     limitations.extend(known.into_iter().flat_map(Program::missing));
+    if let Some(server) = known.and_then(|program| program.other_server) {
+        limitations.push(format!(
+            "it has the HTTP server of {server}: requests are traced by system calls and bound to threads"
+        ));
+    }
     limitations
 }
 

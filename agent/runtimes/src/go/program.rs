@@ -51,6 +51,22 @@ pub(crate) static ROUTERS: [&str; 2] = [
     "github.com/labstack/echo/v4.(*Router).Find",
 ];
 
+/// HTTP servers that do not use net/http, by a function that each program with them has: those of fasthttp (and of fiber,
+/// which is built on it), Hertz and gnet. The requests of such a program are read from system calls, those of net/http
+/// too.
+pub(crate) static OTHER_SERVERS: [(&str, &str); 4] = [
+    (
+        "fasthttp",
+        "github.com/valyala/fasthttp.(*Server).serveConn",
+    ),
+    (
+        "Hertz",
+        "github.com/cloudwego/hertz/pkg/protocol/http1.Server.Serve",
+    ),
+    ("gnet", "github.com/panjf2000/gnet.(*eventloop).open"),
+    ("gnet", "github.com/panjf2000/gnet/v2.(*eventloop).open"),
+];
+
 /// Properties of a Go program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Program {
@@ -58,8 +74,10 @@ pub(crate) struct Program {
     pub(crate) version: String,
     /// Layout of that version, if known.
     pub(crate) layout: Option<Layout>,
-    /// The net/http functions where requests begin and end, if the program has them.
+    /// The net/http functions where requests begin and end, if the program has them and no other server.
     pub(crate) requests: Option<Requests>,
+    /// The first of [`OTHER_SERVERS`] that it has.
+    pub(crate) other_server: Option<&'static str>,
     /// The triples of [`HTTP2`] that it has: head, begin and end.
     pub(crate) http2: Vec<[(&'static str, Function); 3]>,
     /// The functions of [`ROUTERS`] that it has.
@@ -143,14 +161,19 @@ pub(super) fn program(pid: u32, main: &Module, version: Option<&str>) -> Option<
     ];
     let mut found: HashMap<&str, Function> = HashMap::new();
     table.each(|name, function| {
-        let mut wanted = wanted.iter().chain(HTTP2.iter().flatten()).chain(&ROUTERS);
+        let others = OTHER_SERVERS.iter().map(|(_, function)| function);
+        let wanted = wanted.iter().chain(HTTP2.iter().flatten());
+        let mut wanted = wanted.chain(&ROUTERS).chain(others);
         if let Some(name) = wanted.find(|wanted| **wanted == name) {
             found.insert(name, function);
         }
     });
     let function = |name: &str| found.get(name).copied();
+    let has = |server: &&(&str, &str)| found.contains_key(server.1);
+    let other_server = OTHER_SERVERS.iter().find(has).map(|server| server.0);
     let requests = function(SERVE)
         .zip(function(FINISH))
+        .filter(|_| other_server.is_none())
         .map(|(serve, finish)| Requests { serve, finish });
     let http2 = HTTP2
         .iter()
@@ -174,6 +197,7 @@ pub(super) fn program(pid: u32, main: &Module, version: Option<&str>) -> Option<
         layout,
         version,
         requests,
+        other_server,
         http2,
         routers,
         heap: Heap {

@@ -10,6 +10,7 @@ mod worker;
 
 use std::{
     collections::HashMap,
+    mem,
     time::{Duration, Instant},
 };
 
@@ -22,7 +23,7 @@ pub use measure::{Measured, measure};
 pub use memory::MemoryError;
 use search::Needle;
 use tokens::Tokens;
-use worker::{Done, Job, Worker};
+use worker::{Beginnings, Done, Job, Worker};
 
 /// Average fraction of a core for the searches of all targets.
 const SHARE: f64 = 0.01;
@@ -47,11 +48,34 @@ struct Searched {
     /// The smallest byte value in credentials.
     least: u8,
     tokens: Tokens,
-    /// How most tokens found in memory begin.
+    /// How most tokens found in memory begin; fixed during a pass.
     beginning: Option<Needle>,
+    /// Strings with that beginning that the present pass has found.
+    strings: u64,
+    /// How the tokens begin that the present pass has found.
+    beginnings: Beginnings,
     pass: Option<Pass>,
     due: Instant,
     refused: bool,
+}
+
+impl Searched {
+    /// What the pass says about strings that begin like tokens.
+    fn strings_of(&self, is_whole: bool) -> TokenStrings {
+        match self.beginning {
+            _ if !is_whole => TokenStrings::Unknown,
+            Some(beginning) => TokenStrings::Counted {
+                beginning: beginning.fingerprint,
+                count: self.strings,
+            },
+            None if self.beginnings.texts >= LEAST as u64
+                && self.beginnings.usual(LEAST as u64).is_none() =>
+            {
+                TokenStrings::NotAlike
+            }
+            None => TokenStrings::Unknown,
+        }
+    }
 }
 
 /// One pass over the memory of a target, in one or more searches.
@@ -61,8 +85,6 @@ struct Pass {
     from: u64,
     bytes: u64,
     swapped: u64,
-    /// Strings with [`Searched::beginning`]; `None` if that was not known when the pass began.
-    strings: Option<TokenStrings>,
 }
 
 impl Searches {
@@ -91,6 +113,8 @@ impl Searches {
             least,
             tokens: Tokens::default(),
             beginning: None,
+            strings: 0,
+            beginnings: Beginnings::default(),
             pass: None,
             due: Instant::now(),
             refused: false,
@@ -141,12 +165,9 @@ impl Searches {
         for fingerprint in found {
             searched.tokens.found(fingerprint);
         }
-        searched.beginning = usual(&beginnings).or(searched.beginning);
+        searched.strings += count;
+        searched.beginnings.merge(beginnings);
         let pass = Pass {
-            strings: pass.strings.map(|strings| TokenStrings {
-                count: strings.count + count,
-                ..strings
-            }),
             bytes: pass.bytes + read.bytes,
             swapped: pass.swapped + read.swapped,
             from: read.resume.unwrap_or(0),
@@ -159,12 +180,12 @@ impl Searches {
             swapped = read.swapped,
             whole = read.resume.is_none(),
             cpu_ms = cost.as_millis() as u64,
-            strings = pass.strings.map(|strings| strings.count),
+            strings = searched.strings,
             "searched for tokens"
         );
         // If all are found and nothing is counted, the rest of the memory is irrelevant.
         let missing = !searched.tokens.wanted(pass.since).is_empty();
-        if !missing && pass.strings.is_none() {
+        if !missing && searched.beginning.is_none() {
             searched.pass = None;
         }
         let is_whole = read.resume.is_none() && pass.swapped == 0;
@@ -174,7 +195,7 @@ impl Searches {
             cut: missing && (read.resume.is_some() || pass.swapped > 0),
             ages: searched.tokens.ages(pass.since),
             sample: searched.tokens.sample(pass.since),
-            strings: pass.strings.filter(|_| is_whole),
+            strings: searched.strings_of(is_whole),
         };
         Some((pid, Ok(residency)))
     }
@@ -190,20 +211,16 @@ impl Searches {
         let Some((pid, searched)) = due else { return };
         let pass = *searched.pass.get_or_insert_with(|| {
             searched.tokens.begin(now);
+            // A tie between two beginnings must not change them with each pass.
+            let usual = mem::take(&mut searched.beginnings).usual(LEAST as u64);
+            searched.beginning = usual.or(searched.beginning);
+            searched.strings = 0;
             Pass {
                 since: now,
                 from: 0,
                 bytes: 0,
                 swapped: 0,
-                strings: searched.beginning.map(|needle| TokenStrings {
-                    beginning: needle.fingerprint,
-                    count: 0,
-                }),
             }
-        });
-        let beginning = searched.beginning.filter(|needle| {
-            pass.strings
-                .is_some_and(|one| one.beginning == needle.fingerprint)
         });
         let needles = searched.tokens.wanted(pass.since);
         if needles.len() < LEAST && pass.from == 0 {
@@ -216,7 +233,7 @@ impl Searches {
             from: pass.from,
             least: searched.least,
             needles,
-            beginning,
+            beginning: searched.beginning,
         };
         if self.worker.is_none() {
             match Worker::start(self.key) {
@@ -234,11 +251,4 @@ impl Searches {
             self.worker = None;
         }
     }
-}
-
-/// The beginning that most texts have.
-fn usual(beginnings: &HashMap<Needle, u64>) -> Option<Needle> {
-    let all: u64 = beginnings.values().sum();
-    let (needle, count) = beginnings.iter().max_by_key(|(_, count)| **count)?;
-    (*count >= LEAST as u64 && 2 * count > all).then_some(*needle)
 }

@@ -130,9 +130,9 @@ impl Search {
     }
 
     /// The first bytes of the text that the window at `at` is the end of, as a needle. `None` if the text is no longer
-    /// than the window, if it begins before `first`, or if it is longer than [`LONGEST_TEXT`].
-    pub(super) fn beginning(&self, bytes: &[u8], first: usize, at: usize) -> Option<Needle> {
-        let least = at.saturating_sub(LONGEST_TEXT).max(first);
+    /// than the window, if it begins before `from`, or if it is longer than [`LONGEST_TEXT`].
+    pub(super) fn beginning(&self, bytes: &[u8], from: usize, at: usize) -> Option<Needle> {
+        let least = at.saturating_sub(LONGEST_TEXT).max(from);
         let before = bytes.get(least..at)?;
         let gap = before.iter().rposition(|byte| !self.may_be(*byte))?;
         let start = least + gap + 1;

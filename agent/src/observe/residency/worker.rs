@@ -46,28 +46,60 @@ pub(super) struct Done {
     pub(super) found: Vec<u64>,
     /// How often the beginning was found.
     pub(super) count: u64,
-    /// How the texts begin that end with a window, and how many do so; at most [`BEGINNINGS`].
-    pub(super) beginnings: HashMap<Needle, u64>,
+    /// How the texts begin that end with a window.
+    pub(super) beginnings: Beginnings,
     /// CPU time used.
     pub(super) cost: Duration,
 }
 
 /// Maximum number of different beginnings that are counted.
 const BEGINNINGS: usize = 256;
+/// Maximum number of texts of a job whose beginning is looked for. Finding it can take 16 KiB each.
+const TEXTS: u64 = 2048;
 
 /// What was found so far.
 #[derive(Default)]
 struct Found {
     windows: Vec<u64>,
     count: u64,
-    beginnings: HashMap<Needle, u64>,
+    beginnings: Beginnings,
 }
 
-impl Found {
-    fn begins(&mut self, needle: Needle) {
-        if self.beginnings.len() < BEGINNINGS || self.beginnings.contains_key(&needle) {
-            *self.beginnings.entry(needle).or_default() += 1;
+/// How texts begin.
+#[derive(Debug, Default)]
+pub(super) struct Beginnings {
+    /// How many texts begin so; at most [`BEGINNINGS`].
+    pub(super) counts: HashMap<Needle, u64>,
+    /// All texts that were looked at.
+    pub(super) texts: u64,
+}
+
+impl Beginnings {
+    /// `beginning`: `None` if it is not known.
+    fn add(&mut self, beginning: Option<Needle>) {
+        self.texts += 1;
+        let Some(needle) = beginning else {
+            return;
+        };
+        if self.counts.len() < BEGINNINGS || self.counts.contains_key(&needle) {
+            *self.counts.entry(needle).or_default() += 1;
         }
+    }
+
+    /// The same of another job.
+    pub(super) fn merge(&mut self, other: Self) {
+        self.texts += other.texts;
+        for (needle, count) in other.counts {
+            if self.counts.len() < BEGINNINGS || self.counts.contains_key(&needle) {
+                *self.counts.entry(needle).or_default() += count;
+            }
+        }
+    }
+
+    /// The beginning of most texts, if there are at least `least`.
+    pub(super) fn usual(&self, least: u64) -> Option<Needle> {
+        let (needle, count) = self.counts.iter().max_by_key(|(_, count)| **count)?;
+        (*count >= least && 2 * count > self.texts).then_some(*needle)
     }
 }
 
@@ -156,8 +188,8 @@ fn search(
                 return;
             }
             found.windows.push(fingerprint);
-            if let Some(needle) = search.beginning(bytes, BEGIN, at) {
-                found.begins(needle);
+            if found.beginnings.texts < TEXTS {
+                found.beginnings.add(search.beginning(bytes, BEGIN, at));
             }
         });
         if found.windows.len() > most {
@@ -169,4 +201,36 @@ fn search(
     own.wipe();
     *buffer = Some(own);
     read
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn needle(fingerprint: u64) -> Needle {
+        Needle {
+            fingerprint,
+            filter: 1,
+        }
+    }
+
+    #[test]
+    fn most_texts_have_the_usual_beginning() {
+        let mut some = Beginnings::default();
+        for number in 0..30 {
+            some.add(Some(needle(7)));
+            some.add((number % 2 == 0).then(|| needle(100 + number)));
+        }
+        assert_eq!(some.usual(10), None, "30 of 60 are not most");
+        some.add(Some(needle(7)));
+        assert_eq!(some.usual(10), Some(needle(7)));
+        assert_eq!(some.usual(100), None, "too few");
+        let mut all = Beginnings::default();
+        for number in 0..5_000 {
+            all.add(Some(needle(1_000 + number)));
+        }
+        all.merge(some);
+        assert_eq!(all.counts.len(), BEGINNINGS);
+        assert_eq!(all.usual(10), None, "those that were dropped count too");
+    }
 }

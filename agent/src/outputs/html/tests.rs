@@ -30,9 +30,16 @@ fn names_of_the_target_are_text() {
     evil.clone_into(&mut report.findings[0].evidence[0]);
     report.routes[0].route = evil.to_owned();
     report.target.limitations.push(evil.to_owned());
-    let page = render(&report, &LiveStacks::default());
-    assert!(!page.contains("<script src"), "{page}");
+    let mut stacks = fixtures::stacks();
+    let mut frames = stacks.stacks[0].frames.to_vec();
+    evil.clone_into(&mut frames[0].function);
+    stacks.stacks[0].frames = frames.into();
+    let page = render(&report, &stacks);
+    assert!(!page.contains("<script"), "{page}");
     assert!(page.contains("&lt;script src"), "{page}");
+    // The graph is escaped once as SVG and once as an attribute.
+    assert!(page.contains("srcdoc=\"&lt;?xml"), "{page}");
+    assert!(page.contains("&amp;lt;script src"), "{page}");
 }
 
 #[test]

@@ -1,0 +1,126 @@
+//! Command lines that are accepted and refused, and the exit codes.
+
+use super::*;
+
+fn attach(args: &[&str]) -> Attach {
+    let args = ["heaptide", "attach"].iter().chain(args);
+    match Cli::try_parse_from(args).map(|cli| cli.command) {
+        Ok(Command::Attach(attach)) => attach,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_definition_is_sound() {
+    definition().debug_assert();
+}
+
+#[test]
+fn attach_has_defaults() {
+    let attach = attach(&["17"]);
+    assert_eq!(attach.pid, 17);
+    assert_eq!(attach.duration, None);
+    assert_eq!(attach.mode, Mode::Auto);
+    assert!((attach.overhead - 0.03).abs() < 1e-9);
+    assert_eq!(attach.credential, Credential::Bearer);
+    assert_eq!(attach.output, OutputArgs::default());
+    assert!(attach.handlers.is_empty() && !attach.no_stacks && !attach.no_residency);
+}
+
+#[test]
+fn attach_takes_every_flag() {
+    let attach = attach(&[
+        "17",
+        "--for",
+        "60s",
+        "--mode",
+        "trace",
+        "--overhead",
+        "5%",
+        "--memory-limit",
+        "512MiB",
+        "--expect-cache",
+        "1024",
+        "--handler",
+        "a",
+        "--handler",
+        "^b",
+        "--credential",
+        "header:X-Api-Key",
+        "--no-stacks",
+        "--no-residency",
+        "--format",
+        "json",
+        "--output",
+        "r.json",
+        "--flamegraph",
+        "f.svg",
+        "--pprof",
+        "p.pb.gz",
+        "--record",
+        "c",
+        "--metrics",
+        "127.0.0.1:9876",
+        "--exit-code",
+    ]);
+    assert_eq!(attach.duration, Some(Duration::from_secs(60)));
+    assert_eq!(attach.mode, Mode::Trace);
+    assert_eq!(attach.judge.memory_limit, Some(512 << 20));
+    assert_eq!(attach.judge.expect_cache, Some(1024));
+    assert_eq!(attach.handlers, ["a", "^b"]);
+    assert_eq!(attach.credential, Credential::Header("X-Api-Key".into()));
+    assert_eq!(attach.metrics.unwrap().port(), 9876);
+    assert_eq!(attach.output.format, Format::Json);
+    assert!(attach.output.exit_code && attach.no_stacks && attach.no_residency);
+}
+
+#[test]
+fn other_commands() {
+    let of =
+        |args: &[&str]| Cli::try_parse_from(["heaptide"].iter().chain(args)).map(|cli| cli.command);
+    assert!(matches!(
+        of(&["replay", "c", "--format", "json", "--pprof", "p"]),
+        Ok(Command::Replay(replay)) if replay.output.files.0.len() == 1
+    ));
+    assert!(matches!(
+        of(&["run"]),
+        Ok(Command::Run(run)) if run.config.ends_with("heaptide/heaptide.toml")
+    ));
+    assert!(matches!(of(&["ps", "-v"]), Ok(Command::Ps(ps)) if ps.verbose));
+    assert!(matches!(of(&["doctor"]), Ok(Command::Doctor(_))));
+    assert!(matches!(
+        of(&["check-config", "f"]),
+        Ok(Command::CheckConfig(_))
+    ));
+}
+
+#[test]
+fn wrong_usage_exits_64_and_help_0() {
+    let code = |args: &[&str]| parse(["heaptide"].iter().chain(args)).unwrap_err();
+    assert_eq!(code(&["--help"]), ExitCode::Success);
+    assert_eq!(code(&["attach", "--help"]), ExitCode::Success);
+    assert_eq!(code(&["--version"]), ExitCode::Success);
+    for bad in [
+        &["attach"][..],
+        &["attach", "0"],
+        &["attach", "no-number"],
+        &["attach", "1", "--for", "soon"],
+        &["attach", "1", "--overhead", "0%"],
+        &["attach", "1", "--memory-limit", "much"],
+        &["attach", "1", "--handler", "("],
+        &["attach", "1", "--metrics", "nowhere"],
+        &["attach", "1", "--colour"],
+        &["fly"],
+    ] {
+        assert_eq!(code(bad), ExitCode::Usage, "{bad:?}");
+    }
+}
+
+#[test]
+fn verdicts_have_exit_codes() {
+    let of = |verdict| ExitCode::from(verdict) as u8;
+    assert_eq!(of(Verdict::NoLeak), 0);
+    assert_eq!(of(Verdict::Leak), 1);
+    assert_eq!(of(Verdict::Suspect), 2);
+    assert_eq!(of(Verdict::InsufficientEvidence), 4);
+}
