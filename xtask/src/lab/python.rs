@@ -88,8 +88,9 @@ fn missing(python: &str) -> String {
     }
 }
 
-/// `system`, or a version: pyenv's, or else one on PATH.
+/// `system`, or a version: pyenv's, or else one on PATH. A set of packages may follow the version: `3.12-servers`.
 fn interpreter(python: &str) -> Option<PathBuf> {
+    let python = python.split('-').next().unwrap_or(python);
     if python == SYSTEM {
         return Some(PathBuf::from(SYSTEM_PATH)).filter(|path| path.is_file());
     }
