@@ -29,6 +29,11 @@ const LIBRARIES: &[(&str, &str)] = &[
         "hashicorp/golang-lru",
     ),
 ];
+/// The same for the services of one version, which the everyday tests do not use.
+const LIBRARIES_OF_ONE: (&str, &[(&str, &str)]) = (
+    "1.23",
+    &[("golang-github-valyala-fasthttp-dev", "valyala/fasthttp")],
+);
 const SOURCES: &str = "/usr/share/gocode/src/github.com";
 
 /// The folder of a toolchain; `lab/go/build.sh` uses it too.
@@ -82,8 +87,15 @@ pub(crate) fn missing(version: &str) -> Option<String> {
     if !is_there(version) {
         return Some(format!("there is no Go {version}: {advice}"));
     }
-    let library = LIBRARIES.iter().find(|library| !has_sources(library))?;
+    let library = libraries(version).find(|library| !has_sources(library))?;
     Some(format!("{} is not installed: {advice}", library.0))
+}
+
+/// The libraries of a version's services.
+fn libraries(version: &str) -> impl Iterator<Item = &'static (&'static str, &'static str)> {
+    let more = LIBRARIES_OF_ONE.1.iter();
+    let is_one = version == LIBRARIES_OF_ONE.0;
+    LIBRARIES.iter().chain(more.filter(move |_| is_one))
 }
 
 fn has_sources(library: &(&str, &str)) -> bool {
@@ -92,7 +104,7 @@ fn has_sources(library: &(&str, &str)) -> bool {
 
 /// Installs a toolchain and the libraries if missing.
 pub(crate) fn prepare(version: &str) -> Result<()> {
-    let wanted = LIBRARIES.iter().filter(|library| !has_sources(library));
+    let wanted = libraries(version).filter(|library| !has_sources(library));
     let packages: Vec<String> = wanted.map(|library| library.0.to_owned()).collect();
     crate::packages::install(&packages)?;
     toolchain(version)
