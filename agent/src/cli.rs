@@ -85,6 +85,9 @@ pub enum Command {
     Doctor(Doctor),
     /// Check a configuration file of the daemon
     CheckConfig(CheckConfig),
+    /// Write the manual pages and the completions of shells to a folder (for packages)
+    #[command(hide = true)]
+    Manual(Manual),
     /// Attach one counting probe (for `cargo xtask bench probes`)
     #[command(hide = true)]
     BenchFloor(BenchTarget),
@@ -107,6 +110,13 @@ pub enum Command {
 pub struct BenchTarget {
     /// Process to probe or search, until it ends
     pub pid: u32,
+}
+
+/// `heaptide manual`.
+#[derive(Clone, Debug, PartialEq, Args)]
+pub struct Manual {
+    /// An existing folder
+    pub folder: PathBuf,
 }
 
 /// `heaptide attach`.

@@ -21,6 +21,7 @@ mod check_config;
 mod doctor;
 mod judge;
 mod list;
+mod manual;
 mod ps;
 mod record;
 mod replay;
@@ -38,6 +39,7 @@ pub fn execute(cli: Cli) -> ProcessExit {
         Command::Ps(args) => ps::ps(&args),
         Command::Doctor(args) => doctor::doctor(&args),
         Command::CheckConfig(args) => check_config::check_config(&args),
+        Command::Manual(args) => manual::manual(&args),
         Command::SymbolizeHelper => symbols::helper::serve_confined()
             .map(|()| ExitCode::Success)
             .map_err(Into::into),
