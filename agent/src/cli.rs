@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Arg, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::outputs::{FileOutput, files};
-use crate::values::{self, Credential, Mode};
+use crate::values::{self, Credential, Mode, Named};
 use heaptide_judge::report::Verdict;
 
 /// Exit codes; those from 64 on are from sysexits.h.
@@ -122,9 +122,9 @@ pub struct Manual {
 /// `heaptide attach`.
 #[derive(Clone, Debug, PartialEq, Args)]
 pub struct Attach {
-    /// Process to observe
-    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
-    pub pid: u32,
+    /// Process to observe: its pid, or a name that only one process has
+    #[arg(value_name = "PID|NAME", value_parser = values::process)]
+    pub process: Named,
     /// How long to observe (60s, 10m); by default until the process ends or you press q or Ctrl-C
     #[arg(long = "for", value_name = "DURATION", value_parser = values::duration)]
     pub duration: Option<Duration>,

@@ -241,6 +241,29 @@ pub fn listen_address(text: &str) -> Result<SocketAddr, ValueError> {
     })
 }
 
+/// The process that a user means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// By its pid.
+    Pid(u32),
+    /// By its name.
+    Name(String),
+}
+
+/// A pid, or the name of a process.
+pub fn process(text: &str) -> Result<Named, ValueError> {
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return match text.parse() {
+            Ok(pid) if pid > 0 => Ok(Named::Pid(pid)),
+            _ => Err(ValueError::new(text, "a pid: they are from 1 to 4194304")),
+        };
+    }
+    if text.is_empty() || text.starts_with('-') {
+        return Err(ValueError::new(text, "a pid or the name of a process"));
+    }
+    Ok(Named::Name(text.to_owned()))
+}
+
 /// A regular expression for demangled function names; checked here, compiled later.
 pub fn pattern(text: &str) -> Result<String, ValueError> {
     match regex::Regex::new(text) {

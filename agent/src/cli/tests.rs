@@ -18,7 +18,7 @@ fn the_definition_is_sound() {
 #[test]
 fn attach_has_defaults() {
     let attach = attach(&["17"]);
-    assert_eq!(attach.pid, 17);
+    assert_eq!(attach.process, Named::Pid(17));
     assert_eq!(attach.duration, None);
     assert_eq!(attach.mode, Mode::Auto);
     assert!((attach.overhead - 0.03).abs() < 1e-9);
@@ -103,7 +103,6 @@ fn wrong_usage_exits_64_and_help_0() {
     for bad in [
         &["attach"][..],
         &["attach", "0"],
-        &["attach", "no-number"],
         &["attach", "1", "--for", "soon"],
         &["attach", "1", "--overhead", "0%"],
         &["attach", "1", "--memory-limit", "much"],

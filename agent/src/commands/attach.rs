@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result};
 use regex::Regex;
 use tokio::sync::watch;
 
-use super::report::finish;
+use super::{find, report::finish};
 use crate::{
     cli::{Attach, ExitCode},
     kernel,
@@ -35,7 +35,8 @@ const DRAW: Duration = Duration::from_secs(1);
 pub(super) fn attach(args: &Attach) -> Result<ExitCode> {
     keep_needed(args)?;
     // The target is inspected first, so a wrong pid is not reported as missing capabilities.
-    heaptide_runtimes::inspect(args.pid)?;
+    let pid = find::pid(&args.process)?;
+    heaptide_runtimes::inspect(pid)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -61,13 +62,9 @@ pub(super) fn attach(args: &Attach) -> Result<ExitCode> {
     };
     // Before this there is nothing to undo, and a signal ends heaptide by default.
     runtime.block_on(async { stop_on_signals(&stop) })?;
-    session.attach(args.pid, judge)?;
-    eprintln!(
-        "attached to {} (pid {})",
-        name(&session, args.pid),
-        args.pid
-    );
-    watch_target(&mut session, args, &stop, &metrics)?;
+    session.attach(pid, judge)?;
+    eprintln!("attached to {} (pid {})", name(&session, pid), pid);
+    watch_target(&mut session, pid, args, &stop, &metrics)?;
     session.finish()?;
     let report = session
         .worst(&session.pids())
@@ -92,6 +89,7 @@ pub(super) fn attach(args: &Attach) -> Result<ExitCode> {
 
 fn watch_target(
     session: &mut Session,
+    observed: u32,
     args: &Attach,
     stop: &AtomicBool,
     metrics: &Metrics,
@@ -106,7 +104,7 @@ fn watch_target(
         }
         if drawn.elapsed() >= DRAW {
             drawn = Instant::now();
-            for pid in session.drop_ended(args.pid) {
+            for pid in session.drop_ended(observed) {
                 metrics.remove(pid);
             }
             for pid in session.pids() {
@@ -123,8 +121,8 @@ fn watch_target(
         }
     }
     view.finish();
-    if session.ended(args.pid) {
-        eprintln!("pid {} has ended", args.pid);
+    if session.ended(observed) {
+        eprintln!("pid {observed} has ended");
     }
     Ok(())
 }

@@ -30,6 +30,15 @@ pub(crate) struct ProcessRow {
 /// All user processes whose name or command line is `wanted`, by pid. Processes that end meanwhile are omitted;
 /// unreadable ones have the reason.
 pub(crate) fn list(wanted: Option<&Regex>) -> Vec<ProcessRow> {
+    let deadline = Instant::now() + TIME;
+    pids()
+        .into_iter()
+        .filter_map(|pid| row(pid, wanted, deadline))
+        .collect()
+}
+
+/// The pids of all processes, ascending.
+pub(super) fn pids() -> Vec<u32> {
     let Ok(dir) = std::fs::read_dir("/proc") else {
         return Vec::new();
     };
@@ -38,10 +47,7 @@ pub(crate) fn list(wanted: Option<&Regex>) -> Vec<ProcessRow> {
         .filter_map(|e| e.file_name().to_str()?.parse().ok())
         .collect();
     pids.sort_unstable();
-    let deadline = Instant::now() + TIME;
-    pids.into_iter()
-        .filter_map(|pid| row(pid, wanted, deadline))
-        .collect()
+    pids
 }
 
 fn row(pid: u32, wanted: Option<&Regex>, deadline: Instant) -> Option<ProcessRow> {

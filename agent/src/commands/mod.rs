@@ -19,6 +19,7 @@ mod attach;
 mod bench;
 mod check_config;
 mod doctor;
+mod find;
 mod judge;
 mod list;
 mod manual;
@@ -28,6 +29,8 @@ mod replay;
 mod report;
 mod requests;
 mod run;
+
+use find::FindError;
 
 /// Runs a subcommand.
 pub fn execute(cli: Cli) -> ProcessExit {
@@ -92,6 +95,11 @@ fn code_of(error: &Error) -> ExitCode {
         }
         if cause.is::<SettingsError>() || cause.is::<ConfigError>() || cause.is::<LogError>() {
             return ExitCode::Usage;
+        }
+        match cause.downcast_ref::<FindError>() {
+            Some(FindError::None(_)) => return ExitCode::NoSuchProcess,
+            Some(FindError::Several { .. }) => return ExitCode::Usage,
+            None => {}
         }
         if let Some(capture) = cause.downcast_ref::<CaptureError>() {
             return of_capture(capture);

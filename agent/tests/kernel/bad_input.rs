@@ -37,7 +37,7 @@ fn no_such_process() {
 
 #[test]
 fn no_process_id_at_all() {
-    for word in ["0", "-1", "4294967296", "heaptide", ""] {
+    for word in ["0", "-1", "4294967296", ""] {
         let result = run(
             "heaptide",
             &mut heaptide(&["attach", "--for", "2s", "--", word]),
@@ -46,6 +46,18 @@ fn no_process_id_at_all() {
         assert_eq!(result.code, Some(USAGE), "{word:?}: {result:#?}");
         result.names(&[]);
     }
+}
+
+#[test]
+fn a_name_that_no_process_has() {
+    let name = "no-such-program";
+    let result = run(
+        "heaptide",
+        &mut heaptide(&["attach", name, "--for", "2s"]),
+        SOON,
+    );
+    assert_eq!(result.code, Some(NO_SUCH_PROCESS), "{result:#?}");
+    result.names(&[name, "heaptide ps"]);
 }
 
 #[test]
