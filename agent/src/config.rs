@@ -294,6 +294,14 @@ impl Target {
             ("cgroup", self.cgroup.clone()),
             ("mode", self.mode.map(|mode| mode.name().to_owned())),
             (
+                "memory_limit",
+                self.memory_limit.map(|bytes| format!("{bytes} bytes")),
+            ),
+            (
+                "expect_cache",
+                self.expect_cache.map(|entries| entries.to_string()),
+            ),
+            (
                 "credential",
                 self.credential.as_ref().map(ToString::to_string),
             ),

@@ -19,6 +19,7 @@ fn main() -> ExitCode {
             .unwrap_or_else(|| "warn,heaptide::observe=info".to_owned());
         tracing_subscriber::fmt()
             .with_writer(std::io::stderr)
+            .log_internal_errors(false)
             .with_ansi(std::io::stderr().is_terminal())
             .with_env_filter(EnvFilter::new(filter))
             .init();

@@ -417,6 +417,9 @@ pub struct TargetInfo {
     /// It serves connections, but no request could be read.
     #[serde(default)]
     pub requests_unread: bool,
+    /// Its allocators see a part of its objects only: the small ones are in a heap of the runtime.
+    #[serde(default)]
+    pub blocks_partial: bool,
 }
 
 /// What the judge needs from the current window of allocation tracing. The source acts on it.

@@ -38,6 +38,7 @@ macro_rules! inputs {
             garbage: $pipeline.target.heap_unseen && $pipeline.target.collected,
             requests_unread: $pipeline.target.requests_unread,
             heap_read: $pipeline.target.heap_read,
+            blocks_partial: $pipeline.target.blocks_partial,
             earlier: $pipeline.earlier,
             growth: &$pipeline.growth,
             attribution: &$pipeline.attribution,
@@ -273,6 +274,7 @@ impl Pipeline {
             reason,
             findings,
         } = self.judgement();
+        let routes = self.routes(&findings);
         Report {
             schema: SCHEMA.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -283,7 +285,7 @@ impl Pipeline {
             verdict,
             reason,
             findings,
-            routes: self.routes(),
+            routes,
             residency: self.judge.residents.summary(self.now),
             bound: self.judge.bound(self.inputs()),
             health: health(&self.judge.losses, self.cpu_seconds()),
@@ -367,7 +369,13 @@ impl Pipeline {
         last.cpu_ns.saturating_sub(first.cpu_ns) as f64 / 1e9
     }
 
-    fn routes(&self) -> Vec<RouteSummary> {
+    fn routes(&self, findings: &[Finding]) -> Vec<RouteSummary> {
+        // What is not known by blocks is known by its finding only.
+        let held = |name: &str| -> u64 {
+            let growing = findings.iter().filter(|one| one.state > FindingState::None);
+            let other = growing.filter(|one| one.basis != Basis::Blocks && one.route == name);
+            other.map(|one| one.retained_bytes).sum()
+        };
         let retained = |id: RouteId| -> f64 {
             let series = self.growth.series().filter(|(key, _)| key.route == id);
             series.map(|(_, series)| series.live_bytes()).sum()
@@ -382,7 +390,7 @@ impl Pipeline {
                 new_tokens: route.classes[Class::New.index()]
                     + route.classes[Class::NewHere.index()],
                 repeat_tokens: route.classes[Class::Repeat.index()],
-                retained_bytes: retained(id) as u64,
+                retained_bytes: (retained(id) as u64).max(held(&route.name)),
                 p99_seconds: route.p99_seconds(),
             })
             .collect();

@@ -46,6 +46,17 @@ pub enum ProcessError {
         /// The capability that allows it.
         capability: &'static str,
     },
+    /// `/proc` denied access although the capability is held.
+    #[error(
+        "not permitted to read {what} of pid {pid}, although CAP_SYS_PTRACE is held: the process belongs to another user \
+         namespace, or a security module protects it"
+    )]
+    Refused {
+        /// The pid asked for.
+        pid: u32,
+        /// The file of `/proc/PID` that was denied.
+        what: &'static str,
+    },
     /// The process ended while it was being read.
     #[error("pid {pid} ended while heaptide was reading it")]
     Ended {

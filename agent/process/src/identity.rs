@@ -37,6 +37,7 @@ impl Stat {
 /// Translates an error of `/proc/PID/WHAT`.
 pub fn explain(pid: u32, what: &'static str, error: std::io::Error) -> ProcessError {
     match error.kind() {
+        ErrorKind::PermissionDenied if may_trace() => ProcessError::Refused { pid, what },
         ErrorKind::PermissionDenied => ProcessError::NotPermitted {
             pid,
             what,
@@ -50,6 +51,12 @@ pub fn explain(pid: u32, what: &'static str, error: std::io::Error) -> ProcessEr
             source: error,
         },
     }
+}
+
+/// Whether this process holds `CAP_SYS_PTRACE`.
+fn may_trace() -> bool {
+    use rustix::thread::{CapabilitySet, capabilities};
+    capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_PTRACE))
 }
 
 /// Reads `/proc/PID/stat`.

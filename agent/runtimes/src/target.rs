@@ -95,6 +95,7 @@ fn recognise(process: Inspected) -> Result<Target, ProcessError> {
         info: TargetInfo {
             requests_unread: false,
             heap_read: runtime.own_heap && runtime.observer.sees_heap(),
+            blocks_partial: runtime.observer.settings().readable,
             pid,
             start_ticks: process.start_ticks,
             exe: process.exe.clone(),

@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result};
 use regex::Regex;
 use tokio::sync::watch;
 
-use super::{find, report::finish};
+use super::{find, report};
 use crate::{
     cli::{Attach, ExitCode},
     kernel,
@@ -37,6 +37,7 @@ pub(super) fn attach(args: &Attach) -> Result<ExitCode> {
     // The target is inspected first, so a wrong pid is not reported as missing capabilities.
     let pid = find::pid(&args.process)?;
     heaptide_runtimes::inspect(pid)?;
+    report::check(&args.output)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -47,7 +48,7 @@ pub(super) fn attach(args: &Attach) -> Result<ExitCode> {
     let (stop_server, stopped) = watch::channel(false);
     if let Some(address) = args.metrics {
         let server = runtime.block_on(Server::bind(address))?;
-        eprintln!("metrics at http://{}/metrics", server.address());
+        file::tell(&format!("metrics at http://{}/metrics", server.address()));
         runtime.spawn(server.serve(metrics.clone(), stopped));
     }
     let judge = super::judge::options(&args.judge);
@@ -63,14 +64,18 @@ pub(super) fn attach(args: &Attach) -> Result<ExitCode> {
     // Before this there is nothing to undo, and a signal ends heaptide by default.
     runtime.block_on(async { stop_on_signals(&stop) })?;
     session.attach(pid, judge)?;
-    eprintln!("attached to {} (pid {})", name(&session, pid), pid);
+    file::tell(&format!(
+        "attached to {} (pid {})",
+        name(&session, pid),
+        pid
+    ));
     watch_target(&mut session, pid, args, &stop, &metrics)?;
     session.finish()?;
-    let report = session
+    let judged = session
         .worst(&session.pids())
         .context("nothing was observed")?;
-    let stacks = session.stacks(report.target.pid);
-    let code = finish(&report, &stacks, &args.output)?;
+    let stacks = session.stacks(judged.target.pid);
+    let code = report::finish(&judged, &stacks, &args.output)?;
     if let Some(path) = &args.live_sites {
         write_live_sites(&session, path)?;
     }
@@ -122,7 +127,7 @@ fn watch_target(
     }
     view.finish();
     if session.ended(observed) {
-        eprintln!("pid {observed} has ended");
+        file::tell(&format!("pid {observed} has ended"));
     }
     Ok(())
 }

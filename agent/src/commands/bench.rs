@@ -81,7 +81,7 @@ fn run(
         },
     )?;
     let _links = attach(&mut kernel, &probes)?;
-    eprintln!("attached to pid {}", args.pid);
+    crate::outputs::file::tell(&format!("attached to pid {}", args.pid));
     while target.is_alive() {
         thread::sleep(Duration::from_millis(100));
     }

@@ -33,6 +33,8 @@ pub(crate) fn list(wanted: Option<&Regex>) -> Vec<ProcessRow> {
     let deadline = Instant::now() + TIME;
     pids()
         .into_iter()
+        // A pattern is in the own command line.
+        .filter(|pid| wanted.is_none() || *pid != std::process::id())
         .filter_map(|pid| row(pid, wanted, deadline))
         .collect()
 }
@@ -95,8 +97,14 @@ mod tests {
         let own = rows.iter().find(|r| r.pid == std::process::id()).unwrap();
         assert_eq!(own.allocators, ["glibc"]);
         assert!(own.rss > 0 && !own.cmdline.is_empty());
-        let name = Regex::new(&regex::escape(&own.comm)).unwrap();
-        assert!(list(Some(&name)).iter().any(|row| row.pid == own.pid));
+        let mut other = std::process::Command::new("sleep")
+            .arg("61.25")
+            .spawn()
+            .unwrap();
+        let found = list(Some(&Regex::new(r"sleep 61\.25$").unwrap()));
+        other.kill().unwrap();
+        other.wait().unwrap();
+        assert!(found.iter().any(|row| row.pid == other.id()), "{found:?}");
         assert_eq!(list(Some(&Regex::new("no such process").unwrap())), []);
     }
 }

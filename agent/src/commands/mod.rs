@@ -10,6 +10,7 @@ use crate::{
     daemon::{DaemonError, logging::LogError},
     kernel::KernelError,
     observe::SourceError,
+    outputs::{OutputError, file},
     settings::SettingsError,
 };
 use heaptide_judge::capture::CaptureError;
@@ -56,7 +57,7 @@ pub fn execute(cli: Cli) -> ProcessExit {
     match done {
         Ok(code) => code.into(),
         Err(error) => {
-            eprintln!("heaptide: {}", told(&error));
+            file::tell(&format!("heaptide: {}", told(&error)));
             code_of(&error).into()
         }
     }
@@ -96,6 +97,9 @@ fn code_of(error: &Error) -> ExitCode {
         if cause.is::<SettingsError>() || cause.is::<ConfigError>() || cause.is::<LogError>() {
             return ExitCode::Usage;
         }
+        if let Some(OutputError::Twice { .. }) = cause.downcast_ref::<OutputError>() {
+            return ExitCode::Usage;
+        }
         match cause.downcast_ref::<FindError>() {
             Some(FindError::None(_)) => return ExitCode::NoSuchProcess,
             Some(FindError::Several { .. }) => return ExitCode::Usage,
@@ -119,7 +123,7 @@ fn of_source(error: &SourceError) -> ExitCode {
 fn of_target(error: &ProcessError) -> ExitCode {
     match error {
         ProcessError::NoSuchProcess { .. } | ProcessError::Ended { .. } => ExitCode::NoSuchProcess,
-        ProcessError::NotPermitted { .. } => ExitCode::NotPermitted,
+        ProcessError::NotPermitted { .. } | ProcessError::Refused { .. } => ExitCode::NotPermitted,
         ProcessError::KernelThread { .. }
         | ProcessError::ThirtyTwoBit { .. }
         | ProcessError::OtherMachine { .. } => ExitCode::Unsupported,

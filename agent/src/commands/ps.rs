@@ -33,6 +33,9 @@ pub(super) fn ps(args: &Ps) -> Result<ExitCode> {
             serde_json::to_string_pretty(&rows)? + "\n"
         }
     };
+    if rows.is_empty() {
+        file::tell("heaptide: no process matches");
+    }
     file::print("the list", text.as_bytes())?;
     Ok(ExitCode::Success)
 }

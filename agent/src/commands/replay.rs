@@ -2,18 +2,19 @@
 
 use anyhow::Result;
 
-use super::report::finish;
+use super::report;
 use crate::cli::{ExitCode, Replay};
 use heaptide_judge::{capture, stacks::LiveStacks};
 
 /// Runs `heaptide replay`.
 pub(super) fn replay(args: &Replay) -> Result<ExitCode> {
+    report::check(&args.output)?;
     let judge = super::judge::options(&args.judge);
     let replay = capture::replay(&args.capture, judge)?;
     if let Some(damage) = &replay.damage {
         // An agent that was killed leaves such a file. Its content is still judged.
-        eprintln!("heaptide: {damage}");
+        crate::outputs::file::tell(&format!("heaptide: {damage}"));
     }
     let stacks = LiveStacks::of(&replay.sites, &replay.last);
-    finish(&replay.report, &stacks, &args.output)
+    report::finish(&replay.report, &stacks, &args.output)
 }

@@ -30,6 +30,8 @@ pub fn begin(format: LogFormat, filter: &str) -> Result<(), LogError> {
     })?;
     let lines = tracing_subscriber::fmt()
         .with_writer(io::stderr)
+        // They would be printed there too, and panic if it is closed.
+        .log_internal_errors(false)
         .with_env_filter(parsed);
     let begun = match format {
         LogFormat::Json => lines

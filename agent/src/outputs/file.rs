@@ -29,6 +29,12 @@ pub fn print(what: &'static str, content: &[u8]) -> Result<(), OutputError> {
     }
 }
 
+/// Prints a line to standard error. Unlike `eprintln!` it does not panic if that is closed (`| head`).
+pub fn tell(line: &str) {
+    // There is no other place for it.
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
 /// To `path`, or to standard output without one.
 pub fn write_or_print(
     what: &'static str,
@@ -39,6 +45,24 @@ pub fn write_or_print(
         Some(path) => write(what, path, content),
         None => print(what, content),
     }
+}
+
+/// Whether `path` can be written to, as far as this can be told before there is content: for users who would wait for the
+/// result in vain.
+pub fn check(what: &'static str, path: &Path) -> Result<(), OutputError> {
+    let can = match fs::metadata(path) {
+        Ok(found) if found.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+        Ok(found) if !found.is_file() => Ok(()),
+        _ => create_beside(path).map(|(temporary, _)| {
+            // It is empty and has a name of its own.
+            let _ = fs::remove_file(temporary);
+        }),
+    };
+    can.map_err(|source| OutputError::File {
+        what,
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
@@ -174,6 +198,17 @@ mod tests {
             std::thread::yield_now();
         }
         assert_eq!(reader.join().unwrap(), b"new");
+    }
+
+    #[test]
+    fn a_path_is_checked_before_there_is_content() {
+        let folder = tempfile::tempdir().unwrap();
+        check("the report", &folder.path().join("new")).unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        check("the report", Path::new("/dev/full")).unwrap();
+        for bad in [folder.path(), &folder.path().join("missing/new")] {
+            check("the report", bad).unwrap_err();
+        }
     }
 
     #[test]

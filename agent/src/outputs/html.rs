@@ -115,7 +115,10 @@ fn found(finding: &Finding) -> Markup {
             @if growing {
                 div { (kept(finding)) }
                 @if let Some(oom) = &finding.time_to_oom_seconds {
-                    div { "Out of memory in " strong { (duration(oom.median)) } " (earliest " (duration(oom.early)) ")." }
+                    div {
+                        "Out of memory in " strong { (duration(oom.median)) }
+                        @if finding.retained_is_lower_bound { " or sooner." } @else { " (earliest " (duration(oom.early)) ")." }
+                    }
                 }
             }
             details open[growing] {

@@ -74,7 +74,7 @@ pub enum OutputError {
         source: io::Error,
     },
     /// There is nothing to show in it.
-    #[error("{what} was not written to {}: {why}", path.display())]
+    #[error("{what} was not written to {}. {why}", path.display())]
     Nothing {
         /// What should be written.
         what: &'static str,
@@ -82,6 +82,12 @@ pub enum OutputError {
         path: PathBuf,
         /// Why it would be empty, and what would help.
         why: String,
+    },
+    /// Two outputs would overwrite each other.
+    #[error("two outputs are to be written to {}: name another file for one of them", path.display())]
+    Twice {
+        /// Where.
+        path: PathBuf,
     },
     /// A value cannot be encoded in this format.
     #[error("cannot encode {what}: {reason}; this is a bug in heaptide, please report it")]

@@ -104,10 +104,14 @@ fn verdict_lines(report: &Report) -> Vec<Line<'static>> {
         ]));
         lines.push(Line::from(format!("  {}", text::kept(finding))));
         if let Some(oom) = finding.time_to_oom_seconds {
+            let sooner = if finding.retained_is_lower_bound {
+                " or sooner".to_owned()
+            } else {
+                format!(" (earliest {})", duration(oom.early))
+            };
             lines.push(Line::from(format!(
-                "  out of memory in {} (earliest {})",
-                duration(oom.median),
-                duration(oom.early)
+                "  out of memory in {}{sooner}",
+                duration(oom.median)
             )));
         }
     }

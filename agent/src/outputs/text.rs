@@ -104,7 +104,12 @@ fn push_finding(text: &mut String, finding: &Finding) {
         } else {
             format!(" (earliest {early})")
         };
-        line(text, 1, &format!("out of memory in {median}{earliest}"));
+        let said = if finding.retained_is_lower_bound {
+            format!("out of memory in {median} or sooner")
+        } else {
+            format!("out of memory in {median}{earliest}")
+        };
+        line(text, 1, &said);
     }
     line(text, 1, &confidence(finding));
     for evidence in &finding.evidence {

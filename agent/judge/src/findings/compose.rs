@@ -125,7 +125,8 @@ impl Judge {
             also: sites.take(MOST_ALSO).collect(),
             retained_bytes: out.live as u64,
             retained_bytes_error: out.variance.max(0.0).sqrt() as u64,
-            retained_is_lower_bound: excuse.is_none() && is_diluted(cause, &main.contrast),
+            retained_is_lower_bound: excuse.is_none()
+                && (inputs.blocks_partial || is_diluted(cause, &main.contrast)),
             container_bytes: out.container as u64,
             retained_bytes_per_new_token: out.means[0],
             retained_bytes_per_repeat_token: out.means[1],

@@ -9,6 +9,7 @@ use super::observed::Observed;
 
 /// Everything that findings are made from.
 #[derive(Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "independent properties")]
 pub struct Inputs<'a> {
     /// Series.
     pub growth: &'a Growth,
@@ -22,6 +23,8 @@ pub struct Inputs<'a> {
     pub garbage: bool,
     /// The runtime's own heap is read.
     pub heap_read: bool,
+    /// Blocks are a part of its objects only.
+    pub blocks_partial: bool,
     /// Connections are served, but no request could be read.
     pub requests_unread: bool,
     /// Allocations that were traced in earlier windows.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::samples::{Labels, OTHER, label};
-use crate::outputs::format::{base_name, cause};
+use crate::outputs::format::{base_name, cause, site_location};
 use heaptide_judge::report::{Finding, FindingState, Report, RouteSummary, TimeToOom};
 
 /// Maximum number of routes with their own label.
@@ -93,11 +93,7 @@ impl Target {
             .findings
             .iter()
             .filter(|finding| finding.state > FindingState::None)
-            .flat_map(|finding| std::iter::once(&finding.site).chain(&finding.also))
-            .map(|site| {
-                let location = crate::outputs::format::site_location(site);
-                (site.function.clone(), location, site.retained_bytes)
-            })
+            .flat_map(sites)
             .collect();
         self.sites.sort_by_key(|site| std::cmp::Reverse(site.2));
         self.sites.truncate(SITES);
@@ -174,4 +170,16 @@ impl Folded {
             time_to_oom,
         }
     }
+}
+
+/// The locations of a finding: function, place in a file, and bytes. A container stands for code that is not known.
+fn sites(finding: &Finding) -> Vec<(String, String, u64)> {
+    let all = std::iter::once(&finding.site).chain(&finding.also);
+    let located = all.map(|site| {
+        let container = finding.container.as_ref().filter(|_| site.stack.is_empty());
+        let container = container.filter(|_| site.file.is_none());
+        let function = container.map_or(&site.function, |container| &container.path);
+        (function.clone(), site_location(site), site.retained_bytes)
+    });
+    located.collect()
 }
