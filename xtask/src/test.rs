@@ -38,7 +38,7 @@ pub(crate) struct Arguments {
     /// No kernel tests.
     #[arg(long)]
     pure: bool,
-    /// Also slow tests: verdicts on more of the lab's services, counts of all of them.
+    /// Also slow tests: verdicts on more of the lab's services, counts of all of them, all versions of Python.
     #[arg(long)]
     all: bool,
 }
@@ -73,11 +73,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let (test_programs, lab_programs) = thread::scope(|scope| {
         let lab = scope.spawn(|| {
             installed(crate::setup::for_lab());
-            let programs = programs::build(process::lab_cargo().args(["--release"]))?;
+            let programs = programs::build(process::lab_cargo().args(["--release"]), !wanted.all)?;
             build_services(&catalog, &books, &verdicts, every_program, wanted.all)?;
             anyhow::Ok(programs)
         });
-        let programs = programs::build(&mut cargo())?;
+        let programs = programs::build(&mut cargo(), !wanted.all)?;
         for program in programs.iter().filter(|one| !one.needs_lab()) {
             outcome.extend(program.run(&program.pure(&wanted), false, "")?);
         }

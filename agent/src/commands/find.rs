@@ -90,7 +90,7 @@ mod tests {
         let start = |name: &str| {
             let folder = tempfile::tempdir().unwrap();
             let program = folder.path().join(name);
-            std::fs::copy("/bin/sleep", &program).unwrap();
+            std::os::unix::fs::symlink("/bin/sleep", &program).unwrap();
             let child = std::process::Command::new(&program).arg("60").spawn();
             (child.unwrap(), folder)
         };

@@ -1,5 +1,6 @@
 //! The report as one HTML page that loads nothing else.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -32,37 +33,69 @@ fn write(report: &Report, stacks: &LiveStacks, path: &Path) -> Result<(), Output
     file::write("the HTML page", path, render(report, stacks).as_bytes())
 }
 
-/// The page.
-pub fn render(report: &Report, stacks: &LiveStacks) -> String {
-    let name = base_name(&report.target.exe);
-    let word = verdict(report.verdict);
-    // The page may load nothing, whatever a name in it says.
+/// A list of services with their verdicts, and links to their pages.
+pub fn list(reports: &BTreeMap<String, Report>) -> String {
+    let body = html! {
+        h1 { "heaptide" }
+        @if reports.is_empty() { p { "No service is observed." } }
+        table { @for (service, report) in reports {
+            tr {
+                td { a href=(link(service)) { (printable(service, SENTENCE)) } }
+                td { span class=(class(report.verdict)) { (verdict(report.verdict)) } }
+                td { (printable(&report.reason, SENTENCE)) }
+            }
+        } }
+    };
+    page("heaptide", &body).into_string()
+}
+
+/// The path of a service's page, with all bytes escaped that have a meaning in a URL.
+fn link(service: &str) -> String {
+    let escape = |byte: u8| match byte {
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' => {
+            char::from(byte).to_string()
+        }
+        byte => format!("%{byte:02X}"),
+    };
+    let escaped: String = service.bytes().map(escape).collect();
+    format!("/report/{escaped}")
+}
+
+/// A page that loads nothing, whatever a name in it says.
+fn page(title: &str, body: &Markup) -> Markup {
     let policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'";
-    let page = html! {
+    html! {
         (DOCTYPE)
         html lang="en" {
             head {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta http-equiv="Content-Security-Policy" content=(policy);
-                title { (word) " - " (printable(name, 60)) }
+                title { (title) }
                 style { (PreEscaped(include_str!("html.css"))) }
             }
-            body {
-                h1 { span class=(class(report.verdict)) { (word) } " " (printable(name, 60)) }
-                p { (printable(&report.reason, SENTENCE)) }
-                (observed(report))
-                @for finding in &report.findings { (found(finding)) }
-                (timeline(report))
-                (routes(report))
-                @if let Some(ledger) = &report.ledger { (balance(ledger)) }
-                @if let Some(residency) = &report.residency { (residents(residency)) }
-                (flames(report, stacks))
-                (costs(report))
-            }
+            body { (body) }
         }
+    }
+}
+
+/// The page.
+pub fn render(report: &Report, stacks: &LiveStacks) -> String {
+    let name = base_name(&report.target.exe);
+    let word = verdict(report.verdict);
+    let body = html! {
+        h1 { span class=(class(report.verdict)) { (word) } " " (printable(name, 60)) }
+        p { (printable(&report.reason, SENTENCE)) }
+        (observed(report))
+        @for finding in &report.findings { (found(finding)) }
+        (timeline(report))
+        (routes(report))
+        @if let Some(ledger) = &report.ledger { (balance(ledger)) }
+        @if let Some(residency) = &report.residency { (residents(residency)) }
+        (flames(report, stacks))
+        (costs(report))
     };
-    page.into_string()
+    page(&format!("{word} - {}", printable(name, 60)), &body).into_string()
 }
 
 fn class(verdict: Verdict) -> &'static str {

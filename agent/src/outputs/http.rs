@@ -1,4 +1,4 @@
-//! The HTTP server of `/metrics` and `/healthz`.
+//! The HTTP server of `/metrics`, `/report` and `/healthz`.
 
 mod accept;
 mod connections;
@@ -7,17 +7,19 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
+use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
+use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use self::connections::Connections;
-use super::OutputError;
 use super::metrics::{self, Metrics};
+use super::{OutputError, html};
+use heaptide_judge::stacks::LiveStacks;
 
 /// Pause after a connection could not be accepted, usually because no descriptor is free.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -84,8 +86,13 @@ struct Shown {
 fn router(metrics: Metrics, bound: SocketAddr) -> Router {
     let shown = Shown { metrics, bound };
     Router::new()
-        .route("/", get(|| async { "heaptide: /metrics, /healthz\n" }))
+        .route(
+            "/",
+            get(|| async { "heaptide: /metrics, /report, /report/SERVICE, /healthz\n" }),
+        )
         .route("/metrics", get(serve_metrics))
+        .route("/report", get(serve_reports))
+        .route("/report/{service}", get(serve_report))
         .route("/healthz", get(serve_health))
         .layer(middleware::from_fn_with_state(shown.clone(), check_host))
         .with_state(shown)
@@ -125,6 +132,41 @@ async fn serve_metrics(State(shown): State<Shown>, headers: HeaderMap) -> Respon
         Some(Ok(packed)) => (always, [(header::CONTENT_ENCODING, "gzip")], packed).into_response(),
         // Compression in memory does not fail; if it did, the plain text is sent.
         Some(Err(_)) | None => (always, text).into_response(),
+    }
+}
+
+/// All reports as JSON by service, for browsers as a list of links.
+async fn serve_reports(State(shown): State<Shown>, headers: HeaderMap) -> Response {
+    let reports = shown.metrics.reports();
+    if accept::wants_html(&headers) {
+        return Html(html::list(&reports)).into_response();
+    }
+    as_json(&reports)
+}
+
+/// The report of a service as JSON, for browsers as a page.
+async fn serve_report(
+    State(shown): State<Shown>,
+    Path(service): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let Some(report) = shown.metrics.reports().remove(&service) else {
+        let said = "no service of this name is observed: /report lists them\n";
+        return (StatusCode::NOT_FOUND, said).into_response();
+    };
+    if accept::wants_html(&headers) {
+        return Html(html::render(&report, &LiveStacks::default())).into_response();
+    }
+    as_json(&report)
+}
+
+fn as_json(value: &impl Serialize) -> Response {
+    match serde_json::to_string_pretty(value) {
+        Ok(text) => ([(header::CONTENT_TYPE, "application/json")], text + "\n").into_response(),
+        Err(error) => {
+            tracing::error!(%error, "cannot answer /report");
+            (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response()
+        }
     }
 }
 

@@ -27,6 +27,8 @@ const OF_LAB: &[&str] = &["heaptide_runtimes", "known_versions", "xtask"];
 const SLOW: &str = "slow_";
 /// Prefix of the message of a test that could not run: `SKIPPED <test>: <reason>` on standard error.
 const SKIPPED: &str = "SKIPPED ";
+/// Tells tests to leave out versions of interpreters between the oldest and the newest one.
+const EVERY_DAY: &str = "HEAPTIDE_EVERY_DAY";
 /// Prefix of libtest's summary.
 const RESULT: &str = "test result: ";
 
@@ -38,6 +40,8 @@ pub(crate) struct TestProgram {
     path: PathBuf,
     is_integration: bool,
     tests: Vec<String>,
+    /// Its tests may leave out versions of interpreters.
+    every_day: bool,
 }
 
 #[derive(Deserialize)]
@@ -69,7 +73,7 @@ pub(crate) struct Wanted<'a> {
 }
 
 /// Builds the test programs of a workspace.
-pub(crate) fn build(cargo: &mut Command) -> Result<Vec<TestProgram>> {
+pub(crate) fn build(cargo: &mut Command, every_day: bool) -> Result<Vec<TestProgram>> {
     let mut test = Command::new(cargo.get_program());
     test.arg("test").args(cargo.get_args()).args([
         "--workspace",
@@ -116,6 +120,7 @@ pub(crate) fn build(cargo: &mut Command) -> Result<Vec<TestProgram>> {
                     .collect(),
                 package,
                 path,
+                every_day,
             };
             programs.extend(program.split());
         }
@@ -215,6 +220,7 @@ impl TestProgram {
         command
             .current_dir(&self.package)
             .env("CARGO_MANIFEST_DIR", &self.package)
+            .envs(self.every_day.then_some((EVERY_DAY, "1")))
             .arg("--nocapture")
             .arg("--exact")
             .args(tests)
@@ -376,6 +382,7 @@ mod tests {
             name: name.to_owned(),
             package: PathBuf::new(),
             path: PathBuf::new(),
+            every_day: true,
             is_integration: true,
             tests: ["go::stacks", "maps::full", "go::heap"]
                 .map(str::to_owned)

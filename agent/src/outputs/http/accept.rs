@@ -47,6 +47,11 @@ pub(super) fn wants_openmetrics(headers: &HeaderMap) -> bool {
     open.is_some_and(|open| open > 0.0 && open >= text.unwrap_or(0.0))
 }
 
+/// Whether a browser asks.
+pub(super) fn wants_html(headers: &HeaderMap) -> bool {
+    weight(headers, &header::ACCEPT, "text/html").is_some_and(|weight| weight > 0.0)
+}
+
 /// Whether the response may be compressed.
 pub(super) fn wants_gzip(headers: &HeaderMap) -> bool {
     weight(headers, &header::ACCEPT_ENCODING, "gzip").is_some_and(|weight| weight > 0.0)

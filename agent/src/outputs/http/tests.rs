@@ -185,3 +185,27 @@ async fn a_port_in_use_is_a_clear_error() {
         "{error}"
     );
 }
+
+#[tokio::test]
+async fn reports_are_json_for_programs_and_pages_for_browsers() {
+    let running = Running::start().await;
+    let close = "Connection: close\r\n";
+    let all = running.text("/report", close).await;
+    let (_, body) = all.split_once("\r\n\r\n").unwrap();
+    let all: serde_json::Value = serde_json::from_str(body).unwrap();
+    let (service, _) = all.as_object().unwrap().iter().next().unwrap();
+    let one = running.text(&format!("/report/{service}"), close).await;
+    let (_, body) = one.split_once("\r\n\r\n").unwrap();
+    let one: serde_json::Value = serde_json::from_str(body).unwrap();
+    assert_eq!(one["schema"], "heaptide.report/v1");
+    assert_eq!(one, all[service]);
+
+    let browser = "Connection: close\r\nAccept: text/html,application/xhtml+xml,*/*;q=0.8\r\n";
+    let list = running.text("/report", browser).await;
+    assert!(list.contains("text/html") && list.contains(&format!("href=\"/report/{service}\"")));
+    let page = running.text(&format!("/report/{service}"), browser).await;
+    assert!(page.contains("<!DOCTYPE html>"), "{page}");
+    let none = running.text("/report/nothing", close).await;
+    assert!(none.starts_with("HTTP/1.1 404"), "{none}");
+    running.stops().await;
+}

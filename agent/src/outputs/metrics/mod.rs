@@ -7,6 +7,7 @@ mod state;
 mod table;
 mod target;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -21,6 +22,7 @@ use self::state::MetricsState;
 use self::target::Target;
 use super::OutputError;
 use super::alerts::{Alert, Change};
+use heaptide_judge::findings::service;
 use heaptide_judge::report::Report;
 
 /// Prefix of all names.
@@ -65,6 +67,19 @@ impl Metrics {
             .entry(report.target.pid)
             .and_modify(|target| target.update(service, report, now))
             .or_insert_with(|| Target::new(service, report, now));
+    }
+
+    /// The newest report of each service; one for all processes of a service.
+    pub fn reports(&self) -> BTreeMap<String, Report> {
+        let mut all: BTreeMap<String, Vec<Report>> = BTreeMap::new();
+        for target in self.lock().targets.values() {
+            let of_service = all.entry(target.service().to_owned()).or_default();
+            of_service.push(target.report.clone());
+        }
+        let summed = all
+            .into_iter()
+            .filter_map(|(name, reports)| Some((name, service::sum(reports)?)));
+        summed.collect()
     }
 
     /// Removes a target that ended or is no longer observed.

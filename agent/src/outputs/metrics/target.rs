@@ -56,6 +56,11 @@ impl Target {
         target
     }
 
+    /// Its configured name, or that of its executable.
+    pub(super) fn service(&self) -> &str {
+        &self.service
+    }
+
     pub(super) fn update(&mut self, service: Option<&str>, report: &Report, now: f64) {
         // Another process has the same pid: its counters restart.
         if self.report.target.exe != report.target.exe
@@ -64,7 +69,6 @@ impl Target {
             self.named.clear();
         }
         self.report = report.clone();
-        self.report.live.curve.clear();
         self.updated = now;
         service
             .unwrap_or(base_name(&report.target.exe))

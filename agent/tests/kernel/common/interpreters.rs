@@ -5,6 +5,9 @@ use std::process::Command;
 
 use super::skip;
 
+/// Set by `cargo xtask test` without `--all`.
+const EVERY_DAY: &str = "HEAPTIDE_EVERY_DAY";
+
 /// Debian's interpreter (static, stripped) and those of pyenv (shared libpython). Reports missing versions as
 /// skipped.
 pub(crate) fn interpreters(test: &str) -> Vec<PathBuf> {
@@ -51,7 +54,27 @@ pub(crate) fn interpreters(test: &str) -> Vec<PathBuf> {
             skip(&format!("CPython {minor}"), &why);
         }
     }
+    if std::env::var_os(EVERY_DAY).is_some() {
+        every_day(&mut found);
+    }
     found
+}
+
+/// Keeps Debian's interpreter, and of pyenv's the oldest and the newest version.
+fn every_day(found: &mut Vec<PathBuf>) {
+    let debian = Path::new("/usr/bin/python3");
+    let number = |path: &PathBuf| -> Vec<u32> {
+        let version = version_of(path);
+        version
+            .split('.')
+            .map_while(|part| part.parse().ok())
+            .collect()
+    };
+    let of_pyenv = found.iter().filter(|path| *path != debian);
+    let mut sorted: Vec<PathBuf> = of_pyenv.cloned().collect();
+    sorted.sort_by_key(number);
+    let ends = [sorted.first().cloned(), sorted.last().cloned()];
+    found.retain(|path| path == debian || ends.contains(&Some(path.clone())));
 }
 
 fn home() -> Option<PathBuf> {
