@@ -102,7 +102,8 @@ pub(super) fn verdict(row: &Row) -> Outcome {
         let mut observed = observe::observe(service, variant, &settings(VERDICT_SECONDS))?;
         if is_open(&observed.report) {
             println!("{}: {}", row.name, observed.report["reason"]);
-            observed = observe::observe(service, variant, &settings(LONGER_SECONDS))?;
+            let seconds = longer(&observed.report);
+            observed = observe::observe(service, variant, &settings(seconds))?;
         }
         let score = Score::of(service, variant, &observed);
         anyhow::ensure!(
@@ -112,6 +113,17 @@ pub(super) fn verdict(row: &Row) -> Outcome {
             observed.report["reason"]
         );
         Ok(())
+    })
+}
+
+/// How long to observe after a report without a verdict: as long as the report asks for and a quarter more, if it does.
+fn longer(report: &Value) -> u64 {
+    let more = report
+        .pointer("/bound/observe_seconds")
+        .and_then(Value::as_f64);
+    more.map_or(LONGER_SECONDS, |more| {
+        let asked = (VERDICT_SECONDS as f64 + more) * 1.25;
+        (asked.ceil() as u64).clamp(VERDICT_SECONDS, LONGER_SECONDS)
     })
 }
 
