@@ -116,12 +116,6 @@ pub trait Observer: Send {
         RuntimeSettings::default()
     }
 
-    /// The process serves connections, but its own probes have seen no request. Returns a sentence for the report if it
-    /// will trace requests in another way, which [`settings`](Self::settings) then says.
-    fn trace_otherwise(&mut self) -> Option<&'static str> {
-        None
-    }
-
     /// The objects of its own heap are observed. If not, and the runtime has its own heap, the verdict `no_leak` is
     /// not possible.
     fn sees_heap(&self) -> bool {

@@ -338,7 +338,13 @@ impl Attached {
         observer.read(at, &mut self.symbolizer, sink);
         let said = self.symbolizer.limitations();
         if !said.is_empty() {
-            self.target.info.limitations.extend(said);
+            let known = &mut self.target.info.limitations;
+            for one in said {
+                // The inspection may have found it too.
+                if !known.contains(&one) {
+                    known.push(one);
+                }
+            }
             sink(Observation::Target(at, self.target.info.clone()));
         }
     }
@@ -363,15 +369,6 @@ impl Attached {
     pub(super) fn has_sampled_out(&self, counters: &Counters) -> bool {
         let index = Counter::SampledOut as usize;
         counters[index] > self.counted[index]
-    }
-
-    /// Lets the runtime trace requests in another way than before: see [`Observer`](heaptide_runtimes::door::Observer).
-    /// Returns a sentence for the report if there is one.
-    pub(super) fn trace_otherwise(&mut self, stacks: bool) -> Option<&'static str> {
-        let said = self.target.runtime.observer.trace_otherwise()?;
-        let allocating = self.allocating();
-        self.config.flags = self.options.flags(&self.target, stacks, allocating);
-        Some(said)
     }
 
     /// Allocations are traced at present.

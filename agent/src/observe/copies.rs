@@ -167,6 +167,5 @@ impl Copies {
     pub(super) fn forget(&mut self) {
         self.aliases.clear();
         self.unwound.clear();
-        self.strange.clear();
     }
 }

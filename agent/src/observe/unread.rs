@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use heaptide_ebpf::Counter;
 use heaptide_judge::events::Observation;
 use heaptide_process::{clocks::now, connections};
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::host::{Host, Sink};
 
@@ -40,19 +40,8 @@ pub(super) fn look(host: &mut Host, sink: &mut Sink<'_>) {
             match connections::served(*pid) {
                 Ok(0) => continue,
                 Ok(_) => {
-                    if let Some(said) = attached.trace_otherwise(host.options.stacks) {
-                        let config = attached.config;
-                        let traced = host.calls.need(&mut host.kernel, config.flags);
-                        let set = traced.and_then(|()| host.kernel.set_target(*pid, config));
-                        if let Err(why) = set {
-                            warn!(pid, "cannot trace requests by system calls: {why}");
-                        }
-                        attached.target.info.limitations.push(said.to_owned());
-                    } else {
-                        let info = &mut attached.target.info;
-                        info.requests_unread = true;
-                        info.limitations.push(LIMITATION.to_owned());
-                    }
+                    info.requests_unread = true;
+                    info.limitations.push(LIMITATION.to_owned());
                 }
                 Err(why) => {
                     debug!(pid, "connections are not counted: {why}");
@@ -62,10 +51,7 @@ pub(super) fn look(host: &mut Host, sink: &mut Sink<'_>) {
         } else {
             continue;
         }
-        sink(
-            *pid,
-            Observation::Target(now(), attached.target.info.clone()),
-        );
+        sink(*pid, Observation::Target(now(), info.clone()));
     }
 }
 

@@ -53,9 +53,9 @@ pub fn check(what: &'static str, path: &Path) -> Result<(), OutputError> {
     let can = match fs::metadata(path) {
         Ok(found) if found.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
         Ok(found) if !found.is_file() => Ok(()),
-        _ => create_beside(path).map(|(temporary, _)| {
-            // It is empty and has a name of its own.
-            let _ = fs::remove_file(temporary);
+        _ => place(path).and_then(|path| {
+            let (temporary, _) = create_beside(&path)?;
+            fs::remove_file(temporary)
         }),
     };
     can.map_err(|source| OutputError::File {
@@ -73,12 +73,7 @@ fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
         }
         _ => {}
     }
-    // A symbolic link is followed and its target replaced. A link of another user is replaced itself.
-    let path = if is_foreign_link(path) {
-        path.to_owned()
-    } else {
-        fs::canonicalize(path).or_else(|_| dangling(path))?
-    };
+    let path = place(path)?;
     let (temporary, mut file) = create_beside(&path)?;
     let written = file
         .write_all(content)
@@ -89,6 +84,14 @@ fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
         let _ = fs::remove_file(&temporary);
     }
     written
+}
+
+/// The file to replace. A symbolic link is followed and its target replaced. A link of another user is replaced itself.
+fn place(path: &Path) -> io::Result<PathBuf> {
+    if is_foreign_link(path) {
+        return Ok(path.to_owned());
+    }
+    fs::canonicalize(path).or_else(|_| dangling(path))
 }
 
 /// Writes to a device or FIFO. A FIFO without a reader is an error: opening it would wait for one, perhaps for ever.

@@ -158,6 +158,34 @@ mod tests {
     use crate::attribution::Attribution;
     use crate::events::{Binding, Fingerprint, Request, RequestId};
 
+    fn request(token: u64, head: String) -> Request {
+        Request {
+            id: RequestId(token),
+            start: Nanos(1),
+            end: Nanos(2),
+            head,
+            token: Some(Fingerprint(token)),
+            status: Some(200),
+            binding: Binding::Exact,
+            body_bytes: 0,
+            token_uncertain: false,
+            path_cut: false,
+            again: false,
+        }
+    }
+
+    /// The result of a search at a time.
+    fn counted(second: u64, count: u64) -> Residency {
+        Residency {
+            at: Nanos(second * 1_000_000_000),
+            strings: TokenStrings::Counted {
+                beginning: 7,
+                count,
+            },
+            ..Residency::default()
+        }
+    }
+
     /// A route with 40 new tokens per second, and the strings that are counted every 5 s.
     fn trend_of(seconds: u64, strings: impl Fn(u64) -> u64) -> Trend {
         let mut attribution = Attribution::new(10.0);
@@ -166,30 +194,10 @@ mod tests {
         for second in 1..=seconds {
             for _ in 0..40 {
                 token += 1;
-                attribution.request(&Request {
-                    id: RequestId(token),
-                    start: Nanos(1),
-                    end: Nanos(2),
-                    head: "GET /data".to_owned(),
-                    token: Some(Fingerprint(token)),
-                    status: Some(200),
-                    binding: Binding::Exact,
-                    body_bytes: 0,
-                    token_uncertain: false,
-                    path_cut: false,
-                    again: false,
-                });
+                attribution.request(&request(token, "GET /data".to_owned()));
             }
             if second % 5 == 0 {
-                let residency = Residency {
-                    at: Nanos(second * 1_000_000_000),
-                    strings: TokenStrings::Counted {
-                        beginning: 7,
-                        count: strings(second),
-                    },
-                    ..Residency::default()
-                };
-                counts.observe(&residency, &attribution.routes);
+                counts.observe(&counted(second, strings(second)), &attribution.routes);
             }
         }
         let route = attribution.routes.iter().next().map(|(id, _)| id);
@@ -251,30 +259,10 @@ mod tests {
         for second in 1..=60_u64 {
             for _ in 0..40 {
                 token += 1;
-                attribution.request(&Request {
-                    id: RequestId(token),
-                    start: Nanos(1),
-                    end: Nanos(2),
-                    head: format!("GET /users/{}", word(token / 40)),
-                    token: Some(Fingerprint(token)),
-                    status: Some(200),
-                    binding: Binding::Exact,
-                    body_bytes: 0,
-                    token_uncertain: false,
-                    path_cut: false,
-                    again: false,
-                });
+                attribution.request(&request(token, format!("GET /users/{}", word(token / 40))));
             }
             if second % 5 == 0 {
-                let residency = Residency {
-                    at: Nanos(second * 1_000_000_000),
-                    strings: TokenStrings::Counted {
-                        beginning: 7,
-                        count: token,
-                    },
-                    ..Residency::default()
-                };
-                counts.observe(&residency, &attribution.routes);
+                counts.observe(&counted(second, token), &attribution.routes);
             }
         }
         let routes = &attribution.routes;

@@ -62,11 +62,7 @@ impl Symbolizer {
         let budget = Budget::until(Instant::now() + MAX_REFRESH);
         let mut limitations = Vec::new();
         let found = modules_on(self.pid, &mappings, &budget, &mut limitations);
-        for limitation in limitations {
-            if !self.said.1.contains(&limitation) {
-                self.said.1.push(limitation);
-            }
-        }
+        say(&mut self.said.1, limitations);
         let before: Vec<_> = self
             .modules
             .iter()
@@ -191,11 +187,7 @@ impl Symbolizer {
             .files
             .get_or_insert_with(|| split::files(module, pid, &mut why));
         let (looked, failed) = helper::look(files, svma);
-        for why in why.into_iter().chain(failed) {
-            if self.said.1.len() < MAX_SAID && !self.said.1.contains(&why) {
-                self.said.1.push(why);
-            }
-        }
+        say(&mut self.said.1, why.into_iter().chain(failed));
         expand(module, looked).unwrap_or_else(|| vec![unnamed(module, svma)])
     }
 
@@ -279,6 +271,15 @@ fn unnamed(module: &Module, svma: u64) -> Frame {
         line: None,
         module: module.name.clone(),
         kind: classify(&origin),
+    }
+}
+
+/// Adds limitations that are new, up to the maximum.
+fn say(said: &mut Vec<String>, more: impl IntoIterator<Item = String>) {
+    for one in more {
+        if said.len() < MAX_SAID && !said.contains(&one) {
+            said.push(one);
+        }
     }
 }
 

@@ -1,7 +1,5 @@
 //! Observes a Go process: probes in net/http and the runtime, and the runtime's statistics.
 
-use std::mem;
-
 use heaptide_ebpf::{Block, target_flags};
 use heaptide_judge::events::{Nanos, Observation};
 use heaptide_process::Inspected;
@@ -19,8 +17,6 @@ pub(super) struct GoObserver {
     start_ticks: u64,
     /// `None`: its function table cannot be read.
     program: Option<Program>,
-    /// Requests are traced by system calls.
-    by_calls: bool,
     /// `None` before the observation begins, or if the layout is unknown.
     reader: Option<GoReader>,
 }
@@ -30,7 +26,6 @@ impl GoObserver {
         Self {
             pid: process.pid,
             start_ticks: process.start_ticks,
-            by_calls: !program.as_ref().is_some_and(Program::sees_requests),
             program,
             reader: None,
         }
@@ -49,22 +44,16 @@ impl Observer for GoObserver {
     }
 
     fn settings(&self) -> RuntimeSettings {
+        let program = self.program.as_ref();
         RuntimeSettings {
-            requests: if self.by_calls {
-                target_flags::REQUESTS
-            } else {
+            requests: if program.is_some_and(Program::sees_requests) {
                 target_flags::GO_REQUESTS
+            } else {
+                target_flags::REQUESTS
             },
-            maps_own_heap: self.program.is_some(),
+            maps_own_heap: program.is_some(),
             ..RuntimeSettings::default()
         }
-    }
-
-    fn trace_otherwise(&mut self) -> Option<&'static str> {
-        let before = mem::replace(&mut self.by_calls, true);
-        (!before).then_some(
-            "none of its requests went through net/http: they are traced by system calls and bound to threads",
-        )
     }
 
     fn sees_heap(&self) -> bool {
