@@ -23,6 +23,7 @@ const EXPECTED_SKIPS: &[(&str, &str)] = &[
     ("Go 1.22", BETWEEN),
     ("Go 1.23", BETWEEN),
     ("Go 1.24", BETWEEN),
+    ("Go 1.25", BETWEEN),
     ("Go 1.26", BETWEEN),
     ("CPython 3.14", NEWER),
     ("CPython 3.15", NEWER),

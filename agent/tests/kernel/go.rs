@@ -15,20 +15,21 @@ use serde_json::Value;
 const RUN: Duration = Duration::from_secs(60);
 
 /// Programs of the lab. Those of 1.21 are position-independent executables. A request of `/users/7` has the route of their router.
-const PROGRAMS: [&str; 5] = [
+const PROGRAMS: [&str; 4] = [
     "echo-1.21",
-    "echo-1.25",
-    "echo-1.27-stripped",
-    "nethttp-1.25-stripped",
+    "echo-1.27",
     "nethttp-1.27",
+    "nethttp-1.27-stripped",
 ];
 /// The same for the versions in between.
-const BETWEEN: [&str; 6] = [
+const BETWEEN: [&str; 8] = [
     "nethttp-1.22",
     "echo-1.23",
     "nethttp-1.23",
     "echo-1.24",
     "nethttp-1.24-stripped",
+    "nethttp-1.25",
+    "echo-1.25-stripped",
     "nethttp-1.26",
 ];
 
@@ -166,7 +167,7 @@ fn blocks_carry_the_request_that_made_them() {
     if let Err(reason) = build_load().and_then(|()| go::build()) {
         return skip(name, &reason);
     }
-    let programs = ["echo-1.21", "nethttp-1.25", "echo-1.27-stripped"];
+    let programs = ["echo-1.21", "echo-1.27-stripped"];
     for program in programs.into_iter().chain(go::between(&BETWEEN)) {
         let service = Service::start(program, "attribution");
         let observer = Observer::attach(service.process.id(), "trace", &[]);
@@ -243,7 +244,7 @@ fn marks_and_goroutines_are_what_the_runtime_says() {
     if let Err(reason) = build_load().and_then(|()| go::build()) {
         return skip(name, &reason);
     }
-    let programs = ["echo-1.21", "echo-1.25-stripped", "nethttp-1.27"];
+    let programs = ["echo-1.21", "nethttp-1.27"];
     for program in programs.into_iter().chain(go::between(&BETWEEN)) {
         let service = Service::start(program, "goroutine-leak");
         let observer = Observer::attach(service.process.id(), "watch", &[]);
@@ -301,10 +302,11 @@ fn requests_by_http2_are_seen_with_their_tokens() {
     {
         return skip(name, "curl is not installed");
     }
-    let programs = ["nethttp-1.25-stripped", "nethttp-1.27"];
+    let programs = ["nethttp-1.27", "nethttp-1.27-stripped"];
     for program in programs.into_iter().chain(go::between(&[
         "nethttp-1.22",
         "nethttp-1.23",
+        "nethttp-1.25-stripped",
         "nethttp-1.26",
     ])) {
         eprintln!("{program}");

@@ -24,7 +24,7 @@ fn attaching_and_detaching_under_load_harms_nobody() {
     if let Err(reason) = build_load().and_then(|()| go::build()) {
         return skip(name, &reason);
     }
-    for (program, mode) in [("echo-1.25", "trace"), ("nethttp-1.27-stripped", "watch")] {
+    for (program, mode) in [("echo-1.27", "trace"), ("nethttp-1.27-stripped", "watch")] {
         // Stacks of 200 frames come and go with every request.
         let mut service = Service::start(program, "deep-stacks");
         let mut load = lab_program("lab-load");
@@ -60,13 +60,13 @@ fn an_unknown_version_is_said_and_its_requests_are_seen() {
     let Some(_turn) = kernel(name) else {
         return;
     };
-    if let Err(reason) = build_load().and_then(|()| go::build_with("1.25")) {
+    if let Err(reason) = build_load().and_then(|()| go::build_with("1.27")) {
         return skip(name, &reason);
     }
     let folder = folder();
     let path = folder.path().join("echo-of-tomorrow");
-    let mut bytes = fs::read(go::path("echo-1.25")).expect("the program");
-    let known = b"go1.25.5";
+    let mut bytes = fs::read(go::path("echo-1.27")).expect("the program");
+    let known = b"go1.27.3";
     let mut changed = 0;
     for at in 0..bytes.len() - known.len() {
         if bytes[at..].starts_with(known) {
@@ -113,7 +113,7 @@ fn system_calls_are_not_traced_where_nothing_is_seen_by_them() {
     if let Err(reason) = go::build() {
         return skip(name, &reason);
     }
-    let service = Service::start("nethttp-1.25", "stateless");
+    let service = Service::start("nethttp-1.27", "stateless");
     for mode in ["watch", "trace"] {
         let options = ["--mode", mode];
         let mut watched = watch_in(service.process.id(), &options, &[CALIBRATED]);
@@ -137,8 +137,7 @@ fn a_profile_that_was_switched_on_is_switched_off_again() {
     }
     for (program, signal) in [
         ("echo-1.21-stripped", libc::SIGTERM),
-        ("nethttp-1.25", libc::SIGINT),
-        ("echo-1.27", libc::SIGTERM),
+        ("nethttp-1.27", libc::SIGINT),
     ] {
         let service = Service::start(program, "token-cache");
         let rate = || service.truth()["collector"]["profile_rate"].as_u64();

@@ -12,7 +12,7 @@ use super::{http, lab};
 
 const BUILD: Duration = Duration::from_secs(900);
 /// The versions of the everyday tests.
-pub(crate) const VERSIONS: [&str; 3] = ["1.21", "1.25", "1.27"];
+pub(crate) const VERSIONS: [&str; 2] = ["1.21", "1.27"];
 
 /// Builds the services with all toolchains. `Err`: why not.
 pub(crate) fn build() -> Result<(), String> {
@@ -55,7 +55,7 @@ pub(crate) fn between(programs: &[&'static str]) -> Vec<&'static str> {
     programs.iter().filter(can_be_built).copied().collect()
 }
 
-/// A program of lab/go (`echo-1.25-stripped`).
+/// A program of lab/go (`echo-1.27-stripped`).
 pub(crate) fn path(name: &str) -> PathBuf {
     lab("go/target").join(name)
 }
