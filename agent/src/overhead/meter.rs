@@ -1,6 +1,7 @@
 //! Measures what tracing requests costs each target: probes are timed for a second now and then if the kernel allows
 //! it, and otherwise estimated from their number. System calls are always estimated, because other processes make them
-//! too.
+//! too. What the same calls cost a service's peers on the host is not the service's, and `cargo xtask bench syscalls`
+//! measures it.
 
 use std::{
     collections::HashMap,
@@ -24,11 +25,8 @@ const PROGRAM_NS: f64 = 700.0;
 const CALL_NS: f64 = 300.0;
 /// The same for a request whose head is read there (`cargo xtask bench request-cost`: 8.5 us with its calls).
 const HEAD_NS: f64 = 6_000.0;
-/// A service's peers make as many calls, which are traced too if they are on the same host.
-const BOTH_ENDS: f64 = 2.0;
 /// Factor for indirect costs, such as cache misses. Estimated from one Go and one Python service on one machine, whose
-/// throughput in a window (`cargo xtask bench go` and `bench python`) fell by more than was metered. With [`BOTH_ENDS`]
-/// it errs towards longer pauses.
+/// throughput in a window (`cargo xtask bench go` and `bench python`) fell by more than was metered.
 const AROUND: f64 = 1.5;
 /// A request costs about as much as so many plain system calls.
 const REQUEST_WEIGHT: u64 = 8;
@@ -175,7 +173,7 @@ fn shares<'a>(
 
 /// CPU seconds of a target whose probes took so many nanoseconds.
 fn cost(in_probes: f64, events: &Events, hit_ns: f64) -> f64 {
-    let speed = hit_ns / HIT_NS * BOTH_ENDS;
+    let speed = hit_ns / HIT_NS;
     // Go's heads are read in its probes, not in system calls.
     let heads = if events.calls > 0 { events.requests } else { 0 };
     let called = (events.calls as f64 * CALL_NS + heads as f64 * HEAD_NS) * speed;
@@ -219,8 +217,8 @@ mod tests {
             "{}",
             meter.rate(1)
         );
-        // One tenth, plus 0.216 ms for calls and 0.06 ms for heads, scaled for a slower host and for both ends.
-        let called = 0.276 * 1_000.0 / HIT_NS * BOTH_ENDS;
+        // One tenth, plus 0.216 ms for calls and 0.06 ms for heads, scaled for a slower host.
+        let called = 0.276 * 1_000.0 / HIT_NS;
         assert!((meter.rate(2) / AROUND - (0.4 + called) / 2e3).abs() < 1e-9);
         assert!(meter.rate(3).abs() < f64::EPSILON);
         meter.forget(1);

@@ -63,7 +63,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
             None
         };
         let total = SETTLE + Duration::from_secs(arguments.seconds) + SETTLE;
-        let mut heaptide = attach(pid, "watch", total)?;
+        let mut heaptide = attach(pid, "watch", &[], total)?;
         thread::sleep(SETTLE);
         let watched = plain()?;
         let own = cpu::heaptide_below(heaptide.id()).context("heaptide has ended")?;

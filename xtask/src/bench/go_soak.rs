@@ -59,7 +59,7 @@ fn soak(go: &crate::lab::catalog::Service, seconds: u64, connections: u32) -> Re
     while load.is_alive() && began.elapsed().as_secs() < seconds {
         let mode = MODES[attached % MODES.len()];
         let pid = server.process.pid();
-        let status = attach(pid, mode, Duration::from_secs(2))?.wait();
+        let status = attach(pid, mode, &[], Duration::from_secs(2))?.wait();
         ensure!(
             status.context("cannot wait for heaptide")?.success(),
             "heaptide failed"

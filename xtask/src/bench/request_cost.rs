@@ -1,11 +1,15 @@
 //! `cargo xtask bench request-cost`: CPU time per request of a trivial C++ server with 1 KiB heads, with
 //! and without heaptide, in alternating rounds.
 
+use std::ffi::OsStr;
+use std::fs;
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
 
 use super::cpu;
 use crate::lab::catalog::Catalog;
@@ -72,22 +76,26 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
         arguments.rate, arguments.head_bytes, arguments.mode
     );
     println!(
-        "{:>6} {:>14} {:>14} {:>10}",
-        "round", "without, us", "with, us", "added"
+        "{:>6} {:>14} {:>14} {:>10} {:>14}",
+        "round", "without, us", "with, us", "added", "reported, us"
     );
-    let (mut without, mut with) = (Vec::new(), Vec::new());
+    let (mut without, mut with, mut reported) = (Vec::new(), Vec::new(), Vec::new());
+    let report = folder.path().join("report.json");
     for number in 1..=arguments.rounds {
         let plain = per_request(pid, server.port, round)?;
         let total = SETTLE + round + SETTLE;
-        let watched = while_attached(pid, &arguments.mode, SETTLE, total, || {
+        let output = ["--output".as_ref(), report.as_os_str()];
+        let watched = while_attached(pid, &arguments.mode, &output, SETTLE, total, || {
             per_request(pid, server.port, round)
         })?;
+        let said = own_figure(&report)?;
         println!(
-            "{number:>6} {plain:>14.2} {watched:>14.2} {:>10.2}",
+            "{number:>6} {plain:>14.2} {watched:>14.2} {:>10.2} {said:>14.2}",
             watched - plain
         );
         without.push(plain);
         with.push(watched);
+        reported.push(said);
     }
     let added = median(
         with.iter()
@@ -96,9 +104,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
             .collect(),
     );
     println!(
-        "median {:>13.2} {:>14.2} {added:>10.2}  us of server CPU per request",
+        "median {:>13.2} {:>14.2} {added:>10.2} {:>14.2}  us of server CPU per request",
         median(without),
-        median(with)
+        median(with),
+        median(reported)
     );
     if added > LIMIT_MICROSECONDS {
         bail!("{added:.2} us per request is more than {LIMIT_MICROSECONDS}");
@@ -110,11 +119,12 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
 pub(super) fn while_attached<T>(
     pid: u32,
     mode: &str,
+    more: &[&OsStr],
     settle: Duration,
     total: Duration,
     measure: impl FnOnce() -> Result<T>,
 ) -> Result<T> {
-    let mut attached = attach(pid, mode, total)?;
+    let mut attached = attach(pid, mode, more, total)?;
     thread::sleep(settle);
     let measured = measure()?;
     if attached
@@ -129,9 +139,10 @@ pub(super) fn while_attached<T>(
 }
 
 /// Attaches heaptide to a process for some time.
-pub(super) fn attach(pid: u32, mode: &str, duration: Duration) -> Result<Child> {
+pub(super) fn attach(pid: u32, mode: &str, more: &[&OsStr], duration: Duration) -> Result<Child> {
     observe::heaptide()
         .args(["attach", &pid.to_string(), "--mode", mode])
+        .args(more)
         .args([
             "--for",
             &format!("{}s", duration.as_secs()),
@@ -142,6 +153,17 @@ pub(super) fn attach(pid: u32, mode: &str, duration: Duration) -> Result<Child> 
         .stdout(Stdio::null())
         .spawn()
         .context("cannot start heaptide")
+}
+
+/// Microseconds per traced request by heaptide's own account.
+fn own_figure(report: &Path) -> Result<f64> {
+    let text = fs::read(report).context("heaptide wrote no report")?;
+    let report: Value = serde_json::from_slice(&text).context("heaptide's report is not JSON")?;
+    let number = |pointer: &str| {
+        let value = report.pointer(pointer).and_then(Value::as_f64);
+        value.with_context(|| format!("heaptide's report has no {pointer}"))
+    };
+    Ok(number("/health/probe_seconds")? * 1e6 / number("/window/requests")?.max(1.0))
 }
 
 /// Microseconds of the server's CPU time per request over some time.

@@ -44,7 +44,7 @@ fn measure(arguments: &Arguments, other: u32) -> Result<()> {
     let (mut without, mut with, mut added) = (Vec::new(), Vec::new(), Vec::new());
     for number in 1..=arguments.rounds {
         let plain = per_call()?;
-        let watched = while_attached(other, "watch", SETTLE, SETTLE + SETTLE, per_call)?;
+        let watched = while_attached(other, "watch", &[], SETTLE, SETTLE + SETTLE, per_call)?;
         println!(
             "{number:>6} {plain:>14.0} {watched:>14.0} {:>10.0}",
             watched - plain

@@ -11,9 +11,8 @@ use crate::at_once::at_once;
 const JOBS: usize = 4;
 /// Boots an emulated kernel: it takes longest and hardly uses this kernel.
 const FIRST: &[&str] = &["kernel_older"];
-/// Their tests hold the lock of `agent/tests/common` exclusively, so concurrent programs would only wait, or use all
-/// processors, so that deadlines of others would pass.
-const ALONE: &[&str] = &["kernel_modes", "kernel_windows"];
+/// Its tests hold the lock of `agent/tests/common` exclusively, so concurrent programs would only wait.
+const ALONE: &[&str] = &["kernel_modes"];
 /// Long ones come first, so that none is left to the end.
 const LONG: &[&str] = &[
     "kernel_allocators",
@@ -21,6 +20,7 @@ const LONG: &[&str] = &[
     "kernel_faults",
     "kernel_census",
     "kernel_go",
+    "kernel_windows",
 ];
 
 /// A job: tests of a program, or a row of the lab.
