@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::json;
 
-use crate::observe::{Source, SourceError, SourceOptions, TargetOptions};
+use crate::observe::{Observing, Outside, Source, SourceError, SourceOptions, TargetOptions};
 use heaptide_judge::{
     events::{MemoryKind, Observation},
     findings::service,
@@ -30,7 +30,7 @@ const SNAPSHOT: Duration = Duration::from_secs(2);
 
 /// All observed processes.
 pub struct Session {
-    source: Source,
+    source: Box<dyn Observing>,
     judged: BTreeMap<u32, Judged>,
     sample_due: Instant,
     snapshot_due: Instant,
@@ -45,14 +45,23 @@ impl Session {
     pub fn new(options: SourceOptions) -> Result<Self, SourceError> {
         let mut source = Source::new(options)?;
         source.calibrate()?;
+        Ok(Self::with(Box::new(source)))
+    }
+
+    /// A session without kernel programs, and `why` they cannot be used.
+    pub fn outside(options: TargetOptions, why: &SourceError) -> Self {
+        Self::with(Box::new(Outside::new(options, why)))
+    }
+
+    fn with(source: Box<dyn Observing>) -> Self {
         let now = Instant::now();
-        Ok(Self {
+        Self {
             source,
             judged: BTreeMap::new(),
             sample_due: now,
             snapshot_due: now,
             tap: None,
-        })
+        }
     }
 
     /// Sends every observation to `tap` too.

@@ -13,12 +13,13 @@ use std::{
 use anyhow::{Context as _, Result};
 use regex::Regex;
 use tokio::sync::watch;
+use tracing::warn;
 
 use super::{find, report};
 use crate::{
     cli::{Attach, ExitCode},
     kernel,
-    observe::{SourceOptions, TargetOptions},
+    observe::{SourceError, SourceOptions, TargetOptions},
     outputs::{file, format::printable, http::Server, live::LiveView, metrics::Metrics},
     privileges::{self, More},
     session::Session,
@@ -52,7 +53,7 @@ pub(super) fn attach(args: &Attach) -> Result<ExitCode> {
         runtime.spawn(server.serve(metrics.clone(), stopped));
     }
     let judge = super::judge::options(&args.judge);
-    let mut session = Session::new(source_options(args)?)?;
+    let mut session = session(args)?;
     let recording = match &args.record {
         Some(path) => Some(super::record::record(&mut session, path)?),
         None => None,
@@ -150,6 +151,24 @@ fn keep_needed(args: &Attach) -> Result<()> {
         refused: Some(kernel::wants_admin),
     })
     .context("cannot drop unneeded capabilities")
+}
+
+/// A session with kernel programs; without them, if the kernel refuses them and no option needs them.
+fn session(args: &Attach) -> Result<Session> {
+    let options = source_options(args)?;
+    let target = options.target.clone();
+    let needs_programs =
+        !args.mode.automatic() || args.requests.is_some() || !args.handlers.is_empty();
+    match Session::new(options) {
+        Err(why @ SourceError::Kernel(_)) if !needs_programs => {
+            let session = Session::outside(target, &why);
+            for limitation in session.limitations() {
+                warn!("{limitation}");
+            }
+            Ok(session)
+        }
+        other => Ok(other?),
+    }
 }
 
 /// Source options from the flags.

@@ -13,7 +13,7 @@ use super::ps;
 use crate::{
     cli::{Doctor, ExitCode, Format},
     kernel::{self, KernelError},
-    observe::{Source, SourceError, SourceOptions, TargetOptions},
+    observe::{Observing as _, Source, SourceError, SourceOptions, TargetOptions},
     outputs::file,
     privileges::{self, More},
     settings,
@@ -199,9 +199,14 @@ fn text(checks: &[Check], places: &[heaptide_process::plan::Probe], code: ExitCo
     }
     text.push_str(match code {
         ExitCode::Success => "heaptide can attach on this host.\n",
-        ExitCode::NotPermitted => "heaptide cannot attach: not permitted (exit code 77).\n",
-        _ => "heaptide cannot attach: the kernel lacks a feature (exit code 69).\n",
+        ExitCode::NotPermitted => "heaptide cannot trace: not permitted (exit code 77).\n",
+        _ => "heaptide cannot trace: the kernel lacks a feature (exit code 69).\n",
     });
+    if code != ExitCode::Success {
+        text.push_str(
+            "`heaptide attach PID` still reads the memory of a process and the containers of Python, without requests.\n",
+        );
+    }
     text
 }
 

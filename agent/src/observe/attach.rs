@@ -7,10 +7,10 @@ use heaptide_judge::events::Observation;
 use heaptide_process::clocks::{cpu_time_of, now};
 use heaptide_process::plan::Probe;
 use heaptide_runtimes::Target;
-use heaptide_runtimes::readers::Readers;
 use tracing::warn;
 
 use super::attached::{Attached, Before};
+use super::heaps;
 use super::host::{Host, Sink, SourceError, plan_of};
 use super::memory::sample;
 use super::options::TargetOptions;
@@ -128,8 +128,8 @@ pub(super) fn begin(
     }
     on?;
     watch_faults(host, pid);
-    read_heap(host, pid);
     if let Some(attached) = host.attached.get_mut(&pid) {
+        heaps::watch(&mut host.readers, &attached.target);
         if host.options.enable_go_profile {
             attached.enable_profile();
         }
@@ -171,28 +171,5 @@ fn watch_faults(host: &mut Host, pid: u32) {
     let set = host.kernel.set_frames(pid, frames);
     if let Err(why) = counted.and(set) {
         warn!(pid, "page faults are not counted: {why}");
-    }
-}
-
-/// Starts to read the heap of a target, if its runtime supports it.
-fn read_heap(host: &mut Host, pid: u32) {
-    let Some(attached) = host.attached.get(&pid) else {
-        return;
-    };
-    let Some(reader) = attached.target.runtime.observer.heap_reader() else {
-        if let Some(readers) = &host.readers {
-            readers.forget(pid);
-        }
-        return;
-    };
-    let start_ticks = attached.target.info.start_ticks;
-    if host.readers.is_none() {
-        match Readers::start() {
-            Ok(readers) => host.readers = Some(readers),
-            Err(why) => warn!(pid, "containers are not read: {why}"),
-        }
-    }
-    if let Some(readers) = &host.readers {
-        readers.watch(pid, start_ticks, reader);
     }
 }

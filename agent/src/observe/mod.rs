@@ -14,7 +14,9 @@ mod libraries;
 mod lifecycle;
 mod live;
 mod memory;
+mod observing;
 mod options;
+mod outside;
 mod pace;
 mod regions;
 pub mod residency;
@@ -29,5 +31,7 @@ mod tokens;
 mod unread;
 
 pub use host::{Sink, SourceError};
+pub use observing::Observing;
 pub use options::{SourceOptions, TargetOptions};
+pub use outside::Outside;
 pub use source::Source;

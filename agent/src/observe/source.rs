@@ -5,14 +5,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use heaptide_judge::events::{Observation, Opinion, TargetInfo};
+use heaptide_judge::events::{Observation, Opinion};
 use heaptide_process::clocks::now;
-use heaptide_runtimes::inspect;
+use heaptide_runtimes::{inspect, readers::Readers};
 
 use super::attach::{Beginning, begin};
 use super::calibrate::calibrate;
 use super::control::Control;
 use super::host::{Host, Sink, SourceError};
+use super::observing::Observing;
 use super::options::{SourceOptions, TargetOptions};
 use super::{events, faults, heaps, libraries, lifecycle, live, memory, tidy, tokens, unread};
 
@@ -53,15 +54,15 @@ impl Source {
     pub fn map_bytes(&self) -> u64 {
         self.host.kernel.map_bytes()
     }
+}
 
-    /// Starts to observe a process.
-    pub fn attach(&mut self, pid: u32, sink: &mut Sink<'_>) -> Result<(), SourceError> {
+impl Observing for Source {
+    fn attach(&mut self, pid: u32, sink: &mut Sink<'_>) -> Result<(), SourceError> {
         let options = self.host.options.target.clone();
         self.attach_with(pid, options, sink)
     }
 
-    /// The same with options for this target.
-    pub fn attach_with(
+    fn attach_with(
         &mut self,
         pid: u32,
         options: TargetOptions,
@@ -71,56 +72,37 @@ impl Source {
         begin(&mut self.host, Beginning::of(target, options), sink)
     }
 
-    /// Follows existing children that run the same program: the workers of a pre-forking server.
-    pub fn follow_children(&mut self, pid: u32, sink: &mut Sink<'_>) {
+    fn follow_children(&mut self, pid: u32, sink: &mut Sink<'_>) {
         lifecycle::follow_children(&mut self.host, pid, sink);
     }
 
-    /// The children followed since the last call, each with its parent.
-    pub fn take_followed(&mut self) -> Vec<(u32, u32)> {
+    fn take_followed(&mut self) -> Vec<(u32, u32)> {
         std::mem::take(&mut self.host.followed)
     }
 
-    /// Ends the observation of a process.
-    pub fn detach(&mut self, pid: u32) {
+    fn detach(&mut self, pid: u32) {
         self.host.detach(pid);
         tidy::tidy(&mut self.host);
     }
 
-    /// The observed processes, including ended ones until they are detached.
-    pub fn pids(&self) -> Vec<u32> {
-        self.host.attached.keys().copied().collect()
-    }
-
-    /// Whether a process that is observed has ended.
-    pub fn ended(&self, pid: u32) -> bool {
+    fn ended(&self, pid: u32) -> bool {
         let attached = self.host.attached.get(&pid);
         attached.is_none_or(|attached| attached.ended || !attached.target.is_alive())
     }
 
-    /// Limitations of this host.
-    pub fn limitations(&self) -> Vec<String> {
+    fn limitations(&self) -> Vec<String> {
         self.host.limitations().cloned().collect()
     }
 
-    /// The description of a target.
-    pub fn info(&self, pid: u32) -> Option<&TargetInfo> {
-        let attached = self.host.attached.get(&pid);
-        attached.map(|attached| &attached.target.info)
-    }
-
-    /// Waits until there are records, or for `timeout`.
-    pub fn wait(&self, timeout: Duration) {
+    fn wait(&self, timeout: Duration) {
         self.host.ring.wait(timeout);
     }
 
-    /// Processes ring records: requests, process events, stacks.
-    pub fn pump(&mut self, sink: &mut Sink<'_>) {
+    fn pump(&mut self, sink: &mut Sink<'_>) {
         events::pump(&mut self.host, sink);
     }
 
-    /// Reads memory and losses of every target, and applies the budgets. Called every second.
-    pub fn sample(&mut self, sink: &mut Sink<'_>) -> Result<(), SourceError> {
+    fn sample(&mut self, sink: &mut Sink<'_>) -> Result<(), SourceError> {
         let host = &mut self.host;
         self.control.step(host, sink)?;
         libraries::meet(host, sink);
@@ -128,7 +110,12 @@ impl Source {
         unread::look(host, sink);
         faults::read(host, sink);
         tidy::tidy(host);
-        heaps::take(host, sink);
+        let readings = host.readers.iter().flat_map(Readers::readings);
+        for (pid, reading) in readings {
+            if let Some(attached) = host.attached.get_mut(&pid) {
+                heaps::forward(&mut attached.target, reading, sink);
+            }
+        }
         let pids: Vec<u32> = host.attached.keys().copied().collect();
         for pid in pids {
             memory::sample(host, pid, sink);
@@ -147,8 +134,7 @@ impl Source {
         Ok(())
     }
 
-    /// Reports snapshots, unless the last one was so expensive that the next is not due yet. Returns whether it did.
-    pub fn snapshot(&mut self, sink: &mut Sink<'_>) -> Result<bool, SourceError> {
+    fn snapshot(&mut self, sink: &mut Sink<'_>) -> Result<bool, SourceError> {
         let begun = Instant::now();
         if begun < self.snapshot_due {
             return Ok(false);
@@ -160,25 +146,21 @@ impl Source {
         Ok(true)
     }
 
-    /// The same, due or not.
-    pub fn snapshot_now(&mut self, sink: &mut Sink<'_>) -> Result<(), SourceError> {
+    fn snapshot_now(&mut self, sink: &mut Sink<'_>) -> Result<(), SourceError> {
         live::snapshot(&mut self.host, sink)
     }
 
-    /// The counters of all targets by name, since the calibration.
-    pub fn counters(&self) -> Result<BTreeMap<&'static str, u64>, SourceError> {
+    fn counters(&self) -> Result<BTreeMap<&'static str, u64>, SourceError> {
         memory::counters(&self.host)
     }
 
-    /// Whether the judge's opinion of a target is needed now.
-    pub fn wants_opinion(&self, pid: u32) -> bool {
+    fn wants_opinion(&self, pid: u32) -> bool {
         let attached = self.host.attached.get(&pid);
         let windows = attached.and_then(|attached| attached.windows);
         windows.is_some_and(|windows| windows.wants_opinion())
     }
 
-    /// Sets the judge's opinion of a target's window.
-    pub fn set_opinion(&mut self, pid: u32, opinion: Opinion) {
+    fn set_opinion(&mut self, pid: u32, opinion: Opinion) {
         let attached = self.host.attached.get_mut(&pid);
         if let Some(windows) = attached.and_then(|attached| attached.windows.as_mut()) {
             windows.set_opinion(opinion);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::common::kernel;
 use super::common::requests::{Observer, Server, answer, ask, get, send_apart};
 use super::common::source::watching;
-use heaptide::observe::{Source, TargetOptions};
+use heaptide::observe::{Observing as _, Source, TargetOptions};
 use heaptide::settings;
 use heaptide::values::Credential;
 use heaptide_judge::events::{Fingerprint, Observation};

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::common::interpreters::{interpreters, version_of};
 use super::common::process::Process;
 use super::common::source::watching;
-use heaptide::observe::Source;
+use heaptide::observe::{Observing as _, Source};
 use heaptide_judge::events::{Census, Faults, Observation, Site, SiteId};
 use serde_json::Value;
 

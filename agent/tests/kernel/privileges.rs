@@ -165,3 +165,36 @@ fn what_is_missing_is_said_once() {
         lines.filter(|line| line.contains("CAP_DAC_READ_SEARCH") && line.contains("missing"));
     assert_eq!(lines.count(), 1, "{result:#?}");
 }
+
+/// Where the kernel refuses its programs, what can be read from outside is: the container that grows is named, and the
+/// report says what is not seen. A mode that was asked for and needs the programs is an error.
+#[test]
+fn without_kernel_programs_containers_are_still_judged() {
+    let Some(_turn) = kernel("without_kernel_programs_containers_are_still_judged") else {
+        return;
+    };
+    let program = "import time\nkept = {}\nprint('ready', flush=True)\n\
+                   while True:\n kept[len(kept)] = bytearray(2000)\n time.sleep(0.01)\n";
+    let mut python = Command::new("/usr/bin/python3");
+    let mut target = Process::start("python3", python.args(["-c", program]));
+    target.line(SOON, |line| line.contains("ready"));
+    let pid = target.id().to_string();
+    let attach = ["attach", &pid, "--for", "30s", "--format", "json"];
+    let (mut command, _folder) = as_nobody("+sys_ptrace", &attach);
+    let result = run("setpriv heaptide", &mut command, ATTACH);
+    assert_eq!(result.code, Some(0), "{result:#?}");
+    let report: Value = serde_json::from_str(&result.output).expect("JSON");
+    assert_eq!(report["verdict"], "suspect", "{report:#}");
+    let finding = &report["findings"][0];
+    assert_eq!(finding["container"]["path"], "__main__.kept", "{finding:#}");
+    assert_eq!(finding["cause"], "indeterminate", "{finding:#}");
+    assert_eq!(report["target"]["mode"], "outside");
+    let said = report["target"]["limitations"].to_string();
+    assert!(said.contains("CAP_BPF is missing"), "{said}");
+    assert!(said.contains("requests"), "{said}");
+
+    let (mut command, _folder) = as_nobody("+sys_ptrace", &["attach", &pid, "--mode", "trace"]);
+    let result = run("setpriv heaptide", &mut command, ATTACH);
+    assert_eq!(result.code, Some(77), "{result:#?}");
+    assert!(result.errors.contains("CAP_BPF"), "{result:#?}");
+}

@@ -11,7 +11,7 @@ use super::common::process::Process;
 use super::common::services::{build, lab_program};
 use super::common::source::watching;
 use super::common::{http, kernel, lab, skip};
-use heaptide::observe::Source;
+use heaptide::observe::{Observing as _, Source};
 use heaptide_judge::events::{Observation, RequestId, SiteId};
 
 const START: Duration = Duration::from_secs(30);

@@ -206,7 +206,7 @@ fn unread(finding: &mut Finding) {
         UNDECIDED.clone_into(&mut finding.route);
         finding
             .evidence
-            .push("connections are served whose requests cannot be read".to_owned());
+            .push("the requests of this process cannot be read".to_owned());
     }
 }
 

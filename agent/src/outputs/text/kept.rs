@@ -39,6 +39,11 @@ pub fn kept(finding: &Finding) -> String {
             "{sign}{}/s without requests; {held}, {freed}",
             bytes(finding.growth_bytes_per_second)
         ),
+        // No request was seen.
+        Cause::Indeterminate if finding.retained_bytes_per_request <= 0.0 => format!(
+            "{sign}{}/s, which requests cause it is not known; {held}, {freed}",
+            bytes(finding.growth_bytes_per_second)
+        ),
         Cause::Indeterminate => format!(
             "{sign}{request} kept per request, too few new or repeated tokens to determine the \
              cause; {held}, {freed}"
