@@ -19,6 +19,7 @@ use super::host::{Sink, SourceError};
 use super::memory::own_usage;
 use super::observing::Observing;
 use super::options::TargetOptions;
+use crate::privileges;
 
 /// The mode in reports.
 const MODE: &str = "outside";
@@ -101,13 +102,13 @@ impl Observing for Outside {
         target.runtime.observer.begin(self.next);
         self.next += 1;
         let info = &mut target.info;
+        privileges::name_once(&mut info.limitations);
         info.limitations.push(self.limitation.clone());
         // Whatever grows may be due to requests.
         info.requests_unread = true;
         MODE.clone_into(&mut info.mode);
         heaps::watch(&mut self.readers, &target);
         sink(pid, Observation::Target(now(), target.info.clone()));
-        sink(pid, Observation::Window(now(), false));
         let process = Process {
             target,
             symbolizer: Symbolizer::new(pid)?,

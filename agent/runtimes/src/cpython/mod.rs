@@ -219,7 +219,14 @@ fn free_threaded_name(process: &Inspected) -> bool {
 /// An interpreter without a known runtime structure: before 3.8, or sections stripped.
 fn by_name(process: &Inspected) -> Option<Recognised> {
     let version = name_match(process)?.version;
-    let said = version.as_deref().unwrap_or("of unknown version");
+    let said = match &version {
+        // The version is no reason: its files could not be read, or have no symbols and sections.
+        Some(version) if known_versions().contains(version) => format!(
+            "no file of CPython {version} that can be read has its `_PyRuntime`: its containers and stacks are not seen"
+        ),
+        Some(version) => unknown(version),
+        None => unknown("of unknown version"),
+    };
     Some(Recognised {
         name: match &version {
             Some(version) => format!("cpython {version}"),
@@ -227,7 +234,7 @@ fn by_name(process: &Inspected) -> Option<Recognised> {
         },
         own_heap: true,
         collected: false,
-        limitations: vec![format!("{ARENAS}; {}", unknown(said))],
+        limitations: vec![format!("{ARENAS}; {said}")],
         observer: Box::new(Unobserved),
     })
 }
