@@ -25,6 +25,7 @@ pub mod observed;
 pub mod options;
 mod places;
 pub mod plateaus;
+mod precision;
 pub mod recall;
 pub mod remembered;
 pub mod residency;
