@@ -37,7 +37,7 @@ mod table_findings;
 pub mod tables;
 mod token_counts;
 pub mod tracker;
-mod units;
+pub(crate) mod units;
 pub mod verdict;
 pub mod window;
 
