@@ -17,7 +17,7 @@ use heaptide_judge::report::Verdict;
 pub enum ExitCode {
     /// Success; with `--exit-code` also: no finding.
     Success = 0,
-    /// `--exit-code`: a confirmed finding.
+    /// `--exit-code`: a confirmed finding; of a comparison: something is new or has grown.
     Confirmed = 1,
     /// `--exit-code`: a suspect finding.
     Suspect = 2,
@@ -58,8 +58,8 @@ impl From<Verdict> for ExitCode {
 #[command(name = "heaptide", version, max_term_width = 100)]
 #[command(
     after_help = "Exit codes: 0 success, 3 no such process, 64 usage, 69 not supported by the kernel, \
-         70 internal error, 77 not permitted; with --exit-code also 1 confirmed leak, 2 suspected leak, \
-         4 too little evidence for a verdict."
+         70 internal error, 77 not permitted; with --exit-code also 1 confirmed leak (diff: something new or \
+         grown), 2 suspected leak, 4 too little evidence for a verdict."
 )]
 pub struct Cli {
     /// Log level for standard error (error, warn, info, debug, trace), or a filter per module
@@ -77,6 +77,8 @@ pub enum Command {
     Attach(Attach),
     /// Judge a recorded capture again
     Replay(Replay),
+    /// Compare two reports or captures: what is new, gone, grown or shrunk per request and token
+    Diff(Diff),
     /// Run as a daemon with targets from a configuration file
     Run(Run),
     /// List processes with runtime, allocators, memory, and what can be observed in them
@@ -182,6 +184,27 @@ pub struct Replay {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a group of flags, documented there")]
     pub output: OutputArgs,
+}
+
+/// `heaptide diff`.
+#[derive(Clone, Debug, PartialEq, Args)]
+pub struct Diff {
+    /// JSON report (`--format json`) or capture (`--record`) of the first run
+    pub before: PathBuf,
+    /// The same of the second run
+    pub after: PathBuf,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a group of flags, documented there")]
+    pub judge: JudgeArgs,
+    /// Format of the comparison
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+    /// Write the comparison to this file instead of standard output
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Exit with 1 if something is new or has grown, 4 if that cannot be told
+    #[arg(long)]
+    pub exit_code: bool,
 }
 
 /// Settings of the judge.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::events::{Binding, Frame, FrameKind, LimitScope};
 use crate::report::{
-    Basis, Cause, Finding, FindingState, Health, Ledger, Live, LiveSite, Memory, Report,
+    Basis, Cause, Finding, FindingState, Health, Ledger, Live, LiveSite, Memory, Precision, Report,
     ResidencySummary, ResidentAge, RouteSummary, SCHEMA, SiteSummary, TargetSummary, TimeToOom,
     Verdict, Window,
 };
@@ -65,6 +65,16 @@ pub fn finding(state: FindingState, cause: Cause, route: &str) -> Finding {
         confirmed_after_seconds: Some(44.0),
         basis: Basis::Blocks,
         container: None,
+        precision: Some(Precision {
+            per_new_token: 4.0,
+            per_repeat_token: 0.0,
+            per_request: 2.0,
+            per_second: 2_000.0,
+            keeping_tokens: 12_400,
+            per_keeping_token: 4.0,
+            is_of_process: false,
+            is_part: false,
+        }),
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub mod attribution;
 pub mod capture;
+pub mod diff;
 pub mod events;
 pub mod findings;
 pub mod growth;

@@ -15,8 +15,8 @@ use crate::findings::observed::Observed;
 use crate::growth::Growth;
 use crate::growth::signals::Signals;
 use crate::report::{
-    Basis, Cause, Finding, FindingState, Live, LiveSite, Memory, Report, RouteSummary, SCHEMA,
-    TargetSummary, Verdict, Window,
+    Basis, Bound, Cause, Finding, FindingState, Live, LiveSite, Memory, Report, RouteSummary,
+    SCHEMA, TargetSummary, Verdict, Window,
 };
 
 pub use crate::findings::options::JudgeOptions;
@@ -287,7 +287,10 @@ impl Pipeline {
             findings,
             routes,
             residency: self.judge.residents.summary(self.now),
-            bound: self.judge.bound(self.inputs()),
+            bound: self.judge.bound(self.inputs()).map(|bound| Bound {
+                is_whole: self.judge.bound_is_whole(&window, self.inputs()),
+                ..bound
+            }),
             health: health(&self.judge.losses, self.cpu_seconds()),
             processes: Vec::new(),
             live: self.live(start),

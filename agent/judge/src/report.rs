@@ -234,6 +234,30 @@ pub struct Finding {
     /// The growing container, if known.
     #[serde(default)]
     pub container: Option<ContainerSummary>,
+    /// How exact the figures are. `None`: not known.
+    #[serde(default)]
+    pub precision: Option<Precision>,
+}
+
+/// How exact the figures of a finding are: standard errors in bytes, without systematic errors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Precision {
+    /// Error of the bytes per request with a new token.
+    pub per_new_token: f64,
+    /// Error of the bytes per request with a repeated token.
+    pub per_repeat_token: f64,
+    /// Error of the bytes per request.
+    pub per_request: f64,
+    /// Error of the growth per second.
+    pub per_second: f64,
+    /// Requests with a new token that keep anything. Others may have a token that the service knew before. 0: not counted.
+    pub keeping_tokens: u64,
+    /// Error of the bytes that each of those keeps.
+    pub per_keeping_token: f64,
+    /// The bytes are those by which the process grew, because more was kept than was seen.
+    pub is_of_process: bool,
+    /// Each event keeps more than was seen. (Known tokens, which keep nothing, make the figures per new token lower bounds too.)
+    pub is_part: bool,
 }
 
 /// Name of the route if several routes are possible.
@@ -380,10 +404,17 @@ pub struct Bound {
     /// Leaks that occur in fewer than one in so many requests could have been missed. `None`: requests were not followed
     /// one by one.
     pub one_in_requests: Option<f64>,
+    /// Losses, short observation or a heap that is not read do not stand against it, so that it holds for all memory.
+    #[serde(default)]
+    pub is_whole: bool,
+    /// The entries of containers were counted.
+    #[serde(default)]
+    pub counts_containers: bool,
 }
 
 /// Losses and cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Health {
     /// Records dropped because the ring buffer was full.
     pub dropped_events: u64,

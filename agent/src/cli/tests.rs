@@ -83,6 +83,10 @@ fn other_commands() {
         Ok(Command::Replay(replay)) if replay.output.files.0.len() == 1
     ));
     assert!(matches!(
+        of(&["diff", "a", "b", "--format", "json", "--exit-code"]),
+        Ok(Command::Diff(diff)) if diff.exit_code && diff.format == Format::Json
+    ));
+    assert!(matches!(
         of(&["run"]),
         Ok(Command::Run(run)) if run.config.ends_with("heaptide/heaptide.toml")
     ));
@@ -109,6 +113,7 @@ fn wrong_usage_exits_64_and_help_0() {
         &["attach", "1", "--handler", "("],
         &["attach", "1", "--metrics", "nowhere"],
         &["attach", "1", "--colour"],
+        &["diff", "a"],
         &["fly"],
     ] {
         assert_eq!(code(bad), ExitCode::Usage, "{bad:?}");

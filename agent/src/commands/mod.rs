@@ -19,6 +19,7 @@ use heaptide_process::{ProcessError, symbols};
 mod attach;
 mod bench;
 mod check_config;
+mod diff;
 mod doctor;
 mod find;
 mod judge;
@@ -31,6 +32,7 @@ mod report;
 mod requests;
 mod run;
 
+use diff::DiffError;
 use find::FindError;
 
 /// Runs a subcommand.
@@ -39,6 +41,7 @@ pub fn execute(cli: Cli) -> ProcessExit {
     let done = match cli.command {
         Command::Attach(args) => attach::attach(&args),
         Command::Replay(args) => replay::replay(&args),
+        Command::Diff(args) => diff::diff(&args),
         Command::Run(args) => run::run(&args, cli.log.as_deref()),
         Command::Ps(args) => ps::ps(&args),
         Command::Doctor(args) => doctor::doctor(&args),
@@ -94,7 +97,11 @@ fn code_of(error: &Error) -> ExitCode {
                 DaemonError::Settings(_) => ExitCode::Usage,
             };
         }
-        if cause.is::<SettingsError>() || cause.is::<ConfigError>() || cause.is::<LogError>() {
+        if cause.is::<SettingsError>()
+            || cause.is::<ConfigError>()
+            || cause.is::<LogError>()
+            || cause.is::<DiffError>()
+        {
             return ExitCode::Usage;
         }
         if let Some(OutputError::Twice { .. }) = cause.downcast_ref::<OutputError>() {

@@ -2,6 +2,7 @@
 //! files with call stacks the live stacks. They never read the pipeline.
 
 pub mod alerts;
+pub mod diff;
 pub mod file;
 pub mod files;
 pub mod flamegraph;

@@ -52,6 +52,20 @@ fn a_replay_says_the_same() {
     ] {
         assert_eq!(live[part], replayed[part], "{part}");
     }
+    // The report and the capture of one run are the same run.
+    let report = at("live.json");
+    fs::write(&report, watched.read("report.json")).expect("written");
+    let arguments = ["diff", &report, &capture, "--format", "json", "--exit-code"];
+    let compared = run("heaptide", &mut heaptide(&arguments), FINISH);
+    assert_eq!(compared.code, Some(0), "{compared:#?}");
+    let compared: Value = serde_json::from_str(&compared.output).expect("JSON");
+    assert_eq!(compared["outcome"], "no_difference", "{compared:#}");
+    assert_eq!(compared["changes"][0]["kind"], "same", "{compared:#}");
+    assert_eq!(
+        compared["changes"][0]["route"], live["findings"][0]["route"],
+        "{compared:#}"
+    );
+
     let size = |path: &str| fs::metadata(path).expect("written").len();
     assert!(size(&flame) > 2000);
     assert_eq!(size(&flame), size(&again), "the same stacks");

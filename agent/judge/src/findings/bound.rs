@@ -87,6 +87,8 @@ impl Judge {
                 (seconds * self.options.horizon_seconds / lasts.max(1e-9) - seconds).max(0.0)
             }),
             one_in_requests: (requests > 0.0).then(|| (requests / -RISK.ln()).floor().max(1.0)),
+            is_whole: false,
+            counts_containers: counted,
         })
     }
 

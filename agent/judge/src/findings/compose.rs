@@ -15,6 +15,7 @@ use super::inputs::Inputs;
 use super::judge::Judge;
 use super::judged::Judged;
 use super::places::{put_own_code_first, summary, unknown_site};
+use super::precision::Errors;
 use super::window::View;
 
 /// Maximum number of findings in a report.
@@ -88,6 +89,7 @@ impl Judge {
         let main_key = group.first()?;
         let main = self.judged().get(main_key)?;
         let mut out = Sums::default();
+        let mut errors = Errors::of(main);
         let mut sites = Vec::new();
         let mut onset = main.onset;
         for key in group {
@@ -95,6 +97,7 @@ impl Judge {
                 continue;
             };
             out.add(one, series, main.contrast.shared);
+            errors.add(one);
             onset = onset.min(one.onset);
             let summary = summary(inputs.attribution, &series.sites, series.live_bytes());
             sites.extend(summary);
@@ -151,6 +154,7 @@ impl Judge {
             confirmed_after_seconds: first(trackers.filter_map(|t| t.confirmed).collect()),
             basis: Basis::Blocks,
             container: None,
+            precision: Some(errors.precision(&growth, inputs.blocks_partial)),
         })
     }
 

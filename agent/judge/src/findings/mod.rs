@@ -25,6 +25,7 @@ pub mod observed;
 pub mod options;
 mod places;
 pub mod plateaus;
+mod precision;
 pub mod recall;
 pub mod remembered;
 pub mod residency;
@@ -36,7 +37,7 @@ mod table_findings;
 pub mod tables;
 mod token_counts;
 pub mod tracker;
-mod units;
+pub(crate) mod units;
 pub mod verdict;
 pub mod window;
 

@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 
 use super::places::unknown_site;
+use super::precision;
 use crate::events::LimitScope;
 use crate::report::{ContainerSummary, Finding, FindingState, ProcessSummary, Report, TimeToOom};
 
@@ -136,6 +137,7 @@ fn add_finding(sum: &mut Finding, part: &Finding, shares: bool) {
     };
     let both = requests(sum) + requests(part);
     let kept = (sum.retained_bytes + part.retained_bytes) as f64;
+    sum.precision = precision::of_both(sum, part, [requests(sum), requests(part)]);
     let tokens = (sum.new_tokens + part.new_tokens) as f64;
     let new = |finding: &Finding| finding.retained_bytes_per_new_token * finding.new_tokens as f64;
     if tokens > 0.0 {

@@ -42,18 +42,7 @@ impl Judge {
         window: &Window,
         inputs: Inputs,
     ) -> (Verdict, String) {
-        let lost = self.lost();
-        if lost.worst() > LOSS_ANY {
-            let (part, what) = if lost.blocks >= lost.requests {
-                (lost.blocks, "blocks")
-            } else {
-                (lost.requests, "request records")
-            };
-            let reason = format!(
-                "{:.1} % of {what} were lost; at most {:.0} % may be.",
-                100.0 * part,
-                100.0 * LOSS_ANY
-            );
+        if let Some(reason) = self.too_many_losses() {
             return (Verdict::InsufficientEvidence, reason);
         }
         if let Some(worst) = findings
@@ -67,27 +56,8 @@ impl Judge {
             };
             return (verdict, leak_sentence(worst));
         }
-        if let Some(reason) = unseen(inputs) {
+        if let Some(reason) = self.too_little(window, inputs) {
             return (Verdict::InsufficientEvidence, reason);
-        }
-        let needed = 2.0 * self.options.maturity_seconds;
-        if window.seconds < needed {
-            let reason = format!(
-                "Observed for {:.0} s only; at least {needed:.0} s are needed, because blocks are judged {:.0} s \
-                 after their request.",
-                window.seconds, self.options.maturity_seconds
-            );
-            return (Verdict::InsufficientEvidence, reason);
-        }
-        if window.requests < LEAST_REQUESTS {
-            let reason = format!(
-                "Only {} requests so far; {LEAST_REQUESTS} are needed.",
-                window.requests
-            );
-            return (Verdict::InsufficientEvidence, reason);
-        }
-        if let Some(runtime) = inputs.unseen_heap {
-            return (Verdict::InsufficientEvidence, unseen_heap(runtime));
         }
         let Some(bound) = self.bound(inputs) else {
             let reason = "The memory of the process was read too few times so far.".to_owned();
@@ -105,6 +75,51 @@ impl Judge {
             Verdict::NoLeak,
             format!("{said} {}", bound_sentence(&bound, horizon)),
         )
+    }
+
+    /// Whether nothing but its size prevents conclusions from the bound.
+    pub fn bound_is_whole(&self, window: &Window, inputs: Inputs) -> bool {
+        self.too_many_losses().is_none() && self.too_little(window, inputs).is_none()
+    }
+
+    fn too_many_losses(&self) -> Option<String> {
+        let lost = self.lost();
+        let (part, what) = if lost.blocks >= lost.requests {
+            (lost.blocks, "blocks")
+        } else {
+            (lost.requests, "request records")
+        };
+        (lost.worst() > LOSS_ANY).then(|| {
+            format!(
+                "{:.1} % of {what} were lost; at most {:.0} % may be.",
+                100.0 * part,
+                100.0 * LOSS_ANY
+            )
+        })
+    }
+
+    /// Why there is no verdict if nothing is found, except for the bound.
+    fn too_little(&self, window: &Window, inputs: Inputs) -> Option<String> {
+        if let Some(reason) = unseen(inputs) {
+            return Some(reason);
+        }
+        let needed = 2.0 * self.options.maturity_seconds;
+        if window.seconds < needed {
+            let reason = format!(
+                "Observed for {:.0} s only; at least {needed:.0} s are needed, because blocks are judged {:.0} s \
+                 after their request.",
+                window.seconds, self.options.maturity_seconds
+            );
+            return Some(reason);
+        }
+        if window.requests < LEAST_REQUESTS {
+            let reason = format!(
+                "Only {} requests so far; {LEAST_REQUESTS} are needed.",
+                window.requests
+            );
+            return Some(reason);
+        }
+        inputs.unseen_heap.map(unseen_heap)
     }
 }
 

@@ -5,6 +5,7 @@ mod bound;
 mod bounds;
 mod capture;
 mod collectors;
+mod diff;
 mod full;
 mod judged;
 mod keeps;

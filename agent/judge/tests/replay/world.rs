@@ -1,7 +1,7 @@
 //! A deterministic simulated service: requests, what they keep, and what an agent would observe.
 //!
 //! Time is simulated, and requests are served in order. Random numbers come from one xorshift generator
-//! with the same seed in every trace, so no scenario was tuned to a seed.
+//! with the same seed in every trace but those of comparisons, so no scenario was tuned to a seed.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
@@ -24,6 +24,8 @@ const BASE_RSS: u64 = 30 << 20;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Trace {
     pub keeps: Keeps,
+    /// Added to the seed.
+    pub seed: u64,
     pub seconds: u64,
     /// Seconds that the service ran before it is observed.
     pub before: u64,
@@ -62,6 +64,7 @@ impl Default for Trace {
     fn default() -> Self {
         Self {
             keeps: Keeps::Nothing,
+            seed: 0,
             seconds: 60,
             before: 0,
             unsized_frees: false,
@@ -130,7 +133,7 @@ struct World {
 pub(crate) fn generate(trace: Trace) -> (Vec<Observation>, Truth) {
     let mut world = World {
         trace,
-        random: RANDOM,
+        random: RANDOM.wrapping_add(trace.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15)),
         now: Nanos(1_000_000_000_000),
         blocks: BTreeMap::new(),
         next_block: 0,

@@ -30,6 +30,8 @@ fn metrics() -> Metrics {
         lasts_seconds: None,
         observe_seconds: None,
         one_in_requests: None,
+        is_whole: true,
+        counts_containers: false,
     });
     metrics.update(None, &second);
     for alert in Alerts::new("api").update(&fixtures::leak()) {

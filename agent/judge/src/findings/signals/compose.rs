@@ -10,7 +10,7 @@ use crate::findings::service::sooner;
 use crate::findings::{Judge, losses::Lost, options};
 use crate::growth::signals::SignalKey;
 use crate::report::{
-    Basis, Cause, ContainerSummary, Finding, FindingState, SiteSummary, UNDECIDED,
+    Basis, Cause, ContainerSummary, Finding, FindingState, Precision, SiteSummary, UNDECIDED,
 };
 
 use super::curve::EventKind;
@@ -216,6 +216,12 @@ impl Judge {
             confirmed_after_seconds: after(tracker.confirmed),
             basis,
             container: container(main, one, &figures, group.cause),
+            precision: Some(precision(
+                &figures,
+                per_new,
+                per_repeat,
+                per(figures.requests),
+            )),
         })
     }
 
@@ -274,6 +280,25 @@ fn add_stacks(known: &mut Finding, stacks: &Finding) {
     known.retained_bytes_per_request += stacks.retained_bytes_per_request;
     sooner(known, stacks.growth_bytes_per_second);
     known.growth_bytes_per_second += stacks.growth_bytes_per_second;
+}
+
+/// All figures are made from one growth, so they have its relative error.
+fn precision(figures: &Figures, per_new: f64, per_repeat: f64, per_request: f64) -> Precision {
+    let rate = figures.rate;
+    let part = if rate.mean > 0.0 {
+        rate.error / rate.mean
+    } else {
+        1.0
+    };
+    Precision {
+        per_new_token: per_new * part,
+        per_repeat_token: per_repeat * part,
+        per_request: per_request * part,
+        per_second: rate.error,
+        is_of_process: figures.of_process || figures.seen.is_some(),
+        is_part: figures.is_lower_bound,
+        ..Precision::default()
+    }
 }
 
 fn basis(key: &SignalKey) -> Basis {
