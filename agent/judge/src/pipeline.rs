@@ -15,8 +15,8 @@ use crate::findings::observed::Observed;
 use crate::growth::Growth;
 use crate::growth::signals::Signals;
 use crate::report::{
-    Basis, Cause, Finding, FindingState, Live, LiveSite, Memory, Report, RouteSummary, SCHEMA,
-    TargetSummary, Verdict, Window,
+    Basis, Cause, Finding, FindingState, Lack, Live, LiveSite, Memory, Report, RouteSummary,
+    SCHEMA, TargetSummary, Verdict, Window,
 };
 
 pub use crate::findings::options::JudgeOptions;
@@ -253,6 +253,12 @@ impl Pipeline {
         self.windows.standing(self.now, needed, said, &window)
     }
 
+    fn lacks(&self, window: &Window) -> Vec<Lack> {
+        let needed = 2.0 * self.judge.options.maturity_seconds;
+        let lacks = self.judge.lacks(window, self.inputs());
+        self.windows.lacks(self.now, needed, lacks, window)
+    }
+
     fn inputs(&self) -> Inputs<'_> {
         inputs!(self)
     }
@@ -288,6 +294,7 @@ impl Pipeline {
             routes,
             residency: self.judge.residents.summary(self.now),
             bound: self.judge.bound(self.inputs()),
+            lacks: self.lacks(&window),
             health: health(&self.judge.losses, self.cpu_seconds()),
             processes: Vec::new(),
             live: self.live(start),
@@ -380,6 +387,8 @@ impl Pipeline {
             let series = self.growth.series().filter(|(key, _)| key.route == id);
             series.map(|(_, series)| series.live_bytes()).sum()
         };
+        let least = self.judge.least_traffic(self.inputs());
+        let least = |id: RouteId| least.get(&id).copied().unwrap_or_default();
         let mut routes: Vec<RouteSummary> = self
             .attribution
             .routes
@@ -392,6 +401,8 @@ impl Pipeline {
                 repeat_tokens: route.classes[Class::Repeat.index()],
                 retained_bytes: (retained(id) as u64).max(held(&route.name)),
                 p99_seconds: route.p99_seconds(),
+                least_requests_per_second: least(id).requests,
+                least_new_tokens_per_second: least(id).new_tokens,
             })
             .collect();
         routes.sort_by(|a, b| b.requests.cmp(&a.requests).then(a.route.cmp(&b.route)));

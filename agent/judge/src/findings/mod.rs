@@ -36,7 +36,8 @@ mod table_findings;
 pub mod tables;
 mod token_counts;
 pub mod tracker;
-mod units;
+mod traffic;
+pub(crate) mod units;
 pub mod verdict;
 pub mod window;
 

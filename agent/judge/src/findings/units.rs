@@ -1,7 +1,7 @@
 //! Bytes and numbers in sentences.
 
 /// `1.9 KiB`.
-pub(super) fn bytes(value: f64) -> String {
+pub(crate) fn bytes(value: f64) -> String {
     let mut value = value.max(0.0);
     for unit in ["B", "KiB", "MiB", "GiB"] {
         if value < 1024.0 {
@@ -17,7 +17,7 @@ pub(super) fn bytes(value: f64) -> String {
 }
 
 /// `9 days`, `1 h 40 min`, `12 min`, `30 s`.
-pub(super) fn duration(seconds: f64) -> String {
+pub(crate) fn duration(seconds: f64) -> String {
     let minutes = seconds / 60.0;
     let hours = minutes / 60.0;
     let days = hours / 24.0;
@@ -36,7 +36,7 @@ pub(super) fn duration(seconds: f64) -> String {
 }
 
 /// `12,410`.
-pub(super) fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     let digits = format!("{:.0}", value.max(0.0));
     let mut out = String::new();
     for (index, digit) in digits.chars().enumerate() {

@@ -1,7 +1,7 @@
 //! The verdict and the sentence with its reason.
 
 use crate::growth::signals::SignalKey;
-use crate::report::{Basis, Bound, Cause, Finding, FindingState, Verdict, Window};
+use crate::report::{Basis, Bound, Cause, Finding, FindingState, Lack, Verdict, Window};
 
 use super::inputs::Inputs;
 use super::judge::Judge;
@@ -67,8 +67,31 @@ impl Judge {
             };
             return (verdict, leak_sentence(worst));
         }
-        if let Some(reason) = unseen(inputs) {
+        if let Some((_, reason)) = self.lacking(window, inputs).into_iter().next() {
             return (Verdict::InsufficientEvidence, reason);
+        }
+        let horizon = self.options.horizon_seconds;
+        let bound = self.bound(inputs).map_or_else(String::new, |bound| {
+            format!(" {}", bound_sentence(&bound, horizon))
+        });
+        let said = no_leak_sentence(findings, window);
+        (Verdict::NoLeak, format!("{said}{bound}"))
+    }
+
+    /// Evidence that `no_leak` needs and that is missing, whether or not something was found.
+    pub fn lacks(&self, window: &Window, inputs: Inputs) -> Vec<Lack> {
+        let lost = (self.lost().worst() > LOSS_ANY).then_some(Lack::Losses);
+        let others = self.lacking(window, inputs);
+        lost.into_iter()
+            .chain(others.into_iter().map(|(lack, _)| lack))
+            .collect()
+    }
+
+    /// The same without losses, each with a sentence.
+    fn lacking(&self, window: &Window, inputs: Inputs) -> Vec<(Lack, String)> {
+        let mut all = Vec::new();
+        if let Some(reason) = unseen(inputs) {
+            all.push((Lack::Readings, reason));
         }
         let needed = 2.0 * self.options.maturity_seconds;
         if window.seconds < needed {
@@ -77,34 +100,28 @@ impl Judge {
                  after their request.",
                 window.seconds, self.options.maturity_seconds
             );
-            return (Verdict::InsufficientEvidence, reason);
+            all.push((Lack::Time, reason));
         }
         if window.requests < LEAST_REQUESTS {
             let reason = format!(
                 "Only {} requests so far; {LEAST_REQUESTS} are needed.",
                 window.requests
             );
-            return (Verdict::InsufficientEvidence, reason);
+            all.push((Lack::Requests, reason));
         }
         if let Some(runtime) = inputs.unseen_heap {
-            return (Verdict::InsufficientEvidence, unseen_heap(runtime));
+            all.push((Lack::UnseenHeap, unseen_heap(runtime)));
         }
         let Some(bound) = self.bound(inputs) else {
             let reason = "The memory of the process was read too few times so far.".to_owned();
-            return (Verdict::InsufficientEvidence, reason);
+            all.push((Lack::Bound, reason));
+            return all;
         };
         let horizon = self.options.horizon_seconds;
         if bound.lasts_seconds.is_some_and(|lasts| lasts < horizon) {
-            return (
-                Verdict::InsufficientEvidence,
-                open_sentence(&bound, window, horizon),
-            );
+            all.push((Lack::Horizon, open_sentence(&bound, window, horizon)));
         }
-        let said = no_leak_sentence(findings, window);
-        (
-            Verdict::NoLeak,
-            format!("{said} {}", bound_sentence(&bound, horizon)),
-        )
+        all
     }
 }
 

@@ -1,0 +1,52 @@
+//! Lower and upper limits of what a finding keeps.
+
+use crate::report::{Basis, Finding};
+
+/// One-sided quantile of the normal distribution for 95 %.
+const NORMAL: f64 = 1.645;
+/// Minimum relative standard error of bytes that are estimated from samples or sizes of entries.
+const ESTIMATED: f64 = 0.1;
+/// Relative standard error of a growth rate without a forecast. With one, the forecast has it.
+const RATE: f64 = 0.25;
+
+/// An interval.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Limits {
+    pub(super) low: f64,
+    pub(super) high: f64,
+}
+
+impl Limits {
+    fn around(value: f64, error: f64) -> Self {
+        Self {
+            low: (value * (1.0 - NORMAL * error)).max(0.0),
+            high: value * (1.0 + NORMAL * error),
+        }
+    }
+}
+
+/// Growth of a finding, bytes per second. The interval is that of the forecast.
+pub(super) fn growth(finding: &Finding) -> Limits {
+    let rate = finding.growth_bytes_per_second.max(0.0);
+    match finding.time_to_oom_seconds {
+        Some(oom) if oom.median > 0.0 && oom.early > 0.0 => Limits {
+            low: oom
+                .late
+                .map_or(0.0, |late| rate * (oom.median / late).min(1.0)),
+            high: rate * (oom.median / oom.early).max(1.0),
+        },
+        _ => Limits::around(rate, RATE),
+    }
+}
+
+/// What a finding keeps per event, estimated as `value`.
+pub(super) fn kept(finding: &Finding, value: f64) -> Limits {
+    let sampled = finding.retained_bytes_error as f64 / finding.retained_bytes.max(1) as f64;
+    let is_counted = finding.basis == Basis::Blocks && finding.retained_bytes_error == 0;
+    let error = if is_counted {
+        0.0
+    } else {
+        sampled.max(ESTIMATED)
+    };
+    Limits::around(value.max(0.0), error)
+}
