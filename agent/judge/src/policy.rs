@@ -174,9 +174,9 @@ fn by_growth(evidence: &Evidence, limit: f64) -> Ruled {
         let (sure, _) = sum(&|one| one.state == FindingState::Confirmed);
         let found: f64 = growing.iter().map(|one| one.growth_bytes_per_second).sum();
         let said = format!(
-            "The findings grow by {} (at least {}); {} are allowed.",
+            "The findings grow by {}{}; {} are allowed.",
             per_minute(found),
-            per_minute(low),
+            at_least(found, low, per_minute),
             per_minute(limit)
         );
         let confirmed = sure > limit;
@@ -282,9 +282,9 @@ fn by_route(
             .map(|one| (policy.of)(one))
             .sum();
         let said = format!(
-            "{worst} keeps {} per {what} (at least {}); {} are allowed.{}",
+            "{worst} keeps {} per {what}{}; {} are allowed.{}",
             bytes(found),
-            bytes(sum(worst, &|_| true).0),
+            at_least(found, sum(worst, &|_| true).0, bytes),
             bytes(limit),
             others(over.len() - 1, "fails too", "fail too")
         );
@@ -345,6 +345,16 @@ fn by_route(
         .iter()
         .any(|one| open.iter().any(|o| o.0 == one.route));
     undecided(said, evidence.until(most / limit).filter(|_| !grows))
+}
+
+/// ` (at least 1.2 KiB)`, if that is not the figure itself.
+fn at_least(found: f64, low: f64, figure: impl Fn(f64) -> String) -> String {
+    let low = figure(low);
+    if low == figure(found) {
+        String::new()
+    } else {
+        format!(" (at least {low})")
+    }
 }
 
 /// ` 2 other routes fail too.`, or nothing.
