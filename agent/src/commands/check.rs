@@ -173,19 +173,25 @@ fn stages(end: &End, gone: Option<u32>, load: Option<String>) -> Vec<Stage> {
     };
     let mut stages = vec![Stage {
         name: "observation",
+        demand: "the process runs until the end of the check".to_owned(),
         failure,
         overall: gone.map_or(Overall::Undecided, |_| Overall::TargetEnded),
     }];
     if let Some(name) = load {
-        let failure = match end {
-            End::Load(status) => load::failure(*status).map(|how| format!("`{name}` {how}")),
-            End::NoLoad(error) => Some(error.to_string()),
-            End::Time | End::Target | End::Signal => None,
+        let unfinished = Some(format!("`{name}` was ended, because the check had ended"));
+        let (failure, overall) = match end {
+            End::Load(status) => {
+                let failed = load::failure(*status).map(|how| format!("`{name}` {how}"));
+                (failed, Overall::LoadFailed)
+            }
+            End::NoLoad(error) => (Some(error.to_string()), Overall::LoadFailed),
+            End::Time | End::Target | End::Signal => (unfinished, Overall::Undecided),
         };
         stages.push(Stage {
             name: "load command",
+            demand: format!("`{name}` succeeds"),
             failure,
-            overall: Overall::LoadFailed,
+            overall,
         });
     }
     stages

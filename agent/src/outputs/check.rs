@@ -34,6 +34,8 @@ pub struct Checked<'a> {
 pub struct Stage {
     /// Its name.
     pub name: &'static str,
+    /// What must happen.
+    pub demand: String,
     /// Why it failed. `None`: it did not.
     pub failure: Option<String>,
     /// The result of the check if it failed and no policy did.
@@ -114,7 +116,7 @@ impl Checked<'_> {
         });
         let stages = self.stages.iter().map(|stage| Row {
             name: stage.name,
-            demand: "must not fail".to_owned(),
+            demand: printable(&stage.demand, SENTENCE).into_owned(),
             overall: match stage.failure {
                 Some(_) => stage.overall,
                 None => Overall::Passed,
@@ -125,13 +127,17 @@ impl Checked<'_> {
         policies.chain(stages).collect()
     }
 
+    /// The name of the service's program: the same in every run.
+    pub(super) fn program(&self) -> String {
+        printable(base_name(&self.report.target.exe), ROUTE).into_owned()
+    }
+
     /// The service and how long it was observed, in one line.
     pub(super) fn subject(&self) -> String {
-        let target = &self.report.target;
         format!(
             "{} (pid {}), {}, {}",
-            printable(base_name(&target.exe), ROUTE),
-            target.pid,
+            self.program(),
+            self.report.target.pid,
             duration(self.report.window.seconds),
             counted(self.report.window.requests, "request", "requests")
         )
@@ -141,20 +147,20 @@ impl Checked<'_> {
     pub fn text(&self) -> String {
         let mut text = text::render(self.report);
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "\ncheck       {}", self.subject());
+        let _ = writeln!(text, "\ncheck         {}", self.subject());
         for row in self.rows() {
             let _ = writeln!(
                 text,
-                "{:<12}{}: {}",
+                "{:<14}{}: {}",
                 row.overall.word(),
                 row.name,
                 row.demand
             );
             if !row.said.is_empty() {
-                let _ = writeln!(text, "            {}", row.said);
+                let _ = writeln!(text, "              {}", row.said);
             }
             for finding in row.findings {
-                let _ = writeln!(text, "            {}", headline(finding));
+                let _ = writeln!(text, "              {}", headline(finding));
             }
         }
         text
@@ -193,11 +199,13 @@ pub(super) mod tests {
             stages: vec![
                 Stage {
                     name: "observation",
+                    demand: "to its end".to_owned(),
                     failure: None,
                     overall: Overall::Undecided,
                 },
                 Stage {
                     name: "load command",
+                    demand: format!("`{HOSTILE}` succeeds"),
                     failure: Some(format!("`{HOSTILE}` exited with 7")),
                     overall: Overall::LoadFailed,
                 },
@@ -218,11 +226,11 @@ pub(super) mod tests {
         assert_eq!(checked.overall(), Overall::Failed { confirmed: true });
         let text = checked.text();
         for part in [
-            "\nFAILED      max-kept-per-token: at most 64 B kept per new token\n",
+            "\nFAILED        max-kept-per-token: at most 64 B kept per new token\n",
             "(token_keyed, confirmed) app.py:17 get_data",
-            "\nnot decided max-growth: growth of at most 57.2 MiB/min\n",
-            "\npassed      observation: ",
-            "\nload failed load command: ",
+            "\nnot decided   max-growth: growth of at most 57.2 MiB/min\n",
+            "\npassed        observation: ",
+            "\nload failed   load command: ",
             "exited with 7",
         ] {
             assert!(text.contains(part), "{part:?} in {text}");
@@ -245,6 +253,7 @@ pub(super) mod tests {
         let mut add = |overall| {
             none.stages.push(Stage {
                 name: "s",
+                demand: String::new(),
                 failure: Some("f".to_owned()),
                 overall,
             });

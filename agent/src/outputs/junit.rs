@@ -34,32 +34,37 @@ pub fn render(checked: &Checked<'_>) -> String {
         xml,
         "<testsuites name=\"heaptide\" {counts} time=\"{seconds:.1}\">"
     );
+    let program = escaped(&checked.program());
     let _ = writeln!(
         xml,
-        "  <testsuite name=\"heaptide check: {}\" {counts} skipped=\"0\" time=\"{seconds:.1}\">",
+        "  <testsuite name=\"heaptide check: {program}\" {counts} skipped=\"0\" time=\"{seconds:.1}\">"
+    );
+    let _ = writeln!(
+        xml,
+        "    <properties><property name=\"observed\" value=\"{}\"/></properties>",
         escaped(&checked.subject())
     );
     for row in &rows {
-        push_case(&mut xml, row, seconds);
+        push_case(&mut xml, &program, row, seconds);
     }
     xml.push_str("  </testsuite>\n</testsuites>\n");
     xml
 }
 
-fn push_case(xml: &mut String, row: &Row<'_>, seconds: f64) {
+fn push_case(xml: &mut String, program: &str, row: &Row<'_>, seconds: f64) {
     let _ = write!(
         xml,
-        "    <testcase classname=\"heaptide\" name=\"{}: {}\" time=\"{seconds:.1}\"",
+        "    <testcase classname=\"heaptide.{program}\" name=\"{}: {}\" time=\"{seconds:.1}\"",
         escaped(row.name),
         escaped(&row.demand)
     );
     let (element, kind) = match row.overall {
         Overall::Passed => {
-            let _ = writeln!(
-                xml,
-                "><system-out>{}</system-out></testcase>",
-                escaped(&row.said)
-            );
+            let said = escaped(&row.said);
+            let _ = match said.is_empty() {
+                true => writeln!(xml, "/>"),
+                false => writeln!(xml, "><system-out>{said}</system-out></testcase>"),
+            };
             return;
         }
         Overall::Failed { confirmed: true } => ("failure", "confirmed"),

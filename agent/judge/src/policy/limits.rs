@@ -39,14 +39,20 @@ pub(super) fn growth(finding: &Finding) -> Limits {
     }
 }
 
-/// What a finding keeps per event, estimated as `value`.
+/// What a finding keeps per request or token, estimated as `value`. How many of the requests keep something is partly
+/// chance, so a few of them tell less.
 pub(super) fn kept(finding: &Finding, value: f64) -> Limits {
-    let sampled = finding.retained_bytes_error as f64 / finding.retained_bytes.max(1) as f64;
+    let retained = finding.retained_bytes.max(1) as f64;
+    let sampled = finding.retained_bytes_error as f64 / retained;
     let is_counted = finding.basis == Basis::Blocks && finding.retained_bytes_error == 0;
-    let error = if is_counted {
+    let measured = if is_counted {
         0.0
     } else {
         sampled.max(ESTIMATED)
     };
-    Limits::around(value.max(0.0), error)
+    let each = finding
+        .retained_bytes_per_new_token
+        .max(finding.retained_bytes_per_request);
+    let holders = (retained / each.max(1.0)).max(1.0);
+    Limits::around(value.max(0.0), measured.hypot(1.0 / holders.sqrt()))
 }

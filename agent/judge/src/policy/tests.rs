@@ -154,12 +154,12 @@ fn what_requests_keep_is_judged_by_route() {
 
     // 972.8 bytes per request and 1,945.6 per new token, all blocks counted.
     assert_eq!(
-        ruling(Policy::MaxKeptPerRequest(972.0), bounded(leak(), 50_000.0)),
+        ruling(Policy::MaxKeptPerRequest(950.0), bounded(leak(), 50_000.0)),
         SURE
     );
     assert_eq!(
         ruling(
-            Policy::MaxKeptPerToken(1945.0),
+            Policy::MaxKeptPerToken(1900.0),
             bounded(suspect(), 50_000.0)
         ),
         SUSPECTED
