@@ -11,6 +11,8 @@ use crate::values::{self, Named, limits};
 #[derive(Clone, Debug, PartialEq, Args)]
 #[command(
     group = clap::ArgGroup::new("until").required(true).args(["duration", "load"]),
+    override_usage = "heaptide check [OPTIONS] <PID|NAME> --for <DURATION>\n       \
+         heaptide check [OPTIONS] <PID|NAME> -- <COMMAND>...",
     after_help = "Without a policy (--max-...) the policy is: no leak and no suspicion. A policy is passed only if the \
          evidence shows that the service keeps to it (95 %), and failed only if it shows that it does not.\n\n\
          Exit codes: 0 all passed, 1 failed by a confirmed leak, 2 failed by a suspected one, 3 the process ended, \
@@ -39,7 +41,7 @@ pub struct Check {
     /// Judge what requests keep only on routes that match this regular expression
     #[arg(long, value_name = "REGEX", value_parser = values::pattern, help_heading = "Policies")]
     pub route: Option<String>,
-    /// Write the results as JUnit XML
+    /// Write the results as XML (`JUnit`)
     #[arg(long, value_name = "FILE", help_heading = "Results")]
     pub junit: Option<PathBuf>,
     /// Write the results as Markdown, for the summary of a CI system

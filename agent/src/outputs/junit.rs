@@ -1,4 +1,4 @@
-//! The results of `heaptide check` as JUnit XML: one test case per policy.
+//! The results of `heaptide check` as `JUnit` XML: one test case per policy.
 //!
 //! A failed policy is a `failure`; an undecided one, and whatever kept the check from its end, is an `error`.
 
@@ -61,9 +61,10 @@ fn push_case(xml: &mut String, program: &str, row: &Row<'_>, seconds: f64) {
     let (element, kind) = match row.overall {
         Overall::Passed => {
             let said = escaped(&row.said);
-            let _ = match said.is_empty() {
-                true => writeln!(xml, "/>"),
-                false => writeln!(xml, "><system-out>{said}</system-out></testcase>"),
+            let _ = if said.is_empty() {
+                writeln!(xml, "/>")
+            } else {
+                writeln!(xml, "><system-out>{said}</system-out></testcase>")
             };
             return;
         }

@@ -22,7 +22,7 @@ fn start(server: &Server, more: &[&str]) -> Process {
     Process::start("heaptide", &mut heaptide(&arguments))
 }
 
-/// The result of a policy or stage in the JUnit file: element and type, `None` for a passed one.
+/// The result of a policy or stage in the `JUnit` file: element and type, `None` for a passed one.
 fn result(document: &roxmltree::Document<'_>, name: &str) -> Option<(String, String)> {
     let mut cases = document
         .descendants()
