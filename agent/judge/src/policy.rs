@@ -12,7 +12,7 @@ use crate::findings::units::{bytes, duration, number};
 use crate::report::{Cause, Finding, FindingState, Lack, Report, Verdict};
 
 use evidence::{Evidence, Rate};
-use limits::{growth, kept};
+use limits::{growth, kept, total};
 
 /// Seconds of a minute: growth is given per minute.
 const MINUTE: f64 = 60.0;
@@ -165,21 +165,18 @@ fn by_verdict(evidence: &Evidence) -> Ruled {
 fn by_growth(evidence: &Evidence, limit: f64) -> Ruled {
     let per_minute = |rate: f64| format!("{} per minute", bytes(rate * MINUTE));
     let growing = &evidence.growing;
-    let sum = |wanted: &dyn Fn(&Finding) -> bool| {
-        let found = growing.iter().filter(|one| wanted(one)).map(growth);
-        found.fold((0.0, 0.0), |sum, one| (sum.0 + one.low, sum.1 + one.high))
-    };
-    let (low, high) = sum(&|_| true);
-    if low > limit {
-        let (sure, _) = sum(&|one| one.state == FindingState::Confirmed);
-        let found: f64 = growing.iter().map(|one| one.growth_bytes_per_second).sum();
+    let all = total(growing.iter(), growth);
+    if all.low > limit {
+        let confirmed = growing
+            .iter()
+            .filter(|one| one.state == FindingState::Confirmed);
+        let confirmed = total(confirmed, growth).low > limit;
         let said = format!(
             "The findings grow by {}{}; {} are allowed.",
-            per_minute(found),
-            at_least(found, low, per_minute),
+            per_minute(all.value),
+            at_least(all.value, all.low, per_minute),
             per_minute(limit)
         );
-        let confirmed = sure > limit;
         return (Ruling::Failed { confirmed }, said, growing.clone());
     }
     if let Some(lack) = evidence.lack() {
@@ -189,7 +186,7 @@ fn by_growth(evidence: &Evidence, limit: f64) -> Ruled {
     if limit <= 0.0 {
         return by_nothing_found(evidence, &per_minute(bound));
     }
-    let most = bound.max(high);
+    let most = bound.max(all.high);
     if most <= limit {
         return passed(format!(
             "At most {} could be growing (95 %); {} are allowed.",
@@ -259,15 +256,14 @@ fn by_route(
         let here = growing
             .iter()
             .filter(|one| one.route == route && wanted(one));
-        here.map(|one| kept(one, (policy.of)(one)))
-            .fold((0.0, 0.0), |sum, one| (sum.0 + one.low, sum.1 + one.high))
+        total(here.copied(), |one| kept(one, (policy.of)(one)))
     };
     let failing = |wanted: &dyn Fn(&Finding) -> bool| -> Vec<&str> {
         let mut routes: Vec<&str> = growing.iter().map(|one| one.route.as_str()).collect();
         routes.dedup();
         let mut over: Vec<&str> = Vec::new();
         for route in routes {
-            if sum(route, wanted).0 > limit && !over.contains(&route) {
+            if sum(route, wanted).low > limit && !over.contains(&route) {
                 over.push(route);
             }
         }
@@ -276,15 +272,11 @@ fn by_route(
     let over = failing(&|_| true);
     if let Some(worst) = over.first() {
         let confirmed = !failing(&|one| one.state == FindingState::Confirmed).is_empty();
-        let found: f64 = growing
-            .iter()
-            .filter(|one| one.route == *worst)
-            .map(|one| (policy.of)(one))
-            .sum();
+        let found = sum(worst, &|_| true);
         let said = format!(
             "{worst} keeps {} per {what}{}; {} are allowed.{}",
-            bytes(found),
-            at_least(found, sum(worst, &|_| true).0, bytes),
+            bytes(found.value),
+            at_least(found.value, found.low, bytes),
             bytes(limit),
             others(over.len() - 1, "fails too", "fail too")
         );
@@ -310,7 +302,7 @@ fn by_route(
     // The most that each could have kept unseen.
     let mut unseen: Vec<(&str, f64)> = used
         .into_iter()
-        .map(|(route, rate)| (route, (bound / rate).max(sum(route, &|_| true).1)))
+        .map(|(route, rate)| (route, (bound / rate).max(sum(route, &|_| true).high)))
         .collect();
     unseen.sort_by(|a, b| b.1.total_cmp(&a.1));
     if limit <= 0.0 {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::fixtures::{insufficient, leak, no_leak, suspect};
-use crate::report::{Bound, TimeToOom, UNDECIDED};
+use crate::report::{Basis, Bound, TimeToOom, UNDECIDED};
 
 /// At most this many bytes per second could have been missed.
 fn bounded(mut report: Report, bytes_per_second: f64) -> Report {
@@ -216,6 +216,23 @@ fn sites_of_one_route_are_added_up() {
         Policy::MaxKeptPerRequest(1_950.0),
         report
     )));
+}
+
+/// The same memory is found as blocks and as entries of a container.
+#[test]
+fn what_is_found_twice_counts_once() {
+    let mut report = bounded(leak(), 50_000.0);
+    let mut again = report.findings[0].clone();
+    again.basis = Basis::Container;
+    again.cause = Cause::PerRequest;
+    report.findings.push(again);
+    let (request, growth) = (
+        Policy::MaxKeptPerRequest(1_100.0),
+        Policy::MaxGrowth(50_000.0),
+    );
+    assert!(is_undecided(ruling(request, report.clone())));
+    assert!(is_undecided(ruling(growth, report.clone())));
+    assert_eq!(ruling(Policy::MaxKeptPerRequest(900.0), report), SURE);
 }
 
 #[test]
