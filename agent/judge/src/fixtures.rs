@@ -65,6 +65,7 @@ pub fn finding(state: FindingState, cause: Cause, route: &str) -> Finding {
         confirmed_after_seconds: Some(44.0),
         basis: Basis::Blocks,
         container: None,
+        hint: None,
     }
 }
 

@@ -260,6 +260,9 @@ pub struct Finding {
     /// The growing container, if known.
     #[serde(default)]
     pub container: Option<ContainerSummary>,
+    /// What usually fixes growth of this kind, if container and line are known.
+    #[serde(default)]
+    pub hint: Option<String>,
 }
 
 /// Name of the route if several routes are possible.

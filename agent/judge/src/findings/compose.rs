@@ -11,6 +11,7 @@ use super::evidence;
 use super::forecast::{Rate, rate, time_to_oom};
 use super::gates::Why;
 use super::groups::groups;
+use super::hints::hint;
 use super::inputs::Inputs;
 use super::judge::Judge;
 use super::judged::Judged;
@@ -75,6 +76,9 @@ impl Judge {
         out.truncate(MOST_FINDINGS);
         if inputs.requests_unread {
             out.iter_mut().for_each(unread);
+        }
+        for finding in &mut out {
+            finding.hint = hint(finding);
         }
         out
     }
@@ -151,6 +155,7 @@ impl Judge {
             confirmed_after_seconds: first(trackers.filter_map(|t| t.confirmed).collect()),
             basis: Basis::Blocks,
             container: None,
+            hint: None,
         })
     }
 

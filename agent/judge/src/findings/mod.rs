@@ -13,6 +13,7 @@ pub mod evidence;
 pub mod forecast;
 pub mod gates;
 pub mod groups;
+mod hints;
 pub mod inputs;
 pub mod judge;
 pub mod judged;

@@ -77,5 +77,6 @@ pub(super) fn blank(cause: Cause, site: SiteSummary) -> Finding {
         confirmed_after_seconds: None,
         basis: Basis::Blocks,
         container: None,
+        hint: None,
     }
 }

@@ -216,6 +216,7 @@ impl Judge {
             confirmed_after_seconds: after(tracker.confirmed),
             basis,
             container: container(main, one, &figures, group.cause),
+            hint: None,
         })
     }
 
