@@ -36,7 +36,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(10);
 /// Maximum length of an error of its start.
 const LONGEST_ERROR: u64 = 1024;
-/// Maximum characters of the command in a message.
+/// Maximum characters of the program's name in a message.
 const SHOWN: usize = 200;
 
 /// A load command. When dropped, it is ended.
@@ -89,16 +89,17 @@ impl Load {
             .process_group(0)
             .spawn()
             .context("cannot start the load command")?;
-        let words: Vec<_> = command.iter().map(|word| word.to_string_lossy()).collect();
+        // Its arguments may have credentials.
+        let program = command.first().map(|word| word.to_string_lossy());
         Ok(Self {
             child,
             gate,
-            name: format::printable(&words.join(" "), SHOWN).into_owned(),
+            name: format::printable(&program.unwrap_or_default(), SHOWN).into_owned(),
             ended: None,
         })
     }
 
-    /// The command, for messages.
+    /// Its program, for messages and results.
     pub(super) fn name(&self) -> &str {
         &self.name
     }

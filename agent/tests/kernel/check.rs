@@ -133,7 +133,12 @@ fn the_load_is_run_as_without_heaptide_and_its_failure_is_not_lost() {
     let script = "grep -E 'CapEff|CapBnd|NoNewPrivs' /proc/self/status > \"$0\"; exit 7";
     let finished = start(&server, &["--", "sh", "-c", script, &status]).finished(CHECK);
     assert_eq!(finished.code, Some(5), "{finished:#?}");
-    finished.names(&["exited with 7", "not decided   verdict"]);
+    finished.names(&["`sh` exited with 7", "not decided   verdict"]);
+    let told = format!("{}{}", finished.output, finished.errors);
+    assert!(
+        !told.contains("NoNewPrivs"),
+        "arguments may be credentials: {told}"
+    );
     let own = fs::read_to_string("/proc/self/status").expect("readable");
     for line in fs::read_to_string(&status).expect("written").lines() {
         assert!(own.contains(line), "{line} differs from {own}");
