@@ -5,11 +5,18 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Arg, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
-use crate::outputs::{FileOutput, files};
-use crate::values::{self, Credential, Mode, Named};
+use crate::values::{self, Named};
 use heaptide_judge::report::Verdict;
+
+mod check;
+mod files;
+mod observe;
+
+pub use check::Check;
+pub use files::FileArgs;
+pub use observe::{JudgeArgs, ObserveArgs};
 
 /// Exit codes; those from 64 on are from sysexits.h.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,14 +24,16 @@ use heaptide_judge::report::Verdict;
 pub enum ExitCode {
     /// Success; with `--exit-code` also: no finding.
     Success = 0,
-    /// `--exit-code`: a confirmed finding; of a comparison: something is new or has grown.
+    /// `--exit-code` and `check`: a confirmed finding; of a comparison: something is new or has grown.
     Confirmed = 1,
-    /// `--exit-code`: a suspect finding.
+    /// `--exit-code` and `check`: a suspect finding.
     Suspect = 2,
-    /// There is no such process, or it ended before it could be observed.
+    /// There is no such process, or it ended before it could be observed; `check`: or before the end.
     NoSuchProcess = 3,
-    /// `--exit-code`: the evidence is too thin for a verdict.
+    /// `--exit-code` and `check`: the evidence is too thin.
     InsufficientEvidence = 4,
+    /// `check`: the load command failed, or could not be started.
+    LoadFailed = 5,
     /// The command line or the configuration is wrong.
     Usage = 64,
     /// The kernel lacks a feature, which the message names.
@@ -58,8 +67,9 @@ impl From<Verdict> for ExitCode {
 #[command(name = "heaptide", version, max_term_width = 100)]
 #[command(
     after_help = "Exit codes: 0 success, 3 no such process, 64 usage, 69 not supported by the kernel, \
-         70 internal error, 77 not permitted; with --exit-code also 1 confirmed leak (diff: something new or \
-         grown), 2 suspected leak, 4 too little evidence for a verdict."
+         70 internal error, 77 not permitted; with --exit-code, and in check, also 1 confirmed leak \
+         (diff: something new or grown), 2 suspected leak, 4 too little evidence; in check also 5 the load \
+         command failed."
 )]
 pub struct Cli {
     /// Log level for standard error (error, warn, info, debug, trace), or a filter per module
@@ -75,6 +85,8 @@ pub struct Cli {
 pub enum Command {
     /// Observe a running process and report whether it leaks
     Attach(Attach),
+    /// Observe a process during a load test, and exit by policies (for CI pipelines)
+    Check(Check),
     /// Judge a recorded capture again
     Replay(Replay),
     /// Compare two reports or captures: what is new, gone, grown or shrunk per request and token
@@ -99,6 +111,9 @@ pub enum Command {
     /// Allocate and free on demand (for the calibration)
     #[command(hide = true)]
     Pairs,
+    /// Wait for a word from `heaptide check`, and become the load command (started by heaptide itself)
+    #[command(hide = true)]
+    StartLoad(StartLoad),
     /// Attach at function entries (for `cargo xtask bench probes`)
     #[command(hide = true)]
     BenchNaive(BenchTarget),
@@ -112,6 +127,16 @@ pub enum Command {
 pub struct BenchTarget {
     /// Process to probe or search, until it ends
     pub pid: u32,
+}
+
+/// `heaptide start-load`.
+#[derive(Clone, Debug, PartialEq, Args)]
+pub struct StartLoad {
+    /// Descriptor of the socket to `heaptide check`
+    pub gate: i32,
+    /// The load command
+    #[arg(last = true, required = true)]
+    pub command: Vec<OsString>,
 }
 
 /// `heaptide manual`.
@@ -130,32 +155,9 @@ pub struct Attach {
     /// How long to observe (60s, 10m); by default until the process ends or you press q or Ctrl-C
     #[arg(long = "for", value_name = "DURATION", value_parser = values::duration)]
     pub duration: Option<Duration>,
-    /// How allocations are traced
-    #[arg(long, value_enum, default_value_t = Mode::Auto)]
-    pub mode: Mode,
-    /// CPU time that probes may cost the target, in all modes but trace
-    #[arg(long, value_name = "PERCENT", default_value = "3%", value_parser = values::percent)]
-    pub overhead: f64,
     #[command(flatten)]
     #[expect(missing_docs, reason = "a group of flags, documented there")]
-    pub judge: JudgeArgs,
-    /// Function of the target that serves one request: a regular expression for demangled names;
-    /// repeatable
-    #[arg(long = "handler", value_name = "SYMBOL", value_parser = values::pattern)]
-    pub handlers: Vec<String>,
-    /// What is the token of a request: bearer, scheme:NAME, header:NAME or cookie:NAME
-    #[arg(long, default_value = "bearer", value_name = "WHICH")]
-    pub credential: Credential,
-    /// Do not record call stacks: cheaper, but no lines of code
-    #[arg(long)]
-    pub no_stacks: bool,
-    /// Do not search the process's memory for tokens of finished requests
-    #[arg(long)]
-    pub no_residency: bool,
-    /// Enable the heap profile of a Go program that has it disabled, until heaptide ends, by writing
-    /// one variable in its memory; this makes lines of code known
-    #[arg(long)]
-    pub go_enable_memprofile: bool,
+    pub observe: ObserveArgs,
     /// Record all observations for `heaptide replay`
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
@@ -207,20 +209,6 @@ pub struct Diff {
     pub exit_code: bool,
 }
 
-/// Settings of the judge.
-#[derive(Clone, Debug, PartialEq, Args)]
-pub struct JudgeArgs {
-    /// Memory limit of each process, if lower than those of cgroup, rlimit and host (512MiB)
-    #[arg(long, value_name = "BYTES", value_parser = values::bytes)]
-    pub memory_limit: Option<u64>,
-    /// Intended entries of a cache in the target: a smaller one is never confirmed as a leak
-    #[arg(long, value_name = "ENTRIES", value_parser = clap::value_parser!(u64).range(1..))]
-    pub expect_cache: Option<u64>,
-    /// How long memory must last at the largest growth that could have been missed, for `no_leak`
-    #[arg(long, default_value = "7d", value_name = "DURATION", value_parser = values::duration)]
-    pub horizon: Duration,
-}
-
 /// Destination and format of the result.
 #[derive(Clone, Debug, Default, PartialEq, Args)]
 pub struct OutputArgs {
@@ -236,54 +224,6 @@ pub struct OutputArgs {
     /// Exit with 1 for a confirmed leak, 2 for a suspected one, 4 if the evidence is too thin for a verdict
     #[arg(long)]
     pub exit_code: bool,
-}
-
-/// The other requested files; their flags are those of [`files::TABLE`].
-#[derive(Clone, Debug, Default)]
-pub struct FileArgs(pub Vec<(&'static FileOutput, PathBuf)>);
-
-impl PartialEq for FileArgs {
-    fn eq(&self, other: &Self) -> bool {
-        let of = |args: &Self| -> Vec<_> {
-            let files = args.0.iter();
-            files
-                .map(|(output, path)| (output.flag, path.clone()))
-                .collect()
-        };
-        of(self) == of(other)
-    }
-}
-
-impl FromArgMatches for FileArgs {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        let asked = files::TABLE.iter().filter_map(|output| {
-            let path = matches.get_one::<PathBuf>(output.flag)?;
-            Some((*output, path.clone()))
-        });
-        Ok(Self(asked.collect()))
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        *self = Self::from_arg_matches(matches)?;
-        Ok(())
-    }
-}
-
-impl Args for FileArgs {
-    fn augment_args(command: clap::Command) -> clap::Command {
-        let flag = |output: &&'static FileOutput| {
-            Arg::new(output.flag)
-                .long(output.flag)
-                .value_name(output.value)
-                .value_parser(clap::value_parser!(PathBuf))
-                .help(output.help)
-        };
-        command.args(files::TABLE.iter().map(flag))
-    }
-
-    fn augment_args_for_update(command: clap::Command) -> clap::Command {
-        Self::augment_args(command)
-    }
 }
 
 /// Output format.

@@ -1,6 +1,8 @@
 //! Values of flags and of the configuration: durations, percentages, byte sizes, modes, credentials,
 //! addresses. Every error names the expected form.
 
+pub mod limits;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;

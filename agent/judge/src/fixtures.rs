@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use crate::events::{Binding, Frame, FrameKind, LimitScope};
 use crate::report::{
-    Basis, Cause, Finding, FindingState, Health, Ledger, Live, LiveSite, Memory, Precision, Report,
-    ResidencySummary, ResidentAge, RouteSummary, SCHEMA, SiteSummary, TargetSummary, TimeToOom,
-    Verdict, Window,
+    Basis, Cause, Finding, FindingState, Health, Lack, Ledger, Live, LiveSite, Memory, Precision,
+    Report, ResidencySummary, ResidentAge, RouteSummary, SCHEMA, SiteSummary, TargetSummary,
+    TimeToOom, Verdict, Window,
 };
 use crate::stacks::{LiveStack, LiveStacks};
 
@@ -75,6 +75,7 @@ pub fn finding(state: FindingState, cause: Cause, route: &str) -> Finding {
             is_of_process: false,
             is_part: false,
         }),
+        hint: None,
     }
 }
 
@@ -149,6 +150,8 @@ pub fn leak() -> Report {
                 repeat_tokens: 12_400,
                 retained_bytes: 24_145_408,
                 p99_seconds: 0.0123,
+                least_requests_per_second: 380.0,
+                least_new_tokens_per_second: 190.0,
             },
             RouteSummary {
                 route: "GET /health".to_owned(),
@@ -164,6 +167,7 @@ pub fn leak() -> Report {
             unexplained_bytes: 1 << 20,
         }),
         bound: None,
+        lacks: vec![],
         residency: Some(residency()),
         health: Health {
             unknown_frees: 812,
@@ -223,6 +227,7 @@ pub fn insufficient() -> Report {
     report.verdict = Verdict::InsufficientEvidence;
     "12.0 % of blocks were lost; at most 5 % may be.".clone_into(&mut report.reason);
     report.findings.clear();
+    report.lacks = vec![Lack::Losses];
     report.health.map_full = 348_000;
     report.health.dropped_events = 1;
     report.target.limitations =

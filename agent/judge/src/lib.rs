@@ -11,6 +11,7 @@ pub mod findings;
 pub mod growth;
 pub mod judged;
 pub mod pipeline;
+pub mod policy;
 pub mod report;
 pub mod stacks;
 

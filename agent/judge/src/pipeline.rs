@@ -15,7 +15,7 @@ use crate::findings::observed::Observed;
 use crate::growth::Growth;
 use crate::growth::signals::Signals;
 use crate::report::{
-    Basis, Bound, Cause, Finding, FindingState, Live, LiveSite, Memory, Report, RouteSummary,
+    Basis, Cause, Finding, FindingState, Lack, Live, LiveSite, Memory, Report, RouteSummary,
     SCHEMA, TargetSummary, Verdict, Window,
 };
 
@@ -253,6 +253,12 @@ impl Pipeline {
         self.windows.standing(self.now, needed, said, &window)
     }
 
+    fn lacks(&self, window: &Window) -> Vec<Lack> {
+        let needed = 2.0 * self.judge.options.maturity_seconds;
+        let lacks = self.judge.lacks(window, self.inputs());
+        self.windows.lacks(self.now, needed, lacks, window)
+    }
+
     fn inputs(&self) -> Inputs<'_> {
         inputs!(self)
     }
@@ -275,6 +281,7 @@ impl Pipeline {
             findings,
         } = self.judgement();
         let routes = self.routes(&findings);
+        let lacks = self.lacks(&window);
         Report {
             schema: SCHEMA.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -287,10 +294,8 @@ impl Pipeline {
             findings,
             routes,
             residency: self.judge.residents.summary(self.now),
-            bound: self.judge.bound(self.inputs()).map(|bound| Bound {
-                is_whole: self.judge.bound_is_whole(&window, self.inputs()),
-                ..bound
-            }),
+            bound: self.judge.bound(self.inputs()).map(|b| b.without(&lacks)),
+            lacks,
             health: health(&self.judge.losses, self.cpu_seconds()),
             processes: Vec::new(),
             live: self.live(start),
@@ -383,6 +388,8 @@ impl Pipeline {
             let series = self.growth.series().filter(|(key, _)| key.route == id);
             series.map(|(_, series)| series.live_bytes()).sum()
         };
+        let least = self.judge.least_traffic(self.inputs());
+        let least = |id: RouteId| least.get(&id).copied().unwrap_or_default();
         let mut routes: Vec<RouteSummary> = self
             .attribution
             .routes
@@ -395,6 +402,8 @@ impl Pipeline {
                 repeat_tokens: route.classes[Class::Repeat.index()],
                 retained_bytes: (retained(id) as u64).max(held(&route.name)),
                 p99_seconds: route.p99_seconds(),
+                least_requests_per_second: least(id).requests,
+                least_new_tokens_per_second: least(id).new_tokens,
             })
             .collect();
         routes.sort_by(|a, b| b.requests.cmp(&a.requests).then(a.route.cmp(&b.route)));

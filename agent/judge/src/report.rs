@@ -40,6 +40,10 @@ pub struct Report {
     /// The largest growth that could have been missed. `None`: there is too little evidence for one.
     #[serde(default)]
     pub bound: Option<Bound>,
+    /// What the verdict `no_leak` lacks, besides that nothing may be found. The first one is the reason of
+    /// `insufficient_evidence`.
+    #[serde(default)]
+    pub lacks: Vec<Lack>,
     /// Losses and cost.
     pub health: Health,
     /// The processes of the service, if there are several. Traffic, routes and findings cover all of them;
@@ -136,6 +140,28 @@ pub enum Verdict {
     NoLeak,
     /// Losses or too little traffic prevent a verdict; `reason` says which.
     InsufficientEvidence,
+}
+
+/// Evidence that the verdict `no_leak` needs and that is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lack {
+    /// Too many losses.
+    Losses,
+    /// The runtime's heap was read too few times, or only in part.
+    Readings,
+    /// Too short an observation.
+    Time,
+    /// Too few requests.
+    Requests,
+    /// The runtime's objects are in a heap that is not read.
+    UnseenHeap,
+    /// Allocations are being traced, so far for too short a time or for too few requests.
+    Tracing,
+    /// There is no bound yet.
+    Bound,
+    /// At the bound memory would not last for the horizon.
+    Horizon,
 }
 
 /// State of a finding.
@@ -237,6 +263,9 @@ pub struct Finding {
     /// How exact the figures are. `None`: not known.
     #[serde(default)]
     pub precision: Option<Precision>,
+    /// What usually fixes growth of this kind, if container and line are known.
+    #[serde(default)]
+    pub hint: Option<String>,
 }
 
 /// How exact the figures of a finding are: standard errors in bytes, without systematic errors.
@@ -346,6 +375,13 @@ pub struct RouteSummary {
     pub retained_bytes: u64,
     /// 99th percentile of latency, seconds.
     pub p99_seconds: f64,
+    /// Traced requests per second in that part of the observation in which there were fewest, of those parts that
+    /// [`Bound`] may rest on. The bound divided by it is the most that a request of this route could keep.
+    #[serde(default)]
+    pub least_requests_per_second: f64,
+    /// The same for requests with a new token.
+    #[serde(default)]
+    pub least_new_tokens_per_second: f64,
 }
 
 /// Tokens whose requests have ended, and how many of them are still in the target's memory. Of more than
@@ -397,6 +433,9 @@ pub struct Ledger {
 pub struct Bound {
     /// Bytes per second.
     pub bytes_per_second: f64,
+    /// Seconds of observation on which it rests.
+    #[serde(default)]
+    pub seconds: f64,
     /// Seconds that the memory would last at that rate. `None`: no limit applies.
     pub lasts_seconds: Option<f64>,
     /// Seconds of further observation after which the memory would last for the horizon, if still nothing grows then.
@@ -410,6 +449,17 @@ pub struct Bound {
     /// The entries of containers were counted.
     #[serde(default)]
     pub counts_containers: bool,
+}
+
+impl Bound {
+    /// The bound of a judgement that lacks this evidence: it is whole if only its size forbids `no_leak`.
+    #[must_use]
+    pub fn without(self, lacks: &[Lack]) -> Self {
+        Self {
+            is_whole: lacks.iter().all(|lack| *lack == Lack::Horizon),
+            ..self
+        }
+    }
 }
 
 /// Losses and cost.

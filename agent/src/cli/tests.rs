@@ -1,6 +1,7 @@
 //! Command lines that are accepted and refused, and the exit codes.
 
 use super::*;
+use crate::values::{Credential, Mode};
 
 fn attach(args: &[&str]) -> Attach {
     let args = ["heaptide", "attach"].iter().chain(args);
@@ -20,11 +21,15 @@ fn attach_has_defaults() {
     let attach = attach(&["17"]);
     assert_eq!(attach.process, Named::Pid(17));
     assert_eq!(attach.duration, None);
-    assert_eq!(attach.mode, Mode::Auto);
-    assert!((attach.overhead - 0.03).abs() < 1e-9);
-    assert_eq!(attach.credential, Credential::Bearer);
+    assert_eq!(attach.observe.mode, Mode::Auto);
+    assert!((attach.observe.overhead - 0.03).abs() < 1e-9);
+    assert_eq!(attach.observe.credential, Credential::Bearer);
     assert_eq!(attach.output, OutputArgs::default());
-    assert!(attach.handlers.is_empty() && !attach.no_stacks && !attach.no_residency);
+    assert!(
+        attach.observe.handlers.is_empty()
+            && !attach.observe.no_stacks
+            && !attach.observe.no_residency
+    );
 }
 
 #[test]
@@ -64,14 +69,17 @@ fn attach_takes_every_flag() {
         "--exit-code",
     ]);
     assert_eq!(attach.duration, Some(Duration::from_secs(60)));
-    assert_eq!(attach.mode, Mode::Trace);
-    assert_eq!(attach.judge.memory_limit, Some(512 << 20));
-    assert_eq!(attach.judge.expect_cache, Some(1024));
-    assert_eq!(attach.handlers, ["a", "^b"]);
-    assert_eq!(attach.credential, Credential::Header("X-Api-Key".into()));
+    assert_eq!(attach.observe.mode, Mode::Trace);
+    assert_eq!(attach.observe.judge.memory_limit, Some(512 << 20));
+    assert_eq!(attach.observe.judge.expect_cache, Some(1024));
+    assert_eq!(attach.observe.handlers, ["a", "^b"]);
+    assert_eq!(
+        attach.observe.credential,
+        Credential::Header("X-Api-Key".into())
+    );
     assert_eq!(attach.metrics.unwrap().port(), 9876);
     assert_eq!(attach.output.format, Format::Json);
-    assert!(attach.output.exit_code && attach.no_stacks && attach.no_residency);
+    assert!(attach.output.exit_code && attach.observe.no_stacks && attach.observe.no_residency);
 }
 
 #[test]
@@ -96,6 +104,50 @@ fn other_commands() {
         of(&["check-config", "f"]),
         Ok(Command::CheckConfig(_))
     ));
+}
+
+#[test]
+fn check_needs_an_end_and_takes_policies() {
+    let of = |args: &[&str]| {
+        let args = ["heaptide", "check"].iter().chain(args);
+        match Cli::try_parse_from(args).map(|cli| cli.command) {
+            Ok(Command::Check(check)) => Some(check),
+            Ok(other) => panic!("{other:?}"),
+            Err(_) => None,
+        }
+    };
+    let check = of(&["17", "--for", "60s", "--max-growth", "60MiB/min"]).expect("accepted");
+    assert_eq!(check.duration, Some(Duration::from_secs(60)));
+    assert_eq!(check.max_growth, Some(1_048_576.0));
+    assert!(check.load.is_empty() && check.observe.mode == Mode::Auto);
+    let limits = ["--max-kept-per-request", "64B", "--max-kept-per-token", "0"];
+    let files = [
+        "--junit",
+        "j.xml",
+        "--markdown",
+        "m.md",
+        "--report",
+        "r.json",
+    ];
+    let rest = ["--html", "r.html", "--route", "^GET", "--mode", "trace"];
+    let load = ["--", "./load.sh", "--for", "x"];
+    let args = [&["api"][..], &limits, &files, &rest, &load].concat();
+    let check = of(&args).expect("accepted");
+    assert_eq!(check.max_kept_per_request, Some(64.0));
+    assert_eq!(check.max_kept_per_token, Some(0.0));
+    assert_eq!(check.load, ["./load.sh", "--for", "x"]);
+    assert_eq!(check.files.0.len(), 1);
+    assert_eq!(check.observe.mode, Mode::Trace);
+    for bad in [
+        &["17"][..],
+        &["17", "--"],
+        &["17", "--for", "60s", "--", "load"],
+        &["17", "--for", "60s", "--max-growth", "1MiB"],
+        &["17", "--for", "60s", "--max-kept-per-token", "-1"],
+        &["17", "--for", "60s", "--route", "("],
+    ] {
+        assert_eq!(of(bad), None, "{bad:?}");
+    }
 }
 
 #[test]

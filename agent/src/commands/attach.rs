@@ -11,24 +11,19 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use regex::Regex;
 use tokio::sync::watch;
 use tracing::warn;
 
-use super::{find, report};
+use super::{find, observe, report};
 use crate::{
     cli::{Attach, ExitCode},
     kernel,
-    observe::{SourceError, SourceOptions, TargetOptions},
-    outputs::{file, format::printable, http::Server, live::LiveView, metrics::Metrics},
+    observe::SourceError,
+    outputs::{file, http::Server, live::LiveView, metrics::Metrics},
     privileges::{self, More},
     session::Session,
-    settings,
 };
-use heaptide_process::ending;
 
-/// Maximum characters of a path in a message.
-const LONGEST_PATH: usize = 4096;
 /// Interval of the live view.
 const DRAW: Duration = Duration::from_secs(1);
 
@@ -52,7 +47,7 @@ pub(super) fn attach(args: &Attach) -> Result<ExitCode> {
         file::tell(&format!("metrics at http://{}/metrics", server.address()));
         runtime.spawn(server.serve(metrics.clone(), stopped));
     }
-    let judge = super::judge::options(&args.judge);
+    let judge = super::judge::options(&args.observe.judge);
     let mut session = session(args)?;
     let recording = match &args.record {
         Some(path) => Some(super::record::record(&mut session, path)?),
@@ -63,11 +58,11 @@ pub(super) fn attach(args: &Attach) -> Result<ExitCode> {
         None => None,
     };
     // Before this there is nothing to undo, and a signal ends heaptide by default.
-    runtime.block_on(async { stop_on_signals(&stop) })?;
+    runtime.block_on(async { observe::stop_on_signals(&stop) })?;
     session.attach(pid, judge)?;
     file::tell(&format!(
         "attached to {} (pid {})",
-        name(&session, pid),
+        observe::name(&session, pid),
         pid
     ));
     watch_target(&mut session, pid, args, &stop, &metrics)?;
@@ -155,10 +150,11 @@ fn keep_needed(args: &Attach) -> Result<()> {
 
 /// A session with kernel programs; without them, if the kernel refuses them and no option needs them.
 fn session(args: &Attach) -> Result<Session> {
-    let options = source_options(args)?;
+    let options = observe::source_options(&args.observe)?;
     let target = options.target.clone();
-    let needs_programs =
-        !args.mode.automatic() || args.requests.is_some() || !args.handlers.is_empty();
+    let needs_programs = !args.observe.mode.automatic()
+        || args.requests.is_some()
+        || !args.observe.handlers.is_empty();
     match Session::new(options) {
         Err(why @ SourceError::Kernel(_)) if !needs_programs => {
             let session = Session::outside(target, &why);
@@ -169,53 +165,6 @@ fn session(args: &Attach) -> Result<Session> {
         }
         other => Ok(other?),
     }
-}
-
-/// Source options from the flags.
-fn source_options(args: &Attach) -> Result<SourceOptions> {
-    let handlers = args
-        .handlers
-        .iter()
-        .map(|pattern| Regex::new(pattern).with_context(|| format!("--handler {pattern}")))
-        .collect::<Result<Vec<_>>>()?;
-    Ok(SourceOptions {
-        settings: settings::settings(settings::CAPACITY)?,
-        target: TargetOptions {
-            credential: settings::pattern(&args.credential)?,
-            allocations: args.mode.allocations(),
-            automatic: args.mode.automatic(),
-            at_once: true,
-            budget: args.mode.budget(args.overhead),
-            handlers,
-            memory_limit: args.judge.memory_limit,
-            follow: true,
-        },
-        stacks: !args.no_stacks,
-        residency: !args.no_residency,
-        enable_go_profile: args.go_enable_memprofile,
-    })
-}
-
-/// SIGINT and SIGTERM end the observation; the report is still written.
-fn stop_on_signals(stop: &Arc<AtomicBool>) -> Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
-        let mut signals = signal(kind).context("cannot listen for signals")?;
-        let stop = Arc::clone(stop);
-        tokio::spawn(async move {
-            while signals.recv().await.is_some() {
-                ending::ask();
-                stop.store(true, Ordering::Relaxed);
-            }
-        });
-    }
-    Ok(())
-}
-
-fn name(session: &Session, pid: u32) -> String {
-    session.report(pid).map_or_else(String::new, |report| {
-        printable(&report.target.exe, LONGEST_PATH).into_owned()
-    })
 }
 
 /// Live memory by site of every process, for tests.

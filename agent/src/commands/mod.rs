@@ -18,13 +18,16 @@ use heaptide_process::{ProcessError, symbols};
 
 mod attach;
 mod bench;
+mod check;
 mod check_config;
 mod diff;
 mod doctor;
 mod find;
 mod judge;
 mod list;
+mod load;
 mod manual;
+mod observe;
 mod ps;
 mod record;
 mod replay;
@@ -40,6 +43,7 @@ pub fn execute(cli: Cli) -> ProcessExit {
     symbols::helper::run_as("/proc/self/exe".into(), vec!["symbolize-helper".into()]);
     let done = match cli.command {
         Command::Attach(args) => attach::attach(&args),
+        Command::Check(args) => check::check(&args),
         Command::Replay(args) => replay::replay(&args),
         Command::Diff(args) => diff::diff(&args),
         Command::Run(args) => run::run(&args, cli.log.as_deref()),
@@ -53,6 +57,7 @@ pub fn execute(cli: Cli) -> ProcessExit {
         Command::Pairs => crate::observe::calibrate::serve_pairs()
             .map(|()| ExitCode::Success)
             .map_err(Into::into),
+        Command::StartLoad(args) => load::start_load(&args),
         Command::BenchFloor(args) => bench::floor(&args),
         Command::BenchNaive(args) => bench::naive(&args),
         Command::BenchResidency(args) => bench::residency(&args),

@@ -1,6 +1,6 @@
 //! The report at the end of a command: requested files and formats, and the exit code.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use anyhow::Result;
 
@@ -10,7 +10,7 @@ use crate::{
 };
 use heaptide_judge::{report::Report, stacks::LiveStacks};
 
-/// Writes all requested outputs, and returns the exit code. The first error is returned, others are printed; with `--exit-code` a finding counts more than a file that would be empty.
+/// Writes all requested outputs, and returns the exit code.
 pub(super) fn finish(report: &Report, stacks: &LiveStacks, args: &OutputArgs) -> Result<ExitCode> {
     let path = args.output.as_deref();
     let mut results = vec![match args.format {
@@ -20,7 +20,15 @@ pub(super) fn finish(report: &Report, stacks: &LiveStacks, args: &OutputArgs) ->
     for (output, path) in &args.files.0 {
         results.push((output.write)(report, stacks, path));
     }
-    let code = exit_code(report, args);
+    first_error(results, exit_code(report, args))
+}
+
+/// The first error of these outputs, or `code`. The others are printed. If `code` says that something was found, that counts
+/// more than a file that would be empty.
+pub(super) fn first_error(
+    results: Vec<Result<(), OutputError>>,
+    code: ExitCode,
+) -> Result<ExitCode> {
     let mut first = None;
     for error in results.into_iter().filter_map(Result::err) {
         let is_minor = matches!(error, OutputError::Nothing { .. }) && code != ExitCode::Success;
@@ -39,17 +47,20 @@ pub(super) fn check(args: &OutputArgs) -> Result<(), OutputError> {
         .files
         .0
         .iter()
-        .map(|(output, path)| (output.flag, path));
-    let all: Vec<(&'static str, &PathBuf)> = args
+        .map(|(output, path)| (output.flag, path.as_path()));
+    let report = args
         .output
         .iter()
-        .map(|path| ("the report", path))
-        .chain(files)
-        .collect();
+        .map(|path| ("the report", path.as_path()));
+    check_paths(&report.chain(files).collect::<Vec<_>>())
+}
+
+/// The same for these files.
+pub(super) fn check_paths(all: &[(&'static str, &Path)]) -> Result<(), OutputError> {
     for (index, (what, path)) in all.iter().enumerate() {
         if all[..index].iter().any(|(_, other)| other == path) && !path.starts_with("/dev") {
             return Err(OutputError::Twice {
-                path: (*path).clone(),
+                path: path.to_path_buf(),
             });
         }
         file::check(what, path)?;

@@ -154,6 +154,9 @@ fn found(finding: &Finding) -> Markup {
                     }
                 }
             }
+            @if let Some(hint) = &finding.hint {
+                div class="soft" { "Hint: " (printable(hint, SENTENCE)) }
+            }
             details open[growing] {
                 summary { "Evidence" }
                 ul { @for one in &finding.evidence { li { (printable(one, SENTENCE)) } } }

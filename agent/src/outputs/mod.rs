@@ -2,6 +2,7 @@
 //! files with call stacks the live stacks. They never read the pipeline.
 
 pub mod alerts;
+pub mod check;
 pub mod diff;
 pub mod file;
 pub mod files;
@@ -10,7 +11,9 @@ pub mod format;
 pub mod html;
 pub mod http;
 pub mod json;
+pub mod junit;
 pub mod live;
+pub mod markdown;
 pub mod metrics;
 pub mod pprof;
 pub mod text;

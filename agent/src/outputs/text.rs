@@ -111,6 +111,9 @@ fn push_finding(text: &mut String, finding: &Finding) {
         };
         line(text, 1, &said);
     }
+    if let Some(hint) = &finding.hint {
+        line(text, 1, &format!("hint: {}", printable(hint, 400)));
+    }
     line(text, 1, &confidence(finding));
     for evidence in &finding.evidence {
         line(text, 1, &format!("evidence: {}", printable(evidence, 400)));

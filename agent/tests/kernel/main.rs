@@ -10,6 +10,7 @@ mod bad_input;
 mod canary;
 mod census;
 mod census_pace;
+mod check;
 mod connections;
 mod credentials;
 mod daemon;

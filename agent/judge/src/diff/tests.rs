@@ -16,6 +16,7 @@ fn fixed() -> Report {
 fn bound(rate: f64) -> Bound {
     Bound {
         bytes_per_second: rate,
+        seconds: 50.0,
         lasts_seconds: None,
         observe_seconds: None,
         one_in_requests: None,

@@ -81,6 +81,7 @@ impl Judge {
         let lasts = self.headroom().map(|headroom| headroom / rate.max(1e-9));
         Some(Bound {
             bytes_per_second: rate,
+            seconds,
             lasts_seconds: lasts,
             observe_seconds: lasts.map(|lasts| {
                 // The bytes that could have leaked unseen stay the same while the time becomes longer.

@@ -11,6 +11,7 @@ use super::evidence;
 use super::forecast::{Rate, rate, time_to_oom};
 use super::gates::Why;
 use super::groups::groups;
+use super::hints::hint;
 use super::inputs::Inputs;
 use super::judge::Judge;
 use super::judged::Judged;
@@ -76,6 +77,9 @@ impl Judge {
         out.truncate(MOST_FINDINGS);
         if inputs.requests_unread {
             out.iter_mut().for_each(unread);
+        }
+        for finding in &mut out {
+            finding.hint = hint(finding);
         }
         out
     }
@@ -155,6 +159,7 @@ impl Judge {
             basis: Basis::Blocks,
             container: None,
             precision: Some(errors.precision(&growth, inputs.blocks_partial)),
+            hint: None,
         })
     }
 

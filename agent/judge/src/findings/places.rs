@@ -78,5 +78,6 @@ pub(super) fn blank(cause: Cause, site: SiteSummary) -> Finding {
         basis: Basis::Blocks,
         container: None,
         precision: None,
+        hint: None,
     }
 }

@@ -64,6 +64,8 @@ fn add(all: &mut Report, other: Report) {
                 known.repeat_tokens += route.repeat_tokens;
                 known.retained_bytes += route.retained_bytes;
                 known.p99_seconds = known.p99_seconds.max(route.p99_seconds);
+                known.least_requests_per_second += route.least_requests_per_second;
+                known.least_new_tokens_per_second += route.least_new_tokens_per_second;
             }
             None => all.routes.push(route),
         }

@@ -1,7 +1,7 @@
 //! The verdict and the sentence with its reason.
 
 use crate::growth::signals::SignalKey;
-use crate::report::{Basis, Bound, Cause, Finding, FindingState, Verdict, Window};
+use crate::report::{Basis, Bound, Cause, Finding, FindingState, Lack, Verdict, Window};
 
 use super::inputs::Inputs;
 use super::judge::Judge;
@@ -56,32 +56,18 @@ impl Judge {
             };
             return (verdict, leak_sentence(worst));
         }
-        if let Some(reason) = self.too_little(window, inputs) {
+        if let Some((_, reason)) = self.lacking(window, inputs).into_iter().next() {
             return (Verdict::InsufficientEvidence, reason);
         }
-        let Some(bound) = self.bound(inputs) else {
-            let reason = "The memory of the process was read too few times so far.".to_owned();
-            return (Verdict::InsufficientEvidence, reason);
-        };
         let horizon = self.options.horizon_seconds;
-        if bound.lasts_seconds.is_some_and(|lasts| lasts < horizon) {
-            return (
-                Verdict::InsufficientEvidence,
-                open_sentence(&bound, window, horizon),
-            );
-        }
+        let bound = self.bound(inputs).map_or_else(String::new, |bound| {
+            format!(" {}", bound_sentence(&bound, horizon))
+        });
         let said = no_leak_sentence(findings, window);
-        (
-            Verdict::NoLeak,
-            format!("{said} {}", bound_sentence(&bound, horizon)),
-        )
+        (Verdict::NoLeak, format!("{said}{bound}"))
     }
 
-    /// Whether nothing but its size prevents conclusions from the bound.
-    pub fn bound_is_whole(&self, window: &Window, inputs: Inputs) -> bool {
-        self.too_many_losses().is_none() && self.too_little(window, inputs).is_none()
-    }
-
+    /// Why a loss forbids any verdict.
     fn too_many_losses(&self) -> Option<String> {
         let lost = self.lost();
         let (part, what) = if lost.blocks >= lost.requests {
@@ -98,10 +84,20 @@ impl Judge {
         })
     }
 
-    /// Why there is no verdict if nothing is found, except for the bound.
-    fn too_little(&self, window: &Window, inputs: Inputs) -> Option<String> {
+    /// Evidence that `no_leak` needs and that is missing, whether or not something was found.
+    pub fn lacks(&self, window: &Window, inputs: Inputs) -> Vec<Lack> {
+        let lost = self.too_many_losses().map(|_| Lack::Losses);
+        let others = self.lacking(window, inputs);
+        lost.into_iter()
+            .chain(others.into_iter().map(|(lack, _)| lack))
+            .collect()
+    }
+
+    /// The same without losses, each with a sentence.
+    fn lacking(&self, window: &Window, inputs: Inputs) -> Vec<(Lack, String)> {
+        let mut all = Vec::new();
         if let Some(reason) = unseen(inputs) {
-            return Some(reason);
+            all.push((Lack::Readings, reason));
         }
         let needed = 2.0 * self.options.maturity_seconds;
         if window.seconds < needed {
@@ -110,16 +106,28 @@ impl Judge {
                  after their request.",
                 window.seconds, self.options.maturity_seconds
             );
-            return Some(reason);
+            all.push((Lack::Time, reason));
         }
         if window.requests < LEAST_REQUESTS {
             let reason = format!(
                 "Only {} requests so far; {LEAST_REQUESTS} are needed.",
                 window.requests
             );
-            return Some(reason);
+            all.push((Lack::Requests, reason));
         }
-        inputs.unseen_heap.map(unseen_heap)
+        if let Some(runtime) = inputs.unseen_heap {
+            all.push((Lack::UnseenHeap, unseen_heap(runtime)));
+        }
+        let Some(bound) = self.bound(inputs) else {
+            let reason = "The memory of the process was read too few times so far.".to_owned();
+            all.push((Lack::Bound, reason));
+            return all;
+        };
+        let horizon = self.options.horizon_seconds;
+        if bound.lasts_seconds.is_some_and(|lasts| lasts < horizon) {
+            all.push((Lack::Horizon, open_sentence(&bound, window, horizon)));
+        }
+        all
     }
 }
 

@@ -4,7 +4,7 @@
 
 use crate::events::Nanos;
 use crate::findings::options::LEAST_REQUESTS;
-use crate::report::{Finding, Verdict, Window};
+use crate::report::{Finding, Lack, Verdict, Window};
 
 /// Verdict, reason and findings.
 #[derive(Clone, Debug)]
@@ -100,6 +100,31 @@ impl Windows {
         )
     }
 
+    /// The seconds of the last window of tracing, if it was too short or had too little traffic to show that nothing
+    /// grows.
+    pub(super) fn too_thin(&self, now: Nanos, needed: f64, window: &Window) -> Option<f64> {
+        self.open?;
+        let seconds = self.seconds(now)?;
+        // A window without traffic is not evidence about earlier findings.
+        let enough = seconds >= needed && window.requests >= self.requests + LEAST_REQUESTS;
+        let is_first = self.is_closed() && self.before.is_none();
+        (!enough && !is_first).then_some(seconds)
+    }
+
+    /// What the verdict `no_leak` lacks, if `all` is lacking apart from tracing in windows.
+    pub(super) fn lacks(
+        &self,
+        now: Nanos,
+        needed: f64,
+        mut all: Vec<Lack>,
+        window: &Window,
+    ) -> Vec<Lack> {
+        if self.too_thin(now, needed, window).is_some() {
+            all.push(Lack::Tracing);
+        }
+        all
+    }
+
     /// The judgement that counts, given the judgement from the blocks seen so far. A window needs `needed`
     /// seconds before it can show that nothing grows.
     pub(super) fn standing(
@@ -109,17 +134,10 @@ impl Windows {
         said: Judgement,
         window: &Window,
     ) -> Judgement {
-        if self.open.is_none() || matches!(said.verdict, Verdict::Leak | Verdict::Suspect) {
-            return said;
-        }
-        let Some(seconds) = self.seconds(now) else {
+        let known = matches!(said.verdict, Verdict::Leak | Verdict::Suspect);
+        let Some(seconds) = self.too_thin(now, needed, window).filter(|_| !known) else {
             return said;
         };
-        // A window without traffic is not evidence about earlier findings.
-        let enough = seconds >= needed && window.requests >= self.requests + LEAST_REQUESTS;
-        if enough || (self.is_closed() && self.before.is_none()) {
-            return said;
-        }
         if let Some(before) = &self.before {
             return before.clone();
         }

@@ -11,6 +11,7 @@ mod judged;
 mod keeps;
 mod limits;
 mod pauses;
+mod policies;
 mod restart;
 mod signal_trace;
 mod signal_world;

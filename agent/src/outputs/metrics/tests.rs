@@ -26,6 +26,7 @@ fn metrics() -> Metrics {
     let mut second = fixtures::no_leak();
     second.target.pid = 4712;
     second.bound = Some(Bound {
+        seconds: 60.0,
         bytes_per_second: 12.5,
         lasts_seconds: None,
         observe_seconds: None,

@@ -222,6 +222,7 @@ impl Judge {
                 per_repeat,
                 per(figures.requests),
             )),
+            hint: None,
         })
     }
 
