@@ -5,15 +5,32 @@ use std::cmp::Reverse;
 use super::places::unknown_site;
 use super::precision;
 use crate::events::LimitScope;
-use crate::report::{ContainerSummary, Finding, FindingState, ProcessSummary, Report, TimeToOom};
+use crate::report::{
+    ContainerSummary, Finding, FindingState, ProcessSummary, Report, TimeToOom, Verdict,
+};
 
 /// Maximum number of processes in a report.
 const MOST_PROCESSES: usize = 64;
 
+/// A process with less than this part of the requests is idle. A master process, or a worker that is not needed, has
+/// too little evidence for a verdict, but does not prevent one for the service.
+const IDLE: f64 = 0.05;
+/// A process that was observed for less than this part of the time is new. A worker that was just replaced does not
+/// prevent a verdict either.
+const NEW: f64 = 0.2;
+/// Unexplained growth, as a part of the resident memory, with which a process is neither.
+const GROWN: f64 = 0.05;
+
 /// One report for all processes: the worst one, with traffic, routes and equal findings summed. `None`
 /// without a report.
 pub fn sum(mut reports: Vec<Report>) -> Option<Report> {
-    reports.sort_by_key(|report| (report.verdict, Reverse(report.window.requests)));
+    let requests: u64 = reports.iter().map(|report| report.window.requests).sum();
+    let seconds = reports.iter().map(|report| report.window.seconds);
+    let seconds = seconds.fold(0.0, f64::max);
+    reports.sort_by_key(|report| {
+        let rank = rank(report, requests as f64, seconds);
+        (rank, Reverse(report.window.requests))
+    });
     let processes: Vec<ProcessSummary> = reports.iter().map(process).take(MOST_PROCESSES).collect();
     let mut reports = reports.into_iter();
     let mut all = reports.next()?;
@@ -25,6 +42,30 @@ pub fn sum(mut reports: Vec<Report>) -> Option<Report> {
     }
     all.processes = processes;
     Some(all)
+}
+
+/// Order of reports of a service with so many requests, observed for so long: `no_leak` of one process is no verdict for
+/// another one that works or grows and has none.
+fn rank(report: &Report, requests: f64, seconds: f64) -> u8 {
+    match report.verdict {
+        Verdict::Leak => 0,
+        Verdict::Suspect => 1,
+        Verdict::NoLeak => 3,
+        Verdict::InsufficientEvidence => {
+            let is_idle = (report.window.requests as f64) < IDLE * requests;
+            let is_new = report.window.seconds < NEW * seconds;
+            let unexplained = report
+                .ledger
+                .as_ref()
+                .map(|one| one.unexplained_bytes as f64);
+            let has_grown = unexplained.unwrap_or(0.0) > GROWN * report.memory.rss_end_bytes as f64;
+            if (is_idle || is_new) && !has_grown {
+                4
+            } else {
+                2
+            }
+        }
+    }
 }
 
 fn process(report: &Report) -> ProcessSummary {
@@ -212,7 +253,8 @@ fn per(all: f64, each: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixtures::leak;
+    use crate::fixtures::{insufficient, leak, no_leak};
+    use crate::report::Ledger;
 
     #[test]
     fn workers_of_one_service_are_added_up() {
@@ -239,6 +281,26 @@ mod tests {
         assert_eq!(all.routes.len(), 2);
         assert_eq!(all.routes[0].requests, 2 * one.routes[0].requests);
         assert_eq!(all.routes[1].requests, one.routes[1].requests);
+    }
+
+    #[test]
+    fn a_process_without_a_verdict_prevents_that_of_the_service_if_it_works_or_grows() {
+        let verdict = |requests: u64, seconds: f64, unexplained: u64| {
+            let (judged, mut other) = (no_leak(), insufficient());
+            other.window.requests = judged.window.requests * requests / 100;
+            other.window.seconds = judged.window.seconds * seconds;
+            let ledger = judged.ledger.expect("a ledger");
+            other.ledger = Some(Ledger {
+                unexplained_bytes: unexplained * other.memory.rss_end_bytes / 100,
+                ..ledger
+            });
+            sum(vec![judged, other]).expect("a report").verdict
+        };
+        assert_eq!(verdict(0, 1.0, 0), Verdict::NoLeak, "an idle master");
+        assert_eq!(verdict(100, 0.1, 0), Verdict::NoLeak, "a new worker");
+        assert_eq!(verdict(100, 1.0, 0), Verdict::InsufficientEvidence);
+        assert_eq!(verdict(0, 1.0, 10), Verdict::InsufficientEvidence);
+        assert_eq!(verdict(100, 0.1, 10), Verdict::InsufficientEvidence);
     }
 
     #[test]
