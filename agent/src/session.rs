@@ -251,10 +251,8 @@ impl Session {
 
     /// Live heap memory by call stack, as of the last snapshot.
     pub fn stacks(&self, pid: u32) -> LiveStacks {
-        let Some(judged) = self.judged.get(&pid) else {
-            return LiveStacks::default();
-        };
-        LiveStacks::of(&judged.sites, &judged.last)
+        let judged = self.judged.get(&pid);
+        judged.map(Judged::stacks).unwrap_or_default()
     }
 
     /// Live memory of a process by leading user frame, as one JSON object: tests compare it with a

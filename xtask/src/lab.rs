@@ -83,6 +83,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         rate: arguments.rate,
         text: false,
         release: true,
+        headroom: None,
+        page: None,
     };
     let scores = score(&rows, &settings, arguments.jobs);
     if let Some(path) = &arguments.json {

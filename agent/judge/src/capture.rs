@@ -10,7 +10,7 @@
 
 pub mod own_file;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -20,11 +20,12 @@ use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 
 use crate::attribution::segments::{mask, whole};
-use crate::events::{Observation, Request, Site, SiteId, Snapshot};
+use crate::events::{Observation, Request, Snapshot};
 use crate::findings::service;
 use crate::judged::Judged;
 use crate::pipeline::{JudgeOptions, Pipeline};
 use crate::report::Report;
+use crate::stacks::LiveStacks;
 
 use self::own_file::OwnFile;
 
@@ -334,9 +335,9 @@ pub struct Replay {
     pub report: Report,
     /// Why the capture could not be read to its end. It is also one of the report's limitations.
     pub damage: Option<CaptureError>,
-    /// The call stacks of the process that the report is about.
-    pub sites: HashMap<SiteId, Site>,
-    /// Its last snapshot.
+    /// Live memory of the process that the report is about, as of its last snapshot.
+    pub stacks: LiveStacks,
+    /// That snapshot.
     pub last: Snapshot,
 }
 
@@ -370,11 +371,11 @@ pub fn replay(path: &Path, options: JudgeOptions) -> Result<Replay, CaptureError
         .limitations
         .extend(damage.iter().map(ToString::to_string));
     let about = processes.remove(&report.target.pid);
-    let (sites, last) = about.map(|one| (one.sites, one.last)).unwrap_or_default();
+    let stacks = about.as_ref().map(Judged::stacks).unwrap_or_default();
     Ok(Replay {
         report,
         damage,
-        sites,
-        last,
+        stacks,
+        last: about.map(|one| one.last).unwrap_or_default(),
     })
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::events::{Binding, Frame, FrameKind, LimitScope};
+use crate::events::{Binding, Frame, FrameKind, LimitScope, TokenClass};
 use crate::report::{
     Basis, Cause, Finding, FindingState, Health, Lack, Ledger, Live, LiveSite, Memory, Precision,
     Report, ResidencySummary, ResidentAge, RouteSummary, SCHEMA, SiteSummary, TargetSummary,
@@ -239,13 +239,14 @@ pub fn insufficient() -> Report {
 pub fn stacks() -> LiveStacks {
     use FrameKind::{Allocator, Library, Unknown, User};
 
-    let stack = |names: &[(&str, FrameKind)], bytes, blocks| LiveStack {
+    let stack = |names: &[(&str, FrameKind)], bytes, blocks, route: Option<&str>| LiveStack {
         frames: names
             .iter()
             .map(|(name, kind)| frame(name, *kind))
             .collect::<Arc<[_]>>(),
         bytes,
         blocks,
+        origin: route.map(|route| (route.to_owned(), TokenClass::New)),
     };
     LiveStacks {
         stacks: vec![
@@ -253,6 +254,7 @@ pub fn stacks() -> LiveStacks {
                 &[("malloc", Allocator), ("get_data", User), ("main", User)],
                 3000,
                 30,
+                Some("GET /api/data"),
             ),
             stack(
                 &[
@@ -262,8 +264,9 @@ pub fn stacks() -> LiveStacks {
                 ],
                 900,
                 9,
+                None,
             ),
-            stack(&[("libx.so+0x17", Unknown)], 100, 1),
+            stack(&[("libx.so+0x17", Unknown)], 100, 1, None),
         ],
     }
 }

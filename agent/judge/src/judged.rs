@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use crate::events::{Observation, Site, SiteId, Snapshot};
 use crate::pipeline::{JudgeOptions, Pipeline};
+use crate::stacks::LiveStacks;
 
 /// One process and its judge.
 pub struct Judged {
@@ -38,5 +39,10 @@ impl Judged {
             Observation::Snapshot(snapshot) => self.last = snapshot,
             _ => {}
         }
+    }
+
+    /// Live heap memory by call stack and requests, as of the last snapshot.
+    pub fn stacks(&self) -> LiveStacks {
+        LiveStacks::of(&self.sites, &self.last, |group| self.pipeline.origin(group))
     }
 }

@@ -1,5 +1,6 @@
 //! The pipeline of one target: observations in, a report out.
 
+mod live;
 mod windows;
 
 use std::collections::VecDeque;
@@ -7,7 +8,7 @@ use std::collections::VecDeque;
 use crate::attribution::Attribution;
 use crate::attribution::keys::Class;
 use crate::attribution::keys::RouteId;
-use crate::events::{Nanos, Observation, Opinion, Request, TargetInfo, TokenClass};
+use crate::events::{LiveGroup, Nanos, Observation, Opinion, Request, TargetInfo, TokenClass};
 use crate::findings::Inputs;
 use crate::findings::Judge;
 use crate::findings::losses::health;
@@ -15,8 +16,8 @@ use crate::findings::observed::Observed;
 use crate::growth::Growth;
 use crate::growth::signals::Signals;
 use crate::report::{
-    Basis, Cause, Finding, FindingState, Lack, Live, LiveSite, Memory, Report, RouteSummary,
-    SCHEMA, TargetSummary, Verdict, Window,
+    Basis, Cause, Finding, FindingState, Lack, Memory, Report, RouteSummary, SCHEMA, TargetSummary,
+    Verdict, Window,
 };
 
 pub use crate::findings::options::JudgeOptions;
@@ -302,6 +303,11 @@ impl Pipeline {
         }
     }
 
+    /// Route and token class of the requests that allocated a group of blocks. `None`: no request, or none that is known.
+    pub fn origin(&self, group: &LiveGroup) -> Option<(String, TokenClass)> {
+        self.attribution.origin(group, self.now)
+    }
+
     /// Estimated size of the state in bytes.
     pub fn state_bytes(&self) -> usize {
         self.attribution.state_bytes()
@@ -408,38 +414,6 @@ impl Pipeline {
             .collect();
         routes.sort_by(|a, b| b.requests.cmp(&a.requests).then(a.route.cmp(&b.route)));
         routes
-    }
-
-    fn live(&self, start: Nanos) -> Live {
-        let second = self.now.0 / 1_000_000_000;
-        let recent = self
-            .recent
-            .iter()
-            .filter(|entry| entry.0 + RATE_SECONDS > second);
-        let (requests, new) = recent.fold((0, 0), |sum, entry| (sum.0 + entry.1, sum.1 + entry.2));
-        let seconds = self.now.since(start).clamp(1.0, RATE_SECONDS as f64);
-        let points = self.judge.memory.points().iter();
-        Live {
-            curve: points
-                .map(|p| (p.at.since(start), p.rss, p.mature))
-                .collect(),
-            requests_per_second: requests as f64 / seconds,
-            new_tokens_per_second: new as f64 / seconds,
-            top_sites: self
-                .growth
-                .top_sites()
-                .iter()
-                .map(|&(leading, bytes, blocks)| {
-                    let (function, location) = self.attribution.sites.describe(leading);
-                    LiveSite {
-                        function,
-                        location,
-                        bytes: bytes as u64,
-                        blocks: blocks as u64,
-                    }
-                })
-                .collect(),
-        }
     }
 }
 

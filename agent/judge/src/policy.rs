@@ -3,6 +3,7 @@
 //! A policy is passed only if the upper limit of what could have been missed ([`Bound`](crate::report::Bound)) keeps to it,
 //! and failed only if the lower limit of what was found does not. Else it is undecided.
 
+pub mod baseline;
 mod evidence;
 mod limits;
 
@@ -77,8 +78,10 @@ pub enum Ruling {
 /// The result for one policy.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
-    /// The policy.
-    pub policy: Policy,
+    /// The policy's name: that of its flag.
+    pub name: &'static str,
+    /// What it demands.
+    pub demand: String,
     /// Whether it is kept to.
     pub ruling: Ruling,
     /// Why, in one or two sentences.
@@ -110,7 +113,8 @@ pub fn judge(
                 Policy::MaxKeptPerToken(limit) => by_route(&evidence, *limit, &PER_TOKEN, selected),
             };
             Outcome {
-                policy: *policy,
+                name: policy.name(),
+                demand: policy.to_string(),
                 ruling,
                 said,
                 findings,

@@ -1,16 +1,19 @@
-//! Live heap memory by call stack: a snapshot joined with its sites.
+//! Live heap memory by call stack and requests: a snapshot joined with its sites and routes.
 
 use std::{collections::HashMap, hash::BuildHasher, sync::Arc};
 
-use crate::events::{Frame, MemoryKind, Site, SiteId, Snapshot};
+use crate::events::{Frame, LiveGroup, MemoryKind, Site, SiteId, Snapshot, TokenClass};
 use crate::report::TargetSummary;
 
 /// Live memory by call stack: the input of flame graph and pprof profile.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LiveStacks {
-    /// One entry per site. The same stack may occur more than once.
+    /// One entry per site, route and token class. The same stack may occur more than once.
     pub stacks: Vec<LiveStack>,
 }
+
+/// The requests that allocated a block: their route, and the class of their tokens.
+pub type Origin = (String, TokenClass);
 
 /// Live memory of one call stack.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,29 +24,37 @@ pub struct LiveStack {
     pub bytes: u64,
     /// Live blocks, estimated.
     pub blocks: u64,
+    /// The requests that allocated them. `None`: no request, or none that is known.
+    pub origin: Option<Origin>,
 }
 
 impl LiveStacks {
-    /// The heap blocks of a snapshot by stack. Unknown sites are left out.
-    pub fn of<S: BuildHasher>(sites: &HashMap<SiteId, Site, S>, snapshot: &Snapshot) -> Self {
-        let mut by_site: HashMap<SiteId, (f64, f64)> = HashMap::new();
+    /// The heap blocks of a snapshot by stack. Unknown sites are left out. `origin` returns the requests that allocated a
+    /// group.
+    pub fn of<S: BuildHasher>(
+        sites: &HashMap<SiteId, Site, S>,
+        snapshot: &Snapshot,
+        origin: impl Fn(&LiveGroup) -> Option<Origin>,
+    ) -> Self {
+        let mut by_site: HashMap<(SiteId, Option<Origin>), (f64, f64)> = HashMap::new();
         for group in snapshot
             .groups
             .iter()
             .filter(|group| group.kind == MemoryKind::Heap)
         {
-            let sums = by_site.entry(group.site).or_default();
+            let sums = by_site.entry((group.site, origin(group))).or_default();
             sums.0 += group.bytes;
             sums.1 += group.blocks;
         }
         let stacks = by_site
             .into_iter()
-            .filter_map(|(site, (bytes, blocks))| {
+            .filter_map(|((site, origin), (bytes, blocks))| {
                 let frames = sites.get(&site)?.stack.clone();
                 Some(LiveStack {
                     frames,
                     bytes: bytes as u64,
                     blocks: blocks as u64,
+                    origin,
                 })
             })
             .collect();

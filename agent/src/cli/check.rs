@@ -13,7 +13,7 @@ use crate::values::{self, Named, limits};
     group = clap::ArgGroup::new("until").required(true).args(["duration", "load"]),
     override_usage = "heaptide check [OPTIONS] <PID|NAME> --for <DURATION>\n       \
          heaptide check [OPTIONS] <PID|NAME> -- <COMMAND>...",
-    after_help = "Without a policy (--max-...) the policy is: no leak and no suspicion. A policy is passed only if the \
+    after_help = "Without a policy (--max-..., --baseline) the policy is: no leak and no suspicion. A policy is passed only if the \
          evidence shows that the service keeps to it (95 %), and failed only if it shows that it does not.\n\n\
          Exit codes: 0 all passed, 1 failed by a confirmed leak, 2 failed by a suspected one, 3 the process ended, \
          4 not decided: the message says how much longer to observe, 5 the load command failed; others as in \
@@ -38,6 +38,9 @@ pub struct Check {
     /// Bytes that a request with a new token keeps after it has ended, on average, by route
     #[arg(long, value_name = "BYTES", value_parser = limits::bytes, help_heading = "Policies")]
     pub max_kept_per_token: Option<f64>,
+    /// Nothing may be new or have grown since this report (`--report` of an earlier check) or capture
+    #[arg(long, value_name = "FILE", help_heading = "Policies")]
+    pub baseline: Option<PathBuf>,
     /// Judge what requests keep only on routes that match this regular expression
     #[arg(long, value_name = "REGEX", value_parser = values::pattern, help_heading = "Policies")]
     pub route: Option<String>,

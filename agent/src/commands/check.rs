@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result};
 use regex::Regex;
 
 use super::{
-    find, judge,
+    diff, find, judge,
     load::{self, Load, LoadError},
     observe, report,
 };
@@ -47,6 +47,9 @@ pub(super) fn check(args: &Check) -> Result<ExitCode> {
     let pid = find::pid(&args.process)?;
     heaptide_runtimes::inspect(pid)?;
     report::check_paths(&outputs(args))?;
+    let baseline = args.baseline.as_deref();
+    let baseline = baseline.map(|path| diff::load(path, judge::options(&args.observe.judge)));
+    let baseline = baseline.transpose()?;
     let routes = args.route.as_deref().map(Regex::new).transpose();
     let routes = routes.context("--route")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -75,9 +78,11 @@ pub(super) fn check(args: &Check) -> Result<ExitCode> {
     let worst = session.worst(&session.pids());
     let worst = worst.context("nothing was observed")?;
     let selected = |route: &str| routes.as_ref().is_none_or(|wanted| wanted.is_match(route));
+    let mut outcomes = policy::judge(&policies(args), &reports, &selected);
+    outcomes.extend(baseline.map(|baseline| policy::baseline::against(&baseline, &worst)));
     let checked = Checked {
         stages: stages(&end, gone.then_some(pid), load_name),
-        outcomes: policy::judge(&policies(args), &reports, &selected),
+        outcomes,
         report: &worst,
     };
     let mut results = vec![file::print("the results", checked.text().as_bytes())];
@@ -204,7 +209,7 @@ fn policies(args: &Check) -> Vec<Policy> {
         args.max_kept_per_token.map(Policy::MaxKeptPerToken),
     ];
     let given: Vec<Policy> = given.into_iter().flatten().collect();
-    if given.is_empty() {
+    if given.is_empty() && args.baseline.is_none() {
         vec![Policy::Verdict]
     } else {
         given

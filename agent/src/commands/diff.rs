@@ -84,7 +84,7 @@ pub(super) fn diff(args: &Diff) -> Result<ExitCode> {
 }
 
 /// The report in a file, or that of a capture.
-fn load(path: &Path, options: JudgeOptions) -> Result<Report> {
+pub(super) fn load(path: &Path, options: JudgeOptions) -> Result<Report> {
     let failed = |source| DiffError::Read {
         path: path.to_owned(),
         source,

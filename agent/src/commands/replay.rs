@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::report;
 use crate::cli::{ExitCode, Replay};
-use heaptide_judge::{capture, stacks::LiveStacks};
+use heaptide_judge::capture;
 
 /// Runs `heaptide replay`.
 pub(super) fn replay(args: &Replay) -> Result<ExitCode> {
@@ -15,6 +15,5 @@ pub(super) fn replay(args: &Replay) -> Result<ExitCode> {
         // An agent that was killed leaves such a file. Its content is still judged.
         crate::outputs::file::tell(&format!("heaptide: {damage}"));
     }
-    let stacks = LiveStacks::of(&replay.sites, &replay.last);
-    report::finish(&replay.report, &stacks, &args.output)
+    report::finish(&replay.report, &replay.stacks, &args.output)
 }

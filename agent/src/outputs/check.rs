@@ -108,8 +108,8 @@ impl Checked<'_> {
     /// Policies, and stages.
     pub(super) fn rows(&self) -> Vec<Row<'_>> {
         let policies = self.outcomes.iter().map(|one| Row {
-            name: one.policy.name(),
-            demand: one.policy.to_string(),
+            name: one.name,
+            demand: one.demand.clone(),
             overall: Overall::of(one.ruling),
             said: printable(&one.said, SENTENCE).into_owned(),
             findings: &one.findings[..one.findings.len().min(FINDINGS)],

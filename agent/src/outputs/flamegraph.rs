@@ -280,6 +280,7 @@ mod tests {
             frames: frames.into(),
             bytes: 1,
             blocks: 1,
+            origin: None,
         }];
         let svg = render(&stacks, "t");
         assert_eq!(svg.matches("<script>").count(), 1);

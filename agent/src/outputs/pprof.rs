@@ -8,10 +8,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use flate2::{Compression, write::GzEncoder};
 use prost::Message;
 
-use super::format::base_name;
+use super::format::{base_name, cause};
 use super::{FileOutput, OutputError, file, needs_stacks};
-use heaptide_judge::events::Frame;
-use heaptide_judge::stacks::LiveStacks;
+use heaptide_judge::events::{Frame, TokenClass};
+use heaptide_judge::report::{Report, SiteSummary};
+use heaptide_judge::stacks::{LiveStack, LiveStacks};
 
 /// `--pprof`.
 pub static OUTPUT: FileOutput = FileOutput {
@@ -20,22 +21,26 @@ pub static OUTPUT: FileOutput = FileOutput {
     help: "Write a profile of live bytes for `go tool pprof`",
     write: |report, stacks, path| {
         needs_stacks("the pprof profile", report, stacks, path)?;
-        write(stacks, &report.target.exe, path)
+        write(stacks, report, path)
     },
 };
 
-/// Writes the profile of the process that runs `exe` to `path` atomically.
-pub fn write(stacks: &LiveStacks, exe: &str, path: &Path) -> Result<(), OutputError> {
+/// Writes the profile of the process of a report to `path` atomically.
+pub fn write(stacks: &LiveStacks, report: &Report, path: &Path) -> Result<(), OutputError> {
     file::write(
         "the pprof profile",
         path,
-        &render(stacks, exe, SystemTime::now())?,
+        &render(stacks, report, SystemTime::now())?,
     )
 }
 
 /// The profile, gzipped. `taken` is the time of the snapshot.
-pub fn render(stacks: &LiveStacks, exe: &str, taken: SystemTime) -> Result<Vec<u8>, OutputError> {
-    let profile = Builder::default().build(stacks, base_name(exe), taken);
+pub fn render(
+    stacks: &LiveStacks,
+    report: &Report,
+    taken: SystemTime,
+) -> Result<Vec<u8>, OutputError> {
+    let profile = Builder::default().build(stacks, report, taken);
     let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
     gzip.write_all(&profile.encode_to_vec())
         .and_then(|()| gzip.finish())
@@ -72,7 +77,7 @@ impl Default for Builder<'_> {
 }
 
 impl<'a> Builder<'a> {
-    fn build(mut self, stacks: &'a LiveStacks, exe: &'a str, taken: SystemTime) -> Profile {
+    fn build(mut self, stacks: &'a LiveStacks, report: &'a Report, taken: SystemTime) -> Profile {
         let objects = self.value_type("inuse_objects", "count");
         let space = self.value_type("inuse_space", "bytes");
         self.profile.sample_type = vec![objects, space];
@@ -83,19 +88,52 @@ impl<'a> Builder<'a> {
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_nanos() as i64);
         // pprof treats the first mapping as the program itself.
-        self.mapping(exe);
+        self.mapping(base_name(&report.target.exe));
         for stack in &stacks.stacks {
             let location_id = stack
                 .frames
                 .iter()
                 .map(|frame| self.location(frame))
                 .collect();
+            let label = self.labels(stack, report);
             self.profile.sample.push(Sample {
                 location_id,
                 value: vec![stack.blocks as i64, stack.bytes as i64],
+                label,
             });
         }
         self.profile
+    }
+
+    /// `route` and `token` of the requests that allocated the blocks, and the `cause` of the finding that they belong to.
+    /// `go tool pprof -tagfocus=route=...` selects by them.
+    fn labels(&mut self, stack: &'a LiveStack, report: &'a Report) -> Vec<Label> {
+        let mut labels = Vec::new();
+        let Some((route, token)) = &stack.origin else {
+            return labels;
+        };
+        let token = match token {
+            TokenClass::New => "new",
+            TokenClass::Repeat => "repeated",
+            TokenClass::None => "none",
+        };
+        let of_stack = |site: &SiteSummary| {
+            let mut frames = stack.frames.iter();
+            frames.any(|frame| (&frame.function, frame.line) == (&site.function, site.line))
+        };
+        let finding = report.findings.iter().find(|finding| {
+            finding.route == *route
+                && (of_stack(&finding.site) || finding.also.iter().any(of_stack))
+        });
+        let cause = finding.map(|finding| ("cause", cause(finding.cause)));
+        let known = [("route", route.as_str()), ("token", token)];
+        for (key, text) in known.into_iter().chain(cause) {
+            labels.push(Label {
+                key: self.string(key),
+                str: self.string(text),
+            });
+        }
+        labels
     }
 
     fn value_type(&mut self, kind: &'a str, unit: &'a str) -> ValueType {
@@ -210,6 +248,16 @@ struct Sample {
     location_id: Vec<u64>,
     #[prost(int64, repeated, tag = "2")]
     value: Vec<i64>,
+    #[prost(message, repeated, tag = "3")]
+    label: Vec<Label>,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+struct Label {
+    #[prost(int64, tag = "1")]
+    key: i64,
+    #[prost(int64, tag = "2")]
+    str: i64,
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
@@ -269,7 +317,7 @@ mod tests {
     #[test]
     fn the_profile_decodes_to_what_went_in() {
         let stacks = fixtures::stacks();
-        let gzipped = render(&stacks, "/srv/app", UNIX_EPOCH).unwrap();
+        let gzipped = render(&stacks, &fixtures::leak(), UNIX_EPOCH).unwrap();
         let mut raw = Vec::new();
         flate2::read::GzDecoder::new(&gzipped[..])
             .read_to_end(&mut raw)
@@ -312,15 +360,19 @@ mod tests {
                 ("main", "/srv/app.py", 17, "app"),
             ]
         );
-        assert_eq!(string(profile.mapping[0].filename), "app");
-        // Five functions in two modules, although the stacks name seven frames.
-        assert_eq!((profile.function.len(), profile.mapping.len()), (5, 2));
+        let label = |label: &Label| (string(label.key), string(label.str));
+        let labels: Vec<_> = profile.sample[0].label.iter().map(label).collect();
+        assert_eq!(labels[..2], [("route", "GET /api/data"), ("token", "new")]);
+        assert!(profile.sample[1].label.is_empty());
+        assert_eq!(string(profile.mapping[0].filename), "python3.11");
+        // Five functions in two modules besides the program, although the stacks name seven frames.
+        assert_eq!((profile.function.len(), profile.mapping.len()), (5, 3));
     }
 
     #[test]
     fn no_stacks_is_an_empty_profile() {
         assert!(
-            !render(&LiveStacks::default(), "", UNIX_EPOCH)
+            !render(&LiveStacks::default(), &fixtures::leak(), UNIX_EPOCH)
                 .unwrap()
                 .is_empty()
         );

@@ -1,6 +1,7 @@
 //! One observation: a service under load, heaptide attached to it, and the counts of both.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -26,6 +27,10 @@ pub(crate) struct Settings {
     pub(crate) text: bool,
     /// Use the release build of heaptide, not the one of the tests.
     pub(crate) release: bool,
+    /// Memory limit above the initial usage, bytes; `None`: the service's, or the lab's.
+    pub(crate) headroom: Option<u64>,
+    /// Where to write the report as a page.
+    pub(crate) page: Option<PathBuf>,
 }
 
 impl Settings {
@@ -87,8 +92,9 @@ pub(crate) fn observe(from: &Service, variant: &Variant, settings: &Settings) ->
     ensure!(load.is_alive(), "the load generator ended early");
 
     let pid = started.process.pid();
-    let headroom = from.headroom_mib.map_or(HEADROOM, |mib| mib << 20);
-    let limit = service::rss(pid)? + headroom;
+    let of_service = from.headroom_mib.map(|mib| mib << 20);
+    let headroom = settings.headroom.or(of_service);
+    let limit = service::rss(pid)? + headroom.unwrap_or(HEADROOM);
     let before = http::truth(started.port)?;
     let mode = settings.mode.as_ref().unwrap_or(&from.mode);
     let mut attach = as_root(crate::build::program(settings.release));
@@ -100,6 +106,9 @@ pub(crate) fn observe(from: &Service, variant: &Variant, settings: &Settings) ->
         .arg("--output")
         .arg(&report_path)
         .args(["--format", "json"]);
+    if let Some(page) = &settings.page {
+        attach.arg("--html").arg(page);
+    }
     if !settings.text {
         attach.stdout(Stdio::null());
     }

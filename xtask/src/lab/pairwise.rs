@@ -80,6 +80,8 @@ fn selection<'a>(rows: &[(&'a Service, &'a Variant)]) -> Vec<Run<'a>> {
                     rate: *rate,
                     text: false,
                     release: true,
+                    headroom: None,
+                    page: None,
                 },
             });
         }

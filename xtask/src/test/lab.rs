@@ -142,5 +142,7 @@ fn settings(seconds: u64) -> Settings {
         rate: RATE,
         text: false,
         release: false,
+        headroom: None,
+        page: None,
     }
 }

@@ -11,7 +11,7 @@ pub mod token_routes;
 pub mod tokens;
 pub mod tree;
 
-use crate::events::{Binding, LiveGroup, Losses, Nanos, Request};
+use crate::events::{Binding, LiveGroup, Losses, Nanos, Request, TokenClass};
 
 use self::keys::{Class, RouteId};
 use self::requests::{Entry, Requests};
@@ -157,6 +157,17 @@ impl Attribution {
             });
         }
         Owner::InFlight
+    }
+
+    /// Name of the route and token class of the requests that allocated `group`. `None`: no request, or none that is known.
+    pub fn origin(&self, group: &LiveGroup, now: Nanos) -> Option<(String, TokenClass)> {
+        match self.owner(group, now) {
+            Owner::Known(origin) if origin.route.has_requests() => {
+                let route = self.routes.get(origin.route).name.clone();
+                Some((route, origin.class.token_class()))
+            }
+            Owner::Known(_) | Owner::InFlight => None,
+        }
     }
 
     /// Estimated size of the state in bytes.

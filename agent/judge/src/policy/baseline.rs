@@ -1,0 +1,106 @@
+//! The policy that a service is no worse than an earlier report of it.
+
+use crate::diff::{Change, Kind, Outcome as Compared, compare};
+use crate::report::{Finding, FindingState, Report};
+
+use super::{Outcome, Ruling, undecided};
+
+/// Judges whether a service is no worse than in a stored report, by the report of all its processes.
+pub fn against(baseline: &Report, report: &Report) -> Outcome {
+    let diff = compare(baseline, report);
+    let worse: Vec<&Change> = diff
+        .changes
+        .iter()
+        .filter(|change| matches!(change.kind, Kind::New | Kind::Grown))
+        .collect();
+    let of = |finding: &&Finding| {
+        worse.iter().any(|change| {
+            finding.state > FindingState::None
+                && finding.cause == change.cause
+                && finding.route == change.route
+                && finding.site.function == change.site.function
+        })
+    };
+    let (ruling, said, findings) = match diff.outcome {
+        Compared::Worse => {
+            let is_confirmed =
+                |change: &&Change| change.state_after == Some(FindingState::Confirmed);
+            let ruling = Ruling::Failed {
+                confirmed: worse.iter().any(is_confirmed),
+            };
+            let findings = report.findings.iter().filter(of).cloned().collect();
+            (ruling, diff.reason, findings)
+        }
+        _ if diff.may_be_worse => {
+            let more = report.bound.and_then(|bound| bound.observe_seconds);
+            undecided(diff.reason, more.filter(|seconds| *seconds > 0.0))
+        }
+        Compared::NoDifference | Compared::Better | Compared::CannotTell => {
+            (Ruling::Passed, diff.reason, Vec::new())
+        }
+    };
+    Outcome {
+        name: "baseline",
+        demand: "nothing is new or has grown since the stored report".to_owned(),
+        ruling,
+        said,
+        findings,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::{insufficient, leak, no_leak};
+    use crate::report::Bound;
+
+    /// At most 1 B per second could have been missed.
+    fn bounded(mut report: Report) -> Report {
+        report.bound = Some(Bound {
+            bytes_per_second: 1.0,
+            seconds: 50.0,
+            lasts_seconds: None,
+            observe_seconds: None,
+            one_in_requests: None,
+            is_whole: true,
+            counts_containers: false,
+        });
+        report
+    }
+
+    /// Nothing was found.
+    fn fixed() -> Report {
+        let mut report = bounded(no_leak());
+        report.findings.clear();
+        report
+    }
+
+    #[test]
+    fn what_is_new_fails_and_is_named() {
+        let outcome = against(&fixed(), &bounded(leak()));
+        assert_eq!(
+            outcome.ruling,
+            Ruling::Failed { confirmed: true },
+            "{}",
+            outcome.said
+        );
+        assert_eq!(outcome.findings, leak().findings[..1], "{}", outcome.said);
+    }
+
+    #[test]
+    fn what_was_there_before_or_is_gone_passes() {
+        let (leak, fixed) = (bounded(leak()), fixed());
+        assert_eq!(against(&leak, &leak).ruling, Ruling::Passed);
+        assert_eq!(against(&leak, &fixed).ruling, Ruling::Passed);
+        assert_eq!(against(&fixed, &fixed).ruling, Ruling::Passed);
+    }
+
+    #[test]
+    fn without_evidence_nothing_is_passed() {
+        let outcome = against(&fixed(), &insufficient());
+        assert!(
+            matches!(outcome.ruling, Ruling::Undecided { .. }),
+            "{outcome:?}"
+        );
+    }
+}
