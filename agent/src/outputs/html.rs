@@ -161,10 +161,13 @@ fn found(finding: &Finding) -> Markup {
                 summary { "Evidence" }
                 ul { @for one in &finding.evidence { li { (printable(one, SENTENCE)) } } }
                 @if !finding.site.stack.is_empty() {
-                    pre {
-                        @for frame in &finding.site.stack {
-                            (printable(&frame.function, SENTENCE)) "  "
-                            (super::format::location(frame.file.as_deref(), frame.line, &frame.module)) "\n"
+                    details {
+                        summary { "Call stack" }
+                        pre {
+                            @for frame in &finding.site.stack {
+                                (printable(&frame.function, SENTENCE)) "  "
+                                (super::format::location(frame.file.as_deref(), frame.line, &frame.module)) "\n"
+                            }
                         }
                     }
                 }

@@ -85,7 +85,16 @@ impl Judge {
             if let Some(known) = same {
                 add_stacks(known, &finding);
                 known.container = finding.container;
-                known.evidence.extend(finding.evidence);
+                // Blocks tell more of the cause than a total does: of it only the growth counts.
+                let counted = match finding.basis {
+                    Basis::Process if known.cause != Cause::Indeterminate => 1,
+                    _ => finding.evidence.len(),
+                };
+                let evidence = finding.evidence.into_iter().take(counted);
+                let new: Vec<String> = evidence
+                    .filter(|said| !known.evidence.contains(said))
+                    .collect();
+                known.evidence.extend(new);
                 if known.cause == Cause::Indeterminate {
                     known.cause = finding.cause;
                 }
