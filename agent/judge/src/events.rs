@@ -346,7 +346,7 @@ pub struct TargetInfo {
     pub allocators: Vec<String>,
     /// Limitations of the observation, one sentence each.
     pub limitations: Vec<String>,
-    /// How allocations are watched (`watch`, `sample`, `trace`).
+    /// How allocations are watched (`auto`, `watch`, `sample`, `trace`; `outside`: without kernel programs).
     pub mode: String,
     /// Its runtime keeps objects in a heap of its own that is not read. Allocator probes do not see them.
     pub heap_unseen: bool,

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use crate::events::{Binding, Frame, FrameKind, LimitScope, TokenClass};
 use crate::report::{
-    Basis, Cause, Finding, FindingState, Health, Lack, Ledger, Live, LiveSite, Memory, Precision,
-    Report, ResidencySummary, ResidentAge, RouteSummary, SCHEMA, SiteSummary, TargetSummary,
-    TimeToOom, Verdict, Window,
+    Basis, Bound, Cause, Finding, FindingState, Health, Lack, Ledger, Live, LiveSite, Memory,
+    Precision, Report, ResidencySummary, ResidentAge, RouteSummary, SCHEMA, SiteSummary,
+    TargetSummary, TimeToOom, Verdict, Window,
 };
 use crate::stacks::{LiveStack, LiveStacks};
 
@@ -219,6 +219,19 @@ pub fn no_leak() -> Report {
     report.findings[0].evicted_bytes = 22_000_000;
     report.findings[0].time_to_oom_seconds = None;
     report
+}
+
+/// A bound of so many bytes per second from 50 s of observation; nothing else is lacking.
+pub fn bound(bytes_per_second: f64) -> Bound {
+    Bound {
+        bytes_per_second,
+        seconds: 50.0,
+        lasts_seconds: None,
+        observe_seconds: None,
+        one_in_requests: None,
+        is_whole: true,
+        counts_containers: false,
+    }
 }
 
 /// A report with too many losses for a verdict.

@@ -53,7 +53,8 @@ impl Outside {
             options,
             limitation: format!(
                 "kernel programs cannot be used here ({why}): requests, allocations and page faults are not seen, so \
-                 growth is not tied to a request and no route is named; memory and the runtime's own heap are read"
+                 growth is not tied to a request and no route is named, and processes that it starts later are not followed; \
+                 memory and the runtime's own heap are read"
             ),
             readers: None,
             processes: BTreeMap::new(),

@@ -1,7 +1,7 @@
 //! Comparisons of reports with known contents. `tests/replay/diff.rs` compares judged runs.
 
 use super::*;
-use crate::fixtures::{insufficient, leak, no_leak, suspect};
+use crate::fixtures::{bound, insufficient, leak, no_leak, suspect};
 use crate::report::{Basis, Bound, ContainerSummary, Precision, UNDECIDED, Verdict};
 
 /// A run of the same traffic in which nothing grows and nothing could be missed.
@@ -11,18 +11,6 @@ fn fixed() -> Report {
     report.findings.clear();
     report.bound = Some(bound(500.0));
     report
-}
-
-fn bound(rate: f64) -> Bound {
-    Bound {
-        bytes_per_second: rate,
-        seconds: 50.0,
-        lasts_seconds: None,
-        observe_seconds: None,
-        one_in_requests: None,
-        is_whole: true,
-        counts_containers: false,
-    }
 }
 
 fn only(diff: &Diff) -> &Change {

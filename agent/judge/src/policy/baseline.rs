@@ -51,20 +51,11 @@ pub fn against(baseline: &Report, report: &Report) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixtures::{insufficient, leak, no_leak};
-    use crate::report::Bound;
+    use crate::fixtures::{bound, insufficient, leak, no_leak};
 
     /// At most 1 B per second could have been missed.
     fn bounded(mut report: Report) -> Report {
-        report.bound = Some(Bound {
-            bytes_per_second: 1.0,
-            seconds: 50.0,
-            lasts_seconds: None,
-            observe_seconds: None,
-            one_in_requests: None,
-            is_whole: true,
-            counts_containers: false,
-        });
+        report.bound = Some(bound(1.0));
         report
     }
 

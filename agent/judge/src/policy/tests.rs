@@ -1,19 +1,15 @@
 //! Each decision, and when there is none.
 
 use super::*;
-use crate::fixtures::{insufficient, leak, no_leak, suspect};
+use crate::fixtures::{bound, insufficient, leak, no_leak, suspect};
 use crate::report::{Basis, Bound, TimeToOom, UNDECIDED};
 
 /// At most this many bytes per second could have been missed.
 fn bounded(mut report: Report, bytes_per_second: f64) -> Report {
     report.bound = Some(Bound {
-        bytes_per_second,
-        seconds: 50.0,
         lasts_seconds: Some(1e6),
         observe_seconds: Some(0.0),
-        one_in_requests: None,
-        is_whole: true,
-        counts_containers: false,
+        ..bound(bytes_per_second)
     });
     report
 }
