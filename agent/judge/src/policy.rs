@@ -155,7 +155,10 @@ fn by_verdict(evidence: &Evidence) -> Ruled {
     match (evidence.unsettled(), evidence.lack()) {
         // A verdict of an earlier window stands, but memory grows again.
         (None, Some(lack)) => undecided(lack_sentence(lack, evidence), None),
-        (None, None) => passed(evidence.reason.clone()),
+        (None, None) if evidence.verdict == Some(Verdict::NoLeak) => {
+            passed(evidence.reason.clone())
+        }
+        (None, None) => undecided(evidence.reason.clone(), None),
         (Some(report), _) => {
             let more = report.bound.and_then(|bound| bound.observe_seconds);
             // The reason names the time itself.
@@ -217,10 +220,10 @@ fn by_nothing_found(evidence: &Evidence, unseen: &str) -> Ruled {
         return undecided(said, None);
     }
     match evidence.unsettled() {
-        None => passed(format!(
+        None if evidence.verdict == Some(Verdict::NoLeak) => passed(format!(
             "Nothing was found. At most {unseen} could have been missed (95 %)."
         )),
-        Some(_) => by_verdict(evidence),
+        _ => by_verdict(evidence),
     }
 }
 
@@ -293,6 +296,9 @@ fn by_route(
     if let Some(lack) = evidence.lack() {
         return undecided(lack_sentence(lack, evidence), None);
     }
+    if let Some(said) = unplaced(evidence, limit, policy) {
+        return undecided(said, None);
+    }
     let used: Vec<(&str, f64)> = evidence
         .routes
         .iter()
@@ -341,6 +347,22 @@ fn by_route(
         .iter()
         .any(|one| open.iter().any(|o| o.0 == one.route));
     undecided(said, evidence.until(most / limit).filter(|_| !grows))
+}
+
+/// Why a finding whose route is not known leaves all routes undecided: it may be on each of them.
+fn unplaced(evidence: &Evidence, limit: f64, policy: &ByRoute) -> Option<String> {
+    let most = |one: &Finding| kept(one, (policy.of)(one)).high;
+    let open = evidence.growing.iter().find(|one| {
+        let is_placed = evidence.routes.contains_key(one.route.as_str());
+        one.cause != Cause::Background && !is_placed && most(one) > limit
+    })?;
+    Some(format!(
+        "{} per {} could be kept on {}, and {} are allowed.",
+        bytes(most(open)),
+        policy.what,
+        open.route,
+        bytes(limit)
+    ))
 }
 
 /// ` (at least 1.2 KiB)`, if that is not the figure itself.

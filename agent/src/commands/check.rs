@@ -79,7 +79,8 @@ pub(super) fn check(args: &Check) -> Result<ExitCode> {
     let worst = worst.context("nothing was observed")?;
     let selected = |route: &str| routes.as_ref().is_none_or(|wanted| wanted.is_match(route));
     let mut outcomes = policy::judge(&policies(args), &reports, &selected);
-    outcomes.extend(baseline.map(|baseline| policy::baseline::against(&baseline, &worst)));
+    outcomes
+        .extend(baseline.map(|baseline| policy::baseline::against(&baseline, &worst, &reports)));
     let checked = Checked {
         stages: stages(&end, gone.then_some(pid), load_name),
         outcomes,

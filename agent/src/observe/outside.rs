@@ -67,6 +67,15 @@ impl Outside {
         let Some(process) = self.processes.get_mut(&pid) else {
             return;
         };
+        if process.ended {
+            return;
+        }
+        // Nothing is read of another process that got its pid.
+        if !process.target.is_alive() {
+            process.ended = true;
+            sink(pid, Observation::Ended(now()));
+            return;
+        }
         match limits(pid, process.options.memory_limit) {
             Ok(sample) => sink(pid, Observation::Memory(sample)),
             Err(why) => debug!(pid, "cannot sample the process's memory usage: {why}"),
@@ -81,10 +90,6 @@ impl Outside {
         sink(pid, Observation::Losses(losses));
         let observer = &mut process.target.runtime.observer;
         observer.read(now(), &mut process.symbolizer, &mut |one| sink(pid, one));
-        if !process.ended && !process.target.is_alive() {
-            process.ended = true;
-            sink(pid, Observation::Ended(now()));
-        }
     }
 }
 
@@ -100,6 +105,7 @@ impl Observing for Outside {
         sink: &mut Sink<'_>,
     ) -> Result<(), SourceError> {
         let mut target = inspect(pid)?;
+        let symbolizer = Symbolizer::new(pid)?;
         target.runtime.observer.begin(self.next);
         self.next += 1;
         let info = &mut target.info;
@@ -112,7 +118,7 @@ impl Observing for Outside {
         sink(pid, Observation::Target(now(), target.info.clone()));
         let process = Process {
             target,
-            symbolizer: Symbolizer::new(pid)?,
+            symbolizer,
             options,
             ended: false,
         };

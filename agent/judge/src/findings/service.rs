@@ -12,25 +12,32 @@ use crate::report::{
 /// Maximum number of processes in a report.
 const MOST_PROCESSES: usize = 64;
 
-/// A process with less than this part of the requests is idle. A master process, or a worker that is not needed, has
+/// A process with less than this part of the busiest one's requests is idle. A master process, or a worker that is not needed, has
 /// too little evidence for a verdict, but does not prevent one for the service.
 const IDLE: f64 = 0.05;
 /// A process that was observed for less than this part of the time is new. A worker that was just replaced does not
-/// prevent a verdict either.
+/// prevent a verdict either, if all such processes served at most [`MOST_BY_NEW`] of the requests.
 const NEW: f64 = 0.2;
+const MOST_BY_NEW: f64 = 0.1;
 /// Unexplained growth, as a part of the resident memory, with which a process is neither.
 const GROWN: f64 = 0.05;
 
 /// One report for all processes: the worst one, with traffic, routes and equal findings summed. `None`
 /// without a report.
 pub fn sum(mut reports: Vec<Report>) -> Option<Report> {
-    let requests: u64 = reports.iter().map(|report| report.window.requests).sum();
     let seconds = reports.iter().map(|report| report.window.seconds);
-    let seconds = seconds.fold(0.0, f64::max);
-    reports.sort_by_key(|report| {
-        let rank = rank(report, requests as f64, seconds);
-        (rank, Reverse(report.window.requests))
-    });
+    let new_since = NEW * seconds.fold(0.0, f64::max);
+    let requests = |from: &mut dyn Iterator<Item = &Report>| -> f64 {
+        from.map(|report| report.window.requests as f64).sum()
+    };
+    let by_new = requests(&mut reports.iter().filter(|one| one.window.seconds < new_since));
+    let new_count = by_new > MOST_BY_NEW * requests(&mut reports.iter());
+    let busiest = reports.iter().map(|report| report.window.requests).max();
+    let excuse = Excuse {
+        idle: IDLE * busiest.unwrap_or(0) as f64,
+        new_since: if new_count { 0.0 } else { new_since },
+    };
+    reports.sort_by_key(|report| (rank(report, excuse), Reverse(report.window.requests)));
     let processes: Vec<ProcessSummary> = reports.iter().map(process).take(MOST_PROCESSES).collect();
     let mut reports = reports.into_iter();
     let mut all = reports.next()?;
@@ -44,16 +51,24 @@ pub fn sum(mut reports: Vec<Report>) -> Option<Report> {
     Some(all)
 }
 
-/// Order of reports of a service with so many requests, observed for so long: `no_leak` of one process is no verdict for
-/// another one that works or grows and has none.
-fn rank(report: &Report, requests: f64, seconds: f64) -> u8 {
+/// Which processes without a verdict do not prevent one for the service.
+#[derive(Clone, Copy)]
+struct Excuse {
+    /// Those with fewer requests.
+    idle: f64,
+    /// Those observed for fewer seconds.
+    new_since: f64,
+}
+
+/// Order of reports of a service: `no_leak` of one process is no verdict for another one that works or grows and has none.
+fn rank(report: &Report, excuse: Excuse) -> u8 {
     match report.verdict {
         Verdict::Leak => 0,
         Verdict::Suspect => 1,
         Verdict::NoLeak => 3,
         Verdict::InsufficientEvidence => {
-            let is_idle = (report.window.requests as f64) < IDLE * requests;
-            let is_new = report.window.seconds < NEW * seconds;
+            let is_idle = (report.window.requests as f64) < excuse.idle;
+            let is_new = report.window.seconds < excuse.new_since;
             let unexplained = report
                 .ledger
                 .as_ref()
@@ -297,10 +312,22 @@ mod tests {
             sum(vec![judged, other]).expect("a report").verdict
         };
         assert_eq!(verdict(0, 1.0, 0), Verdict::NoLeak, "an idle master");
-        assert_eq!(verdict(100, 0.1, 0), Verdict::NoLeak, "a new worker");
+        assert_eq!(verdict(8, 0.1, 0), Verdict::NoLeak, "a new worker");
+        assert_eq!(verdict(100, 0.1, 0), Verdict::InsufficientEvidence);
         assert_eq!(verdict(100, 1.0, 0), Verdict::InsufficientEvidence);
         assert_eq!(verdict(0, 1.0, 10), Verdict::InsufficientEvidence);
-        assert_eq!(verdict(100, 0.1, 10), Verdict::InsufficientEvidence);
+        assert_eq!(verdict(8, 0.1, 10), Verdict::InsufficientEvidence);
+        let mut many = vec![insufficient(); 31];
+        let judged = no_leak();
+        for one in &mut many {
+            one.window = judged.window;
+        }
+        many.push(judged);
+        assert_eq!(
+            sum(many).expect("a report").verdict,
+            Verdict::InsufficientEvidence,
+            "none of many equal workers is idle"
+        );
     }
 
     #[test]

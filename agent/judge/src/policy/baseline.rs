@@ -3,10 +3,13 @@
 use crate::diff::{Change, Kind, Outcome as Compared, compare};
 use crate::report::{Finding, FindingState, Report};
 
-use super::{Outcome, Ruling, undecided};
+use super::evidence::Evidence;
+use super::{Outcome, Ruling, lack_sentence, undecided};
 
-/// Judges whether a service is no worse than in a stored report, by the report of all its processes.
-pub fn against(baseline: &Report, report: &Report) -> Outcome {
+/// Judges whether a service is no worse than in a stored report: by the `report` on all its processes together, and by
+/// those of `each`.
+pub fn against(baseline: &Report, report: &Report, each: &[Report]) -> Outcome {
+    let evidence = Evidence::of(each);
     let diff = compare(baseline, report);
     let worse: Vec<&Change> = diff
         .changes
@@ -31,6 +34,11 @@ pub fn against(baseline: &Report, report: &Report) -> Outcome {
             let findings = report.findings.iter().filter(of).cloned().collect();
             (ruling, diff.reason, findings)
         }
+        // That an old leak was seen again does not show that a new one would have been.
+        _ if evidence.lack().is_some() => {
+            let said = evidence.lack().map(|lack| lack_sentence(lack, &evidence));
+            undecided(said.unwrap_or_default(), None)
+        }
         _ if diff.may_be_worse => {
             let more = report.bound.and_then(|bound| bound.observe_seconds);
             undecided(diff.reason, more.filter(|seconds| *seconds > 0.0))
@@ -52,11 +60,16 @@ pub fn against(baseline: &Report, report: &Report) -> Outcome {
 mod tests {
     use super::*;
     use crate::fixtures::{bound, insufficient, leak, no_leak};
+    use crate::report::Lack;
 
     /// At most 1 B per second could have been missed.
     fn bounded(mut report: Report) -> Report {
         report.bound = Some(bound(1.0));
         report
+    }
+
+    fn judged(baseline: &Report, report: Report) -> Outcome {
+        against(baseline, &report.clone(), &[report])
     }
 
     /// Nothing was found.
@@ -68,7 +81,7 @@ mod tests {
 
     #[test]
     fn what_is_new_fails_and_is_named() {
-        let outcome = against(&fixed(), &bounded(leak()));
+        let outcome = judged(&fixed(), bounded(leak()));
         assert_eq!(
             outcome.ruling,
             Ruling::Failed { confirmed: true },
@@ -81,14 +94,25 @@ mod tests {
     #[test]
     fn what_was_there_before_or_is_gone_passes() {
         let (leak, fixed) = (bounded(leak()), fixed());
-        assert_eq!(against(&leak, &leak).ruling, Ruling::Passed);
-        assert_eq!(against(&leak, &fixed).ruling, Ruling::Passed);
-        assert_eq!(against(&fixed, &fixed).ruling, Ruling::Passed);
+        assert_eq!(judged(&leak, leak.clone()).ruling, Ruling::Passed);
+        assert_eq!(judged(&leak, fixed.clone()).ruling, Ruling::Passed);
+        assert_eq!(judged(&fixed, fixed.clone()).ruling, Ruling::Passed);
     }
 
     #[test]
     fn without_evidence_nothing_is_passed() {
-        let outcome = against(&fixed(), &insufficient());
+        let outcome = judged(&fixed(), insufficient());
+        assert!(
+            matches!(outcome.ruling, Ruling::Undecided { .. }),
+            "{outcome:?}"
+        );
+    }
+
+    #[test]
+    fn an_old_leak_does_not_make_up_for_a_heap_that_is_not_read() {
+        let mut now = bounded(leak());
+        now.lacks = vec![Lack::UnseenHeap];
+        let outcome = judged(&bounded(leak()), now);
         assert!(
             matches!(outcome.ruling, Ruling::Undecided { .. }),
             "{outcome:?}"

@@ -29,7 +29,8 @@ pub(super) struct Evidence<'a> {
     pub(super) lacks: Vec<Lack>,
     /// Findings of all, equal ones summed, worst first.
     pub(super) growing: Vec<Finding>,
-    /// Reason of the worst verdict.
+    /// Verdict on all, and its reason. `None`: there is no report.
+    pub(super) verdict: Option<Verdict>,
     pub(super) reason: String,
     /// Upper limit of the growth of all, bytes per second.
     pub(super) bound: Option<f64>,
@@ -59,9 +60,17 @@ impl<'a> Evidence<'a> {
         if major.is_empty() || major.iter().any(|one| one.bound.is_none()) {
             lacks.push(Lack::Bound);
         }
+        let all = service::sum(reports.to_vec());
+        let verdict = all.as_ref().map(|all| all.verdict);
+        if let Some(all) = &all
+            && all.verdict == Verdict::InsufficientEvidence
+        {
+            // A process that works or grows has too little evidence, however few its requests are.
+            let others = all.lacks.iter().filter(|lack| **lack != Lack::Requests);
+            lacks.extend(others.copied());
+        }
         lacks.sort();
         lacks.dedup();
-        let all = service::sum(reports.to_vec());
         let (findings, reason) = all.map_or((Vec::new(), String::new()), |all| {
             (all.findings, all.reason)
         });
@@ -87,6 +96,7 @@ impl<'a> Evidence<'a> {
             major,
             lacks,
             growing,
+            verdict,
             reason,
             routes,
         }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::fixtures::{bound, insufficient, leak, no_leak, suspect};
-use crate::report::{Basis, Bound, TimeToOom, UNDECIDED};
+use crate::report::{Basis, Bound, Ledger, TimeToOom, UNDECIDED};
 
 /// At most this many bytes per second could have been missed.
 fn bounded(mut report: Report, bytes_per_second: f64) -> Report {
@@ -334,20 +334,48 @@ fn a_route_without_steady_traffic_is_not_passed() {
 
 #[test]
 fn the_route_of_a_finding_may_be_undecided() {
-    let mut report = bounded(leak(), 50_000.0);
+    // Growth beside the finding is excluded.
+    let mut report = steady(200.0);
+    report.verdict = Verdict::Leak;
+    report.findings = leak().findings;
     UNDECIDED.clone_into(&mut report.findings[0].route);
     assert_eq!(
         ruling(Policy::MaxKeptPerRequest(64.0), report.clone()),
         SURE,
         "some route keeps as much"
     );
-    let selected = judge(&[Policy::MaxKeptPerRequest(64.0)], &[report], &|route| {
-        route == "GET /api/data"
-    });
+    let selected = |report: Report| {
+        let outcomes = judge(&[Policy::MaxKeptPerRequest(64.0)], &[report], &|route| {
+            route == "GET /api/data"
+        });
+        outcomes[0].ruling
+    };
     assert!(
-        is_undecided(selected[0].ruling),
-        "it may be another one: {selected:?}"
+        is_undecided(selected(report.clone())),
+        "it may be another one"
     );
+    report.verdict = Verdict::NoLeak;
+    report.findings.clear();
+    assert_eq!(selected(report), Ruling::Passed);
+}
+
+#[test]
+fn an_idle_process_that_grows_is_not_passed() {
+    let worker = steady(100.0);
+    let mut master = insufficient();
+    master.window.requests = 0;
+    master.lacks = vec![Lack::Time];
+    let ledger = worker.ledger.expect("a ledger");
+    let with = |part: u64| {
+        let mut master = master.clone();
+        master.ledger = Some(Ledger {
+            unexplained_bytes: master.memory.rss_end_bytes * part / 100,
+            ..ledger
+        });
+        one(Policy::Verdict, &[worker.clone(), master]).ruling
+    };
+    assert_eq!(with(0), Ruling::Passed);
+    assert!(is_undecided(with(50)));
 }
 
 #[test]
