@@ -1,8 +1,12 @@
 //! Full caches, warm-up and working sets are not leaks.
 
+use heaptide_judge::events::{Container, Observation};
+use heaptide_judge::pipeline::Pipeline;
 use heaptide_judge::report::{Cause, Verdict};
 
-use super::judged::run;
+use super::judged::{lab, run};
+use super::signal_trace::SignalTrace;
+use super::signal_world;
 use super::world::{Keeps, Trace};
 
 #[test]
@@ -108,4 +112,46 @@ fn working_set() {
         .collect();
     assert!(causes.contains(&Cause::WorkingSet), "{causes:?}");
     assert!(causes.contains(&Cause::AllocatorRetention), "{causes:?}");
+}
+
+/// Verdicts while `functools.lru_cache(maxsize=128)` and instances of the class that it holds grow by one entry per second.
+/// `beyond`: the instances go on to grow when the cache is full.
+fn verdicts_beside_a_cache(beyond: bool) -> Vec<Verdict> {
+    let mut pipeline = Pipeline::new(lab());
+    let mut out = Vec::new();
+    for observation in &signal_world::generate(SignalTrace {
+        seconds: 300.0,
+        rate: 20.0,
+        ..SignalTrace::default()
+    }) {
+        let mut observation = observation.clone();
+        if let Observation::Census(census) = &mut observation {
+            let second = census.at.seconds() - 1_000.0;
+            let cached = (second as u64).min(128);
+            let instances = if beyond { second as u64 } else { cached };
+            let of = |path: &str, kind: &str, entries| Container {
+                path: path.to_owned(),
+                kind: kind.to_owned(),
+                entries,
+                ..Container::default()
+            };
+            census.containers.extend([
+                of("urllib.parse.urlsplit", "lru_cache of at most 128", cached),
+                of("urllib.parse.SplitResult", "instances", instances),
+            ]);
+        }
+        pipeline.observe(&observation);
+        if matches!(observation, Observation::Census(_)) {
+            out.push(pipeline.report().verdict);
+        }
+    }
+    out
+}
+
+#[test]
+fn instances_in_a_cache_with_its_own_bound_are_no_leak() {
+    let benign = verdicts_beside_a_cache(false);
+    assert!(!benign.contains(&Verdict::Suspect), "{benign:?}");
+    let leak = verdicts_beside_a_cache(true);
+    assert_eq!(leak.last(), Some(&Verdict::Suspect), "{leak:?}");
 }

@@ -93,11 +93,16 @@ impl Judge {
         {
             let from = at(&process, one.onset);
             let values: Vec<f64> = (from..process.len()).map(|i| process.value(i)).collect();
-            out.grown = values
+            let grown = values
                 .last()
                 .zip(values.first())
                 .map_or(0.0, |(last, first)| (last - first).max(0.0));
+            // What other containers are known to own is not this one's.
+            out.grown = (grown - self.owned()).max(0.0);
+            let part = out.grown / grown.max(1.0);
             out.rate = rate(&later(&steps(&values, &process, from)), 0.0);
+            out.rate.mean *= part;
+            out.rate.error *= part;
             out.of_process = true;
         }
         let kept = if one.window.net > 0.0 {
@@ -107,6 +112,17 @@ impl Judge {
         };
         out.floor = out.grown * kept.clamp(0.0, 1.0);
         out
+    }
+
+    /// Bytes by which growing containers are known to have grown.
+    fn owned(&self) -> f64 {
+        let growing = self.signals.judged().iter();
+        let growing = growing.filter(|(key, one)| {
+            matches!(key, SignalKey::Container(..)) && one.state > FindingState::None
+        });
+        growing
+            .filter_map(|(_, one)| Some((one.last.bytes? - one.first.bytes?).max(0.0)))
+            .sum()
     }
 
     /// Compares what the entries own with the growth of the process in the same time. A census does not see
@@ -120,14 +136,7 @@ impl Judge {
             out.is_lower_bound = true;
             return;
         };
-        let growing = self.signals.judged().iter();
-        let growing = growing.filter(|(key, one)| {
-            matches!(key, SignalKey::Container(..)) && one.state > FindingState::None
-        });
-        let all: f64 = growing
-            .filter_map(|(_, one)| Some((one.last.bytes? - one.first.bytes?).max(0.0)))
-            .sum();
-        let factor = gain / all.max(out.grown).max(1.0);
+        let factor = gain / self.owned().max(out.grown).max(1.0);
         if factor > DEEP {
             out.seen = Some(out.grown);
             out.grown *= factor;

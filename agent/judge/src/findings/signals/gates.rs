@@ -7,6 +7,7 @@ use crate::findings::options::{
 };
 use crate::growth::signals::SignalKey;
 
+use super::bounded::is_bounded;
 use super::curve::{Curve, EventKind, Variable};
 use super::{even, explanation};
 
@@ -24,8 +25,6 @@ const LEAST_BESIDE_CONTAINERS: f64 = 4.0 * 1024.0 * 1024.0;
 const COARSE_SECONDS: f64 = 24.0;
 /// Minimum seconds for instances of a class, which may be garbage.
 const GARBAGE_SECONDS: f64 = 18.0;
-/// Part of the kind of a container with its own bound.
-const BOUNDED: &str = " of at most ";
 
 /// Figures of a growth signal over the points `from..`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -55,9 +54,7 @@ pub enum Outcome {
 
 /// Tests one signal. `counted`: the program's containers are counted.
 pub fn judge(key: &SignalKey, curve: &Curve, counted: bool) -> Outcome {
-    if let SignalKey::Container(_, kind) = key
-        && kind.contains(BOUNDED)
-    {
+    if is_bounded(key) {
         return Outcome::Still(Why::Evicts);
     }
     let Some(last) = curve.len().checked_sub(1) else {

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::attribution::Attribution;
 use crate::events::Nanos;
-use crate::growth::signals::{SignalKey, Signals};
+use crate::growth::signals::{About, SignalKey, Signals};
 use crate::report::FindingState;
 
+use super::bounded;
 use super::curve::Curve;
 use super::explanation;
 use super::gates::{self, Outcome, Window};
@@ -53,6 +54,7 @@ impl SignalJudge {
                 outcomes.push((key, curve, outcome, &signal.about));
             }
         }
+        let held = held(&outcomes);
         let logs: Vec<f64> = outcomes
             .iter()
             .filter_map(|(_, _, outcome, _)| growing(outcome).map(|grows| grows.1))
@@ -75,6 +77,7 @@ impl SignalJudge {
                 .filter(|(_, log)| *log >= evident)
                 .filter(|_| !is_expected(options, key, &curve))
                 .filter(|_| !is_known(plateaus, key, &curve))
+                .filter(|_| !held.contains(key))
                 .filter(|_| !expected || !is_total(key))
                 .map(|grows| grows.0);
             let peak = curve
@@ -168,6 +171,16 @@ impl SignalJudge {
             }
         }
     }
+}
+
+/// Signals that caches with a bound of their own explain.
+fn held<'a>(outcomes: &[(&'a SignalKey, Curve, Outcome, &About)]) -> BTreeSet<&'a SignalKey> {
+    let bounded = outcomes.iter().filter(|one| bounded::is_bounded(one.0));
+    let bounded: Vec<&Curve> = bounded.map(|one| &one.1).collect();
+    let held = outcomes.iter().filter(|(key, curve, outcome, _)| {
+        growing(outcome).is_some_and(|grows| bounded::holds(&bounded, key, curve, grows.0.from))
+    });
+    held.map(|one| one.0).collect()
 }
 
 fn growing(outcome: &Outcome) -> Option<(Window, f64)> {

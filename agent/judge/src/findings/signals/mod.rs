@@ -3,6 +3,7 @@
 //! After each reading [`judge::SignalJudge::judge`] tests every signal and explains the growth of those
 //! that pass. [`groups`] joins the signals of one leak, and [`compose`] makes findings of them.
 
+mod bounded;
 pub mod compose;
 pub mod curve;
 pub mod even;
