@@ -162,13 +162,16 @@ impl Pipeline {
                 self.judge.forget();
                 self.attribution.forget();
             }
-            Observation::Window(_, false) => {
+            Observation::Window(at, false) => {
                 let watched = self.growth.snapshots() > 0;
                 self.windows.end(self.start.filter(|_| watched));
+                self.judge.pause(Some(*at));
             }
             Observation::Window(at, true) => {
-                self.windows
-                    .begin(*at, self.judgement(), self.window.requests);
+                let last = self.judgement();
+                self.judge.carry(&last.findings, inputs!(self));
+                self.judge.pause(None);
+                self.windows.begin(*at, last, self.window.requests);
                 self.earlier = match (self.earlier, self.judge.of_window(&self.growth)) {
                     (Some(earlier), Some(now)) => Some(earlier.and(now)),
                     (earlier, now) => earlier.or(now),

@@ -22,6 +22,9 @@ const EXEMPT: f64 = 0.01;
 const EARNED_BACK: f64 = 0.5;
 /// Time in which most leaks of objects that are read are suspected.
 const READING: Duration = Duration::from_secs(15);
+/// Time after a window with a suspicion in which the growth of the process may confirm it. Another window in that time would
+/// begin without blocks.
+const FOLLOWED: Duration = Duration::from_secs(100);
 /// A window begins after this time at the latest, if the budget allows it.
 const STALE: Duration = Duration::from_secs(600);
 
@@ -104,7 +107,13 @@ impl AllocationWindows {
                     (first || self.floor.rises()) && self.opinion != Opinion::Settled
                 }
             };
-            if wanted && (ratio <= self.budget * EARNED_BACK || self.of_core < self.exempt()) {
+            let followed = self.policy != Policy::Always
+                && self.opinion == Opinion::Suspicion
+                && elapsed < FOLLOWED;
+            if wanted
+                && !followed
+                && (ratio <= self.budget * EARNED_BACK || self.of_core < self.exempt())
+            {
                 return Turn::Resume;
             }
             return Turn::Stay;
@@ -241,6 +250,23 @@ mod tests {
             Turn::Resume,
             "what was found is looked at again"
         );
+    }
+
+    #[test]
+    fn what_was_suspected_is_followed_without_probes() {
+        let start = Instant::now();
+        for policy in [Policy::AtOnce, Policy::Growth] {
+            let mut windows = AllocationWindows::new(0.03, policy, 0.0, start);
+            windows.turn(false, start);
+            windows.set_opinion(Opinion::Suspicion);
+            windows.turn(true, start);
+            let began = (1..300).find(|second| {
+                let rising = sample(*second, 400.0, u64::from(*second) << 18);
+                let now = start + Duration::from_secs(u64::from(*second));
+                windows.step(now, 1.0, &rising) == Turn::Resume
+            });
+            assert_eq!(began, Some(100), "{policy:?}");
+        }
     }
 
     #[test]

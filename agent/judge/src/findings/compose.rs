@@ -183,7 +183,12 @@ impl Judge {
     }
 
     /// Current growth rate of a group since its onset.
-    fn growth_of(inputs: Inputs, group: &[SeriesKey], onset: usize, variance: f64) -> Rate {
+    pub(super) fn growth_of(
+        inputs: Inputs,
+        group: &[SeriesKey],
+        onset: usize,
+        variance: f64,
+    ) -> Rate {
         let epochs: &Epochs = &inputs.growth.epochs;
         let from = onset.min(epochs.len().saturating_sub(2));
         let steps: Vec<(f64, f64)> = (from..epochs.len())

@@ -80,6 +80,9 @@ pub fn sentences(
             bytes(window.fresh_floor)
         ));
     }
+    if grows && let Some(after) = &judge.after {
+        out.push(after.said());
+    }
     if grows && window.evicted > 0.01 * window.matured {
         out.push(format!(
             "{} matured, and {} of earlier growth was freed in the same time",

@@ -6,12 +6,13 @@ use crate::events::{Losses, Nanos};
 use crate::growth::{Growth, SeriesKey};
 use crate::report::FindingState;
 
+use super::after_window::After;
 use super::judged::Judged;
 use super::losses::Lost;
 use super::memory::MemoryHistory;
 use super::options::{self, CONFIRM_AGES, CONFIRM_PART, CONFIRM_SECONDS, JudgeOptions, LOSS_ANY};
 use super::plateaus::Plateaus;
-use super::remembered::Remembered;
+use super::recall::Standing;
 use super::residency::Residents;
 use super::signals::judge::SignalJudge;
 use super::tables::TableJudge;
@@ -31,8 +32,8 @@ pub struct Judge {
     pub residents: Residents,
     /// Learned plateaus.
     pub plateaus: Plateaus,
-    /// Confirmed findings of an earlier observation of this process.
-    pub(super) remembered: Vec<Remembered>,
+    /// Confirmed findings of an earlier observation of this process, or of an earlier window.
+    pub(super) standing: Vec<Standing>,
     /// Bytes per second of objects that are kept while the collector's heap does not grow: they may replace older ones,
     /// or a leak may be hidden by a cache that shrinks.
     pub(super) unshown: f64,
@@ -46,6 +47,10 @@ pub struct Judge {
     pub signals: SignalJudge,
     pub(super) trackers: BTreeMap<SeriesKey, Tracker<Window>>,
     pub(super) judged: BTreeMap<SeriesKey, Judged>,
+    /// Since when the tracing of allocations is paused after a window.
+    pub(super) paused: Option<Nanos>,
+    /// Growth of the process since then.
+    pub(super) after: Option<After>,
 }
 
 impl Judge {
@@ -57,7 +62,7 @@ impl Judge {
             losses: Losses::default(),
             residents: Residents::default(),
             plateaus: Plateaus::default(),
-            remembered: Vec::new(),
+            standing: Vec::new(),
             unshown: 0.0,
             kept_since: None,
             token_counts: TokenCounts::default(),
@@ -65,6 +70,8 @@ impl Judge {
             signals: SignalJudge::default(),
             trackers: BTreeMap::new(),
             judged: BTreeMap::new(),
+            paused: None,
+            after: None,
         }
     }
 
@@ -76,7 +83,7 @@ impl Judge {
     /// Forgets all results, because the address space was replaced.
     pub fn forget(&mut self) {
         self.forget_blocks();
-        self.remembered.clear();
+        self.standing.clear();
         self.kept_since = None;
         self.token_counts = TokenCounts::default();
         self.residents.forget();
@@ -89,6 +96,7 @@ impl Judge {
         self.trackers.clear();
         self.judged.clear();
         self.unshown = 0.0;
+        self.after = None;
     }
 
     /// The results of the last snapshot.

@@ -1,8 +1,9 @@
-//! Confirmed findings of an earlier observation of the same process. They stand until the memory is released, or until
-//! enough traffic shows that nothing grows any more. So a restart of heaptide does not resolve an alert.
+//! Confirmed findings of an earlier observation of the same process, or of an earlier window of traced allocations. They
+//! stand until the memory is released, or until enough traffic shows that nothing grows any more. So a restart of
+//! heaptide does not resolve an alert, and neither does the next window.
 
-use crate::events::MemorySample;
-use crate::report::{Finding, FindingState, SiteSummary};
+use crate::events::{MemorySample, Nanos};
+use crate::report::{Basis, Finding, FindingState, SiteSummary};
 
 use super::inputs::Inputs;
 use super::judge::Judge;
@@ -19,11 +20,31 @@ const REFUTING: u64 = 200;
 /// The memory is released when so much of what it kept is gone.
 const RELEASED: f64 = 0.5;
 
+/// A confirmed finding that stands until it is refuted, found again, or its memory is released.
+#[derive(Clone, Debug)]
+pub(super) struct Standing {
+    earlier: Remembered,
+    /// Since when, in this observation.
+    since: Nanos,
+    /// Seconds of windows since then, up to the current one.
+    windows: f64,
+    /// Requests of its route until then.
+    requests: u64,
+    /// It was confirmed in this observation, after these seconds. `None`: before a restart of heaptide.
+    confirmed: Option<f64>,
+}
+
 impl Judge {
     /// Takes findings of an earlier observation of this process.
     pub fn remember(&mut self, earlier: Vec<Remembered>) {
-        self.remembered = earlier;
-        self.remembered.truncate(MOST);
+        let standing = earlier.into_iter().take(MOST).map(|earlier| Standing {
+            earlier,
+            since: Nanos(0),
+            windows: 0.0,
+            requests: 0,
+            confirmed: None,
+        });
+        self.standing = standing.collect();
     }
 
     /// The confirmed ones of `findings`, without what a later observation does not need.
@@ -41,57 +62,113 @@ impl Judge {
             .collect()
     }
 
+    /// A window of traced allocations begins, and its blocks are forgotten: what is confirmed among `findings` stands.
+    pub fn carry(&mut self, findings: &[Finding], inputs: Inputs) {
+        let grows = |finding: &&Finding| finding.growth_bytes_per_second > 0.0;
+        let mut standing = std::mem::take(&mut self.standing);
+        for one in &mut standing {
+            one.windows += window_seconds(inputs).unwrap_or(0.0);
+        }
+        standing.retain(|one| {
+            let mut found = findings.iter().filter(grows);
+            !found.any(|found| service::same(found, &one.earlier.finding))
+        });
+        let blocks = findings
+            .iter()
+            .filter(grows)
+            .filter(|finding| finding.basis == Basis::Blocks);
+        let blocks: Vec<Finding> = blocks.cloned().collect();
+        let found = self.to_remember(&blocks).into_iter();
+        standing.extend(found.map(|earlier| Standing {
+            requests: requests(inputs, &earlier.finding),
+            since: inputs.now,
+            windows: 0.0,
+            confirmed: Some(earlier.finding.confirmed_after_seconds.unwrap_or(0.0)),
+            earlier,
+        }));
+        standing.truncate(MOST);
+        self.standing = standing;
+    }
+
     /// Forgets findings whose memory was released.
     pub fn release(&mut self, sample: &MemorySample) {
-        self.remembered.retain(|one| {
-            let gone = one.anonymous_bytes.saturating_sub(sample.rss_anon);
-            (gone as f64) < RELEASED * one.finding.retained_bytes.max(1) as f64
+        self.standing.retain(|one| {
+            let gone = one.earlier.anonymous_bytes.saturating_sub(sample.rss_anon);
+            (gone as f64) < RELEASED * one.earlier.finding.retained_bytes.max(1) as f64
         });
     }
 
-    /// Adds the remembered findings that stand to those of this observation.
+    /// Adds the findings that stand to those of this observation.
     pub(super) fn recall(&self, inputs: Inputs, out: &mut Vec<Finding>) {
-        for one in &self.remembered {
-            let earlier = &one.finding;
+        for one in &self.standing {
+            let earlier = &one.earlier.finding;
             if let Some(known) = out.iter_mut().find(|known| service::same(known, earlier)) {
                 known.state = known.state.max(earlier.state);
-                known.confirmed_after_seconds.get_or_insert(0.0);
-            } else if !is_refuted(inputs, earlier) {
-                out.push(standing(earlier));
+                known
+                    .confirmed_after_seconds
+                    .get_or_insert(one.confirmed.unwrap_or(0.0));
+            } else if !one.is_refuted(inputs) {
+                out.push(one.finding());
             }
         }
     }
 }
 
-/// Whether there was enough time and traffic to see it grow again.
-fn is_refuted(inputs: Inputs, finding: &Finding) -> bool {
+impl Standing {
+    /// Whether there was enough time and traffic to see it grow again.
+    fn is_refuted(&self, inputs: Inputs) -> bool {
+        let requests = requests(inputs, &self.earlier.finding).saturating_sub(self.requests);
+        let seconds = match window_seconds(inputs) {
+            Some(seconds) => self.windows + seconds,
+            None if inputs.signals.counts_containers() || inputs.heap_read => {
+                inputs.now.since(self.since.max(inputs.start))
+            }
+            // Without allocations or objects nothing would have shown it.
+            None => 0.0,
+        };
+        seconds >= CONFIRM_SECONDS && requests >= REFUTING
+    }
+
+    fn finding(&self) -> Finding {
+        let when = if self.confirmed.is_some() {
+            "in an earlier window of traced allocations"
+        } else {
+            "before heaptide was restarted"
+        };
+        Finding {
+            growth_bytes_per_second: 0.0,
+            time_to_oom_seconds: None,
+            suspected_after_seconds: match self.confirmed {
+                Some(_) => self.earlier.finding.suspected_after_seconds,
+                None => Some(0.0),
+            },
+            confirmed_after_seconds: Some(self.confirmed.unwrap_or(0.0)),
+            evidence: vec![format!(
+                "confirmed {when}; it was not seen to grow since then, and its memory is still held"
+            )],
+            ..self.earlier.finding.clone()
+        }
+    }
+}
+
+/// Requests of the route of `finding` so far.
+fn requests(inputs: Inputs, finding: &Finding) -> u64 {
     let routes = &inputs.attribution.routes;
-    let requests = match routes
+    match routes
         .iter()
         .find(|(id, route)| id.has_requests() && route.name == finding.route)
     {
         Some((_, route)) => route.requests,
         // All routes, or none that is known yet.
         None => routes.iter().map(|(_, route)| route.requests).sum(),
-    };
-    // Without allocations or objects nothing would have shown the growth.
-    let was_looked_at =
-        inputs.growth.sees_blocks() || inputs.signals.counts_containers() || inputs.heap_read;
-    was_looked_at && inputs.now.since(inputs.start) >= CONFIRM_SECONDS && requests >= REFUTING
+    }
 }
 
-fn standing(earlier: &Finding) -> Finding {
-    Finding {
-        growth_bytes_per_second: 0.0,
-        time_to_oom_seconds: None,
-        suspected_after_seconds: Some(0.0),
-        confirmed_after_seconds: Some(0.0),
-        evidence: vec![
-            "confirmed before heaptide was restarted; it does not grow at present, and its memory is still held"
-                .to_owned(),
-        ],
-        ..earlier.clone()
-    }
+/// Seconds of this window. `None`: allocations were not traced, or objects are counted all the time.
+fn window_seconds(inputs: Inputs) -> Option<f64> {
+    let epochs = &inputs.growth.epochs;
+    let only_blocks = inputs.growth.sees_blocks() && !inputs.signals.counts_containers();
+    only_blocks.then(|| epochs.now().since(epochs.start(0)))
 }
 
 fn stripped(finding: &Finding) -> Finding {

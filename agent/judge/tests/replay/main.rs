@@ -19,5 +19,6 @@ mod signals;
 mod sites;
 mod tally;
 mod verdicts;
+mod windows;
 mod workers;
 mod world;

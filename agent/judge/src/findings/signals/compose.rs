@@ -37,6 +37,7 @@ impl Judge {
             inputs.now,
         );
         self.confirm_signals(inputs);
+        self.confirm_after_window(inputs);
     }
 
     /// Confirms the groups that have passed the growth budget.
