@@ -9,41 +9,21 @@ use crate::growth::SeriesKey;
 use crate::growth::signals::SignalKey;
 use crate::report::FindingState;
 
+use super::after::After;
 use super::groups::groups;
 use super::inputs::Inputs;
 use super::judge::Judge;
 use super::line::{Line, levels};
 use super::options::{LEAST_LEVELS, LOSS_CONFIRM, PART_OF_GROUP};
-use super::units::bytes;
 
 /// One-sided 95 % quantile of the normal distribution.
 const NORMAL: f64 = 1.645;
 /// Part of a group's growth that the process must show beyond the growth of all other groups.
 const SHOWN: f64 = 0.5;
 
-/// Growth of the process since the last window.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct After {
-    /// Bytes per second, lower end of the interval of 95 %.
-    least: f64,
-    /// Resident bytes per second that all suspicions of the window predict.
-    predicted: f64,
-    /// Seconds.
-    seconds: f64,
-}
-
-impl After {
-    /// A sentence for the evidence.
-    pub(super) fn said(&self) -> String {
-        format!(
-            "in {:.0} s after the window in which allocations were traced the process grew by at least {} (95 %); what \
-             the window found predicts {}",
-            self.seconds,
-            bytes(self.least * self.seconds),
-            bytes(self.predicted * self.seconds),
-        )
-    }
-}
+/// Growth of the process counts up to this multiple of the prediction, which contains no tables and is too small while
+/// tokens look new that the service knew before the attach.
+const MOST: f64 = 3.0;
 
 impl Judge {
     /// A window of traced allocations has ended at `at`, or one begins (`None`).
@@ -71,7 +51,8 @@ impl Judge {
             let floors = group.iter().filter_map(|key| self.judged.get(key));
             let floor: f64 = floors.clone().map(|one| one.window.fresh_floor).sum();
             let most = floors.map(|one| one.window.fresh_floor).fold(0.0, f64::max);
-            let grown = self.resident(floor) + after.least.min(rate) * after.seconds;
+            let share = after.least * rate / after.predicted;
+            let grown = self.resident(floor) + share.min(MOST * rate) * after.seconds;
             let seconds = now.since(inputs.growth.epochs.start(onset));
             if grown < self.budget_bytes(inputs.growth, onset)
                 || seconds < self.confirm_seconds(grown, seconds)

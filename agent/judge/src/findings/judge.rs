@@ -6,13 +6,13 @@ use crate::events::{Losses, Nanos};
 use crate::growth::{Growth, SeriesKey};
 use crate::report::FindingState;
 
-use super::after_window::After;
+use super::after::After;
 use super::judged::Judged;
 use super::losses::Lost;
 use super::memory::MemoryHistory;
 use super::options::{self, CONFIRM_AGES, CONFIRM_PART, CONFIRM_SECONDS, JudgeOptions, LOSS_ANY};
 use super::plateaus::Plateaus;
-use super::recall::Standing;
+use super::remembered::Standing;
 use super::residency::Residents;
 use super::signals::judge::SignalJudge;
 use super::tables::TableJudge;

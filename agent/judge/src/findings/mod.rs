@@ -3,6 +3,7 @@
 //! [`Judge::snapshot`] tests every series after each snapshot and keeps the results. [`Judge::findings`]
 //! and the verdict only read them.
 
+mod after;
 mod after_window;
 pub mod benign;
 pub mod bound;

@@ -8,7 +8,7 @@ use crate::report::{Basis, Finding, FindingState, SiteSummary};
 use super::inputs::Inputs;
 use super::judge::Judge;
 use super::options::CONFIRM_SECONDS;
-use super::remembered::Remembered;
+use super::remembered::{Remembered, Standing};
 use super::service;
 
 /// Maximum number of findings that are remembered of one process.
@@ -19,20 +19,6 @@ const MOST_FRAMES: usize = 8;
 const REFUTING: u64 = 200;
 /// The memory is released when so much of what it kept is gone.
 const RELEASED: f64 = 0.5;
-
-/// A confirmed finding that stands until it is refuted, found again, or its memory is released.
-#[derive(Clone, Debug)]
-pub(super) struct Standing {
-    earlier: Remembered,
-    /// Since when, in this observation.
-    since: Nanos,
-    /// Seconds of windows since then, up to the current one.
-    windows: f64,
-    /// Requests of its route until then.
-    requests: u64,
-    /// It was confirmed in this observation, after these seconds. `None`: before a restart of heaptide.
-    confirmed: Option<f64>,
-}
 
 impl Judge {
     /// Takes findings of an earlier observation of this process.

@@ -8,6 +8,7 @@ use super::judge::Judge;
 use super::options::{LEAST_LEVELS, LEAST_REQUESTS, LOSS_ANY};
 use super::residency;
 use super::resident_routes::keeper;
+use super::signals::compose::is_object;
 use super::units::{bytes, duration, number};
 
 impl Judge {
@@ -217,11 +218,13 @@ fn leak_sentence(finding: &Finding) -> String {
     } else {
         "may grow without bounds"
     };
-    let place = match (finding.site.line, &finding.container) {
-        (Some(line), _) if finding.basis == Basis::Blocks => {
+    let container = finding.container.as_ref();
+    let is_allocated = finding.basis == Basis::Blocks && !container.is_some_and(is_object);
+    let place = match (finding.site.line, container) {
+        (Some(line), _) if is_allocated => {
             format!("allocated in {} (line {line})", finding.site.function)
         }
-        (None, _) if finding.basis == Basis::Blocks => {
+        (None, _) if is_allocated => {
             format!("allocated in {}", finding.site.function)
         }
         (Some(line), Some(container)) => format!(

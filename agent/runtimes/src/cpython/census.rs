@@ -7,16 +7,18 @@ use rustc_hash::FxHashMap;
 
 use heaptide_process::memory::{Budget, ProcessMemory};
 
+use super::code::Code;
 use super::interpreter::Interpreter;
 use super::layout::Layout;
 use super::lengths::Sampled;
 use super::memory::Pages;
 use super::paths::text;
 use super::sizes::Scale;
+use super::stacks;
 use super::types::{Shape, Types, c_string};
 use super::walk::{Found, Walk};
 use crate::door::ReadError;
-use heaptide_judge::events::{Census, Container, INSTANCES, Nanos};
+use heaptide_judge::events::{Census, Container, FrameKind, INSTANCES, Nanos, WriterSite};
 
 /// Maximum containers in one census.
 const MAX_ROWS: usize = 64;
@@ -270,6 +272,10 @@ fn tell(walk: &mut Walk<'_, ProcessMemory>, candidate: &Candidate) -> Option<Con
                         .saturating_add(each.saturating_mul(found.entries))
                 }),
                 also_at: others(walk, &found, step),
+                writers: match shape {
+                    Shape::LruCache => cached_function(walk, found.object).into_iter().collect(),
+                    _ => Vec::new(),
+                },
                 ..Container::default()
             })
         }
@@ -280,6 +286,20 @@ fn tell(walk: &mut Walk<'_, ProcessMemory>, candidate: &Candidate) -> Option<Con
             ..Container::default()
         }),
     }
+}
+
+/// The function whose results an `lru_cache` keeps, if it is the application's own: only calls of it add entries.
+fn cached_function(walk: &mut Walk<'_, ProcessMemory>, cache: u64) -> Option<WriterSite> {
+    let layout = walk.types.layout();
+    let function = walk.pages.field(cache, layout.lru_function)?;
+    let code = walk.pages.field(function, layout.function_code)?;
+    let code = Code::read(walk.pages, &mut walk.types, code)?;
+    (stacks::kind(code.file.as_deref()) == FrameKind::User).then(|| WriterSite {
+        function: code.function.clone(),
+        file: code.file.clone(),
+        line: Some(code.first_line()),
+        samples: 0,
+    })
 }
 
 /// A container that has grown and is the only object of its path.

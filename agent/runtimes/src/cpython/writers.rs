@@ -100,8 +100,11 @@ fn last(qualified: &str) -> &str {
 }
 
 impl Stacks {
-    /// Sets the writer sites of a container, by any of its names.
+    /// Sets the writer sites of a container, by any of its names, unless they are known already.
     pub(super) fn name_writers(&self, container: &mut Container) {
+        if !container.writers.is_empty() {
+            return;
+        }
         container.writers = self.writer_sites(&container.path, &container.kind);
         if !container.writers.is_empty() {
             return;

@@ -85,6 +85,7 @@ impl Judge {
             });
             if let Some(known) = same {
                 add_stacks(known, &finding);
+                take_entries(known, &finding);
                 known.container = finding.container;
                 // Blocks tell more of the cause than a total does: of it only the growth counts.
                 let counted = match finding.basis {
@@ -99,8 +100,14 @@ impl Judge {
                 if known.cause == Cause::Indeterminate {
                     known.cause = finding.cause;
                 }
-                if known.site.file.is_none() && finding.site.file.is_some() {
-                    known.site = finding.site;
+                // The code that keeps the blocks stores them in the container; where they are allocated comes second.
+                let is_stored = known.container.as_ref().is_some_and(is_object);
+                if finding.site.file.is_some() && (is_stored || known.site.file.is_none()) {
+                    let allocated = std::mem::replace(&mut known.site, finding.site);
+                    if allocated.file.is_some() {
+                        known.also.insert(0, allocated);
+                        known.also.truncate(MOST_ALSO);
+                    }
                 }
             } else if finding.basis == Basis::Container || !blocks_tell {
                 // If blocks tell what grows, the totals of the process or its heap are not evidence.
@@ -275,6 +282,38 @@ impl Judge {
         }
         out
     }
+}
+
+/// Takes the figures of a container if its entries are larger than the blocks that were seen of them: small objects of
+/// Python are not seen as blocks, and blocks of before a window are not either.
+fn take_entries(known: &mut Finding, entries: &Finding) {
+    let is_larger = entries.retained_bytes > known.retained_bytes
+        && entries.retained_bytes_per_request > known.retained_bytes_per_request;
+    if !known.retained_is_lower_bound
+        || !is_larger
+        || !entries.container.as_ref().is_some_and(is_object)
+    {
+        return;
+    }
+    known.retained_bytes = entries.retained_bytes;
+    known.retained_bytes_error = entries.retained_bytes_error;
+    known.retained_is_lower_bound = entries.retained_is_lower_bound;
+    known.retained_bytes_per_new_token = entries.retained_bytes_per_new_token;
+    known.retained_bytes_per_repeat_token = entries.retained_bytes_per_repeat_token;
+    known.retained_bytes_per_request = entries.retained_bytes_per_request;
+    sooner(
+        known,
+        (entries.growth_bytes_per_second - known.growth_bytes_per_second).max(0.0),
+    );
+    known.growth_bytes_per_second = entries
+        .growth_bytes_per_second
+        .max(known.growth_bytes_per_second);
+    known.precision.clone_from(&entries.precision);
+}
+
+/// Whether it is an object of the program, not a group of goroutines.
+pub(in crate::findings) fn is_object(container: &ContainerSummary) -> bool {
+    container.kind != GOROUTINES
 }
 
 /// Adds the stacks of goroutines to a finding. They are memory besides the heap blocks; other containers
