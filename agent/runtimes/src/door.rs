@@ -105,7 +105,8 @@ pub struct PickedObject {
 
 /// Observes one process of a runtime. All methods have defaults.
 pub trait Observer: Send {
-    /// Its probes; those of its heap only if `allocations` are traced.
+    /// Its probes; those of its heap only if `allocations` are traced. The programs of the latter must be those of allocators,
+    /// because only these are attached and detached with a window.
     fn probes(&self, allocations: bool) -> Wishes {
         let _ = allocations;
         Wishes::default()

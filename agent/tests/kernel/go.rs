@@ -10,6 +10,7 @@ use super::common::process::run;
 use super::common::requests::{Observer, Seen, answer, ask, get, send_apart};
 use super::common::services::{build as build_load, lab_program};
 use super::common::{http, kernel, skip, until};
+use heaptide_process::plan::PlanOptions;
 use serde_json::Value;
 
 const RUN: Duration = Duration::from_secs(60);
@@ -339,6 +340,43 @@ fn requests_by_http2_are_seen_with_their_tokens() {
             seen.iter()
                 .all(|one| one.binding == "exact" && !one.token_uncertain),
             "{seen:#?}"
+        );
+    }
+}
+
+/// In the daemon a window of allocations opens when memory grows. Only probes of allocators are attached then, so all that
+/// the blocks of a window need must be among them.
+#[test]
+fn a_window_brings_all_that_its_blocks_need() {
+    let name = "a_window_brings_all_that_its_blocks_need";
+    let Some(_turn) = kernel(name) else {
+        return;
+    };
+    if let Err(reason) = go::build() {
+        return skip(name, &reason);
+    }
+    for program in PROGRAMS {
+        let service = Service::start(program, "stateless");
+        let target = heaptide_runtimes::inspect(service.process.id()).expect("it runs");
+        let plan = |allocations| {
+            let options = PlanOptions {
+                allocations,
+                handlers: Vec::new(),
+            };
+            target.plan(&options).probes
+        };
+        let at_the_start = plan(false);
+        let known = |name: &str| at_the_start.iter().any(|one| one.program.name == name);
+        let more: Vec<_> = plan(true).into_iter().map(|one| one.program).collect();
+        let more: Vec<_> = more.into_iter().filter(|one| !known(one.name)).collect();
+        let names: Vec<&str> = more.iter().map(|one| one.name).collect();
+        assert!(
+            names.contains(&"go_read") && names.contains(&"go_next_free"),
+            "{program} {names:?}"
+        );
+        assert!(
+            more.iter().all(|one| one.is_allocator()),
+            "{program} {names:?}"
         );
     }
 }

@@ -14,16 +14,16 @@ const SERVED: Kernel = Kernel::at("go_serve", Purpose::Request);
 const FINISHED: Kernel = Kernel::at("go_finish", Purpose::Request);
 /// A router looks up the handler of a request.
 const ROUTED: Kernel = Kernel::at("go_route", Purpose::Request);
-/// net/http begins to read a head.
-const READING: Kernel = Kernel::at("go_read", Purpose::Request);
+/// net/http begins to read a head. Only allocations need it, so it comes and goes with their probes.
+const READING: Kernel = Kernel::at("go_read", Purpose::Allocation);
 /// net/http has read an HTTP/2 head.
 const HTTP2_HEAD: Kernel = Kernel::at("go_h2_head", Purpose::Request);
 /// It calls the HTTP/2 handler.
 const HTTP2_RUN: Kernel = Kernel::at("go_h2_run", Purpose::Request);
 /// The HTTP/2 handler has returned.
 const HTTP2_DONE: Kernel = Kernel::at("go_h2_done", Purpose::Request);
-/// The runtime begins or ends a goroutine.
-const GOROUTINE: Kernel = Kernel::at("go_goroutine", Purpose::Task);
+/// The runtime begins or ends a goroutine. Only allocations need it too.
+const GOROUTINE: Kernel = Kernel::at("go_goroutine", Purpose::Allocation);
 /// The runtime looks for a free slot in a span.
 const NEXT_FREE: Kernel = Kernel::at("go_next_free", Purpose::Allocation);
 /// The runtime has a new span.
