@@ -8,26 +8,31 @@ use crate::growth::signals::{SignalKey, Signals};
 
 use super::line::{Line, levels};
 
-/// Minimum number of levels since the growth began.
-const LEAST_LEVELS: usize = 3;
-/// Seconds of growth after which it is believed without them: the collector hardly ever runs.
-const PATIENCE: f64 = 60.0;
-/// Minimum growth of the heap relative to that of the objects.
-const SHOWN: f64 = 0.5;
+/// Minimum number of levels.
+const LEAST_LEVELS: usize = 4;
+/// Seconds of growth after which it is believed without them: Go's collector runs every two minutes at the latest.
+const PATIENCE: f64 = 150.0;
+/// Minimum growth of the heap relative to that of the objects: the lower end of its interval.
+const SHOWN: f64 = 0.25;
+/// One-sided 95 % quantiles of Student's distribution with 2, 3, ... degrees of freedom.
+const STUDENT: [f64; 9] = [2.92, 2.35, 2.13, 2.02, 1.94, 1.89, 1.86, 1.83, 1.81];
+/// The same with many.
+const NORMAL: f64 = 1.75;
 
-/// Whether the heap grows as its objects do: by `bytes` since `from`. The doubt of a standard error is in favour of the
-/// objects. True for a process without collections.
+/// Whether the heap grows as its objects do: by `bytes` since `from`. True for a process without collections.
 pub(super) fn shows(signals: &Signals, from: Nanos, now: Nanos, bytes: f64) -> bool {
     let levels = levels(signals, &SignalKey::Heap);
     if levels.is_empty() {
         return true;
     }
-    // With the last level before.
+    // With the last level before, and with earlier ones if there are few: they can only delay a finding.
     let first = levels.partition_point(|level| level.0 <= from);
-    let since = &levels[first.saturating_sub(1)..];
+    let first = first.saturating_sub(1);
+    let since = &levels[first.min(levels.len().saturating_sub(LEAST_LEVELS))..];
     let Some(line) = Line::through(since).filter(|_| since.len() >= LEAST_LEVELS) else {
         return now.since(from) >= PATIENCE;
     };
-    let grown = (line.slope + line.error) * now.since(from);
+    let quantile = STUDENT.get(since.len() - LEAST_LEVELS).unwrap_or(&NORMAL);
+    let grown = (line.slope - quantile * line.error) * now.since(from);
     grown >= SHOWN * bytes
 }
