@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use heaptide_judge::report::{Cause, FindingState, SiteSummary, Verdict};
+use heaptide_judge::report::{Cause, FindingState, Report, SiteSummary, Verdict};
 
 /// `1,900` as `1.9 KiB`.
 pub fn bytes(bytes: f64) -> String {
@@ -70,6 +70,17 @@ pub fn percent(ratio: f64) -> String {
     } else {
         format!("{percent:.1} %")
     }
+}
+
+/// The cost of probes in both units: of a core, which is what it costs, and of the service's own CPU time, which is large
+/// for a service that does little.
+pub fn overhead(report: &Report) -> String {
+    let of_core = report.health.probe_seconds / report.window.seconds.max(1.0);
+    format!(
+        "{} of a core ({} of the service's CPU)",
+        percent(of_core),
+        percent(report.health.overhead_ratio)
+    )
 }
 
 /// A rate of events: `99.7/s`.

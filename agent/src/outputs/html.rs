@@ -5,7 +5,9 @@ use std::path::Path;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::format::{base_name, bytes, cause, count, counted, duration, percent, printable, state};
+use super::format::{
+    base_name, bytes, cause, count, counted, duration, overhead, printable, state,
+};
 use super::format::{site_location, verdict};
 use super::text::{kept, losses, place};
 use super::{FileOutput, OutputError, file, flamegraph};
@@ -309,8 +311,8 @@ fn costs(report: &Report) -> Markup {
     html! {
         h2 { "Losses and cost" }
         p {
-            "Losses: " (losses(health)) ". The probes took " (percent(health.overhead_ratio))
-            " of the target's CPU time (" (format!("{:.2}", health.probe_seconds)) " s). heaptide used "
+            "Losses: " (losses(health)) ". The probes took " (overhead(report)) ": "
+            (format!("{:.2}", health.probe_seconds)) " s. heaptide used "
             (format!("{:.1}", health.agent_cpu_seconds)) " s of CPU time and " (bytes(health.agent_rss_bytes as f64)) "."
         }
         @if !report.target.limitations.is_empty() {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use ratatui::DefaultTerminal;
 
-use super::format::{bytes, count, duration, percent, printable, rate, verdict};
+use super::format::{bytes, count, duration, overhead, printable, rate, verdict};
 use super::{screen, text};
 use heaptide_judge::report::{FindingState, Report, Verdict};
 
@@ -156,7 +156,7 @@ fn status_line(report: &Report) -> String {
         bytes(report.memory.rss_end_bytes as f64),
         bytes(report.memory.live_bytes as f64),
         text::losses(&report.health),
-        percent(report.health.overhead_ratio),
+        overhead(report),
     )
 }
 
@@ -186,7 +186,7 @@ mod tests {
             status_line(&fixtures::leak()),
             "heaptide 1 m 4 s  leak: GET /api/data +1.9 KiB kept per new token, 0 B per repeated \
              token; 12,410 tokens, none freed; 24,820 requests (387/s), 12,410 new tokens (193/s), \
-             RSS 124 MiB, live 60.0 MiB, losses none, overhead 1.2 %"
+             RSS 124 MiB, live 60.0 MiB, losses none, overhead 1.2 % of a core (1.2 % of the service's CPU)"
         );
         assert!(!status_line(&fixtures::insufficient()).contains('\n'));
     }

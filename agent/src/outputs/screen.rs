@@ -8,7 +8,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Axis, Block, Chart, Dataset, GraphType, Paragraph, Row, Table, Wrap};
 
 use super::format::cause;
-use super::format::{base_name, bytes, count, duration, percent, printable, rate};
+use super::format::{base_name, bytes, count, duration, overhead, printable, rate};
 use super::text;
 use heaptide_judge::report::{Finding, FindingState, Report, Verdict};
 
@@ -274,8 +274,8 @@ fn foot_lines(report: &Report) -> Vec<Line<'static>> {
             Span::styled(losses, Style::new().fg(colour)),
         ]),
         Line::from(format!(
-            " q quits   overhead {} of the target, heaptide {} + {} kernel, {:.1} s CPU",
-            percent(health.overhead_ratio),
+            " q quits   overhead {}, heaptide {} + {} kernel, {:.1} s CPU",
+            overhead(report),
             bytes(health.agent_rss_bytes as f64),
             bytes(health.map_bytes as f64),
             health.agent_cpu_seconds,

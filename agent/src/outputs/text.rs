@@ -7,7 +7,9 @@ use std::path::Path;
 
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::format::{base_name, bytes, cause, count, counted, duration, percent, printable, state};
+use super::format::{
+    base_name, bytes, cause, count, counted, duration, overhead, percent, printable, state,
+};
 use super::format::{location, site_location, verdict};
 use super::{OutputError, file};
 use heaptide_judge::events::{Binding, Frame, LimitScope};
@@ -57,7 +59,7 @@ pub fn render(report: &Report) -> String {
     text.push('\n');
     push_observed(&mut text, report);
     push_routes(&mut text, report);
-    push_health(&mut text, &report.health);
+    push_health(&mut text, report);
     for limitation in &report.target.limitations {
         line(
             &mut text,
@@ -375,7 +377,8 @@ pub fn losses(health: &Health) -> String {
     }
 }
 
-fn push_health(text: &mut String, health: &Health) {
+fn push_health(text: &mut String, report: &Report) {
+    let health = &report.health;
     line(text, 0, &format!("losses      {}", losses(health)));
     if health.unknown_frees > 0 || health.sampled_out > 0 {
         line(
@@ -396,8 +399,8 @@ fn push_health(text: &mut String, health: &Health) {
         text,
         0,
         &format!(
-            "overhead    {} of the target's CPU: {:.2} s in {}",
-            percent(health.overhead_ratio),
+            "overhead    {}: {:.2} s in {}",
+            overhead(report),
             health.probe_seconds,
             counted(health.probe_hits, "probe hit", "probe hits"),
         ),

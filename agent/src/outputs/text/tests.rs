@@ -29,7 +29,7 @@ tokens      of 3,000 tokens whose requests ended over 10 s ago, 2,990 are still 
 
 losses      none
             (no losses: 812 frees of blocks older than the attach or sampled out, 0 blocks sampled out)
-overhead    1.2 % of the target's CPU: 0.77 s in 2,900,000 probe hits
+overhead    1.2 % of a core (1.2 % of the service's CPU): 0.77 s in 2,900,000 probe hits
 heaptide    34.0 MiB resident, 21.0 MiB of kernel maps, 0.9 s CPU
 ";
     assert_eq!(text, expected, "\n{text}");
