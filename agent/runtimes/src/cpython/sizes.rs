@@ -49,26 +49,27 @@ impl<R: Read> Scale<'_, R> {
         for part in 0..parts {
             let index = (2 * part + 1) * pairs.len() / (2 * parts);
             let (key, value) = *pairs.get(index)?;
-            let mut nodes = 0;
-            sum += self.kept(key, 0, &mut nodes) + self.kept(value, 0, &mut nodes);
+            let mut seen = Vec::new();
+            sum += self.kept(key, 0, &mut seen) + self.kept(value, 0, &mut seen);
         }
         Some(sum / parts as u64)
     }
 
-    /// Bytes of an object and of those referenced only by it; 0 if there are other references to
-    /// it.
-    fn kept(&mut self, object: u64, depth: usize, nodes: &mut usize) -> u64 {
-        if object == 0 || depth > MAX_DEPTH || *nodes >= MAX_NODES {
+    /// Bytes of an object and of those referenced only by it; 0 if there are other references to it, or if it was `seen`:
+    /// a structure may have the address of an object that it does not count a reference to (`memoryview`).
+    fn kept(&mut self, object: u64, depth: usize, seen: &mut Vec<u64>) -> u64 {
+        let is_over = depth > MAX_DEPTH || seen.len() >= MAX_NODES;
+        if object == 0 || is_over || seen.contains(&object) {
             return 0;
         }
-        *nodes += 1;
+        seen.push(object);
         let only = self.pages.word(object).map(|count| count & 0xffff_ffff) == Some(1);
         let info = self.types.of(self.pages, object).filter(|_| only);
         let Some(info) = info else { return 0 };
         let (own, children) = self.weigh(object, &info).unwrap_or_default();
         own + children
             .into_iter()
-            .map(|child| self.kept(child, depth + 1, nodes))
+            .map(|child| self.kept(child, depth + 1, seen))
             .sum::<u64>()
     }
 
