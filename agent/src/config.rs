@@ -63,6 +63,8 @@ pub struct Agent {
     pub report_interval: Duration,
     /// Maximum number of processes observed at once; others are logged and ignored.
     pub max_processes: usize,
+    /// Metrics of each process besides those of its target. Every new process makes new series.
+    pub process_metrics: bool,
     /// File that keeps learned plateaus and confirmed findings across restarts; without it they are found anew.
     pub state: Option<PathBuf>,
 }
@@ -81,6 +83,7 @@ impl Default for Agent {
             scan_interval: Duration::from_secs(5),
             report_interval: Duration::from_secs(10),
             max_processes: 64,
+            process_metrics: false,
             state: None,
         }
     }

@@ -15,10 +15,9 @@ use super::state::State;
 use crate::config::Config;
 use crate::observe::SourceError;
 use crate::outputs::alerts::{Alerts, log_verdict};
-use crate::outputs::metrics::Metrics;
+use crate::outputs::metrics::{Declared, Metrics};
 use crate::session::Session;
 use crate::settings::SettingsError;
-use heaptide_judge::findings::service::share;
 use heaptide_judge::report::{Report, Verdict};
 use heaptide_process::ending;
 
@@ -33,9 +32,8 @@ pub enum DaemonError {
     Settings(#[from] SettingsError),
 }
 
-/// One observed process.
-struct Observed {
-    selected: Selected,
+/// What was logged about a target.
+struct Told {
     alerts: Alerts,
     verdict: Option<Verdict>,
 }
@@ -46,7 +44,9 @@ pub struct Observer {
     metrics: Metrics,
     /// The session of all targets, after the kernel programs are loaded.
     session: Option<Session>,
-    observed: BTreeMap<u32, Observed>,
+    observed: BTreeMap<u32, Selected>,
+    /// By target, so that a replaced worker is no reason to log a finding again.
+    told: BTreeMap<String, Told>,
     attaching: Backoff<Identity>,
     loading: Backoff<()>,
     /// What is kept across restarts.
@@ -60,12 +60,14 @@ pub struct Observer {
 impl Observer {
     /// Starts without attached processes.
     pub fn new(config: Config, metrics: Metrics) -> Self {
+        declare(&metrics, &config);
         Self {
             state: State::load(config.agent.state.as_deref()),
             config,
             metrics,
             session: None,
             observed: BTreeMap::new(),
+            told: BTreeMap::new(),
             attaching: Backoff::new(),
             loading: Backoff::new(),
             left_out: 0,
@@ -93,7 +95,7 @@ impl Observer {
             .observed
             .iter()
             .filter(|(_, one)| {
-                let name = &one.selected.target;
+                let name = &one.target;
                 settings(&self.config, name) != settings(&new, name)
             })
             .map(|(pid, _)| *pid)
@@ -105,6 +107,9 @@ impl Observer {
             // This is a setting of the session: the next scan creates a new one.
             self.session = None;
         }
+        declare(&self.metrics, &new);
+        self.told
+            .retain(|name, _| new.targets.iter().any(|target| target.name == *name));
         self.config = new;
         self.attaching.retain(|_| false);
     }
@@ -132,11 +137,7 @@ impl Observer {
         });
         let wanted = select::select(&self.config.targets, &seen, std::process::id());
         self.adopt(&wanted, |pid| seen.iter().any(|process| process.pid == pid));
-        let current: Vec<Selected> = self
-            .observed
-            .values()
-            .map(|one| one.selected.clone())
-            .collect();
+        let current: Vec<Selected> = self.observed.values().cloned().collect();
         let changes = select::reconcile(&current, &wanted, self.config.agent.max_processes);
         for one in &changes.detach {
             self.detach(one.identity.pid, "it is no longer selected");
@@ -205,10 +206,11 @@ impl Observer {
         self.session.is_some()
     }
 
-    /// Publishes the report of every process: metrics, alerts, changed verdicts.
+    /// Publishes the reports: metrics, alerts, changed verdicts.
     pub fn report(&mut self) {
         let Self {
             observed,
+            told,
             session: Some(session),
             metrics,
             state,
@@ -217,34 +219,30 @@ impl Observer {
         else {
             return;
         };
-        let mut services: BTreeMap<String, Vec<Report>> = BTreeMap::new();
+        let mut reports: BTreeMap<String, Vec<Report>> = BTreeMap::new();
         for (pid, one) in &*observed {
-            let service = services.entry(one.selected.target.clone()).or_default();
-            service.extend(session.report(*pid));
-        }
-        for reports in services.values_mut() {
-            share(reports);
-        }
-        for report in services.into_values().flatten() {
-            let pid = report.target.pid;
-            let Some(one) = observed.get_mut(&pid) else {
-                continue;
-            };
-            let service = &one.selected.target;
-            if let Some(plateaus) = session.plateaus(pid) {
-                state.set_plateaus(service, plateaus);
+            if let Some(plateaus) = session.plateaus(*pid) {
+                state.set_plateaus(&one.target, plateaus);
             }
-            if let Some(findings) = session.to_remember(pid) {
-                state.set_findings(one.selected.identity, findings);
+            if let Some(findings) = session.to_remember(*pid) {
+                state.set_findings(one.identity, findings);
             }
-            metrics.update(Some(service), &report);
-            for alert in one.alerts.update(&report) {
+            let of_target = reports.entry(one.target.clone()).or_default();
+            of_target.extend(session.report(*pid));
+        }
+        metrics.publish(reports);
+        for (target, report) in metrics.reports() {
+            let told = told.entry(target.clone()).or_insert_with(|| Told {
+                alerts: Alerts::new(&target),
+                verdict: None,
+            });
+            for alert in told.alerts.update(&report) {
                 alert.log();
                 metrics.count_alert(&alert);
             }
-            if one.verdict != Some(report.verdict) {
-                one.verdict = Some(report.verdict);
-                log_verdict(service, &report);
+            if told.verdict != Some(report.verdict) {
+                told.verdict = Some(report.verdict);
+                log_verdict(&target, &report);
             }
         }
         state.save();
@@ -282,10 +280,7 @@ impl Observer {
             session.detach(pid);
         }
         self.metrics.remove(pid);
-        info!(
-            service = one.selected.target,
-            pid, "no longer observed: {why}"
-        );
+        info!(service = one.target, pid, "no longer observed: {why}");
     }
 
     fn observes(&mut self, selected: Selected) {
@@ -300,12 +295,15 @@ impl Observer {
         if let Some(session) = &mut self.session {
             session.learn(selected.identity.pid, &plateaus, findings);
         }
-        let alerts = Alerts::new(&selected.target);
-        let one = Observed {
-            alerts,
-            selected,
-            verdict: None,
-        };
-        self.observed.insert(one.selected.identity.pid, one);
+        self.observed.insert(selected.identity.pid, selected);
     }
+}
+
+/// Tells the metrics which targets there are.
+fn declare(metrics: &Metrics, config: &Config) {
+    let targets = config.targets.iter().map(|target| Declared {
+        name: target.name.clone(),
+        budget: attach::budget(config, target),
+    });
+    metrics.declare(targets.collect(), config.agent.process_metrics);
 }

@@ -117,13 +117,18 @@ fn mode_of(config: &Config, target: &Target) -> Mode {
     target.mode.unwrap_or(config.agent.mode)
 }
 
+/// The overhead budget of a target.
+pub(super) fn budget(config: &Config, target: &Target) -> Option<f64> {
+    mode_of(config, target).budget(config.agent.overhead)
+}
+
 fn target_options(config: &Config, target: &Target) -> Result<TargetOptions, SettingsError> {
     Ok(TargetOptions {
         credential: settings::pattern(config.credential_of(target))?,
         allocations: mode_of(config, target).allocations(),
         automatic: mode_of(config, target).automatic(),
         at_once: false,
-        budget: mode_of(config, target).budget(config.agent.overhead),
+        budget: budget(config, target),
         // The configuration has validated all patterns.
         handlers: target
             .handlers

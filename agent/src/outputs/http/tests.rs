@@ -26,7 +26,8 @@ impl Running {
         let server = Server::bind(LOOPBACK).await.unwrap();
         let address = server.address();
         let metrics = Metrics::new();
-        metrics.update(None, &fixtures::leak());
+        let reports = vec![fixtures::leak()];
+        metrics.publish([("python3.11".to_owned(), reports)].into());
         let (stop, stopped) = watch::channel(false);
         let serving = tokio::spawn(server.serve(metrics.clone(), stopped));
         Self {

@@ -2,6 +2,7 @@
 //!
 //! The series are built from the reports at each scrape, so an ended target has no series.
 
+mod counted;
 mod samples;
 mod state;
 mod table;
@@ -19,21 +20,30 @@ use prometheus_client::registry::Registry;
 
 use self::samples::{Kind, OTHER, Samples, label};
 use self::state::MetricsState;
+use self::table::Metric;
 use self::target::Target;
 use super::OutputError;
 use super::alerts::{Alert, Change};
-use heaptide_judge::findings::service;
 use heaptide_judge::report::Report;
 
 /// Prefix of all names.
 pub const PREFIX: &str = "heaptide_";
-/// Maximum number of services whose alerts are counted by name. Others share `other`.
-const SERVICES: usize = 200;
+/// Maximum number of targets whose alerts are counted by name. Others share `other`.
+const TARGETS: usize = 200;
 
 /// Content type of [`Metrics::openmetrics`].
 pub const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// Content type of [`Metrics::prometheus`].
 pub const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// A target of the configuration.
+#[derive(Clone, Debug)]
+pub struct Declared {
+    /// Its name.
+    pub name: String,
+    /// Its overhead budget as a ratio.
+    pub budget: Option<f64>,
+}
 
 /// The state behind `/metrics` and `/healthz`. Clones share it.
 #[derive(Clone, Debug)]
@@ -54,47 +64,66 @@ impl Metrics {
         }
     }
 
-    /// Takes the newest report of a target. `service` is its configured name. Without a name the base name
-    /// of its executable is used.
-    pub fn update(&self, service: Option<&str>, report: &Report) {
+    /// Sets the configured targets, which have series without a process too, and whether each process has series of
+    /// its own.
+    pub fn declare(&self, targets: Vec<Declared>, with_processes: bool) {
+        let mut state = self.lock();
+        state.declare(targets);
+        state.with_processes = with_processes;
+    }
+
+    /// Takes the newest reports of all processes, by target. A process without a report is gone.
+    pub fn publish(&self, mut reports: BTreeMap<String, Vec<Report>>) {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0.0, |d| d.as_secs_f64());
         let mut state = self.lock();
-        state.agent = report.health;
-        state
-            .targets
-            .entry(report.target.pid)
-            .and_modify(|target| target.update(service, report, now))
-            .or_insert_with(|| Target::new(service, report, now));
-    }
-
-    /// The newest report of each service; one for all processes of a service.
-    pub fn reports(&self) -> BTreeMap<String, Report> {
-        let mut all: BTreeMap<String, Vec<Report>> = BTreeMap::new();
-        for target in self.lock().targets.values() {
-            let of_service = all.entry(target.service().to_owned()).or_default();
-            of_service.push(target.report.clone());
+        let newest = reports.values().flatten();
+        let newest = newest.map(|report| report.health);
+        if let Some(health) =
+            newest.max_by(|a, b| a.agent_cpu_seconds.total_cmp(&b.agent_cpu_seconds))
+        {
+            state.agent = health;
         }
-        let summed = all
-            .into_iter()
-            .filter_map(|(name, reports)| Some((name, service::sum(reports)?)));
-        summed.collect()
+        for (name, target) in &mut state.targets {
+            target.update(reports.remove(name).unwrap_or_default(), now);
+        }
+        for (name, reports) in reports {
+            let target = state
+                .targets
+                .entry(name)
+                .or_insert_with_key(|name| Target::new(name));
+            target.update(reports, now);
+        }
+        state.drop_unused();
     }
 
-    /// Removes a target that ended or is no longer observed.
+    /// The newest report of each target that has a process; one for all its processes.
+    pub fn reports(&self) -> BTreeMap<String, Report> {
+        let state = self.lock();
+        let targets = state.targets.iter();
+        targets
+            .filter_map(|(name, target)| Some((name.clone(), target.sum.clone()?)))
+            .collect()
+    }
+
+    /// Removes a process that ended or is no longer observed.
     pub fn remove(&self, pid: u32) {
-        self.lock().targets.remove(&pid);
+        let mut state = self.lock();
+        for target in state.targets.values_mut() {
+            target.remove(pid);
+        }
+        state.drop_unused();
     }
 
     /// Counts an alert.
     pub fn count_alert(&self, alert: &Alert) {
         let mut state = self.lock();
         let mut key = (label(&alert.service), alert.change.name());
-        if !state.alerts.contains_key(&key) && state.alerts.len() >= 3 * SERVICES {
+        if !state.alerts.contains_key(&key) && state.alerts.len() >= 3 * TARGETS {
             OTHER.clone_into(&mut key.0);
         }
-        // All changes of a service start at 0 together, because `increase` ignores a first value of 1.
+        // All changes of a target start at 0 together, because `increase` ignores a first value of 1.
         for change in [Change::Suspect, Change::Confirmed, Change::Resolved] {
             state
                 .alerts
@@ -104,11 +133,11 @@ impl Metrics {
         *state.alerts.entry(key).or_default() += 1;
     }
 
-    /// Counts a failed attempt to observe a process of `service`.
-    pub fn count_attach_error(&self, service: &str) {
+    /// Counts a failed attempt to observe a process of `target`.
+    pub fn count_attach_error(&self, target: &str) {
         let mut state = self.lock();
-        let mut key = label(service);
-        if !state.attach_errors.contains_key(&key) && state.attach_errors.len() >= SERVICES {
+        let mut key = label(target);
+        if !state.attach_errors.contains_key(&key) && state.attach_errors.len() >= TARGETS {
             OTHER.clone_into(&mut key);
         }
         *state.attach_errors.entry(key).or_default() += 1;
@@ -175,18 +204,36 @@ impl Default for Metrics {
     }
 }
 
-/// All names of `/metrics` as queries use them (with `_total`), for dashboards and rules.
-pub fn exported_names() -> Vec<String> {
-    let agent = table::AGENT.iter().map(|metric| (metric.name, metric.kind));
-    let target = table::TARGET
-        .iter()
-        .map(|metric| (metric.name, metric.kind));
-    agent
-        .chain(target)
-        .map(|(name, kind)| match kind {
-            Kind::Counter => format!("{PREFIX}{name}_total"),
-            Kind::Gauge => format!("{PREFIX}{name}"),
+/// A metric as its documentation describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exported {
+    /// The name as queries use it (with `_total`).
+    pub name: String,
+    /// `counter` or `gauge`.
+    pub kind: &'static str,
+    /// Its help text.
+    pub help: &'static str,
+}
+
+/// All metrics of `/metrics`.
+pub fn exported() -> Vec<Exported> {
+    fn of<T>(table: &[Metric<T>]) -> impl Iterator<Item = Exported> {
+        table.iter().map(|metric| {
+            let (end, kind) = match metric.kind {
+                Kind::Counter => ("_total", "counter"),
+                Kind::Gauge => ("", "gauge"),
+            };
+            Exported {
+                name: format!("{PREFIX}{}{end}", metric.name),
+                kind,
+                help: metric.help,
+            }
         })
+    }
+    let agent = of(table::AGENT);
+    agent
+        .chain(of(table::TARGET))
+        .chain(of(table::PROCESS))
         .collect()
 }
 
@@ -199,48 +246,51 @@ impl Collector for StateCollector {
         for metric in table::AGENT {
             let mut samples = Samples::default();
             (metric.samples)(&state, &mut samples);
-            encode_family(
-                &mut encoder,
-                metric.name,
-                metric.help,
-                metric.kind,
-                &samples,
-            )?;
+            encode_family(&mut encoder, metric, &samples)?;
         }
         for metric in table::TARGET {
             let mut samples = Samples::default();
             for target in state.targets.values() {
-                samples.base = target.labels();
+                samples.base = vec![("target", target.name().to_owned())];
                 (metric.samples)(target, &mut samples);
             }
-            encode_family(
-                &mut encoder,
-                metric.name,
-                metric.help,
-                metric.kind,
-                &samples,
-            )?;
+            encode_family(&mut encoder, metric, &samples)?;
+        }
+        if !state.with_processes {
+            return Ok(());
+        }
+        for metric in table::PROCESS {
+            let mut samples = Samples::default();
+            for target in state.targets.values() {
+                for report in target.processes() {
+                    samples.base = vec![
+                        ("target", target.name().to_owned()),
+                        ("pid", report.target.pid.to_string()),
+                    ];
+                    (metric.samples)(report, &mut samples);
+                }
+            }
+            encode_family(&mut encoder, metric, &samples)?;
         }
         Ok(())
     }
 }
 
-fn encode_family(
+fn encode_family<T>(
     encoder: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
-    kind: Kind,
+    metric: &Metric<T>,
     samples: &Samples,
 ) -> Result<(), fmt::Error> {
     if samples.of.is_empty() {
         return Ok(());
     }
-    let name = format!("{PREFIX}{name}");
+    let kind = metric.kind;
+    let name = format!("{PREFIX}{}", metric.name);
     let metric_type = match kind {
         Kind::Counter => MetricType::Counter,
         Kind::Gauge => MetricType::Gauge,
     };
-    let mut family = encoder.encode_descriptor(&name, help, None, metric_type)?;
+    let mut family = encoder.encode_descriptor(&name, metric.help, None, metric_type)?;
     for (labels, value) in &samples.of {
         if labels.is_empty() {
             encode_sample(&mut family, kind, *value)?;

@@ -1,14 +1,16 @@
-//! The state of the metrics: the newest report of each target, and counters of the agent.
+//! The state of the metrics: the targets with their newest reports, and counters of the agent.
 
 use std::collections::BTreeMap;
 
+use super::Declared;
 use super::target::Target;
 use heaptide_judge::report::Health;
 
 /// The state of the metrics.
 #[derive(Debug, Default)]
 pub(super) struct MetricsState {
-    pub(super) targets: BTreeMap<u32, Target>,
+    /// By name.
+    pub(super) targets: BTreeMap<String, Target>,
     pub(super) alerts: BTreeMap<(String, &'static str), u64>,
     pub(super) attach_errors: BTreeMap<String, u64>,
     /// Figures of the agent from the newest report of any target. They outlive the targets.
@@ -16,4 +18,35 @@ pub(super) struct MetricsState {
     /// Connections to the metrics server that were closed without a response.
     pub(super) refused_connections: u64,
     pub(super) unhealthy: Option<String>,
+    /// Whether each process has series of its own.
+    pub(super) with_processes: bool,
+}
+
+impl MetricsState {
+    /// Sets the configured targets. They have series without a process, too.
+    pub(super) fn declare(&mut self, declared: Vec<Declared>) {
+        for target in self.targets.values_mut() {
+            target.declared = None;
+        }
+        for one in declared {
+            let target = self
+                .targets
+                .entry(one.name.clone())
+                .or_insert_with(|| Target::new(&one.name));
+            target.declared = Some(one);
+        }
+        self.drop_unused();
+    }
+
+    /// Removes targets that have neither a process nor an entry in the configuration.
+    pub(super) fn drop_unused(&mut self) {
+        self.targets
+            .retain(|_, target| target.declared.is_some() || target.processes().len() > 0);
+    }
+
+    /// Number of processes of all targets.
+    pub(super) fn processes(&self) -> usize {
+        let each = self.targets.values();
+        each.map(|target| target.processes().len()).sum()
+    }
 }
