@@ -99,6 +99,8 @@ pub enum Command {
     Doctor(Doctor),
     /// Check a configuration file of the daemon
     CheckConfig(CheckConfig),
+    /// Check the configuration of the running daemon, and tell the daemon to read it again
+    Reload(Reload),
     /// Write the manual pages and the completions of shells to a folder (for packages)
     #[command(hide = true)]
     Manual(Manual),
@@ -278,6 +280,19 @@ pub struct Doctor {
 pub struct CheckConfig {
     /// Configuration file to check
     pub file: PathBuf,
+}
+
+/// `heaptide reload`.
+#[derive(Clone, Debug, PartialEq, Args)]
+pub struct Reload {
+    /// The daemon, if several run
+    #[arg(long)]
+    pub pid: Option<u32>,
+}
+
+/// Parses the command line of another heaptide. Prints nothing.
+pub fn understand(args: Vec<String>) -> Result<Command, clap::Error> {
+    Cli::try_parse_from(args).map(|cli| cli.command)
 }
 
 /// Parses a command line. For errors, `--help` and `--version` the message is printed and the exit

@@ -259,6 +259,21 @@ impl Config {
     pub fn credential_of<'a>(&'a self, target: &'a Target) -> &'a Credential {
         target.credential.as_ref().unwrap_or(&self.agent.credential)
     }
+
+    /// How allocations of a target are traced.
+    pub fn mode_of(&self, target: &Target) -> Mode {
+        target.mode.unwrap_or(self.agent.mode)
+    }
+
+    /// The overhead budget of a target.
+    pub fn budget_of(&self, target: &Target) -> Option<f64> {
+        self.mode_of(target).budget(self.agent.overhead)
+    }
+
+    /// How long memory of a target must last for the verdict `no_leak`.
+    pub fn horizon_of(&self, target: &Target) -> Duration {
+        target.horizon.unwrap_or(self.agent.horizon)
+    }
 }
 
 impl Agent {

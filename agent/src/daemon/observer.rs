@@ -9,6 +9,7 @@ use std::time::Instant;
 use tracing::{debug, error, info, warn};
 
 use super::backoff::Backoff;
+use super::reload;
 use super::scan;
 use super::select::{self, Identity, Selected};
 use super::state::State;
@@ -80,32 +81,16 @@ impl Observer {
         &self.config
     }
 
-    /// Replaces the configuration. Changed targets are attached again from the next scan on.
+    /// Replaces the configuration. Processes of a target with changed settings are attached again at the next scan;
+    /// those of other targets keep their state.
     pub fn reconfigure(&mut self, new: Config) {
-        let settings = |config: &Config, name: &str| {
-            let target = config.targets.iter().find(|target| target.name == name)?;
-            // The complete settings as text, because patterns have no equality.
-            let (agent, credential) = (&config.agent, config.credential_of(target));
-            Some(format!(
-                "{target:?} {:?} {:?} {:?} {credential:?}",
-                agent.mode, agent.overhead, agent.residency
-            ))
-        };
-        let changed: Vec<u32> = self
-            .observed
-            .iter()
-            .filter(|(_, one)| {
-                let name = &one.target;
-                settings(&self.config, name) != settings(&new, name)
-            })
+        let observed = self.observed.iter();
+        let changed: Vec<u32> = observed
+            .filter(|(_, one)| reload::is_changed(&self.config, &new, &one.target))
             .map(|(pid, _)| *pid)
             .collect();
         for pid in changed {
             self.detach(pid, "its configuration has changed");
-        }
-        if self.config.agent.residency != new.agent.residency {
-            // This is a setting of the session: the next scan creates a new one.
-            self.session = None;
         }
         declare(&self.metrics, &new);
         self.told
@@ -303,7 +288,7 @@ impl Observer {
 fn declare(metrics: &Metrics, config: &Config) {
     let targets = config.targets.iter().map(|target| Declared {
         name: target.name.clone(),
-        budget: attach::budget(config, target),
+        budget: config.budget_of(target),
     });
     metrics.declare(targets.collect(), config.agent.process_metrics);
 }

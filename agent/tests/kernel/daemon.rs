@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::common::compile::{Program, program};
 use super::common::http::{Server, connect, free_address, get};
 use super::common::leftovers::{Held, traces_calls};
-use super::common::process::Process;
+use super::common::process::{Process, run};
 use super::common::{ATTACH, FINISH, folder, heaptide, kernel, skip, until};
 use serde_json::Value;
 
@@ -88,8 +88,9 @@ fn a_restart_is_followed_and_the_alert_fires() {
     assert_eq!(agent.wait(FINISH).code(), Some(0), "{}", agent.transcript());
 }
 
-/// The configuration changes while the daemon runs: first to an invalid one, then to one that selects another
-/// process.
+/// The configuration changes while the daemon runs: to an invalid one, to one with another target and with keys that need
+/// a restart, to one with other settings of that target, and to one without targets. What a change does not concern goes
+/// on.
 #[test]
 fn the_configuration_is_read_again() {
     let Some(_turn) = kernel("the_configuration_is_read_again") else {
@@ -97,19 +98,75 @@ fn the_configuration_is_read_again() {
     };
     let folder = folder();
     let metrics = free_address();
-    let server = Server::start_leaky();
+    let (server, other) = (Server::start_leaky(), Server::start());
     let pid = server.process.id();
     let mut agent = daemon(folder.path(), metrics);
     until(SOON, "the service is observed", || observed(metrics, pid));
     assert!(traces_calls(agent.id()));
-
     let config = folder.path().join("heaptide.toml");
+    let good = fs::read_to_string(&config).expect("the configuration");
+    let daemon = agent.id().to_string();
+    let reload = || {
+        let mut command = heaptide(&["reload", "--pid", &daemon]);
+        run("heaptide", &mut command, SOON).code
+    };
+    let successful = |value: &str| {
+        let line = format!("\nheaptide_config_last_reload_successful {value}\n");
+        get(metrics, "/metrics").contains(&line)
+    };
+    assert!(successful("1.0"));
+
     fs::write(&config, "[agent]\nmetriks = 1\n").expect("written");
+    assert_eq!(reload(), Some(64), "an invalid file is not even tried");
+    assert!(successful("1.0"));
     agent.signal(libc::SIGHUP);
     agent.error_line(SOON, |line| {
         line.contains("stays in use") && line.contains("metriks")
     });
+    until(SOON, "the failure is exported", || successful("0.0"));
     assert!(observed(metrics, pid), "the old configuration is in use");
+
+    let exe = program(Program::TinyHttp).display().to_string();
+    let with = |target: &str| {
+        format!(
+            "{good}[[target]]\nname = \"other\"\npid = {}\nexe = \"{exe}\"\n{target}",
+            other.process.id()
+        )
+    };
+    let refused = with("").replacen(
+        "[agent]",
+        "[agent]\nlog_format = \"text\"\nresidency = false",
+        1,
+    );
+    fs::write(&config, refused).expect("written");
+    let seconds = || sample_of(metrics, "heaptide_observed_seconds{target=\"tiny\"}");
+    let before = seconds();
+    assert_eq!(reload(), Some(0));
+    agent.error_line(SOON, |line| {
+        line.contains("restart") && line.contains("log_format, residency")
+    });
+    let processes = |count: &str| {
+        let line = format!("\nheaptide_target_processes{{target=\"other\"}} {count}\n");
+        get(metrics, "/metrics").contains(&line)
+    };
+    until(SOON, "the new target is observed", || processes("1.0"));
+    assert!(successful("0.0"), "the file as a whole is not in use");
+
+    fs::write(&config, with("expect_cache = 7\n")).expect("written");
+    assert_eq!(reload(), Some(0));
+    agent.error_line(SOON, |line| line.contains("its configuration has changed"));
+    until(SOON, "all of the file is in use", || successful("1.0"));
+    until(SOON, "it is observed again", || processes("1.0"));
+    until(SOON, "the first target goes on", || seconds() > before);
+    let detached = agent.errors();
+    let detached: Vec<&str> = detached
+        .lines()
+        .filter(|line| line.contains("no longer observed"))
+        .collect();
+    assert!(
+        matches!(detached[..], [one] if one.contains("\"other\"")),
+        "{detached:?}"
+    );
 
     fs::write(&config, format!("[agent]\nmetrics = \"{metrics}\"\n")).expect("written");
     agent.signal(libc::SIGHUP);
@@ -210,6 +267,13 @@ fn raise_open_files(wanted: u64) {
     // SAFETY: a valid limit; these tests run as root, who may raise the hard one.
     let set = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
     assert_eq!(set, 0);
+}
+
+/// The value of a series.
+fn sample_of(metrics: SocketAddr, series: &str) -> Option<f64> {
+    let text = get(metrics, "/metrics");
+    let value = text.lines().find_map(|line| line.strip_prefix(series))?;
+    value.trim().parse().ok()
 }
 
 /// A metric of a process.

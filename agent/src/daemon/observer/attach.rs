@@ -11,7 +11,6 @@ use crate::daemon::select::Selected;
 use crate::observe::{SourceError, SourceOptions, TargetOptions};
 use crate::session::Session;
 use crate::settings::{self, CAPACITY, SettingsError};
-use crate::values::Mode;
 use heaptide_judge::pipeline::JudgeOptions;
 use heaptide_process::ProcessError;
 
@@ -73,10 +72,7 @@ impl Observer {
         let judge = JudgeOptions {
             memory_limit: target.memory_limit,
             expect_cache_entries: target.expect_cache,
-            horizon_seconds: target
-                .horizon
-                .unwrap_or(self.config.agent.horizon)
-                .as_secs_f64(),
+            horizon_seconds: self.config.horizon_of(target).as_secs_f64(),
             ..JudgeOptions::default()
         };
         let Some(session) = &mut self.session else {
@@ -113,22 +109,13 @@ impl Observer {
     }
 }
 
-fn mode_of(config: &Config, target: &Target) -> Mode {
-    target.mode.unwrap_or(config.agent.mode)
-}
-
-/// The overhead budget of a target.
-pub(super) fn budget(config: &Config, target: &Target) -> Option<f64> {
-    mode_of(config, target).budget(config.agent.overhead)
-}
-
 fn target_options(config: &Config, target: &Target) -> Result<TargetOptions, SettingsError> {
     Ok(TargetOptions {
         credential: settings::pattern(config.credential_of(target))?,
-        allocations: mode_of(config, target).allocations(),
-        automatic: mode_of(config, target).automatic(),
+        allocations: config.mode_of(target).allocations(),
+        automatic: config.mode_of(target).automatic(),
         at_once: false,
-        budget: budget(config, target),
+        budget: config.budget_of(target),
         // The configuration has validated all patterns.
         handlers: target
             .handlers
@@ -147,7 +134,7 @@ fn source_options(config: &Config) -> Result<SourceOptions, SettingsError> {
         target: TargetOptions {
             credential: settings::pattern(&config.agent.credential)?,
             // A host that refuses allocator probes is an error only if a target needs them.
-            allocations: targets.any(|target| mode_of(config, target).allocations()),
+            allocations: targets.any(|target| config.mode_of(target).allocations()),
             automatic: false,
             at_once: false,
             budget: None,

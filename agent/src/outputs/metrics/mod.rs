@@ -72,11 +72,19 @@ impl Metrics {
         state.with_processes = with_processes;
     }
 
+    /// The configuration was loaded or loaded again; `whole`: all of it is in use.
+    pub fn loaded(&self, whole: bool) {
+        let mut state = self.lock();
+        let loaded = state.loaded.get_or_insert_default();
+        loaded.is_successful = whole;
+        if whole {
+            loaded.success_at = unix_time();
+        }
+    }
+
     /// Takes the newest reports of all processes, by target. A process without a report is gone.
     pub fn publish(&self, mut reports: BTreeMap<String, Vec<Report>>) {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0.0, |d| d.as_secs_f64());
+        let now = unix_time();
         let mut state = self.lock();
         let newest = reports.values().flatten();
         let newest = newest.map(|report| report.health);
@@ -202,6 +210,11 @@ impl Default for Metrics {
     fn default() -> Self {
         Self::new()
     }
+}
+
+fn unix_time() -> f64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0.0, |since| since.as_secs_f64())
 }
 
 /// A metric as its documentation describes it.

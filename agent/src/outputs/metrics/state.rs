@@ -6,6 +6,15 @@ use super::Declared;
 use super::target::Target;
 use heaptide_judge::report::Health;
 
+/// A load of the configuration.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Loaded {
+    /// All of it is in use.
+    pub(super) is_successful: bool,
+    /// Unix time of the newest one that was.
+    pub(super) success_at: f64,
+}
+
 /// The state of the metrics.
 #[derive(Debug, Default)]
 pub(super) struct MetricsState {
@@ -18,6 +27,8 @@ pub(super) struct MetricsState {
     /// Connections to the metrics server that were closed without a response.
     pub(super) refused_connections: u64,
     pub(super) unhealthy: Option<String>,
+    /// The newest load of a configuration. `None`: there is none.
+    pub(super) loaded: Option<Loaded>,
     /// Whether each process has series of its own.
     pub(super) with_processes: bool,
 }

@@ -25,6 +25,7 @@ fn declared(name: &str) -> Declared {
 /// A confirmed leak in the process 4711 and a bounded cache in 4712, and all metrics that there are.
 fn metrics() -> Metrics {
     let metrics = Metrics::new();
+    metrics.loaded(true);
     metrics.declare(vec![declared("api"), declared("absent")], true);
     let mut first = fixtures::leak();
     first.findings[0].container = Some(ContainerSummary {

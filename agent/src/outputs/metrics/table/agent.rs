@@ -17,6 +17,24 @@ pub(in crate::outputs::metrics) const AGENT: &[Metric<MetricsState>] = &[
             s.push(&[], if state.unhealthy.is_none() { 1.0 } else { 0.0 });
         },
     ),
+    gauge(
+        "config_last_reload_successful",
+        "1 if all of the configuration file was in use after its last load, else 0.",
+        |state, s| {
+            if let Some(loaded) = state.loaded {
+                s.push(&[], f64::from(u8::from(loaded.is_successful)));
+            }
+        },
+    ),
+    gauge(
+        "config_last_reload_success_timestamp_seconds",
+        "Unix time of the last load after which it was.",
+        |state, s| {
+            if let Some(loaded) = state.loaded {
+                s.push(&[], loaded.success_at);
+            }
+        },
+    ),
     counter(
         "agent_cpu_seconds",
         "CPU time that heaptide itself used.",
