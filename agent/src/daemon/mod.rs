@@ -7,6 +7,7 @@ mod observer;
 mod reload;
 pub mod scan;
 pub mod select;
+mod standing;
 mod state;
 
 use std::path::{Path, PathBuf};

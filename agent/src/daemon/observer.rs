@@ -12,11 +12,12 @@ use super::backoff::Backoff;
 use super::reload;
 use super::scan;
 use super::select::{self, Identity, Selected};
+use super::standing::{self, Found};
 use super::state::State;
 use crate::config::Config;
 use crate::observe::SourceError;
 use crate::outputs::alerts::{Alerts, log_verdict};
-use crate::outputs::metrics::{Declared, Metrics};
+use crate::outputs::metrics::{Counts, Declared, Metrics, Standing};
 use crate::session::Session;
 use crate::settings::SettingsError;
 use heaptide_judge::report::{Report, Verdict};
@@ -39,6 +40,15 @@ struct Told {
     verdict: Option<Verdict>,
 }
 
+/// A process that cannot be observed.
+struct Failing {
+    target: String,
+    /// The reason as a label.
+    reason: &'static str,
+    /// The reason as a message.
+    why: String,
+}
+
 /// All attached processes.
 pub struct Observer {
     config: Config,
@@ -54,8 +64,12 @@ pub struct Observer {
     state: State,
     /// Number of processes above the limit at the last scan.
     left_out: usize,
-    /// Why the last attach failed, until one succeeds.
-    attach_error: Option<String>,
+    /// Processes that match a target and cannot be observed.
+    failing: BTreeMap<Identity, Failing>,
+    /// Why nothing can be observed.
+    obstacle: Option<String>,
+    /// What was logged and exported about all of it.
+    standing: Standing,
 }
 
 impl Observer {
@@ -72,7 +86,9 @@ impl Observer {
             attaching: Backoff::new(),
             loading: Backoff::new(),
             left_out: 0,
-            attach_error: None,
+            failing: BTreeMap::new(),
+            obstacle: None,
+            standing: Standing::default(),
         }
     }
 
@@ -97,23 +113,26 @@ impl Observer {
             .retain(|name, _| new.targets.iter().any(|target| target.name == *name));
         self.config = new;
         self.attaching.retain(|_| false);
+        self.failing.clear();
     }
 
     /// Scans the running processes, and attaches and detaches accordingly.
     pub fn scan(&mut self) {
-        if let Some(reason) = self.load_again() {
-            self.metrics.set_unhealthy(Some(reason));
+        self.load_again();
+        if self.session.is_none() {
+            self.stand(&[], &[]);
             return;
         }
         let seen = match scan::scan(Path::new("/proc")) {
             Ok(seen) => seen,
             Err(why) => {
                 error!("cannot list processes: {why}");
-                self.metrics
-                    .set_unhealthy(Some(format!("cannot list processes: {why}")));
+                self.obstacle = Some(format!("cannot list processes: {why}"));
+                self.stand(&[], &[]);
                 return;
             }
         };
+        self.obstacle = None;
         self.sweep();
         self.state.retain(|identity| {
             seen.iter().any(|process| {
@@ -129,27 +148,62 @@ impl Observer {
         }
         self.attaching
             .retain(|identity| wanted.iter().any(|one| one.identity == *identity));
+        self.failing
+            .retain(|identity, _| wanted.iter().any(|one| one.identity == *identity));
         for one in &changes.attach {
             if ending::is_asked() {
                 break;
             }
             if self.attaching.is_due(&one.identity, Instant::now()) {
                 self.attach(one);
+                // An attach may take a second.
+                self.stand(&wanted, &changes.left_out);
             }
         }
-        if changes.left_out > 0 && changes.left_out != self.left_out {
+        self.stand(&wanted, &changes.left_out);
+        let left_out = changes.left_out.len();
+        if left_out > 0 && left_out != self.left_out {
             let most = self.config.agent.max_processes;
-            warn!(
-                left_out = changes.left_out,
-                max_processes = most,
-                "too many processes match"
-            );
+            warn!(left_out, max_processes = most, "too many processes match");
         }
-        self.left_out = changes.left_out;
-        let all_fail = self.observed.is_empty() && !wanted.is_empty();
-        let reason = self.attach_error.as_ref().filter(|_| all_fail);
-        self.metrics
-            .set_unhealthy(reason.map(|why| format!("nothing can be observed: {why}")));
+        self.left_out = left_out;
+    }
+
+    /// Publishes whether heaptide works and observes anything, and what it does not observe; logs a change.
+    fn stand(&mut self, wanted: &[Selected], left_out: &[Selected]) {
+        let names: Vec<&str> = self.config.targets.iter().map(|one| &*one.name).collect();
+        let mut failures = self.failing.values();
+        let found = Found {
+            targets: &names,
+            obstacle: self.obstacle.as_deref(),
+            matching: wanted.len(),
+            observed: self.observed.len(),
+            failure: failures.next().map(|failing| &*failing.why),
+        };
+        let standing = standing::standing(&found);
+        if standing != self.standing {
+            match &standing.idle {
+                Some(idle) => warn!("{idle}"),
+                None if self.standing.idle.is_some() => {
+                    info!(processes = self.observed.len(), "ready: processes are observed");
+                }
+                None => {}
+            }
+            self.standing = standing.clone();
+        }
+        self.metrics.set_standing(standing);
+        let mut counts: BTreeMap<String, Counts> = BTreeMap::new();
+        for one in self.observed.values() {
+            counts.entry(one.target.clone()).or_default().observed += 1;
+        }
+        for failing in self.failing.values() {
+            let of_target = counts.entry(failing.target.clone()).or_default();
+            *of_target.failing.entry(failing.reason).or_default() += 1;
+        }
+        for one in left_out {
+            counts.entry(one.target.clone()).or_default().left_out += 1;
+        }
+        self.metrics.set_counts(counts);
     }
 
     /// Adds processes that the session follows by itself (forked children), and detaches from those that match no

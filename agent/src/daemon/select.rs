@@ -53,8 +53,8 @@ pub struct Changes {
     /// Processes to detach from: ended, replaced, or no longer selected. Done before attaching, because
     /// a process after an exec is in both lists.
     pub detach: Vec<Selected>,
-    /// Number of selected processes above the limit.
-    pub left_out: usize,
+    /// Selected processes above the limit.
+    pub left_out: Vec<Selected>,
 }
 
 impl ProcessFacts {
@@ -179,8 +179,7 @@ pub fn reconcile(current: &[Selected], wanted: &[Selected], limit: usize) -> Cha
         .collect();
     attach.sort_by_key(|one| (one.identity.start_ticks, one.identity.pid));
     let room = limit.saturating_sub(current.len() - detach.len());
-    let left_out = attach.len().saturating_sub(room);
-    attach.truncate(room);
+    let left_out = attach.split_off(room.min(attach.len()));
     Changes {
         attach,
         detach,
@@ -359,6 +358,7 @@ mod tests {
         ];
         let changes = reconcile(&current, &wanted, 2);
         assert_eq!(changes.attach, [selected(7, 20, "/a")]);
-        assert_eq!((changes.detach.len(), changes.left_out), (0, 1));
+        assert_eq!(changes.left_out, [selected(6, 30, "/a")]);
+        assert!(changes.detach.is_empty());
     }
 }

@@ -8,7 +8,6 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use super::common::compile::{Program, program};
 use super::common::http::{Server, connect, free_address, get};
 use super::common::leftovers::{Held, traces_calls};
 use super::common::process::{Process, run};
@@ -39,7 +38,7 @@ fn a_restart_is_followed_and_the_alert_fires() {
     }
     let folder = folder();
     let metrics = free_address();
-    let first = Server::start_leaky();
+    let first = leaky(folder.path());
     let mut agent = daemon(folder.path(), metrics);
     let prometheus = prometheus(folder.path(), metrics);
 
@@ -48,7 +47,7 @@ fn a_restart_is_followed_and_the_alert_fires() {
     });
     let gone = first.process.id();
     drop(first);
-    let second = Server::start_leaky();
+    let second = leaky(folder.path());
     let pid = second.process.id();
     until(SOON, "the restarted service is observed", || {
         observed(metrics, pid) && !observed(metrics, gone)
@@ -98,7 +97,10 @@ fn the_configuration_is_read_again() {
     };
     let folder = folder();
     let metrics = free_address();
-    let (server, other) = (Server::start_leaky(), Server::start());
+    let (server, other) = (
+        leaky(folder.path()),
+        Server::start_as(&Server::copy(folder.path()), &[]),
+    );
     let pid = server.process.id();
     let mut agent = daemon(folder.path(), metrics);
     until(SOON, "the service is observed", || observed(metrics, pid));
@@ -126,7 +128,7 @@ fn the_configuration_is_read_again() {
     until(SOON, "the failure is exported", || successful("0.0"));
     assert!(observed(metrics, pid), "the old configuration is in use");
 
-    let exe = program(Program::TinyHttp).display().to_string();
+    let exe = Server::copy(folder.path()).display().to_string();
     let with = |target: &str| {
         format!(
             "{good}[[target]]\nname = \"other\"\npid = {}\nexe = \"{exe}\"\n{target}",
@@ -186,7 +188,7 @@ fn targets_count_for_themselves() {
     };
     let folder = folder();
     let metrics = free_address();
-    let (busy, quiet) = (Server::start_leaky(), Server::start_leaky());
+    let (busy, quiet) = (leaky(folder.path()), leaky(folder.path()));
     let mut agent = daemon(folder.path(), metrics);
     until(SOON, "both services are observed", || {
         observed(metrics, busy.process.id()) && observed(metrics, quiet.process.id())
@@ -243,7 +245,7 @@ fn half_sent_requests_stop_nobody() {
     assert!(get(metrics, "/healthz").contains("200 OK"));
     let after = sockets();
     assert!(after < before + 100, "{before} sockets, then {after}");
-    let server = Server::start_leaky();
+    let server = leaky(folder.path());
     until(SOON, "a new service is observed", || {
         observed(metrics, server.process.id())
     });
@@ -286,10 +288,15 @@ fn sample(metrics: SocketAddr, name: &str, pid: u32) -> Option<f64> {
     line.rsplit(' ').next()?.parse().ok()
 }
 
+/// A server that [`daemon`] finds, and no other daemon.
+fn leaky(folder: &Path) -> Server {
+    Server::start_as(&Server::copy(folder), &["--leak"])
+}
+
 /// Starts the daemon and waits until it has loaded.
 fn daemon(folder: &Path, metrics: SocketAddr) -> Process {
     let path = folder.join("heaptide.toml");
-    let exe = program(Program::TinyHttp).display().to_string();
+    let exe = Server::copy(folder).display().to_string();
     let state = folder.join("state.json").display().to_string();
     let config = format!(
         "[agent]\nmetrics = \"{metrics}\"\nmode = \"trace\"\nscan_interval = \"1s\"\n\

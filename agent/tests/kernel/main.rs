@@ -18,6 +18,7 @@ mod faults;
 mod go;
 mod go_limits;
 mod handlers;
+mod health;
 mod hostile_files;
 mod lifecycle;
 mod maps;

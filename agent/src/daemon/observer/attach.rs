@@ -5,9 +5,10 @@ use std::time::Instant;
 use regex::Regex;
 use tracing::{debug, error, warn};
 
-use super::{DaemonError, Observer};
+use super::{DaemonError, Failing, Observer};
 use crate::config::{Config, Target};
 use crate::daemon::select::Selected;
+use crate::kernel::KernelError;
 use crate::observe::{SourceError, SourceOptions, TargetOptions};
 use crate::session::Session;
 use crate::settings::{self, CAPACITY, SettingsError};
@@ -24,24 +25,20 @@ impl Observer {
         Ok(())
     }
 
-    /// Retries loading; returns the error, if any.
-    pub(super) fn load_again(&mut self) -> Option<String> {
-        let now = Instant::now();
-        if !self.loading.is_due(&(), now) {
-            return self.metrics.unhealthy();
+    /// Retries loading.
+    pub(super) fn load_again(&mut self) {
+        if !self.loading.is_due(&(), Instant::now()) {
+            return;
         }
         match self.load() {
-            Ok(()) => {
-                self.loading.worked(&());
-                None
-            }
+            Ok(()) => self.loading.worked(&()),
             Err(why) => {
                 let wait = self.loading.failed((), Instant::now());
                 error!(
                     retry_in_seconds = wait.as_secs(),
                     "cannot load the kernel programs: {why}"
                 );
-                Some(format!("the kernel programs cannot be loaded: {why}"))
+                self.obstacle = Some(format!("the kernel programs cannot be loaded: {why}"));
             }
         }
     }
@@ -55,7 +52,8 @@ impl Observer {
         self.session = None;
         self.loading.failed((), Instant::now());
         let reason = "the kernel programs failed and are loaded again; see the log";
-        self.metrics.set_unhealthy(Some(reason.to_owned()));
+        self.obstacle = Some(reason.to_owned());
+        self.stand(&[], &[]);
     }
 
     /// Attaches to a process; a failure is logged, counted and retried later.
@@ -84,7 +82,7 @@ impl Observer {
         let why = match attached {
             Ok(()) => {
                 self.attaching.worked(&one.identity);
-                self.attach_error = None;
+                self.failing.remove(&one.identity);
                 self.observes(one.clone());
                 return;
             }
@@ -104,8 +102,37 @@ impl Observer {
             retry_in_seconds = wait.as_secs(),
             "cannot be observed: {why}"
         );
-        self.metrics.count_attach_error(&one.target);
-        self.attach_error = Some(why.to_string());
+        let reason = reason(&why);
+        self.metrics.count_attach_error(&one.target, reason);
+        let failing = Failing {
+            target: one.target.clone(),
+            reason,
+            why: why.to_string(),
+        };
+        self.failing.insert(one.identity, failing);
+    }
+}
+
+/// The reason of a failure as a label: one of few.
+fn reason(why: &DaemonError) -> &'static str {
+    match why {
+        DaemonError::Source(SourceError::Target(process)) => match process {
+            ProcessError::NotPermitted { .. } | ProcessError::Refused { .. } => "not_permitted",
+            ProcessError::KernelThread { .. }
+            | ProcessError::ThirtyTwoBit { .. }
+            | ProcessError::OtherMachine { .. } => "unsupported_process",
+            ProcessError::NoSuchProcess { .. } | ProcessError::Ended { .. } => "ended",
+            ProcessError::Io { .. } => "unreadable",
+        },
+        DaemonError::Source(SourceError::Kernel(kernel)) => match kernel {
+            KernelError::NotPermitted { .. } => "not_permitted",
+            KernelError::Unsupported { .. } => "unsupported_kernel",
+            KernelError::Load { .. } | KernelError::Object { .. } => "program_refused",
+            KernelError::Attach { .. } => "probe_refused",
+            KernelError::Map { .. } | KernelError::Read { .. } => "map",
+        },
+        DaemonError::Source(SourceError::Thread(_)) => "thread",
+        DaemonError::Settings(_) => "settings",
     }
 }
 

@@ -45,6 +45,26 @@ pub struct Declared {
     pub budget: Option<f64>,
 }
 
+/// Processes of a target.
+#[derive(Clone, Debug, Default)]
+pub struct Counts {
+    /// Observed ones.
+    pub observed: u64,
+    /// Those that match and cannot be observed, by reason.
+    pub failing: BTreeMap<&'static str, u64>,
+    /// Those that match and are above the maximum.
+    pub left_out: u64,
+}
+
+/// Whether heaptide works.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Why heaptide cannot work. `None`: it can.
+    pub unhealthy: Option<String>,
+    /// Why nothing is observed although there are targets. `None`: something is, or there are none.
+    pub idle: Option<String>,
+}
+
 /// The state behind `/metrics` and `/healthz`. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -142,11 +162,11 @@ impl Metrics {
     }
 
     /// Counts a failed attempt to observe a process of `target`.
-    pub fn count_attach_error(&self, target: &str) {
+    pub fn count_attach_error(&self, target: &str, reason: &'static str) {
         let mut state = self.lock();
-        let mut key = label(target);
+        let mut key = (label(target), reason);
         if !state.attach_errors.contains_key(&key) && state.attach_errors.len() >= TARGETS {
-            OTHER.clone_into(&mut key);
+            OTHER.clone_into(&mut key.0);
         }
         *state.attach_errors.entry(key).or_default() += 1;
     }
@@ -156,14 +176,23 @@ impl Metrics {
         self.lock().refused_connections += 1;
     }
 
-    /// Sets or clears the error that `/healthz` reports.
-    pub fn set_unhealthy(&self, reason: Option<String>) {
-        self.lock().unhealthy = reason;
+    /// Sets what `/healthz` and `/readyz` answer.
+    pub fn set_standing(&self, standing: Standing) {
+        self.lock().standing = standing;
     }
 
-    /// The error that `/healthz` reports.
-    pub fn unhealthy(&self) -> Option<String> {
-        self.lock().unhealthy.clone()
+    /// What `/healthz` and `/readyz` answer, and the number of observed processes.
+    pub fn standing(&self) -> (Standing, u64) {
+        let state = self.lock();
+        (state.standing.clone(), state.processes())
+    }
+
+    /// Sets the processes of each target. Targets that are missing have none.
+    pub fn set_counts(&self, mut counts: BTreeMap<String, Counts>) {
+        let mut state = self.lock();
+        for (name, target) in &mut state.targets {
+            target.counts = Some(counts.remove(name).unwrap_or_default());
+        }
     }
 
     /// All series in the `OpenMetrics` text format.

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::Declared;
 use super::target::Target;
+use super::{Declared, Standing};
 use heaptide_judge::report::Health;
 
 /// A load of the configuration.
@@ -21,12 +21,12 @@ pub(super) struct MetricsState {
     /// By name.
     pub(super) targets: BTreeMap<String, Target>,
     pub(super) alerts: BTreeMap<(String, &'static str), u64>,
-    pub(super) attach_errors: BTreeMap<String, u64>,
+    pub(super) attach_errors: BTreeMap<(String, &'static str), u64>,
     /// Figures of the agent from the newest report of any target. They outlive the targets.
     pub(super) agent: Health,
     /// Connections to the metrics server that were closed without a response.
     pub(super) refused_connections: u64,
-    pub(super) unhealthy: Option<String>,
+    pub(super) standing: Standing,
     /// The newest load of a configuration. `None`: there is none.
     pub(super) loaded: Option<Loaded>,
     /// Whether each process has series of its own.
@@ -56,8 +56,7 @@ impl MetricsState {
     }
 
     /// Number of processes of all targets.
-    pub(super) fn processes(&self) -> usize {
-        let each = self.targets.values();
-        each.map(|target| target.processes().len()).sum()
+    pub(super) fn processes(&self) -> u64 {
+        self.targets.values().map(Target::observed).sum()
     }
 }

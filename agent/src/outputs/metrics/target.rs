@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Declared;
 use super::counted::Counted;
 use super::samples::{OTHER, label};
+use super::{Counts, Declared};
 use crate::outputs::format::{cause, site_location};
 use heaptide_judge::findings::service;
 use heaptide_judge::report::{
@@ -22,6 +22,8 @@ pub(super) const LIVE_SITES: usize = 10;
 pub(super) struct Target {
     /// Its settings, if it is in the configuration.
     pub(super) declared: Option<Declared>,
+    /// Its processes, if the daemon looks for them.
+    pub(super) counts: Option<Counts>,
     /// One report for all processes. `None`: there is no process.
     pub(super) sum: Option<Report>,
     /// Unix time of the newest reports.
@@ -73,6 +75,7 @@ impl Target {
     pub(super) fn new(name: &str) -> Self {
         Self {
             declared: None,
+            counts: None,
             sum: None,
             updated: 0.0,
             routes: BTreeMap::new(),
@@ -95,6 +98,14 @@ impl Target {
     /// The newest reports of its processes.
     pub(super) fn processes(&self) -> impl ExactSizeIterator<Item = &Report> {
         self.processes.values()
+    }
+
+    /// Number of observed processes.
+    pub(super) fn observed(&self) -> u64 {
+        let reports = self.processes.len() as u64;
+        self.counts
+            .as_ref()
+            .map_or(reports, |counts| counts.observed)
     }
 
     /// Takes the newest reports of all its processes. Those that have none are gone.

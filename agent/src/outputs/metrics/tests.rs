@@ -46,8 +46,18 @@ fn metrics() -> Metrics {
     );
     for alert in Alerts::new("api").update(&fixtures::leak()) {
         metrics.count_alert(&alert);
-        metrics.count_attach_error("api");
+        metrics.count_attach_error("api", "not_permitted");
     }
+    let counts = Counts {
+        observed: 1,
+        failing: [("not_permitted", 2)].into(),
+        left_out: 3,
+    };
+    let other = Counts {
+        observed: 1,
+        ..Counts::default()
+    };
+    metrics.set_counts([("api".to_owned(), counts), ("python3.11".to_owned(), other)].into());
     metrics
 }
 
@@ -84,6 +94,9 @@ fn openmetrics_has_the_series_of_each_target() {
         "heaptide_alerts_total{target=\"api\",change=\"confirmed\"} 1.0",
         "heaptide_processes 2.0",
         "heaptide_target_processes{target=\"absent\"} 0.0",
+        "heaptide_target_failing_processes{target=\"api\",reason=\"not_permitted\"} 2.0",
+        "heaptide_target_left_out_processes{target=\"api\"} 3.0",
+        "heaptide_attach_errors_total{target=\"api\",reason=\"not_permitted\"} 1.0",
         "heaptide_overhead_budget_ratio{target=\"absent\"} 0.03",
         "heaptide_process_requests_total{target=\"api\",pid=\"4711\"} 24820.0",
         "heaptide_kernel_map_bytes 22020096.0",
@@ -123,6 +136,7 @@ fn a_target_that_is_gone_leaves_no_series() {
     assert!(!text.contains("target=\"python3.11\""), "{text}");
     has(&text, "heaptide_processes 1.0");
     metrics.remove(4711);
+    metrics.set_counts(BTreeMap::new());
     let text = metrics.openmetrics().unwrap();
     assert!(!text.contains("pid="));
     // It is configured, so its absence is visible and its counters do not start anew.

@@ -1,6 +1,7 @@
 //! Metrics of the agent itself.
 
 use super::{Metric, counter, gauge};
+use crate::outputs::metrics::Standing;
 use crate::outputs::metrics::state::MetricsState;
 
 pub(in crate::outputs::metrics) const AGENT: &[Metric<MetricsState>] = &[
@@ -14,7 +15,16 @@ pub(in crate::outputs::metrics) const AGENT: &[Metric<MetricsState>] = &[
         "healthy",
         "1 if /healthz answers 200, else 0.",
         |state, s| {
-            s.push(&[], if state.unhealthy.is_none() { 1.0 } else { 0.0 });
+            s.push(&[], f64::from(u8::from(state.standing.unhealthy.is_none())));
+        },
+    ),
+    gauge(
+        "ready",
+        "1 if /readyz answers 200: something is observed, or nothing should be.",
+        |state, s| {
+            let Standing { unhealthy, idle } = &state.standing;
+            let is_ready = unhealthy.is_none() && idle.is_none();
+            s.push(&[], f64::from(u8::from(is_ready)));
         },
     ),
     gauge(
@@ -58,10 +68,10 @@ pub(in crate::outputs::metrics) const AGENT: &[Metric<MetricsState>] = &[
     ),
     counter(
         "attach_errors",
-        "Attempts to observe a process that failed.",
+        "Attempts to observe a process that failed, by reason.",
         |state, s| {
-            for (target, count) in &state.attach_errors {
-                s.push(&[("target", target)], *count as f64);
+            for ((target, reason), count) in &state.attach_errors {
+                s.push(&[("target", target), ("reason", reason)], *count as f64);
             }
         },
     ),

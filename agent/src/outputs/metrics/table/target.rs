@@ -39,7 +39,23 @@ pub(in crate::outputs::metrics) const TARGET: &[Metric<Target>] = &[
         "target_processes",
         "Observed processes of the target; 0 if there is none.",
         |t, s| {
-            s.push(&[], t.processes().len() as f64);
+            s.push(&[], t.observed() as f64);
+        },
+    ),
+    gauge(
+        "target_failing_processes",
+        "Processes that match the target and cannot be observed now, by reason.",
+        |t, s| {
+            for (reason, count) in t.counts.iter().flat_map(|counts| &counts.failing) {
+                s.push(&[("reason", reason)], *count as f64);
+            }
+        },
+    ),
+    gauge(
+        "target_left_out_processes",
+        "Processes that match the target and are not observed because of max_processes.",
+        |t, s| {
+            one(s, t.counts.as_ref().map(|counts| counts.left_out as f64));
         },
     ),
     gauge(
