@@ -152,8 +152,19 @@ pub struct Manual {
 #[derive(Clone, Debug, PartialEq, Args)]
 pub struct Attach {
     /// Process to observe: its pid, or a name that only one process has
-    #[arg(value_name = "PID|NAME", value_parser = values::process)]
-    pub process: Named,
+    #[arg(
+        value_name = "PID|NAME",
+        value_parser = values::process,
+        required_unless_present_any = ["unit", "container"],
+        conflicts_with_all = ["unit", "container"]
+    )]
+    pub process: Option<Named>,
+    /// The main process of this systemd unit
+    #[arg(long, value_name = "UNIT", conflicts_with = "container")]
+    pub unit: Option<String>,
+    /// The main process of the container with this id, or whose id begins so
+    #[arg(long, value_name = "ID")]
+    pub container: Option<String>,
     /// How long to observe (60s, 10m); by default until the process ends or you press q or Ctrl-C
     #[arg(long = "for", value_name = "DURATION", value_parser = values::duration)]
     pub duration: Option<Duration>,

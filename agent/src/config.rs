@@ -122,6 +122,12 @@ pub struct Target {
     /// Control group, or one above it (`/system.slice/api.service`).
     #[serde(default)]
     pub cgroup: Option<String>,
+    /// systemd unit, with or without `.service`.
+    #[serde(default)]
+    pub unit: Option<String>,
+    /// Id of a container, or its first 12 digits or more.
+    #[serde(default)]
+    pub container: Option<String>,
     /// Whether forked workers of a matching process are observed too.
     #[serde(default = "yes")]
     pub follow_children: bool,
@@ -310,6 +316,8 @@ impl Target {
             ("comm", self.comm.clone()),
             ("cmdline", cmdline.map(str::to_owned)),
             ("cgroup", self.cgroup.clone()),
+            ("unit", self.unit.clone()),
+            ("container", self.container.clone()),
             ("mode", self.mode.map(|mode| mode.name().to_owned())),
             (
                 "memory_limit",
@@ -339,11 +347,13 @@ impl Target {
             self.comm.is_some(),
             self.cmdline.is_some(),
             self.cgroup.is_some(),
+            self.unit.is_some(),
+            self.container.is_some(),
         ];
         if !selectors.contains(&true) {
             return Err(format!(
                 "target `{name}` selects no process; add at least one of pid, exe, comm, \
-                 cmdline, cgroup (all given ones must match)"
+                 cmdline, cgroup, unit, container (all given ones must match)"
             ));
         }
         if self.pid == Some(0) {
@@ -355,6 +365,8 @@ impl Target {
             ("exe", &self.exe),
             ("comm", &self.comm),
             ("cgroup", &self.cgroup),
+            ("unit", &self.unit),
+            ("container", &self.container),
         ] {
             if value.as_ref().is_some_and(String::is_empty) {
                 return Err(format!(
@@ -380,6 +392,14 @@ impl Target {
                  /proc/PID/cgroup, such as /system.slice/{cgroup}"
             ));
         }
+        let is_id = |id: &str| {
+            (12..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_hexdigit())
+        };
+        if let Some(id) = self.container.as_ref().filter(|id| !is_id(id)) {
+            return Err(format!(
+                "target `{name}`: `{id}` is no container's id; write at least its first 12 hexadecimal digits"
+            ));
+        }
         if self.expect_cache == Some(0) {
             return Err(format!("target `{name}`: expect_cache is 0; leave it out"));
         }
@@ -387,7 +407,7 @@ impl Target {
             name,
             pid: self.pid,
             cmdline: self.cmdline.as_ref(),
-            selected: selectors != [false, false, false, true, false],
+            selected: selectors != [false, false, false, true, false, false, false],
             expect_cache: self.expect_cache,
             memory_limit: self.memory_limit,
             handlers: self.handlers.len(),

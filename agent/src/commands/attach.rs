@@ -33,7 +33,7 @@ const DRAW: Duration = Duration::from_secs(1);
 pub(super) fn attach(args: &Attach) -> Result<ExitCode> {
     keep_needed(args)?;
     // The target is inspected first, so a wrong pid is not reported as missing capabilities.
-    let pid = find::pid(&args.process)?;
+    let pid = find::target(args)?;
     heaptide_runtimes::inspect(pid)?;
     report::check(&args.output)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()

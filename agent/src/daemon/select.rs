@@ -5,6 +5,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use crate::config::Target;
+use heaptide_judge::events::Workload;
+use heaptide_process::workload;
 
 /// Properties of a process from `/proc`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,6 +23,8 @@ pub struct ProcessFacts {
     pub exe: String,
     /// Arguments joined by spaces; empty for kernel threads and zombies.
     pub cmdline: String,
+    /// Unit, container and pod, from the control group.
+    pub workload: Workload,
     /// Control group: the path in the unified hierarchy, or else that of the memory controller.
     pub cgroup: String,
 }
@@ -84,6 +88,14 @@ impl Target {
                 .cgroup
                 .as_ref()
                 .is_none_or(|cgroup| within(&process.cgroup, cgroup))
+            && self
+                .unit
+                .as_ref()
+                .is_none_or(|unit| workload::is_unit(&process.workload, unit))
+            && self
+                .container
+                .as_ref()
+                .is_none_or(|id| workload::is_container(&process.workload, id))
     }
 }
 
@@ -205,6 +217,7 @@ mod tests {
             comm: exe.rsplit('/').next().unwrap_or_default().to_owned(),
             exe: exe.to_owned(),
             cmdline: cmdline.to_owned(),
+            workload: workload::parse("0::/system.slice/api.service"),
             cgroup: "/system.slice/api.service".to_owned(),
         }
     }
@@ -232,6 +245,8 @@ mod tests {
             "cgroup = \"/system.slice/api.service\"",
             "cgroup = \"/system.slice/\"",
             "cgroup = \"/\"",
+            "unit = \"api\"",
+            "unit = \"api.service\"",
             "pid = 17\nexe = \"api\"",
         ] {
             assert!(matches(good), "{good}");
@@ -245,6 +260,8 @@ mod tests {
             "cmdline = '^--port'",
             "cgroup = \"/system.slice/api\"",
             "cgroup = \"/user.slice\"",
+            "unit = \"ap\"",
+            "container = \"0123456789ab\"",
             "pid = 17\nexe = \"other\"",
         ] {
             assert!(!matches(bad), "{bad}");

@@ -37,6 +37,7 @@ fn metrics() -> Metrics {
         entries_per_request: None,
         bytes_per_entry: Some(1_945.6),
     });
+    first.target.workload.unit = Some("api.service".to_owned());
     let mut second = fixtures::no_leak();
     second.target.pid = 4712;
     second.bound = Some(fixtures::bound(12.5));
@@ -94,6 +95,8 @@ fn openmetrics_has_the_series_of_each_target() {
         "heaptide_alerts_total{target=\"api\",change=\"confirmed\"} 1.0",
         "heaptide_processes 2.0",
         "heaptide_target_processes{target=\"absent\"} 0.0",
+        "heaptide_target_workload_info{target=\"api\",target_unit=\"api.service\",target_container=\"\",\
+         target_container_runtime=\"\",target_pod_uid=\"\"} 1.0",
         "heaptide_target_failing_processes{target=\"api\",reason=\"not_permitted\"} 2.0",
         "heaptide_target_left_out_processes{target=\"api\"} 3.0",
         "heaptide_attach_errors_total{target=\"api\",reason=\"not_permitted\"} 1.0",

@@ -1,11 +1,17 @@
 //! Metrics of each target: sums over its processes, or the worst of them.
 // tidy: table
 
+use std::collections::BTreeSet;
+
 use super::{Metric, counter, gauge};
 use crate::outputs::format::{state, verdict};
 use crate::outputs::metrics::samples::Samples;
 use crate::outputs::metrics::target::{Folded, Target};
+use heaptide_judge::events::Workload;
 use heaptide_judge::report::{FindingState, Ledger, Verdict};
+
+/// Maximum number of units, containers and pods of a target.
+const WORKLOADS: usize = 20;
 
 /// Pushes one sample per finding, for those that are leaks or suspicions only if `growing`.
 fn findings(target: &Target, samples: &mut Samples, growing: bool, value: fn(&Folded) -> f64) {
@@ -62,7 +68,7 @@ pub(in crate::outputs::metrics) const TARGET: &[Metric<Target>] = &[
         "target_info",
         "Runtime, allocators and mode of the target; always 1.",
         |t, s| {
-            let mut kinds = std::collections::BTreeSet::new();
+            let mut kinds = BTreeSet::new();
             for report in t.processes() {
                 let target = &report.target;
                 kinds.insert((&target.runtime, target.allocators.join(","), &target.mode));
@@ -72,6 +78,27 @@ pub(in crate::outputs::metrics) const TARGET: &[Metric<Target>] = &[
                     ("runtime", runtime.as_str()),
                     ("allocators", &allocators),
                     ("mode", mode),
+                ];
+                s.push(&labels, 1.0);
+            }
+        },
+    ),
+    gauge(
+        "target_workload_info",
+        "Units, containers and pods in which the target runs, from its control groups; always 1.",
+        |t, s| {
+            let all: BTreeSet<_> = t.processes().map(|one| &one.target.workload).collect();
+            let named = all.into_iter().filter(|one| **one != Workload::default());
+            for one in named.take(WORKLOADS) {
+                let or_empty = |part: &Option<String>| part.clone().unwrap_or_default();
+                let labels = [
+                    ("target_unit", &*or_empty(&one.unit)),
+                    ("target_container", &or_empty(&one.container)),
+                    (
+                        "target_container_runtime",
+                        &or_empty(&one.container_runtime),
+                    ),
+                    ("target_pod_uid", &or_empty(&one.pod_uid)),
                 ];
                 s.push(&labels, 1.0);
             }
