@@ -68,12 +68,16 @@ fn queries() -> BTreeMap<String, String> {
         let name = format!("annotation *{}*", annotation["name"].as_str().unwrap());
         queries.insert(name, annotation["expr"].as_str().unwrap().to_owned());
     }
-    for rule in text("dashboards/rules/heaptide.rules.yml")
-        .split("- alert: ")
-        .skip(1)
-    {
-        let name = format!("rule {}", rule.lines().next().unwrap());
-        queries.insert(name, rule.to_owned());
+    let rules = text("dashboards/rules/heaptide.rules.yml");
+    let (recorded, alerts) = rules.split_once("- name: heaptide\n").unwrap();
+    for alert in alerts.split("- alert: ").skip(1) {
+        let name = format!("rule {}", alert.lines().next().unwrap());
+        // An alert uses what the recorded series that it names use.
+        let used = recorded
+            .split("- record: ")
+            .skip(1)
+            .filter(|one| alert.contains(one.lines().next().unwrap()));
+        queries.insert(name, used.chain([alert]).collect());
     }
     queries
 }
@@ -174,16 +178,37 @@ fn every_alert_is_complete_documented_and_tested() {
         for part in ["expr:", "severity:", "summary:", "description:"] {
             assert!(rule.contains(part), "{name} has no {part}");
         }
-        let anchor = format!("runbook_url: docs/alerts.md#{}\n", name.to_lowercase());
+        let place = "runbook_url: file:///usr/share/doc/heaptide/alerts.md";
+        let anchor = format!("{place}#{}\n", name.to_lowercase());
         assert!(rule.contains(&anchor), "{name} has no {anchor}");
         assert!(
             runbook.contains(&format!("\n## {name}\n")),
             "docs/alerts.md lacks {name}"
         );
+        // One test in which it fires, and one in which it does not.
+        let expected: Vec<&str> = tests
+            .split(&format!("alertname: {name}\n"))
+            .skip(1)
+            .map(|test| test.lines().next().unwrap_or_default().trim())
+            .collect();
+        let negative = expected.iter().filter(|line| line.ends_with("[]")).count();
         assert!(
-            tests.contains(&format!("alertname: {name}\n")),
-            "{name} has no test"
+            0 < negative && negative < expected.len(),
+            "{name} fires in {} of {} tests",
+            expected.len() - negative,
+            expected.len()
         );
+        // Scrapers' labels and the target do not change; a cause does.
+        for by in captured(r"by \(([^)]*)\)", rule) {
+            for label in by.split(", ") {
+                assert!(
+                    ["job", "instance", "target", "route"].contains(&label),
+                    "{name} may change its label {label}"
+                );
+            }
+        }
+        let pages = rule.contains("severity: critical");
+        assert_eq!(pages, name == "HeaptideOutOfMemorySoon", "{name}");
     }
     for name in captured(r"(?m)^## (\w+)$", &runbook) {
         assert!(
