@@ -12,6 +12,7 @@ use super::common::http::{Server, connect, free_address, get};
 use super::common::leftovers::{Held, traces_calls};
 use super::common::process::{Process, run};
 use super::common::{ATTACH, FINISH, folder, heaptide, kernel, skip, until};
+use super::schema;
 use serde_json::Value;
 
 const RULES: &str = concat!(
@@ -60,6 +61,11 @@ fn a_restart_is_followed_and_the_alert_fires() {
         fires(prometheus.1, "HeaptideLeakConfirmed")
     });
     assert!(get(metrics, "/healthz").contains("200 OK"));
+    let answer = get(metrics, "/report/tiny");
+    let (_, report) = answer.split_once("\r\n\r\n").expect("an answer");
+    let report: Value = serde_json::from_str(report).expect("JSON");
+    assert_eq!(report["verdict"], "leak");
+    assert_eq!(schema::check(&report), Vec::<String>::new());
     drop(traffic);
 
     let held = Held::by(agent.id());

@@ -2,6 +2,8 @@
 //! program of its own, named `kernel_MODULE`.
 
 mod common;
+#[path = "../schema/mod.rs"]
+mod schema;
 
 mod allocators;
 mod attribution;
