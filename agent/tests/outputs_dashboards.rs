@@ -107,9 +107,10 @@ fn metrics_are_documented_and_used() {
         let whole = Regex::new(&format!(r"\b{}\b", metric.name)).unwrap();
         let users: Vec<&str> = used.split(", ").collect();
         // A title may have a comma.
-        let users = match queries.contains_key(used) {
-            true => vec![used],
-            false => users,
+        let users = if queries.contains_key(used) {
+            vec![used]
+        } else {
+            users
         };
         if let Some(why) = used.strip_prefix("why: ") {
             let user = queries.iter().find(|(_, query)| whole.is_match(query));

@@ -97,22 +97,19 @@ fn of_path(path: &str) -> Workload {
 /// The unit that systemd has started: the first name below the slices. Whatever is below that was made by the unit itself,
 /// which may choose any name. Units of users have the manager of the user before them.
 fn unit(path: &str) -> Option<String> {
-    let is_unit = |name: &&str| {
-        [".service", ".scope"]
-            .iter()
-            .any(|end| name.len() > end.len() && name.ends_with(end))
-    };
+    let ends = |name: &str, end: &str| name.strip_suffix(end).is_some_and(|rest| !rest.is_empty());
+    let is_unit = |name: &&str| ends(name, ".service") || ends(name, ".scope");
     let mut below = path
         .split('/')
         .filter(|name| !name.is_empty())
-        .skip_while(|name| name.ends_with(".slice"));
+        .skip_while(|name| ends(name, ".slice"));
     let first = below.next().filter(is_unit)?;
     // The scope of a container is its own, with a new name after each start.
     if container(first).is_some() {
         return None;
     }
     if first.starts_with("user@") {
-        let mut below = below.skip_while(|name| name.ends_with(".slice"));
+        let mut below = below.skip_while(|name| ends(name, ".slice"));
         return match below.next().filter(is_unit) {
             Some(own) if container(own).is_some() => None,
             Some(own) => Some(format!("{first}/{own}")),
@@ -180,114 +177,115 @@ mod tests {
     }
 
     /// `/proc/PID/cgroup` as recorded on hosts with these runtimes; ids are replaced.
+    const RECORDED: &[(&str, &str, &str)] = &[
+        (
+            "systemd, v2",
+            "0::/system.slice/api.service\n",
+            "api.service - - -",
+        ),
+        (
+            "systemd, v2, instance and sub-group",
+            "0::/system.slice/system-api.slice/api@7.service/workers\n",
+            "api@7.service - - -",
+        ),
+        (
+            "a login session",
+            "0::/user.slice/user-1000.slice/session-3.scope\n",
+            "session-3.scope - - -",
+        ),
+        (
+            "a unit of a user",
+            "0::/user.slice/user-1000.slice/user@1000.service/app.slice/api.service\n",
+            "user@1000.service/api.service - - -",
+        ),
+        (
+            "systemd, v1 without memory accounting",
+            "12:memory:/\n5:cpu,cpuacct:/\n1:name=systemd:/system.slice/api.service\n0::/\n",
+            "api.service - - -",
+        ),
+        (
+            "Docker, v2, systemd driver",
+            "0::/system.slice/docker-$A.scope\n",
+            "- A docker -",
+        ),
+        (
+            "Docker, v2, cgroupfs driver",
+            "0::/docker/$A\n",
+            "- A docker -",
+        ),
+        (
+            "Docker, v1",
+            "13:name=systemd:/docker/$A\n9:memory:/docker/$A\n0::/system.slice/containerd.service\n",
+            "containerd.service A docker -",
+        ),
+        (
+            "Podman, v2, root",
+            "0::/machine.slice/libpod-$A.scope/container\n",
+            "- A podman -",
+        ),
+        (
+            "Podman, v2, a user",
+            "0::/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-$A.scope/container\n",
+            "- A podman -",
+        ),
+        (
+            "Podman, v2, Quadlet",
+            "0::/system.slice/api.service/libpod-payload-$A\n",
+            "api.service A podman -",
+        ),
+        (
+            "Podman's monitor",
+            "0::/machine.slice/libpod-conmon-$A.scope\n",
+            "libpod-conmon-$A.scope - - -",
+        ),
+        (
+            "Podman, cgroupfs",
+            "0::/libpod_parent/libpod-$A\n",
+            "- A podman -",
+        ),
+        (
+            "Kubernetes, containerd, v2, systemd driver",
+            "0::/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod$u_i_d.slice/cri-containerd-$A.scope\n",
+            "- A containerd U",
+        ),
+        (
+            "Kubernetes, guaranteed, v2, systemd driver",
+            "0::/kubepods.slice/kubepods-pod$u_i_d.slice/cri-containerd-$A.scope\n",
+            "- A containerd U",
+        ),
+        (
+            "Kubernetes, v1, cgroupfs driver",
+            "11:memory:/kubepods/besteffort/pod$uid/$A\n1:name=systemd:/kubepods/besteffort/pod$uid/$A\n",
+            "- A - U",
+        ),
+        (
+            "Kubernetes, CRI-O, v2",
+            "0::/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod$u_i_d.slice/crio-$A.scope/container\n",
+            "- A cri-o U",
+        ),
+        (
+            "kind: a node in Docker",
+            "0::/system.slice/docker-$B.scope/kubelet.slice/kubelet-kubepods.slice/\
+                 kubelet-kubepods-burstable.slice/kubelet-kubepods-burstable-pod$u_i_d.slice/cri-containerd-$A.scope\n",
+            "- A containerd U",
+        ),
+        (
+            "nerdctl, v2",
+            "0::/system.slice/nerdctl-$A.scope\n",
+            "- A containerd -",
+        ),
+        (
+            "seen from another cgroup namespace",
+            "0::/../docker-$A.scope\n",
+            "- A docker -",
+        ),
+        ("no unit", "0::/\n", "- - - -"),
+    ];
+
     #[test]
     fn recorded_paths() {
-        for (host, text, expected) in [
-            (
-                "systemd, v2",
-                "0::/system.slice/api.service\n",
-                "api.service - - -",
-            ),
-            (
-                "systemd, v2, instance and sub-group",
-                "0::/system.slice/system-api.slice/api@7.service/workers\n",
-                "api@7.service - - -",
-            ),
-            (
-                "a login session",
-                "0::/user.slice/user-1000.slice/session-3.scope\n",
-                "session-3.scope - - -",
-            ),
-            (
-                "a unit of a user",
-                "0::/user.slice/user-1000.slice/user@1000.service/app.slice/api.service\n",
-                "user@1000.service/api.service - - -",
-            ),
-            (
-                "systemd, v1 without memory accounting",
-                "12:memory:/\n5:cpu,cpuacct:/\n1:name=systemd:/system.slice/api.service\n0::/\n",
-                "api.service - - -",
-            ),
-            (
-                "Docker, v2, systemd driver",
-                "0::/system.slice/docker-$A.scope\n",
-                "- A docker -",
-            ),
-            (
-                "Docker, v2, cgroupfs driver",
-                "0::/docker/$A\n",
-                "- A docker -",
-            ),
-            (
-                "Docker, v1",
-                "13:name=systemd:/docker/$A\n9:memory:/docker/$A\n0::/system.slice/containerd.service\n",
-                "containerd.service A docker -",
-            ),
-            (
-                "Podman, v2, root",
-                "0::/machine.slice/libpod-$A.scope/container\n",
-                "- A podman -",
-            ),
-            (
-                "Podman, v2, a user",
-                "0::/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-$A.scope/container\n",
-                "- A podman -",
-            ),
-            (
-                "Podman, v2, Quadlet",
-                "0::/system.slice/api.service/libpod-payload-$A\n",
-                "api.service A podman -",
-            ),
-            (
-                "Podman's monitor",
-                "0::/machine.slice/libpod-conmon-$A.scope\n",
-                "libpod-conmon-$A.scope - - -",
-            ),
-            (
-                "Podman, cgroupfs",
-                "0::/libpod_parent/libpod-$A\n",
-                "- A podman -",
-            ),
-            (
-                "Kubernetes, containerd, v2, systemd driver",
-                "0::/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod$u_i_d.slice/cri-containerd-$A.scope\n",
-                "- A containerd U",
-            ),
-            (
-                "Kubernetes, guaranteed, v2, systemd driver",
-                "0::/kubepods.slice/kubepods-pod$u_i_d.slice/cri-containerd-$A.scope\n",
-                "- A containerd U",
-            ),
-            (
-                "Kubernetes, v1, cgroupfs driver",
-                "11:memory:/kubepods/besteffort/pod$uid/$A\n1:name=systemd:/kubepods/besteffort/pod$uid/$A\n",
-                "- A - U",
-            ),
-            (
-                "Kubernetes, CRI-O, v2",
-                "0::/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod$u_i_d.slice/crio-$A.scope/container\n",
-                "- A cri-o U",
-            ),
-            (
-                "kind: a node in Docker",
-                "0::/system.slice/docker-$B.scope/kubelet.slice/kubelet-kubepods.slice/\
-                 kubelet-kubepods-burstable.slice/kubelet-kubepods-burstable-pod$u_i_d.slice/cri-containerd-$A.scope\n",
-                "- A containerd U",
-            ),
-            (
-                "nerdctl, v2",
-                "0::/system.slice/nerdctl-$A.scope\n",
-                "- A containerd -",
-            ),
-            (
-                "seen from another cgroup namespace",
-                "0::/../docker-$A.scope\n",
-                "- A docker -",
-            ),
-            ("no unit", "0::/\n", "- - - -"),
-        ] {
-            let expected = expected.replace("$A", ID_A);
-            assert_eq!(said(text), expected, "{host}");
+        for (host, text, expected) in RECORDED {
+            assert_eq!(said(text), expected.replace("$A", ID_A), "{host}");
         }
     }
 

@@ -185,7 +185,10 @@ impl Observer {
             match &standing.idle {
                 Some(idle) => warn!("{idle}"),
                 None if self.standing.idle.is_some() => {
-                    info!(processes = self.observed.len(), "ready: processes are observed");
+                    info!(
+                        processes = self.observed.len(),
+                        "ready: processes are observed"
+                    );
                 }
                 None => {}
             }

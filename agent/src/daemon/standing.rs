@@ -33,10 +33,11 @@ pub(super) fn standing(found: &Found<'_>) -> Standing {
         if let Some(unhealthy) = &unhealthy {
             return unhealthy.clone();
         }
-        let mut names = found.targets[..found.targets.len().min(NAMED)].join(", ");
-        if found.targets.len() > NAMED {
-            names.push_str(&format!(" and {} more", found.targets.len() - NAMED));
-        }
+        let first: Vec<&str> = found.targets.iter().take(NAMED).copied().collect();
+        let names = match found.targets.len().saturating_sub(NAMED) {
+            0 => first.join(", "),
+            more => format!("{} and {more} more", first.join(", ")),
+        };
         match found.matching {
             0 => format!("nothing is observed: no process matches {names}"),
             count => format!("nothing is observed yet: {count} processes match {names}"),

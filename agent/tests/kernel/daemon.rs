@@ -60,6 +60,10 @@ fn a_restart_is_followed_and_the_alert_fires() {
     until(CONFIRMED, "the confirmation fires in Prometheus", || {
         fires(prometheus.1, "HeaptideLeakConfirmed")
     });
+    let described = get(prometheus.1, "/api/v1/alerts");
+    for words in ["The cause is token_keyed", "tiny_http.cpp:"] {
+        assert!(described.contains(words), "{words}: {described}");
+    }
     assert!(get(metrics, "/healthz").contains("200 OK"));
     let answer = get(metrics, "/report/tiny");
     let (_, report) = answer.split_once("\r\n\r\n").expect("an answer");

@@ -8,7 +8,6 @@ use tracing::{debug, error, warn};
 use super::{DaemonError, Failing, Observer};
 use crate::config::{Config, Target};
 use crate::daemon::select::Selected;
-use crate::kernel::KernelError;
 use crate::observe::{SourceError, SourceOptions, TargetOptions};
 use crate::session::Session;
 use crate::settings::{self, CAPACITY, SettingsError};
@@ -116,22 +115,7 @@ impl Observer {
 /// The reason of a failure as a label: one of few.
 fn reason(why: &DaemonError) -> &'static str {
     match why {
-        DaemonError::Source(SourceError::Target(process)) => match process {
-            ProcessError::NotPermitted { .. } | ProcessError::Refused { .. } => "not_permitted",
-            ProcessError::KernelThread { .. }
-            | ProcessError::ThirtyTwoBit { .. }
-            | ProcessError::OtherMachine { .. } => "unsupported_process",
-            ProcessError::NoSuchProcess { .. } | ProcessError::Ended { .. } => "ended",
-            ProcessError::Io { .. } => "unreadable",
-        },
-        DaemonError::Source(SourceError::Kernel(kernel)) => match kernel {
-            KernelError::NotPermitted { .. } => "not_permitted",
-            KernelError::Unsupported { .. } => "unsupported_kernel",
-            KernelError::Load { .. } | KernelError::Object { .. } => "program_refused",
-            KernelError::Attach { .. } => "probe_refused",
-            KernelError::Map { .. } | KernelError::Read { .. } => "map",
-        },
-        DaemonError::Source(SourceError::Thread(_)) => "thread",
+        DaemonError::Source(source) => source.class(),
         DaemonError::Settings(_) => "settings",
     }
 }

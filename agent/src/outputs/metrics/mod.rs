@@ -3,6 +3,7 @@
 //! The series are built from the reports at each scrape, so an ended target has no series.
 
 mod counted;
+mod facts;
 mod samples;
 mod state;
 mod table;
@@ -18,6 +19,7 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, 
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
+pub use self::facts::{Counts, Declared, Standing};
 use self::samples::{Kind, OTHER, Samples, label};
 use self::state::MetricsState;
 use self::table::Metric;
@@ -35,35 +37,6 @@ const TARGETS: usize = 200;
 pub const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// Content type of [`Metrics::prometheus`].
 pub const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
-
-/// A target of the configuration.
-#[derive(Clone, Debug)]
-pub struct Declared {
-    /// Its name.
-    pub name: String,
-    /// Its overhead budget as a ratio.
-    pub budget: Option<f64>,
-}
-
-/// Processes of a target.
-#[derive(Clone, Debug, Default)]
-pub struct Counts {
-    /// Observed ones.
-    pub observed: u64,
-    /// Those that match and cannot be observed, by reason.
-    pub failing: BTreeMap<&'static str, u64>,
-    /// Those that match and are above the maximum.
-    pub left_out: u64,
-}
-
-/// Whether heaptide works.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Standing {
-    /// Why heaptide cannot work. `None`: it can.
-    pub unhealthy: Option<String>,
-    /// Why nothing is observed although there are targets. `None`: something is, or there are none.
-    pub idle: Option<String>,
-}
 
 /// The state behind `/metrics` and `/healthz`. Clones share it.
 #[derive(Clone, Debug)]

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::facts::{Declared, Standing};
 use super::target::Target;
-use super::{Declared, Standing};
 use heaptide_judge::report::Health;
 
 /// A load of the configuration.

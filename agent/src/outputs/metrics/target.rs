@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::counted::Counted;
+use super::facts::{Counts, Declared};
 use super::samples::{OTHER, label};
-use super::{Counts, Declared};
 use crate::outputs::format::{cause, site_location};
 use heaptide_judge::findings::service;
 use heaptide_judge::report::{

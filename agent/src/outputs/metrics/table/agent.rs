@@ -1,7 +1,7 @@
 //! Metrics of the agent itself.
 
-use super::{Metric, counter, gauge};
-use crate::outputs::metrics::Standing;
+use super::metric::{Metric, counter, gauge};
+use crate::outputs::metrics::facts::Standing;
 use crate::outputs::metrics::state::MetricsState;
 
 pub(in crate::outputs::metrics) const AGENT: &[Metric<MetricsState>] = &[

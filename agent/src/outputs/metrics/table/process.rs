@@ -1,6 +1,6 @@
 //! Metrics of each process of a target, exported with `process_metrics = true` only: every new process makes new series.
 
-use super::{Metric, counter, gauge};
+use super::metric::{Metric, counter, gauge};
 use crate::outputs::format::base_name;
 use heaptide_judge::report::{FindingState, Report};
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Metric, counter, gauge};
+use super::metric::{Metric, counter, gauge};
 use crate::outputs::format::{state, verdict};
 use crate::outputs::metrics::samples::Samples;
 use crate::outputs::metrics::target::{Folded, Target};
@@ -338,13 +338,12 @@ pub(in crate::outputs::metrics) const TARGET: &[Metric<Target>] = &[
         "gained_part_bytes",
         "What explains the gained bytes: findings, benign growth, or nothing.",
         |t, s| {
-            let parts: [(_, fn(&Ledger) -> u64); 3] = [
-                ("findings", |ledger| ledger.findings_bytes),
-                ("benign", |ledger| ledger.benign_bytes),
-                ("unexplained", |ledger| ledger.unexplained_bytes),
-            ];
-            for (part, of) in parts {
-                if let Some(bytes) = ledger(t, of) {
+            for (part, bytes) in [
+                ("findings", ledger(t, |ledger| ledger.findings_bytes)),
+                ("benign", ledger(t, |ledger| ledger.benign_bytes)),
+                ("unexplained", ledger(t, |ledger| ledger.unexplained_bytes)),
+            ] {
+                if let Some(bytes) = bytes {
                     s.push(&[("part", part)], bytes);
                 }
             }
