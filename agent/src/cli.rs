@@ -99,6 +99,8 @@ pub enum Command {
     Doctor(Doctor),
     /// Check a configuration file of the daemon
     CheckConfig(CheckConfig),
+    /// Check the configuration of the running daemon, and tell the daemon to read it again
+    Reload(Reload),
     /// Write the manual pages and the completions of shells to a folder (for packages)
     #[command(hide = true)]
     Manual(Manual),
@@ -150,8 +152,19 @@ pub struct Manual {
 #[derive(Clone, Debug, PartialEq, Args)]
 pub struct Attach {
     /// Process to observe: its pid, or a name that only one process has
-    #[arg(value_name = "PID|NAME", value_parser = values::process)]
-    pub process: Named,
+    #[arg(
+        value_name = "PID|NAME",
+        value_parser = values::process,
+        required_unless_present_any = ["unit", "container"],
+        conflicts_with_all = ["unit", "container"]
+    )]
+    pub process: Option<Named>,
+    /// The main process of this systemd unit
+    #[arg(long, value_name = "UNIT", conflicts_with = "container")]
+    pub unit: Option<String>,
+    /// The main process of the container with this id, or whose id begins so
+    #[arg(long, value_name = "ID")]
+    pub container: Option<String>,
     /// How long to observe (60s, 10m); by default until the process ends or you press q or Ctrl-C
     #[arg(long = "for", value_name = "DURATION", value_parser = values::duration)]
     pub duration: Option<Duration>,
@@ -278,6 +291,19 @@ pub struct Doctor {
 pub struct CheckConfig {
     /// Configuration file to check
     pub file: PathBuf,
+}
+
+/// `heaptide reload`.
+#[derive(Clone, Debug, PartialEq, Args)]
+pub struct Reload {
+    /// The daemon, if several run
+    #[arg(long)]
+    pub pid: Option<u32>,
+}
+
+/// Parses the command line of another heaptide. Prints nothing.
+pub fn understand(args: Vec<String>) -> Result<Command, clap::Error> {
+    Cli::try_parse_from(args).map(|cli| cli.command)
 }
 
 /// Parses a command line. For errors, `--help` and `--version` the message is printed and the exit

@@ -63,6 +63,8 @@ pub struct Agent {
     pub report_interval: Duration,
     /// Maximum number of processes observed at once; others are logged and ignored.
     pub max_processes: usize,
+    /// Metrics of each process besides those of its target. Every new process makes new series.
+    pub process_metrics: bool,
     /// File that keeps learned plateaus and confirmed findings across restarts; without it they are found anew.
     pub state: Option<PathBuf>,
 }
@@ -81,6 +83,7 @@ impl Default for Agent {
             scan_interval: Duration::from_secs(5),
             report_interval: Duration::from_secs(10),
             max_processes: 64,
+            process_metrics: false,
             state: None,
         }
     }
@@ -119,6 +122,12 @@ pub struct Target {
     /// Control group, or one above it (`/system.slice/api.service`).
     #[serde(default)]
     pub cgroup: Option<String>,
+    /// systemd unit, with or without `.service`.
+    #[serde(default)]
+    pub unit: Option<String>,
+    /// Id of a container, or its first 12 digits or more.
+    #[serde(default)]
+    pub container: Option<String>,
     /// Whether forked workers of a matching process are observed too.
     #[serde(default = "yes")]
     pub follow_children: bool,
@@ -256,6 +265,21 @@ impl Config {
     pub fn credential_of<'a>(&'a self, target: &'a Target) -> &'a Credential {
         target.credential.as_ref().unwrap_or(&self.agent.credential)
     }
+
+    /// How allocations of a target are traced.
+    pub fn mode_of(&self, target: &Target) -> Mode {
+        target.mode.unwrap_or(self.agent.mode)
+    }
+
+    /// The overhead budget of a target.
+    pub fn budget_of(&self, target: &Target) -> Option<f64> {
+        self.mode_of(target).budget(self.agent.overhead)
+    }
+
+    /// How long memory of a target must last for the verdict `no_leak`.
+    pub fn horizon_of(&self, target: &Target) -> Duration {
+        target.horizon.unwrap_or(self.agent.horizon)
+    }
 }
 
 impl Agent {
@@ -292,6 +316,8 @@ impl Target {
             ("comm", self.comm.clone()),
             ("cmdline", cmdline.map(str::to_owned)),
             ("cgroup", self.cgroup.clone()),
+            ("unit", self.unit.clone()),
+            ("container", self.container.clone()),
             ("mode", self.mode.map(|mode| mode.name().to_owned())),
             (
                 "memory_limit",
@@ -321,11 +347,13 @@ impl Target {
             self.comm.is_some(),
             self.cmdline.is_some(),
             self.cgroup.is_some(),
+            self.unit.is_some(),
+            self.container.is_some(),
         ];
         if !selectors.contains(&true) {
             return Err(format!(
                 "target `{name}` selects no process; add at least one of pid, exe, comm, \
-                 cmdline, cgroup (all given ones must match)"
+                 cmdline, cgroup, unit, container (all given ones must match)"
             ));
         }
         if self.pid == Some(0) {
@@ -337,6 +365,8 @@ impl Target {
             ("exe", &self.exe),
             ("comm", &self.comm),
             ("cgroup", &self.cgroup),
+            ("unit", &self.unit),
+            ("container", &self.container),
         ] {
             if value.as_ref().is_some_and(String::is_empty) {
                 return Err(format!(
@@ -362,6 +392,14 @@ impl Target {
                  /proc/PID/cgroup, such as /system.slice/{cgroup}"
             ));
         }
+        let is_id = |id: &str| {
+            (12..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_hexdigit())
+        };
+        if let Some(id) = self.container.as_ref().filter(|id| !is_id(id)) {
+            return Err(format!(
+                "target `{name}`: `{id}` is no container's id; write at least its first 12 hexadecimal digits"
+            ));
+        }
         if self.expect_cache == Some(0) {
             return Err(format!("target `{name}`: expect_cache is 0; leave it out"));
         }
@@ -369,7 +407,7 @@ impl Target {
             name,
             pid: self.pid,
             cmdline: self.cmdline.as_ref(),
-            selected: selectors != [false, false, false, true, false],
+            selected: selectors != [false, false, false, true, false, false, false],
             expect_cache: self.expect_cache,
             memory_limit: self.memory_limit,
             handlers: self.handlers.len(),

@@ -1,12 +1,12 @@
 //! Dashboards, rules and their documentation name only metrics that heaptide exports, and refer to each other
 //! correctly.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use heaptide::outputs::metrics::exported_names;
+use heaptide::outputs::metrics::exported;
 use regex::Regex;
 
 fn repository() -> PathBuf {
@@ -28,12 +28,13 @@ fn captured(pattern: &str, text: &str) -> Vec<String> {
 
 #[test]
 fn every_metric_that_is_named_is_exported() {
-    let exported: BTreeSet<String> = exported_names().into_iter().collect();
+    let exported: BTreeSet<String> = exported().into_iter().map(|one| one.name).collect();
     for path in [
         "dashboards/grafana/heaptide.json",
         "dashboards/rules/heaptide.rules.yml",
         "dashboards/rules/heaptide.test.yml",
         "docs/alerts.md",
+        "docs/metrics.md",
     ] {
         let named: BTreeSet<String> = captured(r"\b(heaptide_[a-z0-9_]+)", &text(path))
             .into_iter()
@@ -45,6 +46,88 @@ fn every_metric_that_is_named_is_exported() {
             "{path} names {unknown:?}, which heaptide does not export"
         );
     }
+}
+
+/// The queries of the panels, variables and annotations of the dashboard by their names.
+fn queries() -> BTreeMap<String, String> {
+    let dashboard: serde_json::Value =
+        serde_json::from_str(&text("dashboards/grafana/heaptide.json")).unwrap();
+    let mut queries = BTreeMap::new();
+    for panel in dashboard["panels"].as_array().unwrap() {
+        let name = format!("panel *{}*", panel["title"].as_str().unwrap());
+        let targets = panel["targets"].as_array().into_iter().flatten();
+        let exprs: Vec<&str> = targets.filter_map(|one| one["expr"].as_str()).collect();
+        queries.insert(name, exprs.join("\n"));
+    }
+    for variable in dashboard["templating"]["list"].as_array().unwrap() {
+        let name = format!("variable `{}`", variable["name"].as_str().unwrap());
+        let query = variable["definition"].as_str().unwrap_or_default();
+        queries.insert(name, query.to_owned());
+    }
+    for annotation in dashboard["annotations"]["list"].as_array().unwrap() {
+        let name = format!("annotation *{}*", annotation["name"].as_str().unwrap());
+        queries.insert(name, annotation["expr"].as_str().unwrap().to_owned());
+    }
+    let rules = text("dashboards/rules/heaptide.rules.yml");
+    let (recorded, alerts) = rules.split_once("- name: heaptide\n").unwrap();
+    for alert in alerts.split("- alert: ").skip(1) {
+        let name = format!("rule {}", alert.lines().next().unwrap());
+        // An alert uses what the recorded series that it names use.
+        let used = recorded
+            .split("- record: ")
+            .skip(1)
+            .filter(|one| alert.contains(one.lines().next().unwrap()));
+        queries.insert(name, used.chain([alert]).collect());
+    }
+    queries
+}
+
+/// The table of metrics has a row for each metric, with kind and meaning as exported, and what is said to use a metric
+/// does.
+#[test]
+fn metrics_are_documented_and_used() {
+    let queries = queries();
+    let page = text("docs/metrics.md");
+    let mut rows = BTreeMap::new();
+    for line in page.lines().filter(|line| line.starts_with("| `heaptide_")) {
+        let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+        let [name, kind, _labels, help, used] = cells[..] else {
+            panic!("{line}");
+        };
+        let name = name.trim_matches('`').to_owned();
+        assert!(
+            rows.insert(name, (kind, help, used)).is_none(),
+            "twice: {line}"
+        );
+    }
+    for metric in exported() {
+        let row = rows.remove(&metric.name);
+        let (kind, help, used) = row.unwrap_or_else(|| panic!("{} has no row", metric.name));
+        assert_eq!((kind, help), (metric.kind, metric.help), "{}", metric.name);
+        let whole = Regex::new(&format!(r"\b{}\b", metric.name)).unwrap();
+        let users: Vec<&str> = used.split(", ").collect();
+        // A title may have a comma.
+        let users = if queries.contains_key(used) {
+            vec![used]
+        } else {
+            users
+        };
+        if let Some(why) = used.strip_prefix("why: ") {
+            let user = queries.iter().find(|(_, query)| whole.is_match(query));
+            assert!(
+                why.len() > 20 && user.is_none(),
+                "{}: {user:?}",
+                metric.name
+            );
+            continue;
+        }
+        for user in users {
+            let query = queries.get(user);
+            let query = query.unwrap_or_else(|| panic!("{}: there is no {user}", metric.name));
+            assert!(whole.is_match(query), "{user} has no {}", metric.name);
+        }
+    }
+    assert!(rows.is_empty(), "not exported: {rows:?}");
 }
 
 #[test]
@@ -96,16 +179,37 @@ fn every_alert_is_complete_documented_and_tested() {
         for part in ["expr:", "severity:", "summary:", "description:"] {
             assert!(rule.contains(part), "{name} has no {part}");
         }
-        let anchor = format!("runbook_url: docs/alerts.md#{}\n", name.to_lowercase());
+        let place = "runbook_url: file:///usr/share/doc/heaptide/alerts.md";
+        let anchor = format!("{place}#{}\n", name.to_lowercase());
         assert!(rule.contains(&anchor), "{name} has no {anchor}");
         assert!(
             runbook.contains(&format!("\n## {name}\n")),
             "docs/alerts.md lacks {name}"
         );
+        // One test in which it fires, and one in which it does not.
+        let expected: Vec<&str> = tests
+            .split(&format!("alertname: {name}\n"))
+            .skip(1)
+            .map(|test| test.lines().next().unwrap_or_default().trim())
+            .collect();
+        let negative = expected.iter().filter(|line| line.ends_with("[]")).count();
         assert!(
-            tests.contains(&format!("alertname: {name}\n")),
-            "{name} has no test"
+            0 < negative && negative < expected.len(),
+            "{name} fires in {} of {} tests",
+            expected.len() - negative,
+            expected.len()
         );
+        // Scrapers' labels and the target do not change; a cause does.
+        for by in captured(r"by \(([^)]*)\)", rule) {
+            for label in by.split(", ") {
+                assert!(
+                    ["job", "instance", "target", "route"].contains(&label),
+                    "{name} may change its label {label}"
+                );
+            }
+        }
+        let pages = rule.contains("severity: critical");
+        assert_eq!(pages, name == "HeaptideOutOfMemorySoon", "{name}");
     }
     for name in captured(r"(?m)^## (\w+)$", &runbook) {
         assert!(

@@ -152,10 +152,20 @@ fn package(dist: &Path, parts: &Parts) -> Result<Option<String>> {
         "etc/heaptide/heaptide.toml",
         0o644,
     )?;
-    for file in ["README.md", "LICENSE-MIT", "LICENSE-APACHE"] {
+    // `runbook_url` of the alerts is the place of alerts.md.
+    for file in [
+        "README.md",
+        "LICENSE-MIT",
+        "LICENSE-APACHE",
+        "docs/alerts.md",
+        "docs/metrics.md",
+        "dashboards/rules/heaptide.rules.yml",
+        "dashboards/grafana/heaptide.json",
+    ] {
+        let name = file.rsplit('/').next().unwrap_or(file);
         put(
             &root.join(file),
-            &format!("usr/share/doc/heaptide/{file}"),
+            &format!("usr/share/doc/heaptide/{name}"),
             0o644,
         )?;
     }

@@ -32,7 +32,7 @@ use self::own_file::OwnFile;
 /// First bytes of a capture.
 pub const MAGIC: [u8; 6] = *b"HTCAP\n";
 /// The version that is written and read.
-pub const VERSION: u16 = 6;
+pub const VERSION: u16 = 7;
 /// Bytes of encoded observations after which a frame ends.
 const FRAME_BYTES: usize = 1 << 20;
 /// Maximum size of a frame, encoded: twice a snapshot of two million groups.

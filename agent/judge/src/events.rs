@@ -363,6 +363,22 @@ pub struct TargetInfo {
     /// Its allocators see a part of its objects only: the small ones are in a heap of the runtime.
     #[serde(default)]
     pub blocks_partial: bool,
+    /// Where it runs.
+    #[serde(default)]
+    pub workload: Workload,
+}
+
+/// Where a process runs, as far as the path of its control group tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Workload {
+    /// systemd unit (`api.service`).
+    pub unit: Option<String>,
+    /// Id of the container.
+    pub container: Option<String>,
+    /// Runtime of the container (`docker`, `containerd`, `cri-o`, `podman`), if known.
+    pub container_runtime: Option<String>,
+    /// UID of the Kubernetes pod.
+    pub pod_uid: Option<String>,
 }
 
 /// What the judge needs from the current window of allocation tracing. The source acts on it.

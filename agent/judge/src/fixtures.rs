@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::events::{Binding, Frame, FrameKind, LimitScope, TokenClass};
+use crate::events::{Binding, Frame, FrameKind, LimitScope, TokenClass, Workload};
 use crate::report::{
     Basis, Bound, Cause, Finding, FindingState, Health, Lack, Ledger, Live, LiveSite, Memory,
     Precision, Report, ResidencySummary, ResidentAge, RouteSummary, SCHEMA, SiteSummary,
@@ -115,6 +115,7 @@ pub fn leak() -> Report {
             allocators: vec!["glibc".to_owned(), "pymalloc".to_owned()],
             mode: "trace".to_owned(),
             limitations: vec![],
+            workload: Workload::default(),
         },
         window: Window {
             seconds: 64.2,

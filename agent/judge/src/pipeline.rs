@@ -353,6 +353,7 @@ impl Pipeline {
             runtime: info.runtime.clone(),
             allocators: info.allocators.clone(),
             mode: info.mode.clone(),
+            workload: info.workload.clone(),
             limitations: info
                 .limitations
                 .iter()

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::events::{Binding, Frame, LimitScope};
+use crate::events::{Binding, Frame, LimitScope, Workload};
 
 /// The value of `schema`.
 pub const SCHEMA: &str = "heaptide.report/v1";
@@ -70,6 +70,9 @@ pub struct TargetSummary {
     pub mode: String,
     /// Limitations of the observation, with reasons.
     pub limitations: Vec<String>,
+    /// Where it runs.
+    #[serde(default)]
+    pub workload: Workload,
 }
 
 /// One process of a service that has several.

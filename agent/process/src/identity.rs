@@ -110,6 +110,14 @@ pub fn cmdline(pid: u32) -> String {
     text.trim_end_matches('\0').replace('\0', " ")
 }
 
+/// Arguments of the command line, the program's name first.
+pub fn arguments(pid: u32) -> Vec<String> {
+    let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let text = text.strip_suffix('\0').unwrap_or(&text);
+    text.split('\0').map(str::to_owned).collect()
+}
+
 /// Thread ids.
 pub fn threads(pid: u32) -> Result<Vec<u32>, ProcessError> {
     let dir = std::fs::read_dir(format!("/proc/{pid}/task"))

@@ -20,6 +20,7 @@ pub mod notes;
 pub mod pclntab;
 pub mod plan;
 pub mod symbols;
+pub mod workload;
 
 pub use allocators::AllocatorInstance;
 pub use elf::Elf;

@@ -109,6 +109,7 @@ fn recognise(process: Inspected) -> Result<Target, ProcessError> {
             mode: String::new(),
             heap_unseen: runtime.own_heap && !runtime.observer.sees_heap(),
             collected: runtime.collected,
+            workload: heaptide_process::workload::of(pid),
         },
         process,
         runtime,

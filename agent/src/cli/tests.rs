@@ -19,7 +19,7 @@ fn the_definition_is_sound() {
 #[test]
 fn attach_has_defaults() {
     let attach = attach(&["17"]);
-    assert_eq!(attach.process, Named::Pid(17));
+    assert_eq!(attach.process, Some(Named::Pid(17)));
     assert_eq!(attach.duration, None);
     assert_eq!(attach.observe.mode, Mode::Auto);
     assert!((attach.observe.overhead - 0.03).abs() < 1e-9);
@@ -179,4 +179,26 @@ fn verdicts_have_exit_codes() {
     assert_eq!(of(Verdict::Leak), 1);
     assert_eq!(of(Verdict::Suspect), 2);
     assert_eq!(of(Verdict::InsufficientEvidence), 4);
+}
+
+#[test]
+fn a_process_is_named_in_one_way() {
+    for good in [
+        &["attach", "17"][..],
+        &["attach", "nginx"],
+        &["attach", "--unit", "api"],
+        &["attach", "--container", "0123456789ab"],
+    ] {
+        let words = std::iter::once("heaptide").chain(good.iter().copied());
+        assert!(Cli::try_parse_from(words).is_ok(), "{good:?}");
+    }
+    for bad in [
+        &["attach"][..],
+        &["attach", "17", "--unit", "api"],
+        &["attach", "17", "--container", "0123456789ab"],
+        &["attach", "--unit", "api", "--container", "0123456789ab"],
+    ] {
+        let words = std::iter::once("heaptide").chain(bad.iter().copied());
+        assert!(Cli::try_parse_from(words).is_err(), "{bad:?}");
+    }
 }

@@ -1,6 +1,7 @@
 //! `heaptide attach PID`: observes one process, shows it live, and reports leaks.
 
 use std::{
+    collections::BTreeMap,
     io::{IsTerminal as _, Write as _},
     path::Path,
     sync::{
@@ -19,10 +20,11 @@ use crate::{
     cli::{Attach, ExitCode},
     kernel,
     observe::SourceError,
-    outputs::{file, http::Server, live::LiveView, metrics::Metrics},
+    outputs::{file, format, http::Server, live::LiveView, metrics::Metrics},
     privileges::{self, More},
     session::Session,
 };
+use heaptide_judge::report::Report;
 
 /// Interval of the live view.
 const DRAW: Duration = Duration::from_secs(1);
@@ -31,7 +33,7 @@ const DRAW: Duration = Duration::from_secs(1);
 pub(super) fn attach(args: &Attach) -> Result<ExitCode> {
     keep_needed(args)?;
     // The target is inspected first, so a wrong pid is not reported as missing capabilities.
-    let pid = find::pid(&args.process)?;
+    let pid = find::target(args)?;
     heaptide_runtimes::inspect(pid)?;
     report::check(&args.output)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -105,14 +107,13 @@ fn watch_target(
         }
         if drawn.elapsed() >= DRAW {
             drawn = Instant::now();
-            for pid in session.drop_ended(observed) {
-                metrics.remove(pid);
+            session.drop_ended(observed);
+            let mut reports: BTreeMap<String, Vec<Report>> = BTreeMap::new();
+            for report in session.pids().iter().filter_map(|pid| session.report(*pid)) {
+                let name = format::base_name(&report.target.exe).to_owned();
+                reports.entry(name).or_default().push(report);
             }
-            for pid in session.pids() {
-                if let Some(report) = session.report(pid) {
-                    metrics.update(None, &report);
-                }
-            }
+            metrics.publish(reports);
             if let Some(report) = session.worst(&session.pids()) {
                 view.draw(&report);
             }

@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 
 use super::list;
-use crate::{outputs::format, values::Named};
-use heaptide_process::identity;
+use crate::{cli::Attach, outputs::format, values::Named};
+use heaptide_judge::events::Workload;
+use heaptide_process::{identity, workload};
 
 /// Maximum processes in a message.
 const SHOWN: usize = 10;
@@ -29,6 +30,28 @@ pub(super) enum FindError {
     },
 }
 
+/// The pid of the process that `heaptide attach` names.
+pub(super) fn target(args: &Attach) -> Result<u32, FindError> {
+    match (&args.process, &args.unit, &args.container) {
+        (Some(named), ..) => pid(named),
+        (None, Some(unit), _) => main_of(unit, |one| workload::is_unit(one, unit)),
+        (None, None, Some(id)) => main_of(id, |one| workload::is_container(one, id)),
+        (None, None, None) => Err(FindError::None(String::new())),
+    }
+}
+
+/// The process of a unit or container whose parent is outside of it.
+fn main_of(name: &str, is_wanted: impl Fn(&Workload) -> bool) -> Result<u32, FindError> {
+    let mut all = list::pids();
+    all.retain(|pid| *pid != std::process::id() && is_wanted(&workload::of(*pid)));
+    let children: Vec<u32> = all
+        .iter()
+        .flat_map(|pid| identity::children(*pid))
+        .collect();
+    all.retain(|pid| !children.contains(pid));
+    only(name, &all)
+}
+
 /// The pid of the process.
 pub(super) fn pid(named: &Named) -> Result<u32, FindError> {
     let name = match named {
@@ -40,8 +63,13 @@ pub(super) fn pid(named: &Named) -> Result<u32, FindError> {
         .filter(|pid| is_called(*pid, name))
         .collect();
     found.retain(|pid| *pid != std::process::id());
-    match found.as_slice() {
-        [] => Err(FindError::None(name.clone())),
+    only(name, &found)
+}
+
+/// The only process of these.
+fn only(name: &str, found: &[u32]) -> Result<u32, FindError> {
+    match found {
+        [] => Err(FindError::None(name.to_owned())),
         [pid] => Ok(*pid),
         several => {
             let mut rows = String::new();
@@ -56,7 +84,7 @@ pub(super) fn pid(named: &Named) -> Result<u32, FindError> {
                 let _ = writeln!(rows, "  and {} more", several.len() - SHOWN);
             }
             Err(FindError::Several {
-                name: name.clone(),
+                name: name.to_owned(),
                 count: several.len(),
                 rows: rows.trim_end().to_owned(),
             })

@@ -1,6 +1,7 @@
 //! All processes and what can be observed in each, for `heaptide ps`.
 
-use heaptide_process::{ProcessError, identity};
+use heaptide_judge::events::Workload;
+use heaptide_process::{ProcessError, identity, workload};
 use heaptide_runtimes::inspect_until;
 use regex::Regex;
 use std::time::{Duration, Instant};
@@ -23,6 +24,8 @@ pub(crate) struct ProcessRow {
     pub(crate) runtime: String,
     /// Its allocators.
     pub(crate) allocators: Vec<String>,
+    /// Where it runs.
+    pub(crate) workload: Workload,
     /// Its limitations.
     pub(crate) limitations: Vec<String>,
 }
@@ -64,6 +67,7 @@ fn row(pid: u32, wanted: Option<&Regex>, deadline: Instant) -> Option<ProcessRow
         rss: stat.rss_pages * 4096,
         runtime: String::new(),
         allocators: Vec::new(),
+        workload: workload::of(pid),
         limitations: Vec::new(),
     };
     let is_wanted = |wanted: &Regex| wanted.is_match(&row.comm) || wanted.is_match(&row.cmdline);

@@ -30,6 +30,7 @@ mod manual;
 mod observe;
 mod ps;
 mod record;
+mod reload;
 mod replay;
 mod report;
 mod requests;
@@ -37,6 +38,7 @@ mod run;
 
 use diff::DiffError;
 use find::FindError;
+use reload::ReloadError;
 
 /// Runs a subcommand.
 pub fn execute(cli: Cli) -> ProcessExit {
@@ -50,6 +52,7 @@ pub fn execute(cli: Cli) -> ProcessExit {
         Command::Ps(args) => ps::ps(&args),
         Command::Doctor(args) => doctor::doctor(&args),
         Command::CheckConfig(args) => check_config::check_config(&args),
+        Command::Reload(args) => reload::reload(&args),
         Command::Manual(args) => manual::manual(&args),
         Command::SymbolizeHelper => symbols::helper::serve_confined()
             .map(|()| ExitCode::Success)
@@ -115,6 +118,11 @@ fn code_of(error: &Error) -> ExitCode {
         match cause.downcast_ref::<FindError>() {
             Some(FindError::None(_)) => return ExitCode::NoSuchProcess,
             Some(FindError::Several { .. }) => return ExitCode::Usage,
+            None => {}
+        }
+        match cause.downcast_ref::<ReloadError>() {
+            Some(ReloadError::None) => return ExitCode::NoSuchProcess,
+            Some(ReloadError::Several(_) | ReloadError::Another(_)) => return ExitCode::Usage,
             None => {}
         }
         if let Some(capture) = cause.downcast_ref::<CaptureError>() {

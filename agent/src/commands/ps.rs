@@ -13,11 +13,15 @@ use crate::{
     cli::{ExitCode, Format, Ps},
     outputs::{file, format},
 };
+use heaptide_judge::events::Workload;
 use heaptide_process::plan::programs::ALLOC_RESULT;
 use heaptide_process::plan::{Plan, PlanOptions, Probe};
 
 /// Characters of a command line in the table.
 const COMMAND: usize = 60;
+
+/// Characters of a container's id in the table, as container tools print it.
+const SHORT_ID: usize = 12;
 
 /// Runs it.
 pub(super) fn ps(args: &Ps) -> Result<ExitCode> {
@@ -44,7 +48,7 @@ pub(super) fn ps(args: &Ps) -> Result<ExitCode> {
 fn table(rows: &[ProcessRow], verbose: bool, is_terminal: bool) -> String {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
-    table.set_header(["PID", "RSS", "RUNTIME", "ALLOCATORS", "COMMAND"]);
+    table.set_header(["PID", "RSS", "RUNTIME", "ALLOCATORS", "RUNS IN", "COMMAND"]);
     for row in rows {
         let command = if row.cmdline.is_empty() {
             &row.comm
@@ -56,6 +60,7 @@ fn table(rows: &[ProcessRow], verbose: bool, is_terminal: bool) -> String {
             format::bytes(row.rss as f64),
             or_dash(&row.runtime),
             or_dash(&row.allocators.join(",")),
+            or_dash(&runs_in(&row.workload)),
             format::printable(command, if is_terminal { COMMAND } else { usize::MAX }).into_owned(),
         ]);
     }
@@ -73,6 +78,15 @@ fn table(rows: &[ProcessRow], verbose: bool, is_terminal: bool) -> String {
         }
     }
     text
+}
+
+/// The unit, or the container with the beginning of its id.
+fn runs_in(workload: &Workload) -> String {
+    let Some(id) = &workload.container else {
+        return workload.unit.clone().unwrap_or_default();
+    };
+    let runtime = workload.container_runtime.as_deref().unwrap_or("container");
+    format!("{runtime}:{}", id.get(..SHORT_ID).unwrap_or(id))
 }
 
 fn or_dash(text: &str) -> String {
@@ -123,6 +137,7 @@ fn object(row: &ProcessRow, verbose: bool) -> Value {
         "rss_bytes": row.rss,
         "runtime": row.runtime,
         "allocators": row.allocators,
+        "workload": row.workload,
         "limitations": row.limitations,
     });
     if verbose {

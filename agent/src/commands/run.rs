@@ -15,7 +15,10 @@ use crate::{
     config::{self, Config},
     daemon::{self, DaemonSignals, logging},
     kernel,
-    outputs::{http::Server, metrics::Metrics},
+    outputs::{
+        http::Server,
+        metrics::{Metrics, Standing},
+    },
     privileges::{self, More},
 };
 use heaptide_process::ending;
@@ -34,6 +37,10 @@ pub(super) fn run(args: &Run, log: Option<&str>) -> Result<ExitCode> {
     let signals = Arc::new(DaemonSignals::default());
     listen(&runtime, &signals)?;
     let metrics = Metrics::new();
+    metrics.set_standing(Standing {
+        unhealthy: None,
+        idle: Some("nothing is observed yet: heaptide starts".to_owned()),
+    });
     // The port is bound before anything is loaded, so that an error costs nothing.
     let server = runtime.block_on(Server::bind(config.agent.metrics))?;
     info!(address = %server.address(), "metrics are served");

@@ -4,15 +4,17 @@
 mod backoff;
 pub mod logging;
 mod observer;
+mod reload;
 pub mod scan;
 pub mod select;
+mod standing;
 mod state;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 pub use observer::{DaemonError, Observer};
 
@@ -39,7 +41,9 @@ pub fn run(
     metrics: &Metrics,
     signals: &DaemonSignals,
 ) -> Result<(), DaemonError> {
+    metrics.loaded(true);
     let mut daemon = Daemon {
+        metrics: metrics.clone(),
         path: path.to_owned(),
         observer: Observer::new(config, metrics.clone()),
     };
@@ -56,6 +60,7 @@ pub fn run(
 
 struct Daemon {
     path: PathBuf,
+    metrics: Metrics,
     observer: Observer,
 }
 
@@ -85,18 +90,20 @@ impl Daemon {
 
     fn reload(&mut self) {
         match config::load(&self.path) {
-            Ok(new) => {
-                let old = &self.observer.config().agent;
-                if old.metrics != new.agent.metrics
-                    || old.log != new.agent.log
-                    || old.log_format != new.agent.log_format
-                {
-                    warn!("changes of metrics, log and log_format need a restart of heaptide");
-                }
+            Ok(mut new) => {
+                let refused = reload::put_back(&self.observer.config().agent, &mut new.agent);
                 info!(targets = new.targets.len(), config = %self.path.display(), "configuration read again");
+                if !refused.is_empty() {
+                    let keys = refused.join(", ");
+                    error!("not applied, because a restart of heaptide is needed for it: {keys}");
+                }
                 self.observer.reconfigure(new);
+                self.metrics.loaded(refused.is_empty());
             }
-            Err(why) => error!("the old configuration stays in use: {why}"),
+            Err(why) => {
+                error!("the old configuration stays in use: {why}");
+                self.metrics.loaded(false);
+            }
         }
     }
 }

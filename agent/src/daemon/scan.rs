@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 
 use super::select::ProcessFacts;
+use heaptide_process::workload;
 
 /// Maximum length of a command line; patterns see its beginning.
 const CMDLINE: usize = 16 * 1024;
@@ -48,6 +49,7 @@ pub fn read(proc: &Path, pid: u32) -> Option<ProcessFacts> {
         // An upgrade replaced the file; it is still the same service.
         exe: exe.strip_suffix(" (deleted)").unwrap_or(&exe).to_owned(),
         cmdline: join_arguments(&cmdline),
+        workload: workload::parse(&cgroup),
         cgroup: memory_cgroup(&cgroup),
     })
 }

@@ -5,6 +5,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use crate::config::Target;
+use heaptide_judge::events::Workload;
+use heaptide_process::workload;
 
 /// Properties of a process from `/proc`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,6 +23,8 @@ pub struct ProcessFacts {
     pub exe: String,
     /// Arguments joined by spaces; empty for kernel threads and zombies.
     pub cmdline: String,
+    /// Unit, container and pod, from the control group.
+    pub workload: Workload,
     /// Control group: the path in the unified hierarchy, or else that of the memory controller.
     pub cgroup: String,
 }
@@ -53,8 +57,8 @@ pub struct Changes {
     /// Processes to detach from: ended, replaced, or no longer selected. Done before attaching, because
     /// a process after an exec is in both lists.
     pub detach: Vec<Selected>,
-    /// Number of selected processes above the limit.
-    pub left_out: usize,
+    /// Selected processes above the limit.
+    pub left_out: Vec<Selected>,
 }
 
 impl ProcessFacts {
@@ -84,6 +88,14 @@ impl Target {
                 .cgroup
                 .as_ref()
                 .is_none_or(|cgroup| within(&process.cgroup, cgroup))
+            && self
+                .unit
+                .as_ref()
+                .is_none_or(|unit| workload::is_unit(&process.workload, unit))
+            && self
+                .container
+                .as_ref()
+                .is_none_or(|id| workload::is_container(&process.workload, id))
     }
 }
 
@@ -179,8 +191,7 @@ pub fn reconcile(current: &[Selected], wanted: &[Selected], limit: usize) -> Cha
         .collect();
     attach.sort_by_key(|one| (one.identity.start_ticks, one.identity.pid));
     let room = limit.saturating_sub(current.len() - detach.len());
-    let left_out = attach.len().saturating_sub(room);
-    attach.truncate(room);
+    let left_out = attach.split_off(room.min(attach.len()));
     Changes {
         attach,
         detach,
@@ -206,6 +217,7 @@ mod tests {
             comm: exe.rsplit('/').next().unwrap_or_default().to_owned(),
             exe: exe.to_owned(),
             cmdline: cmdline.to_owned(),
+            workload: workload::parse("0::/system.slice/api.service"),
             cgroup: "/system.slice/api.service".to_owned(),
         }
     }
@@ -233,6 +245,8 @@ mod tests {
             "cgroup = \"/system.slice/api.service\"",
             "cgroup = \"/system.slice/\"",
             "cgroup = \"/\"",
+            "unit = \"api\"",
+            "unit = \"api.service\"",
             "pid = 17\nexe = \"api\"",
         ] {
             assert!(matches(good), "{good}");
@@ -246,6 +260,8 @@ mod tests {
             "cmdline = '^--port'",
             "cgroup = \"/system.slice/api\"",
             "cgroup = \"/user.slice\"",
+            "unit = \"ap\"",
+            "container = \"0123456789ab\"",
             "pid = 17\nexe = \"other\"",
         ] {
             assert!(!matches(bad), "{bad}");
@@ -359,6 +375,7 @@ mod tests {
         ];
         let changes = reconcile(&current, &wanted, 2);
         assert_eq!(changes.attach, [selected(7, 20, "/a")]);
-        assert_eq!((changes.detach.len(), changes.left_out), (0, 1));
+        assert_eq!(changes.left_out, [selected(6, 30, "/a")]);
+        assert!(changes.detach.is_empty());
     }
 }

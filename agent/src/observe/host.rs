@@ -37,6 +37,30 @@ pub enum SourceError {
     Thread(std::io::Error),
 }
 
+impl SourceError {
+    /// The kind of error as a word: one of few, for metrics.
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::Target(process) => match process {
+                ProcessError::NotPermitted { .. } | ProcessError::Refused { .. } => "not_permitted",
+                ProcessError::KernelThread { .. }
+                | ProcessError::ThirtyTwoBit { .. }
+                | ProcessError::OtherMachine { .. } => "unsupported_process",
+                ProcessError::NoSuchProcess { .. } | ProcessError::Ended { .. } => "ended",
+                ProcessError::Io { .. } => "unreadable",
+            },
+            Self::Kernel(kernel) => match kernel {
+                KernelError::NotPermitted { .. } => "not_permitted",
+                KernelError::Unsupported { .. } => "unsupported_kernel",
+                KernelError::Load { .. } | KernelError::Object { .. } => "program_refused",
+                KernelError::Attach { .. } => "probe_refused",
+                KernelError::Map { .. } | KernelError::Read { .. } => "map",
+            },
+            Self::Thread(_) => "thread",
+        }
+    }
+}
+
 /// Receives observations with their process.
 pub type Sink<'a> = dyn FnMut(u32, Observation) + 'a;
 

@@ -1,4 +1,4 @@
-//! The HTTP server of `/metrics`, `/report` and `/healthz`.
+//! The HTTP server of `/metrics`, `/report`, `/healthz` and `/readyz`.
 
 mod accept;
 mod connections;
@@ -88,12 +88,13 @@ fn router(metrics: Metrics, bound: SocketAddr) -> Router {
     Router::new()
         .route(
             "/",
-            get(|| async { "heaptide: /metrics, /report, /report/SERVICE, /healthz\n" }),
+            get(|| async { "heaptide: /metrics, /report, /report/TARGET, /healthz, /readyz\n" }),
         )
         .route("/metrics", get(serve_metrics))
         .route("/report", get(serve_reports))
         .route("/report/{service}", get(serve_report))
         .route("/healthz", get(serve_health))
+        .route("/readyz", get(serve_ready))
         .layer(middleware::from_fn_with_state(shown.clone(), check_host))
         .with_state(shown)
 }
@@ -170,11 +171,27 @@ fn as_json(value: &impl Serialize) -> Response {
     }
 }
 
+/// Whether heaptide can work. That nothing is observed because no service runs is not its fault, but is said.
 async fn serve_health(State(shown): State<Shown>) -> (StatusCode, String) {
-    match shown.metrics.unhealthy() {
-        None => (StatusCode::OK, "ok\n".to_owned()),
-        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason + "\n"),
+    let (standing, processes) = shown.metrics.standing();
+    match (standing.unhealthy, standing.idle) {
+        (Some(reason), _) => (StatusCode::SERVICE_UNAVAILABLE, reason + "\n"),
+        (None, Some(idle)) => (StatusCode::OK, format!("ok, but {idle}\n")),
+        (None, None) => (StatusCode::OK, ok(processes)),
     }
+}
+
+/// Whether anything is observed, if anything should be.
+async fn serve_ready(State(shown): State<Shown>) -> (StatusCode, String) {
+    let (standing, processes) = shown.metrics.standing();
+    match standing.unhealthy.or(standing.idle) {
+        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason + "\n"),
+        None => (StatusCode::OK, ok(processes)),
+    }
+}
+
+fn ok(processes: u64) -> String {
+    format!("ok: {processes} processes are observed\n")
 }
 
 #[cfg(test)]

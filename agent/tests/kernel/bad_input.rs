@@ -144,7 +144,7 @@ fn kernel_thread() {
 }
 
 /// An ELF32 program of nine bytes of code: `loop: mov eax, 29 (pause); int 0x80; jmp loop`.
-fn program_of_32_bits() -> Vec<u8> {
+pub(crate) fn program_of_32_bits() -> Vec<u8> {
     const BASE: u32 = 0x0804_8000;
     const CODE: [u8; 9] = [0xb8, 29, 0, 0, 0, 0xcd, 0x80, 0xeb, 0xf7];
     const HEADERS: u32 = 52 + 32;

@@ -8,11 +8,11 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use super::common::compile::{Program, program};
 use super::common::http::{Server, connect, free_address, get};
 use super::common::leftovers::{Held, traces_calls};
-use super::common::process::Process;
+use super::common::process::{Process, run};
 use super::common::{ATTACH, FINISH, folder, heaptide, kernel, skip, until};
+use super::schema;
 use serde_json::Value;
 
 const RULES: &str = concat!(
@@ -39,7 +39,7 @@ fn a_restart_is_followed_and_the_alert_fires() {
     }
     let folder = folder();
     let metrics = free_address();
-    let first = Server::start_leaky();
+    let first = leaky(folder.path());
     let mut agent = daemon(folder.path(), metrics);
     let prometheus = prometheus(folder.path(), metrics);
 
@@ -48,7 +48,7 @@ fn a_restart_is_followed_and_the_alert_fires() {
     });
     let gone = first.process.id();
     drop(first);
-    let second = Server::start_leaky();
+    let second = leaky(folder.path());
     let pid = second.process.id();
     until(SOON, "the restarted service is observed", || {
         observed(metrics, pid) && !observed(metrics, gone)
@@ -60,7 +60,16 @@ fn a_restart_is_followed_and_the_alert_fires() {
     until(CONFIRMED, "the confirmation fires in Prometheus", || {
         fires(prometheus.1, "HeaptideLeakConfirmed")
     });
+    let described = get(prometheus.1, "/api/v1/alerts");
+    for words in ["The cause is token_keyed", "tiny_http.cpp:"] {
+        assert!(described.contains(words), "{words}: {described}");
+    }
     assert!(get(metrics, "/healthz").contains("200 OK"));
+    let answer = get(metrics, "/report/tiny");
+    let (_, report) = answer.split_once("\r\n\r\n").expect("an answer");
+    let report: Value = serde_json::from_str(report).expect("JSON");
+    assert_eq!(report["verdict"], "leak");
+    assert_eq!(schema::check(&report), Vec::<String>::new());
     drop(traffic);
 
     let held = Held::by(agent.id());
@@ -82,17 +91,15 @@ fn a_restart_is_followed_and_the_alert_fires() {
     until(SOON, "the confirmation stands after a restart", || {
         let page = get(metrics, "/metrics");
         let mut lines = page.lines();
-        let is_leak = |line: &str| {
-            line.contains("verdict=\"leak\"") && line.contains(&format!("pid=\"{pid}\""))
-        };
-        lines.any(|line| is_leak(line) && line.ends_with(" 1.0"))
+        lines.any(|line| line == "heaptide_verdict{target=\"tiny\",verdict=\"leak\"} 1.0")
     });
     agent.signal(libc::SIGTERM);
     assert_eq!(agent.wait(FINISH).code(), Some(0), "{}", agent.transcript());
 }
 
-/// The configuration changes while the daemon runs: first to an invalid one, then to one that selects another
-/// process.
+/// The configuration changes while the daemon runs: to an invalid one, to one with another target and with keys that need
+/// a restart, to one with other settings of that target, and to one without targets. What a change does not concern goes
+/// on.
 #[test]
 fn the_configuration_is_read_again() {
     let Some(_turn) = kernel("the_configuration_is_read_again") else {
@@ -100,19 +107,78 @@ fn the_configuration_is_read_again() {
     };
     let folder = folder();
     let metrics = free_address();
-    let server = Server::start_leaky();
+    let (server, other) = (
+        leaky(folder.path()),
+        Server::start_as(&Server::copy(folder.path()), &[]),
+    );
     let pid = server.process.id();
     let mut agent = daemon(folder.path(), metrics);
     until(SOON, "the service is observed", || observed(metrics, pid));
     assert!(traces_calls(agent.id()));
-
     let config = folder.path().join("heaptide.toml");
+    let good = fs::read_to_string(&config).expect("the configuration");
+    let daemon = agent.id().to_string();
+    let reload = || {
+        let mut command = heaptide(&["reload", "--pid", &daemon]);
+        run("heaptide", &mut command, SOON).code
+    };
+    let successful = |value: &str| {
+        let line = format!("\nheaptide_config_last_reload_successful {value}\n");
+        get(metrics, "/metrics").contains(&line)
+    };
+    assert!(successful("1.0"));
+
     fs::write(&config, "[agent]\nmetriks = 1\n").expect("written");
+    assert_eq!(reload(), Some(64), "an invalid file is not even tried");
+    assert!(successful("1.0"));
     agent.signal(libc::SIGHUP);
     agent.error_line(SOON, |line| {
         line.contains("stays in use") && line.contains("metriks")
     });
+    until(SOON, "the failure is exported", || successful("0.0"));
     assert!(observed(metrics, pid), "the old configuration is in use");
+
+    let exe = Server::copy(folder.path()).display().to_string();
+    let with = |target: &str| {
+        format!(
+            "{good}[[target]]\nname = \"other\"\npid = {}\nexe = \"{exe}\"\n{target}",
+            other.process.id()
+        )
+    };
+    let refused = with("").replacen(
+        "[agent]",
+        "[agent]\nlog_format = \"text\"\nresidency = false",
+        1,
+    );
+    fs::write(&config, refused).expect("written");
+    let seconds = || sample_of(metrics, "heaptide_observed_seconds{target=\"tiny\"}");
+    let before = seconds();
+    assert_eq!(reload(), Some(0));
+    agent.error_line(SOON, |line| {
+        line.contains("restart") && line.contains("log_format, residency")
+    });
+    let processes = |count: &str| {
+        let line = format!("\nheaptide_target_processes{{target=\"other\"}} {count}\n");
+        get(metrics, "/metrics").contains(&line)
+    };
+    until(SOON, "the new target is observed", || processes("1.0"));
+    assert!(successful("0.0"), "the file as a whole is not in use");
+
+    fs::write(&config, with("expect_cache = 7\n")).expect("written");
+    assert_eq!(reload(), Some(0));
+    agent.error_line(SOON, |line| line.contains("its configuration has changed"));
+    until(SOON, "all of the file is in use", || successful("1.0"));
+    until(SOON, "it is observed again", || processes("1.0"));
+    until(SOON, "the first target goes on", || seconds() > before);
+    let detached = agent.errors();
+    let detached: Vec<&str> = detached
+        .lines()
+        .filter(|line| line.contains("no longer observed"))
+        .collect();
+    assert!(
+        matches!(detached[..], [one] if one.contains("\"other\"")),
+        "{detached:?}"
+    );
 
     fs::write(&config, format!("[agent]\nmetrics = \"{metrics}\"\n")).expect("written");
     agent.signal(libc::SIGHUP);
@@ -132,13 +198,19 @@ fn targets_count_for_themselves() {
     };
     let folder = folder();
     let metrics = free_address();
-    let (busy, quiet) = (Server::start_leaky(), Server::start_leaky());
+    let (busy, quiet) = (leaky(folder.path()), leaky(folder.path()));
     let mut agent = daemon(folder.path(), metrics);
     until(SOON, "both services are observed", || {
         observed(metrics, busy.process.id()) && observed(metrics, quiet.process.id())
     });
     let traffic = busy.traffic();
-    let hits = |of: &Server| sample(metrics, "heaptide_probe_hits_total", of.process.id());
+    let hits = |of: &Server| {
+        sample(
+            metrics,
+            "heaptide_process_probe_hits_total",
+            of.process.id(),
+        )
+    };
     until(SOON, "the busy one is counted", || {
         hits(&busy) > Some(500.0)
     });
@@ -183,7 +255,7 @@ fn half_sent_requests_stop_nobody() {
     assert!(get(metrics, "/healthz").contains("200 OK"));
     let after = sockets();
     assert!(after < before + 100, "{before} sockets, then {after}");
-    let server = Server::start_leaky();
+    let server = leaky(folder.path());
     until(SOON, "a new service is observed", || {
         observed(metrics, server.process.id())
     });
@@ -209,6 +281,13 @@ fn raise_open_files(wanted: u64) {
     assert_eq!(set, 0);
 }
 
+/// The value of a series.
+fn sample_of(metrics: SocketAddr, series: &str) -> Option<f64> {
+    let text = get(metrics, "/metrics");
+    let value = text.lines().find_map(|line| line.strip_prefix(series))?;
+    value.trim().parse().ok()
+}
+
 /// A metric of a process.
 fn sample(metrics: SocketAddr, name: &str, pid: u32) -> Option<f64> {
     let (start, label) = (format!("{name}{{"), format!("pid=\"{pid}\""));
@@ -219,14 +298,19 @@ fn sample(metrics: SocketAddr, name: &str, pid: u32) -> Option<f64> {
     line.rsplit(' ').next()?.parse().ok()
 }
 
+/// A server that [`daemon`] finds, and no other daemon.
+fn leaky(folder: &Path) -> Server {
+    Server::start_as(&Server::copy(folder), &["--leak"])
+}
+
 /// Starts the daemon and waits until it has loaded.
 fn daemon(folder: &Path, metrics: SocketAddr) -> Process {
     let path = folder.join("heaptide.toml");
-    let exe = program(Program::TinyHttp).display().to_string();
+    let exe = Server::copy(folder).display().to_string();
     let state = folder.join("state.json").display().to_string();
     let config = format!(
         "[agent]\nmetrics = \"{metrics}\"\nmode = \"trace\"\nscan_interval = \"1s\"\n\
-         report_interval = \"1s\"\nstate = \"{state}\"\n\
+         report_interval = \"1s\"\nprocess_metrics = true\nstate = \"{state}\"\n\
          [[target]]\nname = \"tiny\"\nexe = \"{exe}\"\ncmdline = '--leak$'\nmemory_limit = \"24MiB\"\n"
     );
     fs::write(&path, config).expect("the configuration is written");
@@ -267,18 +351,20 @@ fn prometheus(folder: &Path, metrics: SocketAddr) -> (Process, SocketAddr) {
 
 /// Whether an alert of the service fires in Prometheus.
 fn fires(prometheus: SocketAddr, alert: &str) -> bool {
-    // ALERTS{alertname="...",alertstate="firing",service="tiny"}
+    // ALERTS{alertname="...",alertstate="firing",target="tiny"}
     let query = format!(
         "/api/v1/query?query=ALERTS%7Balertname%3D%22{alert}%22%2Calertstate%3D%22firing%22%2C\
-         service%3D%22tiny%22%7D"
+         target%3D%22tiny%22%7D"
     );
     let answer = get(prometheus, &query);
     assert!(answer.contains("\"status\":\"success\""), "{answer}");
-    answer.contains("\"cause\":\"token_keyed\"") && answer.contains("\"route\":\"GET /api/data\"")
+    answer.contains("\"route\":\"GET /api/data\"")
 }
 
 fn observed(metrics: SocketAddr, pid: u32) -> bool {
-    get(metrics, "/metrics").contains(&format!("heaptide_target_info{{pid=\"{pid}\""))
+    get(metrics, "/metrics").contains(&format!(
+        "heaptide_process_info{{target=\"tiny\",pid=\"{pid}\""
+    ))
 }
 
 /// Changes of a process's verdict in the log. Every line of the log is JSON.

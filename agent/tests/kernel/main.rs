@@ -2,6 +2,8 @@
 //! program of its own, named `kernel_MODULE`.
 
 mod common;
+#[path = "../schema/mod.rs"]
+mod schema;
 
 mod allocators;
 mod attribution;
@@ -18,6 +20,7 @@ mod faults;
 mod go;
 mod go_limits;
 mod handlers;
+mod health;
 mod hostile_files;
 mod lifecycle;
 mod maps;

@@ -84,7 +84,7 @@ fn daemon(folder: &Path, metrics: std::net::SocketAddr) -> Process {
     let exe = program(Program::Paths).display().to_string();
     let config = format!(
         "[agent]\nmetrics = \"{metrics}\"\nmode = \"trace\"\nscan_interval = \"1s\"\n\
-         report_interval = \"1s\"\n[[target]]\nname = \"paths\"\nexe = \"{exe}\"\n"
+         report_interval = \"1s\"\nprocess_metrics = true\n[[target]]\nname = \"paths\"\nexe = \"{exe}\"\n"
     );
     fs::write(&path, config).expect("the configuration is written");
     let path = path.display().to_string();
@@ -108,7 +108,10 @@ fn what_a_target_had_goes_with_it() {
     let (stacks, rules) = (STACKS.bytes(id), RULES.bytes(id));
     for round in 0..3 {
         let mut process = paths();
-        let label = format!("heaptide_target_info{{pid=\"{}\"", process.id());
+        let label = format!(
+            "heaptide_process_info{{target=\"paths\",pid=\"{}\"",
+            process.id()
+        );
         until(ATTACH, "it is observed", || {
             get(metrics, "/metrics").contains(&label)
         });
@@ -148,7 +151,7 @@ fn what_one_target_holds_costs_others_nothing() {
     };
     for process in [&greedy, &modest] {
         until(ATTACH, "it is observed", || {
-            of(process, "heaptide_sampled_out_blocks_total").is_some()
+            of(process, "heaptide_process_sampled_out_blocks_total").is_some()
         });
     }
     walk(&mut greedy, &format!("many {MANY}"));
@@ -157,13 +160,16 @@ fn what_one_target_holds_costs_others_nothing() {
     walk(&mut greedy, &format!("many {MANY}"));
     walk(&mut modest, "keep 0 4");
     until(SOON, "the greedy one is sampled", || {
-        of(&greedy, "heaptide_sampled_out_blocks_total") > Some(MANY / 10.0)
+        of(&greedy, "heaptide_process_sampled_out_blocks_total") > Some(MANY / 10.0)
     });
     until(SOON, "the modest one is counted", || {
-        of(&modest, "heaptide_live_growth_bytes").is_some()
-            && of(&modest, "heaptide_probe_hits_total") > Some(250.0)
+        of(&modest, "heaptide_process_live_bytes").is_some()
+            && of(&modest, "heaptide_process_probe_hits_total") > Some(250.0)
     });
-    assert_eq!(of(&modest, "heaptide_sampled_out_blocks_total"), Some(0.0));
+    assert_eq!(
+        of(&modest, "heaptide_process_sampled_out_blocks_total"),
+        Some(0.0)
+    );
     agent.signal(libc::SIGTERM);
     assert_eq!(agent.wait(FINISH).code(), Some(0), "{}", agent.transcript());
 }

@@ -98,9 +98,8 @@ fn the_daemon_keeps_few_rights() {
     command.env(CALIBRATED.0, CALIBRATED.1);
     let mut agent = Process::start("heaptide", &mut command);
     agent.error_line(ATTACH, |line| line.contains("heaptide is running"));
-    let label = format!("heaptide_target_info{{pid=\"{}\"", server.process.id());
     until(ATTACH, "it is observed", || {
-        get(metrics, "/metrics").contains(&label)
+        get(metrics, "/metrics").contains("heaptide_target_processes{target=\"tiny\"} 1")
     });
     assert_few(agent.id());
     let traffic = server.traffic();

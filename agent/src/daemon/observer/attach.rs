@@ -5,13 +5,12 @@ use std::time::Instant;
 use regex::Regex;
 use tracing::{debug, error, warn};
 
-use super::{DaemonError, Observer};
+use super::{DaemonError, Failing, Observer};
 use crate::config::{Config, Target};
 use crate::daemon::select::Selected;
 use crate::observe::{SourceError, SourceOptions, TargetOptions};
 use crate::session::Session;
 use crate::settings::{self, CAPACITY, SettingsError};
-use crate::values::Mode;
 use heaptide_judge::pipeline::JudgeOptions;
 use heaptide_process::ProcessError;
 
@@ -25,24 +24,20 @@ impl Observer {
         Ok(())
     }
 
-    /// Retries loading; returns the error, if any.
-    pub(super) fn load_again(&mut self) -> Option<String> {
-        let now = Instant::now();
-        if !self.loading.is_due(&(), now) {
-            return self.metrics.unhealthy();
+    /// Retries loading.
+    pub(super) fn load_again(&mut self) {
+        if !self.loading.is_due(&(), Instant::now()) {
+            return;
         }
         match self.load() {
-            Ok(()) => {
-                self.loading.worked(&());
-                None
-            }
+            Ok(()) => self.loading.worked(&()),
             Err(why) => {
                 let wait = self.loading.failed((), Instant::now());
                 error!(
                     retry_in_seconds = wait.as_secs(),
                     "cannot load the kernel programs: {why}"
                 );
-                Some(format!("the kernel programs cannot be loaded: {why}"))
+                self.obstacle = Some(format!("the kernel programs cannot be loaded: {why}"));
             }
         }
     }
@@ -56,7 +51,8 @@ impl Observer {
         self.session = None;
         self.loading.failed((), Instant::now());
         let reason = "the kernel programs failed and are loaded again; see the log";
-        self.metrics.set_unhealthy(Some(reason.to_owned()));
+        self.obstacle = Some(reason.to_owned());
+        self.stand(&[], &[]);
     }
 
     /// Attaches to a process; a failure is logged, counted and retried later.
@@ -73,10 +69,7 @@ impl Observer {
         let judge = JudgeOptions {
             memory_limit: target.memory_limit,
             expect_cache_entries: target.expect_cache,
-            horizon_seconds: target
-                .horizon
-                .unwrap_or(self.config.agent.horizon)
-                .as_secs_f64(),
+            horizon_seconds: self.config.horizon_of(target).as_secs_f64(),
             ..JudgeOptions::default()
         };
         let Some(session) = &mut self.session else {
@@ -88,7 +81,7 @@ impl Observer {
         let why = match attached {
             Ok(()) => {
                 self.attaching.worked(&one.identity);
-                self.attach_error = None;
+                self.failing.remove(&one.identity);
                 self.observes(one.clone());
                 return;
             }
@@ -108,22 +101,32 @@ impl Observer {
             retry_in_seconds = wait.as_secs(),
             "cannot be observed: {why}"
         );
-        self.metrics.count_attach_error(&one.target);
-        self.attach_error = Some(why.to_string());
+        let reason = reason(&why);
+        self.metrics.count_attach_error(&one.target, reason);
+        let failing = Failing {
+            target: one.target.clone(),
+            reason,
+            why: why.to_string(),
+        };
+        self.failing.insert(one.identity, failing);
     }
 }
 
-fn mode_of(config: &Config, target: &Target) -> Mode {
-    target.mode.unwrap_or(config.agent.mode)
+/// The reason of a failure as a label: one of few.
+fn reason(why: &DaemonError) -> &'static str {
+    match why {
+        DaemonError::Source(source) => source.class(),
+        DaemonError::Settings(_) => "settings",
+    }
 }
 
 fn target_options(config: &Config, target: &Target) -> Result<TargetOptions, SettingsError> {
     Ok(TargetOptions {
         credential: settings::pattern(config.credential_of(target))?,
-        allocations: mode_of(config, target).allocations(),
-        automatic: mode_of(config, target).automatic(),
+        allocations: config.mode_of(target).allocations(),
+        automatic: config.mode_of(target).automatic(),
         at_once: false,
-        budget: mode_of(config, target).budget(config.agent.overhead),
+        budget: config.budget_of(target),
         // The configuration has validated all patterns.
         handlers: target
             .handlers
@@ -142,7 +145,7 @@ fn source_options(config: &Config) -> Result<SourceOptions, SettingsError> {
         target: TargetOptions {
             credential: settings::pattern(&config.agent.credential)?,
             // A host that refuses allocator probes is an error only if a target needs them.
-            allocations: targets.any(|target| mode_of(config, target).allocations()),
+            allocations: targets.any(|target| config.mode_of(target).allocations()),
             automatic: false,
             at_once: false,
             budget: None,

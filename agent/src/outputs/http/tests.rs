@@ -26,7 +26,8 @@ impl Running {
         let server = Server::bind(LOOPBACK).await.unwrap();
         let address = server.address();
         let metrics = Metrics::new();
-        metrics.update(None, &fixtures::leak());
+        let reports = vec![fixtures::leak()];
+        metrics.publish([("python3.11".to_owned(), reports)].into());
         let (stop, stopped) = watch::channel(false);
         let serving = tokio::spawn(server.serve(metrics.clone(), stopped));
         Self {
@@ -78,13 +79,30 @@ async fn metrics_and_health_are_served_until_the_stop() {
             .await
             .starts_with("HTTP/1.1 200")
     );
-    let unwell = Some("no probe could be attached".to_owned());
-    server.metrics.set_unhealthy(unwell);
-    let answer = server.text("/healthz", "").await;
-    assert!(
-        answer.starts_with("HTTP/1.1 503") && answer.contains("no probe"),
-        "{answer}"
-    );
+    let idle = Some("no process matches".to_owned());
+    for (unhealthy, health, ready) in [
+        (None, "HTTP/1.1 200", "HTTP/1.1 503"),
+        (
+            Some("no process matches".to_owned()),
+            "HTTP/1.1 503",
+            "HTTP/1.1 503",
+        ),
+    ] {
+        server.metrics.set_standing(metrics::Standing {
+            unhealthy,
+            idle: idle.clone(),
+        });
+        for (path, status) in [("/healthz", health), ("/readyz", ready)] {
+            let answer = server.text(path, "").await;
+            assert!(
+                answer.starts_with(status) && answer.contains("no process matches"),
+                "{path}: {answer}"
+            );
+        }
+    }
+    server.metrics.set_standing(metrics::Standing::default());
+    let answer = server.text("/readyz", "").await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert!(server.text("/secret", "").await.starts_with("HTTP/1.1 404"));
 
     // A connection that sends nothing must not delay the shutdown.

@@ -2,6 +2,8 @@
 //!
 //! The series are built from the reports at each scrape, so an ended target has no series.
 
+mod counted;
+mod facts;
 mod samples;
 mod state;
 mod table;
@@ -17,18 +19,19 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, 
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
+pub use self::facts::{Counts, Declared, Standing};
 use self::samples::{Kind, OTHER, Samples, label};
 use self::state::MetricsState;
+use self::table::Metric;
 use self::target::Target;
 use super::OutputError;
 use super::alerts::{Alert, Change};
-use heaptide_judge::findings::service;
 use heaptide_judge::report::Report;
 
 /// Prefix of all names.
 pub const PREFIX: &str = "heaptide_";
-/// Maximum number of services whose alerts are counted by name. Others share `other`.
-const SERVICES: usize = 200;
+/// Maximum number of targets whose alerts are counted by name. Others share `other`.
+const TARGETS: usize = 200;
 
 /// Content type of [`Metrics::openmetrics`].
 pub const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -54,47 +57,74 @@ impl Metrics {
         }
     }
 
-    /// Takes the newest report of a target. `service` is its configured name. Without a name the base name
-    /// of its executable is used.
-    pub fn update(&self, service: Option<&str>, report: &Report) {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0.0, |d| d.as_secs_f64());
+    /// Sets the configured targets, which have series without a process too, and whether each process has series of
+    /// its own.
+    pub fn declare(&self, targets: Vec<Declared>, with_processes: bool) {
         let mut state = self.lock();
-        state.agent = report.health;
-        state
-            .targets
-            .entry(report.target.pid)
-            .and_modify(|target| target.update(service, report, now))
-            .or_insert_with(|| Target::new(service, report, now));
+        state.declare(targets);
+        state.with_processes = with_processes;
     }
 
-    /// The newest report of each service; one for all processes of a service.
-    pub fn reports(&self) -> BTreeMap<String, Report> {
-        let mut all: BTreeMap<String, Vec<Report>> = BTreeMap::new();
-        for target in self.lock().targets.values() {
-            let of_service = all.entry(target.service().to_owned()).or_default();
-            of_service.push(target.report.clone());
+    /// The configuration was loaded or loaded again; `whole`: all of it is in use.
+    pub fn loaded(&self, whole: bool) {
+        let mut state = self.lock();
+        let loaded = state.loaded.get_or_insert_default();
+        loaded.is_successful = whole;
+        if whole {
+            loaded.success_at = unix_time();
         }
-        let summed = all
-            .into_iter()
-            .filter_map(|(name, reports)| Some((name, service::sum(reports)?)));
-        summed.collect()
     }
 
-    /// Removes a target that ended or is no longer observed.
+    /// Takes the newest reports of all processes, by target. A process without a report is gone.
+    pub fn publish(&self, mut reports: BTreeMap<String, Vec<Report>>) {
+        let now = unix_time();
+        let mut state = self.lock();
+        let newest = reports.values().flatten();
+        let newest = newest.map(|report| report.health);
+        if let Some(health) =
+            newest.max_by(|a, b| a.agent_cpu_seconds.total_cmp(&b.agent_cpu_seconds))
+        {
+            state.agent = health;
+        }
+        for (name, target) in &mut state.targets {
+            target.update(reports.remove(name).unwrap_or_default(), now);
+        }
+        for (name, reports) in reports {
+            let target = state
+                .targets
+                .entry(name)
+                .or_insert_with_key(|name| Target::new(name));
+            target.update(reports, now);
+        }
+        state.drop_unused();
+    }
+
+    /// The newest report of each target that has a process; one for all its processes.
+    pub fn reports(&self) -> BTreeMap<String, Report> {
+        let state = self.lock();
+        let targets = state.targets.iter();
+        targets
+            .filter_map(|(name, target)| Some((name.clone(), target.sum.clone()?)))
+            .collect()
+    }
+
+    /// Removes a process that ended or is no longer observed.
     pub fn remove(&self, pid: u32) {
-        self.lock().targets.remove(&pid);
+        let mut state = self.lock();
+        for target in state.targets.values_mut() {
+            target.remove(pid);
+        }
+        state.drop_unused();
     }
 
     /// Counts an alert.
     pub fn count_alert(&self, alert: &Alert) {
         let mut state = self.lock();
         let mut key = (label(&alert.service), alert.change.name());
-        if !state.alerts.contains_key(&key) && state.alerts.len() >= 3 * SERVICES {
+        if !state.alerts.contains_key(&key) && state.alerts.len() >= 3 * TARGETS {
             OTHER.clone_into(&mut key.0);
         }
-        // All changes of a service start at 0 together, because `increase` ignores a first value of 1.
+        // All changes of a target start at 0 together, because `increase` ignores a first value of 1.
         for change in [Change::Suspect, Change::Confirmed, Change::Resolved] {
             state
                 .alerts
@@ -104,12 +134,12 @@ impl Metrics {
         *state.alerts.entry(key).or_default() += 1;
     }
 
-    /// Counts a failed attempt to observe a process of `service`.
-    pub fn count_attach_error(&self, service: &str) {
+    /// Counts a failed attempt to observe a process of `target`.
+    pub fn count_attach_error(&self, target: &str, reason: &'static str) {
         let mut state = self.lock();
-        let mut key = label(service);
-        if !state.attach_errors.contains_key(&key) && state.attach_errors.len() >= SERVICES {
-            OTHER.clone_into(&mut key);
+        let mut key = (label(target), reason);
+        if !state.attach_errors.contains_key(&key) && state.attach_errors.len() >= TARGETS {
+            OTHER.clone_into(&mut key.0);
         }
         *state.attach_errors.entry(key).or_default() += 1;
     }
@@ -119,14 +149,23 @@ impl Metrics {
         self.lock().refused_connections += 1;
     }
 
-    /// Sets or clears the error that `/healthz` reports.
-    pub fn set_unhealthy(&self, reason: Option<String>) {
-        self.lock().unhealthy = reason;
+    /// Sets what `/healthz` and `/readyz` answer.
+    pub fn set_standing(&self, standing: Standing) {
+        self.lock().standing = standing;
     }
 
-    /// The error that `/healthz` reports.
-    pub fn unhealthy(&self) -> Option<String> {
-        self.lock().unhealthy.clone()
+    /// What `/healthz` and `/readyz` answer, and the number of observed processes.
+    pub fn standing(&self) -> (Standing, u64) {
+        let state = self.lock();
+        (state.standing.clone(), state.processes())
+    }
+
+    /// Sets the processes of each target. Targets that are missing have none.
+    pub fn set_counts(&self, mut counts: BTreeMap<String, Counts>) {
+        let mut state = self.lock();
+        for (name, target) in &mut state.targets {
+            target.counts = Some(counts.remove(name).unwrap_or_default());
+        }
     }
 
     /// All series in the `OpenMetrics` text format.
@@ -175,18 +214,41 @@ impl Default for Metrics {
     }
 }
 
-/// All names of `/metrics` as queries use them (with `_total`), for dashboards and rules.
-pub fn exported_names() -> Vec<String> {
-    let agent = table::AGENT.iter().map(|metric| (metric.name, metric.kind));
-    let target = table::TARGET
-        .iter()
-        .map(|metric| (metric.name, metric.kind));
-    agent
-        .chain(target)
-        .map(|(name, kind)| match kind {
-            Kind::Counter => format!("{PREFIX}{name}_total"),
-            Kind::Gauge => format!("{PREFIX}{name}"),
+fn unix_time() -> f64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0.0, |since| since.as_secs_f64())
+}
+
+/// A metric as its documentation describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exported {
+    /// The name as queries use it (with `_total`).
+    pub name: String,
+    /// `counter` or `gauge`.
+    pub kind: &'static str,
+    /// Its help text.
+    pub help: &'static str,
+}
+
+/// All metrics of `/metrics`.
+pub fn exported() -> Vec<Exported> {
+    fn of<T>(table: &[Metric<T>]) -> impl Iterator<Item = Exported> {
+        table.iter().map(|metric| {
+            let (end, kind) = match metric.kind {
+                Kind::Counter => ("_total", "counter"),
+                Kind::Gauge => ("", "gauge"),
+            };
+            Exported {
+                name: format!("{PREFIX}{}{end}", metric.name),
+                kind,
+                help: metric.help,
+            }
         })
+    }
+    let agent = of(table::AGENT);
+    agent
+        .chain(of(table::TARGET))
+        .chain(of(table::PROCESS))
         .collect()
 }
 
@@ -199,48 +261,51 @@ impl Collector for StateCollector {
         for metric in table::AGENT {
             let mut samples = Samples::default();
             (metric.samples)(&state, &mut samples);
-            encode_family(
-                &mut encoder,
-                metric.name,
-                metric.help,
-                metric.kind,
-                &samples,
-            )?;
+            encode_family(&mut encoder, metric, &samples)?;
         }
         for metric in table::TARGET {
             let mut samples = Samples::default();
             for target in state.targets.values() {
-                samples.base = target.labels();
+                samples.base = vec![("target", target.name().to_owned())];
                 (metric.samples)(target, &mut samples);
             }
-            encode_family(
-                &mut encoder,
-                metric.name,
-                metric.help,
-                metric.kind,
-                &samples,
-            )?;
+            encode_family(&mut encoder, metric, &samples)?;
+        }
+        if !state.with_processes {
+            return Ok(());
+        }
+        for metric in table::PROCESS {
+            let mut samples = Samples::default();
+            for target in state.targets.values() {
+                for report in target.processes() {
+                    samples.base = vec![
+                        ("target", target.name().to_owned()),
+                        ("pid", report.target.pid.to_string()),
+                    ];
+                    (metric.samples)(report, &mut samples);
+                }
+            }
+            encode_family(&mut encoder, metric, &samples)?;
         }
         Ok(())
     }
 }
 
-fn encode_family(
+fn encode_family<T>(
     encoder: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
-    kind: Kind,
+    metric: &Metric<T>,
     samples: &Samples,
 ) -> Result<(), fmt::Error> {
     if samples.of.is_empty() {
         return Ok(());
     }
-    let name = format!("{PREFIX}{name}");
+    let kind = metric.kind;
+    let name = format!("{PREFIX}{}", metric.name);
     let metric_type = match kind {
         Kind::Counter => MetricType::Counter,
         Kind::Gauge => MetricType::Gauge,
     };
-    let mut family = encoder.encode_descriptor(&name, help, None, metric_type)?;
+    let mut family = encoder.encode_descriptor(&name, metric.help, None, metric_type)?;
     for (labels, value) in &samples.of {
         if labels.is_empty() {
             encode_sample(&mut family, kind, *value)?;

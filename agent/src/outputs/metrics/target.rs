@@ -1,30 +1,62 @@
-//! The metrics' state of a target: its newest report with a bounded number of labels.
+//! The metrics' state of a target: the newest reports of its processes, with a bounded number of labels.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::samples::{Labels, OTHER, label};
-use crate::outputs::format::{base_name, cause, site_location};
-use heaptide_judge::report::{Finding, FindingState, Report, RouteSummary, TimeToOom};
+use super::counted::Counted;
+use super::facts::{Counts, Declared};
+use super::samples::{OTHER, label};
+use crate::outputs::format::{cause, site_location};
+use heaptide_judge::findings::service;
+use heaptide_judge::report::{
+    Finding, FindingState, Health, Memory, Report, ResidentAge, TimeToOom,
+};
 
 /// Maximum number of routes with their own label.
 pub(super) const ROUTES: usize = 50;
-/// Maximum number of sites with their own label.
-pub(super) const SITES: usize = 20;
+/// Maximum number of sites of findings with their own label.
+const SITES: usize = 20;
+/// Maximum number of sites of live memory with their own label.
+pub(super) const LIVE_SITES: usize = 10;
 
 #[derive(Debug)]
 pub(super) struct Target {
-    pub(super) report: Report,
-    /// Unix time of the report.
+    /// Its settings, if it is in the configuration.
+    pub(super) declared: Option<Declared>,
+    /// Its processes, if the daemon looks for them.
+    pub(super) counts: Option<Counts>,
+    /// One report for all processes. `None`: there is no process.
+    pub(super) sum: Option<Report>,
+    /// Unix time of the newest reports.
     pub(super) updated: f64,
-    pub(super) routes: BTreeMap<String, RouteSummary>,
+    pub(super) routes: BTreeMap<String, Route>,
     pub(super) findings: BTreeMap<(String, &'static str), Folded>,
-    /// Function, location, retained bytes.
-    pub(super) sites: Vec<(String, String, u64)>,
+    pub(super) sites: Vec<Site>,
     /// Path, kind and entries of the containers of findings.
-    pub(super) containers: Vec<(String, String, u64)>,
-    service: String,
+    pub(super) containers: BTreeMap<(String, String), u64>,
+    pub(super) counted: Counted,
+    name: String,
+    processes: BTreeMap<u32, Report>,
+    /// Counters of processes that are gone.
+    ended: Counted,
     /// Routes with their own label. They keep it, because a counter must not move between labels.
     named: BTreeSet<String>,
+}
+
+/// Figures of one route label.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Route {
+    pub(super) retained_bytes: u64,
+    pub(super) p99_seconds: f64,
+}
+
+/// Memory that a code location of a finding keeps.
+#[derive(Clone, Debug)]
+pub(super) struct Site {
+    pub(super) route: String,
+    pub(super) cause: &'static str,
+    pub(super) function: String,
+    pub(super) location: String,
+    pub(super) bytes: u64,
 }
 
 /// The findings of one route label and cause.
@@ -36,79 +68,124 @@ pub(super) struct Folded {
     pub(super) per_repeat_token: f64,
     pub(super) per_request: f64,
     pub(super) growth: f64,
-    pub(super) confidence: f64,
     pub(super) time_to_oom: Option<TimeToOom>,
 }
 
 impl Target {
-    pub(super) fn new(service: Option<&str>, report: &Report, now: f64) -> Self {
-        let mut target = Self {
-            report: report.clone(),
-            updated: now,
+    pub(super) fn new(name: &str) -> Self {
+        Self {
+            declared: None,
+            counts: None,
+            sum: None,
+            updated: 0.0,
             routes: BTreeMap::new(),
             findings: BTreeMap::new(),
             sites: Vec::new(),
-            containers: Vec::new(),
-            service: String::new(),
+            containers: BTreeMap::new(),
+            counted: Counted::default(),
+            name: label(name),
+            processes: BTreeMap::new(),
+            ended: Counted::default(),
             named: BTreeSet::new(),
-        };
-        target.update(service, report, now);
-        target
-    }
-
-    /// Its configured name, or that of its executable.
-    pub(super) fn service(&self) -> &str {
-        &self.service
-    }
-
-    pub(super) fn update(&mut self, service: Option<&str>, report: &Report, now: f64) {
-        // Another process has the same pid: its counters restart.
-        if self.report.target.exe != report.target.exe
-            || self.report.window.seconds > report.window.seconds
-        {
-            self.named.clear();
         }
-        self.report = report.clone();
-        self.updated = now;
-        service
-            .unwrap_or(base_name(&report.target.exe))
-            .clone_into(&mut self.service);
+    }
 
+    /// Its name as a label.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The newest reports of its processes.
+    pub(super) fn processes(&self) -> impl ExactSizeIterator<Item = &Report> {
+        self.processes.values()
+    }
+
+    /// Number of observed processes.
+    pub(super) fn observed(&self) -> u64 {
+        let reports = self.processes.len() as u64;
+        self.counts
+            .as_ref()
+            .map_or(reports, |counts| counts.observed)
+    }
+
+    /// Takes the newest reports of all its processes. Those that have none are gone.
+    pub(super) fn update(&mut self, reports: Vec<Report>, now: f64) {
+        let reports: BTreeMap<u32, Report> = reports
+            .into_iter()
+            .map(|report| (report.target.pid, report))
+            .collect();
+        if self.processes.is_empty() && self.named.len() >= ROUTES {
+            // Another version of the service may have other routes. All counters restart together.
+            self.named.clear();
+            self.ended = Counted::default();
+        }
+        let before = std::mem::take(&mut self.processes);
+        for (pid, old) in before {
+            if reports.get(&pid).is_none_or(|new| is_another(&old, new)) {
+                let mut ended = std::mem::take(&mut self.ended);
+                ended.add(&old, |route| self.route(route));
+                self.ended = ended;
+            }
+        }
+        self.processes = reports;
+        if !self.processes.is_empty() {
+            self.updated = now;
+        }
+        self.sum = service::sum(self.processes.values().cloned().collect());
+        self.fold();
+    }
+
+    /// Removes a process.
+    pub(super) fn remove(&mut self, pid: u32) {
+        if self.processes.contains_key(&pid) {
+            let rest = self.processes.values();
+            let rest = rest.filter(|report| report.target.pid != pid);
+            self.update(rest.cloned().collect(), self.updated);
+        }
+    }
+
+    /// Makes the figures by label from the reports.
+    fn fold(&mut self) {
+        let mut counted = self.ended.clone();
+        for report in std::mem::take(&mut self.processes).into_values() {
+            counted.add(&report, |route| self.route(route));
+            self.processes.insert(report.target.pid, report);
+        }
+        self.counted = counted;
         self.routes.clear();
-        for route in &report.routes {
+        self.findings.clear();
+        self.sites.clear();
+        self.containers.clear();
+        let Some(sum) = self.sum.take() else {
+            return;
+        };
+        for route in &sum.routes {
             let name = self.route(&route.route);
             let folded = self.routes.entry(name).or_default();
-            folded.requests += route.requests;
-            folded.new_tokens += route.new_tokens;
-            folded.repeat_tokens += route.repeat_tokens;
             folded.retained_bytes += route.retained_bytes;
             folded.p99_seconds = folded.p99_seconds.max(route.p99_seconds);
         }
-        self.findings.clear();
-        for finding in &report.findings {
+        for finding in &sum.findings {
             let key = (self.route(&finding.route), cause(finding.cause));
+            if finding.state > FindingState::None {
+                self.sites.extend(sites(finding, &key));
+                if let Some(one) = &finding.container {
+                    let path = (one.path.clone(), one.kind.clone());
+                    *self.containers.entry(path).or_default() += one.entries_end;
+                }
+            }
             let new = Folded::from(finding);
             self.findings
                 .entry(key)
                 .and_modify(|old| *old = old.with(new))
                 .or_insert(new);
         }
-        self.sites = report
-            .findings
-            .iter()
-            .filter(|finding| finding.state > FindingState::None)
-            .flat_map(sites)
-            .collect();
-        self.sites.sort_by_key(|site| std::cmp::Reverse(site.2));
+        self.sites.sort_by_key(|site| std::cmp::Reverse(site.bytes));
         self.sites.truncate(SITES);
-        self.containers = report
-            .findings
-            .iter()
-            .filter(|finding| finding.state > FindingState::None)
-            .filter_map(|finding| finding.container.as_ref())
-            .map(|one| (one.path.clone(), one.kind.clone(), one.entries_end))
-            .take(SITES)
-            .collect();
+        while self.containers.len() > SITES {
+            self.containers.pop_last();
+        }
+        self.sum = Some(sum);
     }
 
     /// The label of a route: its own for the first routes, `other` for the rest.
@@ -124,14 +201,70 @@ impl Target {
         route
     }
 
-    /// The labels of every series of this target.
-    pub(super) fn labels(&self) -> Labels {
-        vec![
-            ("pid", self.report.target.pid.to_string()),
-            ("exe", label(base_name(&self.report.target.exe))),
-            ("service", label(&self.service)),
-        ]
+    /// The sum of a figure of all processes. `None`: there is no process.
+    pub(super) fn total(&self, of: impl Fn(&Report) -> f64) -> Option<f64> {
+        self.sum.as_ref()?;
+        Some(self.processes().map(of).sum())
     }
+
+    /// The largest figure of any process.
+    pub(super) fn largest(&self, of: impl Fn(&Report) -> f64) -> Option<f64> {
+        self.processes().map(of).reduce(f64::max)
+    }
+
+    /// The memory of the process that has used the largest part of its limit.
+    pub(super) fn fullest(&self) -> Option<Memory> {
+        let part = |memory: &Memory| {
+            let limit = memory.limit_bytes.filter(|limit| *limit > 0);
+            limit.map_or(0.0, |limit| memory.used_bytes as f64 / limit as f64)
+        };
+        let each = self.processes().map(|report| report.memory);
+        each.max_by(|a, b| {
+            let order = part(a).total_cmp(&part(b));
+            order.then(a.used_bytes.cmp(&b.used_bytes))
+        })
+    }
+
+    /// The largest growth that could have been missed in all processes together, if the target has a bound.
+    pub(super) fn bound(&self) -> Option<f64> {
+        self.sum.as_ref()?.bound?;
+        let each = self.processes().filter_map(|report| report.bound);
+        Some(each.map(|bound| bound.bytes_per_second).sum())
+    }
+
+    /// Tokens that were searched for and found, by age.
+    pub(super) fn ages(&self) -> BTreeMap<u64, ResidentAge> {
+        let mut all: BTreeMap<u64, ResidentAge> = BTreeMap::new();
+        let each = self.processes().filter_map(|one| one.residency.as_ref());
+        for age in each.flat_map(|one| &one.ages) {
+            let sum = all.entry(age.at_least_seconds).or_default();
+            sum.tokens += age.tokens;
+            sum.resident += age.resident;
+        }
+        all
+    }
+
+    /// Live memory by function and location, the biggest ones.
+    pub(super) fn live_sites(&self) -> Vec<((&str, &str), u64)> {
+        let mut all: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+        for site in self.processes().flat_map(|one| &one.live.top_sites) {
+            *all.entry((&site.function, &site.location)).or_default() += site.bytes;
+        }
+        let mut sites: Vec<_> = all.into_iter().collect();
+        sites.sort_by_key(|site| std::cmp::Reverse(site.1));
+        sites.truncate(LIVE_SITES);
+        sites
+    }
+
+    /// Counters of losses and cost.
+    pub(super) fn health(&self) -> &Health {
+        &self.counted.health
+    }
+}
+
+/// Whether a pid is that of another process, or the process was attached again.
+fn is_another(old: &Report, new: &Report) -> bool {
+    old.target.exe != new.target.exe || old.window.seconds > new.window.seconds
 }
 
 impl From<&Finding> for Folded {
@@ -143,7 +276,6 @@ impl From<&Finding> for Folded {
             per_repeat_token: finding.retained_bytes_per_repeat_token,
             per_request: finding.retained_bytes_per_request,
             growth: finding.growth_bytes_per_second,
-            confidence: finding.confidence,
             time_to_oom: finding.time_to_oom_seconds,
         }
     }
@@ -156,10 +288,7 @@ impl Folded {
             (Some(one), Some(two)) => Some(TimeToOom {
                 median: one.median.min(two.median),
                 early: one.early.min(two.early),
-                late: match (one.late, two.late) {
-                    (Some(one), Some(two)) => Some(one.min(two)),
-                    (one, two) => one.or(two),
-                },
+                late: None,
             }),
             (one, two) => one.or(two),
         };
@@ -170,20 +299,25 @@ impl Folded {
             per_repeat_token: self.per_repeat_token.max(other.per_repeat_token),
             per_request: self.per_request.max(other.per_request),
             growth: self.growth + other.growth,
-            confidence: self.confidence.min(other.confidence),
             time_to_oom,
         }
     }
 }
 
-/// The locations of a finding: function, place in a file, and bytes. A container stands for code that is not known.
-fn sites(finding: &Finding) -> Vec<(String, String, u64)> {
+/// The locations of a finding. A container stands for code that is not known.
+fn sites(finding: &Finding, key: &(String, &'static str)) -> Vec<Site> {
     let all = std::iter::once(&finding.site).chain(&finding.also);
     let located = all.map(|site| {
         let container = finding.container.as_ref().filter(|_| site.stack.is_empty());
         let container = container.filter(|_| site.file.is_none());
         let function = container.map_or(&site.function, |container| &container.path);
-        (function.clone(), site_location(site), site.retained_bytes)
+        Site {
+            route: key.0.clone(),
+            cause: key.1,
+            function: function.clone(),
+            location: site_location(site),
+            bytes: site.retained_bytes,
+        }
     });
     located.collect()
 }

@@ -1,7 +1,9 @@
 //! The lab's tiny HTTP server, and raw requests to any server.
 
+use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -47,7 +49,12 @@ impl Server {
 
     /// The same with these arguments.
     pub(crate) fn start_with(arguments: &[&str]) -> Self {
-        let mut command = Command::new(program(Program::TinyHttp));
+        Self::start_as(&program(Program::TinyHttp), arguments)
+    }
+
+    /// The same from a copy of the program ([`Server::copy`]).
+    pub(crate) fn start_as(program: &Path, arguments: &[&str]) -> Self {
+        let mut command = Command::new(program);
         let mut process = Process::start("tiny_http", command.args(arguments));
         let line = process.line(PATIENCE, |line| line.starts_with("port "));
         let port = line[5..].parse().expect("a port");
@@ -55,6 +62,16 @@ impl Server {
             process,
             address: SocketAddr::from(([127, 0, 0, 1], port)),
         }
+    }
+
+    /// A copy of the program, for a daemon that must not find the servers of other tests.
+    pub(crate) fn copy(folder: &Path) -> PathBuf {
+        let copy = folder.join("tiny");
+        let original = program(Program::TinyHttp);
+        if !copy.exists() && fs::hard_link(&original, &copy).is_err() {
+            fs::copy(&original, &copy).expect("a copy of the server");
+        }
+        copy
     }
 
     /// Sends it requests until the traffic is dropped.
