@@ -98,7 +98,9 @@ mod tests {
     #[test]
     fn lists_itself() {
         let rows = list(None);
-        let own = rows.iter().find(|r| r.pid == std::process::id()).unwrap();
+        assert!(rows.iter().any(|r| r.pid == std::process::id()));
+        // On a busy host the budget may end before this process's turn.
+        let own = row(std::process::id(), None, Instant::now() + 60 * TIME).unwrap();
         assert_eq!(own.allocators, ["glibc"]);
         assert!(own.rss > 0 && !own.cmdline.is_empty());
         let mut other = std::process::Command::new("sleep")

@@ -39,6 +39,7 @@ pub fn sum(mut reports: Vec<Report>) -> Option<Report> {
     };
     reports.sort_by_key(|report| (rank(report, excuse), Reverse(report.window.requests)));
     let processes: Vec<ProcessSummary> = reports.iter().map(process).take(MOST_PROCESSES).collect();
+    share(&mut reports);
     let mut reports = reports.into_iter();
     let mut all = reports.next()?;
     if processes.len() < 2 {
@@ -98,7 +99,6 @@ fn process(report: &Report) -> ProcessSummary {
 }
 
 fn add(all: &mut Report, other: Report) {
-    let shares = shares_limit(all, &other);
     let (sum, part) = (&mut all.window, other.window);
     sum.seconds = sum.seconds.max(part.seconds);
     sum.requests += part.requests;
@@ -132,7 +132,7 @@ fn add(all: &mut Report, other: Report) {
         .filter(|finding| finding.state > FindingState::None)
     {
         match all.findings.iter_mut().find(|known| same(known, &finding)) {
-            Some(known) => add_finding(known, &finding, shares),
+            Some(known) => add_finding(known, &finding),
             None => all.findings.push(finding),
         }
     }
@@ -162,9 +162,8 @@ fn shares_limit(one: &Report, other: &Report) -> bool {
         && (one.limit_scope, one.limit_bytes) == (other.limit_scope, other.limit_bytes)
 }
 
-/// Shortens the time to out-of-memory of each report by the growth of the others with which it shares a limit. For
-/// reports of one service that are published one by one.
-pub fn share(reports: &mut [Report]) {
+/// Shortens the time to out-of-memory of each report by the growth of the others with which it shares a limit.
+fn share(reports: &mut [Report]) {
     let grows = |report: &Report| -> f64 {
         let findings = report.findings.iter();
         let findings = findings.filter(|finding| finding.state > FindingState::None);
@@ -179,14 +178,15 @@ pub fn share(reports: &mut [Report]) {
             .filter(|(other, (report, _))| *other != at && shares_limit(&reports[at], report))
             .map(|(_, (_, grown))| grown)
             .sum();
+        let own = growth[at];
         for finding in &mut reports[at].findings {
-            sooner(finding, more);
+            shorten(finding, own, more);
         }
     }
 }
 
-/// Adds the finding of another process, which `shares` the limit or has its own.
-fn add_finding(sum: &mut Finding, part: &Finding, shares: bool) {
+/// Adds the finding of another process.
+fn add_finding(sum: &mut Finding, part: &Finding) {
     let requests = |finding: &Finding| {
         per(
             finding.retained_bytes as f64,
@@ -211,11 +211,7 @@ fn add_finding(sum: &mut Finding, part: &Finding, shares: bool) {
     sum.matured_bytes += part.matured_bytes;
     sum.evicted_bytes += part.evicted_bytes;
     sum.new_tokens += part.new_tokens;
-    if shares {
-        sooner(sum, part.growth_bytes_per_second);
-    } else {
-        sum.time_to_oom_seconds = first(sum.time_to_oom_seconds, part.time_to_oom_seconds);
-    }
+    sum.time_to_oom_seconds = first(sum.time_to_oom_seconds, part.time_to_oom_seconds);
     sum.growth_bytes_per_second += part.growth_bytes_per_second;
     sum.confidence = sum.confidence.min(part.confidence);
     let earliest = |a: Option<f64>, b: Option<f64>| match (a, b) {
@@ -234,6 +230,11 @@ fn add_finding(sum: &mut Finding, part: &Finding, shares: bool) {
 /// Shortens the time to out-of-memory: others add `more` bytes per second to what counts against the limit.
 pub(super) fn sooner(finding: &mut Finding, more: f64) {
     let own = finding.growth_bytes_per_second;
+    shorten(finding, own, more);
+}
+
+/// The same if `own` bytes per second were taken into account.
+fn shorten(finding: &mut Finding, own: f64, more: f64) {
     if let Some(oom) = &mut finding.time_to_oom_seconds
         && more > 0.0
         && own > 0.0
@@ -353,18 +354,18 @@ mod tests {
         let alone = oom(&one);
         let apart = sum(vec![one.clone(), other.clone()]).expect("a report");
         assert!((oom(&apart) - alone / 2.0).abs() < 1e-6, "the first to end");
-        let mut each = [one.clone(), other.clone()];
-        share(&mut each);
-        assert_eq!(each, [one.clone(), other.clone()]);
-
         one.memory.limit_scope = LimitScope::ControlGroup;
         other.memory.limit_scope = LimitScope::ControlGroup;
+        other.findings[0].time_to_oom_seconds = one.findings[0].time_to_oom_seconds;
         let together = sum(vec![one.clone(), other.clone()]).expect("a report");
         assert!((oom(&together) - alone / 2.0).abs() < 1e-6, "twice as fast");
-        let mut each = [one, other];
-        share(&mut each);
-        assert!((oom(&each[0]) - alone / 2.0).abs() < 1e-6);
-        assert!((oom(&each[1]) - alone / 4.0).abs() < 1e-6);
+        other.findings[0].route = "GET /other".to_owned();
+        let together = sum(vec![one, other]).expect("a report");
+        assert_eq!(together.findings.len(), 2);
+        assert!(
+            (oom(&together) - alone / 2.0).abs() < 1e-6,
+            "by another leak too"
+        );
     }
 
     #[test]
