@@ -13,7 +13,7 @@ use crate::process::root;
 
 /// The variants that are shown if none is named: a leak, and the same service without it.
 const SHOWN: [&str; 2] = ["token-cache", "stateless"];
-/// Free memory of a service that leaks. Its growth budget, 5 % of it, is reached within one window of allocation tracing.
+/// Free memory of a service that leaks. Its growth budget, 5 % of it, is reached within seconds.
 const HEADROOM: u64 = 12 << 20;
 
 /// Arguments of the demo.
@@ -32,8 +32,8 @@ pub(crate) struct Arguments {
     /// Requests per second.
     #[arg(long, default_value_t = 200)]
     rate: u32,
-    /// heaptide's mode. In mode auto a leak of this service is suspected, but allocations are traced too short to confirm it.
-    #[arg(long, default_value = "trace")]
+    /// heaptide's mode.
+    #[arg(long, default_value = "auto")]
     mode: String,
 }
 
