@@ -28,7 +28,7 @@ async def user(request):
 
 
 async def health(_request):
-    return reply(200, "ok")
+    return reply(*claims.health())
 
 
 async def truth(_request):

@@ -35,7 +35,7 @@ async def user(_request, number):
 
 @app.get("/health")
 async def health(_request):
-    return reply(200, "ok")
+    return reply(*claims.health())
 
 
 @app.get("/truth")

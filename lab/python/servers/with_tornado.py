@@ -34,7 +34,7 @@ app = tornado.web.Application(
         route("/api/profile", lambda request: claims.profile(request.headers.get("Authorization"))),
         route("/api/upload", lambda request: claims.upload(request.body)),
         route("/users/([0-9]+)", lambda _request, number: claims.user(number)),
-        route("/health", lambda _request: (200, "ok")),
+        route("/health", lambda _request: claims.health()),
         route("/truth", lambda _request: claims.truth()),
     ],
     log_function=lambda _handler: None,

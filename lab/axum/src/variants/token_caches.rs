@@ -29,7 +29,7 @@ async fn get_data(headers: HeaderMap) -> Result<Json<Data>, StatusCode> {
 }
 
 /// Decoding is slow, so it is done once per token.
-fn claims_for(token: &str) -> Result<Claims, StatusCode> {
+pub fn claims_for(token: &str) -> Result<Claims, StatusCode> {
     let mut cache = CLAIMS.lock().expect("no holder panics");
     if let Some(claims) = cache.get(token) {
         return Ok(claims.clone());
@@ -59,7 +59,7 @@ fn remember_subject(claims: &Claims) {
     }
 }
 
-pub(super) fn kept_by_token() -> Kept {
+pub fn kept_by_token() -> Kept {
     let cache = CLAIMS.lock().expect("no holder panics");
     Kept {
         entries: cache.len(),
