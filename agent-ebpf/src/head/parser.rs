@@ -47,6 +47,10 @@ pub struct Parser {
     pub head_bytes: u32,
     /// 1: the body comes in chunks.
     pub chunked: u32,
+    /// 1: the head is in uWSGI's protocol.
+    pub uwsgi: u32,
+    /// There: bytes of the name or value still to come.
+    pub value_left: u32,
     /// 1: the query is being skipped; path bytes are not kept any more.
     pub path_done: u32,
     /// Used bytes of `path`.
