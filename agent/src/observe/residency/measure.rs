@@ -5,6 +5,7 @@ use std::{io, time::Duration};
 use heaptide_ebpf::tail::TailKey;
 
 use super::{
+    Text,
     memory::MemoryError,
     search::Needle,
     worker::{Job, Worker},
@@ -45,7 +46,10 @@ pub fn measure(pid: u32, tokens: u64) -> Result<Measured, MemoryError> {
         worker.give(Job {
             pid,
             from: start,
-            least: b' ' + 1,
+            text: Text {
+                least: b' ' + 1,
+                wide: false,
+            },
             needles,
             beginning: None,
         });

@@ -60,6 +60,11 @@ impl Buffer {
         Ok(Self(map))
     }
 
+    /// The space.
+    pub(super) fn bytes(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+
     /// Wipes the buffer.
     pub(super) fn wipe(&mut self) {
         // By words: wiping by bytes takes as long as the search.

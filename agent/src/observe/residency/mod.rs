@@ -43,10 +43,18 @@ pub(super) struct Searches {
     rest_until: Instant,
 }
 
+/// What credentials look like in a target's memory.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Text {
+    /// Their smallest byte value.
+    pub(super) least: u8,
+    /// They may be in UTF-16 too.
+    pub(super) wide: bool,
+}
+
 /// One target.
 struct Searched {
-    /// The smallest byte value in credentials.
-    least: u8,
+    text: Text,
     tokens: Tokens,
     /// How most tokens found in memory begin; fixed during a pass.
     beginning: Option<Needle>,
@@ -99,18 +107,17 @@ impl Searches {
         }
     }
 
-    /// A request of `pid` with this credential has ended. `least` is the smallest byte value in its
-    /// credentials.
+    /// A request of `pid` with this credential has ended.
     pub(super) fn ended(
         &mut self,
         pid: u32,
-        least: u8,
+        text: Text,
         window: TokenWindow,
         whole: Fingerprint,
         at: Nanos,
     ) {
         let searched = self.targets.entry(pid).or_insert_with(|| Searched {
-            least,
+            text,
             tokens: Tokens::default(),
             beginning: None,
             strings: 0,
@@ -231,7 +238,7 @@ impl Searches {
         let job = Job {
             pid: *pid,
             from: pass.from,
-            least: searched.least,
+            text: searched.text,
             needles,
             beginning: searched.beginning,
         };
