@@ -214,7 +214,7 @@ pub(super) fn used(scan: &mut Scan, settings: &Settings, state: u32, used: u32) 
         return;
     }
     parser.body_left -= used as u64;
-    if state >= METHOD || state < PACKET {
+    if !(PACKET..METHOD).contains(&state) {
         parser.value_left = parser.value_left.wrapping_sub(used);
         if parser.value_left == 0 {
             match parser.state {

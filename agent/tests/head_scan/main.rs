@@ -56,22 +56,24 @@ fn methods_are_tokens() {
     }
 }
 
+/// Variables as nginx sends them.
+fn variables<'a>(more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    let first = [
+        ("QUERY_STRING", "a=b"),
+        ("REQUEST_METHOD", "POST"),
+        ("CONTENT_LENGTH", "5"),
+        ("REQUEST_URI", "/api/data?a=b"),
+        ("PATH_INFO", "/api/data"),
+        ("REQUEST_URI_X", "/no"),
+    ];
+    [&first[..], more].concat()
+}
+
 /// uWSGI's protocol, as nginx and uWSGI's router send it, with the body behind it.
 #[test]
 fn packets_of_uwsgi() {
     let token = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl";
     let bearer_token = format!("Bearer {token}");
-    fn request<'a>(more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
-        let first = [
-            ("QUERY_STRING", "a=b"),
-            ("REQUEST_METHOD", "POST"),
-            ("CONTENT_LENGTH", "5"),
-            ("REQUEST_URI", "/api/data?a=b"),
-            ("PATH_INFO", "/api/data"),
-            ("REQUEST_URI_X", "/no"),
-        ];
-        [&first[..], more].concat()
-    }
     let found = |text: &[u8], token: &str| Head {
         path: "POST /api/data".to_owned(),
         token: fingerprint(token.as_bytes()),
@@ -110,14 +112,14 @@ fn packets_of_uwsgi() {
             "",
         ),
     ] {
-        let mut text = packet(0, &request(more));
+        let mut text = packet(0, &variables(more));
         text.extend(b"hello");
         same_however_split(&bearer(), &text, &[found(&text, wanted)]);
     }
     // Other kinds of packets, and what only begins like one.
     let no_target = [("REQUEST_METHOD", "GET"), ("HTTP_HOST", "example.org")];
     for text in [
-        packet(5, &request(&[])),
+        packet(5, &variables(&[])),
         packet(0, &no_target),
         b"\0\x05\0\0abcde".to_vec(),
         b"\0\x40\0\0\x02\0\0\0\x02\0ab".to_vec(),

@@ -105,22 +105,22 @@ pub fn profile(authorization: Option<&str>) -> Answer {
 
 /// `POST /api/upload`.
 #[must_use]
-pub fn upload(body: &[u8]) -> Answer {
-    note("POST /api/upload".to_owned(), None);
+pub fn upload(authorization: Option<&str>, body: &[u8]) -> Answer {
+    note("POST /api/upload".to_owned(), token_of(authorization));
     answer(201, &json!({ "bytes": body.len() }))
 }
 
 /// `GET /users/{id}`.
 #[must_use]
-pub fn user(id: u64) -> Answer {
-    note("GET /users/{id}".to_owned(), None);
+pub fn user(authorization: Option<&str>, id: u64) -> Answer {
+    note("GET /users/{id}".to_owned(), token_of(authorization));
     answer(200, &json!({ "id": id, "name": format!("user {id}") }))
 }
 
 /// `GET /health`.
 #[must_use]
-pub fn health() -> Answer {
-    note("GET /health".to_owned(), None);
+pub fn health(authorization: Option<&str>) -> Answer {
+    note("GET /health".to_owned(), token_of(authorization));
     answer(200, &json!("ok"))
 }
 

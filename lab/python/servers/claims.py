@@ -63,7 +63,7 @@ def bearer(authorization):
     return token if scheme.lower() == "bearer" else ""
 
 
-def count(route, authorization=None):
+def count(route, authorization):
     books.count(books.ROUTES.index(route), authorization)
     books.publish(len(claims_cache))
 
@@ -82,18 +82,18 @@ def profile(authorization):
     return (401, {}) if claims is None else (200, {"email": claims["email"]})
 
 
-def user(number):
-    count("GET /users/{id}")
+def user(number, authorization):
+    count("GET /users/{id}", authorization)
     return 200, {"id": number}
 
 
-def upload(body):
-    count("POST /api/upload")
+def upload(body, authorization):
+    count("POST /api/upload", authorization)
     return 201, {"bytes": len(body)}
 
 
-def health():
-    count("GET /health")
+def health(authorization):
+    count("GET /health", authorization)
     return 200, "ok"
 
 
@@ -109,11 +109,11 @@ def respond(method, path, authorization, body):
     if path == "/api/profile":
         return profile(authorization)
     if path == "/health":
-        return health()
+        return health(authorization)
     if path == "/truth":
         return truth()
     if path.startswith("/users/"):
-        return user(path.rpartition("/")[2])
+        return user(path.rpartition("/")[2], authorization)
     if (method, path) == ("POST", "/api/upload"):
-        return upload(body)
+        return upload(body, authorization)
     return 404, {}

@@ -20,15 +20,15 @@ async def profile(request):
 
 
 async def upload(request):
-    return reply(*claims.upload(await request.body()))
+    return reply(*claims.upload(await request.body(), request.headers.get("authorization")))
 
 
 async def user(request):
-    return reply(*claims.user(request.path_params["number"]))
+    return reply(*claims.user(request.path_params["number"], request.headers.get("authorization")))
 
 
-async def health(_request):
-    return reply(*claims.health())
+async def health(request):
+    return reply(*claims.health(request.headers.get("authorization")))
 
 
 async def truth(_request):

@@ -25,16 +25,16 @@ async fn profile(request: HttpRequest) -> HttpResponse {
     reply(service::profile(authorization(&request)))
 }
 
-async fn upload(body: Bytes) -> HttpResponse {
-    reply(service::upload(&body))
+async fn upload(request: HttpRequest, body: Bytes) -> HttpResponse {
+    reply(service::upload(authorization(&request), &body))
 }
 
-async fn user(id: Path<u64>) -> HttpResponse {
-    reply(service::user(*id))
+async fn user(request: HttpRequest, id: Path<u64>) -> HttpResponse {
+    reply(service::user(authorization(&request), *id))
 }
 
-async fn health() -> HttpResponse {
-    reply(service::health())
+async fn health(request: HttpRequest) -> HttpResponse {
+    reply(service::health(authorization(&request)))
 }
 
 async fn truth() -> HttpResponse {

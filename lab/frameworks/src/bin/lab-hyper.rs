@@ -14,11 +14,13 @@ async fn handle(request: Request<Body>) -> Result<Response<Body>, hyper::Error> 
     let (status, json) = match (&parts.method, parts.uri.path()) {
         (&Method::GET, "/api/data") => service::data(authorization),
         (&Method::GET, "/api/profile") => service::profile(authorization),
-        (&Method::POST, "/api/upload") => service::upload(&hyper::body::to_bytes(body).await?),
-        (&Method::GET, "/health") => service::health(),
+        (&Method::POST, "/api/upload") => {
+            service::upload(authorization, &hyper::body::to_bytes(body).await?)
+        }
+        (&Method::GET, "/health") => service::health(authorization),
         (&Method::GET, "/truth") => service::truth(),
         (&Method::GET, path) => match path.strip_prefix("/users/").map(str::parse) {
-            Some(Ok(id)) => service::user(id),
+            Some(Ok(id)) => service::user(authorization, id),
             _ => (404, String::new()),
         },
         _ => (404, String::new()),

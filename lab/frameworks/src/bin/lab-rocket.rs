@@ -38,19 +38,19 @@ fn profile(authorization: Authorization) -> Reply {
 }
 
 #[post("/api/upload", data = "<body>")]
-async fn upload(body: Data<'_>) -> std::io::Result<Reply> {
+async fn upload(authorization: Authorization, body: Data<'_>) -> std::io::Result<Reply> {
     let body = body.open(1.mebibytes()).into_bytes().await?;
-    Ok(reply(service::upload(&body)))
+    Ok(reply(service::upload(authorization.0.as_deref(), &body)))
 }
 
 #[get("/users/<id>")]
-fn user(id: u64) -> Reply {
-    reply(service::user(id))
+fn user(authorization: Authorization, id: u64) -> Reply {
+    reply(service::user(authorization.0.as_deref(), id))
 }
 
 #[get("/health")]
-fn health() -> Reply {
-    reply(service::health())
+fn health(authorization: Authorization) -> Reply {
+    reply(service::health(authorization.0.as_deref()))
 }
 
 #[get("/truth")]

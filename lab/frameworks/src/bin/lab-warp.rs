@@ -24,12 +24,18 @@ async fn main() -> anyhow::Result<()> {
         .map(|value: Option<String>| reply(service::profile(value.as_deref())));
     let upload = warp::path!("api" / "upload")
         .and(warp::post())
+        .and(authorization())
         .and(warp::body::bytes())
-        .map(|body: warp::hyper::body::Bytes| reply(service::upload(&body)));
+        .map(|value: Option<String>, body: warp::hyper::body::Bytes| {
+            reply(service::upload(value.as_deref(), &body))
+        });
     let user = warp::path!("users" / u64)
         .and(warp::get())
-        .map(|id| reply(service::user(id)));
-    let health = warp::path!("health").map(|| reply(service::health()));
+        .and(authorization())
+        .map(|id, value: Option<String>| reply(service::user(value.as_deref(), id)));
+    let health = warp::path!("health")
+        .and(authorization())
+        .map(|value: Option<String>| reply(service::health(value.as_deref())));
     let truth = warp::path!("truth").map(|| reply(service::truth()));
     let routes = data.or(profile).or(upload).or(user).or(health).or(truth);
     warp::serve(routes).run(address).await;
