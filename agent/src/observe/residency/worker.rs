@@ -13,7 +13,7 @@ use tracing::debug;
 
 use super::{
     Text,
-    memory::{BEGIN, Buffer, MemoryError, Read, read},
+    memory::{BEGIN, Buffer, EVEN, MemoryError, Read, read},
     search::{Needle, Search, narrow},
 };
 use heaptide_process::clocks::cpu_time;
@@ -199,7 +199,7 @@ fn search(
         look(bytes, BEGIN);
         if let Some(narrowed) = &mut narrowed {
             // A text that two pieces share is missed: the second begins with too little of the first.
-            let even = bytes.get(BEGIN..).unwrap_or_default();
+            let even = bytes.get(EVEN..).unwrap_or_default();
             look(narrow(even, narrowed.bytes()), 0);
         }
         if found.windows.len() > most {
