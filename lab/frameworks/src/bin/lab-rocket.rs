@@ -1,5 +1,8 @@
 //! The service with Rocket.
 
+// Rocket passes what it has read from a request by value.
+#![expect(clippy::needless_pass_by_value)]
+
 use anyhow::Context as _;
 use lab_frameworks as service;
 use rocket::config::{Config, LogLevel};
