@@ -250,7 +250,7 @@ fn pypy(process: &Inspected) -> Option<Recognised> {
             None => "pypy".to_string(),
         },
         own_heap: true,
-        collected: false,
+        collected: true,
         wide_strings: false,
         limitations: vec![
             "PyPy moves objects in its own heap: allocations, containers and Python stacks are \
