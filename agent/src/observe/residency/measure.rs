@@ -5,10 +5,9 @@ use std::{io, time::Duration};
 use heaptide_ebpf::tail::TailKey;
 
 use super::{
-    Text,
     memory::MemoryError,
     search::Needle,
-    worker::{Job, Worker},
+    worker::{Job, Text, Worker},
 };
 
 /// Cost of a search.

@@ -23,6 +23,7 @@ pub use measure::{Measured, measure};
 pub use memory::MemoryError;
 use search::Needle;
 use tokens::Tokens;
+pub(super) use worker::Text;
 use worker::{Beginnings, Done, Job, Worker};
 
 /// Average fraction of a core for the searches of all targets.
@@ -41,15 +42,6 @@ pub(super) struct Searches {
     busy: Option<u32>,
     /// Earliest time of the next search within the budget.
     rest_until: Instant,
-}
-
-/// What credentials look like in a target's memory.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Text {
-    /// Their smallest byte value.
-    pub(super) least: u8,
-    /// They may be in UTF-16 too.
-    pub(super) wide: bool,
 }
 
 /// One target.

@@ -12,7 +12,6 @@ use heaptide_ebpf::tail::TailKey;
 use tracing::debug;
 
 use super::{
-    Text,
     memory::{BEGIN, Buffer, EVEN, MemoryError, Read, read},
     search::{Needle, Search, narrow},
 };
@@ -22,6 +21,15 @@ use heaptide_process::clocks::cpu_time;
 const LONGEST: Duration = Duration::from_millis(500);
 /// `nice` value of the thread.
 const NICE: libc::c_int = 19;
+
+/// What credentials look like in a target's memory.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::observe) struct Text {
+    /// Their smallest byte value.
+    pub(in crate::observe) least: u8,
+    /// They may be in UTF-16 too.
+    pub(in crate::observe) wide: bool,
+}
 
 /// A search to do.
 pub(super) struct Job {
