@@ -6,7 +6,7 @@
 //! (SipHash-1-3) and never stored. Only its last two words are kept until it ends, for the fingerprint by which
 //! memory is searched for it ([`crate::tail`]).
 
-use crate::{CredentialPattern, MAX_HEAD, METHOD_LEN, PATH_LEN, Settings};
+use crate::{CredentialPattern, MAX_HEAD, METHOD_LEN, Settings};
 
 pub mod bytes;
 mod chunks;
@@ -17,15 +17,10 @@ mod uwsgi;
 
 use chunks::{CHUNK_END, CHUNK_LINE, CHUNK_SIZE, TRAILER, TRAILER_LINE};
 use credential::{COOKIE_SKIP, NAME, SCHEME, TOKEN, VALUE};
-use parser::{LENGTH, LINE_START, METHOD, MOST, PATH, SKIP_LINE, VERSION};
+use parser::{LENGTH, LINE_START, METHOD, MOST, PATH, SKIP_LINE, VERSION, keep};
 
-pub use parser::{BODY, CUT_HEAD, CUT_PATH, LOST, Parser, START};
+pub use parser::{BODY, CUT_HEAD, CUT_PATH, EVENT_BEGIN, EVENT_HEAD, LOST, Parser, START};
 pub use token::{OPENING, begins_request, is_tchar};
-
-/// `Scan::event`: a request line was recognised, up to its version.
-pub const EVENT_BEGIN: u32 = 1;
-/// `Scan::event`: a head is complete.
-pub const EVENT_HEAD: u32 = 2;
 
 /// Longest request line that is followed.
 const MOST_LINE: u32 = 1 << 16;
@@ -134,7 +129,10 @@ pub fn step(scan: &mut Scan, settings: &Settings, pattern: &CredentialPattern) -
     scan.parser.head_bytes = scan.parser.head_bytes.wrapping_add(used);
     scan.position = position + used;
     if in_packet {
-        uwsgi::used(scan, settings, before, used);
+        let event = uwsgi::used(&mut scan.parser, settings, before, used);
+        if event != 0 {
+            scan.event = event;
+        }
     }
     i64::from(scan.parser.state == BODY || scan.parser.state == LOST)
 }
@@ -175,17 +173,6 @@ fn reset(parser: &mut Parser) {
     parser.tail_fingerprint = 0;
     parser.tail_filter = 0;
     parser.token_len = 0;
-}
-
-#[inline(always)]
-fn keep(parser: &mut Parser, byte: u8) {
-    let length = parser.path_len as usize;
-    if length < PATH_LEN {
-        parser.path[length & (PATH_LEN - 1)] = byte;
-        parser.path_len = length as u32 + 1;
-    } else {
-        parser.cut = CUT_PATH;
-    }
 }
 
 /// A byte of the method: any token (RFC 9110, 9.1) of bounded length.

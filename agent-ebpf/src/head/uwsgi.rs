@@ -4,8 +4,10 @@
 //! The credential is read by the states of HTTP header values; `Parser::value_left` limits them to the value.
 
 use super::credential;
-use super::parser::{BODY, LINE_START, LOST, MOST, Parser, SKIP_LINE, START};
-use super::{EVENT_BEGIN, EVENT_HEAD, Scan, is_tchar, keep};
+use super::parser::{
+    BODY, EVENT_BEGIN, EVENT_HEAD, LINE_START, LOST, MOST, Parser, SKIP_LINE, START, keep,
+};
+use super::token::is_tchar;
 use crate::{CredentialPattern, METHOD_LEN, Settings};
 
 /// The packet's header: kind 0 (a request), the size of the variables, 0.
@@ -201,17 +203,17 @@ pub(super) fn limit(parser: &Parser, left: u32) -> u32 {
     }
 }
 
-/// Counts `used` bytes of the packet; at the end of a value the next name follows.
+/// Counts `used` bytes of the packet; at the end of a value the next name follows. Returns the event, 0 for none.
 #[inline(always)]
-pub(super) fn used(scan: &mut Scan, settings: &Settings, state: u32, used: u32) {
-    let parser = &mut scan.parser;
+pub(super) fn used(parser: &mut Parser, settings: &Settings, state: u32, used: u32) -> u32 {
+    let mut event = 0;
     if parser.state == LOST || (state != PACKET && used as u64 > parser.body_left) {
         parser.state = LOST;
         parser.uwsgi = 0;
-        return;
+        return 0;
     }
     if state == PACKET {
-        return;
+        return 0;
     }
     parser.body_left -= used as u64;
     if !(PACKET..METHOD).contains(&state) {
@@ -221,7 +223,7 @@ pub(super) fn used(scan: &mut Scan, settings: &Settings, state: u32, used: u32) 
                 METHOD => keep(parser, b' '),
                 TARGET => {
                     parser.path_done = 1;
-                    scan.event = EVENT_BEGIN;
+                    event = EVENT_BEGIN;
                 }
                 credential::TOKEN => credential::finish(parser, settings),
                 _ => {}
@@ -234,15 +236,16 @@ pub(super) fn used(scan: &mut Scan, settings: &Settings, state: u32, used: u32) 
         }
     }
     if parser.body_left == 0 {
-        if parser.state != NAME_SIZE || parser.path_done == 0 || scan.event != 0 {
+        if parser.state != NAME_SIZE || parser.path_done == 0 || event != 0 {
             parser.state = LOST;
             parser.uwsgi = 0;
-            return;
+            return 0;
         }
         parser.uwsgi = 0;
         parser.value_left = 0;
         parser.body_left = parser.content_length;
         parser.state = if parser.body_left > 0 { BODY } else { START };
-        scan.event = EVENT_HEAD;
+        event = EVENT_HEAD;
     }
+    event
 }
