@@ -1,29 +1,26 @@
-//! The scan of HTTP/1.x request heads: a state machine over bytes that survives between reads.
+//! The scan of heads of HTTP/1.x requests, and of those in uWSGI's protocol: a state machine over bytes that survives
+//! between reads.
 //!
 //! Pure: the kernel programs run it, and a test on the host compares it with a plain parser. Long runs (the rest of a
 //! header line, the credential) are taken eight bytes at a time. The credential is fingerprinted as it is read
 //! (SipHash-1-3) and never stored. Only its last two words are kept until it ends, for the fingerprint by which
 //! memory is searched for it ([`crate::tail`]).
 
-use crate::{CredentialPattern, MAX_HEAD, METHOD_LEN, PATH_LEN, Settings};
+use crate::{CredentialPattern, MAX_HEAD, METHOD_LEN, Settings};
 
 pub mod bytes;
 mod chunks;
 mod credential;
 mod parser;
 mod token;
+mod uwsgi;
 
 use chunks::{CHUNK_END, CHUNK_LINE, CHUNK_SIZE, TRAILER, TRAILER_LINE};
 use credential::{COOKIE_SKIP, NAME, SCHEME, TOKEN, VALUE};
-use parser::{LENGTH, LINE_START, METHOD, MOST, PATH, SKIP_LINE, VERSION};
+use parser::{LENGTH, LINE_START, METHOD, MOST, PATH, SKIP_LINE, VERSION, keep};
 
-pub use parser::{BODY, CUT_HEAD, CUT_PATH, LOST, Parser, START};
+pub use parser::{BODY, CUT_HEAD, CUT_PATH, EVENT_BEGIN, EVENT_HEAD, LOST, Parser, START};
 pub use token::{OPENING, begins_request, is_tchar};
-
-/// `Scan::event`: a request line was recognised, up to its version.
-pub const EVENT_BEGIN: u32 = 1;
-/// `Scan::event`: a head is complete.
-pub const EVENT_HEAD: u32 = 2;
 
 /// Longest request line that is followed.
 const MOST_LINE: u32 = 1 << 16;
@@ -67,9 +64,14 @@ pub fn step(scan: &mut Scan, settings: &Settings, pattern: &CredentialPattern) -
             .read_unaligned()
     };
     let byte = word as u8;
-    let left = scan.end - position;
+    let mut left = scan.end - position;
     let mut used = 1;
-    match scan.parser.state {
+    let before = scan.parser.state;
+    let in_packet = scan.parser.uwsgi != 0 && before != START;
+    if in_packet {
+        left = uwsgi::limit(&scan.parser, left);
+    }
+    match before {
         SKIP_LINE => {
             let mask = bytes::equal(word, b'\n');
             if mask == 0 {
@@ -101,12 +103,22 @@ pub fn step(scan: &mut Scan, settings: &Settings, pattern: &CredentialPattern) -
             } else if is_tchar(byte) {
                 reset(&mut scan.parser);
                 method(&mut scan.parser, byte);
+            } else if byte == 0 {
+                reset(&mut scan.parser);
+                uwsgi::begin(&mut scan.parser);
             } else {
                 scan.parser.state = LOST;
             }
         }
         CHUNK_SIZE | CHUNK_LINE | CHUNK_END | TRAILER | TRAILER_LINE => {
             chunks::between(&mut scan.parser, byte);
+        }
+        uwsgi::SKIP => used = left,
+        uwsgi::METHOD | uwsgi::TARGET | uwsgi::LENGTH => {
+            uwsgi::in_value(&mut scan.parser, byte);
+        }
+        uwsgi::PACKET | uwsgi::NAME_SIZE | uwsgi::NAME | uwsgi::VALUE_SIZE => {
+            uwsgi::byte(&mut scan.parser, pattern, byte);
         }
         // The callers handle BODY and LOST, for a whole read at once.
         _ => return 1,
@@ -116,6 +128,12 @@ pub fn step(scan: &mut Scan, settings: &Settings, pattern: &CredentialPattern) -
     }
     scan.parser.head_bytes = scan.parser.head_bytes.wrapping_add(used);
     scan.position = position + used;
+    if in_packet {
+        let event = uwsgi::used(&mut scan.parser, settings, before, used);
+        if event != 0 {
+            scan.event = event;
+        }
+    }
     i64::from(scan.parser.state == BODY || scan.parser.state == LOST)
 }
 
@@ -146,6 +164,8 @@ fn reset(parser: &mut Parser) {
     parser.body_left = 0;
     parser.head_bytes = 0;
     parser.chunked = 0;
+    parser.uwsgi = 0;
+    parser.value_left = 0;
     parser.path_done = 0;
     parser.path_len = 0;
     parser.cut = 0;
@@ -153,17 +173,6 @@ fn reset(parser: &mut Parser) {
     parser.tail_fingerprint = 0;
     parser.tail_filter = 0;
     parser.token_len = 0;
-}
-
-#[inline(always)]
-fn keep(parser: &mut Parser, byte: u8) {
-    let length = parser.path_len as usize;
-    if length < PATH_LEN {
-        parser.path[length & (PATH_LEN - 1)] = byte;
-        parser.path_len = length as u32 + 1;
-    } else {
-        parser.cut = CUT_PATH;
-    }
 }
 
 /// A byte of the method: any token (RFC 9110, 9.1) of bounded length.

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Builds the Go services with every toolchain that `cargo xtask setup --lab` has put into lab/target/go:
 # target/{echo,nethttp}-VERSION and the same with -stripped (`-ldflags="-s -w"`); those of 1.21 are position-independent
-# executables, and of 1.23 there are also target/{cgo,fasthttp}-VERSION. With versions as its arguments only those. Go's cache avoids
+# executables, and of 1.23 there are also target/{cgo,fasthttp,gin,chi}-VERSION. With versions as its arguments only those. Go's cache avoids
 # unnecessary builds.
 set -eu
 cd "$(dirname "$0")"
@@ -33,6 +33,8 @@ for version in "$@"; do
     done
     if [ "$version" = 1.23 ]; then
         CGO_ENABLED=1 "$GOROOT/bin/go" build -o "target/cgo-$version" lab/cmd/cgo
-        "$GOROOT/bin/go" build -o "target/fasthttp-$version" lab/cmd/fasthttp
+        for app in fasthttp gin chi; do
+            "$GOROOT/bin/go" build -o "target/$app-$version" "lab/cmd/$app"
+        done
     fi
 done

@@ -175,7 +175,7 @@ pub(super) fn token(
 
 /// The credential has ended: computes its fingerprints. 0 means "no credential" or "no window".
 #[inline(always)]
-fn finish(parser: &mut Parser, settings: &Settings) {
+pub(super) fn finish(parser: &mut Parser, settings: &Settings) {
     parser.token = 0;
     if parser.token_len == 0 {
         return;

@@ -15,6 +15,11 @@ pub const BODY: u32 = 11;
 /// The position in the message is unknown: nothing is recognised until the next read.
 pub const LOST: u32 = 12;
 
+/// `Scan::event`: a request line was recognised, up to its version.
+pub const EVENT_BEGIN: u32 = 1;
+/// `Scan::event`: a head is complete.
+pub const EVENT_HEAD: u32 = 2;
+
 /// `Parser::cut`: the path was cut.
 pub const CUT_PATH: u32 = 1;
 /// `Parser::cut`: lines beyond [`MAX_HEAD`] were ignored.
@@ -47,6 +52,10 @@ pub struct Parser {
     pub head_bytes: u32,
     /// 1: the body comes in chunks.
     pub chunked: u32,
+    /// 1: the head is in uWSGI's protocol.
+    pub uwsgi: u32,
+    /// There: bytes of the name or value still to come.
+    pub value_left: u32,
     /// 1: the query is being skipped; path bytes are not kept any more.
     pub path_done: u32,
     /// Used bytes of `path`.
@@ -61,4 +70,16 @@ pub struct Parser {
     pub cut: u32,
     /// `METHOD path`.
     pub path: [u8; PATH_LEN],
+}
+
+/// A byte of the method and the path.
+#[inline(always)]
+pub(super) fn keep(parser: &mut Parser, byte: u8) {
+    let length = parser.path_len as usize;
+    if length < PATH_LEN {
+        parser.path[length & (PATH_LEN - 1)] = byte;
+        parser.path_len = length as u32 + 1;
+    } else {
+        parser.cut = CUT_PATH;
+    }
 }

@@ -34,6 +34,8 @@ pub struct Recognised {
     pub own_heap: bool,
     /// That heap has a tracing collector, so garbage stays for a while.
     pub collected: bool,
+    /// Its strings may be in UTF-16.
+    pub wide_strings: bool,
     /// Its limitations, one sentence each.
     pub limitations: Vec<String>,
     /// Observes this process.

@@ -1,4 +1,4 @@
-//! Finds functions of a Rust program by their demangled names, and crates by source paths.
+//! Finds functions of a Rust program by their demangled names, crates by source paths, and texts in read-only data.
 
 use heaptide_process::Module;
 use heaptide_process::plan::wishes::FunctionAt;
@@ -47,4 +47,19 @@ pub(crate) fn mentions(main: &Module, pattern: &str) -> bool {
         .is_ok_and(|path| main.elf.search(section, 4096, |bytes| path.is_match(bytes)));
     main.elf.release();
     found
+}
+
+/// The first group of `pattern` in the read-only data of a file.
+pub(crate) fn captured(module: &Module, pattern: &str) -> Option<String> {
+    let pattern = regex::bytes::Regex::new(pattern).ok()?;
+    let mut text = None;
+    module
+        .elf
+        .search(module.elf.section(".rodata")?, 4096, |bytes| {
+            let found = pattern.captures(bytes).and_then(|found| found.get(1));
+            text = found.map(|group| String::from_utf8_lossy(group.as_bytes()).into_owned());
+            text.is_some()
+        });
+    module.elf.release();
+    text
 }

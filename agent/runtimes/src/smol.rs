@@ -44,6 +44,7 @@ fn recognise(process: &Inspected) -> Option<Recognised> {
         name: name.to_owned(),
         own_heap: false,
         collected: false,
+        wide_strings: false,
         limitations: limitation.into_iter().collect(),
         observer: Box::new(Tasks { polls: tasks }),
     })

@@ -13,6 +13,7 @@ impl Runtime for Threads {
             name: "threads".to_string(),
             own_heap: false,
             collected: false,
+            wide_strings: false,
             limitations: Vec::new(),
             observer: Box::new(Unobserved),
         })

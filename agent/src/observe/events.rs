@@ -7,6 +7,7 @@ use heaptide_process::clocks::now;
 
 use super::host::{Host, Sink};
 use super::lifecycle;
+use super::residency::Text;
 use crate::decode::{Event, Record};
 
 /// Processes what was read since the last call.
@@ -35,8 +36,11 @@ fn take(host: &mut Host, records: VecDeque<Record>, sink: &mut Sink<'_>) {
                 if let Some(searches) = &mut host.searches
                     && let Some((window, token)) = window.zip(request.token)
                 {
-                    let least = attached.config.credential.smallest_byte();
-                    searches.ended(record.tgid, least, window, token, request.end);
+                    let text = Text {
+                        least: attached.config.credential.smallest_byte(),
+                        wide: attached.target.runtime.wide_strings,
+                    };
+                    searches.ended(record.tgid, text, window, token, request.end);
                 }
                 let request = named(request, handler, &attached.handlers);
                 sink(record.tgid, Observation::Request(request));

@@ -56,6 +56,80 @@ fn methods_are_tokens() {
     }
 }
 
+/// Variables as nginx sends them.
+fn variables<'a>(more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    let first = [
+        ("QUERY_STRING", "a=b"),
+        ("REQUEST_METHOD", "POST"),
+        ("CONTENT_LENGTH", "5"),
+        ("REQUEST_URI", "/api/data?a=b"),
+        ("PATH_INFO", "/api/data"),
+        ("REQUEST_URI_X", "/no"),
+    ];
+    [&first[..], more].concat()
+}
+
+/// uWSGI's protocol, as nginx and uWSGI's router send it, with the body behind it.
+#[test]
+fn packets_of_uwsgi() {
+    let token = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl";
+    let bearer_token = format!("Bearer {token}");
+    let found = |text: &[u8], token: &str| Head {
+        path: "POST /api/data".to_owned(),
+        token: fingerprint(token.as_bytes()),
+        tail: window(token.as_bytes()),
+        bytes: text.len() as u32 - 5,
+        body: 5,
+        path_cut: false,
+    };
+    let long = "x".repeat(3000);
+    for (more, wanted) in [
+        (
+            &[
+                ("HTTP_AUTHORIZATION", bearer_token.as_str()),
+                ("HTTP_HOST", "x"),
+            ][..],
+            token,
+        ),
+        (
+            &[("HTTP_X", &long), ("HTTP_AUTHORIZATION", &bearer_token)],
+            token,
+        ),
+        (
+            &[("HTTP_AUTHORIZATION", "Basic abc"), ("HTTP_ACCEPT", "*/*")],
+            "",
+        ),
+        (&[("HTTP_AUTHORIZATION", "Bearer"), ("HTTP_EMPTY", "")], ""),
+        (
+            &[
+                ("HTTP_AUTHORIZATIO", "Bearer x"),
+                ("AUTHORIZATION", "Bearer x"),
+            ],
+            "",
+        ),
+        (
+            &[("HTTP_AUTHORIZATIONX", "Bearer x"), ("HTTP_HOST", "x")],
+            "",
+        ),
+    ] {
+        let mut text = packet(0, &variables(more));
+        text.extend(b"hello");
+        same_however_split(&bearer(), &text, &[found(&text, wanted)]);
+    }
+    // Other kinds of packets, and what only begins like one.
+    let no_target = [("REQUEST_METHOD", "GET"), ("HTTP_HOST", "example.org")];
+    for text in [
+        packet(5, &variables(&[])),
+        packet(0, &no_target),
+        b"\0\x05\0\0abcde".to_vec(),
+        b"\0\x40\0\0\x02\0\0\0\x02\0ab".to_vec(),
+        vec![0; 64],
+    ] {
+        let pieces: [&[u8]; 1] = [&text];
+        assert_eq!(scanned(&bearer(), &pieces), Err(Vec::new()));
+    }
+}
+
 /// A method may be any word, so only the text after it shows that this is a request.
 #[test]
 fn other_protocols_are_no_requests() {
@@ -239,7 +313,8 @@ fn garbage_ends() {
             .wrapping_add(1);
         (state >> 33) as u8
     };
-    let starts: [&[u8]; 5] = [
+    let starts: [&[u8]; 6] = [
+        b"\0\x50\0\0\x0e\0REQUEST_METHOD\x03\0GET\x0b\0REQUEST_URI",
         b"",
         b"GET ",
         b"GET / HTTP/1.1\r\nAuthorization: Bearer ",

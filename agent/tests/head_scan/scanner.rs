@@ -63,6 +63,8 @@ pub(crate) fn scan() -> Box<Scan> {
         body_left: 0,
         head_bytes: 0,
         chunked: 0,
+        uwsgi: 0,
+        value_left: 0,
         path_done: 0,
         path_len: 0,
         token: 0,
@@ -79,6 +81,17 @@ pub(crate) fn scan() -> Box<Scan> {
         parser,
         data: [0xff; CHUNK + 8],
     })
+}
+
+/// A packet of uWSGI's protocol.
+pub(crate) fn packet(kind: u8, variables: &[(&str, &str)]) -> Vec<u8> {
+    let mut vars = Vec::new();
+    for text in variables.iter().flat_map(|(name, value)| [name, value]) {
+        vars.extend((text.len() as u16).to_le_bytes());
+        vars.extend(text.as_bytes());
+    }
+    let size = (vars.len() as u16).to_le_bytes();
+    [&[kind, size[0], size[1], 0][..], &vars].concat()
 }
 
 /// Scans pieces as the kernel's `reading` does. `Err`: the scan was given up.

@@ -13,12 +13,14 @@ const SECRET: &[u8] = b"heaptide-lab-hs256-secret";
 
 /// Claims of a token.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Claims {
-    pub(crate) sub: String,
+pub struct Claims {
+    /// The user.
+    pub sub: String,
     pub(crate) iss: String,
     pub(crate) aud: String,
     pub(crate) jti: String,
-    pub(crate) email: String,
+    /// The user's address.
+    pub email: String,
     pub(crate) scope: String,
     pub(crate) roles: Vec<String>,
     pub(crate) iat: u64,
@@ -37,7 +39,7 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Result<&str, StatusCode> {
 }
 
 /// Checks a token and returns its claims.
-pub(crate) fn decode(token: &str) -> Result<Claims, StatusCode> {
+pub fn decode(token: &str) -> Result<Claims, StatusCode> {
     let mut validation = Validation::new(Algorithm::HS256);
     validation.set_audience(&["lab"]);
     jsonwebtoken::decode(token, &DecodingKey::from_secret(SECRET), &validation)

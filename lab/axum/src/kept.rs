@@ -6,7 +6,7 @@ use serde::Serialize;
 
 /// Contents of a variant's container.
 #[derive(Default, Serialize)]
-pub(crate) struct Kept {
+pub struct Kept {
     /// Entries in it.
     pub(crate) entries: usize,
     /// Bytes requested by its entries.
@@ -20,7 +20,7 @@ pub(crate) struct Kept {
 
 /// Blocks of one size.
 #[derive(Clone, Copy, Default, Serialize)]
-pub(crate) struct Blocks {
+pub struct Blocks {
     pub(crate) block_bytes: usize,
     pub(crate) count: usize,
     pub(crate) bytes: usize,

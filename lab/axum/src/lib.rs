@@ -19,6 +19,15 @@ mod sizes;
 mod truth;
 mod variants;
 
+/// The tokens, caches and counts, for services of other frameworks.
+pub mod shared {
+    pub use crate::auth::{Claims, decode};
+    pub use crate::kept::Kept;
+    pub use crate::truth::{Truth, note, with};
+    pub use crate::variants::full_caches::{fill_lru, newest_claims_for};
+    pub use crate::variants::token_caches::{claims_for, kept_by_token};
+}
+
 /// The service's settings.
 #[derive(Parser)]
 struct Arguments {

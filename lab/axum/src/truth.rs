@@ -17,7 +17,7 @@ use crate::variants::Variant;
 
 /// The response of `GET /truth`.
 #[derive(Serialize)]
-pub(crate) struct Truth {
+pub struct Truth {
     variant: &'static str,
     #[serde(flatten)]
     kept: Kept,
@@ -38,11 +38,26 @@ static REQUESTS: Mutex<BTreeMap<String, u64>> = Mutex::new(BTreeMap::new());
 /// Counts a request and its token.
 pub(crate) async fn count(request: Request, next: Next) -> Response {
     if let Some(path) = request.extensions().get::<MatchedPath>() {
-        let mut requests = REQUESTS.lock().expect("no holder panics");
-        let route = format!("{} {}", request.method(), path.as_str());
-        *requests.entry(route).or_default() += 1;
+        note(
+            format!("{} {}", request.method(), path.as_str()),
+            bearer(request.headers()).ok(),
+        );
     }
-    if let Ok(token) = bearer(request.headers()) {
+    next.run(request).await
+}
+
+/// Counts a request of a route and its token.
+///
+/// # Panics
+///
+/// Never: no holder of the lock panics.
+pub fn note(route: String, token: Option<&str>) {
+    *REQUESTS
+        .lock()
+        .expect("no holder panics")
+        .entry(route)
+        .or_default() += 1;
+    if let Some(token) = token {
         let mut hasher = DefaultHasher::new();
         token.hash(&mut hasher);
         let bit = hasher.finish() as usize % TOKEN_BITS;
@@ -51,15 +66,22 @@ pub(crate) async fn count(request: Request, next: Next) -> Response {
             DISTINCT.fetch_add(1, Ordering::Relaxed);
         }
     }
-    next.run(request).await
 }
 
 /// The present truth.
 pub(crate) fn read(variant: &Variant) -> Truth {
-    let kept = (variant.kept)();
+    with(variant.name, (variant.kept)())
+}
+
+/// The counts, with the contents of a variant's container.
+///
+/// # Panics
+///
+/// Never: no holder of the lock panics.
+pub fn with(variant: &'static str, kept: Kept) -> Truth {
     let requests = REQUESTS.lock().expect("no holder panics").clone();
     Truth {
-        variant: variant.name,
+        variant,
         kept_bytes: kept.entry_bytes + kept.table_bytes,
         kept,
         distinct_tokens: DISTINCT.load(Ordering::Relaxed),

@@ -7,11 +7,11 @@ use crate::kept::Kept;
 
 mod attribution;
 mod bounded_caches;
-mod full_caches;
+pub(crate) mod full_caches;
 mod not_per_request;
 mod per_request;
 mod rare;
-mod token_caches;
+pub(crate) mod token_caches;
 mod transient;
 
 /// A way of using memory.

@@ -20,15 +20,15 @@ async def profile(request):
 
 
 async def upload(request):
-    return reply(*claims.upload(await request.read()))
+    return reply(*claims.upload(await request.read(), request.headers.get("Authorization")))
 
 
 async def user(request):
-    return reply(*claims.user(request.match_info["number"]))
+    return reply(*claims.user(request.match_info["number"], request.headers.get("Authorization")))
 
 
-async def health(_request):
-    return reply(200, "ok")
+async def health(request):
+    return reply(*claims.health(request.headers.get("Authorization")))
 
 
 async def truth(_request):

@@ -25,17 +25,17 @@ async def profile(request):
 
 @app.post("/api/upload")
 async def upload(request):
-    return reply(*claims.upload(request.body))
+    return reply(*claims.upload(request.body, request.headers.get("Authorization")))
 
 
 @app.get("/users/<number>")
-async def user(_request, number):
-    return reply(*claims.user(number))
+async def user(request, number):
+    return reply(*claims.user(number, request.headers.get("Authorization")))
 
 
 @app.get("/health")
-async def health(_request):
-    return reply(200, "ok")
+async def health(request):
+    return reply(*claims.health(request.headers.get("Authorization")))
 
 
 @app.get("/truth")

@@ -16,7 +16,7 @@ class Handler(tornado.web.RequestHandler):
         self.respond = respond
 
     def get(self, *parts):
-        status, answer = self.respond(self.request, *parts)
+        status, answer = self.respond(self.request, self.request.headers.get("Authorization"), *parts)
         self.set_status(status)
         self.set_header("Content-Type", "application/json")
         self.write(json.dumps(answer))
@@ -30,12 +30,12 @@ def route(path, respond):
 
 app = tornado.web.Application(
     [
-        route("/api/data", lambda request: claims.data(request.headers.get("Authorization"))),
-        route("/api/profile", lambda request: claims.profile(request.headers.get("Authorization"))),
-        route("/api/upload", lambda request: claims.upload(request.body)),
-        route("/users/([0-9]+)", lambda _request, number: claims.user(number)),
-        route("/health", lambda _request: (200, "ok")),
-        route("/truth", lambda _request: claims.truth()),
+        route("/api/data", lambda _request, token: claims.data(token)),
+        route("/api/profile", lambda _request, token: claims.profile(token)),
+        route("/api/upload", lambda request, token: claims.upload(request.body, token)),
+        route("/users/([0-9]+)", lambda _request, token, number: claims.user(number, token)),
+        route("/health", lambda _request, token: claims.health(token)),
+        route("/truth", lambda _request, _token: claims.truth()),
     ],
     log_function=lambda _handler: None,
 )

@@ -32,7 +32,11 @@ const LIBRARIES: &[(&str, &str)] = &[
 /// The same for the services of one version, which the everyday tests do not use.
 const LIBRARIES_OF_ONE: (&str, &[(&str, &str)]) = (
     "1.23",
-    &[("golang-github-valyala-fasthttp-dev", "valyala/fasthttp")],
+    &[
+        ("golang-github-valyala-fasthttp-dev", "valyala/fasthttp"),
+        ("golang-github-gin-gonic-gin-dev", "gin-gonic/gin"),
+        ("golang-github-go-chi-chi-dev", "go-chi/chi"),
+    ],
 );
 const SOURCES: &str = "/usr/share/gocode/src/github.com";
 

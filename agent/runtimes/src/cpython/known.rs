@@ -74,6 +74,9 @@ mod tests {
         let offsets = DebugOffsets::parse(&bytes).unwrap();
         assert_eq!(offsets.version(), 0x030d_01f0);
         assert!(!offsets.free_threaded());
+        let mut without_gil = bytes.clone();
+        without_gil[16] = 1;
+        assert!(DebugOffsets::parse(&without_gil).unwrap().free_threaded());
         let version = Version::from_hex(offsets.version()).unwrap();
         assert_eq!(of(version, Some(&offsets)).unwrap().modules, 4711);
         assert_eq!(DebugOffsets::parse(b"xdebugpy"), None, "cut short");

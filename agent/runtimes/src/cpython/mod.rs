@@ -144,6 +144,7 @@ fn recognise(process: &Inspected) -> Option<Recognised> {
         },
         own_heap: true,
         collected: false,
+        wide_strings: false,
         limitations: vec![limitations.join("; ")],
         observer: match python {
             Some(python) => Box::new(CPythonObserver::new(process, python)),
@@ -234,6 +235,7 @@ fn by_name(process: &Inspected) -> Option<Recognised> {
         },
         own_heap: true,
         collected: false,
+        wide_strings: false,
         limitations: vec![format!("{ARENAS}; {said}")],
         observer: Box::new(Unobserved),
     })
@@ -248,7 +250,8 @@ fn pypy(process: &Inspected) -> Option<Recognised> {
             None => "pypy".to_string(),
         },
         own_heap: true,
-        collected: false,
+        collected: true,
+        wide_strings: false,
         limitations: vec![
             "PyPy moves objects in its own heap: allocations, containers and Python stacks are \
              not seen, only requests and process memory"

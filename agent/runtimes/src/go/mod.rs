@@ -55,6 +55,7 @@ fn recognise(process: &Inspected) -> Option<Recognised> {
         name,
         own_heap: true,
         collected: true,
+        wide_strings: false,
         observer: Box::new(GoObserver::new(process, program)),
     })
 }

@@ -7,7 +7,7 @@ use heaptide_ebpf::tail::TailKey;
 use super::{
     memory::MemoryError,
     search::Needle,
-    worker::{Job, Worker},
+    worker::{Job, Text, Worker},
 };
 
 /// Cost of a search.
@@ -45,7 +45,10 @@ pub fn measure(pid: u32, tokens: u64) -> Result<Measured, MemoryError> {
         worker.give(Job {
             pid,
             from: start,
-            least: b' ' + 1,
+            text: Text {
+                least: b' ' + 1,
+                wide: false,
+            },
             needles,
             beginning: None,
         });

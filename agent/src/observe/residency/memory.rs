@@ -19,6 +19,8 @@ const CHUNK: usize = 256 << 10;
 const CARRIED: usize = heaptide_ebpf::tail::WINDOW - 1;
 /// Where the target's bytes begin in a piece. Before, it is blank.
 pub(super) const BEGIN: usize = BLOCK - CARRIED;
+/// The first byte from there on whose address is even: a page begins at [`BLOCK`].
+pub(super) const EVEN: usize = BEGIN + CARRIED % 2;
 /// Pages whose state is read at once.
 const PAGES: usize = 4096;
 /// Page flags: present, swapped, file or shared (pagemap, Documentation/admin-guide/mm).
@@ -58,6 +60,11 @@ impl Buffer {
             debug!("cannot lock the buffer for the search for tokens: {why}");
         }
         Ok(Self(map))
+    }
+
+    /// The space.
+    pub(super) fn bytes(&mut self) -> &mut [u8] {
+        &mut self.0
     }
 
     /// Wipes the buffer.
@@ -214,6 +221,8 @@ mod tests {
             &mut |piece| {
                 assert_eq!(piece.len() % BLOCK, 0);
                 let carried = &piece[BLOCK - 15..BLOCK];
+                let page = seen.len() as u64 + start;
+                assert_eq!((page - (BLOCK - EVEN) as u64) % 2, 0);
                 if pieces > 0 {
                     assert_eq!(carried, &seen[seen.len() - 15..]);
                 }

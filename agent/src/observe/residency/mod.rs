@@ -23,6 +23,7 @@ pub use measure::{Measured, measure};
 pub use memory::MemoryError;
 use search::Needle;
 use tokens::Tokens;
+pub(super) use worker::Text;
 use worker::{Beginnings, Done, Job, Worker};
 
 /// Average fraction of a core for the searches of all targets.
@@ -45,8 +46,7 @@ pub(super) struct Searches {
 
 /// One target.
 struct Searched {
-    /// The smallest byte value in credentials.
-    least: u8,
+    text: Text,
     tokens: Tokens,
     /// How most tokens found in memory begin; fixed during a pass.
     beginning: Option<Needle>,
@@ -99,18 +99,17 @@ impl Searches {
         }
     }
 
-    /// A request of `pid` with this credential has ended. `least` is the smallest byte value in its
-    /// credentials.
+    /// A request of `pid` with this credential has ended.
     pub(super) fn ended(
         &mut self,
         pid: u32,
-        least: u8,
+        text: Text,
         window: TokenWindow,
         whole: Fingerprint,
         at: Nanos,
     ) {
         let searched = self.targets.entry(pid).or_insert_with(|| Searched {
-            least,
+            text,
             tokens: Tokens::default(),
             beginning: None,
             strings: 0,
@@ -231,7 +230,7 @@ impl Searches {
         let job = Job {
             pid: *pid,
             from: pass.from,
-            least: searched.least,
+            text: searched.text,
             needles,
             beginning: searched.beginning,
         };

@@ -170,6 +170,21 @@ impl Search {
     }
 }
 
+/// The ASCII characters of UTF-16 in `bytes` as one byte each, and a zero for each other one. Strings begin at even
+/// addresses, so `bytes` must too.
+pub(super) fn narrow<'a>(bytes: &[u8], into: &'a mut [u8]) -> &'a [u8] {
+    let (pairs, _) = bytes.as_chunks::<2>();
+    for (narrow, [low, high]) in into.iter_mut().zip(pairs) {
+        let is_ascii = *high == 0 && low.is_ascii();
+        *narrow = if is_ascii { *low } else { 0 };
+    }
+    let whole = pairs.len().next_multiple_of(BLOCK).min(into.len());
+    if let Some(rest) = into.get_mut(pairs.len()..whole) {
+        rest.fill(0);
+    }
+    into.get(..whole).unwrap_or_default()
+}
+
 /// The positions in `here` at which [`WINDOW`] marked bytes begin.
 #[inline]
 fn starts(here: u64, next: u64) -> u64 {

@@ -12,8 +12,8 @@ use heaptide_ebpf::tail::TailKey;
 use tracing::debug;
 
 use super::{
-    memory::{BEGIN, Buffer, MemoryError, Read, read},
-    search::{Needle, Search},
+    memory::{BEGIN, Buffer, EVEN, MemoryError, Read, read},
+    search::{Needle, Search, narrow},
 };
 use heaptide_process::clocks::cpu_time;
 
@@ -22,14 +22,23 @@ const LONGEST: Duration = Duration::from_millis(500);
 /// `nice` value of the thread.
 const NICE: libc::c_int = 19;
 
+/// What credentials look like in a target's memory.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::observe) struct Text {
+    /// Their smallest byte value.
+    pub(in crate::observe) least: u8,
+    /// They may be in UTF-16 too.
+    pub(in crate::observe) wide: bool,
+}
+
 /// A search to do.
 pub(super) struct Job {
     /// The process.
     pub(super) pid: u32,
     /// Start address.
     pub(super) from: u64,
-    /// The smallest byte value in credentials.
-    pub(super) least: u8,
+    /// What they look like.
+    pub(super) text: Text,
     /// The windows.
     pub(super) needles: Vec<Needle>,
     /// A window to count: the usual beginning of the tokens.
@@ -178,20 +187,29 @@ fn search(
     let mut needles = job.needles.clone();
     needles.extend(job.beginning);
     let counted = job.beginning.map(|needle| needle.fingerprint);
-    let search = Search::new(key, job.least, &needles);
+    let search = Search::new(key, job.text.least, &needles);
     // A token may be at many positions: bounds the list between two checks of the clock.
     let most = 4 * job.needles.len() + 1024;
+    let mut narrowed = job.text.wide.then(Buffer::new).transpose()?;
     let read = read(job.pid, job.from, &mut own, &mut |bytes| {
-        search.look(bytes, &mut |fingerprint, at| {
-            if Some(fingerprint) == counted {
-                found.count += 1;
-                return;
-            }
-            found.windows.push(fingerprint);
-            if found.beginnings.texts < TEXTS {
-                found.beginnings.add(search.beginning(bytes, BEGIN, at));
-            }
-        });
+        let mut look = |bytes: &[u8], begin| {
+            search.look(bytes, &mut |fingerprint, at| {
+                if Some(fingerprint) == counted {
+                    found.count += 1;
+                    return;
+                }
+                found.windows.push(fingerprint);
+                if found.beginnings.texts < TEXTS {
+                    found.beginnings.add(search.beginning(bytes, begin, at));
+                }
+            });
+        };
+        look(bytes, BEGIN);
+        if let Some(narrowed) = &mut narrowed {
+            // A text that two pieces share is missed: the second begins with too little of the first.
+            let even = bytes.get(EVEN..).unwrap_or_default();
+            look(narrow(even, narrowed.bytes()), 0);
+        }
         if found.windows.len() > most {
             found.windows.sort_unstable();
             found.windows.dedup();

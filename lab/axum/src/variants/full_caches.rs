@@ -89,21 +89,35 @@ fn early(number: usize) -> (String, Claims) {
 }
 
 pub(super) fn lru(innocent: Service) -> Service {
-    for (token, claims) in (0..5_000).map(early) {
-        LARGE
-            .lock()
-            .expect("no holder panics")
-            .put(&token, claims, 1);
-    }
+    fill_lru();
     Service {
         data: get(get_data_large),
         ..innocent
     }
 }
 
+/// Fills the cache of 5,000 entries.
+///
+/// # Panics
+///
+/// Never: no holder of its lock panics.
+pub fn fill_lru() {
+    for (token, claims) in (0..5_000).map(early) {
+        LARGE
+            .lock()
+            .expect("no holder panics")
+            .put(&token, claims, 1);
+    }
+}
+
+/// The claims of a token, from the cache of 5,000 entries.
+pub fn newest_claims_for(token: &str) -> Result<Claims, StatusCode> {
+    bounded_claims_for(&LARGE, token)
+}
+
 async fn get_data_large(headers: HeaderMap) -> Result<Json<Data>, StatusCode> {
     query_database().await;
-    let claims = bounded_claims_for(&LARGE, bearer(&headers)?)?;
+    let claims = newest_claims_for(bearer(&headers)?)?;
     Ok(Json(items_of(&claims.sub)))
 }
 

@@ -29,7 +29,11 @@ async fn get_data(headers: HeaderMap) -> Result<Json<Data>, StatusCode> {
 }
 
 /// Decoding is slow, so it is done once per token.
-fn claims_for(token: &str) -> Result<Claims, StatusCode> {
+///
+/// # Panics
+///
+/// Never: no holder of the lock panics.
+pub fn claims_for(token: &str) -> Result<Claims, StatusCode> {
     let mut cache = CLAIMS.lock().expect("no holder panics");
     if let Some(claims) = cache.get(token) {
         return Ok(claims.clone());
@@ -59,7 +63,12 @@ fn remember_subject(claims: &Claims) {
     }
 }
 
-pub(super) fn kept_by_token() -> Kept {
+/// The contents of the cache.
+///
+/// # Panics
+///
+/// Never: no holder of the lock panics.
+pub fn kept_by_token() -> Kept {
     let cache = CLAIMS.lock().expect("no holder panics");
     Kept {
         entries: cache.len(),

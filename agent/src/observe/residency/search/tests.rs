@@ -71,6 +71,24 @@ fn tokens_are_found_at_every_place() {
 }
 
 #[test]
+fn tokens_in_utf_16_are_found_after_narrowing() {
+    let mut random = Random(31);
+    let token = random.token(90);
+    let needle = needle(&token);
+    let search = Search::new(KEY, 0x21, &[needle]);
+    let mut into = vec![b'x'; 1024];
+    for at in 0..2 * BLOCK {
+        let mut bytes = vec![0; 2 * at];
+        bytes.extend(token.iter().flat_map(|letter| [*letter, 0]));
+        bytes.extend([b'x', 1, 0xe9, 0]);
+        assert!(look(&search, &bytes).is_empty(), "not as it is");
+        let narrowed = narrow(&bytes, &mut into);
+        assert_eq!(narrowed.len() % BLOCK, 0);
+        assert_eq!(look(&search, narrowed), [needle.fingerprint], "at {at}");
+    }
+}
+
+#[test]
 fn nothing_else_is_found() {
     let mut random = Random(5);
     let tokens: Vec<Vec<u8>> = (0..16_384).map(|n| random.token(16 + n % 60)).collect();
