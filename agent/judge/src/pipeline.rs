@@ -169,7 +169,7 @@ impl Pipeline {
             }
             Observation::Window(at, true) => {
                 let last = self.judgement();
-                self.judge.carry(&last.findings, inputs!(self));
+                self.judge.carry(inputs!(self));
                 self.judge.pause(None);
                 self.windows.begin(*at, last, self.window.requests);
                 self.earlier = match (self.earlier, self.judge.of_window(&self.growth)) {

@@ -31,6 +31,25 @@ const WORTH_MENTIONING: f64 = 16.0 * 1024.0;
 impl Judge {
     /// All findings, worst first.
     pub fn findings(&self, inputs: Inputs) -> Vec<Finding> {
+        let mut out = self.seen(inputs);
+        self.recall(inputs, &mut out);
+        out.sort_by(|a, b| {
+            b.state
+                .cmp(&a.state)
+                .then(b.retained_bytes.cmp(&a.retained_bytes))
+        });
+        out.truncate(MOST_FINDINGS);
+        if inputs.requests_unread {
+            out.iter_mut().for_each(unread);
+        }
+        for finding in &mut out {
+            finding.hint = hint(finding);
+        }
+        out
+    }
+
+    /// The findings of the current window of allocations, and those of objects and memory.
+    pub(super) fn seen(&self, inputs: Inputs) -> Vec<Finding> {
         let mut out: Vec<Finding> = groups(self.judged())
             .iter()
             .filter_map(|group| self.finding(inputs, group, None))
@@ -68,19 +87,6 @@ impl Judge {
         let is_table = |one: &Finding| tables.iter().any(|t| t.site.function == one.site.function);
         out.retain(|one| one.state > FindingState::None || !is_table(one));
         out.extend(tables);
-        self.recall(inputs, &mut out);
-        out.sort_by(|a, b| {
-            b.state
-                .cmp(&a.state)
-                .then(b.retained_bytes.cmp(&a.retained_bytes))
-        });
-        out.truncate(MOST_FINDINGS);
-        if inputs.requests_unread {
-            out.iter_mut().for_each(unread);
-        }
-        for finding in &mut out {
-            finding.hint = hint(finding);
-        }
         out
     }
 

@@ -18,7 +18,7 @@ use super::units::{bytes, number};
 
 /// Minimum resident part of the tokens of the route, and maximum of the others.
 const KEPT: f64 = 0.95;
-const GONE: f64 = 0.2;
+const GONE: f64 = 0.3;
 /// Minimum rise of the memory of the process, bytes.
 const LEAST_GAIN: u64 = 512 << 10;
 /// Without an object of its own nobody knows how much a token keeps.

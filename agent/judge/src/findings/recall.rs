@@ -48,32 +48,45 @@ impl Judge {
             .collect()
     }
 
-    /// A window of traced allocations begins, and its blocks are forgotten: what is confirmed among `findings` stands.
-    pub fn carry(&mut self, findings: &[Finding], inputs: Inputs) {
-        let grows = |finding: &&Finding| finding.growth_bytes_per_second > 0.0;
-        let mut standing = std::mem::take(&mut self.standing);
-        for one in &mut standing {
-            one.windows += window_seconds(inputs).unwrap_or(0.0);
-        }
-        standing.retain(|one| {
-            let mut found = findings.iter().filter(grows);
-            !found.any(|found| service::same(found, &one.earlier.finding))
-        });
-        let blocks = findings
-            .iter()
-            .filter(grows)
-            .filter(|finding| finding.basis == Basis::Blocks);
-        let blocks: Vec<Finding> = blocks.cloned().collect();
-        let found = self.to_remember(&blocks).into_iter();
-        standing.extend(found.map(|earlier| Standing {
-            requests: requests(inputs, &earlier.finding),
+    /// A window of traced allocations begins, and its blocks are forgotten: what is confirmed stands.
+    pub fn carry(&mut self, inputs: Inputs) {
+        let seen: Vec<Finding> = self
+            .seen(inputs)
+            .into_iter()
+            .filter(|one| one.basis == Basis::Blocks && one.state > FindingState::None)
+            .collect();
+        let anonymous_bytes = self.memory.last().rss_anon;
+        let standing = |finding: &Finding, confirmed: Option<f64>| Standing {
+            earlier: Remembered {
+                finding: Finding {
+                    state: FindingState::Confirmed,
+                    ..stripped(finding)
+                },
+                anonymous_bytes,
+            },
             since: inputs.now,
             windows: 0.0,
-            confirmed: Some(earlier.finding.confirmed_after_seconds.unwrap_or(0.0)),
-            earlier,
-        }));
-        standing.truncate(MOST);
-        self.standing = standing;
+            requests: requests(inputs, finding),
+            confirmed,
+        };
+        for one in &mut self.standing {
+            let same = |found: &&Finding| service::same(found, &one.earlier.finding);
+            match seen.iter().find(same) {
+                Some(found) => *one = standing(found, one.confirmed),
+                None => one.windows += window_seconds(inputs).unwrap_or(0.0),
+            }
+        }
+        for found in seen
+            .iter()
+            .filter(|one| one.state == FindingState::Confirmed)
+        {
+            let mut known = self.standing.iter();
+            if !known.any(|one| service::same(found, &one.earlier.finding)) {
+                let after = found.confirmed_after_seconds.unwrap_or(0.0);
+                self.standing.push(standing(found, Some(after)));
+            }
+        }
+        self.standing.truncate(MOST);
     }
 
     /// Forgets findings whose memory was released.

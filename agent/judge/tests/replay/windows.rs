@@ -169,3 +169,19 @@ fn a_confirmed_leak_stands_while_its_memory_is_held() {
         "{gone:?}"
     );
 }
+
+/// The traffic ends within a long window: at its end nothing grows any more.
+#[test]
+fn a_leak_that_stopped_within_its_window_stands_too() {
+    let ends = Trace {
+        load: |second| if second > 120.0 { 0.01 } else { 1.0 },
+        ..leak()
+    };
+    let reports = reports(ends, &[(0.0, 140.0), (200.0, 225.0)], |_, _| ());
+    let states = states(&reports);
+    assert_eq!(
+        states.last().map(|last| last.1),
+        Some(Verdict::Leak),
+        "{states:?}"
+    );
+}
