@@ -54,7 +54,9 @@ pub fn step(scan: &mut Scan, settings: &Settings, pattern: &CredentialPattern) -
     if position >= scan.end || position >= CHUNK as u32 || scan.event != 0 {
         return 1;
     }
-    let at = (position as usize) & (CHUNK - 1);
+    // Without the black box the compiler proves the mask redundant and drops it, which the verifier of Linux 6.1 cannot
+    // follow.
+    let at = (core::hint::black_box(position) as usize) & (CHUNK - 1);
     // SAFETY: `data` is eight bytes longer than CHUNK.
     let word = unsafe {
         (&raw const scan.data)

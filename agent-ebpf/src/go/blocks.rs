@@ -168,7 +168,7 @@ fn take(config: &TargetConfig, ctx: &ProbeContext, span: &Span, addr: u64, room:
     let now = unsafe { bpf_ktime_get_ns() };
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
     let running = register!(regs, r14);
-    let (mut request, mut binding) = request_of(running, tgid, now);
+    let (mut request, mut binding) = request_of(running, tgid, now, config.space);
     if config.flags & target_flags::GO_REQUESTS == 0 {
         // Requests are observed by system calls: the current request of the thread is the best guess.
         (request, _) = requests::at(thread, register!(regs, rsp));
@@ -178,7 +178,8 @@ fn take(config: &TargetConfig, ctx: &ProbeContext, span: &Span, addr: u64, room:
             bindings::INFERRED
         };
     } else if request == 0 {
-        (request, binding) = request_of(on_behalf_of(running, cookie(ctx)), tgid, now);
+        (request, binding) =
+            request_of(on_behalf_of(running, cookie(ctx)), tgid, now, config.space);
     }
     let Some(mut entry) = EVENTS.reserve::<GoBlockRecord>(0) else {
         count(Counter::RingFull);

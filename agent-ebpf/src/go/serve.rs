@@ -142,9 +142,9 @@ fn describe(pending: &mut Pending, scan: &mut GoScan, request: u64) -> u32 {
 /// `(*response).finishRequest()`: RAX is the response, R14 the goroutine.
 #[uprobe]
 pub fn go_finish(ctx: ProbeContext) -> u32 {
-    if watched().is_none() {
+    let Some(config) = watched() else {
         return 0;
-    }
+    };
     let regs: *const pt_regs = ctx.regs;
     let cookie = cookie(&ctx);
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
@@ -184,7 +184,7 @@ pub fn go_finish(ctx: ProbeContext) -> u32 {
     // SAFETY: no preconditions.
     let now = unsafe { bpf_ktime_get_ns() };
     http::send(pending, tgid, NO_FD, 0, now);
-    done(key, pending.request);
+    done(key, pending.request, config.space);
     let _ = GO_REQUESTS.remove(key);
     let _ = TASKS.remove(key);
     0

@@ -33,6 +33,9 @@ struct Child {
     born_ns: u64,
     /// Number of generations below the root: 1 for its direct child.
     depth: u64,
+    /// The window of allocations in which this was seen, as `TargetConfig::space`. Between windows goroutines end unseen, and
+    /// their memory is used again.
+    space: u64,
 }
 
 /// Most generations that are followed.
@@ -45,9 +48,9 @@ const G_M: u64 = 48;
 /// `_Gdead`: a goroutine that has not started yet, or has ended.
 const DEAD: u32 = 6;
 
-/// The request that a goroutine works for, and its binding, one of [`binding`].
+/// The request that a goroutine works for in the window `space`, and its binding, one of [`binding`].
 #[inline(always)]
-pub fn request_of(goroutine: u64, tgid: u32, now: u64) -> (u64, u8) {
+pub fn request_of(goroutine: u64, tgid: u32, now: u64, space: u64) -> (u64, u8) {
     let tgid = u64::from(tgid);
     let task = goroutine;
     // SAFETY: a map value; a torn read gives another request of the same goroutine.
@@ -58,6 +61,9 @@ pub fn request_of(goroutine: u64, tgid: u32, now: u64) -> (u64, u8) {
     let Some(child) = (unsafe { GO_CHILDREN.get(TaskKey { task, tgid }) }) else {
         return (0, binding::NONE);
     };
+    if child.space != space {
+        return (0, binding::NONE);
+    }
     if child.depth >= DONE {
         return (child.request, binding::EXACT);
     }
@@ -82,9 +88,9 @@ const DONE: u64 = u64::MAX - 1;
 /// request, whose head it reads.
 #[uprobe]
 pub fn go_read(ctx: ProbeContext) -> u32 {
-    if watched().is_none() {
+    let Some(config) = watched() else {
         return 0;
-    }
+    };
     let regs: *const pt_regs = ctx.regs;
     let tgid = bpf_get_current_pid_tgid() >> 32;
     let task = register!(regs, r14);
@@ -94,20 +100,22 @@ pub fn go_read(ctx: ProbeContext) -> u32 {
         // SAFETY: no preconditions.
         born_ns: unsafe { bpf_ktime_get_ns() },
         depth: READING,
+        space: config.space,
     };
     // A full LRU map drops the goroutine that was idle longest; nothing to count.
     let _ = GO_CHILDREN.insert(TaskKey { task, tgid }, &child, 0);
     0
 }
 
-/// The request has ended. Its goroutine is attributed to it until it reads the next head.
+/// The request has ended. Its goroutine is attributed to it until it reads the next head, in the window `space`.
 #[inline(always)]
-pub fn done(key: TaskKey, request: u64) {
+pub fn done(key: TaskKey, request: u64, space: u64) {
     let child = Child {
         request,
         root: key.task,
         born_ns: 0,
         depth: DONE,
+        space,
     };
     // As above.
     let _ = GO_CHILDREN.insert(key, &child, 0);
@@ -143,9 +151,9 @@ pub fn begun(key: TaskKey) -> u64 {
 /// the stack of the thread's scheduler. A goroutine that ends is the thread's current one; one that starts is not.
 #[uprobe]
 pub fn go_goroutine(ctx: ProbeContext) -> u32 {
-    if watched().is_none() {
+    let Some(config) = watched() else {
         return 0;
-    }
+    };
     let regs: *const pt_regs = ctx.regs;
     let cookie = GoRuntimeCookie(probe::cookie(ctx.as_ptr()));
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
@@ -163,15 +171,15 @@ pub fn go_goroutine(ctx: ProbeContext) -> u32 {
     }
     // SAFETY: no preconditions.
     let now = unsafe { bpf_ktime_get_ns() };
+    if let Some(pending) = GO_REQUESTS.get_ptr(key) {
+        // Its handler panicked, or took over the connection. If that was between two windows, another goroutine begins now.
+        // SAFETY: a map value; only this goroutine's probes touch it.
+        http::send(unsafe { &*pending }, tgid, NO_FD, 0, now);
+        let _ = GO_REQUESTS.remove(key);
+        let _ = TASKS.remove(key);
+    }
     if current == task {
         let _ = GO_CHILDREN.remove(key);
-        if let Some(pending) = GO_REQUESTS.get_ptr(key) {
-            // Its handler panicked, or took over the connection.
-            // SAFETY: a map value; only this goroutine's probes touch it.
-            http::send(unsafe { &*pending }, tgid, NO_FD, 0, now);
-            let _ = GO_REQUESTS.remove(key);
-            let _ = TASKS.remove(key);
-        }
         return 0;
     }
     let parent = TaskKey {
@@ -185,16 +193,19 @@ pub fn go_goroutine(ctx: ProbeContext) -> u32 {
             root: current,
             born_ns: now,
             depth: 1,
+            space: config.space,
         }
     // SAFETY: as above.
     } else if let Some(above) = unsafe { GO_CHILDREN.get(parent) }
         && above.depth < DEPTH
+        && above.space == config.space
     {
         Child {
             request: above.request,
             root: above.root,
             born_ns: now,
             depth: above.depth + 1,
+            space: config.space,
         }
     } else {
         // The memory of goroutines is used again: forget what was known of the last one here.

@@ -500,6 +500,34 @@ pub struct Health {
     pub map_bytes: u64,
 }
 
+impl Health {
+    /// Adds the counters and the cost of another process. What the agent itself uses is counted for all processes already.
+    pub fn add(&mut self, part: &Self) {
+        // With a ratio of 0 the CPU time is not known, and there is no cost.
+        let cpu = |one: &Self| {
+            if one.overhead_ratio > 0.0 {
+                one.probe_seconds / one.overhead_ratio
+            } else {
+                0.0
+            }
+        };
+        let cpu = cpu(self) + cpu(part);
+        self.dropped_events += part.dropped_events;
+        self.missed_returns += part.missed_returns;
+        self.unknown_frees += part.unknown_frees;
+        self.lost_frees += part.lost_frees;
+        self.map_full += part.map_full;
+        self.stacks_full += part.stacks_full;
+        self.stacks_truncated += part.stacks_truncated;
+        self.sampled_out += part.sampled_out;
+        self.probe_hits += part.probe_hits;
+        self.probe_seconds += part.probe_seconds;
+        if cpu > 0.0 {
+            self.overhead_ratio = self.probe_seconds / cpu;
+        }
+    }
+}
+
 /// Data for the live view, the page and the metrics only.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Live {

@@ -98,7 +98,12 @@ fn of_path(path: &str) -> Workload {
 /// which may choose any name. Units of users have the manager of the user before them.
 fn unit(path: &str) -> Option<String> {
     let ends = |name: &str, end: &str| name.strip_suffix(end).is_some_and(|rest| !rest.is_empty());
-    let is_unit = |name: &&str| ends(name, ".service") || ends(name, ".scope");
+    // The characters of systemd's names: a user may give a control group any other, for a terminal to obey.
+    let is_named = |name: &str| {
+        let mut bytes = name.bytes();
+        bytes.all(|byte| byte.is_ascii_alphanumeric() || b":-_.\\@".contains(&byte))
+    };
+    let is_unit = |name: &&str| (ends(name, ".service") || ends(name, ".scope")) && is_named(name);
     let mut below = path
         .split('/')
         .filter(|name| !name.is_empty())
@@ -316,6 +321,11 @@ mod tests {
     #[test]
     fn names_that_a_process_may_choose_are_not_believed() {
         for (text, expected) in [
+            // What a terminal would obey.
+            (
+                "0::/user.slice/user-1000.slice/user@1000.service/\u{1b}[2J.service\n",
+                "user@1000.service - - -",
+            ),
             // A service and a container that may make groups of their own.
             (
                 "0::/system.slice/evil.service/billing.service\n",

@@ -17,7 +17,9 @@ use heaptide_process::identity;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ReloadError {
     /// There is none.
-    #[error("no daemon runs: start one with `heaptide run --config FILE`")]
+    #[error(
+        "no daemon runs that this user may signal: start one with `heaptide run --config FILE`, or use sudo"
+    )]
     None,
     /// There are several.
     #[error("several daemons run ({0}): name one with --pid")]

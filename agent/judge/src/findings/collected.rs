@@ -28,6 +28,9 @@ pub(super) fn shows(signals: &Signals, from: Nanos, now: Nanos, bytes: f64) -> b
     // With the last level before, and with earlier ones if there are few: they can only delay a finding.
     let first = levels.partition_point(|level| level.0 <= from);
     let first = first.saturating_sub(1);
+    if levels.len() - first < LEAST_LEVELS && now.since(from) >= PATIENCE {
+        return true;
+    }
     let since = &levels[first.min(levels.len().saturating_sub(LEAST_LEVELS))..];
     let Some(line) = Line::through(since).filter(|_| since.len() >= LEAST_LEVELS) else {
         return now.since(from) >= PATIENCE;

@@ -32,7 +32,7 @@ impl Judge {
     /// All findings, worst first.
     pub fn findings(&self, inputs: Inputs) -> Vec<Finding> {
         let mut out = self.seen(inputs);
-        self.recall(inputs, &mut out);
+        self.recall(&mut out);
         out.sort_by(|a, b| {
             b.state
                 .cmp(&a.state)

@@ -80,7 +80,7 @@ pub fn sentences(
             bytes(window.fresh_floor)
         ));
     }
-    if grows && let Some(after) = &judge.after {
+    if grows && let Some(after) = judge.after.filter(|after| after.least > 0.0) {
         out.push(after.said());
     }
     if grows && window.evicted > 0.01 * window.matured {

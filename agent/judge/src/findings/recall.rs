@@ -73,7 +73,7 @@ impl Judge {
             let same = |found: &&Finding| service::same(found, &one.earlier.finding);
             match seen.iter().find(same) {
                 Some(found) => *one = standing(found, one.confirmed),
-                None => one.windows += window_seconds(inputs).unwrap_or(0.0),
+                None => one.windows += window_seconds(inputs, one.since).unwrap_or(0.0),
             }
         }
         for found in seen
@@ -89,6 +89,25 @@ impl Judge {
         self.standing.truncate(MOST);
     }
 
+    /// Notes which of the findings that stand are seen to grow, and forgets those that are refuted.
+    pub(super) fn review(&mut self, inputs: Inputs) {
+        if self.standing.is_empty() {
+            return;
+        }
+        let seen = self.seen(inputs);
+        for one in &mut self.standing {
+            if seen
+                .iter()
+                .any(|found| service::same(found, &one.earlier.finding))
+            {
+                one.since = inputs.now;
+                one.windows = 0.0;
+                one.requests = requests(inputs, &one.earlier.finding);
+            }
+        }
+        self.standing.retain(|one| !one.is_refuted(inputs));
+    }
+
     /// Forgets findings whose memory was released.
     pub fn release(&mut self, sample: &MemorySample) {
         self.standing.retain(|one| {
@@ -98,7 +117,7 @@ impl Judge {
     }
 
     /// Adds the findings that stand to those of this observation.
-    pub(super) fn recall(&self, inputs: Inputs, out: &mut Vec<Finding>) {
+    pub(super) fn recall(&self, out: &mut Vec<Finding>) {
         for one in &self.standing {
             let earlier = &one.earlier.finding;
             if let Some(known) = out.iter_mut().find(|known| service::same(known, earlier)) {
@@ -106,7 +125,7 @@ impl Judge {
                 known
                     .confirmed_after_seconds
                     .get_or_insert(one.confirmed.unwrap_or(0.0));
-            } else if !one.is_refuted(inputs) {
+            } else {
                 out.push(one.finding());
             }
         }
@@ -117,13 +136,13 @@ impl Standing {
     /// Whether there was enough time and traffic to see it grow again.
     fn is_refuted(&self, inputs: Inputs) -> bool {
         let requests = requests(inputs, &self.earlier.finding).saturating_sub(self.requests);
-        let seconds = match window_seconds(inputs) {
+        let seconds = match window_seconds(inputs, self.since) {
             Some(seconds) => self.windows + seconds,
             None if inputs.signals.counts_containers() || inputs.heap_read => {
                 inputs.now.since(self.since.max(inputs.start))
             }
-            // Without allocations or objects nothing would have shown it.
-            None => 0.0,
+            // Without allocations or objects nothing shows it at present.
+            None => self.windows,
         };
         seconds >= CONFIRM_SECONDS && requests >= REFUTING
     }
@@ -163,11 +182,11 @@ fn requests(inputs: Inputs, finding: &Finding) -> u64 {
     }
 }
 
-/// Seconds of this window. `None`: allocations were not traced, or objects are counted all the time.
-fn window_seconds(inputs: Inputs) -> Option<f64> {
+/// Seconds of this window later than `since`. `None`: allocations were not traced, or objects are counted all the time.
+fn window_seconds(inputs: Inputs, since: Nanos) -> Option<f64> {
     let epochs = &inputs.growth.epochs;
     let only_blocks = inputs.growth.sees_blocks() && !inputs.signals.counts_containers();
-    only_blocks.then(|| epochs.now().since(epochs.start(0)))
+    only_blocks.then(|| epochs.now().since(epochs.start(0).max(since)))
 }
 
 fn stripped(finding: &Finding) -> Finding {

@@ -99,6 +99,7 @@ fn process(report: &Report) -> ProcessSummary {
 }
 
 fn add(all: &mut Report, other: Report) {
+    all.health.add(&other.health);
     let (sum, part) = (&mut all.window, other.window);
     sum.seconds = sum.seconds.max(part.seconds);
     sum.requests += part.requests;

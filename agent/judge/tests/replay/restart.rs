@@ -19,7 +19,7 @@ fn leak() -> Trace {
     }
 }
 
-fn found() -> Vec<Remembered> {
+pub(crate) fn found() -> Vec<Remembered> {
     let mut pipeline = Pipeline::new(lab());
     for observation in &generate(leak()).0 {
         pipeline.observe(observation);

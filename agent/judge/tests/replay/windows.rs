@@ -5,6 +5,7 @@ use heaptide_judge::pipeline::Pipeline;
 use heaptide_judge::report::{FindingState, Report, Verdict};
 
 use super::judged::lab;
+use super::restart::found;
 use super::world::{Keeps, Trace, generate};
 
 /// The reports of `trace` by second, if allocations are traced from the first to the second of each pair of seconds.
@@ -14,7 +15,16 @@ fn reports(
     windows: &[(f64, f64)],
     memory: fn(&mut MemorySample, f64),
 ) -> Vec<(f64, Report)> {
-    let mut pipeline = Pipeline::new(lab());
+    replayed(Pipeline::new(lab()), trace, windows, memory)
+}
+
+/// The same with a pipeline that knows something already.
+fn replayed(
+    mut pipeline: Pipeline,
+    trace: Trace,
+    windows: &[(f64, f64)],
+    memory: fn(&mut MemorySample, f64),
+) -> Vec<(f64, Report)> {
     let mut start = None;
     let mut open = None;
     let mut out = Vec::new();
@@ -184,4 +194,25 @@ fn a_leak_that_stopped_within_its_window_stands_too() {
         Some(Verdict::Leak),
         "{states:?}"
     );
+}
+
+#[test]
+fn what_was_refuted_does_not_come_back_with_the_next_window() {
+    let mut pipeline = Pipeline::new(lab());
+    let mut remembered = found();
+    // The simulated process of the other trace is smaller.
+    remembered[0].anonymous_bytes = 0;
+    pipeline.remember(remembered);
+    let fixed = Trace {
+        keeps: Keeps::Nothing,
+        ..leak()
+    };
+    let windows = [(0.0, 140.0), (200.0, 225.0), (300.0, 325.0)];
+    let states = states(&replayed(pipeline, fixed, &windows, |_, _| ()));
+    assert_eq!(states[0].1, Verdict::Leak, "{states:?}");
+    assert!(
+        states.iter().skip(1).all(|state| state.1 != Verdict::Leak),
+        "{states:?}"
+    );
+    assert!(states.len() > 1, "{states:?}");
 }

@@ -31,17 +31,7 @@ impl Counted {
                 .or_default()
                 .add(route);
         }
-        let (sum, part) = (&mut self.health, &report.health);
-        sum.dropped_events += part.dropped_events;
-        sum.missed_returns += part.missed_returns;
-        sum.unknown_frees += part.unknown_frees;
-        sum.lost_frees += part.lost_frees;
-        sum.map_full += part.map_full;
-        sum.stacks_full += part.stacks_full;
-        sum.stacks_truncated += part.stacks_truncated;
-        sum.sampled_out += part.sampled_out;
-        sum.probe_hits += part.probe_hits;
-        sum.probe_seconds += part.probe_seconds;
+        self.health.add(&report.health);
     }
 }
 

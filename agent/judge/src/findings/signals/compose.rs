@@ -38,6 +38,7 @@ impl Judge {
         );
         self.confirm_signals(inputs);
         self.confirm_after_window(inputs);
+        self.review(inputs);
     }
 
     /// Confirms the groups that have passed the growth budget.
@@ -76,8 +77,10 @@ impl Judge {
             if inputs.garbage && finding.basis != Basis::Container {
                 continue;
             }
+            // A second container is another finding.
             let same = blocks.iter_mut().find(|known| {
                 known.state > FindingState::None
+                    && (known.container.is_none() || finding.container.is_none())
                     && known.route == finding.route
                     && (known.cause == finding.cause
                         || known.cause == Cause::Indeterminate
@@ -86,7 +89,9 @@ impl Judge {
             if let Some(known) = same {
                 add_stacks(known, &finding);
                 take_entries(known, &finding);
-                known.container = finding.container;
+                if finding.container.is_some() {
+                    known.container = finding.container;
+                }
                 // Blocks tell more of the cause than a total does: of it only the growth counts.
                 let counted = match finding.basis {
                     Basis::Process if known.cause != Cause::Indeterminate => 1,

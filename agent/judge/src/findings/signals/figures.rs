@@ -98,7 +98,7 @@ impl Judge {
                 .zip(values.first())
                 .map_or(0.0, |(last, first)| (last - first).max(0.0));
             // What other containers are known to own is not this one's.
-            out.grown = (grown - self.owned()).max(0.0);
+            out.grown = (grown - self.owned(inputs, one.onset)).max(0.0);
             let part = out.grown / grown.max(1.0);
             out.rate = rate(&later(&steps(&values, &process, from)), 0.0);
             out.rate.mean *= part;
@@ -114,15 +114,18 @@ impl Judge {
         out
     }
 
-    /// Bytes by which growing containers are known to have grown.
-    fn owned(&self) -> f64 {
+    /// Bytes by which growing containers are known to have grown since `onset`.
+    fn owned(&self, inputs: Inputs, onset: Nanos) -> f64 {
         let growing = self.signals.judged().iter();
         let growing = growing.filter(|(key, one)| {
             matches!(key, SignalKey::Container(..)) && one.state > FindingState::None
         });
-        growing
-            .filter_map(|(_, one)| Some((one.last.bytes? - one.first.bytes?).max(0.0)))
-            .sum()
+        let gain = |key: &SignalKey| {
+            let curve = curve_of(inputs, key)?;
+            let bytes = |i: usize| curve.points.get(i)?.level.bytes;
+            Some((bytes(curve.len() - 1)? - bytes(at(&curve, onset))?).max(0.0))
+        };
+        growing.filter_map(|(key, _)| gain(key)).sum()
     }
 
     /// Compares what the entries own with the growth of the process in the same time. A census does not see
@@ -136,7 +139,7 @@ impl Judge {
             out.is_lower_bound = true;
             return;
         };
-        let factor = gain / self.owned().max(out.grown).max(1.0);
+        let factor = gain / self.owned(inputs, onset).max(out.grown).max(1.0);
         if factor > DEEP {
             out.seen = Some(out.grown);
             out.grown *= factor;
