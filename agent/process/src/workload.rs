@@ -181,8 +181,8 @@ mod tests {
         )
     }
 
-    /// `/proc/PID/cgroup` as recorded on hosts with these runtimes; ids are replaced.
-    const RECORDED: &[(&str, &str, &str)] = &[
+    /// `/proc/PID/cgroup` as systemd and the runtimes name control groups, written from their naming schemes.
+    const NAMED: &[(&str, &str, &str)] = &[
         (
             "systemd, v2",
             "0::/system.slice/api.service\n",
@@ -289,7 +289,7 @@ mod tests {
 
     #[test]
     fn recorded_paths() {
-        for (host, text, expected) in RECORDED {
+        for (host, text, expected) in NAMED {
             assert_eq!(said(text), expected.replace("$A", ID_A), "{host}");
         }
     }

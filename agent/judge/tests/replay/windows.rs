@@ -113,11 +113,11 @@ fn a_process_that_does_not_grow_confirms_nothing() {
     );
 }
 
+/// The cache is smaller than the growth budget, and what its window predicts would exceed it.
 #[test]
 fn a_cache_that_stops_to_grow_after_the_window_is_not_confirmed() {
     let cache = Trace {
         keeps: Keeps::Lru(1_000),
-        limit: 1 << 30,
         ..leak()
     };
     let reports = reports(cache, &[(0.0, 20.0)], |_, _| ());
